@@ -1,0 +1,28 @@
+r"""Machine unlearning guided by a multimodal model: a reference reproduction of MeGU (arXiv 2602.17088).
+
+Reading order; a module imports only what stands above it:
+
+    classes       names of classes, superclasses, and sensible neighbours
+    config        settings and profiles
+    store         run directory, manifest, stages
+    device        device, precision, seeds, stopwatch
+    data          images on the device, batched augmentation
+    sources       where the images come from
+    splits        what is forgotten, retained, held out
+    models        classifiers and the features seam
+    train         the only training loop
+    features      entanglement of concepts
+    guide         who says which concepts are alike
+    transition    similarity, transition matrix, perturbing labels (eq. 4-8)
+    noise         the positive-negative noise pair (eq. 9-10)
+    task          one unlearning request, as every method receives it
+    methods       MeGU and what it is compared with
+    attacks       membership inference
+    evaluate      every metric from one forward pass per split
+    experiment    a run: which pieces exist, and how they are made
+    tune          choice of hyper-parameters on validation images
+    figures       tables to figures
+    batch         notebooks run by papermill
+"""
+
+__version__ = "0.1.0"

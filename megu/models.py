@@ -1,8 +1,22 @@
 r"""The classifiers, behind one seam: every model maps images to logits, `features` reads what its head sees."""
 
+import copy
+import json
+
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
+from transformers import ViTConfig, ViTForImageClassification
+
+from megu.config import SettingsError
+from megu.device import generator, seeded
+
+RESNETS = {  # arch -> (blocks, widths) of the stages
+    "resnet-small": ((1, 1, 1, 1), (16, 32, 64, 128)),
+    "resnet18": ((2, 2, 2, 2), (64, 128, 256, 512)),
+}
+VIT_B16 = "google/vit-base-patch16-224"
 
 
 class _Block(nn.Module):
@@ -24,16 +38,126 @@ class _Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    def __init__(self, num_classes, channels=3, *, blocks, widths):
+    r"""Residual network with the CIFAR stem: a 3 x 3 convolution at full resolution, no pooling before the first block.
+
+    Args:
+        num_classes: K.
+        channels: of the images.
+        blocks, widths: residual blocks and channels of each stage; every stage but the first halves the resolution.
+    Source: He et al. 2016; the stem as in the SSD code base that the paper follows.
+    """
+
+    def __init__(self, num_classes, channels, blocks, widths):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(channels, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
         layers, width_in = [], widths[0]
-        for i, (count, width) in enumerate(zip(blocks, widths, strict=True)):
-            for j in range(count):
-                layers.append(_Block(width_in, width, 2 if i > 0 and j == 0 else 1))
+        for stage, (count, width) in enumerate(zip(blocks, widths, strict=True)):
+            for i in range(count):
+                layers.append(_Block(width_in, width, 2 if stage > 0 and i == 0 else 1))
                 width_in = width
         self.layers = nn.Sequential(*layers)
         self.head = nn.Linear(width_in, num_classes)
 
     def forward(self, x):
         return self.head(self.layers(self.stem(x)).mean((2, 3)))
+
+
+class ViT(nn.Module):
+    r"""Vision transformer; images of another size are resized on the device, batch by batch.
+
+    Args:
+        net: `transformers.ViTForImageClassification`.
+    Source: Dosovitskiy et al. 2021.
+    """
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+        self.size = net.config.image_size
+
+    def forward(self, x):
+        if x.shape[-1] != self.size:
+            x = F.interpolate(x, self.size, mode="bilinear", antialias=True)
+        return self.net(pixel_values=x).logits
+
+
+def build(arch, num_classes, shape, seed, purpose="original"):
+    r"""A new classifier with weights drawn from ``seed`` and ``purpose``, ready for training.
+
+    Args:
+        arch: ``resnet-small``, ``resnet18``, ``vit-tiny`` (from a configuration) or ``vit-b16`` (ImageNet weights, needs the hub).
+        num_classes: K.
+        shape: (C, H, W) of the images.
+        seed, purpose: see `megu.device.generator`.
+    Returns: ``nn.Module``, images ``(n, C, H, W)`` to logits ``(n, K)``; on the CPU.
+    Raises: SettingsError where the ImageNet weights cannot be had.
+    """
+    with seeded(generator(seed, purpose, "weights")):
+        if arch in RESNETS:
+            return ResNet(num_classes, shape[0], *RESNETS[arch]).to(memory_format=torch.channels_last)
+        if arch == "vit-tiny":
+            config = ViTConfig(
+                hidden_size=96, num_hidden_layers=4, num_attention_heads=3, intermediate_size=192, image_size=shape[1],
+                patch_size=4, num_channels=shape[0], num_labels=num_classes, hidden_dropout_prob=0.0,
+            )  # fmt: skip
+            return ViT(ViTForImageClassification(config))
+        try:
+            net = ViTForImageClassification.from_pretrained(VIT_B16, num_labels=num_classes, ignore_mismatched_sizes=True)
+        except OSError:
+            raise SettingsError(f"the weights of {VIT_B16} are not here and could not be downloaded: check the network, or use arch vit-tiny") from None
+        return ViT(net)
+
+
+def head(model):
+    r"""The classification head: the last linear layer of any classifier.
+
+    Raises: ValueError where the model has no linear layer.
+    """
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise ValueError(f"{type(model).__name__} has no linear layer, so its features cannot be told from its head")
+    return linear[-1]
+
+
+def features(model, x, layer=None):
+    r"""Logits and features of a batch, for any classifier: the seam that all analyses use.
+
+    Args:
+        model: images to logits; not altered, its train or eval mode is kept.
+        x: ``(n, C, H, W)`` float, normalised.
+        layer: name of a sub-module whose output is wanted; by default what the head receives.
+    Returns: (logits ``(n, K)``, features ``(n, d)``; a map ``(n, d, h, w)`` is averaged over its places).
+    """
+    seen = []
+    if layer is None:
+        hook = head(model).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    else:
+        hook = model.get_submodule(layer).register_forward_hook(lambda _, __, output: seen.append(output))
+    try:
+        logits = model(x)
+    finally:
+        hook.remove()
+    found = seen[-1]
+    return logits, found.mean((2, 3)) if found.ndim == 4 else found
+
+
+def copy_of(model):
+    r"""A deep copy: what a method trains, while the original stays as it is bit for bit."""
+    return copy.deepcopy(model)
+
+
+def frozen(model):
+    r"""A copy in eval mode whose weights take no gradient."""
+    return copy_of(model).eval().requires_grad_(False)
+
+
+def save(model, path, about):
+    r"""Weights as safetensors; ``about`` (flat dictionary) goes into the file's header."""
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, path, {"megu": json.dumps(about)})
+
+
+def load(path, model):
+    r"""Read weights saved by `save` into a model of the same architecture; returns it in eval mode."""
+    model.load_state_dict(load_file(path))
+    return model.eval()

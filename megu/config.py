@@ -1,0 +1,249 @@
+r"""Settings of a run: frozen, complete, checked before any work starts. A profile is a set of values, never a code path."""
+
+import difflib
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from megu.classes import known_names
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class SettingsError(ValueError):
+    """A setting is wrong; the message says which, with which value, and what would be right."""
+
+
+class Part(BaseModel):
+    """A frozen group of settings; an unknown name in it is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Data(Part):
+    """Where the images come from.  ``path`` stays out of every manifest: it is a path of one machine."""
+
+    name: Literal["fashion-mini", "cifar10", "cifar20", "cifar100", "folder", "npz"] = "fashion-mini"
+    path: str | None = Field(None, exclude=True)
+    source: Literal["torchvision", "hub"] = "torchvision"
+    size: Count | None = None
+    validation: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
+
+
+class Augment(Part):
+    """Random crop after padding (px), horizontal flip, rotation (degrees either way)."""
+
+    crop: Annotated[int, Field(ge=0)] = 2
+    flip: bool = True
+    rotate: Weight = 0.0
+
+
+class Recipe(Part):
+    """One training: optimiser, learning rate, schedule.  ``lr`` is the largest value that the schedule reaches."""
+
+    epochs: Count = 8
+    batch: Count = 128
+    optimiser: Literal["sgd", "adam"] = "sgd"
+    lr: Positive = 0.2
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Weight = 5e-4
+    schedule: Literal["constant", "onecycle", "multistep"] = "onecycle"
+    warmup_epochs: Weight = 0.0
+    milestones: tuple[int, ...] = ()
+    gamma: Fraction = 0.2
+    augment: Augment | None = None
+
+
+class Forget(Part):
+    """What is to be forgotten: whole classes, classes inside a superclass, or ``count`` random training images."""
+
+    scenario: Literal["class", "subclass", "random"] = "class"
+    classes: tuple[str, ...] = ("shirt",)
+    count: Count = 100
+
+
+class Guide(Part):
+    """Who is asked which concepts are alike.  A1: ``exemplars`` per class, drawn once per data set by ``exemplar_seed``."""
+
+    source: Literal["composed", "features"] = "composed"
+    exemplars: Count = 20
+    exemplar_seed: int = 0
+    calibration: Literal["column", "none"] = "column"
+    answers: str | None = Field(None, exclude=True)
+
+
+class Labels(Part):
+    """Perturbing labels (eq. 7-8).  A2: ``exclude_forgotten``; A12: ``choice`` other than rank is a control."""
+
+    choice: Literal["rank", "nearest", "farthest", "random"] = "rank"
+    tau: Fraction = 0.3
+    exclude_forgotten: bool = True
+
+
+class Noise(Part):
+    """The noise pair (eq. 9-12).  A6: lam, steps, lr; A7: per; A8: around; A9: combine; A10: weight_pos, weight_neg."""
+
+    kind: Literal["both", "pos", "neg", "random", "none"] = "both"
+    weight_pos: Weight = 0.1
+    weight_neg: Weight = 0.1
+    lam: Weight = 0.1
+    steps: Count = 40
+    lr: Positive = 0.1
+    per: Literal["class", "image"] = "class"
+    around: Literal["nothing", "image"] = "nothing"
+    combine: Literal["add", "mix", "separate"] = "add"
+
+    @model_validator(mode="after")
+    def _image_needs_image(self):
+        if self.around == "image" and self.per == "class":
+            raise ValueError("around='image' optimises one noise per forget image: set per='image' as well")
+        return self
+
+
+class Settings(Part):
+    """Everything that a run depends on.  ``methods`` holds the values that differ from a method's own defaults."""
+
+    profile: str = "quick"
+    seed: Annotated[int, Field(ge=0)] = 0
+    seeds: Count = 3
+    device: str = "auto"
+    autocast: Literal["auto", "on", "off"] = "auto"
+    data: Data = Data()
+    arch: Literal["resnet-small", "resnet18", "vit-tiny", "vit-b16"] = "resnet-small"
+    training: Recipe = Recipe(augment=Augment())
+    forget: Forget = Forget()
+    guide: Guide = Guide()
+    retain_images: Count = 1600
+    compare: tuple[str, ...] = ("finetune", "random-labels", "megu-random-labels", "megu-no-noise", "megu")
+    methods: dict[str, dict[str, Any]] = {}
+
+    @property
+    def label_level(self):
+        """``superclass`` where the classifier names superclasses (sub-class forgetting, CIFAR-20), else ``class``."""
+        return "superclass" if self.forget.scenario == "subclass" or self.data.name == "cifar20" else "class"
+
+    @property
+    def seed_list(self):
+        """The seeds of the repetitions; each drives one original, one retrained and one of every unlearned model."""
+        return tuple(range(self.seed, self.seed + self.seeds))
+
+    def digest(self):
+        """Twelve hex digits that change whenever a setting changes (paths of this machine excepted)."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:12]
+
+
+_CIFAR_TRAINING = {
+    "training.batch": 64, "training.lr": 0.1, "training.schedule": "multistep", "training.warmup_epochs": 1.0,
+    "training.augment.crop": 4, "training.augment.rotate": 15.0,
+}  # fmt: skip
+
+PROFILES = {
+    # Embedded Fashion images, small ResNet, two CPU cores.  MeGU's values were chosen on validation images: README, "Tuning".
+    "quick": {},
+    # Real CIFAR-10 from the user's copy, one small GPU or a patient CPU.
+    "small": {
+        "data.name": "cifar10", "forget.classes": ["cat"], "training.epochs": 20,
+        "training.augment.crop": 4, "retain_images": 4000,
+    },
+    # The paper's first cell: CIFAR-100, ResNet-18, rocket; recipe of the public SSD code (A13).
+    "paper": {
+        "data.name": "cifar100", "arch": "resnet18", "forget.classes": ["rocket"], **_CIFAR_TRAINING,
+        "training.epochs": 200, "training.milestones": [60, 120, 160], "retain_images": 10_000,
+        "guide.exemplars": 8, "methods.megu.recipe.epochs": 3,
+    },
+}  # fmt: skip
+
+
+def closest(name, known, what):
+    r"""One line for a name that is not known: the nearest known one and the whole list."""
+    near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{what} {name!r} does not exist; {hint}choose from: {', '.join(map(str, known))}"
+
+
+def nest(values):
+    r"""Turn dotted names into nested dictionaries: ``{"a.b": 1}`` becomes ``{"a": {"b": 1}}``; later values win.
+
+    >>> nest({"a.b": 1, "a": {"c": 2}})
+    {'a': {'b': 1, 'c': 2}}
+    """
+    out = {}
+    for dotted, value in values.items():
+        value = nest(value) if isinstance(value, dict) else value
+        for group in reversed(dotted.split(".")):
+            value = {group: value}
+        out = merge(out, value)
+    return out
+
+
+def merge(base, change):
+    r"""``change`` written over ``base``, group by group; neither is altered."""
+    out = dict(base)
+    for key, value in change.items():
+        both_groups = isinstance(value, dict) and isinstance(out.get(key), dict)
+        out[key] = merge(out[key], value) if both_groups else value
+    return out
+
+
+def build(part, values, where="", over=None):
+    r"""Make a `Part` from nested values, with errors that fit on one line each.
+
+    Args:
+        part: subclass of `Part`.
+        values: nested dictionary, may be partial; missing values keep the default.
+        where: dotted prefix for messages, e.g. ``methods.megu``.
+        over: instance whose values are the defaults instead of the class's own.
+    Raises: SettingsError naming each wrong setting, its value and the remedy.
+    """
+    base = (over or part()).model_dump()
+    try:
+        return part.model_validate(merge(base, values))
+    except ValidationError as error:
+        lines = []
+        for item in error.errors():
+            path = ".".join(str(p) for p in item["loc"])
+            name = f"{where}.{path}".strip(".")
+            if item["type"] == "extra_forbidden":
+                group = base
+                for key in item["loc"][:-1]:
+                    group = group.get(key) or {}
+                lines.append(closest(name.rpartition(".")[2], group, f"setting {name!r}: the name"))
+            else:
+                lines.append(f"setting {name!r} is {item['input']!r}: {item['msg']}")
+        raise SettingsError("; ".join(lines)) from None
+
+
+def resolve(profile="quick", seed=0, overrides=None):
+    r"""The settings of a run from a profile's name, a seed and the values that the user wants otherwise.
+
+    Args:
+        profile: ``quick``, ``small`` or ``paper``.
+        seed: non-negative integer; the repetitions use seed, seed + 1, ...
+        overrides: dictionary, dotted or nested, e.g. ``{"forget.classes": ["sandal"], "methods.megu.noise.lam": 0.2}``.
+    Raises: SettingsError for an unknown profile, setting or class name, or a value out of range.
+    """
+    if profile not in PROFILES:
+        raise SettingsError(closest(profile, PROFILES, "profile"))
+    if not isinstance(overrides, dict | None):
+        raise SettingsError(f"overrides is {overrides!r}: give a dictionary such as {{'forget.classes': ['sandal']}}")
+    chosen = merge(nest(PROFILES[profile]), nest(overrides or {}))
+    settings = build(Settings, merge(chosen, {"profile": profile, "seed": seed}))
+    names, coarse = known_names(settings.data.name)
+    known = tuple(dict.fromkeys(coarse)) if settings.data.name == "cifar20" and settings.forget.scenario == "class" else names
+    if known and settings.forget.scenario != "random":
+        check_class_names(settings.forget.classes, known, settings.data.name)
+    return settings
+
+
+def check_class_names(classes, known, data_name):
+    r"""Raise SettingsError for the first of ``classes`` that is not in ``known``, or if none or all are to be forgotten."""
+    for name in classes:
+        if name not in known:
+            raise SettingsError(closest(name, known, f"forget.classes: in {data_name} the class"))
+    if not 0 < len(set(classes)) < len(known):
+        raise SettingsError(f"forget.classes has {len(set(classes))} of {len(known)} classes: name at least one, but not all")

@@ -1,0 +1,228 @@
+r"""A run: which pieces exist, how they are made, and that each is made once."""
+
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+
+from megu import device, methods, models, splits
+from megu.config import resolve
+from megu.device import Stopwatch
+from megu.evaluate import all_logits, metrics, rows
+from megu.guide import SOURCES, Book, GuideUnavailable, answer_matrix, ask, draw_exemplars, questions_for, shipped
+from megu.sources import load
+from megu.store import Run
+from megu.task import Task
+from megu.train import predict
+from megu.transition import perturbing_labels, similarity, transition_matrix
+
+
+def project_root(start="."):
+    r"""The folder that holds the runs: the nearest one upwards with a ``pyproject.toml``, else ``start`` itself."""
+    start = Path(start).resolve()
+    return next((folder for folder in (start, *start.parents) if (folder / "pyproject.toml").exists()), start)
+
+
+def run_directory(settings, run_dir=None):
+    r"""Where a run lives: ``run_dir``, or ``runs/<profile>-<what is forgotten>-<digest>`` so that settings never mix."""
+    if run_dir:
+        return Path(run_dir)
+    what = "random" if settings.forget.scenario == "random" else "-".join((settings.forget.scenario, *settings.forget.classes))
+    return project_root() / "runs" / f"{settings.profile}-{re.sub(r'[^a-z0-9-]+', '_', what.lower())}-{settings.digest()[:6]}"
+
+
+class Experiment:
+    r"""One run with its data, split, device and everything made so far.
+
+    Args:
+        settings: `megu.config.Settings`.
+        run_dir: directory, or None for the one that `run_directory` names.
+    Raises: SettingsError before any work where a setting, class, method or device does not exist.
+    """
+
+    def __init__(self, settings, run_dir=None):
+        methods.check(settings)
+        self.settings = settings
+        self.compute = device.choose(settings)
+        self.images = load(settings, self.compute.device)
+        self.split = splits.make_split(self.images, settings)
+        self.forgotten = splits.forgotten_classes(self.images, self.split, settings)
+        self.run = Run(run_directory(settings, run_dir), settings)
+        self.run.note("split", self.split.digest())
+        self.run.note("device", f"{self.compute.device.type}, {'bfloat16 autocast' if self.compute.autocast else 'float32'}")
+        self._started, self.stage = time.perf_counter(), None
+
+    @classmethod
+    def open(cls, stage, profile="quick", seed=0, run_dir=None, overrides=None):
+        r"""The run that a notebook works on.
+
+        Args:
+            stage: the notebook's stage, see `megu.store.STAGES`.
+            profile, seed, overrides: see `megu.config.resolve`.
+            run_dir: directory or None.
+        Raises: SettingsError, StageError: one line with the remedy.
+        """
+        lab = cls(resolve(profile, seed, overrides), run_dir)
+        lab.run.sealed(stage)
+        lab.stage = stage
+        return lab
+
+    def require(self, *stages):
+        r"""Refuse to go on unless these stages are sealed; names the notebook to run first."""
+        self.run.require(*stages)
+
+    def seal(self, claims):
+        r"""Finish the notebook's stage: all claims (sentence -> bool) must hold."""
+        self.run.seal(self.stage, claims, time.perf_counter() - self._started)
+
+    # Names that are short in a notebook ------------------------------------------------------------------------------
+    @property
+    def seeds(self):
+        """Seeds of the repetitions."""
+        return self.settings.seed_list
+
+    @property
+    def method_names(self):
+        """Rows of every table: the untouched original, the true retrain, and what is compared with them."""
+        return ("original", "retrain", *self.settings.compare)
+
+    # Models ----------------------------------------------------------------------------------------------------------
+    def _task(self, original, seed, transition=None):
+        return Task(
+            original, self.images, self.split, self.forgotten, transition, self.settings.retain_images,
+            self.settings.arch, self.settings.training, seed, self.compute, Stopwatch(),
+        )  # fmt: skip
+
+    def _blank(self, seed):
+        return models.build(self.settings.arch, self.images.num_classes, self.images.shape, seed, "blank").to(self.compute.device)
+
+    def _model(self, name, seed, make):
+        def build():
+            clock = Stopwatch()
+            with clock("total"):
+                model, parts = make()
+            return model, {"seconds": {**parts, **clock.seconds}, "peak_memory_mb": round(device.peak_memory_mb())}
+
+        about = {"method": name, "seed": seed, "arch": self.settings.arch, "digest": self.settings.digest()}
+        return self.run.once(
+            f"models/{name}-{seed}.safetensors", build, lambda model, path: models.save(model, path, about),
+            lambda path: models.load(path, self._blank(seed)),
+        )  # fmt: skip
+
+    def original(self, seed):
+        r"""The classifier before forgetting: trained on retain and forget images.  In eval mode."""
+
+        def make():
+            model = models.build(self.settings.arch, self.images.num_classes, self.images.shape, seed, "original")
+            train, task = self.split.train, self._task(model, seed)
+            return task.train_on(model, train, self.images.y[train], self.settings.training, label=f"original, seed {seed}"), {}
+
+        return self._model("original", seed, make)
+
+    def unlearned(self, name, seed):
+        r"""The model of a method and seed; ``original`` and ``retrain`` are methods too."""
+        if name == "original":
+            return self.original(seed)
+        entry = methods.method(name)
+        original = self.original(seed)
+        transition = self.transition() if entry.guided else None
+
+        def make():
+            task = self._task(original, seed, transition)
+            model = entry.unlearn(task, methods.method_settings(name, self.settings))
+            return model, dict(task.clock.seconds)
+
+        return self._model(name, seed, make)
+
+    # Guide -----------------------------------------------------------------------------------------------------------
+    def exemplars(self, draw=None):
+        r"""``(m,)`` int64: the exemplars that the guide is asked about; ``draw`` other than the run's own for fresh ones."""
+        guide = self.settings.guide
+        held_out = splits.validation_indices(self.images, self.settings.data.validation)
+        train = torch.arange(self.images.num_train, device=held_out.device)
+        allowed = train[~torch.isin(train, held_out)]
+        return draw_exemplars(self.images, allowed, guide.exemplars, guide.exemplar_seed if draw is None else draw)
+
+    def ask_guide(self, source=None, draw=None):
+        r"""The guide's raw scores: asked once, or replayed from the answers that come with the package where its weights are missing.
+
+        Args:
+            source: name in `megu.guide.SOURCES`, or None for the run's own.
+            draw: of the exemplars, or None for the run's own.
+        Returns: (scores ``(m, K)`` array, class of each exemplar ``(m,)`` array, sentence that says where the answers are from).
+        """
+        source = source or self.settings.guide.source
+        exemplars = self.exemplars(draw)
+        guide = SOURCES[source](self.images.classes, self.images, exemplars)
+        questions = list(questions_for(self.images, exemplars))
+        origin = f"{len(questions)} answers of {guide.name}, asked live"
+        try:
+            answers = ask(guide, questions, Book(self.settings.guide.answers or self.run.path / "answers.jsonl"))
+        except GuideUnavailable as missing:
+            book = shipped(self.images.name)
+            if any(question.key(guide) not in book.answers for question in questions):
+                raise
+            answers = ask(guide, questions, book)
+            origin = f"{len(questions)} answers of {guide.name}, replayed from the package because {missing}"
+        if draw is None:
+            self.run.note(f"guide {source}", origin)
+        return answer_matrix(answers, self.images.num_classes), self.images.y.cpu().numpy()[exemplars.numpy()], origin
+
+    def similarity(self, source=None, draw=None):
+        r"""``(K, K)`` similarity S of eq. 4-5, row k = class k."""
+        scores, of_class, _ = self.ask_guide(source, draw)
+        return similarity(scores, of_class, self.images.num_classes, self.settings.guide.calibration)
+
+    def transition(self, source=None):
+        r"""``(K, K)`` transition matrix T of eq. 6, columns sum to 1."""
+        return transition_matrix(self.similarity(source))
+
+    def perturbing_labels(self, seed, choice="rank", source=None):
+        r"""``(n,)`` int64: perturbing label of each forget image by eq. 7-8 for the original of a seed."""
+        labels = methods.method_settings("megu", self.settings).labels
+        forget = self.split.forget
+        posterior = predict(self.original(seed), self.images, forget).softmax(1)
+        exclude = self.forgotten if labels.exclude_forgotten else ()
+        gen = device.generator(seed, "labels for display")
+        return perturbing_labels(self.transition(source), posterior, self.images.y[forget], exclude=exclude, tau=labels.tau, choice=choice, gen=gen)
+
+    # Results ---------------------------------------------------------------------------------------------------------
+    def logits(self, name, seed):
+        r"""Cached logits of a method's model on every part of the split: name of the part -> ``(n, K)`` float32."""
+
+        def save(found, path):
+            save_file({part: tensor.cpu().contiguous() for part, tensor in found.items()}, path)
+
+        return self.run.once(
+            f"logits/{name}-{seed}.safetensors", lambda: (all_logits(self.unlearned(name, seed), self.images, self.split), {}),
+            save, lambda path: load_file(path, device=str(self.compute.device)),
+        )  # fmt: skip
+
+    def results(self):
+        r"""Tidy rows of every metric, method and seed; kept in ``results.csv``."""
+
+        def make():
+            parts = [
+                rows(name, seed, metrics(self.logits(name, seed), self.images, self.split)) for name in self.method_names for seed in self.seeds
+            ]
+            return pd.concat(parts, ignore_index=True)
+
+        return self.run.table("results.csv", make)
+
+    def timings(self):
+        r"""Seconds by method, seed and part, as measured when each model was made; the guide's time is not in them."""
+        out = []
+        for name in self.method_names:
+            for seed in self.seeds:
+                for part, seconds in self.run.facts(f"models/{name}-{seed}.safetensors")["seconds"].items():
+                    out.append({"method": name, "seed": seed, "part": part, "seconds": seconds})
+        return pd.DataFrame(out)
+
+    def relative_time(self, name):
+        r"""Seconds of a method over seconds of the retrain of the same seed: array over the seeds."""
+        wide = self.timings().query("part == 'total'").pivot(index="seed", columns="method", values="seconds")
+        return np.asarray(wide[name] / wide["retrain"])

@@ -1,0 +1,30 @@
+r"""Does a guide make sense? Its nearest neighbours against a list that a person wrote beforehand."""
+
+import numpy as np
+
+from megu.classes import SENSIBLE_NEIGHBOURS
+
+
+def nearest(sim):
+    r"""Index of the most similar other class of each class: ``(K, K)`` float to ``(K,)`` int."""
+    sim = np.array(sim, float)
+    np.fill_diagonal(sim, -np.inf)
+    return sim.argmax(1)
+
+
+def sensible_hits(sim, class_names, sensible=SENSIBLE_NEIGHBOURS):
+    r"""Number of classes whose nearest other class is on the list; classes without an entry are not scored.
+
+    Args:
+        sim: ``(K, K)`` float, row k = class k.
+        class_names: K names.
+        sensible: class name -> set of names.
+    """
+    return sum(class_names[j] in sensible[name] for name, j in zip(class_names, nearest(sim), strict=True) if name in sensible)
+
+
+def shuffled_hits(sim, class_names, draws=1000, seed=0, sensible=SENSIBLE_NEIGHBOURS):
+    r"""The negative control: mean hits when the candidate labels' names are permuted, over ``draws`` permutations."""
+    rng = np.random.default_rng(seed)
+    sim = np.asarray(sim, float)
+    return float(np.mean([sensible_hits(sim[:, rng.permutation(len(sim))], class_names, sensible) for _ in range(draws)]))

@@ -1,0 +1,48 @@
+r"""The control that every guide has to beat: no language, only the similarity of pretrained image features."""
+
+import hashlib
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from megu.guide.composed import LITE0_SHA, by_image, image_outputs
+
+
+class FeatureGuide:
+    r"""Cosine between an exemplar's features and the mean features of a class, both centred.
+
+    $s(x, l) = \cos(\phi(x) - \mu, \mu_l - \mu)$ with $\phi$ the pooled features of EfficientNet-Lite0, $\mu_l$ their mean over the
+    exemplars of class l and $\mu$ the mean of the $\mu_l$.
+
+    Args:
+        class_names: the candidate labels.
+        images: `megu.data.Images` that name them.
+        exemplars: ``(m,)`` int64, the exemplars of all classes.
+    Source: the "class-mean features" alternative of A12 in the assumption log.
+    """
+
+    name = "efficientnet-lite0 class-mean features"
+
+    def __init__(self, class_names, images, exemplars):
+        self.class_names = tuple(class_names)
+        self._x = images.x[exemplars.to(images.x.device)].cpu().numpy()
+        self._y = images.y[exemplars.to(images.y.device)].cpu()
+        pixels = hashlib.sha256(self._x.tobytes() + self._y.numpy().tobytes()).hexdigest()[:8]
+        self.version = f"lite0 {LITE0_SHA[:8]}, exemplars {pixels}"
+
+    @cached_property
+    def _means(self):
+        found = image_outputs(self._x)[1]
+        means = torch.stack([found[self._y == k].mean(0) for k in range(len(self.class_names))])
+        return means, means.mean(0)
+
+    def score(self, questions):
+        r"""Raw scores of questions, in [-1, 1]."""
+        means, centre = self._means
+        column = {name: k for k, name in enumerate(self.class_names)}
+        groups = by_image(questions)
+        found = image_outputs(np.stack([group[0].image for group in groups]))[1]
+        cosine = F.normalize(found - centre, dim=1) @ F.normalize(means - centre, dim=1).T
+        return [cosine[i, column[question.label]].item() for i, group in enumerate(groups) for question in group]

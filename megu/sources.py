@@ -1,0 +1,141 @@
+r"""Where images come from: the embedded set, CIFAR from two hosts, a folder, an ``.npz``.  Nothing here loads a pickle of ours."""
+
+import hashlib
+import io
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from tqdm.auto import tqdm
+
+from megu.classes import known_names
+from megu.config import SettingsError, check_class_names
+from megu.data import by_superclass, pool
+
+
+def load(settings, device="cpu"):
+    r"""The `megu.data.Images` that a run asks for, with the names that its classifier uses.
+
+    Args:
+        settings: `megu.config.Settings`; ``data.name`` chooses, ``data.path`` is needed for ``folder`` and ``npz``.
+        device: of the tensors.
+    Raises: SettingsError where data are missing or damaged, or a class to forget does not exist in them.
+    """
+    read = {"fashion-mini": _embedded, "folder": _folder, "npz": _npz}.get(settings.data.name, _cifar)
+    train, test, names, coarse = read(settings.data)
+    images = pool(settings.data.name, train, test, names, device)
+    if settings.label_level == "superclass":
+        images = by_superclass(images, coarse)
+    if settings.forget.scenario != "random":
+        known = images.classes if settings.forget.scenario == "class" else images.fine_classes
+        check_class_names(settings.forget.classes, known, images.name)
+    return images
+
+
+def _embedded(_):
+    folder = files("megu") / "assets"
+    content = (folder / "fashion_mini.npz").read_bytes()
+    expected = json.loads((folder / "fashion_mini.json").read_text())["sha256"]
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise SettingsError("asset fashion_mini.npz is damaged (wrong hash): `git checkout megu/assets`, or install megu again")
+    arrays = np.load(io.BytesIO(content), allow_pickle=False)
+    names, coarse = known_names("fashion-mini")
+    return (arrays["x_train"], arrays["y_train"]), (arrays["x_test"], arrays["y_test"]), names, coarse
+
+
+def _existing(data, what):
+    path = Path(data.path or "")
+    if not data.path or not path.exists():
+        raise SettingsError(f"data.path is {data.path!r}, which does not exist: set it to {what}")
+    return path
+
+
+def _npz(data):
+    path = _existing(data, "an .npz with x_train, y_train, x_test, y_test, class_names")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            parts = {name: arrays[name] for name in arrays.files}
+    except (ValueError, OSError, EOFError) as error:
+        raise SettingsError(f"{path.name} cannot be read ({error}): give a complete .npz without pickled objects") from None
+    missing = {"x_train", "y_train", "x_test", "y_test", "class_names"} - set(parts)
+    if missing:
+        raise SettingsError(f"{path.name} lacks {', '.join(sorted(missing))}")
+    coarse = ()
+    if {"fine_to_coarse", "coarse_names"} <= set(parts):
+        coarse = tuple(_plain(parts["coarse_names"][k]) for k in parts["fine_to_coarse"])
+    names = tuple(_plain(name) for name in parts["class_names"])
+    return (parts["x_train"], parts["y_train"]), (parts["x_test"], parts["y_test"]), names, coarse
+
+
+def _plain(name):
+    return str(name).replace("_", " ")
+
+
+def _folder(data):
+    root = _existing(data, "a folder with train/<class>/*.png and test/<class>/*.png")
+    names = tuple(sorted(path.name for path in (root / "train").glob("*") if path.is_dir()))
+    if len(names) < 2:
+        raise SettingsError(f"{root.name}/train has {len(names)} class folders: make one folder of images per class, at least two")
+    size = data.size or 32
+
+    def part(which):
+        found = [(file, k) for k, name in enumerate(names) for file in sorted((root / which / name).glob("*")) if file.is_file()]
+        images = []
+        for file, _ in tqdm(found, desc=f"{which} images", unit="image"):
+            try:
+                with Image.open(file) as image:
+                    images.append(np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)))
+            except (UnidentifiedImageError, OSError) as error:
+                raise SettingsError(f"{which}/{file.parent.name}/{file.name} is not a readable image ({error}): remove or replace it") from None
+        if not images:
+            raise SettingsError(f"{root.name}/{which} holds no images: put them into {which}/<class>/")
+        return np.stack(images), np.array([k for _, k in found])
+
+    return part("train"), part("test"), names, ()
+
+
+def _cifar(data):
+    """CIFAR-10, or CIFAR-100 with its superclasses; ``data.path`` may be a folder of earlier downloads, or an .npz."""
+    if data.path and data.path.endswith(".npz"):
+        return _npz(data)
+    fine = "cifar10" if data.name == "cifar10" else "cifar100"
+    names, coarse = known_names(fine)
+    train, test = _cifar_hub(fine) if data.source == "hub" else _cifar_torchvision(fine, data.path or "data")
+    return train, test, names, coarse if fine == "cifar100" else ()
+
+
+def _cifar_torchvision(fine, root):
+    from torchvision.datasets import CIFAR10, CIFAR100 as CIFAR100Set  # noqa: N811, PLC0415  (slow import, rarely needed)
+
+    kind = CIFAR10 if fine == "cifar10" else CIFAR100Set  # checks MD5 sums of archive and members before it reads them
+    try:
+        parts = [kind(root, train=train, download=True) for train in (True, False)]
+    except (OSError, RuntimeError) as error:
+        raise SettingsError(
+            f"{fine} is not in {root!r} and could not be downloaded ({error}): set data.source to 'hub', or data.path to a folder or .npz"
+        ) from None
+    return tuple((part.data, np.array(part.targets)) for part in parts)
+
+
+def _cifar_hub(fine):
+    import pandas as pd  # noqa: PLC0415
+    from huggingface_hub import hf_hub_download  # noqa: PLC0415
+
+    folder, column = ("plain_text", "label") if fine == "cifar10" else ("cifar100", "fine_label")
+
+    def part(which):
+        try:
+            file = hf_hub_download(f"uoft-cs/{fine}", f"{folder}/{which}-00000-of-00001.parquet", repo_type="dataset")
+            table = pd.read_parquet(file)
+        except (OSError, ImportError, ValueError) as error:
+            raise SettingsError(
+                f"{fine} could not be had from the hub ({error}): check the network, `pip install pyarrow`, or set data.path to an .npz"
+            ) from None
+        pixels = table[[c for c in table.columns if c in ("img", "image")][0]]
+        return np.stack([np.asarray(Image.open(io.BytesIO(cell["bytes"])).convert("RGB")) for cell in pixels]), table[column].to_numpy()
+
+    return part("train"), part("test")
+
+

@@ -1,0 +1,167 @@
+r"""The run directory: a manifest, stages that are required and sealed, artefacts that appear whole or not at all."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+
+import megu
+from megu.config import SettingsError
+
+STAGES = {  # stage -> the notebook that seals it, in the order of a run
+    "prepare": "00_prepare",
+    "entanglement": "01_entanglement",
+    "labels": "02_perturbing_labels",
+    "noise": "03_noise_pair",
+    "unlearn": "04_unlearn",
+    "evaluate": "05_evaluate",
+}
+_PACKAGES = ("torch", "torchvision", "transformers", "open_clip_torch", "numpy", "scipy", "scikit-learn", "pandas")
+
+
+class StageError(RuntimeError):
+    """A stage is missing, was made with other settings, or its claims do not hold."""
+
+
+def sha256(path):
+    r"""SHA-256 of a file as 64 hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def atomic(path):
+    r"""A temporary path beside ``path``; what was written to it takes its place when the block ends without an error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path, content):
+    r"""Write ``content`` as JSON, atomically."""
+    with atomic(path) as part:
+        part.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def code_digest():
+    r"""Twelve hex digits over the package's own source files: tells whether a run was made by this code."""
+    root = Path(megu.__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(root.rglob("*.py")):
+        digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+class Run:
+    r"""One run directory.  Opening it twice with different settings is refused, so results never mix.
+
+    Args:
+        path: directory, made if it is not there.
+        settings: `megu.config.Settings`.
+    Raises: StageError where the directory belongs to other settings or its manifest cannot be read.
+    """
+
+    def __init__(self, path, settings):
+        self.path, self.settings = Path(path), settings
+        self._file = self.path / "manifest.json"
+        if not self._file.exists():
+            write_json(self._file, {
+                "megu": megu.__version__,
+                "code": code_digest(),
+                "digest": settings.digest(),
+                "settings": settings.model_dump(mode="json"),
+                "seeds": list(settings.seed_list),
+                "python": platform.python_version(),
+                "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+                "artefacts": {},
+                "notes": {},
+                "stages": {},
+            })  # fmt: skip
+        theirs = self.manifest["settings"]
+        if self.manifest["digest"] != settings.digest():
+            ours = settings.model_dump(mode="json")
+            changed = [f"{k}: {theirs.get(k)!r} there, {ours[k]!r} now" for k in ours if theirs.get(k) != ours[k]]
+            raise StageError(f"run directory {self.path.name!r} was made with other settings ({'; '.join(changed)}): choose another run_dir")
+
+    @property
+    def manifest(self):
+        """The manifest as it is on disk."""
+        try:
+            return json.loads(self._file.read_text())
+        except json.JSONDecodeError:
+            raise StageError(f"{self._file.name} in {self.path.name!r} is damaged: remove the run directory and start again") from None
+
+    def _update(self, group, key, value):
+        manifest = self.manifest
+        manifest[group][key] = value
+        write_json(self._file, manifest)
+
+    def note(self, key, value):
+        r"""Keep a fact about the run in the manifest, e.g. which guide answered."""
+        if self.manifest["notes"].get(key) != value:
+            self._update("notes", key, value)
+
+    def once(self, name, make, save, load):
+        r"""The artefact ``name``: loaded where it was already made, else made, written atomically and recorded.
+
+        Args:
+            name: file name inside the run directory.
+            make: function without arguments, returns (object, facts); facts go to the manifest (seconds, peak memory).
+            save: function of (object, path).
+            load: function of (path).
+        Returns: the object, always as ``load`` reads it, so that a resumed run continues from the same bits.
+        """
+        path = self.path / name
+        if not (path.exists() and name in self.manifest["artefacts"]):
+            content, facts = make()
+            with atomic(path) as part:
+                save(content, part)
+            self._update("artefacts", name, {"sha256": sha256(path), **facts})
+        elif sha256(path) != self.manifest["artefacts"][name]["sha256"]:
+            raise StageError(f"{name} in {self.path.name!r} is not the file that was written there: remove it to have it made again")
+        return load(path)
+
+    def table(self, name, make):
+        r"""A tidy table as CSV, made once by ``make()`` (a DataFrame) and read back."""
+        return self.once(name, lambda: (make(), {}), lambda df, path: df.to_csv(path, index=False), pd.read_csv)
+
+    def facts(self, name):
+        r"""What the manifest keeps about an artefact: hash, seconds per part, peak memory."""
+        return self.manifest["artefacts"][name]
+
+    def sealed(self, stage):
+        r"""Whether a stage is finished."""
+        if stage not in STAGES:
+            raise SettingsError(f"stage {stage!r} does not exist; stages are: {', '.join(STAGES)}")
+        return stage in self.manifest["stages"]
+
+    def require(self, *stages):
+        r"""Raise StageError naming the notebook to run first, for the first of ``stages`` that is not sealed."""
+        for stage in stages:
+            if not self.sealed(stage):
+                raise StageError(f"stage {stage!r} is missing in run directory {self.path.name!r}: run notebooks/{STAGES[stage]} first")
+
+    def seal(self, stage, claims, seconds):
+        r"""Finish a stage: every claim must hold, then the stage is written to the manifest.
+
+        Args:
+            stage: name in `STAGES`.
+            claims: dictionary, sentence -> bool.
+            seconds: wall time of the stage.
+        Raises: StageError with the claims that do not hold; nothing is sealed then.
+        """
+        failed = [claim for claim, holds in claims.items() if not bool(holds)]
+        if failed:
+            raise StageError(f"stage {stage!r} is not sealed, because this does not hold: {'; '.join(failed)}")
+        if not self.sealed(stage):
+            self._update("stages", stage, {"claims": list(claims), "seconds": round(seconds, 2)})

@@ -1,0 +1,84 @@
+r"""One unlearning request, as every method receives it: `Task -> model`."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import nn
+
+from megu import models
+from megu.config import Recipe
+from megu.data import Images
+from megu.device import Compute, Stopwatch, generator
+from megu.splits import Split
+from megu.train import fit
+
+
+@dataclass(frozen=True)
+class Task:
+    r"""What a method may use.  A method returns a NEW model; the original stays bit-identical.
+
+    Attributes:
+        original: the trained classifier, in eval mode.
+        images, split: the data and what is to be forgotten.
+        forgotten: classes that disappear altogether (class-wise forgetting), else empty.
+        transition: ``(K, K)`` array, columns sum to 1, or None where no guide was asked.
+        retain_images: at most so many retain images are used for fine-tuning, by every method.
+        arch, training: how the original was made; retraining repeats it.
+        seed: of everything random in the method.
+        compute: device and precision.
+        clock: seconds by part of the method.
+    """
+
+    original: nn.Module
+    images: Images
+    split: Split
+    forgotten: tuple[int, ...]
+    transition: np.ndarray | None
+    retain_images: int
+    arch: str
+    training: Recipe
+    seed: int
+    compute: Compute
+    clock: Stopwatch = field(default_factory=Stopwatch)
+
+    @property
+    def num_classes(self):
+        """K."""
+        return self.images.num_classes
+
+    def generator(self, *purpose):
+        """CPU generator for one purpose of the method."""
+        return generator(self.seed, "unlearn", *purpose)
+
+    def retain_sample(self):
+        """``(r,)`` int64: the retain images that fine-tuning may use, the same for every method of a seed."""
+        retain = self.split.retain
+        chosen = torch.randperm(len(retain), generator=self.generator("retain"))[: self.retain_images]
+        return retain[chosen.to(retain.device)]
+
+    def fresh_model(self):
+        """A new, untrained classifier of the original's architecture; its weights share nothing with the original's."""
+        return models.build(self.arch, self.num_classes, self.images.shape, self.seed, "retrained")
+
+    def train_on(self, model, index, labels, recipe, *, shift=None, label="fine-tuning"):
+        r"""Train ``model`` in place on images of the pool.
+
+        Args:
+            model: ``nn.Module``.
+            index: ``(n,)`` int64 into the pool.
+            labels: ``(n,)`` int64, what the model shall say.
+            recipe: `megu.config.Recipe`.
+            shift: function of (images ``(b, C, H, W)``, positions ``(b,)``) to images, or None.
+            label: text of the progress bar.
+        Returns: the model.
+        """
+        gen = self.generator("order")
+
+        def batch(position):
+            position = position.to(index.device)
+            x = self.images.batch(index[position], recipe.augment, gen)
+            return (x if shift is None else shift(x, position)), labels[position]
+
+        fit(model, batch, len(index), recipe, gen, self.compute, label=label)
+        return model
