@@ -3,7 +3,6 @@ r"""Membership inference, each attack by its name: an attack without one is a nu
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-
 from torch.nn import functional as F
 
 

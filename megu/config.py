@@ -3,6 +3,7 @@ r"""Settings of a run: frozen, complete, checked before any work starts. A profi
 import difflib
 import hashlib
 import json
+import os
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -26,10 +27,10 @@ class Part(BaseModel):
 
 
 class Data(Part):
-    """Where the images come from.  ``path`` stays out of every manifest: it is a path of one machine."""
+    """Where the images come from.  ``path`` (or ``$MEGU_DATA_PATH``) is of one machine and stays out of every manifest."""
 
     name: Literal["fashion-mini", "cifar10", "cifar20", "cifar100", "folder", "npz"] = "fashion-mini"
-    path: str | None = Field(None, exclude=True)
+    path: str | None = Field(default_factory=lambda: os.environ.get("MEGU_DATA_PATH"), exclude=True)
     source: Literal["torchvision", "hub"] = "torchvision"
     size: Count | None = None
     validation: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
@@ -68,13 +69,16 @@ class Forget(Part):
 
 
 class Guide(Part):
-    """Who is asked which concepts are alike.  A1: ``exemplars`` per class, drawn once per data set by ``exemplar_seed``."""
+    """Who is asked which concepts are alike.  A1: ``exemplars`` per class, drawn once per data set by ``exemplar_seed``.
+
+    ``answers`` (or ``$MEGU_ANSWERS``): a JSON lines file that several runs share; by default each run keeps its own.
+    """
 
     source: Literal["composed", "features"] = "composed"
     exemplars: Count = 20
     exemplar_seed: int = 0
     calibration: Literal["column", "none"] = "column"
-    answers: str | None = Field(None, exclude=True)
+    answers: str | None = Field(default_factory=lambda: os.environ.get("MEGU_ANSWERS"), exclude=True)
 
 
 class Labels(Part):
@@ -89,8 +93,8 @@ class Noise(Part):
     """The noise pair (eq. 9-12).  A6: lam, steps, lr; A7: per; A8: around; A9: combine; A10: weight_pos, weight_neg."""
 
     kind: Literal["both", "pos", "neg", "random", "none"] = "both"
-    weight_pos: Weight = 0.1
-    weight_neg: Weight = 0.1
+    weight_pos: Weight = 1.0
+    weight_neg: Weight = 1.0
     lam: Weight = 0.1
     steps: Count = 40
     lr: Positive = 0.1

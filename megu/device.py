@@ -83,6 +83,7 @@ class Stopwatch:
 
     @contextmanager
     def __call__(self, part):
+        """Time the block as ``part``; the same part adds up."""
         _synchronise()
         start = time.perf_counter()
         try:

@@ -71,12 +71,8 @@ def metrics(logits, images, split):
         "acc_forget_train": accuracy(logits["forget"], y["forget"]),
         "acc_retain_test": accuracy(logits["test_retain"], y["test_retain"]),
         "acc_forget_test": accuracy(logits["test_forget"], y["test_forget"]),
-        "mia_loss_auc": loss_auc(
-            logits["forget"], y["forget"], torch.cat([logits[p] for p in unseen]), torch.cat([y[p] for p in unseen])
-        ),
-        "mia_ssd_member_rate": ssd_member_rate(
-            logits["retain"], torch.cat([logits["test_retain"], logits["test_forget"]]), logits["forget"]
-        ),
+        "mia_loss_auc": loss_auc(logits["forget"], y["forget"], torch.cat([logits[p] for p in unseen]), torch.cat([y[p] for p in unseen])),
+        "mia_ssd_member_rate": ssd_member_rate(logits["retain"], torch.cat([logits["test_retain"], logits["test_forget"]]), logits["forget"]),
     }
 
 

@@ -1,5 +1,6 @@
 r"""A run: which pieces exist, how they are made, and that each is made once."""
 
+import os
 import re
 import time
 from pathlib import Path
@@ -10,21 +11,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from megu import device, methods, models, splits
-from megu.config import resolve
+from megu.classes import SENSIBLE_NEIGHBOURS
+from megu.config import build, nest, resolve
 from megu.device import Stopwatch
 from megu.evaluate import all_logits, metrics, rows
-from megu.guide import SOURCES, Book, GuideUnavailable, answer_matrix, ask, draw_exemplars, questions_for, shipped
+from megu.guide import SOURCES, Book, GuideUnavailableError, answer_matrix, ask, draw_exemplars, questions_for, shipped
+from megu.guide.agreement import sensible_hits, shuffled_hits
 from megu.sources import load
-from megu.store import Run
+from megu.store import Run, project_root
 from megu.task import Task
-from megu.train import predict
-from megu.transition import perturbing_labels, similarity, transition_matrix
-
-
-def project_root(start="."):
-    r"""The folder that holds the runs: the nearest one upwards with a ``pyproject.toml``, else ``start`` itself."""
-    start = Path(start).resolve()
-    return next((folder for folder in (start, *start.parents) if (folder / "pyproject.toml").exists()), start)
+from megu.transition import similarity, transition_matrix
 
 
 def run_directory(settings, run_dir=None):
@@ -39,37 +35,27 @@ class Experiment:
     r"""One run with its data, split, device and everything made so far.
 
     Args:
-        settings: `megu.config.Settings`.
-        run_dir: directory, or None for the one that `run_directory` names.
-    Raises: SettingsError before any work where a setting, class, method or device does not exist.
+        profile, seed, overrides: see `megu.config.resolve`.
+        run_dir: directory; None or empty for ``$MEGU_RUN_DIR``, or the one that `run_directory` names.
+        stage: of the notebook that works on the run, see `megu.store.STAGES`.
+    Raises: SettingsError or StageError, one line with the remedy, before any work where a setting, class, method, stage
+        or device does not exist or the directory belongs to other settings.
     """
 
-    def __init__(self, settings, run_dir=None):
+    def __init__(self, profile="quick", seed=0, run_dir=None, overrides=None, stage=None):
+        self.settings = settings = resolve(profile, seed, overrides)
+        self.overrides = nest(overrides or {})
         methods.check(settings)
-        self.settings = settings
         self.compute = device.choose(settings)
         self.images = load(settings, self.compute.device)
         self.split = splits.make_split(self.images, settings)
         self.forgotten = splits.forgotten_classes(self.images, self.split, settings)
-        self.run = Run(run_directory(settings, run_dir), settings)
+        self.run = Run(run_directory(settings, run_dir or os.environ.get("MEGU_RUN_DIR")), settings)
         self.run.note("split", self.split.digest())
         self.run.note("device", f"{self.compute.device.type}, {'bfloat16 autocast' if self.compute.autocast else 'float32'}")
-        self._started, self.stage = time.perf_counter(), None
-
-    @classmethod
-    def open(cls, stage, profile="quick", seed=0, run_dir=None, overrides=None):
-        r"""The run that a notebook works on.
-
-        Args:
-            stage: the notebook's stage, see `megu.store.STAGES`.
-            profile, seed, overrides: see `megu.config.resolve`.
-            run_dir: directory or None.
-        Raises: SettingsError, StageError: one line with the remedy.
-        """
-        lab = cls(resolve(profile, seed, overrides), run_dir)
-        lab.run.sealed(stage)
-        lab.stage = stage
-        return lab
+        self.stage, self._started = stage, time.perf_counter()
+        if stage is not None:
+            self.run.sealed(stage)
 
     def require(self, *stages):
         r"""Refuse to go on unless these stages are sealed; names the notebook to run first."""
@@ -79,7 +65,7 @@ class Experiment:
         r"""Finish the notebook's stage: all claims (sentence -> bool) must hold."""
         self.run.seal(self.stage, claims, time.perf_counter() - self._started)
 
-    # Names that are short in a notebook ------------------------------------------------------------------------------
+    # Names that are short in a notebook
     @property
     def seeds(self):
         """Seeds of the repetitions."""
@@ -90,7 +76,7 @@ class Experiment:
         """Rows of every table: the untouched original, the true retrain, and what is compared with them."""
         return ("original", "retrain", *self.settings.compare)
 
-    # Models ----------------------------------------------------------------------------------------------------------
+    # Models
     def _task(self, original, seed, transition=None):
         return Task(
             original, self.images, self.split, self.forgotten, transition, self.settings.retain_images,
@@ -127,18 +113,18 @@ class Experiment:
         r"""The model of a method and seed; ``original`` and ``retrain`` are methods too."""
         if name == "original":
             return self.original(seed)
+        return self._model(name, seed, lambda: self._unlearn(name, seed, self.parameters(name)))
+
+    def attempt(self, name, seed, changes):
+        r"""A method's model with other parameters (dotted name -> value), not kept: for tuning and ablations."""
+        return self._unlearn(name, seed, build(type(self.parameters(name)), nest(changes), f"methods.{name}", over=self.parameters(name)))[0]
+
+    def _unlearn(self, name, seed, parameters):
         entry = methods.method(name)
-        original = self.original(seed)
-        transition = self.transition() if entry.guided else None
+        task = self._task(self.original(seed), seed, self.transition() if entry.guided else None)
+        return entry.unlearn(task, parameters), dict(task.clock.seconds)
 
-        def make():
-            task = self._task(original, seed, transition)
-            model = entry.unlearn(task, methods.method_settings(name, self.settings))
-            return model, dict(task.clock.seconds)
-
-        return self._model(name, seed, make)
-
-    # Guide -----------------------------------------------------------------------------------------------------------
+    # Guide
     def exemplars(self, draw=None):
         r"""``(m,)`` int64: the exemplars that the guide is asked about; ``draw`` other than the run's own for fresh ones."""
         guide = self.settings.guide
@@ -162,7 +148,7 @@ class Experiment:
         origin = f"{len(questions)} answers of {guide.name}, asked live"
         try:
             answers = ask(guide, questions, Book(self.settings.guide.answers or self.run.path / "answers.jsonl"))
-        except GuideUnavailable as missing:
+        except GuideUnavailableError as missing:
             book = shipped(self.images.name)
             if any(question.key(guide) not in book.answers for question in questions):
                 raise
@@ -177,20 +163,35 @@ class Experiment:
         scores, of_class, _ = self.ask_guide(source, draw)
         return similarity(scores, of_class, self.images.num_classes, self.settings.guide.calibration)
 
+    def agreement(self, draws=()):
+        r"""How sensible the guides' neighbours are, on the run's own exemplars and on fresh draws.
+
+        Args:
+            draws: exemplar seeds that no choice was made on; left out where the guide's weights are missing.
+        Returns: tidy DataFrame: guide, draw, hits, shuffled (mean hits of shuffled names), of (classes that are scored).
+        """
+        names, out = self.images.classes, []
+        for source in SOURCES:
+            for draw in (None, *draws):
+                try:
+                    sim = self.similarity(source, draw)
+                except GuideUnavailableError:
+                    continue
+                hits, shuffled = sensible_hits(sim, names), shuffled_hits(sim, names)
+                own = self.settings.guide.exemplar_seed if draw is None else draw
+                scored = sum(name in SENSIBLE_NEIGHBOURS for name in names)
+                out.append({"guide": source, "draw": own, "hits": hits, "shuffled": round(shuffled, 2), "of": scored})
+        return pd.DataFrame(out)
+
     def transition(self, source=None):
         r"""``(K, K)`` transition matrix T of eq. 6, columns sum to 1."""
         return transition_matrix(self.similarity(source))
 
-    def perturbing_labels(self, seed, choice="rank", source=None):
-        r"""``(n,)`` int64: perturbing label of each forget image by eq. 7-8 for the original of a seed."""
-        labels = methods.method_settings("megu", self.settings).labels
-        forget = self.split.forget
-        posterior = predict(self.original(seed), self.images, forget).softmax(1)
-        exclude = self.forgotten if labels.exclude_forgotten else ()
-        gen = device.generator(seed, "labels for display")
-        return perturbing_labels(self.transition(source), posterior, self.images.y[forget], exclude=exclude, tau=labels.tau, choice=choice, gen=gen)
+    def parameters(self, name):
+        r"""The settings of a method as this run uses them."""
+        return methods.method_settings(name, self.settings)
 
-    # Results ---------------------------------------------------------------------------------------------------------
+    # Results
     def logits(self, name, seed):
         r"""Cached logits of a method's model on every part of the split: name of the part -> ``(n, K)`` float32."""
 
@@ -206,9 +207,7 @@ class Experiment:
         r"""Tidy rows of every metric, method and seed; kept in ``results.csv``."""
 
         def make():
-            parts = [
-                rows(name, seed, metrics(self.logits(name, seed), self.images, self.split)) for name in self.method_names for seed in self.seeds
-            ]
+            parts = [rows(name, seed, metrics(self.logits(name, seed), self.images, self.split)) for name in self.method_names for seed in self.seeds]
             return pd.concat(parts, ignore_index=True)
 
         return self.run.table("results.csv", make)

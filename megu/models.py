@@ -59,6 +59,7 @@ class ResNet(nn.Module):
         self.head = nn.Linear(width_in, num_classes)
 
     def forward(self, x):
+        """``(n, C, H, W)`` float to logits ``(n, K)``."""
         return self.head(self.layers(self.stem(x)).mean((2, 3)))
 
 
@@ -76,6 +77,7 @@ class ViT(nn.Module):
         self.size = net.config.image_size
 
     def forward(self, x):
+        """``(n, C, H, W)`` float of any size to logits ``(n, K)``."""
         if x.shape[-1] != self.size:
             x = F.interpolate(x, self.size, mode="bilinear", antialias=True)
         return self.net(pixel_values=x).logits

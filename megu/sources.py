@@ -107,9 +107,9 @@ def _cifar(data):
 
 
 def _cifar_torchvision(fine, root):
-    from torchvision.datasets import CIFAR10, CIFAR100 as CIFAR100Set  # noqa: N811, PLC0415  (slow import, rarely needed)
+    import torchvision  # noqa: PLC0415  (slow import, rarely needed)
 
-    kind = CIFAR10 if fine == "cifar10" else CIFAR100Set  # checks MD5 sums of archive and members before it reads them
+    kind = torchvision.datasets.CIFAR10 if fine == "cifar10" else torchvision.datasets.CIFAR100  # checks MD5 sums of archive and members before it reads them
     try:
         parts = [kind(root, train=train, download=True) for train in (True, False)]
     except (OSError, RuntimeError) as error:
@@ -137,5 +137,3 @@ def _cifar_hub(fine):
         return np.stack([np.asarray(Image.open(io.BytesIO(cell["bytes"])).convert("RGB")) for cell in pixels]), table[column].to_numpy()
 
     return part("train"), part("test")
-
-

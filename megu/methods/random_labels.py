@@ -9,7 +9,7 @@ from megu.models import copy_of
 class RandomLabelsSettings(Part):
     """The fine-tuning's recipe."""
 
-    recipe: Recipe = Recipe(epochs=2, lr=0.02, schedule="constant")
+    recipe: Recipe = Recipe(epochs=2, lr=0.01, schedule="constant")
 
 
 def unlearn(task, settings):
@@ -22,6 +22,4 @@ def unlearn(task, settings):
     offset = torch.randint(1, task.num_classes, (len(forget),), generator=task.generator("labels")).to(y.device)
     wrong = (y[forget] + offset) % task.num_classes
     with task.clock("fine-tuning"):
-        return task.train_on(
-            copy_of(task.original), torch.cat([forget, retain]), torch.cat([wrong, y[retain]]), settings.recipe, label="random labels"
-        )
+        return task.train_on(copy_of(task.original), torch.cat([forget, retain]), torch.cat([wrong, y[retain]]), settings.recipe, label="random labels")

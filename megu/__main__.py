@@ -1,0 +1,85 @@
+r"""The command line: ``python -m megu run | guide | tune``."""
+
+import ast
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from megu.config import SettingsError
+
+app = typer.Typer(help="Machine unlearning guided by a multimodal model (MeGU, arXiv 2602.17088).", no_args_is_help=True, pretty_exceptions_enable=False)
+
+Profile = Annotated[str, typer.Option(help="quick (embedded data, CPU), small (CIFAR-10) or paper (CIFAR-100).")]
+Seed = Annotated[int, typer.Option(help="First seed; the repetitions use seed, seed + 1, ...")]
+RunDir = Annotated[Path | None, typer.Option(help="Run directory; by default one under runs/ that is named after the settings.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="A setting, e.g. --set forget.classes='[\"sandal\"]' --set seeds=5; may be repeated.")]
+
+
+def parse(pairs):
+    r"""``["seeds=5", "arch=resnet18"]`` to ``{"seeds": 5, "arch": "resnet18"}``: Python literals, else text."""
+    out = {}
+    for pair in pairs or ():
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise SettingsError(f"--set {pair!r} has no '=': write --set name=value")
+        try:
+            out[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            out[name] = text
+    return out
+
+
+def _experiment(profile, seed, run_dir, pairs):
+    from megu.experiment import Experiment  # noqa: PLC0415  (torch takes seconds; --help must not)
+
+    return Experiment(profile, seed, run_dir, parse(pairs))
+
+
+@app.command()
+def run(profile: Profile = "quick", seed: Seed = 0, run_dir: RunDir = None, set: Set = None):
+    """Run notebooks 00-05 and print where the results are.  Repeat it after an interrupt: it goes on."""
+    from megu.batch import run_notebooks  # noqa: PLC0415
+
+    lab = _experiment(profile, seed, run_dir, set)
+    run_notebooks(lab)
+    typer.echo(f"run directory: {lab.run.path}")
+
+
+@app.command()
+def guide(
+    out: Annotated[Path, typer.Option(help="JSON lines file that the answers are added to.")],
+    source: Annotated[str, typer.Option(help="composed or features.")] = "composed",
+    profile: Profile = "quick",
+    set: Set = None,
+):
+    """Ask a guide about the exemplars of a data set and keep the answers."""
+    lab = _experiment(profile, 0, None, [*(set or []), f"guide.source={source}", f"guide.answers={out}"])
+    typer.echo(lab.ask_guide()[2])
+
+
+@app.command()
+def tune(out: Annotated[Path, typer.Option(help="CSV file for the trials.")], profile: Profile = "quick", run_dir: RunDir = None, set: Set = None):
+    """Choose learning rates and noise weights on validation images (class-wise forgetting)."""
+    from megu.tune import tune as search  # noqa: PLC0415
+
+    table = search(profile, overrides=parse(set), run_dir=run_dir)
+    table.to_csv(out, index=False)
+    typer.echo(table[table["chosen"]].to_string(index=False))
+
+
+def main():
+    r"""Run the command line; errors that are meant for people are one line and exit code 2."""
+    from megu.batch import NotebookError  # noqa: PLC0415
+    from megu.guide import GuideUnavailableError  # noqa: PLC0415
+    from megu.store import StageError  # noqa: PLC0415
+
+    try:
+        app()
+    except (SettingsError, StageError, NotebookError, GuideUnavailableError) as error:
+        typer.echo(f"megu: {error}", err=True)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

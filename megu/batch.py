@@ -1,0 +1,68 @@
+r"""Notebooks run one after another by papermill; what is sealed is skipped, what is interrupted goes on."""
+
+import os
+import time
+from unittest import mock
+
+import nbformat
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+from megu.config import SettingsError
+from megu.store import STAGES, code_digest, project_root
+
+
+class NotebookError(RuntimeError):
+    """A notebook failed; the message names it, the error and where its executed copy lies."""
+
+
+def run_notebooks(lab, *, say=print):
+    r"""Run notebooks 00-05 on a run directory.
+
+    Args:
+        lab: `megu.experiment.Experiment`, already checked; its settings are handed to every notebook.
+        say: function of one line of text.
+    Returns: seconds of each notebook that ran, by stage.
+    Raises: NotebookError where one fails; SettingsError where the notebooks are not here.
+    """
+    notebooks = project_root() / "notebooks"
+    if not notebooks.exists():
+        raise SettingsError("the folder notebooks/ is not here: run this inside a clone of the project")
+    settings, run = lab.settings, lab.run
+    if run.manifest["code"] != code_digest():
+        say(f"note: {run.path.name} was begun with another version of the code; remove it to start afresh")
+    overrides = {
+        k: {n: v for n, v in group.items() if n not in ("path", "answers")} if isinstance(group, dict) else group for k, group in lab.overrides.items()
+    }
+    parameters = {"profile": settings.profile, "seed": settings.seed, "run_dir": "", "overrides": overrides}
+    # Paths of this machine travel in the environment, so that no executed notebook holds one.
+    paths = {"MEGU_RUN_DIR": run.path.resolve(), "MEGU_DATA_PATH": settings.data.path, "MEGU_ANSWERS": settings.guide.answers}
+    environment = {name: str(path) for name, path in paths.items() if path}
+    seconds = {}
+    for i, (stage, name) in enumerate(STAGES.items(), 1):
+        head = f"[{i}/{len(STAGES)}] {name}"
+        if run.sealed(stage):
+            say(f"{head}: sealed, skipped")
+            continue
+        say(f"{head}: running ...")
+        start = time.perf_counter()
+        # The kernels' progress bars would fill the executed notebooks.
+        with mock.patch.dict(os.environ, {**environment, "TQDM_DISABLE": "1"}):
+            _execute(notebooks / f"{name}.ipynb", run.path / "notebooks" / f"{name}.ipynb", parameters)
+        seconds[stage] = time.perf_counter() - start
+        say(f"{head}: done in {seconds[stage]:.0f} s")
+    return seconds
+
+
+def _execute(source, out, parameters):
+    out.parent.mkdir(exist_ok=True)
+    try:
+        papermill.execute_notebook(source, out, parameters, cwd=source.parent, kernel_name="python3", progress_bar=False)
+    except PapermillExecutionError as error:
+        last = error.evalue.strip().splitlines()[-1]
+        raise NotebookError(f"{source.stem} failed: {error.ename}: {last} (the executed copy is in the run directory, notebooks/{out.name})") from None
+    finally:
+        if out.exists():
+            notebook = nbformat.read(out, as_version=4)
+            notebook.metadata.pop("papermill", None)  # holds absolute paths
+            nbformat.write(notebook, out)

@@ -1,0 +1,188 @@
+r"""Tables and arrays to matplotlib figures, in one style; nothing is computed here."""
+
+import functools
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+STYLE = {
+    "font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False,
+    "figure.dpi": 100, "savefig.dpi": 150, "savefig.bbox": "tight", "figure.constrained_layout.use": True,
+}  # fmt: skip
+SHARED, ONLY_A, ONLY_B = "#7f7f7f", "#0072b2", "#d55e00"  # Okabe-Ito: told apart without colour vision, too
+PART_COLOURS = {"labels": "#56b4e9", "noise": "#d55e00", "fine-tuning": "#0072b2", "training": "#7f7f7f"}
+
+
+def _styled(draw):
+    """Draw in the house's style, and close: a notebook then shows the returned figure once, not twice."""
+
+    @functools.wraps(draw)
+    def styled(*args, **kwargs):
+        with plt.rc_context(STYLE):
+            fig = draw(*args, **kwargs)
+        plt.close(fig)
+        return fig
+
+    return styled
+
+
+@_styled
+def image_grid(images, titles=(), columns=10, size=0.9, heading=None):
+    r"""Images side by side.
+
+    Args:
+        images: ``(n, C, H, W)`` array or tensor in [0, 1].
+        titles: text above each image, or fewer.
+        columns: images in a row.
+        size: width of one image, inch.
+        heading: text above all.
+    Returns: Figure.
+    """
+    images = np.asarray(images)
+    n_rows = -(-len(images) // columns)
+    fig, axes = plt.subplots(n_rows, columns, figsize=(columns * size, n_rows * (size + 0.25 * bool(titles)) + 0.3), squeeze=False)
+    for i, ax in enumerate(axes.flat):
+        ax.axis("off")
+        if i < len(images):
+            picture = images[i].transpose(1, 2, 0)
+            ax.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1)
+        if i < len(titles):
+            ax.set_title(titles[i], fontsize=8)
+    if heading:
+        fig.suptitle(heading, fontsize=10)
+    return fig
+
+
+def stretched(images):
+    r"""Each image scaled to fill [0, 1]: ``(n, C, H, W)`` tensor, for inputs such as noise that have no natural range."""
+    low, high = images.amin((1, 2, 3), True), images.amax((1, 2, 3), True)
+    return (images - low) / (high - low).clamp_min(1e-12)
+
+
+@_styled
+def matrix(values, names, *, title, xlabel, ylabel, label, ax=None, marked=None):
+    r"""A square matrix with its numbers.
+
+    Args:
+        values: ``(K, K)`` float.
+        names: K class names.
+        title, xlabel, ylabel: texts.  label: of the colour bar.
+        ax: Axes or None for a figure of its own.
+        marked: list of (row, column) to be framed.
+    Returns: Figure.
+    """
+    values, k = np.asarray(values, float), len(names)
+    if ax is None:
+        ax = plt.subplots(figsize=(0.52 * k + 1.6, 0.46 * k + 1.2))[1]
+    off = values[~np.eye(k, dtype=bool)]
+    shown = ax.imshow(values, cmap="cividis", vmin=off.min(), vmax=off.max(), aspect="auto")
+    ax.figure.colorbar(shown, ax=ax, label=label)
+    if k <= 20:
+        middle = (off.min() + off.max()) / 2
+        for i in range(k):
+            for j in range(k):
+                text = f"{values[i, j]:.2f}".replace("0.", ".", 1)
+                ax.text(j, i, text, ha="center", va="center", fontsize=7, color="black" if values[i, j] > middle else "white")
+        ax.set_xticks(range(k), names, rotation=45, ha="right")
+        ax.set_yticks(range(k), names)
+    for i, j in marked or ():
+        ax.add_patch(plt.Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="#d55e00", linewidth=2))
+    ax.spines[:].set_visible(False)
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    return ax.figure
+
+
+@_styled
+def entanglement(sim, names, units, a):
+    r"""Entangled concepts: centroid similarity, and units shared with and unique against every other class.
+
+    Args:
+        sim: ``(K, K)`` float, centroid similarity.
+        names: K class names.
+        units: DataFrame with class_a, class_b, shared, only_a, only_b.
+        a: name of the class in question.
+    Returns: Figure.  Role of Figure 1 of arXiv 2602.17088.
+    """
+    fig, (left, right) = plt.subplots(1, 2, figsize=(11, 4.8), width_ratios=(1.15, 1))
+    matrix(sim, names, title="How close the class means lie", xlabel="class", ylabel="class", label="cosine of centred means", ax=left)
+    part = units[units["class_a"] == a].sort_values("shared")
+    y = np.arange(len(part))
+    right.barh(y, part["shared"], color=SHARED, label="shared")
+    right.barh(y, part["only_a"], left=part["shared"], color=ONLY_A, hatch="//", edgecolor="white", label=f"only {a}")
+    right.barh(y, -part["only_b"], color=ONLY_B, hatch="..", edgecolor="white", label="only the other class")
+    right.set_yticks(y, part["class_b"])
+    right.axvline(0, color="black", linewidth=0.8)
+    right.set(title=f"Units that serve {a!r}, and those of each other class", xlabel="units of the last layer (left: the other class's own)")
+    right.legend(frameon=False, loc="lower left")
+    return fig
+
+
+@_styled
+def label_distribution(table):
+    r"""How often each class is chosen as perturbing label.
+
+    Args:
+        table: DataFrame with choice, label, share (percent); one group of bars for each choice.
+    Returns: Figure.  Role of appendix C of arXiv 2602.17088.
+    """
+    choices, labels = list(dict.fromkeys(table["choice"])), list(dict.fromkeys(table["label"]))
+    fig, axes = plt.subplots(1, len(choices), figsize=(2.3 * len(choices) + 1, 2.8), sharey=True, squeeze=False)
+    for ax, choice in zip(axes.flat, choices, strict=True):
+        part = table[table["choice"] == choice].set_index("label")["share"].reindex(labels).fillna(0)
+        ax.barh(range(len(labels)), part, color=ONLY_A)
+        ax.set_yticks(range(len(labels)), labels)
+        ax.invert_yaxis()
+        ax.set(title=choice, xlabel="share of forget images, %", xlim=(0, 100))
+    return fig
+
+
+@_styled
+def gaps(summary, titles, metrics):
+    r"""Every method's distance to the retrained model, with the noise floor of retraining.
+
+    Args:
+        summary: DataFrame from `megu.evaluate.summary`.
+        titles: method name -> title, in the order of the rows.
+        metrics: names of the metrics, one panel each.
+    Returns: Figure.
+    """
+    methods = [name for name in titles if name in set(summary["method"]) and name != "retrain"]
+    fig, axes = plt.subplots(1, len(metrics), figsize=(2.9 * len(metrics) + 1.2, 0.36 * len(methods) + 1.2), sharey=True, squeeze=False)
+    for ax, metric in zip(axes.flat, metrics, strict=True):
+        part = summary[summary["metric"] == metric].set_index("method")
+        floor = part.loc["retrain", "half_width"]
+        if np.isfinite(floor):
+            ax.axvspan(-floor, floor, color="#dddddd", label="retrain's own 95 % interval")
+        ax.axvline(0, color="black", linewidth=0.8)
+        rows = part.reindex(methods)
+        ax.errorbar(rows["gap"], range(len(methods)), xerr=rows["gap_half_width"].fillna(0), fmt="o", color=ONLY_A, capsize=3, markersize=4)
+        ax.set_yticks(range(len(methods)), [titles[name] for name in methods])
+        ax.set(title=metric, xlabel=f"gap to retrain ({part['unit'].iloc[0]})")
+    axes[0, 0].invert_yaxis()
+    handles, texts = axes[0, -1].get_legend_handles_labels()
+    fig.legend(handles, texts, frameon=False, loc="outside lower right")
+    return fig
+
+
+@_styled
+def time_per_stage(table, titles):
+    r"""Seconds of every method, split into its parts, mean over the seeds.
+
+    Args:
+        table: DataFrame with method, part, seconds (mean).
+        titles: method name -> title, in the order of the bars.
+    Returns: Figure.  Role of Figure 4 of arXiv 2602.17088.
+    """
+    wide = table.pivot(index="method", columns="part", values="seconds").reindex([name for name in titles if name in set(table["method"])]).fillna(0)
+    fig, ax = plt.subplots(figsize=(7, 0.42 * len(wide) + 1.1))
+    left = np.zeros(len(wide))
+    for part in [name for name in PART_COLOURS if name in wide]:
+        ax.barh(range(len(wide)), wide[part], left=left, color=PART_COLOURS[part], label=part)
+        left += wide[part].to_numpy()
+    for i, total in enumerate(left):
+        ax.text(total, i, f" {total:.1f} s", va="center", fontsize=8)
+    ax.set_yticks(range(len(wide)), [titles[name] for name in wide.index])
+    ax.invert_yaxis()
+    ax.set(xlabel="seconds (guide and evaluation not included)", xlim=(0, left.max() * 1.12))
+    ax.legend(frameon=False, loc="lower right")
+    return fig

@@ -1,0 +1,115 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 03 · A pair of noises
+#
+# **Question.** What does the network take for the perturbing class, and what for anything but the forgotten one?
+#
+# | reads | writes | minutes | feeds |
+# |---|---|---|---|
+# | original model, perturbing labels | strength of the noise pair | quick 0.3 (2 cores); small, paper: not measured | notebook only |
+#
+# A new label alone tells the network *that* an image is not a shirt. The noise pair tells it *where*: with the model frozen, two inputs are optimised (eq. 9-10),
+#
+# $$N_{pos} = \arg\min_N \mathrm{CE}(f(N), y_{perturb}) + \lambda\lVert N\rVert^2, \qquad N_{neg} = \arg\min_N -\mathrm{CE}(f(N), y) + \lambda\lVert N\rVert^2 .$$
+#
+# The positive noise carries what the network sees in the perturbing class, the negative one what it holds against the forgotten class. Added to a forget image, the pair
+# takes its unique patterns apart while the label moves. The norm, the number of steps and the rate are not in the paper (A6); they are UNSIR's.
+
+# %%
+import numpy as np
+import pandas as pd
+import torch
+
+from megu import figures
+from megu.device import generator
+from megu.experiment import Experiment
+from megu.noise import added, noise_pair, shuffled_pixels
+from megu.train import predict
+from megu.transition import perturbing_labels
+
+# %% tags=["parameters"]
+profile: str = "quick"  # quick, small or paper
+seed: int = 0  # the repetitions use seed, seed + 1, ...
+run_dir: str = ""  # empty: a directory under runs/ that is named after the settings
+overrides: dict = {}  # e.g. {"forget.classes": ["sandal"]}
+
+# %%
+lab = Experiment(profile, seed, run_dir, overrides, stage="noise")
+lab.require("prepare", "labels")
+images, names, forget = lab.images, lab.images.classes, lab.split.forget
+original, settings = lab.original(lab.settings.seed), lab.parameters("megu")
+print(f"{settings.noise.steps} steps of Adam at {settings.noise.lr}, lambda {settings.noise.lam}, one noise for each {settings.noise.per}")
+
+# %% [markdown]
+# ## The pair
+#
+# One positive noise for each perturbing class and one negative noise for each forgotten class, shared by their images (A7).
+
+# %%
+x, y = images.batch(forget), images.y[forget]
+posterior = predict(original, images, forget).softmax(1)
+y_perturb = perturbing_labels(lab.transition(), posterior, y, exclude=lab.forgotten, tau=settings.labels.tau)
+pair = noise_pair(original, x, y, y_perturb, settings.noise, generator(lab.settings.seed, "noise"))
+print(f"noise for {len(x)} images: {tuple(pair.pos.shape)} positive, {tuple(pair.neg.shape)} negative")
+
+# %% [markdown]
+# From left to right: the image, the positive noise of its perturbing label, the negative noise of its own label, and the image with the pair added by the weights of this run. Greys are scaled
+# to what each noise spans.
+
+# %% tags=["nbval-ignore-output"]
+with_pair = added(x, pair, settings.noise)
+shown = torch.stack([images.restore(x[:3]), figures.stretched(pair.pos[:3]), figures.stretched(pair.neg[:3]), images.restore(with_pair[:3])], 1).flatten(0, 1)
+titles = [t for k in range(3) for t in (names[y[k]], f"pos: {names[y_perturb[k]]}", f"neg: {names[y[k]]}", "together")]
+figures.image_grid(shown.cpu(), titles, columns=4, size=1.2)
+
+# %% [markdown]
+# ## What the network makes of them, against noise without meaning
+#
+# The control has the same pixels in random order: equal norm, no meaning. Shown are the mean probabilities that the original model gives.
+
+# %% tags=["nbval-ignore-output"]
+gen = generator(lab.settings.seed, "control")
+inputs = {
+    "positive": pair.pos,
+    "negative": pair.neg,
+    "positive, shuffled": shuffled_pixels(pair.pos, gen),
+    "negative, shuffled": shuffled_pixels(pair.neg, gen),
+}
+with torch.no_grad():
+    said = {name: original(n).softmax(1) for name, n in inputs.items()}
+strength = pd.DataFrame([
+    {"noise": name, "norm": inputs[name].flatten(1).norm(dim=1).mean().item(), "perturbing class": p.gather(1, y_perturb[:, None]).mean().item(),
+     "forgotten class": p.gather(1, y[:, None]).mean().item()} for name, p in said.items()
+])  # fmt: skip
+lab.run.table("noise.csv", lambda: strength)
+strength.round(3)
+
+# %% [markdown]
+# ## What was found
+#
+# The positive noise is taken for the perturbing class and the negative noise for anything but the forgotten one, at a norm at which shuffled pixels mean neither.
+
+# %%
+at = strength.set_index("noise")
+claims = {
+    "the positive noise is taken for the perturbing class": at.loc["positive", "perturbing class"] > 0.5,
+    "with its pixels shuffled it is not": at.loc["positive, shuffled", "perturbing class"] < 0.5,
+    "the negative noise is not taken for the forgotten class": at.loc["negative", "forgotten class"] < 1 / images.num_classes,
+    "the pair is finite": bool(torch.isfinite(with_pair).all()),
+    "the original model is the one of notebook 00": np.allclose(posterior.sum(1).cpu(), 1, atol=1e-4),
+}
+lab.seal(claims)
+print(*claims, sep="\n")
