@@ -1,6 +1,8 @@
 r"""Notebooks run one after another by papermill; what is sealed is skipped, what is interrupted goes on."""
 
 import os
+import subprocess
+import sys
 import time
 from unittest import mock
 
@@ -66,3 +68,23 @@ def _execute(source, out, parameters):
             notebook = nbformat.read(out, as_version=4)
             notebook.metadata.pop("papermill", None)  # holds absolute paths
             nbformat.write(notebook, out)
+
+
+def build_figures(run, *, say=print):
+    r"""Collect a finished run's tables and draw every figure and table of paper_figures/ into the run directory.
+
+    Args:
+        run: `megu.store.Run`.
+        say: function of one line of text.
+    Returns: the folder of the figures.
+    Raises: NotebookError naming the script that failed, with its last line.
+    """
+    scripts, out = project_root() / "paper_figures", run.path / "figures"
+    for script in (scripts / "collect.py", *sorted(scripts.glob("fig*.py")), *sorted(scripts.glob("tab*.py"))):
+        arguments = (run.path, out / "data") if script.stem == "collect" else (out / "data", out)
+        done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True)
+        if done.returncode:
+            raise NotebookError(f"paper_figures/{script.name} failed: {done.stderr.strip().splitlines()[-1]}")
+        for line in done.stdout.splitlines():
+            say(f"figure: {os.path.relpath(line)}")
+    return out

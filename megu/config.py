@@ -1,8 +1,6 @@
 r"""Settings of a run: frozen, complete, checked before any work starts. A profile is a set of values, never a code path."""
 
 import difflib
-import hashlib
-import json
 import os
 from typing import Annotated, Any, Literal
 
@@ -135,10 +133,6 @@ class Settings(Part):
     def seed_list(self):
         """The seeds of the repetitions; each drives one original, one retrained and one of every unlearned model."""
         return tuple(range(self.seed, self.seed + self.seeds))
-
-    def digest(self):
-        """Twelve hex digits that change whenever a setting changes (paths of this machine excepted)."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:12]
 
 
 _CIFAR_TRAINING = {

@@ -18,17 +18,17 @@ from megu.evaluate import all_logits, metrics, rows
 from megu.guide import SOURCES, Book, GuideUnavailableError, answer_matrix, ask, draw_exemplars, questions_for, shipped
 from megu.guide.agreement import sensible_hits, shuffled_hits
 from megu.sources import load
-from megu.store import Run, project_root
+from megu.store import Run, digest, project_root
 from megu.task import Task
 from megu.transition import similarity, transition_matrix
 
 
-def run_directory(settings, run_dir=None):
-    r"""Where a run lives: ``run_dir``, or ``runs/<profile>-<what is forgotten>-<digest>`` so that settings never mix."""
+def run_directory(settings, about, run_dir=None):
+    r"""Where a run lives: ``run_dir``, or ``runs/<profile>-<what is forgotten>-<digest of about>`` so that settings never mix."""
     if run_dir:
         return Path(run_dir)
     what = "random" if settings.forget.scenario == "random" else "-".join((settings.forget.scenario, *settings.forget.classes))
-    return project_root() / "runs" / f"{settings.profile}-{re.sub(r'[^a-z0-9-]+', '_', what.lower())}-{settings.digest()[:6]}"
+    return project_root() / "runs" / f"{settings.profile}-{re.sub(r'[^a-z0-9-]+', '_', what.lower())}-{digest(about)[:6]}"
 
 
 class Experiment:
@@ -50,7 +50,9 @@ class Experiment:
         self.images = load(settings, self.compute.device)
         self.split = splits.make_split(self.images, settings)
         self.forgotten = splits.forgotten_classes(self.images, self.split, settings)
-        self.run = Run(run_directory(settings, run_dir or os.environ.get("MEGU_RUN_DIR")), settings)
+        parameters = {name: self.parameters(name).model_dump(mode="json") for name in settings.compare}
+        about = {"settings": settings.model_dump(mode="json", exclude={"methods"}), "parameters": parameters}
+        self.run = Run(run_directory(settings, about, run_dir or os.environ.get("MEGU_RUN_DIR")), about, settings.seed_list)
         self.run.note("split", self.split.digest())
         self.run.note("device", f"{self.compute.device.type}, {'bfloat16 autocast' if self.compute.autocast else 'float32'}")
         self.stage, self._started = stage, time.perf_counter()
@@ -93,7 +95,7 @@ class Experiment:
                 model, parts = make()
             return model, {"seconds": {**parts, **clock.seconds}, "peak_memory_mb": round(device.peak_memory_mb())}
 
-        about = {"method": name, "seed": seed, "arch": self.settings.arch, "digest": self.settings.digest()}
+        about = {"method": name, "seed": seed, "arch": self.settings.arch, "digest": digest(self.run.about)}
         return self.run.once(
             f"models/{name}-{seed}.safetensors", build, lambda model, path: models.save(model, path, about),
             lambda path: models.load(path, self._blank(seed)),

@@ -39,8 +39,8 @@ def image_grid(images, titles=(), columns=10, size=0.9, heading=None):
     Returns: Figure.
     """
     images = np.asarray(images)
-    n_rows = -(-len(images) // columns)
-    fig, axes = plt.subplots(n_rows, columns, figsize=(columns * size, n_rows * (size + 0.25 * bool(titles)) + 0.3), squeeze=False)
+    n_rows, titled = -(-len(images) // columns), -(-len(titles) // columns)
+    fig, axes = plt.subplots(n_rows, columns, figsize=(columns * size, n_rows * size + 0.25 * titled + 0.3), squeeze=False)
     for i, ax in enumerate(axes.flat):
         ax.axis("off")
         if i < len(images):
@@ -113,7 +113,7 @@ def entanglement(sim, names, units, a):
     right.set_yticks(y, part["class_b"])
     right.axvline(0, color="black", linewidth=0.8)
     right.set(title=f"Units that serve {a!r}, and those of each other class", xlabel="units of the last layer (left: the other class's own)")
-    right.legend(frameon=False, loc="lower left")
+    right.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3)
     return fig
 
 
@@ -131,7 +131,7 @@ def label_distribution(table):
         part = table[table["choice"] == choice].set_index("label")["share"].reindex(labels).fillna(0)
         ax.barh(range(len(labels)), part, color=ONLY_A)
         ax.set_yticks(range(len(labels)), labels)
-        ax.invert_yaxis()
+        ax.set_ylim(len(labels) - 0.4, -0.6)
         ax.set(title=choice, xlabel="share of forget images, %", xlim=(0, 100))
     return fig
 

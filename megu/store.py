@@ -68,35 +68,51 @@ def code_digest():
     return digest.hexdigest()[:12]
 
 
+def digest(about):
+    r"""Twelve hex digits that change whenever a value in ``about`` (a JSON-like dictionary) changes."""
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def differences(theirs, ours, where=""):
+    r"""Sentences that say where two nested dictionaries differ, by dotted name."""
+    out = []
+    for key in sorted({*theirs, *ours}):
+        a, b = theirs.get(key), ours.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            out += differences(a, b, f"{where}{key}.")
+        elif a != b:
+            out.append(f"{where}{key} was {a!r}, is {b!r}")
+    return out
+
+
 class Run:
     r"""One run directory.  Opening it twice with different settings is refused, so results never mix.
 
     Args:
         path: directory, made if it is not there.
-        settings: `megu.config.Settings`.
+        about: what the run depends on: ``settings``, and the ``parameters`` of every method, as JSON-like dictionaries.
+        seeds: of the repetitions, for the manifest.
     Raises: StageError where the directory belongs to other settings or its manifest cannot be read.
     """
 
-    def __init__(self, path, settings):
-        self.path, self.settings = Path(path), settings
+    def __init__(self, path, about, seeds=()):
+        self.path, self.about = Path(path), json.loads(json.dumps(about))
         self._file = self.path / "manifest.json"
         if not self._file.exists():
             write_json(self._file, {
                 "megu": megu.__version__,
                 "code": code_digest(),
-                "digest": settings.digest(),
-                "settings": settings.model_dump(mode="json"),
-                "seeds": list(settings.seed_list),
+                "digest": digest(self.about),
+                "seeds": list(seeds),
                 "python": platform.python_version(),
                 "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
                 "artefacts": {},
                 "notes": {},
                 "stages": {},
+                **self.about,
             })  # fmt: skip
-        theirs = self.manifest["settings"]
-        if self.manifest["digest"] != settings.digest():
-            ours = settings.model_dump(mode="json")
-            changed = [f"{k}: {theirs.get(k)!r} there, {ours[k]!r} now" for k in ours if theirs.get(k) != ours[k]]
+        manifest = self.manifest
+        if changed := differences({key: manifest.get(key, {}) for key in self.about}, self.about):
             raise StageError(f"run directory {self.path.name!r} was made with other settings ({'; '.join(changed)}): choose another run_dir")
 
     @property

@@ -11,7 +11,7 @@ from megu.experiment import Experiment
 from megu.train import predict
 
 LEARNING_RATES = [0.005, 0.01, 0.02, 0.05, 0.1]
-NOISE_WEIGHTS = [0.1, 0.3, 1.0, 3.0]
+NOISE_WEIGHTS = [0.3, 1.0, 3.0]
 GRIDS = {  # method -> values tried; `noise.weight` sets both weights of the pair
     "finetune": {"recipe.lr": LEARNING_RATES},
     "random-labels": {"recipe.lr": LEARNING_RATES},

@@ -7,7 +7,7 @@ from megu.models import copy_of
 class FinetuneSettings(Part):
     """The fine-tuning's recipe."""
 
-    recipe: Recipe = Recipe(epochs=2, lr=0.05, schedule="constant")
+    recipe: Recipe = Recipe(epochs=3, lr=0.1)
 
 
 def unlearn(task, settings):

@@ -9,7 +9,7 @@ from megu.models import copy_of
 class RandomLabelsSettings(Part):
     """The fine-tuning's recipe."""
 
-    recipe: Recipe = Recipe(epochs=2, lr=0.01, schedule="constant")
+    recipe: Recipe = Recipe(epochs=3, lr=0.05)
 
 
 def unlearn(task, settings):

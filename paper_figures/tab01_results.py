@@ -1,0 +1,60 @@
+r"""The results table in the form of Table 1 of arXiv 2602.17088, as Markdown; `--readme` writes it into README.md."""
+
+import json
+import re
+import sys
+
+import pandas as pd
+from drawing import HERE, folders
+
+from megu.methods import METHODS
+
+COLUMNS = {  # metric -> heading; the mode stands in every heading
+    "acc_retain_test": "retain test acc. (strict)",
+    "acc_forget_train": "forget train acc. (strict)",
+    "acc_forget_test": "forget test acc. (strict)",
+    "mia_loss_auc": "loss attack AUC (strict)",
+    "mia_ssd_member_rate": "SSD member rate (compat)",
+}
+MARK = "<!-- results: python paper_figures/tab01_results.py --readme -->"
+
+
+def table(data):
+    r"""Markdown: mean ± half-width of the 95 % t-interval, [gap to retrain of the same seed] in brackets, relative time."""
+    summary, timings = pd.read_csv(data / "summary.csv"), pd.read_csv(data / "timings.csv")
+    source = json.loads((data / "source.json").read_text())
+    seconds = timings[timings["part"] == "total"].pivot(index="seed", columns="method", values="seconds")
+    lines = ["| method | " + " | ".join(COLUMNS.values()) + " | time, % of retrain |", "|---" * (len(COLUMNS) + 2) + "|"]
+    for name in dict.fromkeys(summary["method"]):
+        part = summary[summary["method"] == name].set_index("metric")
+        cells = [METHODS[name].title]
+        for metric in COLUMNS:
+            row, digits = part.loc[metric], 3 if part.loc[metric, "unit"] == "share" else 1
+            gap = "" if name == "retrain" else f" [{row['gap']:+.{digits}f}]"
+            cells.append("n/a" if pd.isna(row["mean"]) else f"{row['mean']:.{digits}f} ± {row['half_width']:.{digits}f}{gap}")
+        share = 100 * seconds[name] / seconds["retrain"]
+        cells.append("-" if name == "original" else f"{share.mean():.1f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    forget = source["forget"]
+    what = f"{forget['count']} random images" if forget["scenario"] == "random" else ", ".join(forget["classes"])
+    lines += [
+        "",
+        f"`{source['command']}`, profile {source['profile']}, {forget['scenario']}-wise forgetting of {what}, seeds {', '.join(map(str, source['seeds']))}, "
+        f"{source['retain_images']} retain images, {source['device']}, torch {source['torch']}. Accuracy and member rate in percent; "
+        "mean ± half-width of the 95 % t-interval over the seeds; in brackets the gap to the retrain of the same seed, which is the goal.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def with_table(text, markdown):
+    r"""README text with the table between its two marks replaced."""
+    return re.sub(re.escape(MARK) + r".*?" + re.escape(MARK), lambda _: f"{MARK}\n{markdown}{MARK}", text, flags=re.S)
+
+
+if __name__ == "__main__":
+    data, out = folders()
+    (out / "tab01_results.md").write_text(table(data))
+    print(out / "tab01_results.md")
+    if "--readme" in sys.argv:
+        readme = HERE.parent / "README.md"
+        readme.write_text(with_table(readme.read_text(), table(data)))

@@ -1,0 +1,60 @@
+"""Small real data, a small trained experiment, and no network."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TQDM_DISABLE"] = "1"
+for name in ("MEGU_RUN_DIR", "MEGU_DATA_PATH", "MEGU_ANSWERS"):
+    os.environ.pop(name, None)
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from megu.classes import FASHION
+from megu.config import resolve
+from megu.experiment import Experiment
+from megu.sources import load
+
+ROOT = Path(__file__).parents[1]
+CIFAR = ROOT.parent / "shared" / "data"
+SHORT = {"training.epochs": 2, "training.batch": 32, "training.lr": 0.1, "retain_images": 60, "seeds": 2, "guide.exemplars": 2}
+
+
+@pytest.fixture(scope="session")
+def mini():
+    """The embedded images."""
+    return load(resolve())
+
+
+@pytest.fixture(scope="session")
+def tiny_npz(tmp_path_factory, mini):
+    """40 training and 10 test images of each embedded class as an .npz with superclasses."""
+    path = tmp_path_factory.mktemp("data") / "tiny.npz"
+    coarse = tuple(dict.fromkeys(FASHION.values()))
+    x, y = mini.x[:, 0].numpy(), mini.y.numpy()
+    np.savez(
+        path,
+        x_train=x[:400], y_train=y[:400], x_test=x[10_000:10_100], y_test=y[10_000:10_100],
+        class_names=np.array(mini.classes), coarse_names=np.array(coarse), fine_to_coarse=np.array([coarse.index(c) for c in FASHION.values()]),
+    )  # fmt: skip
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_overrides(tiny_npz):
+    """Settings of a run that trains in a second."""
+    return {**SHORT, "data.name": "npz", "data.path": str(tiny_npz)}
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_overrides, tmp_path_factory):
+    """A run on the tiny data, class-wise."""
+    return Experiment(run_dir=tmp_path_factory.mktemp("run"), overrides=tiny_overrides)
+
+
+def similarity_like(num_classes):
+    """A similarity matrix in which neighbours in the order of the classes are alike."""
+    distance = np.abs(np.subtract.outer(np.arange(num_classes), np.arange(num_classes)))
+    return np.exp(-distance / 2.0)

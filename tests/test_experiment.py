@@ -1,0 +1,77 @@
+"""A run from end to end on tiny data: made once, resumed after an interrupt with the same results."""
+
+import pytest
+from conftest import similarity_like
+
+from megu import experiment
+from megu.config import resolve
+from megu.evaluate import summary
+from megu.experiment import Experiment, run_directory
+from megu.store import StageError
+from megu.transition import transition_matrix
+
+
+@pytest.fixture
+def no_guide(monkeypatch):
+    """The transition matrix of the tiny runs: the guide has its own tests."""
+    monkeypatch.setattr(Experiment, "transition", lambda self, source=None: transition_matrix(similarity_like(self.images.num_classes)))
+
+
+def test_an_interrupted_run_gives_the_same_tidy_results(no_guide, monkeypatch, tiny_overrides, tmp_path):
+    undisturbed = Experiment(run_dir=tmp_path / "one", overrides=tiny_overrides)
+    undisturbed.results()
+
+    real, calls = experiment.models.save, []
+
+    def dies(model, path, about):
+        calls.append(path)
+        if len(calls) in (2, 5):  # in the middle of writing a model, twice
+            path.write_bytes(b"half")
+            raise KeyboardInterrupt
+        real(model, path, about)
+
+    monkeypatch.setattr(experiment.models, "save", dies)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            Experiment(run_dir=tmp_path / "two", overrides=tiny_overrides).results()
+    resumed = Experiment(run_dir=tmp_path / "two", overrides=tiny_overrides)
+    resumed.results()
+    assert len(calls) == 2 * len(resumed.method_names) + 2  # nothing finished was made again
+    assert (tmp_path / "one" / "results.csv").read_bytes() == (tmp_path / "two" / "results.csv").read_bytes()
+    assert not list((tmp_path / "two").rglob("*.part*"))
+    assert set(resumed.timings()["part"]) >= {"total", "noise", "labels", "fine-tuning"}
+    assert len(summary(resumed.results())) == len(resumed.method_names) * 6
+
+
+@pytest.mark.parametrize("scenario", ["subclass", "random"])
+def test_the_other_scenarios_run_to_the_end(no_guide, tiny_overrides, tmp_path, scenario):
+    lab = Experiment(run_dir=tmp_path, overrides={**tiny_overrides, "forget.scenario": scenario, "forget.count": 20, "seeds": 1})
+    table = lab.results().pivot(index="method", columns="metric", values="value")
+    assert table.drop(columns="acc_forget_test").notna().all().all()
+    assert table["acc_forget_test"].isna().all() == (scenario == "random")
+
+
+def test_methods_can_be_tried_with_other_parameters(no_guide, tiny):
+    from megu.train import predict  # noqa: PLC0415
+
+    one, two = (tiny.attempt("megu", 0, {"noise.weight_neg": weight}) for weight in (0.0, 3.0))
+    assert not predict(one, tiny.images, tiny.split.forget).equal(predict(two, tiny.images, tiny.split.forget))
+
+
+def test_a_notebook_that_comes_too_early_names_the_one_before(tiny_overrides, tmp_path):
+    lab = Experiment(run_dir=tmp_path, overrides=tiny_overrides, stage="unlearn")
+    with pytest.raises(StageError, match="run notebooks/00_prepare first"):
+        lab.require("prepare", "labels")
+    with pytest.raises(ValueError, match="stage 'unlern' does not exist"):
+        Experiment(run_dir=tmp_path, overrides=tiny_overrides, stage="unlern")
+
+
+def test_run_directories_never_mix(tiny_overrides, tmp_path):
+    a, b = ({"settings": {"x": x}} for x in (1, 2))
+    assert run_directory(resolve(), a) != run_directory(resolve(), b)
+    assert run_directory(resolve(), a, "elsewhere").name == "elsewhere"
+    Experiment(run_dir=tmp_path / "run", overrides=tiny_overrides)
+    with pytest.raises(StageError, match=r"parameters\.megu\.noise\.lam was 0\.1, is 0\.2"):
+        Experiment(run_dir=tmp_path / "run", overrides={**tiny_overrides, "methods.megu.noise.lam": 0.2})
+    manifest = (tmp_path / "run" / "manifest.json").read_text()
+    assert tiny_overrides["data.path"] not in manifest and str(tmp_path) not in manifest

@@ -1,0 +1,70 @@
+"""Figures and tables come from tidy data, and README says what the data say."""
+
+import json
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+from megu import methods
+from megu.config import resolve
+from megu.tune import dotted
+
+HERE = ROOT / "paper_figures"
+SCRIPTS = sorted(p.name for p in (*HERE.glob("fig*.py"), *HERE.glob("tab*.py")))
+
+
+def call(script, *arguments):
+    return subprocess.run([sys.executable, HERE / script, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_script_builds_from_tidy_data(script, tmp_path):
+    done = call(script, HERE / "data", tmp_path)
+    assert done.returncode == 0, done.stderr
+    (made,) = tmp_path.iterdir()
+    assert (HERE / "out" / made.name).exists(), "the tracked figure is missing: make figures"
+    if made.suffix == ".png":
+        picture = Image.open(made).convert("L")
+        assert min(picture.size) > 300 and picture.getextrema()[0] < 100 < picture.getextrema()[1]
+
+
+def test_collect_refuses_an_unfinished_run(tmp_path):
+    (tmp_path / "manifest.json").write_text(json.dumps({"stages": {}}))
+    done = call("collect.py", tmp_path, tmp_path / "out")
+    assert done.returncode and "not finished" in done.stderr and not (tmp_path / "out").exists()
+
+
+def test_only_collect_reads_runs():
+    for script in HERE.glob("*.py"):
+        assert script.stem == "collect" or "manifest" not in script.read_text()
+
+
+def test_readme_table_is_the_data(monkeypatch):
+    monkeypatch.syspath_prepend(str(HERE))
+    import tab01_results  # noqa: PLC0415
+
+    readme = (ROOT / "README.md").read_text()
+    assert tab01_results.table(HERE / "data") in readme, "README's table is stale: make figures"
+    assert tab01_results.with_table(readme, "other") != readme
+
+
+def test_source_and_data_belong_together():
+    source, results = json.loads((HERE / "data" / "source.json").read_text()), pd.read_csv(HERE / "data" / "results.csv")
+    assert source["seeds"] == sorted(results["seed"].unique())
+    assert set(results["method"]) == {"original", "retrain", *resolve().compare}
+
+
+def test_the_defaults_are_what_was_chosen_on_validation_images():
+    table = pd.read_csv(HERE / "data" / "tuning.csv")
+    assert (table.groupby("method")["chosen"].sum() == 1).all()
+    for row in table[table["chosen"]].to_dict("records"):
+        best = table[table["method"] == row["method"]]["score"].max()
+        assert row["score"] == best
+        parameters = methods.method_settings(row["method"], resolve()).model_dump()
+        for name, value in dotted({k: v for k, v in row.items() if k in ("recipe.lr", "noise.weight") and pd.notna(v)}).items():
+            group, key = name.split(".")
+            assert parameters[group][key] == value, f"{row['method']}: {name} is not the tuned value"

@@ -1,0 +1,146 @@
+"""The contract that every method in the registry keeps, in every scenario that it declares, on a ResNet and a ViT."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from conftest import similarity_like
+
+from megu import methods, models
+from megu.config import Noise, Recipe, SettingsError, resolve
+from megu.data import Images
+from megu.device import Stopwatch, choose
+from megu.methods.megu import perturbed
+from megu.noise import NoisePair
+from megu.sources import load
+from megu.splits import forgotten_classes, make_split
+from megu.task import Task
+from megu.train import predict
+from megu.transition import transition_matrix
+
+ARCHS = ("resnet-small", "vit-tiny")
+SHORT = Recipe(epochs=1, batch=32, lr=0.05)
+
+
+@pytest.fixture(scope="module")
+def tasks(tiny_overrides):
+    made = {}
+    for scenario in methods.ANY:
+        settings = resolve(overrides={**tiny_overrides, "forget.scenario": scenario, "forget.count": 30})
+        images = load(settings)
+        split = make_split(images, settings)
+        k = images.num_classes
+        for arch in ARCHS:
+            blank = models.build(arch, k, images.shape, 0)
+            task = Task(
+                blank, images, split, forgotten_classes(images, split, settings), transition_matrix(similarity_like(k)), 60,
+                arch, SHORT, 0, choose(settings),
+            )  # fmt: skip
+            original = task.train_on(blank, split.train, images.y[split.train], SHORT)
+            made[scenario, arch] = dataclasses.replace(task, original=original)
+    return made
+
+
+CASES = [(name, scenario, arch) for name, entry in methods.METHODS.items() for scenario in entry.scenarios for arch in ARCHS]
+
+
+@pytest.mark.parametrize(("name", "scenario", "arch"), CASES)
+def test_contract(tasks, name, scenario, arch):
+    entry, settings = methods.METHODS[name], methods.method_settings(name, resolve())
+    before = {k: v.clone() for k, v in tasks[scenario, arch].original.state_dict().items()}
+    found = []
+    for _ in range(2):
+        task = dataclasses.replace(tasks[scenario, arch], clock=Stopwatch())
+        found.append(entry.unlearn(task, settings))
+    original, (one, two) = tasks[scenario, arch].original.state_dict(), (model.state_dict() for model in found)
+    assert found[0] is not tasks[scenario, arch].original and not found[0].training
+    assert all(torch.equal(original[k], before[k]) for k in before), "the original was altered"
+    assert {k: v.shape for k, v in one.items()} == {k: v.shape for k, v in before.items()}
+    assert all(torch.isfinite(v).all() for v in one.values())
+    assert all(torch.equal(one[k], two[k]) for k in one), "same seed, other result"
+    assert all(p.requires_grad for p in found[0].parameters())
+    if name != "original":
+        assert any(not torch.equal(one[k], before[k]) for k in before)
+        other = entry.unlearn(dataclasses.replace(tasks[scenario, arch], seed=1), settings).state_dict()
+        assert any(not torch.equal(one[k], other[k]) for k in one), "another seed, same result"
+
+
+def test_retrain_never_sees_the_forget_images(tasks):
+    task = tasks["class", "resnet-small"]
+    task.images.x.requires_grad_(False)
+    blind = dataclasses.replace(task.images, x=task.images.x.clone())
+    blind.x[task.split.forget] = 255 - blind.x[task.split.forget]
+    seen, unseen = (methods.METHODS["retrain"].unlearn(dataclasses.replace(task, images=i), None) for i in (task.images, blind))
+    assert all(torch.equal(a, b) for a, b in zip(seen.state_dict().values(), unseen.state_dict().values(), strict=True))
+    model = methods.METHODS["random-labels"]
+    seen, unseen = (model.unlearn(dataclasses.replace(task, images=i), model.settings()) for i in (task.images, blind))
+    assert not torch.equal(seen.head.weight, unseen.head.weight)  # a method that does look at them
+
+
+def test_retrain_shares_nothing_with_the_original(tasks):
+    task = tasks["class", "resnet-small"]
+    fresh, original = task.fresh_model(), models.build("resnet-small", 10, task.images.shape, 0)
+    weights = [(a, b) for (n, a), (_, b) in zip(fresh.named_parameters(), original.named_parameters(), strict=True) if "bn" not in n and "1.weight" not in n]
+    assert not any(torch.equal(a, b) for a, b in weights if a.ndim > 1)
+
+
+def test_retain_sample_is_the_same_for_every_method_of_a_seed(tasks):
+    task = tasks["class", "resnet-small"]
+    sample = task.retain_sample()
+    assert torch.equal(sample, task.retain_sample()) and len(sample.unique()) == 60
+    assert set(sample.tolist()) <= set(task.split.retain.tolist())
+    assert not torch.equal(sample, dataclasses.replace(task, seed=1).retain_sample())
+
+
+def test_random_labels_are_wrong_and_fixed(tasks, monkeypatch):
+    task, seen = tasks["class", "resnet-small"], []
+    monkeypatch.setattr(Task, "train_on", lambda self, model, index, labels, *a, **k: seen.append((index, labels)) or model)
+    for _ in range(2):
+        methods.METHODS["random-labels"].unlearn(task, methods.METHODS["random-labels"].settings())
+    n = len(task.split.forget)
+    (index, labels), again = seen
+    assert torch.equal(labels, again[1]) and (labels[:n] != task.images.y[index[:n]]).all() and len(labels[:n].unique()) > 5
+    assert torch.equal(labels[n:], task.images.y[index[n:]])
+
+
+def test_megu_trains_on_perturbed_forget_images_and_clean_retain_images(tasks, monkeypatch):
+    task, seen = tasks["class", "resnet-small"], {}
+    monkeypatch.setattr(Task, "train_on", lambda self, model, index, labels, recipe, **k: seen.update(index=index, labels=labels, **k) or model)
+    methods.METHODS["megu"].unlearn(task, methods.METHODS["megu"].settings())
+    n, index = len(task.split.forget), seen["index"]
+    assert torch.equal(index[:n], task.split.forget) and set(task.forgotten).isdisjoint(seen["labels"].tolist())
+    x = task.images.batch(index)
+    shifted = seen["shift"](x, torch.arange(len(index)))
+    assert torch.equal(shifted[n:], x[n:]) and ((shifted[:n] - x[:n]).flatten(1).norm(dim=1) > 0.1).all()
+
+
+def test_separate_noise_items_keep_the_forget_label():
+    y, pair = torch.tensor([5, 5]), NoisePair(torch.full((2, 1, 2, 2), 3.0), torch.full((2, 1, 2, 2), -3.0))
+    index, labels, replace = perturbed(torch.tensor([10, 11, 20]), torch.tensor([1, 2, 7]), y, pair, Noise(combine="separate"))
+    assert labels.tolist() == [1, 2, 7, 1, 2, 5, 5] and index.tolist() == [10, 11, 20, 10, 11, 10, 11]
+    x = replace(torch.zeros(7, 1, 2, 2), torch.arange(7))
+    assert x[:, 0, 0, 0].tolist() == [0, 0, 0, 3, 3, -3, -3]
+
+
+def test_megu_forgets_and_the_original_does_not(tiny):
+    """End to end on tiny real data, with a guide that is not needed to be good."""
+    for seed in tiny.seeds:
+        task = dataclasses.replace(tiny._task(tiny.original(seed), seed), transition=transition_matrix(similarity_like(10)))
+        model = methods.METHODS["megu"].unlearn(task, tiny.parameters("megu"))
+        forget, y = tiny.split.forget, tiny.images.y[tiny.split.forget]
+        known = {name: (predict(m, tiny.images, forget).argmax(1) == y).float().mean().item() for name, m in (("original", task.original), ("megu", model))}
+        assert known["megu"] <= known["original"]
+
+
+def test_unsupported_scenario_is_refused(monkeypatch):
+    entry = dataclasses.replace(methods.METHODS["finetune"], scenarios=("class",))
+    monkeypatch.setitem(methods.METHODS, "class-only", entry)
+    methods.check(resolve(overrides={"compare": ["class-only"]}))
+    with pytest.raises(SettingsError, match="does not support forget.scenario 'random'"):
+        methods.check(resolve(overrides={"compare": ["class-only"], "forget.scenario": "random"}))
+
+
+def test_images_are_a_value():
+    assert dataclasses.fields(Images) and Images.__dataclass_params__.frozen and Task.__dataclass_params__.frozen
+    assert np.allclose(transition_matrix(similarity_like(4)).sum(0), 1)

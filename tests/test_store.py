@@ -1,0 +1,77 @@
+"""The run directory: whole artefacts or none, and nothing mixed."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from megu.store import Run, StageError, atomic, differences
+
+ABOUT = {"settings": {"seed": 0, "noise": {"lam": 0.1}}}
+
+
+def test_atomic_leaves_nothing_behind_after_an_error(tmp_path):
+    with pytest.raises(KeyboardInterrupt), atomic(tmp_path / "a.txt") as part:
+        part.write_text("half")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    with atomic(tmp_path / "a.txt") as part:
+        part.write_text("whole")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_once_makes_once_and_makes_again_what_was_not_recorded(tmp_path):
+    run, made = Run(tmp_path, ABOUT), []
+    make = lambda: made.append(1) or pd.DataFrame({"value": [1.5]})  # noqa: E731
+    for _ in range(2):
+        assert Run(tmp_path, ABOUT).table("t.csv", make)["value"].item() == 1.5
+    assert len(made) == 1
+    (tmp_path / "half.csv").write_text("value\n9\n")  # written, but the run died before it was recorded
+    assert run.table("half.csv", make)["value"].item() == 1.5
+
+
+def test_a_changed_artefact_is_refused(tmp_path):
+    run = Run(tmp_path, ABOUT)
+    run.table("t.csv", lambda: pd.DataFrame({"value": [1]}))
+    (tmp_path / "t.csv").write_text("value\n2\n")
+    with pytest.raises(StageError, match=r"t\.csv .* remove it"):
+        run.table("t.csv", lambda: pd.DataFrame({"value": [1]}))
+
+
+def test_other_settings_are_refused_and_named(tmp_path):
+    Run(tmp_path, ABOUT)
+    Run(tmp_path, ABOUT)
+    with pytest.raises(StageError, match=r"settings\.noise\.lam was 0\.1, is 0\.2"):
+        Run(tmp_path, {"settings": {"seed": 0, "noise": {"lam": 0.2}}})
+    assert differences({"a": 1}, {"a": 1}) == []
+
+
+def test_a_missing_stage_names_the_notebook(tmp_path):
+    run = Run(tmp_path, ABOUT)
+    with pytest.raises(StageError, match="run notebooks/00_prepare first"):
+        run.require("prepare")
+    run.seal("prepare", {"two is two": True}, 1.0)
+    run.require("prepare")
+
+
+def test_a_claim_that_does_not_hold_seals_nothing(tmp_path):
+    run = Run(tmp_path, ABOUT)
+    with pytest.raises(StageError, match="two is three"):
+        run.seal("prepare", {"two is two": True, "two is three": False}, 1.0)
+    assert not run.sealed("prepare")
+
+
+def test_unknown_stage_and_damaged_manifest(tmp_path):
+    run = Run(tmp_path, ABOUT)
+    with pytest.raises(ValueError, match="stages are: prepare"):
+        run.sealed("prepar")
+    (tmp_path / "manifest.json").write_text('{"settings": ')
+    with pytest.raises(StageError, match="damaged"):
+        Run(tmp_path, ABOUT)
+
+
+def test_manifest_says_what_made_it(tmp_path):
+    run = Run(tmp_path, ABOUT, seeds=(0, 1))
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["seeds"] == [0, 1] and manifest["settings"] == ABOUT["settings"]
+    assert "torch" in manifest["versions"] and len(run.manifest["code"]) == 12
