@@ -59,7 +59,7 @@ def run_notebooks(lab, *, say=print):
 def _execute(source, out, parameters):
     out.parent.mkdir(exist_ok=True)
     try:
-        papermill.execute_notebook(source, out, parameters, cwd=source.parent, kernel_name="python3", progress_bar=False)
+        papermill.execute_notebook(source, out, parameters, cwd=source.parent, kernel_name="python3", progress_bar=False, extra_arguments=["--log-level=40"])
     except PapermillExecutionError as error:
         last = error.evalue.strip().splitlines()[-1]
         raise NotebookError(f"{source.stem} failed: {error.ename}: {last} (the executed copy is in the run directory, notebooks/{out.name})") from None

@@ -3,6 +3,7 @@ r"""Where images come from: the embedded set, CIFAR from two hosts, a folder, an
 import hashlib
 import io
 import json
+import zipfile
 from importlib.resources import files
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def _npz(data):
     try:
         with np.load(path, allow_pickle=False) as arrays:
             parts = {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise SettingsError(f"{path.name} cannot be read ({error}): give a complete .npz without pickled objects") from None
     missing = {"x_train", "y_train", "x_test", "y_test", "class_names"} - set(parts)
     if missing:

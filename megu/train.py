@@ -70,7 +70,7 @@ def fit(model, batch, count, recipe, gen, compute, *, loss=F.cross_entropy, labe
                 bar.update()
             history.append(total.item())
             if not math.isfinite(history[-1]):
-                raise FloatingPointError(f"{label}: the loss is {history[-1]} in epoch {epoch + 1}; try a smaller learning rate than {recipe.lr}")
+                raise FloatingPointError(f"{label}: the loss is {history[-1]} in epoch {epoch + 1}; try a smaller learning rate than {recipe.lr:g}")
             bar.set_postfix(loss=f"{history[-1]:.3f}")
     model.eval()
     return history

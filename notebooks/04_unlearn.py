@@ -83,8 +83,8 @@ print(f"MeGU takes {100 * share.mean():.1f} % of the time of retraining (seeds f
 # %% [markdown]
 # ## What was found
 #
-# The invariants hold in every profile; the finding is that MeGU forgets more than half of what the original knows about the forget images, which the original itself, as
-# negative control, does not.
+# The invariants hold in every profile and scenario. The finding, where a whole class goes, is that MeGU loses more than half of what the original knows about the forget images, which
+# the original itself, as negative control, does not. Where only some images of a class go, knowing them as well as the retrained model does is the goal, and notebook 05 measures the gap.
 
 # %%
 after = {s: lab.original(s).state_dict() for s in lab.seeds}
@@ -94,7 +94,8 @@ claims = {
     "every unlearned model differs from its original": all(
         any(bool((m.state_dict()[k] != after[s][k]).any()) for k in after[s]) for (_, s), m in unlearned.items()
     ),
-    "MeGU knows less than half of the forget images that the original knows": known["megu"] < known["original"] / 2,
+    "MeGU knows fewer of the forget images than the original": known["megu"] < known["original"],
+    "less than half as many, where a whole class goes": not lab.forgotten or known["megu"] < known["original"] / 2,
     "MeGU takes less time than retraining": bool((share < 1).all()),
 }
 lab.seal(claims)

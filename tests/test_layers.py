@@ -62,10 +62,10 @@ def test_a_file_holds_one_idea(path):
 
 
 def test_no_pickles_no_leftovers():
-    for path in FILES:
+    for path in set(FILES) - {ROOT / "tests" / "test_layers.py"}:
         text = path.read_text()
         assert not re.search(r"^\s*# ?(TODO|FIXME|XXX)", text, re.M), path
-        assert not re.search(r"torch\.load\((?![^)]*weights_only=True)|import pickle|allow_pickle=True", text.replace("allow_pickle=True|", "")), path
+        assert not re.search(r"torch\.load\((?![^)]*weights_only=True)|import pickle|allow_pickle=True", text), path
 
 
 def test_every_source_line_is_in_the_readme_map():

