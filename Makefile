@@ -28,7 +28,7 @@ check: test  ## what CI runs
 
 notebooks: $(READY)  ## write the executed notebooks from their .py sources
 	@TQDM_DISABLE=1 $(BIN)/jupytext --to ipynb --update notebooks/*.py
-	@TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --log-level=WARN --to notebook --execute --inplace notebooks/*.ipynb
+	@TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --log-level=WARN --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
 figures: $(READY)  ## figures and README table from the tracked tidy data
 	@for script in paper_figures/fig*.py; do $(BIN)/python $$script || exit 1; done

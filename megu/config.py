@@ -45,7 +45,7 @@ class Augment(Part):
 class Recipe(Part):
     """One training: optimiser, learning rate, schedule.  ``lr`` is the largest value that the schedule reaches."""
 
-    epochs: Count = 8
+    epochs: Count = 10
     batch: Count = 128
     optimiser: Literal["sgd", "adam"] = "sgd"
     lr: Positive = 0.2
