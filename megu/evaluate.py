@@ -82,6 +82,17 @@ def rows(method, seed, values):
     return pd.DataFrame([{"method": method, "seed": seed, **row} for row in about])
 
 
+def stage_seconds(timings):
+    r"""Mean seconds of every method by part, for the figure of times.
+
+    Args:
+        timings: tidy DataFrame with method, seed, part, seconds; "total" is kept only where nothing finer was measured.
+    Returns: DataFrame with method, part, seconds; the retrain's total is called training, the original is left out.
+    """
+    parts = timings[(timings["part"] != "total") | timings["method"].eq("retrain")].replace({"part": {"total": "training"}})
+    return parts[parts["method"] != "original"].groupby(["method", "part"], as_index=False)["seconds"].mean()
+
+
 def half_width(values, level=0.95):
     r"""Half of the t-interval of the mean over seeds: $t_{n-1}\, s / \sqrt n$; NaN for fewer than two seeds."""
     values = np.asarray(values, float)

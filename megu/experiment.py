@@ -147,14 +147,18 @@ class Experiment:
         exemplars = self.exemplars(draw)
         guide = SOURCES[source](self.images.classes, self.images, exemplars)
         questions = list(questions_for(self.images, exemplars))
-        origin = f"{len(questions)} answers of {guide.name}, asked live"
+        book, clock = Book(self.settings.guide.answers or self.run.path / "answers.jsonl"), Stopwatch()
+        known, origin = len(book.answers), f"{len(questions)} answers of {guide.name}, asked live"
         try:
-            answers = ask(guide, questions, Book(self.settings.guide.answers or self.run.path / "answers.jsonl"))
+            with clock("guide"):
+                answers = ask(guide, questions, book)
+            if draw is None and len(book.answers) > known:
+                self.run.note(f"guide {source}, seconds", round(clock.total, 3))
         except GuideUnavailableError as missing:
-            book = shipped(self.images.name)
-            if any(question.key(guide) not in book.answers for question in questions):
+            replay = shipped(self.images.name)
+            if any(question.key(guide) not in replay.answers for question in questions):
                 raise
-            answers = ask(guide, questions, book)
+            answers = ask(guide, questions, replay)
             origin = f"{len(questions)} answers of {guide.name}, replayed from the package because {missing}"
         if draw is None:
             self.run.note(f"guide {source}", origin)
@@ -200,10 +204,13 @@ class Experiment:
         def save(found, path):
             save_file({part: tensor.cpu().contiguous() for part, tensor in found.items()}, path)
 
-        return self.run.once(
-            f"logits/{name}-{seed}.safetensors", lambda: (all_logits(self.unlearned(name, seed), self.images, self.split), {}),
-            save, lambda path: load_file(path, device=str(self.compute.device)),
-        )  # fmt: skip
+        def make():
+            model, clock = self.unlearned(name, seed), Stopwatch()
+            with clock("evaluation"):
+                found = all_logits(model, self.images, self.split)
+            return found, {"seconds": clock.seconds}
+
+        return self.run.once(f"logits/{name}-{seed}.safetensors", make, save, lambda path: load_file(path, device=str(self.compute.device)))
 
     def results(self):
         r"""Tidy rows of every metric, method and seed; kept in ``results.csv``."""
@@ -215,12 +222,19 @@ class Experiment:
         return self.run.table("results.csv", make)
 
     def timings(self):
-        r"""Seconds by method, seed and part, as measured when each model was made; the guide's time is not in them."""
-        out = []
+        r"""Seconds by method, seed and part, as measured when each piece was made.
+
+        Parts: labels, noise, fine-tuning; total, the whole method; evaluation, the forward passes (where they are done);
+        guide, a row of its own for each seed, since it is asked once for all methods (where it was asked live).
+        """
+        manifest, out = self.run.manifest, []
         for name in self.method_names:
             for seed in self.seeds:
-                for part, seconds in self.run.facts(f"models/{name}-{seed}.safetensors")["seconds"].items():
-                    out.append({"method": name, "seed": seed, "part": part, "seconds": seconds})
+                for kind in ("models", "logits"):
+                    facts = manifest["artefacts"].get(f"{kind}/{name}-{seed}.safetensors", {"seconds": {}})
+                    out += [{"method": name, "seed": seed, "part": part, "seconds": s} for part, s in facts["seconds"].items()]
+        if asked := manifest["notes"].get(f"guide {self.settings.guide.source}, seconds"):
+            out += [{"method": "guide", "seed": seed, "part": "guide", "seconds": asked} for seed in self.seeds]
         return pd.DataFrame(out)
 
     def relative_time(self, name):

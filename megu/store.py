@@ -157,10 +157,6 @@ class Run:
         r"""A tidy table as CSV, made once by ``make()`` (a DataFrame) and read back."""
         return self.once(name, lambda: (make(), {}), lambda df, path: df.to_csv(path, index=False), pd.read_csv)
 
-    def facts(self, name):
-        r"""What the manifest keeps about an artefact: hash, seconds per part, peak memory."""
-        return self.manifest["artefacts"][name]
-
     def sealed(self, stage):
         r"""Whether a stage is finished."""
         if stage not in STAGES:

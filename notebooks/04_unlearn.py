@@ -27,7 +27,7 @@
 
 # %%
 from megu import figures
-from megu.evaluate import accuracy
+from megu.evaluate import accuracy, stage_seconds
 from megu.experiment import Experiment
 from megu.methods import METHODS
 
@@ -67,14 +67,10 @@ for name, logits in shown.items():
 # %% [markdown]
 # ## Time
 #
-# Seconds of the first seed by part. The guide is asked once for a data set and is left out, as in the paper; retraining is the yardstick.
+# Mean seconds by part. The guide is asked once for a data set and has a bar of its own; evaluation is left out; retraining is the yardstick.
 
 # %% tags=["nbval-ignore-output"]
-timings = lab.timings()
-lab.run.table("timings.csv", lambda: timings)
-parts = timings[(timings["part"] != "total") | timings["method"].eq("retrain")].replace({"part": {"total": "training"}})
-mean = parts[parts["method"] != "original"].groupby(["method", "part"], as_index=False)["seconds"].mean()
-figures.time_per_stage(mean, {name: METHODS[name].title for name in lab.method_names})
+figures.time_per_stage(stage_seconds(lab.timings()), {name: METHODS[name].title for name in lab.method_names})
 
 # %% tags=["nbval-ignore-output"]
 share = lab.relative_time("megu")

@@ -51,6 +51,7 @@ for name, metric in METRICS.items():
 
 # %% tags=["nbval-ignore-output"]
 results = lab.results()
+lab.run.table("timings.csv", lab.timings)
 table = lab.run.table("summary.csv", lambda: summary(results))
 cell = table.apply(lambda row: f"{row['mean']:.2f} ± {row['half_width']:.2f}", axis=1)
 table.assign(cell=cell).pivot(index="method", columns="metric", values="cell").reindex(index=list(titles), columns=list(METRICS)).rename(index=titles)

@@ -43,7 +43,9 @@ def main():
         for bf16, layout in variants:
             found = rates[bf16, layout]
             name = f"{'bfloat16' if bf16 else 'float32'}, {'channels last' if layout is torch.channels_last else 'default layout'}"
-            print(f"{arch:13s} {name:25s} {statistics.median(found):6.0f} images/s ({min(found):.0f}-{max(found):.0f})  x {statistics.median(found) / base:.2f}")
+            print(
+                f"{arch:13s} {name:25s} {statistics.median(found):6.0f} images/s ({min(found):.0f}-{max(found):.0f})  x {statistics.median(found) / base:.2f}"
+            )
 
 
 if __name__ == "__main__":
