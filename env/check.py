@@ -5,10 +5,10 @@ import os
 
 import torch
 
-from megu.config import resolve
 from megu.device import choose
 from megu.guide import GuideUnavailableError
 from megu.guide.composed import lite0, minilm
+from megu.profiles import resolve
 
 for name in ("megu", "torch", "torchvision", "transformers", "open_clip_torch", "jupyterlab", "papermill"):
     print(f"{name:18s} {importlib.metadata.version(name)}")

@@ -3,7 +3,8 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
 Reading order; a module imports only what stands above it:
 
     classes       names of classes, superclasses, and sensible neighbours
-    config        settings and profiles
+    config        settings and their parts
+    profiles      quick, small, paper
     store         run directory, manifest, stages
     device        device, precision, seeds, stopwatch
     data          images on the device, batched augmentation

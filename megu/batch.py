@@ -11,7 +11,7 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from megu.config import SettingsError
-from megu.store import STAGES, code_digest, project_root
+from megu.store import STAGES, project_root
 
 
 class NotebookError(RuntimeError):
@@ -31,8 +31,6 @@ def run_notebooks(lab, *, say=print):
     if not notebooks.exists():
         raise SettingsError("the folder notebooks/ is not here: run this inside a clone of the project")
     settings, run = lab.settings, lab.run
-    if run.manifest["code"] != code_digest():
-        say(f"note: {run.path.name} was begun with another version of the code; remove it to start afresh")
     overrides = {
         k: {n: v for n, v in group.items() if n not in ("path", "answers")} if isinstance(group, dict) else group for k, group in lab.overrides.items()
     }
@@ -43,14 +41,15 @@ def run_notebooks(lab, *, say=print):
     seconds = {}
     for i, (stage, name) in enumerate(STAGES.items(), 1):
         head = f"[{i}/{len(STAGES)}] {name}"
-        if run.sealed(stage):
+        out = run.path / "notebooks" / f"{name}.ipynb"
+        if run.sealed(stage) and out.exists():
             say(f"{head}: sealed, skipped")
             continue
         say(f"{head}: running ...")
         start = time.perf_counter()
         # The kernels' progress bars would fill the executed notebooks.
         with mock.patch.dict(os.environ, {**environment, "TQDM_DISABLE": "1"}):
-            _execute(notebooks / f"{name}.ipynb", run.path / "notebooks" / f"{name}.ipynb", parameters)
+            _execute(notebooks / f"{name}.ipynb", out, parameters)
         seconds[stage] = time.perf_counter() - start
         say(f"{head}: done in {seconds[stage]:.0f} s")
     return seconds
@@ -61,7 +60,7 @@ def _execute(source, out, parameters):
     try:
         papermill.execute_notebook(source, out, parameters, cwd=source.parent, kernel_name="python3", progress_bar=False, extra_arguments=["--log-level=40"])
     except PapermillExecutionError as error:
-        last = error.evalue.strip().splitlines()[-1]
+        last = (error.evalue.strip().splitlines() or ["no message"])[-1]
         raise NotebookError(f"{source.stem} failed: {error.ename}: {last} (the executed copy is in the run directory, notebooks/{out.name})") from None
     finally:
         if out.exists():
@@ -84,7 +83,7 @@ def build_figures(run, *, say=print):
         arguments = (run.path, out / "data") if script.stem == "collect" else (out / "data", out)
         done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True)
         if done.returncode:
-            raise NotebookError(f"paper_figures/{script.name} failed: {done.stderr.strip().splitlines()[-1]}")
+            raise NotebookError(f"paper_figures/{script.name} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
         for line in done.stdout.splitlines():
             say(f"figure: {os.path.relpath(line)}")
     return out

@@ -1,12 +1,11 @@
-r"""Settings of a run: frozen, complete, checked before any work starts. A profile is a set of values, never a code path."""
+r"""Settings of a run: frozen, complete, checked before any work starts."""
 
 import difflib
 import os
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from megu.classes import known_names
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -24,11 +23,19 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _absolute(path):
+    """A path that means the same from every working directory: notebooks run in their own folder."""
+    return None if path is None else str(Path(path).expanduser().resolve())
+
+
+LocalPath = Annotated[str | None, AfterValidator(_absolute)]
+
+
 class Data(Part):
     """Where the images come from.  ``path`` (or ``$MEGU_DATA_PATH``) is of one machine and stays out of every manifest."""
 
     name: Literal["fashion-mini", "cifar10", "cifar20", "cifar100", "folder", "npz"] = "fashion-mini"
-    path: str | None = Field(default_factory=lambda: os.environ.get("MEGU_DATA_PATH"), exclude=True)
+    path: LocalPath = Field(default_factory=lambda: os.environ.get("MEGU_DATA_PATH"), exclude=True)
     source: Literal["torchvision", "hub"] = "torchvision"
     size: Count | None = None
     validation: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
@@ -50,6 +57,7 @@ class Recipe(Part):
     optimiser: Literal["sgd", "adam"] = "sgd"
     lr: Positive = 0.2
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = True
     weight_decay: Weight = 5e-4
     schedule: Literal["constant", "onecycle", "multistep"] = "onecycle"
     warmup_epochs: Weight = 0.0
@@ -76,7 +84,7 @@ class Guide(Part):
     exemplars: Count = 20
     exemplar_seed: int = 0
     calibration: Literal["column", "none"] = "column"
-    answers: str | None = Field(default_factory=lambda: os.environ.get("MEGU_ANSWERS"), exclude=True)
+    answers: LocalPath = Field(default_factory=lambda: os.environ.get("MEGU_ANSWERS"), exclude=True)
 
 
 class Labels(Part):
@@ -101,9 +109,11 @@ class Noise(Part):
     combine: Literal["add", "mix", "separate"] = "add"
 
     @model_validator(mode="after")
-    def _image_needs_image(self):
+    def _fits_together(self):
         if self.around == "image" and self.per == "class":
             raise ValueError("around='image' optimises one noise per forget image: set per='image' as well")
+        if self.combine == "mix" and self.weight_pos + self.weight_neg > 1:
+            raise ValueError("combine='mix' keeps 1 - weight_pos - weight_neg of the image: set weights whose sum is at most 1")
         return self
 
 
@@ -133,28 +143,6 @@ class Settings(Part):
     def seed_list(self):
         """The seeds of the repetitions; each drives one original, one retrained and one of every unlearned model."""
         return tuple(range(self.seed, self.seed + self.seeds))
-
-
-_CIFAR_TRAINING = {
-    "training.batch": 64, "training.lr": 0.1, "training.schedule": "multistep", "training.warmup_epochs": 1.0,
-    "training.augment.crop": 4, "training.augment.rotate": 15.0,
-}  # fmt: skip
-
-PROFILES = {
-    # Embedded Fashion images, small ResNet, two CPU cores.  MeGU's values were chosen on validation images: README, "Tuning".
-    "quick": {},
-    # Real CIFAR-10 from the user's copy, one small GPU or a patient CPU.
-    "small": {
-        "data.name": "cifar10", "forget.classes": ["cat"], "training.epochs": 20,
-        "training.augment.crop": 4, "retain_images": 4000,
-    },
-    # The paper's first cell: CIFAR-100, ResNet-18, rocket; recipe of the public SSD code (A13).
-    "paper": {
-        "data.name": "cifar100", "arch": "resnet18", "forget.classes": ["rocket"], **_CIFAR_TRAINING,
-        "training.epochs": 200, "training.milestones": [60, 120, 160], "retain_images": 10_000,
-        "guide.exemplars": 8, "methods.megu.recipe.epochs": 3,
-    },
-}  # fmt: skip
 
 
 def closest(name, known, what):
@@ -214,28 +202,6 @@ def build(part, values, where="", over=None):
             else:
                 lines.append(f"setting {name!r} is {item['input']!r}: {item['msg']}")
         raise SettingsError("; ".join(lines)) from None
-
-
-def resolve(profile="quick", seed=0, overrides=None):
-    r"""The settings of a run from a profile's name, a seed and the values that the user wants otherwise.
-
-    Args:
-        profile: ``quick``, ``small`` or ``paper``.
-        seed: non-negative integer; the repetitions use seed, seed + 1, ...
-        overrides: dictionary, dotted or nested, e.g. ``{"forget.classes": ["sandal"], "methods.megu.noise.lam": 0.2}``.
-    Raises: SettingsError for an unknown profile, setting or class name, or a value out of range.
-    """
-    if profile not in PROFILES:
-        raise SettingsError(closest(profile, PROFILES, "profile"))
-    if not isinstance(overrides, dict | None):
-        raise SettingsError(f"overrides is {overrides!r}: give a dictionary such as {{'forget.classes': ['sandal']}}")
-    chosen = merge(nest(PROFILES[profile]), nest(overrides or {}))
-    settings = build(Settings, merge(chosen, {"profile": profile, "seed": seed}))
-    names, coarse = known_names(settings.data.name)
-    known = tuple(dict.fromkeys(coarse)) if settings.data.name == "cifar20" and settings.forget.scenario == "class" else names
-    if known and settings.forget.scenario != "random":
-        check_class_names(settings.forget.classes, known, settings.data.name)
-    return settings
 
 
 def check_class_names(classes, known, data_name):

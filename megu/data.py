@@ -1,5 +1,6 @@
 r"""Labelled images that live on the device as uint8; normalisation and augmentation are batched there."""
 
+import hashlib
 from dataclasses import dataclass, replace
 
 import torch
@@ -35,6 +36,13 @@ class Images:
     def num_classes(self):
         """K, the number of classes that the classifier names."""
         return len(self.classes)
+
+    def digest(self):
+        """Twelve hex digits over all pixels, labels and names."""
+        digest = hashlib.sha256("|".join(self.classes).encode())
+        for tensor in (self.x, self.y, self.fine):
+            digest.update(tensor.cpu().numpy().tobytes())
+        return digest.hexdigest()[:12]
 
     @property
     def shape(self):

@@ -34,7 +34,7 @@ def _bf16_pays(device):
 
 
 def choose(settings):
-    r"""The `Compute` of a run from ``settings.device`` (auto, cpu, cuda, cuda:1, mps) and ``settings.autocast``.
+    r"""The `Compute` of a run from ``settings.device`` (auto, cpu, cuda, cuda:1) and ``settings.autocast``.
 
     Raises: SettingsError where the device is not known or not there.
     """
@@ -43,9 +43,14 @@ def choose(settings):
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError("only cpu and cuda are supported")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise SettingsError(f"device {name!r} cannot be used here ({str(error).splitlines()[0]}): set device to 'auto' or 'cpu'") from None
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     return Compute(device, {"on": True, "off": False}.get(settings.autocast, _bf16_pays(device)))
 
 

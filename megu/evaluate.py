@@ -112,9 +112,9 @@ def summary(table):
         interval: its own half_width is the noise floor.
     Raises: ValueError where a seed has no retrained model.
     """
-    wide = table.pivot_table(index=["metric", "mode", "unit", "seed"], columns="method", values="value", sort=False)
-    if "retrain" not in wide or wide["retrain"].isna().any():
+    if set(table.loc[table["method"] == "retrain", "seed"]) != set(table["seed"]):
         raise ValueError("every seed needs a retrained model, which is the reference of all gaps")
+    wide = table.set_index(["metric", "mode", "unit", "seed", "method"])["value"].unstack("method", sort=False)
     out = []
     for (metric, mode, unit), part in wide.groupby(level=[0, 1, 2], sort=False):
         for method in table["method"].unique():

@@ -12,13 +12,14 @@ from safetensors.torch import load_file, save_file
 
 from megu import device, methods, models, splits
 from megu.classes import SENSIBLE_NEIGHBOURS
-from megu.config import build, nest, resolve
+from megu.config import build, nest
 from megu.device import Stopwatch
 from megu.evaluate import all_logits, metrics, rows
 from megu.guide import SOURCES, Book, GuideUnavailableError, answer_matrix, ask, draw_exemplars, questions_for, shipped
 from megu.guide.agreement import sensible_hits, shuffled_hits
+from megu.profiles import resolve
 from megu.sources import load
-from megu.store import Run, digest, project_root
+from megu.store import Run, code_digest, digest, project_root
 from megu.task import Task
 from megu.transition import similarity, transition_matrix
 
@@ -35,7 +36,7 @@ class Experiment:
     r"""One run with its data, split, device and everything made so far.
 
     Args:
-        profile, seed, overrides: see `megu.config.resolve`.
+        profile, seed, overrides: see `megu.profiles.resolve`.
         run_dir: directory; None or empty for ``$MEGU_RUN_DIR``, or the one that `run_directory` names.
         stage: of the notebook that works on the run, see `megu.store.STAGES`.
     Raises: SettingsError or StageError, one line with the remedy, before any work where a setting, class, method, stage
@@ -51,7 +52,12 @@ class Experiment:
         self.split = splits.make_split(self.images, settings)
         self.forgotten = splits.forgotten_classes(self.images, self.split, settings)
         parameters = {name: self.parameters(name).model_dump(mode="json") for name in settings.compare}
-        about = {"settings": settings.model_dump(mode="json", exclude={"methods"}), "parameters": parameters}
+        about = {
+            "settings": settings.model_dump(mode="json", exclude={"methods"}),
+            "parameters": parameters,
+            "data": self.images.digest(),
+            "code": code_digest(),
+        }
         self.run = Run(run_directory(settings, about, run_dir or os.environ.get("MEGU_RUN_DIR")), about, settings.seed_list)
         self.run.note("split", self.split.digest())
         self.run.note("device", f"{self.compute.device.type}, {'bfloat16 autocast' if self.compute.autocast else 'float32'}")
@@ -79,52 +85,52 @@ class Experiment:
         return ("original", "retrain", *self.settings.compare)
 
     # Models
+    def task(self, name, seed):
+        r"""The `megu.task.Task` that a method receives for a seed, with the transition matrix where the method is guided."""
+        transition = self.transition() if methods.method(name).guided else None
+        return self._task(self.original(seed), seed, transition)
+
     def _task(self, original, seed, transition=None):
         return Task(
             original, self.images, self.split, self.forgotten, transition, self.settings.retain_images,
             self.settings.arch, self.settings.training, seed, self.compute, Stopwatch(),
         )  # fmt: skip
 
-    def _blank(self, seed):
-        return models.build(self.settings.arch, self.images.num_classes, self.images.shape, seed, "blank").to(self.compute.device)
+    def _new(self, seed, purpose):
+        return models.build(self.settings.arch, self.images.num_classes, self.images.shape, seed, purpose).to(self.compute.device)
 
-    def _model(self, name, seed, make):
-        def build():
-            clock = Stopwatch()
-            with clock("total"):
-                model, parts = make()
-            return model, {"seconds": {**parts, **clock.seconds}, "peak_memory_mb": round(device.peak_memory_mb())}
+    def _model(self, name, seed, prepare, train):
+        def make():
+            task, total = prepare(), Stopwatch()
+            with total("total"):
+                model = train(task)
+            return model, {"seconds": {**task.clock.seconds, **total.seconds}, "peak_memory_mb": round(device.peak_memory_mb())}
 
         about = {"method": name, "seed": seed, "arch": self.settings.arch, "digest": digest(self.run.about)}
         return self.run.once(
-            f"models/{name}-{seed}.safetensors", build, lambda model, path: models.save(model, path, about),
-            lambda path: models.load(path, self._blank(seed)),
+            f"models/{name}-{seed}.safetensors", make, lambda model, path: models.save(model, path, about),
+            lambda path: models.load(path, self._new(seed, "blank")),
         )  # fmt: skip
 
     def original(self, seed):
         r"""The classifier before forgetting: trained on retain and forget images.  In eval mode."""
-
-        def make():
-            model = models.build(self.settings.arch, self.images.num_classes, self.images.shape, seed, "original")
-            train, task = self.split.train, self._task(model, seed)
-            return task.train_on(model, train, self.images.y[train], self.settings.training, label=f"original, seed {seed}"), {}
-
-        return self._model("original", seed, make)
+        train, label = self.split.train, f"original, seed {seed}"
+        return self._model(
+            "original", seed, lambda: self._task(self._new(seed, "original"), seed),
+            lambda task: task.train_on(task.original, train, self.images.y[train], self.settings.training, label=label),
+        )  # fmt: skip
 
     def unlearned(self, name, seed):
         r"""The model of a method and seed; ``original`` and ``retrain`` are methods too."""
         if name == "original":
             return self.original(seed)
-        return self._model(name, seed, lambda: self._unlearn(name, seed, self.parameters(name)))
+        unlearn, parameters = methods.method(name).unlearn, self.parameters(name)
+        return self._model(name, seed, lambda: self.task(name, seed), lambda task: unlearn(task, parameters))
 
     def attempt(self, name, seed, changes):
         r"""A method's model with other parameters (dotted name -> value), not kept: for tuning and ablations."""
-        return self._unlearn(name, seed, build(type(self.parameters(name)), nest(changes), f"methods.{name}", over=self.parameters(name)))[0]
-
-    def _unlearn(self, name, seed, parameters):
-        entry = methods.method(name)
-        task = self._task(self.original(seed), seed, self.transition() if entry.guided else None)
-        return entry.unlearn(task, parameters), dict(task.clock.seconds)
+        usual = self.parameters(name)
+        return methods.method(name).unlearn(self.task(name, seed), build(type(usual), nest(changes), f"methods.{name}", over=usual))
 
     # Guide
     def exemplars(self, draw=None):
@@ -148,11 +154,13 @@ class Experiment:
         guide = SOURCES[source](self.images.classes, self.images, exemplars)
         questions = list(questions_for(self.images, exemplars))
         book, clock = Book(self.settings.guide.answers or self.run.path / "answers.jsonl"), Stopwatch()
-        known, origin = len(book.answers), f"{len(questions)} answers of {guide.name}, asked live"
+        known = len(book.answers)
         try:
             with clock("guide"):
                 answers = ask(guide, questions, book)
-            if draw is None and len(book.answers) > known:
+            new = len(book.answers) - known
+            origin = f"{len(questions)} answers of {guide.name}, {new} asked now, {len(questions) - new} asked before"
+            if draw is None and new == len(questions):
                 self.run.note(f"guide {source}, seconds", round(clock.total, 3))
         except GuideUnavailableError as missing:
             replay = shipped(self.images.name)
@@ -160,7 +168,7 @@ class Experiment:
                 raise
             answers = ask(guide, questions, replay)
             origin = f"{len(questions)} answers of {guide.name}, replayed from the package because {missing}"
-        if draw is None:
+        if draw is None and f"guide {source}" not in self.run.manifest["notes"]:
             self.run.note(f"guide {source}", origin)
         return answer_matrix(answers, self.images.num_classes), self.images.y.cpu().numpy()[exemplars.numpy()], origin
 
@@ -174,7 +182,7 @@ class Experiment:
 
         Args:
             draws: exemplar seeds that no choice was made on; left out where the guide's weights are missing.
-        Returns: tidy DataFrame: guide, draw, hits, shuffled (mean hits of shuffled names), of (classes that are scored).
+        Returns: tidy DataFrame: guide, draw, hits, shuffled (mean hits with shuffled names), p (share of shuffles with as many), of (classes scored).
         """
         names, out = self.images.classes, []
         for source in SOURCES:
@@ -183,10 +191,10 @@ class Experiment:
                     sim = self.similarity(source, draw)
                 except GuideUnavailableError:
                     continue
-                hits, shuffled = sensible_hits(sim, names), shuffled_hits(sim, names)
+                hits, (shuffled, p) = sensible_hits(sim, names), shuffled_hits(sim, names)
                 own = self.settings.guide.exemplar_seed if draw is None else draw
                 scored = sum(name in SENSIBLE_NEIGHBOURS for name in names)
-                out.append({"guide": source, "draw": own, "hits": hits, "shuffled": round(shuffled, 2), "of": scored})
+                out.append({"guide": source, "draw": own, "hits": hits, "shuffled": round(shuffled, 2), "p": round(p, 3), "of": scored})
         return pd.DataFrame(out)
 
     def transition(self, source=None):

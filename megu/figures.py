@@ -152,7 +152,7 @@ def gaps(summary, titles, metrics):
         part = summary[summary["metric"] == metric].set_index("method")
         floor = part.loc["retrain", "half_width"]
         if np.isfinite(floor):
-            ax.axvspan(-floor, floor, color="#dddddd", label="retrain's own 95 % interval")
+            ax.axvspan(-floor * 2**0.5, floor * 2**0.5, color="#dddddd", label="noise floor: difference of two sets of retrains (95 %)")
         ax.axvline(0, color="black", linewidth=0.8)
         rows = part.reindex(methods)
         ax.errorbar(rows["gap"], range(len(methods)), xerr=rows["gap_half_width"].fillna(0), fmt="o", color=ONLY_A, capsize=3, markersize=4)

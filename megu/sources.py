@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from megu.classes import known_names
 from megu.config import SettingsError, check_class_names
 from megu.data import by_superclass, pool
+from megu.store import project_root
 
 
 def load(settings, device="cpu"):
@@ -103,7 +104,7 @@ def _cifar(data):
         return _npz(data)
     fine = "cifar10" if data.name == "cifar10" else "cifar100"
     names, coarse = known_names(fine)
-    train, test = _cifar_hub(fine) if data.source == "hub" else _cifar_torchvision(fine, data.path or "data")
+    train, test = _cifar_hub(fine) if data.source == "hub" else _cifar_torchvision(fine, data.path or str(project_root() / "data"))
     return train, test, names, coarse if fine == "cifar100" else ()
 
 
@@ -115,7 +116,7 @@ def _cifar_torchvision(fine, root):
         parts = [kind(root, train=train, download=True) for train in (True, False)]
     except (OSError, RuntimeError) as error:
         raise SettingsError(
-            f"{fine} is not in {root!r} and could not be downloaded ({error}): set data.source to 'hub', or data.path to a folder or .npz"
+            f"{fine} is not in {Path(root).name!r} and could not be downloaded ({error}): set data.source to 'hub', or data.path to a folder or .npz"
         ) from None
     return tuple((part.data, np.array(part.targets)) for part in parts)
 

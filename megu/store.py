@@ -60,11 +60,12 @@ def write_json(path, content):
 
 
 def code_digest():
-    r"""Twelve hex digits over the package's own source files: tells whether a run was made by this code."""
+    r"""Twelve hex digits over the source files that results depend on, so that other code never reads old results."""
     root = Path(megu.__file__).parent
     digest = hashlib.sha256()
     for file in sorted(root.rglob("*.py")):
-        digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
+        if file.stem not in ("__init__", "__main__", "batch", "figures", "tune"):
+            digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
     return digest.hexdigest()[:12]
 
 
@@ -90,7 +91,7 @@ class Run:
 
     Args:
         path: directory, made if it is not there.
-        about: what the run depends on: ``settings``, and the ``parameters`` of every method, as JSON-like dictionaries.
+        about: what the run depends on, as a JSON-like dictionary: ``settings``, ``parameters`` of every method, ``data``, ``code``.
         seeds: of the repetitions, for the manifest.
     Raises: StageError where the directory belongs to other settings or its manifest cannot be read.
     """
@@ -101,7 +102,6 @@ class Run:
         if not self._file.exists():
             write_json(self._file, {
                 "megu": megu.__version__,
-                "code": code_digest(),
                 "digest": digest(self.about),
                 "seeds": list(seeds),
                 "python": platform.python_version(),
@@ -112,8 +112,8 @@ class Run:
                 **self.about,
             })  # fmt: skip
         manifest = self.manifest
-        if changed := differences({key: manifest.get(key, {}) for key in self.about}, self.about):
-            raise StageError(f"run directory {self.path.name!r} was made with other settings ({'; '.join(changed)}): choose another run_dir")
+        if changed := differences({key: manifest.get(key) for key in self.about}, self.about):
+            raise StageError(f"run directory {self.path.name!r} was made otherwise ({'; '.join(changed)}): choose another run_dir")
 
     @property
     def manifest(self):

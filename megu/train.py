@@ -20,10 +20,10 @@ def optimiser(model, recipe, steps_per_epoch):
     if recipe.optimiser == "adam":
         opt = torch.optim.Adam(weights, recipe.lr, weight_decay=recipe.weight_decay)
     else:
-        opt = torch.optim.SGD(weights, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.momentum > 0)
+        opt = torch.optim.SGD(weights, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov and recipe.momentum > 0)
     if recipe.schedule == "onecycle":
         total = recipe.epochs * steps_per_epoch
-        return opt, torch.optim.lr_scheduler.OneCycleLR(opt, recipe.lr, total_steps=total, pct_start=0.25)
+        return opt, torch.optim.lr_scheduler.OneCycleLR(opt, recipe.lr, total_steps=total, pct_start=0.25, cycle_momentum=False)
     warm = recipe.warmup_epochs * steps_per_epoch
 
     def factor(step):

@@ -84,7 +84,7 @@ def association(transition, posterior, y):
     return others @ transition.T
 
 
-def perturbing_labels(transition, posterior, y, *, exclude=(), tau=0.3, choice="rank", gen=None):
+def perturbing_labels(transition, posterior, y, *, exclude=(), own=False, tau=0.3, choice="rank", gen=None):
     r"""Perturbing label of each forget image: the $\lfloor K\tau\rfloor$-th most associated class.
 
     $R_i = T\,(\tilde I_{y_i} p_i)$; the label is the index of its $\max(1, \lfloor K\tau\rfloor)$-th largest allowed entry.
@@ -93,7 +93,8 @@ def perturbing_labels(transition, posterior, y, *, exclude=(), tau=0.3, choice="
         transition: ``(K, K)`` float, column k = share of class k's similarity per class; columns sum to 1.
         posterior: ``(n, K)`` float, softmax of the original model; rows sum to 1.
         y: ``(n,)`` int64, true classes.
-        exclude: classes that may not be chosen (the forget classes in class-wise forgetting; y itself never is).
+        exclude: classes that may not be chosen (the forget classes in class-wise forgetting).
+        own: whether the image's own class may be chosen, since T mixes it back in (A2, the paper to the letter).
         tau: rank fraction in (0, 1], dimensionless.
         choice: ``rank`` as in the paper; controls: ``nearest`` (first), ``farthest`` (last), ``random`` (uniform, needs ``gen``).
     Returns: ``(n,)`` int64 on ``posterior.device``.
@@ -106,7 +107,8 @@ def perturbing_labels(transition, posterior, y, *, exclude=(), tau=0.3, choice="
     n, k = scores.shape
     barred = torch.zeros(n, k, dtype=torch.bool, device=scores.device)
     barred[:, list(exclude)] = True
-    barred.scatter_(1, y[:, None], True)
+    if not own:
+        barred.scatter_(1, y[:, None], True)
     allowed = k - barred.sum(1)  # (n,)
     if n and int(allowed.min()) < 1:
         raise ValueError(f"no class is left to choose: {len(exclude)} of {k} are excluded")

@@ -8,9 +8,10 @@ from tqdm.auto import tqdm
 from megu.config import SettingsError, merge, nest
 from megu.evaluate import accuracy
 from megu.experiment import Experiment
+from megu.store import digest
 from megu.train import predict
 
-LEARNING_RATES = [0.005, 0.01, 0.02, 0.05, 0.1]
+LEARNING_RATES = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2]
 NOISE_WEIGHTS = [0.3, 1.0, 3.0]
 GRIDS = {  # method -> values tried; `noise.weight` sets both weights of the pair
     "finetune": {"recipe.lr": LEARNING_RATES},
@@ -29,6 +30,11 @@ def dotted(values):
     return out
 
 
+def recipe_digest(settings):
+    r"""Ties a search to what it was made with: data, training recipe, request, guide, retain images; not seeds or methods."""
+    return digest(settings.model_dump(mode="json", exclude={"seed", "seeds", "methods", "compare", "device", "autocast"}))
+
+
 def tune(profile="quick", seed=100, seeds=2, overrides=None, run_dir=None):
     r"""Try every value of `GRIDS` on validation images, class-wise forgetting.
 
@@ -36,10 +42,10 @@ def tune(profile="quick", seed=100, seeds=2, overrides=None, run_dir=None):
     no retrained model, as in practice there is none, and no test image.
 
     Args:
-        profile, overrides: see `megu.config.resolve`.
+        profile, overrides: see `megu.profiles.resolve`.
         seed, seeds: first one and how many, of originals and unlearning; not those of any reported table.
         run_dir: directory or None; every trial is kept there, so an interrupted search goes on where it stopped.
-    Returns: tidy DataFrame: method, the values tried, val_retain, val_forget, score, chosen (the best of its method).
+    Returns: tidy DataFrame: method, the values tried, val_retain, val_forget, score, recipe (digest), chosen (the best of its method).
     """
     lab = Experiment(profile, seed, run_dir, merge(nest(overrides or {}), {"seeds": seeds}))
     if lab.settings.forget.scenario != "class":
@@ -50,6 +56,7 @@ def tune(profile="quick", seed=100, seeds=2, overrides=None, run_dir=None):
         for name, trial in tqdm(trials, desc="tuning", unit="trial")
     ]
     table = pd.concat(rows, ignore_index=True)
+    table["recipe"] = recipe_digest(lab.settings)
     table["chosen"] = table.index.isin(table.groupby("method")["score"].idxmax())
     return table
 

@@ -39,7 +39,7 @@ overrides: dict = {}  # e.g. {"forget.classes": ["sandal"]}
 
 # %%
 lab = Experiment(profile, seed, run_dir, overrides, stage="evaluate")
-lab.require("prepare", "labels", "unlearn")
+lab.require("prepare", "labels", "noise", "unlearn")
 titles = {name: METHODS[name].title for name in lab.method_names}
 for name, metric in METRICS.items():
     print(f"{name:20s} {metric.mode:7s} {metric.unit:8s} goal: {metric.goal}")
@@ -47,7 +47,7 @@ for name, metric in METRICS.items():
 # %% [markdown]
 # ## The table
 #
-# Mean over the seeds and half-width of the 95 % t-interval. Retrain's own half-width is the noise floor: a smaller gap means nothing.
+# Mean over the seeds and half-width of the 95 % t-interval. Retrain's own half-width says how much the goal itself moves with the seed.
 
 # %% tags=["nbval-ignore-output"]
 results = lab.results()
@@ -59,7 +59,7 @@ table.assign(cell=cell).pivot(index="method", columns="metric", values="cell").r
 # %% [markdown]
 # ## Gaps to retrain
 #
-# The grey band is the interval of retraining itself; a bar that crosses zero cannot be told from the goal with this number of seeds.
+# The grey band is what the difference of two sets of retrains would span; a bar that crosses zero cannot be told from the goal with this number of seeds.
 
 # %% tags=["nbval-ignore-output"]
 shown = [name for name in ("acc_retain_test", "acc_forget_train", "mia_loss_auc", "mia_ssd_member_rate")]
@@ -74,21 +74,21 @@ for metric in shown:
 # %% [markdown]
 # ## What was found
 #
-# MeGU forgets the class, keeps the others close to the retrained model's level and takes a fraction of the time. The last cell checks this against bounds that were set
+# On the default request MeGU forgets the class, keeps the others close to the retrained model's level and takes a fraction of the time. The last cell checks this against bounds that were set
 # beforehand, with the original as the negative control and the retrained model as the positive one. The ranking printed above says, metric by metric, whether a simpler method comes closer.
 
 # %%
 value = table.pivot(index="method", columns="metric", values="mean")
-quick_class = lab.settings.profile == "quick" and lab.settings.forget.scenario == "class"
+default = not lab.overrides and lab.settings.profile == "quick"  # the bounds were set for this request
 forgotten = value["acc_forget_test"] <= 2
+on_cpu = lab.compute.device.type == "cpu"  # so was the bound on time
 claims = {
-    "every seed has a retrained model": set(results.query("method == 'retrain'")["seed"]) == set(lab.seeds),
-    "retrain's gap to itself is zero": bool((table.query("method == 'retrain'")["gap"].fillna(0) == 0).all()),
-    "MeGU has forgotten (at most 2 % on forgotten test images)": not quick_class or forgotten["megu"],
-    "retrain passes that test": not quick_class or forgotten["retrain"],
-    "the original fails it": not quick_class or not forgotten["original"],
-    "MeGU keeps retained test accuracy within 2 points of retrain": not quick_class or abs(wide.loc["megu", "acc_retain_test"]) <= 2,
-    "MeGU takes at most 15 % of retraining": not quick_class or lab.relative_time("megu").mean() <= 0.15,
+    "every method has every metric for every seed": len(results) == len(lab.method_names) * len(METRICS) * len(lab.seeds),
+    "MeGU has forgotten (at most 2 % on forgotten test images)": not default or forgotten["megu"],
+    "retrain passes that test": not default or forgotten["retrain"],
+    "the original fails it": not default or not forgotten["original"],
+    "MeGU keeps retained test accuracy within 2 points of retrain": not default or abs(wide.loc["megu", "acc_retain_test"]) <= 2,
+    "MeGU takes at most 15 % of retraining": not (default and on_cpu) or lab.relative_time("megu").mean() <= 0.15,
 }
 lab.seal(claims)
 print(*claims, sep="\n")

@@ -4,6 +4,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # these tests are about the CPU, wherever they run
 for name in ("MEGU_RUN_DIR", "MEGU_DATA_PATH", "MEGU_ANSWERS"):
     os.environ.pop(name, None)
 
@@ -13,8 +14,8 @@ import numpy as np
 import pytest
 
 from megu.classes import FASHION
-from megu.config import resolve
 from megu.experiment import Experiment
+from megu.profiles import resolve
 from megu.sources import load
 
 ROOT = Path(__file__).parents[1]

@@ -8,15 +8,19 @@ from conftest import ROOT
 
 from megu import methods
 from megu.__main__ import parse
-from megu.config import SettingsError, resolve
+from megu.classes import FASHION
+from megu.config import SettingsError
 from megu.experiment import Experiment
+from megu.profiles import resolve
 
 WRONG = {  # overrides -> what the message must name
     "forget.clases": ({"forget.clases": ["shirt"]}, "did you mean 'classes'"),
     "unknown top": ({"retain_imagess": 3}, "did you mean 'retain_images'"),
     "class": ({"forget.classes": ["shrit"]}, "did you mean 'shirt'"),
     "no class": ({"forget.classes": []}, "0 of 10"),
-    "all classes": ({"forget.classes": list("tpcds")}, "'t' does not exist"),
+    "all classes": ({"forget.classes": list(FASHION)}, "10 of 10"),
+    "seed": ({"seed": 5}, "seed=5"),
+    "profile": ({"profile": "paper"}, "profile='paper'"),
     "type": ({"training.lr": "fast"}, "'training.lr' is 'fast'"),
     "range": ({"data.validation": 0.7}, "'data.validation' is 0.7"),
     "scenario": ({"forget.scenario": "client"}, "'client'"),
@@ -38,6 +42,7 @@ METHOD_WRONG = {
     "method setting": ({"methods.megu.noise.lamb": 1}, "did you mean 'lam'"),
     "value": ({"methods.megu.labels.tau": 0}, "'methods.megu.labels.tau' is 0"),
     "combination": ({"methods.megu.noise.around": "image"}, "per='image'"),
+    "weights": ({"methods.megu.noise.combine": "mix"}, "sum is at most 1"),
     "unknown method": ({"methods.ssdd.alpha": 1}, "'ssdd'"),
     "device": ({"device": "cuda:99"}, "cuda:99"),
 }

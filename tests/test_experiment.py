@@ -4,10 +4,10 @@ import pytest
 from conftest import similarity_like
 
 from megu import experiment
-from megu.config import resolve
-from megu.evaluate import summary
+from megu.evaluate import METRICS, summary
 from megu.experiment import Experiment, run_directory
-from megu.store import StageError
+from megu.profiles import resolve
+from megu.store import StageError, digest
 from megu.transition import transition_matrix
 
 
@@ -46,7 +46,9 @@ def test_an_interrupted_run_gives_the_same_tidy_results(no_guide, monkeypatch, t
 @pytest.mark.parametrize("scenario", ["subclass", "random"])
 def test_the_other_scenarios_run_to_the_end(no_guide, tiny_overrides, tmp_path, scenario):
     lab = Experiment(run_dir=tmp_path, overrides={**tiny_overrides, "forget.scenario": scenario, "forget.count": 20, "seeds": 1})
-    table = lab.results().pivot(index="method", columns="metric", values="value")
+    results = lab.results()
+    assert len(summary(results)) == len(lab.method_names) * len(METRICS)
+    table = results.pivot(index="method", columns="metric", values="value")
     assert table.drop(columns="acc_forget_test").notna().all().all()
     assert table["acc_forget_test"].isna().all() == (scenario == "random")
 
@@ -68,6 +70,7 @@ def test_a_notebook_that_comes_too_early_names_the_one_before(tiny_overrides, tm
 
 def test_run_directories_never_mix(tiny_overrides, tmp_path):
     a, b = ({"settings": {"x": x}} for x in (1, 2))
+    assert len({digest(about) for about in (a, b, {**a, "data": "other"})}) == 3
     assert run_directory(resolve(), a) != run_directory(resolve(), b)
     assert run_directory(resolve(), a, "elsewhere").name == "elsewhere"
     Experiment(run_dir=tmp_path / "run", overrides=tiny_overrides)

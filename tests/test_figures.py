@@ -10,8 +10,8 @@ from conftest import ROOT
 from PIL import Image
 
 from megu import methods
-from megu.config import resolve
-from megu.tune import dotted
+from megu.profiles import resolve
+from megu.tune import dotted, recipe_digest
 
 HERE = ROOT / "paper_figures"
 SCRIPTS = sorted(p.name for p in (*HERE.glob("fig*.py"), *HERE.glob("tab*.py")))
@@ -61,6 +61,7 @@ def test_source_and_data_belong_together():
 def test_the_defaults_are_what_was_chosen_on_validation_images():
     table = pd.read_csv(HERE / "data" / "tuning.csv")
     assert (table.groupby("method")["chosen"].sum() == 1).all()
+    assert set(table["recipe"]) == {recipe_digest(resolve())}, "the recipe has changed since the search: python -m megu tune"
     for row in table[table["chosen"]].to_dict("records"):
         best = table[table["method"] == row["method"]]["score"].max()
         assert row["score"] == best

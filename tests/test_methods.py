@@ -2,17 +2,16 @@
 
 import dataclasses
 
-import numpy as np
 import pytest
 import torch
 from conftest import similarity_like
 
 from megu import methods, models
-from megu.config import Noise, Recipe, SettingsError, resolve
-from megu.data import Images
+from megu.config import Noise, Recipe, SettingsError
 from megu.device import Stopwatch, choose
 from megu.methods.megu import perturbed
 from megu.noise import NoisePair
+from megu.profiles import resolve
 from megu.sources import load
 from megu.splits import forgotten_classes, make_split
 from megu.task import Task
@@ -81,8 +80,8 @@ def test_retrain_never_sees_the_forget_images(tasks):
 def test_retrain_shares_nothing_with_the_original(tasks):
     task = tasks["class", "resnet-small"]
     fresh, original = task.fresh_model(), models.build("resnet-small", 10, task.images.shape, 0)
-    weights = [(a, b) for (n, a), (_, b) in zip(fresh.named_parameters(), original.named_parameters(), strict=True) if "bn" not in n and "1.weight" not in n]
-    assert not any(torch.equal(a, b) for a, b in weights if a.ndim > 1)
+    weights = [(a, b) for (n, a), (_, b) in zip(fresh.named_parameters(), original.named_parameters(), strict=True) if a.ndim > 1]
+    assert len(weights) > 10 and not any(torch.equal(a, b) for a, b in weights)
 
 
 def test_retain_sample_is_the_same_for_every_method_of_a_seed(tasks):
@@ -121,6 +120,8 @@ def test_separate_noise_items_keep_the_forget_label():
     assert labels.tolist() == [1, 2, 7, 1, 2, 5, 5] and index.tolist() == [10, 11, 20, 10, 11, 10, 11]
     x = replace(torch.zeros(7, 1, 2, 2), torch.arange(7))
     assert x[:, 0, 0, 0].tolist() == [0, 0, 0, 3, 3, -3, -3]
+    only = perturbed(torch.tensor([10, 11, 20]), torch.tensor([1, 2, 7]), y, pair, Noise(combine="separate", kind="neg"))
+    assert only[1].tolist() == [1, 2, 7, 5, 5] and only[2](torch.zeros(5, 1, 2, 2), torch.arange(5))[:, 0, 0, 0].tolist() == [0, 0, 0, -3, -3]
 
 
 def test_megu_forgets_and_the_original_does_not(tiny):
@@ -130,7 +131,7 @@ def test_megu_forgets_and_the_original_does_not(tiny):
         model = methods.METHODS["megu"].unlearn(task, tiny.parameters("megu"))
         forget, y = tiny.split.forget, tiny.images.y[tiny.split.forget]
         known = {name: (predict(m, tiny.images, forget).argmax(1) == y).float().mean().item() for name, m in (("original", task.original), ("megu", model))}
-        assert known["megu"] <= known["original"]
+        assert known["original"] > 0.3 and known["megu"] < known["original"] / 2
 
 
 def test_unsupported_scenario_is_refused(monkeypatch):
@@ -139,8 +140,3 @@ def test_unsupported_scenario_is_refused(monkeypatch):
     methods.check(resolve(overrides={"compare": ["class-only"]}))
     with pytest.raises(SettingsError, match="does not support forget.scenario 'random'"):
         methods.check(resolve(overrides={"compare": ["class-only"], "forget.scenario": "random"}))
-
-
-def test_images_are_a_value():
-    assert dataclasses.fields(Images) and Images.__dataclass_params__.frozen and Task.__dataclass_params__.frozen
-    assert np.allclose(transition_matrix(similarity_like(4)).sum(0), 1)

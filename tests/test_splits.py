@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from megu.config import SettingsError, resolve
+from megu.config import SettingsError
+from megu.profiles import resolve
 from megu.sources import load
 from megu.splits import forgotten_classes, make_split, validation_indices
 

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from megu.store import Run, StageError, atomic, differences
+from megu.store import Run, StageError, atomic, code_digest, differences
 
 ABOUT = {"settings": {"seed": 0, "noise": {"lam": 0.1}}}
 
@@ -74,4 +74,4 @@ def test_manifest_says_what_made_it(tmp_path):
     run = Run(tmp_path, ABOUT, seeds=(0, 1))
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["seeds"] == [0, 1] and manifest["settings"] == ABOUT["settings"]
-    assert "torch" in manifest["versions"] and len(run.manifest["code"]) == 12
+    assert "torch" in manifest["versions"] and len(run.manifest["digest"]) == 12 and len(code_digest()) == 12

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from megu import models
-from megu.config import Recipe, resolve
+from megu.config import Recipe
 from megu.device import choose, generator
+from megu.profiles import resolve
 from megu.train import fit, optimiser, predict
 
 FLOAT32 = choose(resolve(overrides={"autocast": "off"}))
@@ -53,6 +54,7 @@ def test_schedules(schedule):
     rates = []
     for _ in range(40):
         rates.append(opt.param_groups[0]["lr"])
+        assert opt.param_groups[0]["momentum"] == 0.9 and opt.param_groups[0]["nesterov"]
         opt.step()
         steps.step()
     assert max(rates) == pytest.approx(0.1, rel=1e-2)

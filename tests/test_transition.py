@@ -64,6 +64,14 @@ def test_own_class_and_excluded_classes_are_never_chosen():
     assert len(set(labels.tolist())) == K - 2
 
 
+def test_the_own_class_may_be_allowed():
+    """A2 to the letter: T mixes the own class back in, so it can be the most associated one."""
+    transition, y = np.full((K, K), 0.05), torch.tensor([0])
+    transition[0] = 0.55
+    assert perturbing_labels(transition, RANKED, y, tau=0.1, own=True).item() == 0
+    assert perturbing_labels(transition, RANKED, y, tau=0.1).item() != 0
+
+
 @pytest.mark.parametrize(("change", "expected"), [
     ({"transition": np.full((K, K), 0.2)}, "column of transition must sum to 1"),
     ({"posterior": RANKED * 2}, "row of posterior must sum to 1"),

@@ -24,7 +24,14 @@ def sensible_hits(sim, class_names, sensible=SENSIBLE_NEIGHBOURS):
 
 
 def shuffled_hits(sim, class_names, draws=1000, seed=0, sensible=SENSIBLE_NEIGHBOURS):
-    r"""The negative control: mean hits when the candidate labels' names are permuted, over ``draws`` permutations."""
-    rng = np.random.default_rng(seed)
-    sim = np.asarray(sim, float)
-    return float(np.mean([sensible_hits(sim[:, rng.permutation(len(sim))], class_names, sensible) for _ in range(draws)]))
+    r"""The negative control: hits when the candidate labels' names are permuted.
+
+    Args:
+        sim, class_names, sensible: see `sensible_hits`.
+        draws: number of permutations.
+        seed: of the permutations.
+    Returns: (mean hits, which is chance; share of permutations with at least as many hits as ``sim`` itself, a p-value).
+    """
+    rng, sim = np.random.default_rng(seed), np.asarray(sim, float)
+    found = np.array([sensible_hits(sim[:, rng.permutation(len(sim))], class_names, sensible) for _ in range(draws)])
+    return float(found.mean()), float((1 + (found >= sensible_hits(sim, class_names, sensible)).sum()) / (1 + draws))

@@ -4,7 +4,7 @@ import torch
 
 from megu.config import Labels, Noise, Part, Recipe
 from megu.models import copy_of
-from megu.noise import added, noise_pair
+from megu.noise import NoisePair, added, noise_pair
 from megu.train import predict
 from megu.transition import perturbing_labels
 
@@ -29,25 +29,32 @@ def unlearn(task, settings):
     Returns: a new model in eval mode.
     Source: arXiv 2602.17088 Algorithm 1, eq. 7-12.  Departs: A2-A4, A6-A11 of the assumption log.
     """
-    images, forget, retain = task.images, task.split.forget, task.retain_sample()
-    y = images.y[forget]
-
-    with task.clock("labels"):  # eq. 7-8
-        posterior = predict(task.original, images, forget).softmax(1)
-        exclude = task.forgotten if settings.labels.exclude_forgotten else ()
-        y_perturb = perturbing_labels(
-            task.transition, posterior, y, exclude=exclude, tau=settings.labels.tau,
-            choice=settings.labels.choice, gen=task.generator("labels"),
-        )  # fmt: skip
-
-    index, labels, shift = torch.cat([forget, retain]), torch.cat([y_perturb, images.y[retain]]), None
+    forget, retain, y = task.split.forget, task.retain_sample(), task.images.y
+    with task.clock("labels"):
+        y_perturb = choose_labels(task, settings)
+    index, labels, shift = torch.cat([forget, retain]), torch.cat([y_perturb, y[retain]]), None
     if settings.noise.kind != "none":
-        with task.clock("noise"):  # eq. 9-10
-            pair = noise_pair(task.original, images.batch(forget), y, y_perturb, settings.noise, task.generator("noise"))
-            index, labels, shift = perturbed(index, labels, y, pair, settings.noise)
-
-    with task.clock("fine-tuning"):  # eq. 11-12
+        with task.clock("noise"):
+            pair = make_noise(task, settings, y_perturb)
+            index, labels, shift = perturbed(index, labels, y[forget], pair, settings.noise)
+    with task.clock("fine-tuning"):
         return task.train_on(copy_of(task.original), index, labels, settings.recipe, shift=shift, label="MeGU")
+
+
+def choose_labels(task, settings):
+    r"""Perturbing label of each forget image, ``(n,)`` int64.  Source: arXiv 2602.17088 eq. 7-8.  Departs: A2-A4."""
+    forget, labels = task.split.forget, settings.labels
+    posterior = predict(task.original, task.images, forget).softmax(1)
+    return perturbing_labels(
+        task.transition, posterior, task.images.y[forget], tau=labels.tau, choice=labels.choice, gen=task.generator("labels"),
+        exclude=task.forgotten if labels.exclude_forgotten else (), own=bool(task.forgotten) and not labels.exclude_forgotten,
+    )  # fmt: skip
+
+
+def make_noise(task, settings, y_perturb):
+    r"""The `megu.noise.NoisePair` of the forget images.  Source: arXiv 2602.17088 eq. 9-10."""
+    forget = task.split.forget
+    return noise_pair(task.original, task.images.batch(forget), task.images.y[forget], y_perturb, settings.noise, task.generator("noise"))
 
 
 def perturbed(index, labels, y, pair, noise):
@@ -58,25 +65,22 @@ def perturbed(index, labels, y, pair, noise):
         y: ``(n,)`` int64, the labels to be forgotten.
         pair: `megu.noise.NoisePair` of n.
         noise: `megu.config.Noise`.
-    Returns: (index, labels, shift) for `megu.task.Task.train_on`; with ``combine="separate"`` the positive noise is n more
-        items labelled as perturbed, the negative one n more items labelled y, as UNSIR keeps the forget label.
+    Returns: (index, labels, shift) for `megu.task.Task.train_on`; with ``combine="separate"`` the positive noise (unless kind is
+        neg) is n more items labelled as perturbed, the negative one (unless kind is pos) n more items labelled y, as UNSIR keeps
+        the forget label; the weights play no part then.
     """
-    n = len(y)
-    if noise.combine != "separate":
+    n, total = len(y), len(index)
+    if noise.combine == "separate":
+        items = [(pair.pos, labels[:n])] * (noise.kind != "neg") + [(pair.neg, y)] * (noise.kind != "pos")
+        alone = torch.cat([image for image, _ in items])
 
-        def shift(x, position):
-            is_forget = position < n
-            where = position.clamp(max=n - 1)
-            with_noise = added(x, type(pair)(pair.pos[where], pair.neg[where]), noise)
-            return torch.where(is_forget[:, None, None, None], with_noise, x)
+        def replace(x, position):
+            return torch.where((position >= total)[:, None, None, None], alone[(position - total).clamp(min=0)], x)
 
-        return index, labels, shift
+        return torch.cat([index] + [index[:n]] * len(items)), torch.cat([labels, *(label for _, label in items)]), replace
 
-    total = len(index)
-    alone = torch.cat([pair.pos, pair.neg])
+    def add(x, position):
+        own = position.clamp(max=n - 1)
+        return torch.where((position < n)[:, None, None, None], added(x, NoisePair(pair.pos[own], pair.neg[own]), noise), x)
 
-    def replace(x, position):
-        is_noise = position >= total
-        return torch.where(is_noise[:, None, None, None], alone[(position - total).clamp(min=0)], x)
-
-    return torch.cat([index, index[:n], index[:n]]), torch.cat([labels, labels[:n], y]), replace
+    return index, labels, add

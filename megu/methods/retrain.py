@@ -14,4 +14,4 @@ def unlearn(task, settings):
     Source: arXiv 2602.17088, row "retrain".  Departs: the public code that the paper follows only re-initialises the head.
     """
     retain = task.split.retain
-    return task.train_on(task.fresh_model(), retain, task.images.y[retain], task.training, label="retrain").eval()
+    return task.train_on(task.fresh_model(), retain, task.images.y[retain], task.training, label="retrain")
