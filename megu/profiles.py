@@ -14,7 +14,7 @@ PROFILES = {
     # Real CIFAR-10 from the user's copy, one small GPU or a patient CPU.
     "small": {
         "data.name": "cifar10", "forget.classes": ["cat"], "training.epochs": 20,
-        "training.augment.crop": 4, "retain_images": 4000,
+        "training.augment.crop": 4, "retain_images": 8000,
     },
     # The paper's first cell: CIFAR-100, ResNet-18, rocket; recipe of the public SSD code (A13).
     "paper": {

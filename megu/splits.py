@@ -52,6 +52,14 @@ def validation_indices(images, fraction):
     return torch.cat(chosen).sort().values.to(images.x.device)
 
 
+def masks(images, fraction):
+    r"""Which images of the pool are for training, for validation and for tests: three ``(N,)`` bool, disjoint, complete."""
+    is_train = torch.arange(len(images.y), device=images.y.device) < images.num_train
+    is_val = torch.zeros_like(is_train)
+    is_val[validation_indices(images, fraction)] = True
+    return is_train & ~is_val, is_val, ~is_train
+
+
 def make_split(images, settings):
     r"""The `Split` of a forgetting request.
 
@@ -61,17 +69,14 @@ def make_split(images, settings):
     Raises: SettingsError where nothing would be forgotten or retained.
     """
     device, forget = images.x.device, settings.forget
-    is_train = torch.arange(len(images.y), device=device) < images.num_train
-    is_val = torch.zeros_like(is_train)
-    is_val[validation_indices(images, settings.data.validation)] = True
-    train, test = is_train & ~is_val, ~is_train
+    train, is_val, test = masks(images, settings.data.validation)
 
     if forget.scenario == "random":
         members = torch.nonzero(train).flatten()
         if forget.count >= len(members):
             raise SettingsError(f"forget.count is {forget.count}, but there are {len(members)} training images: forget fewer")
         chosen = torch.randperm(len(members), generator=generator(0, images.name, "forget"))[: forget.count].to(device)
-        goes = torch.zeros_like(is_train)
+        goes = torch.zeros_like(train)
         goes[members[chosen]] = True
     else:
         names = images.classes if forget.scenario == "class" else images.fine_classes

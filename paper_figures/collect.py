@@ -8,8 +8,22 @@ import shutil
 import sys
 from pathlib import Path
 
+from megu.methods import method_settings
+from megu.profiles import resolve
+from megu.store import differences
+
 DATA = Path(__file__).parent / "data"
 TABLES = ("results", "summary", "timings", "transition", "agreement", "centroids", "units", "label_distribution", "noise")
+
+
+def command(manifest):
+    r"""What repeats a run: the make target for the defaults, else the settings that differ from its profile's."""
+    settings, profile = manifest["settings"], resolve(manifest["settings"]["profile"])
+    usual = {name: method_settings(name, profile).model_dump(mode="json") for name in profile.compare}
+    changed = differences(json.loads(profile.model_dump_json(exclude={"methods"})), settings) + differences(usual, manifest["parameters"], "methods.")
+    if not changed and settings["profile"] == "quick":
+        return "make reproduce"
+    return f"python -m megu run --profile {settings['profile']}" + (f" ({'; '.join(changed)})" if changed else "")
 
 
 def collect(run_dir, out=DATA):
@@ -29,7 +43,7 @@ def collect(run_dir, out=DATA):
         shutil.copyfile(run_dir / f"{name}.csv", out / f"{name}.csv")
     settings = manifest["settings"]
     source = {
-        "command": "make reproduce", "profile": settings["profile"], "forget": settings["forget"], "seeds": manifest["seeds"],
+        "command": command(manifest), "profile": settings["profile"], "forget": settings["forget"], "seeds": manifest["seeds"],
         "digest": manifest["digest"], "megu": manifest["megu"], "device": manifest["notes"]["device"],
         "torch": manifest["versions"]["torch"], "split": manifest["notes"]["split"], "retain_images": settings["retain_images"],
         "stage_seconds": {stage: facts["seconds"] for stage, facts in manifest["stages"].items()},

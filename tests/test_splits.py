@@ -6,7 +6,7 @@ import torch
 from megu.config import SettingsError
 from megu.profiles import resolve
 from megu.sources import load
-from megu.splits import forgotten_classes, make_split, validation_indices
+from megu.splits import forgotten_classes, make_split, masks, validation_indices
 
 
 def split_of(**overrides):
@@ -40,6 +40,11 @@ def test_the_validation_images_do_not_depend_on_request_or_seed():
         assert torch.equal(torch.cat([split.val_retain, split.val_forget]).sort().values, expected)
     assert torch.bincount(images.fine[expected]).tolist() == [100] * 10
     assert split_of()[2].digest() == "46d2e34c7475"
+
+
+def test_masks_are_a_partition():
+    train, validation, test = masks(load(resolve()), 0.1)
+    assert (train.int() + validation.int() + test.int() == 1).all() and train.sum() == 9000 and test.sum() == 2000
 
 
 def test_impossible_requests_are_refused():
