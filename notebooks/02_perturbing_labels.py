@@ -37,7 +37,7 @@ from megu.experiment import Experiment
 from megu.guide.agreement import nearest
 from megu.methods.megu import choose_labels
 from megu.train import predict
-from megu.transition import association, perturbing_labels, transition_matrix
+from megu.transition import perturbing_labels, transition_matrix
 
 # %% tags=["parameters"]
 profile: str = "quick"  # quick, small or paper
@@ -85,9 +85,8 @@ figures.matrix(transition, names, title="Transition matrix T", xlabel="class k",
 # nearest neighbour is on it is compared with the count after the candidate names are shuffled (its mean is chance, *p* the share of shuffles with as many hits), and with the control guide without language.
 
 # %% tags=["nbval-ignore-output"]
-agreement = lab.run.table(
-    "agreement.csv", lambda: lab.agreement(draws=range(100, 103))
-)  # fresh exemplars; what had to be chosen was chosen on validation images
+# Draws 100-102 are fresh exemplars; what had to be chosen for the guide was chosen on validation images.
+agreement = lab.run.table("agreement.csv", lambda: lab.agreement(draws=range(100, 103)))
 agreement
 
 # %% [markdown]
@@ -122,28 +121,33 @@ figures.label_distribution(distribution)
 figures.image_grid(images.x[forget[:10]].cpu() / 255.0, [f"-> {names[k]}" for k in y_perturb[:10]], columns=10)
 
 # %% [markdown]
+# The matrices of both guides are kept as tidy data for the figures.
+
+# %%
+matrices = [(source, lab.similarity(source), lab.transition(source)) for source in ("composed", "features")]
+pairs = [(k, j) for k in range(len(names)) for j in range(len(names))]
+tidy = pd.concat([
+    pd.DataFrame([{"guide": g, "class": names[k], "candidate": names[j], "similarity": s[k, j], "transition": t[j, k]} for k, j in pairs])
+    for g, s, t in matrices
+])  # fmt: skip
+kept = lab.run.table("transition.csv", lambda: tidy)
+
+# %% [markdown]
 # ## What was found
 #
 # The composed guide names sensible relatives far above chance; the control without language does so at least as well, which is what the assumption log (A12) asks to
-# be measured for every guide. The matrix is written as tidy data for the figures.
+# be measured for every guide.
 
 # %%
-table = [(source, lab.similarity(source), lab.transition(source)) for source in ("composed", "features")]
-pairs = [(k, j) for k in range(len(names)) for j in range(len(names))]
-tidy = pd.DataFrame(
-    [{"guide": g, "class": names[k], "candidate": names[j], "similarity": s[k, j], "transition": t[j, k]} for g, s, t in table for k, j in pairs]
-)
-lab.run.table("transition.csv", lambda: tidy)
 own = agreement[agreement["guide"] == lab.settings.guide.source]
+listed = own["of"].max() == 9  # the list of sensible neighbours is about the nine clothing classes
+allowed = not settings.labels.exclude_forgotten
 claims = {
     "every column of T sums to 1": np.allclose(transition.sum(0), 1),
-    "no perturbing label is the image's own class, unless it is allowed": not settings.labels.exclude_forgotten or bool((y_perturb != y).all()),
-    "no perturbing label is a forgotten class, unless it is allowed": not settings.labels.exclude_forgotten or not set(y_perturb.tolist()) & set(lab.forgotten),
-    "the association sums to the softmax mass of the other classes": np.allclose(
-        association(transition, posterior, y).sum(1).cpu(), 1 - posterior.gather(1, y[:, None])[:, 0].cpu(), atol=1e-5
-    ),
-    "the guide's neighbours are sensible for at least 6 of 9 classes, where a list exists": own["of"].max() < 9 or own["hits"].mean() >= 6,
-    "shuffled names give fewer than 4, and rarely as many": own["of"].max() < 9 or (own["shuffled"].max() < 4 and own["p"].max() <= 0.05),
+    "no perturbing label is the image's own class, unless that is allowed": allowed or bool((y_perturb != y).all()),
+    "no perturbing label is a forgotten class, unless that is allowed": allowed or not set(y_perturb.tolist()) & set(lab.forgotten),
+    "the guide's neighbours are sensible for at least 6 of 9 classes": not listed or own["hits"].mean() >= 6,
+    "shuffled names give fewer than 4, and rarely as many": not listed or (own["shuffled"].max() < 4 and own["p"].max() <= 0.05),
 }
 lab.seal(claims)
 print(*claims, sep="\n")

@@ -42,7 +42,7 @@ METHOD_WRONG = {
     "method setting": ({"methods.megu.noise.lamb": 1}, "did you mean 'lam'"),
     "value": ({"methods.megu.labels.tau": 0}, "'methods.megu.labels.tau' is 0"),
     "combination": ({"methods.megu.noise.around": "image"}, "per='image'"),
-    "weights": ({"methods.megu.noise.combine": "mix"}, "sum is at most 1"),
+    "weights": ({"methods.megu.noise": {"combine": "mix", "weight_pos": 0.8}}, "sum is at most 1"),
     "unknown method": ({"methods.ssdd.alpha": 1}, "'ssdd'"),
     "device": ({"device": "cuda:99"}, "cuda:99"),
 }

@@ -43,10 +43,10 @@ METHODS = {
     "random-labels": Method(random_labels.unlearn, random_labels.RandomLabelsSettings, "Random labels"),
     "megu-random-labels": Method(
         megu.unlearn, megu.MeguSettings, "MeGU, random labels", guided=True,
-        preset={"labels.choice": "random", "recipe.lr": 0.02, "noise.weight_pos": 0.3, "noise.weight_neg": 0.3}, variant_of="megu",
+        preset={"labels.choice": "random"}, variant_of="megu",
     ),
     "megu-no-noise": Method(
-        megu.unlearn, megu.MeguSettings, "MeGU, no noise", guided=True, preset={"noise.kind": "none", "recipe.lr": 0.005}, variant_of="megu",
+        megu.unlearn, megu.MeguSettings, "MeGU, no noise", guided=True, preset={"noise.kind": "none"}, variant_of="megu",
     ),
     "megu": Method(megu.unlearn, megu.MeguSettings, "MeGU", guided=True),
 }  # fmt: skip

@@ -14,7 +14,7 @@ class MeguSettings(Part):
 
     labels: Labels = Labels()
     noise: Noise = Noise()
-    recipe: Recipe = Recipe(epochs=3, lr=0.02)
+    recipe: Recipe = Recipe(epochs=3, lr=0.01)
 
 
 def unlearn(task, settings):
