@@ -4,7 +4,7 @@ import math
 
 import torch
 from torch.nn import functional as F
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 
 def optimiser(model, recipe, steps_per_epoch):

@@ -3,7 +3,7 @@ r"""Choice of hyper-parameters on validation images: the same learning rates for
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import ParameterGrid
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from megu.config import SettingsError, merge, nest
 from megu.evaluate import accuracy

@@ -74,20 +74,22 @@ for metric in shown:
 # %% [markdown]
 # ## What was found
 #
-# On the default request MeGU forgets the class, keeps the others close to the retrained model's level and takes a fraction of the time. The last cell checks this against bounds that were set
-# beforehand, with the original as the negative control and the retrained model as the positive one. The ranking printed above says, metric by metric, whether a simpler method comes closer.
+# On the default request MeGU forgets the class and takes a fraction of the time; how much retained accuracy it costs stands in the table with its interval, and the ranking printed
+# above says, metric by metric, whether a simpler method comes closer. The last cell asks two things of every claim: that it holds, and that a control fails it. The original must fail
+# "forgotten", the retrained model must pass it; and MeGU without its noise must be shown to lose more than two points of retained accuracy, which MeGU itself must not.
 
 # %%
-value = table.pivot(index="method", columns="metric", values="mean")
+value = table.pivot(index="method", columns="metric", values="mean")["acc_forget_test"]
+gap = table[table["metric"] == "acc_retain_test"].set_index("method")
+shown_loss = -(gap["gap"] + gap["gap_half_width"])  # points of retained accuracy lost for sure, at 95 %
 default = not lab.overrides and lab.settings.profile == "quick"  # the bounds were set for this request
-forgotten = value["acc_forget_test"] <= 2
-on_cpu = lab.compute.device.type == "cpu"  # so was the bound on time
+on_cpu = lab.compute.device.type == "cpu"  # and the bound on time for this device
 claims = {
     "every method has every metric for every seed": len(results) == len(lab.method_names) * len(METRICS) * len(lab.seeds),
-    "MeGU has forgotten (at most 2 % on forgotten test images)": not default or forgotten["megu"],
-    "retrain passes that test": not default or forgotten["retrain"],
-    "the original fails it": not default or not forgotten["original"],
-    "MeGU keeps retained test accuracy within 2 points of retrain": not default or abs(wide.loc["megu", "acc_retain_test"]) <= 2,
+    "MeGU has forgotten (at most 2 % on forgotten test images), retrain too": not default or max(value["megu"], value["retrain"]) <= 2,
+    "the original fails that test": not default or value["original"] > 2,
+    "MeGU is not shown to lose more than 2 points of retained test accuracy": not default or shown_loss["megu"] <= 2,
+    "MeGU without noise is": not default or shown_loss["megu-no-noise"] > 2,
     "MeGU takes at most 15 % of retraining": not (default and on_cpu) or lab.relative_time("megu").mean() <= 0.15,
 }
 lab.seal(claims)

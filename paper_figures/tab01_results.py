@@ -31,7 +31,8 @@ def table(data):
         for metric in COLUMNS:
             row, digits = part.loc[metric], 3 if part.loc[metric, "unit"] == "share" else 1
             gap = "" if name == "retrain" else f" [{row['gap']:+.{digits}f}]"
-            cells.append("n/a" if pd.isna(row["mean"]) else f"{row['mean']:.{digits}f} ± {row['half_width']:.{digits}f}{gap}")
+            spread = f" ± {row['half_width']:.{digits}f}" if pd.notna(row["half_width"]) else ""
+            cells.append(f"{row['mean']:.{digits}f}{spread}{gap}" if pd.notna(row["mean"]) else "n/a")
         share = 100 * seconds[name] / seconds["retrain"]
         cells.append("-" if name == "original" else f"{share.mean():.1f}")
         lines.append("| " + " | ".join(cells) + " |")

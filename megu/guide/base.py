@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from megu.device import generator
 

