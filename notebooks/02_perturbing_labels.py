@@ -53,11 +53,11 @@ images, names = lab.images, lab.images.classes
 # %% [markdown]
 # ## What the guide is asked about
 #
-# Exemplars come from the training images, drawn once per data set (A1). Here are the first two of each class.
+# Exemplars come from the training images, drawn once per data set (A1). Here is the first of each class.
 
 # %%
 exemplars = lab.exemplars().view(images.num_classes, -1)
-figures.image_grid(images.x[exemplars[:, :2].T.flatten().to(images.x.device)].cpu() / 255.0, names, columns=images.num_classes)
+figures.image_grid(images.x[exemplars[:, :1].T.flatten().to(images.x.device)].cpu() / 255.0, names, columns=images.num_classes)
 
 # %% [markdown]
 # ## Similarity and transition matrix (eq. 4-6)
