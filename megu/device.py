@@ -25,8 +25,8 @@ class Compute:
 
 
 def _bf16_pays(device):
-    # Measured on two Zen 4 cores (`make bench`): 1.4 to 2.2 times the images per second, and only with
-    # instructions for it; emulated bfloat16 is slower than float32.
+    # `make bench` compares the four variants side by side. It pays on a CPU only with
+    # instructions for it: elsewhere bfloat16 is emulated.
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     able = getattr(torch.cpu, "get_capabilities", dict)()
