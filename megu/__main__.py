@@ -61,11 +61,18 @@ def guide(
 
 
 @app.command()
-def tune(out: Annotated[Path, typer.Option(help="CSV file for the trials.")], profile: Profile = "quick", run_dir: RunDir = None, set: Set = None):
-    """Choose learning rates and noise weights on validation images (class-wise forgetting)."""
+def tune(
+    out: Annotated[Path, typer.Option(help="CSV file for the trials.")],
+    method: Annotated[list[str] | None, typer.Option(help="A method to tune; may be repeated.  All that can be, if left out.")] = None,
+    trials: Annotated[int, typer.Option(help="Trials of each method.", min=1)] = 20,
+    profile: Profile = "quick",
+    run_dir: RunDir = None,
+    set: Set = None,
+):
+    """Choose learning rates, noise weights and the like on validation images (class-wise forgetting)."""
     from megu.tune import tune as search  # noqa: PLC0415
 
-    table = search(profile, overrides=parse(set), run_dir=run_dir)
+    table = search(profile, trials=trials, methods=method, overrides=parse(set), run_dir=run_dir)
     table.to_csv(out, index=False)
     typer.echo(table[table["chosen"]].to_string(index=False))
 

@@ -1,33 +1,16 @@
-r"""Choice of hyper-parameters on validation images: the same learning rates for every method, noise weights for MeGU."""
+r"""Choice of hyper-parameters on validation images: the same number of trials for every method."""
 
 import numpy as np
+import optuna
 import pandas as pd
-from sklearn.model_selection import ParameterGrid
 from tqdm import tqdm
 
 from megu.config import SettingsError, merge, nest
 from megu.evaluate import accuracy
 from megu.experiment import Experiment
+from megu.methods import METHODS, method
 from megu.store import digest
 from megu.train import predict
-
-LEARNING_RATES = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2]
-NOISE_WEIGHTS = [0.3, 1.0, 3.0]
-GRIDS = {  # method -> values tried; `noise.weight` sets both weights of the pair
-    "finetune": {"recipe.lr": LEARNING_RATES},
-    "random-labels": {"recipe.lr": LEARNING_RATES},
-    "megu-no-noise": {"recipe.lr": LEARNING_RATES},
-    "megu-random-labels": {"recipe.lr": LEARNING_RATES, "noise.weight": NOISE_WEIGHTS},
-    "megu": {"recipe.lr": LEARNING_RATES, "noise.weight": NOISE_WEIGHTS},
-}
-
-
-def dotted(values):
-    r"""``noise.weight`` written out as the two weights of the pair."""
-    out = {name: value for name, value in values.items() if name != "noise.weight"}
-    if "noise.weight" in values:
-        out |= {"noise.weight_pos": values["noise.weight"], "noise.weight_neg": values["noise.weight"]}
-    return out
 
 
 def recipe_digest(settings):
@@ -35,36 +18,56 @@ def recipe_digest(settings):
     return digest(settings.model_dump(mode="json", exclude={"seed", "seeds", "methods", "compare", "device", "autocast"}))
 
 
-def tune(profile="quick", seed=100, seeds=2, overrides=None, run_dir=None):
-    r"""Try every value of `GRIDS` on validation images, class-wise forgetting.
+def tune(profile="quick", seed=100, seeds=3, trials=20, methods=None, overrides=None, run_dir=None):
+    r"""Search every method's `megu.methods.Method.search` on validation images, class-wise forgetting.
 
     score = accuracy on retained validation images minus accuracy on forgotten ones, percent, mean over the seeds.  It needs
-    no retrained model, as in practice there is none, and no test image.
+    no retrained model, as in practice there is none, and no test image.  Values are drawn on a logarithmic scale by Optuna's
+    tree-structured Parzen estimator.
 
     Args:
         profile, overrides: see `megu.profiles.resolve`.
         seed, seeds: first one and how many, of originals and unlearning; not those of any reported table.
+        trials: of each method.
+        methods: names, or None for all that have something to search.
         run_dir: directory or None; every trial is kept there, so an interrupted search goes on where it stopped.
-    Returns: tidy DataFrame: method, the values tried, val_retain, val_forget, score, recipe (digest), chosen (the best of its method).
+    Returns: tidy DataFrame: method, trial, the values tried, val_retain, val_forget, score, recipe (digest), chosen (the best of its method).
     """
     lab = Experiment(profile, seed, run_dir, merge(nest(overrides or {}), {"seeds": seeds}))
     if lab.settings.forget.scenario != "class":
         raise SettingsError(f"tune works on class-wise forgetting, where the goal is 0; forget.scenario is {lab.settings.forget.scenario!r}")
-    trials = [(name, trial) for name, grid in GRIDS.items() for trial in ParameterGrid(grid)]
-    rows = [
-        lab.run.table(f"tuning/{name} {' '.join(map(str, trial.values()))}.csv", lambda name=name, trial=trial: _attempt(lab, name, trial))
-        for name, trial in tqdm(trials, desc="tuning", unit="trial")
-    ]
-    table = pd.concat(rows, ignore_index=True)
+    names = [name for name, entry in METHODS.items() if entry.search] if methods is None else list(methods)
+    spaces = {name: method(name).search for name in names}
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with tqdm(total=trials * len(spaces), desc="tuning", unit="trial") as bar:
+        table = pd.concat([_search(lab, name, space, trials, bar) for name, space in spaces.items()], ignore_index=True)
     table["recipe"] = recipe_digest(lab.settings)
     table["chosen"] = table.index.isin(table.groupby("method")["score"].idxmax())
     return table
 
 
-def _attempt(lab, name, trial):
+def _search(lab, name, space, trials, bar):
+    # A repeated search draws the same values from the same sampler, and finds the trials that it already made in the run directory.
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=lab.settings.seed, multivariate=True))
+    rows = []
+    for i in range(trials):
+        trial = study.ask()
+        values = {key: float(f"{trial.suggest_float(key, low, high, log=True):.2g}") for key, (low, high) in space.items()}
+        row = lab.run.table(f"tuning/{name} {digest(values)}.csv", lambda values=values: _attempt(lab, name, values))
+        study.tell(trial, row["score"].item())
+        rows.append(row.assign(trial=i))
+        bar.update()
+    return pd.concat(rows, ignore_index=True)
+
+
+def _attempt(lab, name, values):
     images, split, found = lab.images, lab.split, []
     for seed in lab.seeds:
-        model = lab.attempt(name, seed, dotted(trial))
+        try:
+            model = lab.attempt(name, seed, values)
+        except FloatingPointError:  # diverged: as bad as a model that knows nothing and forgot nothing
+            found.append([0.0, 100.0])
+            continue
         found.append([accuracy(predict(model, images, part), images.y[part]) for part in (split.val_retain, split.val_forget)])
     retain, forget = np.mean(found, axis=0).round(4)
-    return pd.DataFrame([{"method": name, **trial, "val_retain": retain, "val_forget": forget, "score": retain - forget}])
+    return pd.DataFrame([{"method": name, "trial": 0, **values, "val_retain": retain, "val_forget": forget, "score": round(retain - forget, 4)}])

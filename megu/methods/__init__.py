@@ -24,6 +24,7 @@ class Method:
         guided: whether it needs the transition matrix.
         preset: dotted settings that make this entry a variant.
         variant_of: the entry whose ``methods.<name>`` settings it takes over before its preset.
+        search: setting -> (low, high), what `megu.tune.tune` chooses on a logarithmic scale.
     """
 
     unlearn: Callable[[Task, Part], nn.Module]
@@ -33,14 +34,17 @@ class Method:
     guided: bool = False
     preset: dict = field(default_factory=dict)
     variant_of: str | None = None
+    search: dict[str, tuple[float, float]] = field(default_factory=dict)
 
+
+RATE = {"recipe.lr": (1e-3, 0.3)}
 
 # Learning rates and noise weights: chosen on validation images by `python -m megu tune`, see paper_figures/data/tuning.csv.
 METHODS = {
     "original": Method(original.unlearn, original.OriginalSettings, "Original"),
     "retrain": Method(retrain.unlearn, retrain.RetrainSettings, "Retrain"),
-    "finetune": Method(finetune.unlearn, finetune.FinetuneSettings, "Finetune"),
-    "random-labels": Method(random_labels.unlearn, random_labels.RandomLabelsSettings, "Random labels"),
+    "finetune": Method(finetune.unlearn, finetune.FinetuneSettings, "Finetune", search=RATE),
+    "random-labels": Method(random_labels.unlearn, random_labels.RandomLabelsSettings, "Random labels", search=RATE),
     "megu-random-labels": Method(
         megu.unlearn, megu.MeguSettings, "MeGU, random labels", guided=True,
         preset={"labels.choice": "random"}, variant_of="megu",
@@ -48,7 +52,10 @@ METHODS = {
     "megu-no-noise": Method(
         megu.unlearn, megu.MeguSettings, "MeGU, no noise", guided=True, preset={"noise.kind": "none"}, variant_of="megu",
     ),
-    "megu": Method(megu.unlearn, megu.MeguSettings, "MeGU", guided=True),
+    "megu": Method(
+        megu.unlearn, megu.MeguSettings, "MeGU", guided=True,
+        search={**RATE, "noise.weight_pos": (0.03, 3.0), "noise.weight_neg": (0.03, 3.0)},
+    ),
 }  # fmt: skip
 
 
