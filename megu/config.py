@@ -99,8 +99,8 @@ class Noise(Part):
     """The noise pair (eq. 9-12).  A6: lam, steps, lr; A7: per; A8: around; A9: combine; A10: weight_pos, weight_neg."""
 
     kind: Literal["both", "pos", "neg", "random", "none"] = "both"
-    weight_pos: Weight = 0.3
-    weight_neg: Weight = 0.3
+    weight_pos: Weight = 0.39
+    weight_neg: Weight = 1.5
     lam: Weight = 0.1
     steps: Count = 40
     lr: Positive = 0.1

@@ -7,7 +7,7 @@ from megu.models import copy_of
 class FinetuneSettings(Part):
     """The fine-tuning's recipe."""
 
-    recipe: Recipe = Recipe(epochs=3, lr=0.1)
+    recipe: Recipe = Recipe(epochs=3, lr=0.11)
 
 
 def unlearn(task, settings):

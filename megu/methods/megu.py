@@ -14,7 +14,7 @@ class MeguSettings(Part):
 
     labels: Labels = Labels()
     noise: Noise = Noise()
-    recipe: Recipe = Recipe(epochs=3, lr=0.01)
+    recipe: Recipe = Recipe(epochs=3, lr=0.015)
 
 
 def unlearn(task, settings):

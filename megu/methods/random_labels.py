@@ -9,7 +9,7 @@ from megu.models import copy_of
 class RandomLabelsSettings(Part):
     """The fine-tuning's recipe."""
 
-    recipe: Recipe = Recipe(epochs=3, lr=0.01)
+    recipe: Recipe = Recipe(epochs=3, lr=0.011)
 
 
 def unlearn(task, settings):
