@@ -1,7 +1,9 @@
 r"""Notebooks run one after another by papermill; what is sealed is skipped, what is interrupted goes on."""
 
+import contextlib
+import io
 import os
-import subprocess
+import runpy
 import sys
 import time
 from unittest import mock
@@ -31,10 +33,7 @@ def run_notebooks(lab, *, say=print):
     if not notebooks.exists():
         raise SettingsError("the folder notebooks/ is not here: run this inside a clone of the project")
     settings, run = lab.settings, lab.run
-    overrides = {
-        k: {n: v for n, v in group.items() if n not in ("path", "answers")} if isinstance(group, dict) else group for k, group in lab.overrides.items()
-    }
-    parameters = {"profile": settings.profile, "seed": settings.seed, "run_dir": "", "overrides": overrides}
+    parameters = {"profile": settings.profile, "seed": settings.seed, "run_dir": "", "overrides": without_paths(lab.overrides)}
     # Paths of this machine travel in the environment, so that no executed notebook holds one.
     paths = {"MEGU_RUN_DIR": run.path.resolve(), "MEGU_DATA_PATH": settings.data.path, "MEGU_ANSWERS": settings.guide.answers}
     environment = {name: str(path) for name, path in paths.items() if path}
@@ -53,6 +52,15 @@ def run_notebooks(lab, *, say=print):
         seconds[stage] = time.perf_counter() - start
         say(f"{head}: done in {seconds[stage]:.0f} s")
     return seconds
+
+
+def without_paths(overrides):
+    r"""Nested overrides without the settings that are paths of this machine.
+
+    >>> without_paths({"seeds": 1, "data": {"name": "npz", "path": "/home/me/x.npz"}})
+    {'seeds': 1, 'data': {'name': 'npz'}}
+    """
+    return {k: without_paths(v) if isinstance(v, dict) else v for k, v in overrides.items() if k not in ("path", "answers")}
 
 
 def _execute(source, out, parameters):
@@ -76,14 +84,19 @@ def build_figures(run, *, say=print):
         run: `megu.store.Run`.
         say: function of one line of text.
     Returns: the folder of the figures.
-    Raises: NotebookError naming the script that failed, with its last line.
+    Raises: NotebookError naming the script that failed, and why.
     """
     scripts, out = project_root() / "paper_figures", run.path / "figures"
     for script in (scripts / "collect.py", *sorted(scripts.glob("fig*.py")), *sorted(scripts.glob("tab*.py"))):
         arguments = (run.path, out / "data") if script.stem == "collect" else (out / "data", out)
-        done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True)
-        if done.returncode:
-            raise NotebookError(f"paper_figures/{script.name} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
-        for line in done.stdout.splitlines():
+        printed = io.StringIO()
+        # In this process: a new one for each script would spend most of its time importing torch.
+        with mock.patch.object(sys, "argv", [str(script), *map(str, arguments)]), mock.patch.object(sys, "path", [str(scripts), *sys.path]):
+            try:
+                with contextlib.redirect_stdout(printed):
+                    runpy.run_path(str(script), run_name="__main__")
+            except (Exception, SystemExit) as error:
+                raise NotebookError(f"paper_figures/{script.name} failed: {error}") from error
+        for line in printed.getvalue().splitlines():
             say(f"figure: {os.path.relpath(line)}")
     return out
