@@ -19,9 +19,15 @@ Reading order; a module imports only what stands above it:
     task          one unlearning request, as every method receives it
     methods       MeGU and what it is compared with
     attacks       membership inference
+    distances     how far two models are from each other
     evaluate      every metric from one forward pass per split
+    tables        tidy rows to means, intervals and gaps
+    shadows       shadow models of the likelihood-ratio attack
+    asking        what a run asks its guide
     experiment    a run: which pieces exist, and how they are made
+    relearn       how fast the forgotten comes back
     tune          choice of hyper-parameters on validation images
+    comparison    every method in every scenario
     figures       tables to figures
     batch         notebooks run by papermill
 """

@@ -1,8 +1,11 @@
 r"""Membership inference, each attack by its name: an attack without one is a number without a direction."""
 
 import numpy as np
+from scipy import stats
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score, roc_curve
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.svm import SVC
 from torch.nn import functional as F
 
 
@@ -17,26 +20,49 @@ def entropy(logits):
     return -(log_p.exp() * log_p).sum(1).cpu().numpy()
 
 
-def loss_auc(forget_logits, forget_y, unseen_logits, unseen_y):
-    r"""Class-matched loss attack: how well a low loss tells forget images from unseen images of the same classes.
+def logit_confidence(logits, y):
+    r"""$\log p_y - \log(1 - p_y)$ of each sample, which is nearly normal over trainings: ``(n, K)``, ``(n,)`` to ``(n,)`` float64 array."""
+    own = F.one_hot(y, logits.shape[1]).bool()
+    logits = logits.double()
+    return (logits[own] - logits.masked_fill(own, -np.inf).logsumexp(1)).cpu().numpy()
 
-    AUC of $-\mathrm{CE}(f(x), y)$, computed within each class and averaged with the forget counts as weights.
+
+def class_matched(member, y_member, other, y_other):
+    r"""How well a score tells forget images from unseen images of the same classes.
+
+    Each number is computed within every class and averaged with the forget counts as weights.
 
     Args:
-        forget_logits: ``(n, K)`` float.  forget_y: ``(n,)`` int64.
-        unseen_logits: ``(m, K)`` float, images of no training.  unseen_y: ``(m,)`` int64.
-    Returns: float in [0, 1]; 0.5 = members cannot be told; the goal is the retrained model's value.  NaN where no class has both.
-    Source: loss attack of SCRUB (Kurmanji et al. 2023), as AUC; class matching as PROTOCOL strict mode asks.
+        member: ``(n,)`` float, score of the forget images; higher = more like a training image.  y_member: ``(n,)`` int64.
+        other: ``(m,)`` float, of images of no training.  y_other: ``(m,)`` int64.
+    Returns: dictionary: auc and bacc in [0, 1], 0.5 = cannot be told; tpr, share of members found at a false-positive rate of
+        1 %.  bacc is that of a logistic regression, balanced, on held-out fifths.  NaN where no class has enough of both.
+    Source: loss attack of SCRUB (Kurmanji et al. 2023) for bacc; Carlini et al. 2022 for tpr; classes matched as the strict mode asks.
     """
-    member, other = per_sample_loss(forget_logits, forget_y), per_sample_loss(unseen_logits, unseen_y)
-    y_member, y_other = forget_y.cpu().numpy(), unseen_y.cpu().numpy()
+    y_member, y_other = y_member.cpu().numpy(), y_other.cpu().numpy()
     found, weights = [], []
     for k in np.unique(y_member):
         a, b = member[y_member == k], other[y_other == k]
         if len(b):
-            found.append(roc_auc_score(np.r_[np.ones(len(a)), np.zeros(len(b))], -np.r_[a, b]))
+            found.append(list(separation(a, b).values()))
             weights.append(len(a))
-    return float(np.average(found, weights=weights)) if found else float("nan")
+    if not found:
+        return dict.fromkeys(("auc", "bacc", "tpr"), float("nan"))
+    found = np.ma.masked_invalid(found)
+    means = np.ma.average(found, axis=0, weights=np.broadcast_to(np.array(weights)[:, None], found.shape)).filled(np.nan)
+    return dict(zip(("auc", "bacc", "tpr"), map(float, means), strict=True))
+
+
+def separation(member, other):
+    r"""auc, bacc and tpr of two sets of scores, see `class_matched`: ``(n,)`` and ``(m,)`` float to a dictionary."""
+    is_member, score = np.r_[np.ones(len(member)), np.zeros(len(other))], np.r_[member, other]
+    false, true, _ = roc_curve(is_member, score)
+    folds, bacc = min(5, len(member), len(other)), float("nan")
+    if folds > 1:
+        judge, fold = LogisticRegression(class_weight="balanced"), StratifiedKFold(folds, shuffle=True, random_state=0)
+        scaled = (score - score.mean()) / max(score.std(), 1e-12)
+        bacc = balanced_accuracy_score(is_member, cross_val_predict(judge, scaled[:, None], is_member, cv=fold))
+    return {"auc": roc_auc_score(is_member, score), "bacc": bacc, "tpr": true[false <= 0.01].max()}
 
 
 def ssd_member_rate(retain_train_logits, test_logits, forget_logits):
@@ -54,3 +80,52 @@ def ssd_member_rate(retain_train_logits, test_logits, forget_logits):
     member = np.r_[np.ones(len(retain_train_logits)), np.zeros(len(test_logits))]
     judge = LogisticRegression(class_weight="balanced").fit(x, member)
     return float(100 * judge.predict(entropy(forget_logits)[:, None]).mean())
+
+
+def salun_nonmember_rate(retain, y_retain, test, y_test, forget, y_forget, images=1000):
+    r"""The confidence attack of the SalUn code base (compat): share of forget images that it calls NON-members.
+
+    A support vector machine (C = 3, radial kernel, gamma auto) on the probability of the true class, retain training images
+    against test images, then asked about the forget training images.
+
+    Args:
+        retain, test, forget: logits ``(r, K)``, ``(t, K)``, ``(n, K)`` float.  y_*: their labels, int64.
+        images: of each of the two sets at most; the fit takes cubic time.  The public code takes 10,000.
+    Returns: percent in [0, 100].  Papers print higher as better, the opposite of `ssd_member_rate`; the goal is the retrained model's value.
+    Source: Fan et al. 2024, public code.
+    """
+
+    def confidence(logits, y, step=1):
+        return np.exp(-per_sample_loss(logits[::step], y[::step]))[:, None]
+
+    member, other = (confidence(x, y, -(-len(y) // images)) for x, y in ((retain, y_retain), (test, y_test)))
+    size = min(len(member), len(other))
+    judge = SVC(C=3, gamma="auto").fit(np.r_[member[:size], other[:size]], np.r_[np.ones(size), np.zeros(size)])
+    return float(100 * (1 - judge.predict(confidence(forget, y_forget)).mean()))
+
+
+def lira_scores(target, shadows, inside, variant):
+    r"""Likelihood-ratio attack: how much likelier the target's confidence is if the image was trained on.
+
+    online: $\log\mathcal N(\phi; \mu_{in}, \sigma_{in}) - \log\mathcal N(\phi; \mu_{out}, \sigma_{out})$;
+    offline: $\Phi((\phi - \mu_{out}) / \sigma_{out})$.  The sigmas are shared by all images, as Carlini et al. do for few shadows.
+
+    Args:
+        target: ``(n,)`` float, `logit_confidence` of the model under attack.
+        shadows: ``(S, n)`` float, of the shadow models.
+        inside: ``(S, n)`` bool, whether a shadow was trained on the image.
+        variant: ``online`` or ``offline``.
+    Returns: ``(n,)`` float, higher = more like a member; NaN where no shadow was inside (online) or outside.
+    Source: Carlini et al. 2022, arXiv 2112.03570.
+    """
+    shadows = np.clip(shadows, -30, 30)  # a confidence of 1 - 1e-13: beyond it is rounding
+
+    def fitted(mask):
+        count = mask.sum(0)
+        mean = np.where(count > 0, (shadows * mask).sum(0) / np.maximum(count, 1), np.nan)
+        deviations = np.where(mask, shadows - mean, 0.0)
+        return mean, np.sqrt((deviations**2).sum() / max((count - 1).clip(0).sum(), 1)) + 1e-6
+
+    out = stats.norm(*fitted(~inside))
+    phi = np.clip(target, -30, 30)
+    return stats.norm(*fitted(inside)).logpdf(phi) - out.logpdf(phi) if variant == "online" else out.cdf(phi)

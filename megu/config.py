@@ -118,11 +118,17 @@ class Noise(Part):
 
 
 class Settings(Part):
-    """Everything that a run depends on.  ``methods`` holds the values that differ from a method's own defaults."""
+    """Everything that a run depends on.
+
+    ``preset``: methods as chosen on validation images, or as published.  ``methods``: the values that differ from that.
+    ``repeats``: seeds of unlearning for each seed of pre-training.  ``shadows``: shadow models of the likelihood-ratio attack, 0 for none.
+    """
 
     profile: str = "quick"
     seed: Annotated[int, Field(ge=0)] = 0
     seeds: Count = 3
+    repeats: Count = 1
+    shadows: Annotated[int, Field(ge=0)] = 0
     device: str = "auto"
     autocast: Literal["auto", "on", "off"] = "auto"
     data: Data = Data()
@@ -131,7 +137,8 @@ class Settings(Part):
     forget: Forget = Forget()
     guide: Guide = Guide()
     retain_images: Count = 1600
-    compare: tuple[str, ...] = ("finetune", "random-labels", "megu-random-labels", "megu-no-noise", "megu")
+    compare: tuple[str, ...] = ("finetune", "amnesiac", "megu-random-labels", "megu-no-noise", "megu")
+    preset: Literal["tuned", "paper"] = "tuned"
     methods: dict[str, dict[str, Any]] = {}
 
     @property

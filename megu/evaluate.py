@@ -1,14 +1,13 @@
-r"""Every metric from one forward pass per part of the split; tidy rows that say what they are."""
+r"""Every metric of a model from one forward pass over each part of the split; tidy rows that say what they are."""
 
 from dataclasses import dataclass, fields
 
-import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 
-from megu.attacks import loss_auc, ssd_member_rate
-from megu.train import predict
+from megu import attacks, distances
+from megu.attacks import class_matched, lira_scores, logit_confidence
+from megu.models import features
 
 
 @dataclass(frozen=True)
@@ -21,29 +20,82 @@ class Metric:
     images: str
 
 
+_MATCHED = "forgotten against unseen images of the same classes"
+_CHANCE = "retrain; 0.5 = cannot be told"
 METRICS = {
     "acc_retain_train": Metric("strict", "percent", "retrain", "retained training images"),
     "acc_forget_train": Metric("strict", "percent", "retrain", "forgotten training images"),
     "acc_retain_test": Metric("strict", "percent", "retrain", "test images of what is retained"),
     "acc_forget_test": Metric("strict", "percent", "retrain", "test images of what is forgotten"),
-    "mia_loss_auc": Metric("strict", "share", "retrain; 0.5 = cannot be told", "forgotten against unseen images of the same classes"),
+    "mia_loss_auc": Metric("strict", "share", _CHANCE, _MATCHED),
+    "mia_loss_bacc": Metric("strict", "share", _CHANCE, _MATCHED),
+    "mia_loss_tpr": Metric("strict", "share", "retrain; 0.01 = cannot be told", _MATCHED),
+    "mia_entropy_auc": Metric("strict", "share", _CHANCE, _MATCHED),
+    "mia_entropy_bacc": Metric("strict", "share", _CHANCE, _MATCHED),
+    "mia_entropy_tpr": Metric("strict", "share", "retrain; 0.01 = cannot be told", _MATCHED),
+    "mia_lira_online_auc": Metric("strict", "share", _CHANCE, _MATCHED),
+    "mia_lira_online_tpr": Metric("strict", "share", "retrain; 0.01 = cannot be told", _MATCHED),
+    "mia_lira_offline_auc": Metric("strict", "share", _CHANCE, _MATCHED),
+    "mia_lira_offline_tpr": Metric("strict", "share", "retrain; 0.01 = cannot be told", _MATCHED),
+    "probe_forget_acc": Metric("strict", "percent", "retrain", "linear head refitted on training images; test images of what is forgotten"),
+    "js_retrain": Metric("strict", "nats", "0 and the noise floor", "forgotten training images"),
+    "activation_distance": Metric("strict", "share", "0 and the noise floor", "forgotten training images"),
+    "zrf": Metric("strict", "share", "retrain", "forgotten training images"),
+    "cka_retrain_retain": Metric("strict", "share", "1 and the noise floor", "test images of what is retained"),
+    "cka_retrain_forget": Metric("strict", "share", "1 and the noise floor", "forgotten training images"),
+    "cka_original_forget": Metric("strict", "share", "retrain", "forgotten training images"),
+    "tow": Metric("strict", "share", "1", "forgotten training, retained training, retained test images"),
+    "tow_mia": Metric("strict", "share", "1", "the same, with the loss attack in place of the forget accuracy"),
+    "relearn_steps": Metric("strict", "steps", "retrain", "forgotten training images, training on all"),
+    "batch_acc_retain": Metric("compat", "percent", "retrain", "test images of what is retained; all test images where none is"),
+    "batch_acc_forget": Metric("compat", "percent", "retrain", "test images of what is forgotten; forgotten training images where there is none"),
     "mia_ssd_member_rate": Metric("compat", "percent", "retrain", "forgotten training images, judge fitted on retained and test"),
+    "mia_salun_nonmember_rate": Metric("compat", "percent", "retrain", "forgotten training images, judge fitted on retained and test"),
+    "zrf_reversed": Metric("compat", "share", "retrain", "test images of what is forgotten; forgotten training images where there is none"),
 }
 
 
-def all_logits(model, images, split):
-    r"""One forward pass over every part of the split.
+@dataclass(frozen=True)
+class Seen:
+    r"""What one forward pass over every part of the split shows; ``logits`` and ``features``: part -> ``(n, K)``, ``(n, d)`` float32."""
 
-    Args:
-        model: images to logits.
-        images: `megu.data.Images`.
-        split: `megu.splits.Split`.
-    Returns: dictionary, name of the part -> ``(n, K)`` float32.
+    logits: dict
+    features: dict
+
+
+@dataclass(frozen=True)
+class References:
+    r"""What a model is compared with.
+
+    Attributes:
+        original, retrain: `Seen` of the same seed of pre-training.
+        blank: logits of an untrained network, part -> ``(n, K)``; blank_compat: the same with batch statistics, as the public code has it.
+        shadows: (confidences ``(S, N)``, inside ``(S, N)`` bool) over the pool for the likelihood-ratio attack, or None.
     """
-    parts = [part.name for part in fields(split)]
-    sizes = [len(getattr(split, name)) for name in parts]
-    together = predict(model, images, torch.cat([getattr(split, name) for name in parts]))
-    return dict(zip(parts, together.split(sizes), strict=True))
+
+    original: Seen
+    retrain: Seen
+    blank: dict
+    blank_compat: dict
+    shadows: tuple | None = None
+
+
+@torch.no_grad()
+def observe(model, images, split, batch=500):
+    r"""One forward pass over every part of the split, in eval mode and float32: `Seen`."""
+    model.eval()
+    parts = {part.name: getattr(split, part.name) for part in fields(split)}
+    found = [features(model, images.batch(i).contiguous(memory_format=torch.channels_last)) for i in torch.cat(list(parts.values())).split(batch)]
+    sizes = [len(index) for index in parts.values()]
+    logits, seen = (torch.cat(pieces).float().split(sizes) for pieces in zip(*found, strict=True))
+    return Seen(dict(zip(parts, logits, strict=True)), dict(zip(parts, seen, strict=True)))
+
+
+@torch.no_grad()
+def blank_logits(model, images, index, batch=64):
+    r"""Logits in train mode, batch by batch, as the public code asks its untrained network (compat): ``(n, K)``."""
+    model.train()
+    return torch.cat([model(images.batch(part)).float() for part in index.split(batch)]) if len(index) else torch.empty(0, images.num_classes)
 
 
 def accuracy(logits, y):
@@ -55,73 +107,74 @@ def accuracy(logits, y):
     return 100 * (logits.argmax(1) == y).double().mean().item() if len(y) else float("nan")
 
 
-def metrics(logits, images, split):
-    r"""All metrics of one model from its cached logits.
+def batch_accuracy(logits, y, batch=64):
+    r"""Mean of the accuracies of batches in percent (compat): a short last batch counts as much as a full one.
+
+    >>> batch_accuracy(torch.eye(2)[[0, 0, 0]], torch.tensor([0, 0, 1]), batch=2)
+    50.0
+    """
+    parts = [accuracy(*part) for part in zip(logits.split(batch), y.split(batch), strict=True)]
+    return sum(parts) / len(parts)
+
+
+def metrics(seen, images, split, references):
+    r"""All metrics of one model that need nothing but what was seen.
 
     Args:
-        logits: from `all_logits`.
-        images: `megu.data.Images`.
-        split: `megu.splits.Split`.
-    Returns: dictionary, name in `METRICS` -> float.
+        seen: `Seen` of the model.
+        images: `megu.data.Images`.  split: `megu.splits.Split`.
+        references: `References`.
+    Returns: dictionary, name in `METRICS` -> float; without LiRA where there are no shadows, and without ``relearn_steps``, which is a training.
     """
     y = {name: images.y[index] for name, index in vars(split).items()}
-    unseen = ("test_forget", "test_retain") if not len(y["test_forget"]) else ("test_forget",)
-    return {
-        "acc_retain_train": accuracy(logits["retain"], y["retain"]),
-        "acc_forget_train": accuracy(logits["forget"], y["forget"]),
-        "acc_retain_test": accuracy(logits["test_retain"], y["test_retain"]),
-        "acc_forget_test": accuracy(logits["test_forget"], y["test_forget"]),
-        "mia_loss_auc": loss_auc(logits["forget"], y["forget"], torch.cat([logits[p] for p in unseen]), torch.cat([y[p] for p in unseen])),
-        "mia_ssd_member_rate": ssd_member_rate(logits["retain"], torch.cat([logits["test_retain"], logits["test_forget"]]), logits["forget"]),
-    }
+    whole = len(y["test_forget"]) > 0
+    unseen, compat = ("test_forget", "test_forget") if whole else ("test_retain", "forget")
+    logits, retrain = seen.logits, references.retrain
+    acc = {part: accuracy(logits[part], y[part]) for part in logits}
+    goal = {part: accuracy(retrain.logits[part], y[part]) for part in logits}
+    test, y_test = (torch.cat([of["test_retain"], of["test_forget"]]) for of in (logits, y))
+    out = {f"acc_{kind}_{stage}": acc[part] for kind, stage, part in (
+        ("retain", "train", "retain"), ("forget", "train", "forget"), ("retain", "test", "test_retain"), ("forget", "test", "test_forget"),
+    )}  # fmt: skip
+
+    def attack(name, score, keep=("auc", "bacc", "tpr")):
+        found = class_matched(score("forget"), y["forget"], score(unseen), y[unseen])
+        out.update({f"mia_{name}_{key}": found[key] for key in keep})
+
+    attack("loss", lambda part: -attacks.per_sample_loss(logits[part], y[part]))
+    attack("entropy", lambda part: -attacks.entropy(logits[part]))
+    if references.shadows is not None:
+        confidences, inside = references.shadows
+        for variant in ("online", "offline"):
+
+            def score(part, variant=variant):
+                index = getattr(split, part).cpu().numpy()
+                return lira_scores(logit_confidence(logits[part], y[part]), confidences[:, index], inside[:, index], variant)
+
+            attack(f"lira_{variant}", score, ("auc", "tpr"))
+    of_retrain = -attacks.per_sample_loss(retrain.logits["forget"], y["forget"]), -attacks.per_sample_loss(retrain.logits[unseen], y[unseen])
+    goal_auc = class_matched(of_retrain[0], y["forget"], of_retrain[1], y[unseen])["auc"]
+    retained = [acc["retain"] / 100, acc["test_retain"] / 100], [goal["retain"] / 100, goal["test_retain"] / 100]
+    train, y_train = (torch.cat([of["retain"], of["forget"]]) for of in (seen.features, y))
+    return out | {
+        "probe_forget_acc": distances.probe(train, y_train, seen.features["test_forget"], y["test_forget"], images.num_classes),
+        "js_retrain": distances.js(logits["forget"], retrain.logits["forget"]),
+        "activation_distance": distances.activation_distance(logits["forget"], retrain.logits["forget"]),
+        "zrf": distances.zrf(logits["forget"], references.blank["forget"]),
+        "cka_retrain_retain": distances.linear_cka(seen.features["test_retain"], retrain.features["test_retain"]),
+        "cka_retrain_forget": distances.linear_cka(seen.features["forget"], retrain.features["forget"]),
+        "cka_original_forget": distances.linear_cka(seen.features["forget"], references.original.features["forget"]),
+        "tow": distances.tug_of_war([acc["forget"] / 100, *retained[0]], [goal["forget"] / 100, *retained[1]]),
+        "tow_mia": distances.tug_of_war([out["mia_loss_auc"], *retained[0]], [goal_auc, *retained[1]]),
+        "batch_acc_retain": batch_accuracy(logits["test_retain"], y["test_retain"]),
+        "batch_acc_forget": batch_accuracy(logits[compat], y[compat]),
+        "mia_ssd_member_rate": attacks.ssd_member_rate(logits["retain"], test, logits["forget"]),
+        "mia_salun_nonmember_rate": attacks.salun_nonmember_rate(logits["retain"], y["retain"], test, y_test, logits["forget"], y["forget"]),
+        "zrf_reversed": distances.zrf_reversed(logits[compat], references.blank_compat[compat]),
+    }  # fmt: skip
 
 
-def rows(method, seed, values):
-    r"""Metrics as tidy rows: method, seed, metric, value, unit, mode, goal, images."""
+def rows(method, seed, values, repeat=0):
+    r"""Metrics as tidy rows: method, seed (of pre-training), repeat (of unlearning), metric, value, unit, mode, goal, images."""
     about = [{"metric": name, "value": value, **vars(METRICS[name])} for name, value in values.items()]
-    return pd.DataFrame([{"method": method, "seed": seed, **row} for row in about])
-
-
-def stage_seconds(timings):
-    r"""Mean seconds of every method by part, for the figure of times.
-
-    Args:
-        timings: tidy DataFrame with method, seed, part, seconds; "total" is kept only where nothing finer was measured.
-    Returns: DataFrame with method, part, seconds; the retrain's total is called training, the original is left out.
-    """
-    parts = timings[(timings["part"] != "total") | timings["method"].eq("retrain")].replace({"part": {"total": "training"}})
-    return parts[parts["method"] != "original"].groupby(["method", "part"], as_index=False)["seconds"].mean()
-
-
-def half_width(values, level=0.95):
-    r"""Half of the t-interval of the mean over seeds: $t_{n-1}\, s / \sqrt n$; NaN for fewer than two seeds."""
-    values = np.asarray(values, float)
-    values = values[np.isfinite(values)]
-    if len(values) < 2:
-        return float("nan")
-    return float(stats.t.ppf(0.5 + level / 2, len(values) - 1) * stats.sem(values))
-
-
-def summary(table):
-    r"""Mean, half-width of the 95 % t-interval and number of seeds of every method and metric, with the gap to retrain.
-
-    Args:
-        table: tidy rows of several methods and seeds, "retrain" among them.
-    Returns: DataFrame with method, metric, mode, unit, mean, half_width, seeds, gap, gap_half_width; the gap is method minus
-        retrain of the same seed, so its interval is that of paired differences.  The row of retrain itself has gap 0 and no
-        interval: its own half_width is the noise floor.
-    Raises: ValueError where a seed has no retrained model.
-    """
-    if set(table.loc[table["method"] == "retrain", "seed"]) != set(table["seed"]):
-        raise ValueError("every seed needs a retrained model, which is the reference of all gaps")
-    wide = table.set_index(["metric", "mode", "unit", "seed", "method"])["value"].unstack("method", sort=False)
-    out = []
-    for (metric, mode, unit), part in wide.groupby(level=[0, 1, 2], sort=False):
-        for method in table["method"].unique():
-            value, gap = part[method], part[method] - part["retrain"]
-            out.append({
-                "method": method, "metric": metric, "mode": mode, "unit": unit,
-                "mean": value.mean(), "half_width": half_width(value), "seeds": int(value.notna().sum()),
-                "gap": gap.mean(), "gap_half_width": half_width(gap) if method != "retrain" else float("nan"),
-            })  # fmt: skip
-    return pd.DataFrame(out)
+    return pd.DataFrame([{"method": method, "seed": seed, "repeat": repeat, **row} for row in about])

@@ -9,18 +9,15 @@ import numpy as np
 import pandas as pd
 from safetensors.torch import load_file, save_file
 
-from megu import device, methods, models, splits
-from megu.classes import SENSIBLE_NEIGHBOURS
+from megu import device, methods, models, shadows, splits
+from megu.asking import AsksGuide
 from megu.config import build, nest
 from megu.device import Stopwatch
-from megu.evaluate import all_logits, metrics, rows
-from megu.guide import SOURCES, Book, GuideUnavailableError, answer_matrix, ask, draw_exemplars, questions_for, shipped
-from megu.guide.agreement import sensible_hits, shuffled_hits
+from megu.evaluate import References, Seen, blank_logits, metrics, observe, rows
 from megu.profiles import resolve
 from megu.sources import load
 from megu.store import Run, code_digest, digest, project_root
 from megu.task import Task
-from megu.transition import similarity, transition_matrix
 
 
 def run_directory(settings, about, run_dir=None):
@@ -31,7 +28,7 @@ def run_directory(settings, about, run_dir=None):
     return project_root() / "runs" / f"{settings.profile}-{re.sub(r'[^a-z0-9-]+', '_', what.lower())}-{digest(about)[:6]}"
 
 
-class Experiment:
+class Experiment(AsksGuide):
     r"""One run with its data, split, device and everything made so far.
 
     Args:
@@ -49,6 +46,7 @@ class Experiment:
         self.compute = device.choose(settings)
         self.images = load(settings, self.compute.device)
         self.split = splits.make_split(self.images, settings)
+        self._references = {}
         self.forgotten = splits.forgotten_classes(self.images, self.split, settings)
         parameters = {name: self.parameters(name).model_dump(mode="json") for name in settings.compare}
         about = {
@@ -84,10 +82,11 @@ class Experiment:
         return ("original", "retrain", *self.settings.compare)
 
     # Models
-    def task(self, name, seed):
-        r"""The `megu.task.Task` that a method receives for a seed, with the transition matrix where the method is guided."""
+    def task(self, name, seed, repeat=0):
+        r"""The `megu.task.Task` that a method receives for a seed of pre-training and a repeat, with the transition matrix where the method is guided."""
         transition = self.transition() if methods.method(name).guided else None
-        return self._task(self.original(seed), seed, transition)
+        # The first repeat has the seed of pre-training itself; no seed of another original is ever met.
+        return self._task(self.original(seed), seed + 10_000 * repeat, transition)
 
     def _task(self, original, seed, transition=None):
         return Task(
@@ -98,16 +97,16 @@ class Experiment:
     def _new(self, seed, purpose):
         return models.build(self.settings.arch, self.images.num_classes, self.images.shape, seed, purpose).to(self.compute.device)
 
-    def _model(self, name, seed, prepare, train):
-        def make():
-            task, total = prepare(), Stopwatch()
-            with total("total"):
-                model = train(task)
-            return model, {"seconds": {**task.clock.seconds, **total.seconds}, "peak_memory_mb": round(device.peak_memory_mb())}
+    def _timed(self, prepare, train):
+        task, total = prepare(), Stopwatch()
+        with total("total"):
+            model = train(task)
+        return model, {"seconds": {**task.clock.seconds, **total.seconds}, "peak_memory_mb": round(device.peak_memory_mb())}
 
+    def _model(self, name, seed, prepare, train):
         about = {"method": name, "seed": seed, "arch": self.settings.arch, "digest": digest(self.run.about)}
         return self.run.once(
-            f"models/{name}-{seed}.safetensors", make, lambda model, path: models.save(model, path, about),
+            f"models/{name}-{seed}.safetensors", lambda: self._timed(prepare, train), lambda model, path: models.save(model, path, about),
             lambda path: models.load(path, self._new(seed, "blank")),
         )  # fmt: skip
 
@@ -121,128 +120,104 @@ class Experiment:
 
     def unlearned(self, name, seed):
         r"""The model of a method and seed; ``original`` and ``retrain`` are methods too."""
-        if name == "original":
-            return self.original(seed)
+        return self.original(seed) if name == "original" else self._model(name, seed, *self._call(name, seed))
+
+    def _call(self, name, seed, repeat=0):
         unlearn, parameters = methods.method(name).unlearn, self.parameters(name)
-        return self._model(name, seed, lambda: self.task(name, seed), lambda task: unlearn(task, parameters))
+        return lambda: self.task(name, seed, repeat), lambda task: unlearn(task, parameters)
 
     def attempt(self, name, seed, changes):
         r"""A method's model with other parameters (dotted name -> value), not kept: for tuning and ablations."""
         usual = self.parameters(name)
         return methods.method(name).unlearn(self.task(name, seed), build(type(usual), nest(changes), f"methods.{name}", over=usual))
 
-    # Guide
-    def exemplars(self, draw=None):
-        r"""``(m,)`` int64: the exemplars that the guide is asked about; ``draw`` other than the run's own for fresh ones."""
-        guide = self.settings.guide
-        allowed = splits.masks(self.images, self.settings.data.validation)[0].nonzero().flatten()
-        return draw_exemplars(self.images, allowed, guide.exemplars, guide.exemplar_seed if draw is None else draw)
-
-    def ask_guide(self, source=None, draw=None):
-        r"""The guide's raw scores: asked once, or replayed from the answers that come with the package where its weights are missing.
-
-        Args:
-            source: name in `megu.guide.SOURCES`, or None for the run's own.
-            draw: of the exemplars, or None for the run's own.
-        Returns: (scores ``(m, K)`` array, class of each exemplar ``(m,)`` array, sentence that says where the answers are from).
-        """
-        source = source or self.settings.guide.source
-        exemplars = self.exemplars(draw)
-        guide = SOURCES[source](self.images.classes, self.images, exemplars)
-        questions = list(questions_for(self.images, exemplars))
-        book, clock = Book(self.settings.guide.answers or self.run.path / "answers.jsonl"), Stopwatch()
-        known = len(book.answers)
-        try:
-            with clock("guide"):
-                answers = ask(guide, questions, book)
-            new = len(book.answers) - known
-            origin = f"{len(questions)} answers of {guide.name}, {new} asked now, {len(questions) - new} asked before"
-            if draw is None and new == len(questions):
-                self.run.note(f"guide {source}, seconds", round(clock.total, 3))
-        except GuideUnavailableError as missing:
-            replay = shipped(self.images.name)
-            if any(question.key(guide) not in replay.answers for question in questions):
-                raise
-            answers = ask(guide, questions, replay)
-            origin = f"{len(questions)} answers of {guide.name}, replayed from the package because {missing}"
-        if draw is None and f"guide {source}" not in self.run.manifest["notes"]:
-            self.run.note(f"guide {source}", origin)
-        return answer_matrix(answers, self.images.num_classes), self.images.y.cpu().numpy()[exemplars.numpy()], origin
-
-    def similarity(self, source=None, draw=None):
-        r"""``(K, K)`` similarity S of eq. 4-5, row k = class k."""
-        scores, of_class, _ = self.ask_guide(source, draw)
-        return similarity(scores, of_class, self.images.num_classes, self.settings.guide.calibration)
-
-    def agreement(self, draws=()):
-        r"""How sensible the guides' neighbours are, on the run's own exemplars and on fresh draws.
-
-        Args:
-            draws: exemplar seeds that no choice was made on; left out where the guide's weights are missing.
-        Returns: tidy DataFrame: guide, draw, hits, shuffled (mean hits with shuffled names), p (share of shuffles with as many), of (classes scored).
-        """
-        names, out = self.images.classes, []
-        for source in SOURCES:
-            for draw in (None, *draws):
-                try:
-                    sim = self.similarity(source, draw)
-                except GuideUnavailableError:
-                    continue
-                hits, (shuffled, p) = sensible_hits(sim, names), shuffled_hits(sim, names)
-                own = self.settings.guide.exemplar_seed if draw is None else draw
-                scored = sum(name in SENSIBLE_NEIGHBOURS for name in names)
-                out.append({"guide": source, "draw": own, "hits": hits, "shuffled": round(shuffled, 2), "p": round(p, 3), "of": scored})
-        return pd.DataFrame(out)
-
-    def transition(self, source=None):
-        r"""``(K, K)`` transition matrix T of eq. 6, columns sum to 1."""
-        return transition_matrix(self.similarity(source))
-
     def parameters(self, name):
         r"""The settings of a method as this run uses them."""
         return methods.method_settings(name, self.settings)
 
     # Results
-    def logits(self, name, seed):
-        r"""Cached logits of a method's model on every part of the split: name of the part -> ``(n, K)`` float32."""
+    def seen(self, name, seed):
+        r"""What a method's model makes of every part of the split: `megu.evaluate.Seen`, from one forward pass, kept."""
 
         def save(found, path):
-            save_file({part: tensor.cpu().contiguous() for part, tensor in found.items()}, path)
+            flat = {f"{kind}/{part}": tensor.cpu().contiguous() for kind, parts in vars(found).items() for part, tensor in parts.items()}
+            save_file(flat, path)
 
         def make():
             model, clock = self.unlearned(name, seed), Stopwatch()
             with clock("evaluation"):
-                found = all_logits(model, self.images, self.split)
+                found = observe(model, self.images, self.split)
             return found, {"seconds": clock.seconds}
 
-        return self.run.once(f"logits/{name}-{seed}.safetensors", make, save, lambda path: load_file(path, device=str(self.compute.device)))
+        def load(path):
+            flat = load_file(path, device=str(self.compute.device))
+            return Seen(*({key.partition("/")[2]: v for key, v in flat.items() if key.startswith(kind)} for kind in ("logits/", "features/")))
 
-    def results(self):
-        r"""Tidy rows of every metric, method and seed; kept in ``results.csv``."""
+        return self.run.once(f"seen/{name}-{seed}.safetensors", make, save, load)
+
+    def logits(self, name, seed):
+        r"""Logits of a method's model on every part of the split: name of the part -> ``(n, K)`` float32."""
+        return self.seen(name, seed).logits
+
+    def references(self, seed):
+        r"""What the models of a seed of pre-training are compared with: `megu.evaluate.References`."""
+        if seed not in self._references:
+            count, split = self.settings.shadows, self.split
+            whole = observe(self._new(seed, "untrained"), self.images, split).logits
+            compat = {part: blank_logits(self._new(seed, "untrained"), self.images, getattr(split, part)) for part in ("forget", "test_forget")}
+            attack = shadows.confidences(self, count) if count else None
+            self._references[seed] = References(self.seen("original", seed), self.seen("retrain", seed), whole, compat, attack)
+        return self._references[seed]
+
+    def rows(self, name, seed, repeat=0):
+        r"""Tidy rows of every metric of one model.
+
+        Args:
+            name: of the method.  seed: of pre-training.
+            repeat: of unlearning; the models of repeat 0 are kept, of the others only what was measured.
+        """
 
         def make():
-            parts = [rows(name, seed, metrics(self.logits(name, seed), self.images, self.split)) for name in self.method_names for seed in self.seeds]
-            return pd.concat(parts, ignore_index=True)
+            if repeat:
+                model, facts = self._timed(*self._call(name, seed, repeat))
+                seen = observe(model, self.images, self.split)
+            else:
+                seen, facts = self.seen(name, seed), {}
+            return rows(name, seed, metrics(seen, self.images, self.split, self.references(seed)), repeat), facts
+
+        return self.run.once(f"rows/{name}-{seed}-{repeat}.csv", make, lambda table, path: table.to_csv(path, index=False), pd.read_csv)
+
+    def cases(self):
+        r"""List of (method, seed, repeat): every row of the tables; what is only a reference has one repeat."""
+        repeats = {name: 1 if methods.method(name).reference else self.settings.repeats for name in self.method_names}
+        return [(name, seed, repeat) for seed in self.seeds for name in self.method_names for repeat in range(repeats[name])]
+
+    def results(self):
+        r"""Tidy rows of every metric, method, seed and repeat; kept in ``results.csv``."""
+
+        def make():
+            cases = sorted(self.cases(), key=lambda case: self.method_names.index(case[0]))
+            return pd.concat([self.rows(*case) for case in cases], ignore_index=True)
 
         return self.run.table("results.csv", make)
 
     def timings(self):
-        r"""Seconds by method, seed and part, as measured when each piece was made.
+        r"""Seconds by method, seed, repeat and part, as measured when each piece was made.
 
-        Parts: labels, noise, fine-tuning; total, the whole method; evaluation, the forward passes (where they are done);
+        Parts: labels, noise, fine-tuning and so on; total, the whole method; evaluation, the forward passes (where they are done);
         guide, a row of its own for each seed, since it is asked once for all methods (where it was asked live).
         """
         manifest, out = self.run.manifest, []
-        for name in self.method_names:
-            for seed in self.seeds:
-                for kind in ("models", "logits"):
-                    facts = manifest["artefacts"].get(f"{kind}/{name}-{seed}.safetensors", {"seconds": {}})
-                    out += [{"method": name, "seed": seed, "part": part, "seconds": s} for part, s in facts["seconds"].items()]
+        for name, seed, repeat in self.cases():
+            pieces = (f"rows/{name}-{seed}-{repeat}.csv",) if repeat else (f"models/{name}-{seed}.safetensors", f"seen/{name}-{seed}.safetensors")
+            for piece in pieces:
+                for part, seconds in manifest["artefacts"].get(piece, {}).get("seconds", {}).items():
+                    out.append({"method": name, "seed": seed, "repeat": repeat, "part": part, "seconds": seconds})
         if asked := manifest["notes"].get(f"guide {self.settings.guide.source}, seconds"):
-            out += [{"method": "guide", "seed": seed, "part": "guide", "seconds": asked} for seed in self.seeds]
+            out += [{"method": "guide", "seed": seed, "repeat": 0, "part": "guide", "seconds": asked} for seed in self.seeds]
         return pd.DataFrame(out)
 
     def relative_time(self, name):
         r"""Seconds of a method over seconds of the retrain of the same seed: array over the seeds."""
-        wide = self.timings().query("part == 'total'").pivot(index="seed", columns="method", values="seconds")
+        wide = self.timings().query("part == 'total'").pivot_table(index="seed", columns="method", values="seconds", sort=False)
         return np.asarray(wide[name] / wide["retrain"])

@@ -109,3 +109,18 @@ def added(x, pair, noise):
     b = noise.weight_neg if noise.kind in ("both", "neg", "random") else 0.0
     keep = 1 - a - b if noise.combine == "mix" else 1.0
     return keep * x + a * pair.pos + b * pair.neg
+
+
+def instead(alone, start):
+    r"""Images of their own behind the images of the pool: a ``shift`` for `megu.task.Task.train_on`.
+
+    Args:
+        alone: ``(m, C, H, W)`` float, normalised, e.g. noise that is trained on without an image.
+        start: position of the first of them; positions below it keep their image.
+    Returns: function of (images, positions) to images.
+    """
+
+    def shift(x, position):
+        return torch.where((position >= start)[:, None, None, None], alone[(position - start).clamp(min=0)], x)
+
+    return shift

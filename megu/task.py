@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from megu import models
 from megu.config import Recipe
@@ -61,24 +62,27 @@ class Task:
         """A new, untrained classifier of the original's architecture; its weights share nothing with the original's."""
         return models.build(self.arch, self.num_classes, self.images.shape, self.seed, "retrained")
 
-    def train_on(self, model, index, labels, recipe, *, shift=None, label="fine-tuning"):
+    def train_on(self, model, index, labels, recipe, *, shift=None, loss=F.cross_entropy, after=None, label="fine-tuning", purpose="order"):
         r"""Train ``model`` in place on images of the pool.
 
         Args:
             model: ``nn.Module``.
             index: ``(n,)`` int64 into the pool.
-            labels: ``(n,)`` int64, what the model shall say.
+            labels: ``(n, ...)`` tensor, what the model shall say: classes, probabilities, or whatever ``loss`` takes; or a
+                function of positions ``(b,)`` that gives them afresh at every visit.
             recipe: `megu.config.Recipe`.
             shift: function of (images ``(b, C, H, W)``, positions ``(b,)``) to images, or None.
+            loss, after: see `megu.train.fit`.
             label: text of the progress bar.
-        Returns: the model.
+            purpose: of the order's generator, where a method trains more than once.
+        Returns: the model, in eval mode.
         """
-        gen = self.generator("order")
+        gen = self.generator(purpose)
 
         def batch(position):
             position = position.to(index.device)
             x = self.images.batch(index[position], recipe.augment, gen)
-            return (x if shift is None else shift(x, position)), labels[position]
+            return (x if shift is None else shift(x, position)), labels(position) if callable(labels) else labels[position]
 
-        fit(model, batch, len(index), recipe, gen, self.compute, label=label)
+        fit(model, batch, len(index), recipe, gen, self.compute, loss=loss, after=after, label=label)
         return model

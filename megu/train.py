@@ -33,17 +33,18 @@ def optimiser(model, recipe, steps_per_epoch):
     return opt, torch.optim.lr_scheduler.LambdaLR(opt, factor)
 
 
-def fit(model, batch, count, recipe, gen, compute, *, loss=F.cross_entropy, label="training"):
+def fit(model, batch, count, recipe, gen, compute, *, loss=F.cross_entropy, after=None, label="training"):
     r"""Train a model in place; it is left in eval mode.
 
     Args:
         model: ``nn.Module``, images to logits.
-        batch: function of positions ``(b,)`` int64 in [0, count); gives (images ``(b, C, H, W)`` float, labels ``(b,)`` int64).
+        batch: function of positions ``(b,)`` int64 in [0, count); gives (images ``(b, C, H, W)`` float, labels ``(b, ...)`` as ``loss`` takes them).
         count: number of training items; each epoch visits a fresh permutation, all batches of equal size up to one.
         recipe: `megu.config.Recipe`.
         gen: CPU generator for the permutations.
         compute: `megu.device.Compute`.
         loss: function of (logits float32, labels), mean over the batch.
+        after: function of the model, called after every step, or None.
         label: text of the progress bar.
     Returns: mean loss of each epoch, list of float.
     Raises: ValueError for ``count`` 0, FloatingPointError where the loss is no number any more.
@@ -66,6 +67,8 @@ def fit(model, batch, count, recipe, gen, compute, *, loss=F.cross_entropy, labe
                 value.backward()
                 opt.step()
                 schedule.step()
+                if after is not None:
+                    after(model)
                 total += value.detach() * (len(index) / count)
                 bar.update()
             history.append(total.item())

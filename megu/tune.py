@@ -15,7 +15,7 @@ from megu.train import predict
 
 def recipe_digest(settings):
     r"""Ties a search to what it was made with: data, training recipe, request, guide, retain images; not seeds or methods."""
-    return digest(settings.model_dump(mode="json", exclude={"seed", "seeds", "methods", "compare", "device", "autocast"}))
+    return digest(settings.model_dump(mode="json", exclude={"seed", "seeds", "repeats", "shadows", "preset", "methods", "compare", "device", "autocast"}))
 
 
 def tune(profile="quick", seed=100, seeds=3, trials=20, methods=None, overrides=None, run_dir=None):

@@ -62,6 +62,7 @@ def test_contract(tasks, name, scenario, arch):
     assert all(p.requires_grad for p in found[0].parameters())
     if name != "original":
         assert any(not torch.equal(one[k], before[k]) for k in before)
+    if name not in ("original", "ssd-code"):  # which draw nothing
         other = entry.unlearn(dataclasses.replace(tasks[scenario, arch], seed=1), settings).state_dict()
         assert any(not torch.equal(one[k], other[k]) for k in one), "another seed, same result"
 
@@ -73,7 +74,7 @@ def test_retrain_never_sees_the_forget_images(tasks):
     blind.x[task.split.forget] = 255 - blind.x[task.split.forget]
     seen, unseen = (methods.METHODS["retrain"].unlearn(dataclasses.replace(task, images=i), None) for i in (task.images, blind))
     assert all(torch.equal(a, b) for a, b in zip(seen.state_dict().values(), unseen.state_dict().values(), strict=True))
-    model = methods.METHODS["random-labels"]
+    model = methods.METHODS["amnesiac"]
     seen, unseen = (model.unlearn(dataclasses.replace(task, images=i), model.settings()) for i in (task.images, blind))
     assert not torch.equal(seen.head.weight, unseen.head.weight)  # a method that does look at them
 
@@ -97,7 +98,7 @@ def test_random_labels_are_wrong_and_fixed(tasks, monkeypatch):
     task, seen = tasks["class", "resnet-small"], []
     monkeypatch.setattr(Task, "train_on", lambda self, model, index, labels, *a, **k: seen.append((index, labels)) or model)
     for _ in range(2):
-        methods.METHODS["random-labels"].unlearn(task, methods.METHODS["random-labels"].settings())
+        methods.METHODS["amnesiac"].unlearn(task, methods.METHODS["amnesiac"].settings())
     n = len(task.split.forget)
     (index, labels), again = seen
     assert torch.equal(labels, again[1]) and (labels[:n] != task.images.y[index[:n]]).all() and len(labels[:n].unique()) > 5

@@ -4,7 +4,7 @@ import torch
 
 from megu.config import Labels, Noise, Part, Recipe
 from megu.models import copy_of
-from megu.noise import NoisePair, added, noise_pair
+from megu.noise import NoisePair, added, instead, noise_pair
 from megu.train import predict
 from megu.transition import perturbing_labels
 
@@ -73,11 +73,7 @@ def perturbed(index, labels, y, pair, noise):
     if noise.combine == "separate":
         items = [(pair.pos, labels[:n])] * (noise.kind != "neg") + [(pair.neg, y)] * (noise.kind != "pos")
         alone = torch.cat([image for image, _ in items])
-
-        def replace(x, position):
-            return torch.where((position >= total)[:, None, None, None], alone[(position - total).clamp(min=0)], x)
-
-        return torch.cat([index] + [index[:n]] * len(items)), torch.cat([labels, *(label for _, label in items)]), replace
+        return torch.cat([index] + [index[:n]] * len(items)), torch.cat([labels, *(label for _, label in items)]), instead(alone, total)
 
     def add(x, position):
         own = position.clamp(max=n - 1)

@@ -1,4 +1,4 @@
-r"""Random wrong labels without a guide and without noise: the control for guided labels."""
+r"""Amnesiac unlearning: random wrong labels, without a guide and without noise; the control for guided labels."""
 
 import torch
 
@@ -6,7 +6,7 @@ from megu.config import Part, Recipe
 from megu.models import copy_of
 
 
-class RandomLabelsSettings(Part):
+class AmnesiacSettings(Part):
     """The fine-tuning's recipe."""
 
     recipe: Recipe = Recipe(epochs=3, lr=0.011)
@@ -22,4 +22,4 @@ def unlearn(task, settings):
     offset = torch.randint(1, task.num_classes, (len(forget),), generator=task.generator("labels")).to(y.device)
     wrong = (y[forget] + offset) % task.num_classes
     with task.clock("fine-tuning"):
-        return task.train_on(copy_of(task.original), torch.cat([forget, retain]), torch.cat([wrong, y[retain]]), settings.recipe, label="random labels")
+        return task.train_on(copy_of(task.original), torch.cat([forget, retain]), torch.cat([wrong, y[retain]]), settings.recipe, label="amnesiac")

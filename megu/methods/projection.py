@@ -1,0 +1,80 @@
+r"""Kodge's gradient-free unlearning of classes: what only the forget images use is projected out of every layer."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from megu.config import Count, Part, Positive
+from megu.models import copy_of
+
+_COLUMNS = 10_000  # activations of a layer that enter its decomposition, at most
+
+
+class ProjectionSettings(Part):
+    """``alpha_r``, ``alpha_f``: how far the retain and the forget space reach; images of each of the two sets."""
+
+    alpha_r: Positive = 100.0
+    alpha_f: Positive = 3.0
+    images: Count = 900
+
+
+@torch.no_grad()
+def unlearn(task, settings):
+    r"""The original with every linear and convolutional layer projected; nothing is trained, no gradient is taken.
+
+    $W' = W\,(I - (P_f - P_f P_r))^\top$, P from `space` of the layer's inputs on retain and on forget images.
+    Source: Kodge et al. 2024, arXiv 2312.00761.  Departs: all layers see the inputs that they have in the original.
+    """
+    model, images = copy_of(task.original).eval(), task.images
+    forget, retain = (part[torch.randperm(len(part), generator=task.generator("images"))[: settings.images]] for part in (task.split.forget, task.split.retain))
+    with task.clock("activations"):
+        of_forget, of_retain = (layer_inputs(model, images, part, task.generator("patches")) for part in (forget, retain))
+    with task.clock("projection"):
+        for layer in of_forget:
+            p_f, p_r = space(of_forget[layer], settings.alpha_f), space(of_retain[layer], settings.alpha_r)
+            flat = layer.weight.flatten(1)
+            layer.weight.copy_((flat @ (torch.eye(len(p_f), device=flat.device) - (p_f - p_f @ p_r)).T).view_as(layer.weight))
+    return model
+
+
+def space(activations, alpha):
+    r"""Importance-weighted projection on the span of activations.
+
+    $P = U\,\mathrm{diag}(\lambda)\,U^\top$ with $\lambda_i = \alpha s_i / ((\alpha - 1) s_i + 1)$, $s_i = \sigma_i^2 / \sum_j \sigma_j^2$, U and $\sigma$ of the SVD.
+
+    Args:
+        activations: ``(m, d)`` float, one row per place and image.
+        alpha: positive; 1 keeps the relative energies, infinity is the plain projection.
+    Returns: ``(d, d)`` float, symmetric, eigenvalues in [0, 1].
+    """
+    # The d x d Gram matrix has the squared singular values, and is small where m is not.
+    energy, u = torch.linalg.eigh((activations.T @ activations).double())
+    s = energy.clamp(min=0) / energy.clamp(min=0).sum().clamp_min(1e-30)
+    return ((u * (alpha * s / ((alpha - 1) * s + 1))) @ u.T).float()
+
+
+def layer_inputs(model, images, index, gen, batch=300):
+    r"""Inputs of every `nn.Conv2d` (unfolded, random places) and `nn.Linear` on images ``index``.
+
+    Returns: dictionary, layer -> ``(m, d)`` float with d = the columns of its flattened weight, m at most 10,000.
+    """
+    found = {layer: [] for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
+    per_image = max(1, _COLUMNS // len(index))
+
+    def keep(layer, inputs):
+        x = inputs[0]
+        if isinstance(layer, nn.Conv2d):
+            x = F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride).transpose(1, 2)
+        else:
+            x = x.flatten(1, -2) if x.ndim > 2 else x[:, None]
+        places = torch.rand(x.shape[:2], generator=gen).argsort(1)[:, :per_image].to(x.device)
+        found[layer].append(x.gather(1, places[..., None].expand(-1, -1, x.shape[2])).flatten(0, 1).float())
+
+    hooks = [layer.register_forward_pre_hook(keep) for layer in found]
+    try:
+        for part in index.split(batch):
+            model(images.batch(part))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {layer: torch.cat(parts) for layer, parts in found.items() if parts}

@@ -1,0 +1,22 @@
+r"""The "retrain" of the public code (compat): a fresh head on the original's body, which saw the forget images."""
+
+from megu.config import Part, Recipe
+from megu.models import copy_of, head
+
+
+class RetrainHeadSettings(Part):
+    """The recipe; of the published one, the rate and the missing augmentation."""
+
+    recipe: Recipe = Recipe(lr=0.01, nesterov=False, schedule="constant")
+
+
+def unlearn(task, settings):
+    r"""The original with a new head, trained further on all retain images.
+
+    Source: the SSD code base, whose reset reaches only the classification head.  Not a reference for unlearning: it is here so
+        that published columns can be read.
+    """
+    model, retain = copy_of(task.original), task.split.retain
+    new, fresh = head(model), head(task.fresh_model())
+    new.load_state_dict(fresh.state_dict())
+    return task.train_on(model, retain, task.images.y[retain], settings.recipe, label="retrain, head reset")

@@ -1,0 +1,52 @@
+r"""Shadow models: classifiers trained on random halves of all images, for the likelihood-ratio attack."""
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+from tqdm import tqdm
+
+from megu.attacks import logit_confidence
+from megu.device import generator
+from megu.train import predict
+
+FIRST_SEED = 5000  # of the shadows; never that of a model which is attacked
+
+
+def halves(count, pool, first=FIRST_SEED):
+    r"""Which shadow is trained on which image: every image is in half of the shadows, or as near as an odd number allows.
+
+    Args:
+        count: S.  pool: N.  first: seed.
+    Returns: ``(S, N)`` bool tensor.
+    """
+    order = torch.rand(count, pool, generator=generator(first, "shadow halves")).argsort(0)
+    return order < (count + 1) // 2
+
+
+def confidences(lab, count):
+    r"""Confidence of every shadow model on every image that is not for validation; each shadow is trained once and kept.
+
+    Test images are in the pool, too: an image that is in half of the trainings, whichever part it comes from, makes members and
+    non-members of the attacked model exchangeable for the shadows.
+
+    Args:
+        lab: `megu.experiment.Experiment`.  count: S, at least 2.
+    Returns: (`megu.attacks.logit_confidence` ``(S, N)`` float, inside ``(S, N)`` bool) over the whole pool; validation images are in no shadow.
+    Source: Carlini et al. 2022, arXiv 2112.03570; recipe and architecture are those of the attacked models.
+    """
+    images, split, device = lab.images, lab.split, lab.compute.device
+    pool = torch.cat([split.train, split.test_retain, split.test_forget]).sort().values
+    chosen = halves(count, len(pool)).to(device)
+
+    def make(k):
+        seed, index = FIRST_SEED + k, pool[chosen[k]]
+        model = lab.new_task(seed, "shadow").train(index, label=f"shadow {k + 1} of {count}")
+        return {"confidence": logit_confidence(predict(model, images, pool), images.y[pool])}, {}
+
+    found = np.zeros((count, len(images.y)))
+    for k in tqdm(range(count), desc="shadows", leave=False):
+        name = f"shadows/{k}-of-{count}.safetensors"
+        found[k, pool.cpu()] = lab.run.once(name, lambda k=k: make(k), save_file, load_file)["confidence"]
+    inside = np.zeros(found.shape, bool)
+    inside[:, pool.cpu()] = chosen.cpu()
+    return found, inside

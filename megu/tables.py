@@ -1,0 +1,56 @@
+r"""Tidy rows to means, intervals and gaps."""
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+
+def stage_seconds(timings):
+    r"""Mean seconds of every method by part, for the figure of times.
+
+    Args:
+        timings: tidy DataFrame with method, seed, part, seconds; "total" is kept only where nothing finer was measured.
+    Returns: DataFrame with method, part, seconds; the retrain's total is called training, the original is left out.
+    """
+    parts = timings[(timings["part"] != "total") | timings["method"].eq("retrain")].replace({"part": {"total": "training"}})
+    return parts[parts["method"] != "original"].groupby(["method", "part"], as_index=False)["seconds"].mean()
+
+
+def half_width(values, level=0.95):
+    r"""Half of the t-interval of the mean over seeds: $t_{n-1}\, s / \sqrt n$; NaN for fewer than two seeds."""
+    values = np.asarray(values, float)
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        return float("nan")
+    return float(stats.t.ppf(0.5 + level / 2, len(values) - 1) * stats.sem(values))
+
+
+def summary(table):
+    r"""Mean, half-width of the 95 % t-interval and number of seeds of every method and metric, with the gap to retrain.
+
+    Repeats of the unlearning are averaged for each seed of pre-training first, because they share an original: the interval is over
+    seeds of pre-training, and ``within`` is the mean standard deviation of the repeats of one seed.
+
+    Args:
+        table: tidy rows of several methods and seeds, "retrain" among them.
+    Returns: DataFrame with method, metric, mode, unit, mean, half_width, within, seeds, gap, gap_half_width; the gap is method
+        minus retrain of the same seed, so its interval is that of paired differences.  The row of retrain itself has gap 0 and no
+        interval: its own half_width is the noise floor.
+    Raises: ValueError where a seed has no retrained model.
+    """
+    if set(table.loc[table["method"] == "retrain", "seed"]) != set(table["seed"]):
+        raise ValueError("every seed needs a retrained model, which is the reference of all gaps")
+    by = ["metric", "mode", "unit", "seed", "method"]
+    grouped = table.groupby(by, sort=False)["value"]
+    wide, spread = grouped.mean().unstack("method", sort=False), grouped.std().unstack("method", sort=False)
+    out = []
+    for key, part in wide.groupby(level=[0, 1, 2], sort=False):
+        within = spread.xs(key, level=[0, 1, 2])
+        for method in table["method"].unique():
+            value, gap = part[method], part[method] - part["retrain"]
+            out.append({
+                "method": method, **dict(zip(("metric", "mode", "unit"), key, strict=True)),
+                "mean": value.mean(), "half_width": half_width(value), "within": within[method].mean(), "seeds": int(value.notna().sum()),
+                "gap": gap.mean(), "gap_half_width": half_width(gap) if method != "retrain" else float("nan"),
+            })  # fmt: skip
+    return pd.DataFrame(out)
