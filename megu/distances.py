@@ -39,7 +39,7 @@ def zrf_reversed(logits, blank_logits):
         return float("nan")
     p, q = (x.double().log_softmax(1) for x in (logits, blank_logits))
     m = (p.exp() + q.exp()) / 2
-    return 1 - 0.5 * sum(F.kl_div(x, m, reduction="mean") for x in (p, q)).item()
+    return 1 - 0.5 * sum(F.kl_div(x, m, reduction="sum") for x in (p, q)).item() / p.numel()
 
 
 def activation_distance(p_logits, q_logits):

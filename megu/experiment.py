@@ -118,6 +118,11 @@ class Experiment(AsksGuide):
             lambda task: task.train_on(task.original, train, self.images.y[train], self.settings.training, label=label),
         )  # fmt: skip
 
+    def trained(self, seed, purpose, index, label):
+        r"""A new classifier, trained by the original's recipe on images ``index``; not kept."""
+        task = self._task(self._new(seed, purpose), seed)
+        return task.train_on(task.original, index, self.images.y[index], self.settings.training, label=label)
+
     def unlearned(self, name, seed):
         r"""The model of a method and seed; ``original`` and ``retrain`` are methods too."""
         return self.original(seed) if name == "original" else self._model(name, seed, *self._call(name, seed))

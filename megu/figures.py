@@ -137,27 +137,33 @@ def label_distribution(table):
 
 
 @_styled
-def gaps(summary, titles, metrics):
+def gaps(summary, titles, metrics, symlog=False):
     r"""Every method's distance to the retrained model, with the noise floor of retraining.
 
     Args:
-        summary: DataFrame from `megu.evaluate.summary`.
+        summary: DataFrame from `megu.tables.summary`; with a column scenario, each has a row of panels.
         titles: method name -> title, in the order of the rows.
         metrics: names of the metrics, one panel each.
+        symlog: logarithmic beyond one unit, where some methods are far away.
     Returns: Figure.
     """
     methods = [name for name in titles if name in set(summary["method"]) and name != "retrain"]
-    fig, axes = plt.subplots(1, len(metrics), figsize=(2.9 * len(metrics) + 1.2, 0.36 * len(methods) + 1.2), sharey=True, squeeze=False)
-    for ax, metric in zip(axes.flat, metrics, strict=True):
-        part = summary[summary["metric"] == metric].set_index("method")
-        floor = part.loc["retrain", "half_width"]
-        if np.isfinite(floor):
-            ax.axvspan(-floor * 2**0.5, floor * 2**0.5, color="#dddddd", label="noise floor: difference of two sets of retrains (95 %)")
-        ax.axvline(0, color="black", linewidth=0.8)
-        rows = part.reindex(methods)
-        ax.errorbar(rows["gap"], range(len(methods)), xerr=rows["gap_half_width"].fillna(0), fmt="o", color=ONLY_A, capsize=3, markersize=4)
-        ax.set_yticks(range(len(methods)), [titles[name] for name in methods])
-        ax.set(title=metric, xlabel=f"gap to retrain ({part['unit'].iloc[0]})")
+    parts = dict(list(summary.groupby("scenario", sort=False))) if "scenario" in summary else {"": summary}
+    size = (2.9 * len(metrics) + 1.2, (0.36 if len(parts) == 1 else 0.25) * len(methods) * len(parts) + 1.2)
+    fig, axes = plt.subplots(len(parts), len(metrics), figsize=size, sharey=True, sharex="col" if symlog else False, squeeze=False)
+    for (scenario, table), line in zip(parts.items(), axes, strict=True):
+        for ax, metric in zip(line, metrics, strict=True):
+            part = table[table["metric"] == metric].set_index("method")
+            floor = part.loc["retrain", "half_width"]
+            if np.isfinite(floor):
+                ax.axvspan(-floor * 2**0.5, floor * 2**0.5, color="#dddddd", label="noise floor: difference of two sets of retrains (95 %)")
+            ax.axvline(0, color="black", linewidth=0.8)
+            rows = part.reindex(methods)
+            ax.errorbar(rows["gap"], range(len(methods)), xerr=rows["gap_half_width"].fillna(0), fmt="o", color=ONLY_A, capsize=3, markersize=4)
+            ax.set_yticks(range(len(methods)), [titles[name] for name in methods])
+            if symlog:
+                ax.set_xscale("symlog", linthresh=1 if part["unit"].iloc[0] == "percent" else 0.1)
+            ax.set(title=f"{scenario}: {metric}" if scenario else metric, xlabel=f"gap to retrain ({part['unit'].iloc[0]})")
     axes[0, 0].invert_yaxis()
     handles, texts = axes[0, -1].get_legend_handles_labels()
     fig.legend(handles, texts, frameon=False, loc="outside lower right")

@@ -40,7 +40,7 @@ def confidences(lab, count):
 
     def make(k):
         seed, index = FIRST_SEED + k, pool[chosen[k]]
-        model = lab.new_task(seed, "shadow").train(index, label=f"shadow {k + 1} of {count}")
+        model = lab.trained(seed, "shadow", index, f"shadow {k + 1} of {count}")
         return {"confidence": logit_confidence(predict(model, images, pool), images.y[pool])}, {}
 
     found = np.zeros((count, len(images.y)))

@@ -28,7 +28,6 @@
 
 # %%
 from megu import figures
-from megu.evaluate import metrics
 from megu.experiment import Experiment
 
 # %% [markdown]
@@ -81,7 +80,7 @@ retrained = {s: lab.unlearned("retrain", s) for s in lab.seeds}
 # it has never seen, the retrained model does not.
 
 # %% tags=["nbval-ignore-output"]
-measured = {(name, s): metrics(lab.logits(name, s), images, lab.split) for name in ("original", "retrain") for s in lab.seeds}
+measured = {(name, s): lab.rows(name, s).set_index("metric")["value"].to_dict() for name in ("original", "retrain") for s in lab.seeds}
 print(f"{'model':10s} seed  retain train  retain test  forget train  forget test")
 for (name, s), value in measured.items():
     print(f"{name:10s} {s:4d}  {value['acc_retain_train']:12.1f}  {value['acc_retain_test']:11.1f}", end="")

@@ -27,9 +27,10 @@
 
 # %%
 from megu import figures
-from megu.evaluate import accuracy, stage_seconds
+from megu.evaluate import accuracy
 from megu.experiment import Experiment
 from megu.methods import METHODS
+from megu.tables import stage_seconds
 
 # %% tags=["parameters"]
 profile: str = "quick"  # quick, small or paper

@@ -4,8 +4,8 @@ import pandas as pd
 from drawing import main
 
 from megu import figures
-from megu.evaluate import stage_seconds
 from megu.methods import METHODS
+from megu.tables import stage_seconds
 
 
 def draw(data):

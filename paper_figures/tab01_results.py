@@ -47,9 +47,9 @@ def table(data):
     return "\n".join(lines) + "\n"
 
 
-def with_table(text, markdown):
+def with_table(text, markdown, mark=MARK):
     r"""README text with the table between its two marks replaced."""
-    return re.sub(re.escape(MARK) + r".*?" + re.escape(MARK), lambda _: f"{MARK}\n{markdown}{MARK}", text, flags=re.S)
+    return re.sub(re.escape(mark) + r".*?" + re.escape(mark), lambda _: f"{mark}\n{markdown}{mark}", text, flags=re.S)
 
 
 if __name__ == "__main__":

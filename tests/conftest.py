@@ -8,19 +8,31 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""  # these tests are about the CPU, wherev
 for name in ("MEGU_RUN_DIR", "MEGU_DATA_PATH", "MEGU_ANSWERS"):
     os.environ.pop(name, None)
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from megu import methods, models
 from megu.classes import FASHION
+from megu.config import Recipe
+from megu.device import choose
 from megu.experiment import Experiment
 from megu.profiles import resolve
 from megu.sources import load
+from megu.splits import forgotten_classes, make_split
+from megu.task import Task
+from megu.transition import transition_matrix
 
 ROOT = Path(__file__).parents[1]
 CIFAR = ROOT.parent / "shared" / "data"
 SHORT = {"training.epochs": 2, "training.batch": 32, "training.lr": 0.1, "retain_images": 60, "seeds": 2, "guide.exemplars": 2}
+
+
+ARCHS = ("resnet-small", "vit-tiny")
+BRIEF = Recipe(epochs=1, batch=32, lr=0.05)
 
 
 @pytest.fixture(scope="session")
@@ -59,3 +71,30 @@ def similarity_like(num_classes):
     """A similarity matrix in which neighbours in the order of the classes are alike."""
     distance = np.abs(np.subtract.outer(np.arange(num_classes), np.arange(num_classes)))
     return np.exp(-distance / 2.0)
+
+
+def confident(y, p, k=3):
+    """Logits that give class y the probability p and share the rest."""
+    out = torch.full((len(y), k), (1 - p) / (k - 1)).log()
+    out[torch.arange(len(y)), y] = np.log(p)
+    return out
+
+
+@pytest.fixture(scope="session")
+def tasks(tiny_overrides):
+    """(scenario, architecture) -> a small unlearning request with a briefly trained original."""
+    made = {}
+    for scenario in methods.ANY:
+        settings = resolve(overrides={**tiny_overrides, "forget.scenario": scenario, "forget.count": 30})
+        images = load(settings)
+        split = make_split(images, settings)
+        k = images.num_classes
+        for arch in ARCHS:
+            blank = models.build(arch, k, images.shape, 0)
+            task = Task(
+                blank, images, split, forgotten_classes(images, split, settings), transition_matrix(similarity_like(k)), 60,
+                arch, BRIEF, 0, choose(settings),
+            )  # fmt: skip
+            original = task.train_on(blank, split.train, images.y[split.train], BRIEF)
+            made[scenario, arch] = dataclasses.replace(task, original=original)
+    return made

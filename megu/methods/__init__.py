@@ -84,7 +84,7 @@ METHODS = {
     ),
     "unsir": Method(
         unsir.unlearn, unsir.UnsirSettings, "UNSIR", WHOLE,
-        search={"impair.lr": (1e-4, 0.1), "repair.lr": (1e-4, 0.1)}, published={"impair.lr": 0.02, "repair.lr": 0.01},
+        search={"impair.lr": (1e-4, 0.1), "repair.lr": (1e-4, 0.1)}, published={"noises": 256, "impair.lr": 0.02, "repair.lr": 0.01},
     ),
     "unsir-ssd": Method(
         unsir.unlearn, unsir.UnsirSettings, "UNSIR, setting of the SSD code", WHOLE,

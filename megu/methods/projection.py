@@ -40,7 +40,8 @@ def unlearn(task, settings):
 def space(activations, alpha):
     r"""Importance-weighted projection on the span of activations.
 
-    $P = U\,\mathrm{diag}(\lambda)\,U^\top$ with $\lambda_i = \alpha s_i / ((\alpha - 1) s_i + 1)$, $s_i = \sigma_i^2 / \sum_j \sigma_j^2$, U and $\sigma$ of the SVD.
+    $P = U\,\mathrm{diag}(\lambda)\,U^\top$ with
+    $\lambda_i = \alpha s_i / ((\alpha - 1) s_i + 1)$, $s_i = \sigma_i^2 / \sum_j \sigma_j^2$, U and $\sigma$ of the SVD.
 
     Args:
         activations: ``(m, d)`` float, one row per place and image.

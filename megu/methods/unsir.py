@@ -12,7 +12,7 @@ _RATES = {"optimiser": "adam", "schedule": "constant", "weight_decay": 0.0, "bat
 class UnsirSettings(Part):
     """Noise images of each label, how many copies of them are trained on, and the two short trainings."""
 
-    noises: Count = 256
+    noises: Count = 32
     copies: Count = 20
     noise: Noise = Noise(lam=0.1, steps=40, lr=0.1)
     impair: Recipe = Recipe(lr=0.02, **_RATES)

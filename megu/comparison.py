@@ -1,0 +1,69 @@
+r"""Every method in every scenario, over seeds of pre-training and of unlearning: `make comparison`."""
+
+import pandas as pd
+from tqdm import tqdm
+
+from megu.config import merge, nest
+from megu.evaluate import rows
+from megu.experiment import Experiment
+from megu.methods import METHODS
+from megu.relearn import relearn_steps
+from megu.store import write_json
+
+SCENARIOS = {  # scenario -> what it sets beside itself
+    "class": {},
+    "random": {"forget.count": 100},
+    "subclass": {},
+}
+
+
+def open_scenario(scenario, profile="quick", seed=0, seeds=3, repeats=3, shadows=8, overrides=None):
+    r"""The `megu.experiment.Experiment` of one scenario with every method that supports it."""
+    names = [name for name, entry in METHODS.items() if scenario in entry.scenarios and name not in ("original", "retrain")]
+    usual = {"forget.scenario": scenario, **SCENARIOS[scenario], "compare": names, "seeds": seeds, "repeats": repeats, "shadows": shadows}
+    return Experiment(profile, seed, None, merge(nest(usual), nest(overrides or {})))
+
+
+def compare(lab):
+    r"""Measure every case of one scenario; each is kept when it is done, so an interrupted comparison goes on where it stopped.
+
+    Args:
+        lab: `megu.experiment.Experiment`.
+    Returns: (rows of every metric as `megu.evaluate.rows` gives them, relearn steps of the first repeats among them; `Experiment.timings`),
+        both with a column scenario.
+    """
+    parts = []
+    for name, seed, repeat in tqdm(lab.cases(), desc=lab.settings.forget.scenario, unit="model"):
+        parts.append(lab.rows(name, seed, repeat))
+        if repeat == 0:
+            parts.append(lab.run.table(f"relearn/{name}-{seed}.csv", lambda name=name, seed=seed: _relearn(lab, name, seed)))
+    return tuple(table.assign(scenario=lab.settings.forget.scenario) for table in (pd.concat(parts, ignore_index=True), lab.timings()))
+
+
+def _relearn(lab, name, seed):
+    return rows(name, seed, {"relearn_steps": relearn_steps(lab.task("retrain", seed), lab.unlearned(name, seed))})
+
+
+def compare_all(out, profile="quick", scenarios=tuple(SCENARIOS), say=print, **settings):
+    r"""Compare in every scenario and write ``comparison.csv``, ``comparison_seconds.csv`` and ``comparison_source.json``.
+
+    Args:
+        out: folder, made if it is not there; what a scenario found is written when it is done.
+        profile, scenarios, settings: see `open_scenario`.
+        say: function of one line of text.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    labs = [open_scenario(scenario, profile, **settings) for scenario in scenarios]  # refuses bad settings before any work
+    tables = []
+    for lab in labs:
+        tables.append(compare(lab))
+        for name, table in zip(("comparison", "comparison_seconds"), map(pd.concat, zip(*tables, strict=True)), strict=True):
+            about = ("goal", "images")  # of a metric, in `megu.evaluate.METRICS`
+            table.drop(columns=[c for c in about if c in table]).to_csv(out / f"{name}.csv", index=False, float_format="%.6g")
+        s = lab.settings
+        write_json(out / "comparison_source.json", {
+            "profile": profile, "scenarios": [done["scenario"].iloc[0] for done, _ in tables], "seeds": list(lab.seeds), "repeats": s.repeats,
+            "shadows": s.shadows, "retain_images": s.retain_images, "device": lab.run.manifest["notes"]["device"],
+            "torch": lab.run.manifest["versions"]["torch"],
+        })  # fmt: skip
+        say(f"{s.forget.scenario}: {len(lab.cases())} models measured")

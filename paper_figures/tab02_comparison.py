@@ -1,0 +1,71 @@
+r"""Every method against the true retrain, one Markdown table for each scenario; `--readme` writes them into README.md."""
+
+import json
+import sys
+
+import pandas as pd
+from drawing import HERE, folders
+from tab01_results import with_table
+
+from megu.methods import METHODS
+from megu.tables import summary
+
+COLUMNS = {  # metric -> (heading with the mode, digits)
+    "acc_retain_test": ("retain test acc. (strict)", 1),
+    "acc_forget_train": ("forget train acc. (strict)", 1),
+    "mia_loss_auc": ("loss attack AUC (strict)", 3),
+    "mia_lira_online_auc": ("LiRA AUC (strict)", 3),
+    "probe_forget_acc": ("probe, forget acc. (strict)", 1),
+    "relearn_steps": ("relearn steps (strict)", 1),
+    "mia_ssd_member_rate": ("SSD member rate (compat)", 1),
+    "tow": ("ToW (strict)", 3),
+}
+MARK = "<!-- comparison: python paper_figures/tab02_comparison.py --readme -->"
+
+
+def one(found, seconds):
+    r"""Markdown of one scenario: rows by tug-of-war, gaps to retrain ± half-width of their 95 % t-interval; retrain's row has its values.
+
+    Args:
+        found: rows of `megu.evaluate.rows`.  seconds: of `Experiment.timings`.
+    """
+    table = summary(found)
+    total = seconds[seconds["part"] == "total"].groupby(["method", "seed"])["seconds"].mean().unstack("seed")
+    share = (100 * total / total.loc["retrain"]).mean(axis=1)
+    order = table[table["metric"] == "tow"].sort_values("mean", ascending=False)["method"]
+    lines = ["| method | " + " | ".join(title for title, _ in COLUMNS.values()) + " | time, % of retrain |", "|---" * (len(COLUMNS) + 2) + "|"]
+    for name in dict.fromkeys(["retrain", *order]):
+        part, cells = table[table["method"] == name].set_index("metric"), [METHODS[name].title if name in METHODS else name]
+        for metric, (_, digits) in COLUMNS.items():
+            row = part.loc[metric] if metric in part.index else None
+            own = name == "retrain" or metric == "tow"
+            value, spread = (None, None) if row is None else (row["mean"], row["half_width"]) if own else (row["gap"], row["gap_half_width"])
+            sign = "" if own else "+"
+            cells.append("n/a" if row is None or pd.isna(value) else f"{value:{sign}.{digits}f}" + (f" ± {spread:.{digits}f}" if pd.notna(spread) else ""))
+        lines.append("| " + " | ".join([*cells, "-" if name == "original" else f"{share[name]:.1f}"]) + " |")
+    return "\n".join(lines)
+
+
+def tables(data):
+    r"""Markdown of every scenario of ``comparison.csv``."""
+    found, seconds = pd.read_csv(data / "comparison.csv"), pd.read_csv(data / "comparison_seconds.csv")
+    source, out = json.loads((data / "comparison_source.json").read_text()), []
+    for scenario in source["scenarios"]:
+        out += [f"**{scenario}**", "", one(found[found["scenario"] == scenario], seconds[seconds["scenario"] == scenario]), ""]
+    out.append(
+        f"`make comparison`, profile {source['profile']}, seeds {', '.join(map(str, source['seeds']))} of pre-training x {source['repeats']} of unlearning, "
+        f"{source['shadows']} shadow models, {source['retain_images']} retain images, {source['device']}, torch {source['torch']}. First row: the goal and its "
+        "noise floor. Below: gap to the retrain of the same seed ± half-width of the 95 % t-interval over the seeds of pre-training; ToW itself, 1 = as retrain. "
+        "Rows are in the order of ToW."
+    )
+    return "\n".join(out) + "\n"
+
+
+if __name__ == "__main__":
+    data, out = folders()
+    if (data / "comparison.csv").exists():  # a run has none of its own
+        (out / "tab02_comparison.md").write_text(tables(data))
+        print(out / "tab02_comparison.md")
+        if "--readme" in sys.argv:
+            readme = HERE.parent / "README.md"
+            readme.write_text(with_table(readme.read_text(), tables(data), MARK))

@@ -1,0 +1,92 @@
+"""The comparison: every method of the registry, resumable, and open to one more."""
+
+import dataclasses
+import shutil
+
+import pandas as pd
+import pytest
+from conftest import BRIEF, similarity_like
+
+from megu import comparison, methods
+from megu.config import Part
+from megu.experiment import Experiment
+from megu.methods import METHODS, Method, finetune
+from megu.models import copy_of
+from megu.relearn import relearn_steps
+from megu.tables import summary
+from megu.transition import transition_matrix
+
+
+@pytest.fixture
+def small(monkeypatch, tiny_overrides, tmp_path):
+    """A comparison on tiny data of three methods; run directories under the temporary folder."""
+    monkeypatch.setattr(Experiment, "transition", lambda self: transition_matrix(similarity_like(self.images.num_classes)))
+    monkeypatch.setattr("megu.experiment.project_root", lambda: tmp_path)
+    for name in list(METHODS):
+        if name not in ("original", "retrain", "finetune", "projection", "megu"):
+            monkeypatch.delitem(METHODS, name)
+    overrides = {k: v for k, v in tiny_overrides.items() if k != "seeds"}
+
+    def run(scenarios=("class",), seeds=1):
+        comparison.compare_all(tmp_path / "out", scenarios=scenarios, say=lambda line: None, seeds=seeds, repeats=2, shadows=2, overrides=overrides)
+        return pd.read_csv(tmp_path / "out" / "comparison.csv")
+
+    return run
+
+
+def test_every_case_has_every_metric_and_scenarios_are_declared(small):
+    table = small(("class", "random"), seeds=2)
+    cases = table[["scenario", "method", "seed", "repeat"]].drop_duplicates().groupby(["scenario", "method"]).size()
+    assert cases["class"].to_dict() == {"original": 2, "retrain": 2, "finetune": 4, "projection": 4, "megu": 4}
+    assert "projection" not in cases["random"] and cases["random"]["megu"] == 4
+    lira = table[table["metric"] == "mia_lira_online_auc"]
+    assert len(lira) == cases.sum() and lira["value"].between(0, 1).all()
+    assert (table[table["metric"] == "relearn_steps"].groupby(["scenario", "method"]).size() == 2).all()
+    gaps = summary(table[table["scenario"] == "class"])
+    assert set(gaps["seeds"]) == {2} and set(gaps["mode"]) == {"strict", "compat"}
+
+
+def test_an_interrupted_comparison_makes_nothing_twice(small, monkeypatch, tmp_path):
+    undisturbed = small()
+    shutil.rmtree(tmp_path / "runs")
+    real, calls = finetune.unlearn, []
+
+    def dies(task, settings):
+        calls.append(task.seed)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(task, settings)
+
+    monkeypatch.setitem(METHODS, "finetune", dataclasses.replace(METHODS["finetune"], unlearn=dies))
+    with pytest.raises(KeyboardInterrupt):
+        small()
+    assert small().equals(undisturbed) and len(calls) == 3 and calls[1] == calls[2]
+
+
+def test_a_thirteenth_method_is_one_file_and_one_line(small, monkeypatch):
+    class ToySettings(Part):
+        """Nothing to set."""
+
+    def toy(task, settings):
+        r"""Forget the head."""
+        model = copy_of(task.original)
+        model.head.reset_parameters()
+        return model
+
+    monkeypatch.setitem(METHODS, "toy", Method(toy, ToySettings, "Toy", ("class",)))
+    table = small()
+    assert (summary(table)["method"] == "toy").sum() > 20
+    assert methods.method("toy").title == "Toy"
+
+
+def test_relearning_is_slow_only_where_something_was_forgotten(tasks):
+    task = tasks["class", "resnet-small"]
+    index = task.split.train
+    taught = task.train_on(copy_of(task.original), index, task.images.y[index], BRIEF.model_copy(update={"epochs": 8}))
+    task = dataclasses.replace(task, original=taught)
+    assert relearn_steps(task, taught) == 0
+    forgot = copy_of(taught)
+    forgot.head.bias.data[list(task.forgotten)] -= 100
+    before = {k: v.clone() for k, v in forgot.state_dict().items()}
+    assert relearn_steps(task, forgot) >= 1
+    assert all(v.equal(before[k]) for k, v in forgot.state_dict().items())

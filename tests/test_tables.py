@@ -1,0 +1,44 @@
+"""Means, intervals, gaps."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from megu.evaluate import rows
+from megu.tables import half_width, summary
+
+
+def test_half_width_is_the_t_interval():
+    values = [1.0, 2.0, 4.0]
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
+    assert half_width(values) == pytest.approx((high - low) / 2) and np.isnan(half_width([1.0]))
+
+
+def test_t_interval_covers_and_a_normal_one_does_not():
+    rng = np.random.default_rng(0)
+    draws = rng.normal(size=(4000, 3))
+    covered = np.mean([abs(d.mean()) <= half_width(d) for d in draws])
+    normal = np.mean(np.abs(draws.mean(1)) <= 1.96 * stats.sem(draws, axis=1))
+    assert covered == pytest.approx(0.95, abs=0.015) and normal < 0.85
+
+
+def test_gaps_are_paired():
+    table = pd.concat(
+        [rows("retrain", s, {"acc_retain_test": 80.0 + s}) for s in range(3)] + [rows("megu", s, {"acc_retain_test": 79.0 + s}) for s in range(3)]
+    )
+    found = summary(table).set_index("method")
+    assert found.loc["megu", "gap"] == pytest.approx(-1) and found.loc["megu", "gap_half_width"] == pytest.approx(0)
+    assert found.loc["megu", "half_width"] > 2 and np.isnan(found.loc["retrain", "gap_half_width"])
+    with pytest.raises(ValueError, match="every seed needs a retrained model"):
+        summary(table[(table["method"] == "megu") | (table["seed"] > 0)])
+
+
+def test_repeats_of_one_original_do_not_narrow_the_interval():
+    """Nine rows of three originals are three independent values."""
+    values = {0: (80, 82, 84), 1: (70, 72, 74), 2: (90, 92, 94)}
+    table = [rows("megu", s, {"acc_retain_test": float(v)}, r) for s, three in values.items() for r, v in enumerate(three)]
+    table += [rows("retrain", s, {"acc_retain_test": 90.0}) for s in range(3)]
+    found = summary(pd.concat(table)).set_index("method").loc["megu"]
+    assert found["half_width"] == pytest.approx(half_width([82, 72, 92])) and found["seeds"] == 3
+    assert found["within"] == pytest.approx(2) and found["gap"] == pytest.approx(-8)
