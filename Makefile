@@ -34,9 +34,13 @@ figures: $(READY)  ## figures and README table from the tracked tidy data
 	@for script in paper_figures/fig*.py; do $(BIN)/python $$script || exit 1; done
 	@$(BIN)/python paper_figures/tab01_results.py --readme
 	@$(BIN)/python paper_figures/tab02_comparison.py --readme
+	@$(BIN)/python paper_figures/tab03_ablation.py --readme
 
 comparison: $(READY)  ## every method, three scenarios, 3 x 3 seeds, attacks with shadow models (see README for minutes)
 	@$(BIN)/python -m megu compare --out paper_figures/data
+
+ablation: $(READY)  ## MeGU's open points, changed one at a time (see README for minutes)
+	@$(BIN)/python -m megu ablate --out paper_figures/data/ablation.csv
 
 bench: $(READY)  ## speed of precision and memory layout in training, side by side
 	@$(BIN)/python tests/bench/precision.py
@@ -44,5 +48,5 @@ bench: $(READY)  ## speed of precision and memory layout in training, side by si
 clean:  ## remove runs (keeps .venv)
 	rm -rf runs
 
-.PHONY: help reproduce test check notebooks figures comparison bench clean
+.PHONY: help reproduce test check notebooks figures comparison ablation bench clean
 .DEFAULT_GOAL := help

@@ -27,6 +27,7 @@ Reading order; a module imports only what stands above it:
     experiment    a run: which pieces exist, and how they are made
     relearn       how fast the forgotten comes back
     tune          choice of hyper-parameters on validation images
+    ablation      MeGU's open points, changed one at a time
     comparison    every method in every scenario
     figures       tables to figures
     batch         notebooks run by papermill

@@ -1,4 +1,4 @@
-r"""The command line: ``python -m megu run | guide | tune | compare``."""
+r"""The command line: ``python -m megu run | guide | tune | compare | ablate``."""
 
 import ast
 import os
@@ -95,6 +95,20 @@ def compare(
             raise SettingsError(closest(name, SCENARIOS, "scenario"))
     settings = {"seeds": seeds, "repeats": repeats, "shadows": shadows, "overrides": parse(set)}
     compare_all(out, profile, scenario or tuple(SCENARIOS), typer.echo, **settings)
+
+
+@app.command()
+def ablate(
+    out: Annotated[Path, typer.Option(help="CSV file for the tidy table.")],
+    profile: Profile = "quick",
+    seed: Seed = 0,
+    run_dir: RunDir = None,
+    set: Set = None,
+):
+    """MeGU's open points changed one at a time.  Repeat it after an interrupt: it goes on."""
+    from megu.ablation import ablate as measure  # noqa: PLC0415
+
+    measure(_experiment(profile, seed, run_dir, set)).to_csv(out, index=False, float_format="%.6g")
 
 
 def main():

@@ -90,7 +90,7 @@ class Guide(Part):
 class Labels(Part):
     """Perturbing labels (eq. 7-8).  A2: ``exclude_forgotten``; A12: ``choice`` other than rank is a control."""
 
-    choice: Literal["rank", "nearest", "farthest", "random"] = "rank"
+    choice: Literal["rank", "nearest", "farthest", "random", "posterior"] = "rank"
     tau: Fraction = 0.3
     exclude_forgotten: bool = True
 

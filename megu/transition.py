@@ -96,7 +96,8 @@ def perturbing_labels(transition, posterior, y, *, exclude=(), own=False, tau=0.
         exclude: classes that may not be chosen (the forget classes in class-wise forgetting).
         own: whether the image's own class may be chosen, since T mixes it back in (A2, the paper to the letter).
         tau: rank fraction in (0, 1], dimensionless.
-        choice: ``rank`` as in the paper; controls: ``nearest`` (first), ``farthest`` (last), ``random`` (uniform, needs ``gen``).
+        choice: ``rank`` as in the paper; controls: ``nearest`` (first), ``farthest`` (last), ``random`` (uniform, needs ``gen``),
+            ``posterior`` (the model's own second guess, without T).
     Returns: ``(n,)`` int64 on ``posterior.device``.
     Raises: ValueError where a shape, a sum or tau is wrong, or no class is left to choose.
     Source: arXiv 2602.17088 eq. 7-8, Algorithm 1.  Departs: A2, A3 of the assumption log.
@@ -114,6 +115,8 @@ def perturbing_labels(transition, posterior, y, *, exclude=(), own=False, tau=0.
         raise ValueError(f"no class is left to choose: {len(exclude)} of {k} are excluded")
     if choice == "random":
         scores = torch.rand(n, k, generator=gen).to(scores.device)
+    if choice == "posterior":
+        scores = posterior
     order = scores.masked_fill(barred, -torch.inf).argsort(dim=1, descending=True, stable=True)
     rank = {"rank": max(1, int(k * tau + 1e-9)), "farthest": k}.get(choice, 1)
     position = torch.clamp(allowed, max=rank) - 1

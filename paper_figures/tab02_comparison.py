@@ -54,9 +54,9 @@ def tables(data):
         out += [f"**{scenario}**", "", one(found[found["scenario"] == scenario], seconds[seconds["scenario"] == scenario]), ""]
     out.append(
         f"`make comparison`, profile {source['profile']}, seeds {', '.join(map(str, source['seeds']))} of pre-training x {source['repeats']} of unlearning, "
-        f"{source['shadows']} shadow models, {source['retain_images']} retain images, {source['device']}, torch {source['torch']}. First row: the goal and its "
-        "noise floor. Below: gap to the retrain of the same seed ± half-width of the 95 % t-interval over the seeds of pre-training; ToW itself, 1 = as retrain. "
-        "Rows are in the order of ToW."
+        f"{source['shadows']} shadow models, {source['retain_images']} retain images, {source['device']}, torch {source['torch']}. First row: the goal and "
+        "its noise floor. Below: gap to the retrain of the same seed ± half-width of the 95 % t-interval over the seeds of pre-training; "
+        "ToW itself, 1 = as retrain. Rows are in the order of ToW."
     )
     return "\n".join(out) + "\n"
 

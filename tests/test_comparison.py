@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from conftest import BRIEF, similarity_like
 
-from megu import comparison, methods
-from megu.config import Part
+from megu import ablation, comparison, methods
+from megu.config import Part, build, nest
 from megu.experiment import Experiment
 from megu.methods import METHODS, Method, finetune
 from megu.models import copy_of
@@ -23,7 +23,7 @@ def small(monkeypatch, tiny_overrides, tmp_path):
     monkeypatch.setattr(Experiment, "transition", lambda self: transition_matrix(similarity_like(self.images.num_classes)))
     monkeypatch.setattr("megu.experiment.project_root", lambda: tmp_path)
     for name in list(METHODS):
-        if name not in ("original", "retrain", "finetune", "projection", "megu"):
+        if name not in ("original", "retrain", "finetune", "unsir", "megu"):
             monkeypatch.delitem(METHODS, name)
     overrides = {k: v for k, v in tiny_overrides.items() if k != "seeds"}
 
@@ -37,8 +37,8 @@ def small(monkeypatch, tiny_overrides, tmp_path):
 def test_every_case_has_every_metric_and_scenarios_are_declared(small):
     table = small(("class", "random"), seeds=2)
     cases = table[["scenario", "method", "seed", "repeat"]].drop_duplicates().groupby(["scenario", "method"]).size()
-    assert cases["class"].to_dict() == {"original": 2, "retrain": 2, "finetune": 4, "projection": 4, "megu": 4}
-    assert "projection" not in cases["random"] and cases["random"]["megu"] == 4
+    assert cases["class"].to_dict() == {"original": 2, "retrain": 2, "finetune": 4, "unsir": 4, "megu": 4}
+    assert "unsir" not in cases["random"] and cases["random"]["megu"] == 4
     lira = table[table["metric"] == "mia_lira_online_auc"]
     assert len(lira) == cases.sum() and lira["value"].between(0, 1).all()
     assert (table[table["metric"] == "relearn_steps"].groupby(["scenario", "method"]).size() == 2).all()
@@ -77,6 +77,16 @@ def test_a_thirteenth_method_is_one_file_and_one_line(small, monkeypatch):
     table = small()
     assert (summary(table)["method"] == "toy").sum() > 20
     assert methods.method("toy").title == "Toy"
+
+
+def test_every_variant_of_the_ablation_is_a_setting_and_is_measured(tiny, monkeypatch):
+    monkeypatch.setattr(Experiment, "transition", lambda self: transition_matrix(similarity_like(10)))
+    for variants in ablation.ABLATIONS.values():
+        for changes in variants.values():
+            build(methods.megu.MeguSettings, nest(changes), over=tiny.parameters("megu"))
+    monkeypatch.setattr(ablation, "ABLATIONS", {"default": {"as tuned": {}}, "noise": {"none": {"noise.kind": "none"}}})
+    table = ablation.ablate(tiny).pivot_table(index=["variant", "seed"], columns="metric", values="value")
+    assert len(table) == 3 * 2 and not table.loc["none"].equals(table.loc["as tuned"])
 
 
 def test_relearning_is_slow_only_where_something_was_forgotten(tasks):

@@ -18,7 +18,8 @@ from megu.train import predict
 from megu.transition import transition_matrix
 
 SMALL = {  # settings that make a method small enough for the tiny data
-    "retrain-head": {"recipe": {"epochs": 1}}, "unsir": {"noises": 4, "copies": 2}, "unsir-ssd": {"noises": 4, "copies": 2}, "ssd": {"images": 20, "alpha": 1.0},
+    "retrain-head": {"recipe": {"epochs": 1}}, "unsir": {"noises": 4, "copies": 2}, "unsir-ssd": {"noises": 4, "copies": 2},
+    "ssd": {"images": 20, "alpha": 1.0},
 }  # fmt: skip
 
 

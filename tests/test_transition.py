@@ -58,7 +58,7 @@ def test_rank_is_floor_of_k_tau():
 def test_own_class_and_excluded_classes_are_never_chosen():
     posterior = torch.rand(200, K).softmax(1)
     y = torch.randint(0, K, (200,))
-    for choice in ("rank", "nearest", "farthest", "random"):
+    for choice in ("rank", "nearest", "farthest", "random", "posterior"):
         labels = perturbing_labels(np.full((K, K), 0.1), posterior, y, exclude=(4, 7), choice=choice, gen=torch.Generator().manual_seed(0))
         assert (labels != y).all() and not set(labels.tolist()) & {4, 7}
     assert len(set(labels.tolist())) == K - 2
@@ -100,3 +100,11 @@ def test_missing_answers_are_refused():
         similarity(np.ones((2, 3)), [0, 1], 3)
     with pytest.raises(ValueError, match="must be in"):
         similarity([[2.0, 1.0], [1.0, 2.0]], [0, 1], 2, "none")
+
+
+def test_posterior_asks_the_model_alone():
+    posterior = torch.tensor([[0.5, 0.1, 0.3, 0.1]])
+    others = np.full((4, 4), 0.01) + 0.96 * np.eye(4)[[3, 3, 3, 3]].T  # T sends everything to class 3
+    args = (torch.tensor([0]),)
+    assert perturbing_labels(others, posterior, *args, choice="posterior").item() == 2
+    assert perturbing_labels(others, posterior, *args, choice="nearest").item() == 3
