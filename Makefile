@@ -42,8 +42,9 @@ comparison: $(READY)  ## every method, three scenarios, 3 x 3 seeds, attacks wit
 ablation: $(READY)  ## MeGU's open points, changed one at a time (see README for minutes)
 	@$(BIN)/python -m megu ablate --out paper_figures/data/ablation.csv
 
-bench: $(READY)  ## speed of precision and memory layout in training, side by side
+bench: $(READY)  ## speed of precision and layout in training, and of the evaluation, side by side
 	@$(BIN)/python tests/bench/precision.py
+	@$(BIN)/python tests/bench/evaluation.py
 
 clean:  ## remove runs (keeps .venv)
 	rm -rf runs

@@ -33,4 +33,4 @@ Reading order; a module imports only what stands above it:
     batch         notebooks run by papermill
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
