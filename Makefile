@@ -34,7 +34,6 @@ figures: $(READY)  ## figures and README table from the tracked tidy data
 	@for script in paper_figures/fig*.py; do $(BIN)/python $$script || exit 1; done
 	@$(BIN)/python paper_figures/tab01_results.py --readme
 	@$(BIN)/python paper_figures/tab02_comparison.py --readme
-	@$(BIN)/python paper_figures/tab03_ablation.py --readme
 
 comparison: $(READY)  ## every method, three scenarios, 3 x 3 seeds, attacks with shadow models (see README for minutes)
 	@$(BIN)/python -m megu compare --out paper_figures/data

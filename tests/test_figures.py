@@ -51,6 +51,9 @@ def test_readme_table_is_the_data(monkeypatch):
     readme = (ROOT / "README.md").read_text()
     assert tab01_results.table(HERE / "data") in readme, "README's table is stale: make figures"
     assert tab01_results.with_table(readme, "other") != readme
+    import tab02_comparison  # noqa: PLC0415
+
+    assert tab02_comparison.tables(HERE / "data") in readme, "README's comparison is stale: make figures"
 
 
 def test_source_and_data_belong_together():
