@@ -10,7 +10,7 @@ from megu.train import predict
 class BadTeacherSettings(Part):
     """The distillation's recipe."""
 
-    recipe: Recipe = Recipe(epochs=3, lr=0.01)
+    recipe: Recipe = Recipe(epochs=3, lr=0.0044)
 
 
 def unlearn(task, settings):

@@ -11,8 +11,8 @@ from megu.models import copy_of
 class L1SparseSettings(Part):
     """``alpha``: weight of the norm at the start; it falls linearly to 0."""
 
-    alpha: Weight = 1e-4
-    recipe: Recipe = Recipe(epochs=3, lr=0.01)
+    alpha: Weight = 0.00012
+    recipe: Recipe = Recipe(epochs=3, lr=0.068)
 
 
 def unlearn(task, settings):

@@ -11,7 +11,7 @@ class NegGradSettings(Part):
     """``retain_weight`` a of the retain loss; the forget loss has 1 - a."""
 
     retain_weight: Fraction = 0.95
-    recipe: Recipe = Recipe(epochs=3, lr=0.01)
+    recipe: Recipe = Recipe(epochs=3, lr=0.0088)
 
 
 def unlearn(task, settings):

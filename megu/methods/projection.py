@@ -13,8 +13,8 @@ _COLUMNS = 10_000  # activations of a layer that enter its decomposition, at mos
 class ProjectionSettings(Part):
     """``alpha_r``, ``alpha_f``: how far the retain and the forget space reach; images of each of the two sets."""
 
-    alpha_r: Positive = 100.0
-    alpha_f: Positive = 3.0
+    alpha_r: Positive = 16.0
+    alpha_f: Positive = 2.5
     images: Count = 900
 
 

@@ -11,7 +11,7 @@ class SalunSettings(Part):
     """``share`` of all weights that may move, and the recipe."""
 
     share: Fraction = 0.5
-    recipe: Recipe = Recipe(epochs=3, lr=0.01)
+    recipe: Recipe = Recipe(epochs=3, lr=0.11)
 
 
 def unlearn(task, settings):

@@ -14,10 +14,10 @@ class ScrubSettings(Part):
     max_epochs: Count = 2
     temperature: Positive = 4.0
     gamma: Weight = 0.99
-    alpha: Weight = 0.001
+    alpha: Weight = 0.0011
     rewind: bool = True
     forget_batch: Count = 512
-    recipe: Recipe = Recipe(epochs=1, schedule="constant", lr=0.0005, nesterov=False)
+    recipe: Recipe = Recipe(epochs=1, schedule="constant", lr=0.041, nesterov=False)
 
 
 def unlearn(task, settings):

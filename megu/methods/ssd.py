@@ -18,8 +18,8 @@ class SsdSettings(Part):
     images, as the public code has it.
     """
 
-    alpha: Positive = 10.0
-    lam: Positive = 1.0
+    alpha: Positive = 1.8
+    lam: Positive = 0.72
     importance: Literal["sample", "batch"] = "sample"
     images: Count = 500
     batch: Count = 64

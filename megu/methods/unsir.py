@@ -15,8 +15,8 @@ class UnsirSettings(Part):
     noises: Count = 32
     copies: Count = 20
     noise: Noise = Noise(lam=0.1, steps=40, lr=0.1)
-    impair: Recipe = Recipe(lr=0.02, **_RATES)
-    repair: Recipe = Recipe(lr=0.01, **_RATES)
+    impair: Recipe = Recipe(lr=0.0024, **_RATES)
+    repair: Recipe = Recipe(lr=0.00078, **_RATES)
 
 
 def unlearn(task, settings):
