@@ -53,8 +53,9 @@ def tables(data):
     for scenario in source["scenarios"]:
         out += [f"**{scenario}**", "", one(found[found["scenario"] == scenario], seconds[seconds["scenario"] == scenario]), ""]
     chosen = "".join(f" --scenario {scenario}" for scenario in source["scenarios"])
+    chosen += f" --repeats {source['repeats']} --shadows {source['shadows']}"
     out.append(
-        f"`python -m megu compare --out paper_figures/data{chosen} --repeats {source['repeats']} --shadows {source['shadows']}`, profile {source['profile']}, seeds {', '.join(map(str, source['seeds']))} of pre-training x {source['repeats']} of unlearning, "
+        f"`python -m megu compare --out paper_figures/data{chosen}`, profile {source['profile']}, seeds {', '.join(map(str, source['seeds']))} of pre-training x {source['repeats']} of unlearning, "
         f"{source['shadows']} shadow models, {source['retain_images']} retain images, {source['device']}, torch {source['torch']}. First row: the goal and "
         "its noise floor. Below: gap to the retrain of the same seed ± half-width of the 95 % t-interval over the seeds of pre-training; "
         "ToW itself, 1 = as retrain. Rows are in the order of ToW."
