@@ -55,9 +55,10 @@ def tables(data):
     chosen = "".join(f" --scenario {scenario}" for scenario in source["scenarios"])
     chosen += f" --repeats {source['repeats']} --shadows {source['shadows']}"
     out.append(
-        f"`python -m megu compare --out paper_figures/data{chosen}`, profile {source['profile']}, seeds {', '.join(map(str, source['seeds']))} of pre-training x {source['repeats']} of unlearning, "
-        f"{source['shadows']} shadow models, {source['retain_images']} retain images, {source['device']}, torch {source['torch']}. First row: the goal and "
-        "its noise floor. Below: gap to the retrain of the same seed ± half-width of the 95 % t-interval over the seeds of pre-training; "
+        f"`python -m megu compare --out paper_figures/data{chosen}`, profile {source['profile']}, "
+        f"seeds {', '.join(map(str, source['seeds']))} of pre-training x {source['repeats']} of unlearning, {source['shadows']} shadow models, "
+        f"{source['retain_images']} retain images, {source['device']}, torch {source['torch']}. First row: the goal and its noise floor. "
+        "Below: gap to the retrain of the same seed ± half-width of the 95 % t-interval over the seeds of pre-training; "
         "ToW itself, 1 = as retrain. Rows are in the order of ToW."
     )
     return "\n".join(out) + "\n"
