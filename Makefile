@@ -35,10 +35,10 @@ figures: $(READY)  ## figures and README table from the tracked tidy data
 	@$(BIN)/python paper_figures/tab01_results.py --readme
 	@$(BIN)/python paper_figures/tab02_comparison.py --readme
 
-comparison: $(READY)  ## every method, three scenarios, 3 x 3 seeds, attacks with shadow models (see README for minutes)
+comparison: $(READY)  ## every method, three scenarios, 3 x 3 seeds, attacks with shadow models (time not measured)
 	@$(BIN)/python -m megu compare --out paper_figures/data
 
-ablation: $(READY)  ## MeGU's open points, changed one at a time (see README for minutes)
+ablation: $(READY)  ## MeGU's open points, changed one at a time (time not measured)
 	@$(BIN)/python -m megu ablate --out paper_figures/data/ablation.csv
 
 bench: $(READY)  ## speed of precision and layout in training, and of the evaluation, side by side

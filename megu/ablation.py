@@ -3,8 +3,6 @@ r"""One thing at a time: MeGU's open points (A2, A6-A10, A12 and tau), each chan
 import pandas as pd
 from tqdm import tqdm
 
-from megu.evaluate import metrics, observe, rows
-
 ABLATIONS = {  # point of the assumption log -> variant -> what it changes in MeGU
     "default": {"as tuned": {}},
     "A2": {"forgotten class may be chosen": {"labels.exclude_forgotten": False}},
@@ -41,5 +39,4 @@ def ablate(lab):
 
 
 def _measure(lab, point, variant, seed):
-    seen = observe(lab.attempt("megu", seed, ABLATIONS[point][variant]), lab.images, lab.split)
-    return rows("megu", seed, metrics(seen, lab.images, lab.split, lab.references(seed))).assign(point=point, variant=variant)
+    return lab.attempt_rows("megu", seed, ABLATIONS[point][variant]).assign(point=point, variant=variant)

@@ -6,21 +6,15 @@ from tqdm import tqdm
 from megu.config import merge, nest
 from megu.evaluate import rows
 from megu.experiment import Experiment
-from megu.methods import METHODS
+from megu.methods import ANY, METHODS
 from megu.relearn import relearn_steps
 from megu.store import write_json
-
-SCENARIOS = {  # scenario -> what it sets beside itself
-    "class": {},
-    "random": {"forget.count": 100},
-    "subclass": {},
-}
 
 
 def open_scenario(scenario, profile="quick", seed=0, seeds=3, repeats=3, shadows=8, overrides=None):
     r"""The `megu.experiment.Experiment` of one scenario with every method that supports it."""
     names = [name for name, entry in METHODS.items() if scenario in entry.scenarios and name not in ("original", "retrain")]
-    usual = {"forget.scenario": scenario, **SCENARIOS[scenario], "compare": names, "seeds": seeds, "repeats": repeats, "shadows": shadows}
+    usual = {"forget.scenario": scenario, "compare": names, "seeds": seeds, "repeats": repeats, "shadows": shadows}
     return Experiment(profile, seed, None, merge(nest(usual), nest(overrides or {})))
 
 
@@ -44,7 +38,7 @@ def _relearn(lab, name, seed):
     return rows(name, seed, {"relearn_steps": relearn_steps(lab.task("retrain", seed), lab.unlearned(name, seed))})
 
 
-def compare_all(out, profile="quick", scenarios=tuple(SCENARIOS), say=print, **settings):
+def compare_all(out, profile="quick", scenarios=ANY, say=print, **settings):
     r"""Compare in every scenario and write ``comparison.csv``, ``comparison_seconds.csv`` and ``comparison_source.json``.
 
     Args:
@@ -52,8 +46,8 @@ def compare_all(out, profile="quick", scenarios=tuple(SCENARIOS), say=print, **s
         profile, scenarios, settings: see `open_scenario`.
         say: function of one line of text.
     """
-    out.mkdir(parents=True, exist_ok=True)
     labs = [open_scenario(scenario, profile, **settings) for scenario in scenarios]  # refuses bad settings before any work
+    out.mkdir(parents=True, exist_ok=True)
     tables = []
     for lab in labs:
         tables.append(compare(lab))

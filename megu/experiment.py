@@ -115,12 +115,14 @@ class Experiment(AsksGuide):
         train, label = self.split.train, f"original, seed {seed}"
         return self._model(
             "original", seed, lambda: self._task(self._new(seed, "original"), seed),
-            lambda task: task.train_on(task.original, train, self.images.y[train], self.settings.training, label=label),
+            lambda task: self._fit(task, train, label),
         )  # fmt: skip
 
     def trained(self, seed, purpose, index, label):
         r"""A new classifier, trained by the original's recipe on images ``index``; not kept."""
-        task = self._task(self._new(seed, purpose), seed)
+        return self._fit(self._task(self._new(seed, purpose), seed), index, label)
+
+    def _fit(self, task, index, label):
         return task.train_on(task.original, index, self.images.y[index], self.settings.training, label=label)
 
     def unlearned(self, name, seed):
@@ -183,14 +185,19 @@ class Experiment(AsksGuide):
         """
 
         def make():
-            if repeat:
-                model, facts = self._timed(*self._call(name, seed, repeat))
-                seen = observe(model, self.images, self.split)
-            else:
-                seen, facts = self.seen(name, seed), {}
-            return rows(name, seed, metrics(seen, self.images, self.split, self.references(seed)), repeat), facts
+            if not repeat:
+                return self._measured(name, seed, 0, self.seen(name, seed)), {}
+            model, facts = self._timed(*self._call(name, seed, repeat))
+            return self._measured(name, seed, repeat, observe(model, self.images, self.split)), facts
 
         return self.run.once(f"rows/{name}-{seed}-{repeat}.csv", make, lambda table, path: table.to_csv(path, index=False), pd.read_csv)
+
+    def attempt_rows(self, name, seed, changes):
+        r"""Tidy rows of every metric of an `attempt`; not kept."""
+        return self._measured(name, seed, 0, observe(self.attempt(name, seed, changes), self.images, self.split))
+
+    def _measured(self, name, seed, repeat, seen):
+        return rows(name, seed, metrics(seen, self.images, self.split, self.references(seed)), repeat)
 
     def cases(self):
         r"""List of (method, seed, repeat): every row of the tables; what is only a reference has one repeat."""

@@ -10,7 +10,7 @@ STYLE = {
     "figure.dpi": 100, "savefig.dpi": 150, "savefig.bbox": "tight", "figure.constrained_layout.use": True,
 }  # fmt: skip
 SHARED, ONLY_A, ONLY_B = "#7f7f7f", "#0072b2", "#d55e00"  # Okabe-Ito: told apart without colour vision, too
-PART_COLOURS = {"guide": "#009e73", "labels": "#56b4e9", "noise": "#d55e00", "fine-tuning": "#0072b2", "training": "#7f7f7f"}
+PART_COLOURS = {"guide": "#009e73", "labels": "#56b4e9", "noise": "#d55e00", "fine-tuning": "#0072b2", "training": "#7f7f7f", "other": "#cc79a7"}
 
 
 def _styled(draw):
@@ -181,6 +181,8 @@ def time_per_stage(table, titles):
     """
     titles = {**titles, "guide": "Guide, once per data set"}
     wide = table.pivot(index="method", columns="part", values="seconds").reindex([name for name in titles if name in set(table["method"])]).fillna(0)
+    wide = wide.drop(columns="evaluation", errors="ignore")
+    wide = wide.T.groupby(lambda part: part if part in PART_COLOURS else "other").sum().T  # what single methods have: teachers, importance, ...
     fig, ax = plt.subplots(figsize=(7, 0.42 * len(wide) + 1.1))
     left = np.zeros(len(wide))
     for part in [name for name in PART_COLOURS if name in wide]:

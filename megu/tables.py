@@ -25,6 +25,11 @@ def half_width(values, level=0.95):
     return float(stats.t.ppf(0.5 + level / 2, len(values) - 1) * stats.sem(values))
 
 
+def by_scenario(table):
+    r"""`summary` of every scenario of a comparison, one below the other, with a column scenario."""
+    return pd.concat([summary(part).assign(scenario=scenario) for scenario, part in table.groupby("scenario", sort=False)], ignore_index=True)
+
+
 def summary(table):
     r"""Mean, half-width of the 95 % t-interval and number of seeds of every method and metric, with the gap to retrain.
 

@@ -54,9 +54,12 @@ class Task:
 
     def retain_sample(self):
         """``(r,)`` int64: the retain images that fine-tuning may use, the same for every method of a seed."""
-        retain = self.split.retain
-        chosen = torch.randperm(len(retain), generator=self.generator("retain"))[: self.retain_images]
-        return retain[chosen.to(retain.device)]
+        return self.sample(self.split.retain, self.retain_images, "retain")
+
+    def sample(self, index, count, purpose):
+        """At most ``count`` of ``index`` at random, drawn by the generator of ``purpose``."""
+        chosen = torch.randperm(len(index), generator=self.generator(purpose))[:count]
+        return index[chosen.to(index.device)]
 
     def fresh_model(self):
         """A new, untrained classifier of the original's architecture; its weights share nothing with the original's."""

@@ -29,11 +29,11 @@
 import pandas as pd
 
 from megu import figures
-from megu.evaluate import METRICS
+from megu.evaluate import METRICS, expected
 from megu.experiment import Experiment
 from megu.methods import METHODS
 from megu.store import project_root
-from megu.tables import summary
+from megu.tables import by_scenario, summary
 
 # %% tags=["parameters"]
 profile: str = "quick"  # quick, small or paper
@@ -51,13 +51,14 @@ for name, metric in METRICS.items():
 # %% [markdown]
 # ## The table
 #
-# Mean over the seeds and half-width of the 95 % t-interval. LiRA needs shadow models and relearning needs trainings: both are part of the comparison below. Retrain's own half-width says how much the goal itself moves with the seed.
+# Mean over the seeds and half-width of the 95 % t-interval. Retrain's own half-width says how much the goal itself moves with the seed. LiRA needs shadow models and relearning needs
+# trainings: both are part of the comparison below.
 
 # %% tags=["nbval-ignore-output"]
 results = lab.results()
 lab.run.table("timings.csv", lab.timings)
 table = lab.run.table("summary.csv", lambda: summary(results))
-measured = list(dict.fromkeys(table["metric"]))
+measured = expected(lab.settings.shadows)
 cell = table.apply(lambda row: f"{row['mean']:.2f} ± {row['half_width']:.2f}", axis=1)
 table.assign(cell=cell).pivot(index="metric", columns="method", values="cell").reindex(index=measured, columns=list(titles)).rename(columns=titles)
 
@@ -79,12 +80,14 @@ for metric in shown:
 # %% [markdown]
 # ## Every method
 #
-# `make comparison` measures every method of the registry like this, with three seeds of unlearning for each of three originals, shadow models and relearning. Its tidy table is part of
-# the repository; nothing is computed again here. ToW (tug-of-war) multiplies what is left of 1 after the gaps in forgotten, retained and test accuracy: 1 is the retrained model.
+# `make comparison` measures every method of the registry like this, over seeds of pre-training and of unlearning, with shadow models and relearning. Its tidy table is part of the
+# repository, and the first lines below say what it holds so far; nothing is computed again here. ToW (tug-of-war) multiplies what is left of 1 after the gaps in forgotten, retained and test accuracy: 1 is the retrained model.
 
 # %%
-compared = pd.read_csv(project_root() / "paper_figures" / "data" / "comparison.csv")
-overall = pd.concat([summary(part).assign(scenario=scenario) for scenario, part in compared.groupby("scenario", sort=False)])
+data = project_root() / "paper_figures" / "data"
+compared = pd.read_csv(data / "comparison.csv")
+overall = by_scenario(compared)
+print("measured so far:", (data / "comparison_source.json").read_text())
 for scenario, part in overall[overall["metric"] == "tow"].groupby("scenario", sort=False):
     print(scenario)
     for row in part.sort_values("mean", ascending=False).itertuples():
@@ -107,7 +110,7 @@ shown_loss = -(gap["gap"] + gap["gap_half_width"])  # points of retained accurac
 default = not lab.overrides and lab.settings.profile == "quick"  # the bounds were set for this request
 on_cpu = lab.compute.device.type == "cpu"  # and the bound on time for this device
 claims = {
-    "every method has every metric for every seed": len(results) == len(lab.method_names) * len(measured) * len(lab.seeds),
+    "every method has every metric for every seed": len(results) == len(lab.cases()) * len(measured),
     "MeGU has forgotten (at most 2 % on forgotten test images), retrain too": not default or max(value["megu"], value["retrain"]) <= 2,
     "the original fails that test": not default or value["original"] > 2,
     "MeGU is not shown to lose more than 2 points of retained test accuracy": not default or shown_loss["megu"] <= 2,

@@ -5,13 +5,12 @@ from drawing import folders, main
 
 from megu import figures
 from megu.methods import METHODS
-from megu.tables import summary
+from megu.tables import by_scenario
 
 
 def draw(data):
     """From comparison.csv."""
-    table = pd.read_csv(data / "comparison.csv")
-    found = pd.concat([summary(part).assign(scenario=scenario) for scenario, part in table.groupby("scenario", sort=False)])
+    found = by_scenario(pd.read_csv(data / "comparison.csv"))
     shown = ["acc_retain_test", "acc_forget_train", "mia_ssd_member_rate", "tow"]
     return figures.gaps(found, {name: entry.title for name, entry in METHODS.items()}, shown, symlog=True)
 

@@ -8,7 +8,7 @@ import pytest
 from conftest import BRIEF, similarity_like
 
 from megu import ablation, comparison, methods
-from megu.config import Part, build, nest
+from megu.config import Part, SettingsError, build, nest
 from megu.experiment import Experiment
 from megu.methods import METHODS, Method, finetune
 from megu.models import copy_of
@@ -100,3 +100,9 @@ def test_relearning_is_slow_only_where_something_was_forgotten(tasks):
     before = {k: v.clone() for k, v in forgot.state_dict().items()}
     assert relearn_steps(task, forgot) >= 1
     assert all(v.equal(before[k]) for k, v in forgot.state_dict().items())
+
+
+def test_an_unknown_scenario_is_refused_before_any_work(tmp_path):
+    with pytest.raises(SettingsError, match="forget.scenario' is 'clas'"):
+        comparison.compare_all(tmp_path / "out", scenarios=("class", "clas"))
+    assert not (tmp_path / "out").exists()

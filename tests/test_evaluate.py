@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import confident
 
-from megu.evaluate import METRICS, References, Seen, accuracy, batch_accuracy, blank_logits, metrics, observe, rows
+from megu.evaluate import METRICS, References, Seen, accuracy, batch_accuracy, blank_logits, expected, metrics, observe, rows
 from megu.models import build
 from megu.train import predict
 
@@ -41,6 +41,7 @@ def test_the_retrained_model_is_at_its_own_goal(tiny, reference):
     found = measured(reference.retrain, tiny, reference)
     assert found["tow"] == 1 and found["tow_mia"] == 1 and found["js_retrain"] == pytest.approx(0, abs=1e-9) and found["activation_distance"] == 0
     assert found["cka_retrain_forget"] == pytest.approx(1) and found["acc_forget_train"] == 0
+    assert sorted(found) == sorted(expected())
     assert set(METRICS) - set(found) == {n for n in METRICS if n.startswith(("mia_lira", "relearn"))}
 
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from megu import methods
+from megu import figures, methods
 from megu.profiles import resolve
 from megu.tune import recipe_digest
 
@@ -73,3 +73,10 @@ def test_the_defaults_are_what_was_chosen_on_validation_images():
         for name in methods.METHODS[row["method"]].search:
             value = functools.reduce(lambda group, key: group[key], name.split("."), parameters)
             assert value == row[name], f"{row['method']}: {name} is not the tuned value"
+
+
+def test_no_second_is_lost_in_the_figure_of_times():
+    parts = [("ssd", "importance", 3.0), ("ssd", "fine-tuning", 1.0), ("megu", "noise", 0.5), ("megu", "fine-tuning", 2.0), ("megu", "evaluation", 9.0)]
+    fig = figures.time_per_stage(pd.DataFrame(parts, columns=["method", "part", "seconds"]), {"ssd": "SSD", "megu": "MeGU"})
+    assert [text.get_text().strip() for text in fig.axes[0].texts] == ["4.0 s", "2.5 s"]
+    assert "other" in [text.get_text() for text in fig.axes[0].get_legend().get_texts()]

@@ -23,7 +23,8 @@ def unlearn(task, settings):
     """
     forget, images = task.split.forget, task.images
     with task.clock("labels"):
-        labels = torch.cat([nearest_wrong(frozen(task.original), images, part, settings.eps) for part in forget.split(256)])
+        judge = frozen(task.original)
+        labels = torch.cat([nearest_wrong(judge, images, part, settings.eps) for part in forget.split(256)])
     with task.clock("fine-tuning"):
         return task.train_on(copy_of(task.original), forget, labels, settings.recipe, label="boundary shrink")
 

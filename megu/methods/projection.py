@@ -26,7 +26,7 @@ def unlearn(task, settings):
     Source: Kodge et al. 2024, arXiv 2312.00761.  Departs: all layers see the inputs that they have in the original.
     """
     model, images = copy_of(task.original).eval(), task.images
-    forget, retain = (part[torch.randperm(len(part), generator=task.generator("images"))[: settings.images]] for part in (task.split.forget, task.split.retain))
+    forget, retain = (task.sample(part, settings.images, "images") for part in (task.split.forget, task.split.retain))
     with task.clock("activations"):
         of_forget, of_retain = (layer_inputs(model, images, part, task.generator("patches")) for part in (forget, retain))
     with task.clock("projection"):

@@ -37,7 +37,7 @@ def unlearn(task, settings):
     if settings.importance == "batch":
         everything, size = everything[task.images.y[everything].sort(stable=True).indices], settings.batch
     else:
-        forget, retain = (part[torch.randperm(len(part), generator=task.generator("importance"))[: settings.images]] for part in (forget, task.split.retain))
+        forget, retain = (task.sample(part, settings.images, "importance") for part in (forget, task.split.retain))
         everything = torch.cat([retain, forget])
     with task.clock("importance"):
         of_forget, of_all = (importance(model, task.images, index, size) for index in (forget, everything))
