@@ -89,14 +89,24 @@ def build_figures(run, *, say=print):
     scripts, out = project_root() / "paper_figures", run.path / "figures"
     for script in (scripts / "collect.py", *sorted(scripts.glob("fig*.py")), *sorted(scripts.glob("tab*.py"))):
         arguments = (run.path, out / "data") if script.stem == "collect" else (out / "data", out)
-        printed = io.StringIO()
-        # In this process: a new one for each script would spend most of its time importing torch.
-        with mock.patch.object(sys, "argv", [str(script), *map(str, arguments)]), mock.patch.object(sys, "path", [str(scripts), *sys.path]):
-            try:
-                with contextlib.redirect_stdout(printed):
-                    runpy.run_path(str(script), run_name="__main__")
-            except (Exception, SystemExit) as error:
-                raise NotebookError(f"paper_figures/{script.name} failed: {error}") from error
-        for line in printed.getvalue().splitlines():
+        for line in run_script(script, *arguments):
             say(f"figure: {os.path.relpath(line)}")
     return out
+
+
+def run_script(script, *arguments):
+    r"""Run one script of paper_figures in this process: a new one would spend most of its time importing torch.
+
+    Args:
+        script: path.  arguments: of its command line.
+    Returns: the lines that it printed.
+    Raises: NotebookError naming the script, and why it failed.
+    """
+    printed = io.StringIO()
+    with mock.patch.object(sys, "argv", [str(script), *map(str, arguments)]), mock.patch.object(sys, "path", [str(script.parent), *sys.path]):
+        try:
+            with contextlib.redirect_stdout(printed):
+                runpy.run_path(str(script), run_name="__main__")
+        except (Exception, SystemExit) as error:
+            raise NotebookError(f"paper_figures/{script.name} failed: {error}") from error
+    return printed.getvalue().splitlines()

@@ -2,8 +2,6 @@
 
 import functools
 import json
-import runpy
-import sys
 
 import pandas as pd
 import pytest
@@ -11,6 +9,7 @@ from conftest import ROOT
 from PIL import Image
 
 from megu import figures, methods
+from megu.batch import NotebookError, run_script
 from megu.profiles import resolve
 from megu.tune import recipe_digest
 
@@ -18,21 +17,9 @@ HERE = ROOT / "paper_figures"
 SCRIPTS = sorted(p.name for p in (*HERE.glob("fig*.py"), *HERE.glob("tab*.py")))
 
 
-@pytest.fixture
-def call(monkeypatch):
-    """Run a script of paper_figures as its own program does, in this process: a new one spends its time importing torch."""
-    monkeypatch.syspath_prepend(str(HERE))
-
-    def run(script, *arguments):
-        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
-        runpy.run_path(str(HERE / script), run_name="__main__")
-
-    return run
-
-
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_every_script_builds_from_tidy_data(script, call, tmp_path):
-    call(script, HERE / "data", tmp_path)
+def test_every_script_builds_from_tidy_data(script, tmp_path):
+    run_script(HERE / script, HERE / "data", tmp_path)
     (made,) = tmp_path.iterdir()
     assert (HERE / "out" / made.name).exists(), "the tracked figure is missing: make figures"
     if made.suffix == ".png":
@@ -40,10 +27,10 @@ def test_every_script_builds_from_tidy_data(script, call, tmp_path):
         assert min(picture.size) > 300 and picture.getextrema()[0] < 100 < picture.getextrema()[1]
 
 
-def test_collect_refuses_an_unfinished_run(call, tmp_path):
+def test_collect_refuses_an_unfinished_run(tmp_path):
     (tmp_path / "manifest.json").write_text(json.dumps({"stages": {}}))
-    with pytest.raises(SystemExit, match="not finished"):
-        call("collect.py", tmp_path, tmp_path / "out")
+    with pytest.raises(NotebookError, match="not finished"):
+        run_script(HERE / "collect.py", tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
