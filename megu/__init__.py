@@ -24,8 +24,10 @@ Reading order; a module imports only what stands above it:
     tables        tidy rows to means, intervals and gaps
     shadows       shadow models of the likelihood-ratio attack
     asking        what a run asks its guide
+    making        how a run's models are made, each once
     experiment    a run: which pieces exist, and how they are made
     relearn       how fast the forgotten comes back
+    workers       pieces of work in several processes
     tune          choice of hyper-parameters on validation images
     ablation      MeGU's open points, changed one at a time
     comparison    every method in every scenario

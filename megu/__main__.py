@@ -14,6 +14,7 @@ app = typer.Typer(help="Machine unlearning guided by a multimodal model (MeGU, a
 Profile = Annotated[str, typer.Option(help="quick (embedded data, CPU), small (CIFAR-10) or paper (CIFAR-100).")]
 Seed = Annotated[int, typer.Option(help="First seed; the repetitions use seed, seed + 1, ...")]
 RunDir = Annotated[Path | None, typer.Option(help="Run directory; by default one under runs/ that is named after the settings.")]
+Workers = Annotated[int | None, typer.Option(help="Processes; one per core (at most 8) if left out, 1 on a GPU.", min=1)]
 Set = Annotated[list[str] | None, typer.Option("--set", help="A setting, e.g. --set forget.classes='[\"sandal\"]' --set seeds=5; may be repeated.")]
 
 
@@ -31,10 +32,10 @@ def parse(pairs):
     return out
 
 
-def _experiment(profile, seed, run_dir, pairs):
+def _experiment(profile, seed, run_dir, pairs, usual=None):
     from megu.experiment import Experiment  # noqa: PLC0415  (torch takes seconds; --help must not)
 
-    return Experiment(profile, seed, run_dir, parse(pairs))
+    return Experiment(profile, seed, run_dir, {**(usual or {}), **parse(pairs)})
 
 
 @app.command()
@@ -67,12 +68,15 @@ def tune(
     trials: Annotated[int, typer.Option(help="Trials of each method.", min=1)] = 20,
     profile: Profile = "quick",
     run_dir: RunDir = None,
+    workers: Workers = None,
     set: Set = None,
 ):
     """Choose learning rates, noise weights and the like on validation images (class-wise forgetting)."""
     from megu.tune import tune as search  # noqa: PLC0415
+    from megu.workers import share  # noqa: PLC0415
 
-    table = search(profile, trials=trials, methods=method, overrides=parse(set), run_dir=run_dir)
+    workers, usual = share(workers)
+    table = search(profile, trials=trials, methods=method, overrides={**usual, **parse(set)}, run_dir=run_dir, workers=workers)
     table.to_csv(out, index=False)
     typer.echo(table[table["chosen"]].to_string(index=False))
 
@@ -85,12 +89,13 @@ def compare(
     repeats: Annotated[int, typer.Option(help="Seeds of unlearning for each of them.", min=1)] = 3,
     shadows: Annotated[int, typer.Option(help="Shadow models of the likelihood-ratio attack; 0 for none.", min=0)] = 8,
     profile: Profile = "quick",
+    workers: Workers = None,
     set: Set = None,
 ):
     """Every method against the true retrain.  Repeat it after an interrupt: it goes on."""
     from megu.comparison import ANY, compare_all  # noqa: PLC0415
 
-    compare_all(out, profile, scenario or ANY, typer.echo, seeds=seeds, repeats=repeats, shadows=shadows, overrides=parse(set))
+    compare_all(out, profile, scenario or ANY, typer.echo, workers, seeds=seeds, repeats=repeats, shadows=shadows, overrides=parse(set))
 
 
 @app.command()
@@ -99,12 +104,15 @@ def ablate(
     profile: Profile = "quick",
     seed: Seed = 0,
     run_dir: RunDir = None,
+    workers: Workers = None,
     set: Set = None,
 ):
     """MeGU's open points changed one at a time.  Repeat it after an interrupt: it goes on."""
     from megu.ablation import ablate as measure  # noqa: PLC0415
+    from megu.workers import share  # noqa: PLC0415
 
-    measure(_experiment(profile, seed, run_dir, set)).to_csv(out, index=False, float_format="%.6g")
+    workers, usual = share(workers)
+    measure(_experiment(profile, seed, run_dir, set, usual), workers).to_csv(out, index=False, float_format="%.6g")
 
 
 def main():
@@ -112,10 +120,11 @@ def main():
     from megu.batch import NotebookError  # noqa: PLC0415
     from megu.guide import GuideUnavailableError  # noqa: PLC0415
     from megu.store import StageError  # noqa: PLC0415
+    from megu.workers import WorkError  # noqa: PLC0415
 
     try:
         app()
-    except (SettingsError, StageError, NotebookError, GuideUnavailableError) as error:
+    except (SettingsError, StageError, NotebookError, GuideUnavailableError, WorkError) as error:
         typer.echo(f"megu: {error}", err=True)
         raise SystemExit(2) from None
 

@@ -1,7 +1,8 @@
 r"""One thing at a time: MeGU's open points (A2, A6-A10, A12 and tau), each changed alone."""
 
 import pandas as pd
-from tqdm import tqdm
+
+from megu.workers import each
 
 ABLATIONS = {  # point of the assumption log -> variant -> what it changes in MeGU
     "default": {"as tuned": {}},
@@ -18,25 +19,32 @@ ABLATIONS = {  # point of the assumption log -> variant -> what it changes in Me
         "both weights / 3": {"noise.weight_pos": 0.13, "noise.weight_neg": 0.5}, "both weights x 3": {"noise.weight_pos": 1.2, "noise.weight_neg": 4.5},
     },
     "noise": {kind: {"noise.kind": kind} for kind in ("none", "pos", "neg", "random")},
-    "A12": {f"labels: {choice}": {"labels.choice": choice} for choice in ("random", "nearest", "farthest", "posterior")},
+    "A12": {f"labels: {choice}": {"labels.choice": choice} for choice in ("random", "nearest", "farthest", "posterior")}
+    | {"guide: class-mean features": {"guide.source": "features"}},
     "tau": {f"tau {tau:g}": {"labels.tau": tau} for tau in (0.1, 0.5, 0.8)},
 }  # fmt: skip
 
 
-def ablate(lab):
+def ablate(lab, workers=1):
     r"""Measure every variant on the seeds of a run; each is kept when it is done.
 
     Args:
         lab: `megu.experiment.Experiment`.
+        workers: processes, see `megu.workers.each`.
     Returns: rows as `megu.evaluate.rows` gives them, with columns point and variant in place of method, and retrain's among them.
     """
-    out = [lab.rows("retrain", seed).assign(point="retrain", variant="retrain") for seed in lab.seeds]
-    cases = [(point, variant, seed) for point, variants in ABLATIONS.items() for variant in variants for seed in lab.seeds]
-    for point, variant, seed in tqdm(cases, desc="ablation", unit="model"):
-        name = f"ablation/{point} {variant.replace('/', 'by')}-{seed}.csv"
-        out.append(lab.run.table(name, lambda p=point, v=variant, s=seed: _measure(lab, p, v, s)))
+    for source in (None, "features"):
+        lab.transition(source)  # asked once, here, and not by every process
+    cases = [(lab, point, variant, seed) for point, variants in ABLATIONS.items() for variant in variants for seed in lab.seeds]
+    each(lab.rows, [("retrain", seed) for seed in lab.seeds], workers, "references")
+    each(measured, cases, workers, "ablation")
+    out = [lab.rows("retrain", seed).assign(point="retrain", variant="retrain") for seed in lab.seeds] + [measured(*case) for case in cases]
     return pd.concat(out, ignore_index=True).drop(columns=["method", "repeat", "goal", "images"])
 
 
-def _measure(lab, point, variant, seed):
-    return lab.attempt_rows("megu", seed, ABLATIONS[point][variant]).assign(point=point, variant=variant)
+def measured(lab, point, variant, seed):
+    r"""Rows of one variant and seed, kept in the run directory."""
+    changes = dict(ABLATIONS[point][variant])
+    source = changes.pop("guide.source", None)
+    name = f"ablation/{point} {variant.replace('/', 'by')}-{seed}.csv"
+    return lab.run.table(name, lambda: lab.attempt_rows("megu", seed, changes, source).assign(point=point, variant=variant))

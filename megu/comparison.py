@@ -1,14 +1,15 @@
 r"""Every method in every scenario, over seeds of pre-training and of unlearning: `make comparison`."""
 
 import pandas as pd
-from tqdm import tqdm
 
 from megu.config import merge, nest
 from megu.evaluate import rows
 from megu.experiment import Experiment
 from megu.methods import ANY, METHODS
 from megu.relearn import relearn_steps
+from megu.shadows import confidence
 from megu.store import write_json
+from megu.workers import each, share
 
 
 def open_scenario(scenario, profile="quick", seed=0, seeds=3, repeats=3, shadows=8, overrides=None):
@@ -18,46 +19,63 @@ def open_scenario(scenario, profile="quick", seed=0, seeds=3, repeats=3, shadows
     return Experiment(profile, seed, None, merge(nest(usual), nest(overrides or {})))
 
 
-def compare(lab):
+def prepare(labs, workers=1):
+    r"""Make what several cases need, before they do: the guide's answers, originals, shadow models, retrained models."""
+    for lab in labs:
+        lab.transition()
+    common = {lab.shared.path: lab for lab in labs}.values()  # scenarios with the same labels share their originals
+    each(Experiment.original, [(lab, seed) for lab in common for seed in lab.seeds], workers, "originals")
+    each(confidence, [(lab, k, lab.settings.shadows) for lab in common for k in range(lab.settings.shadows)], workers, "shadow models")
+    each(Experiment.seen, [(lab, "retrain", seed) for lab in labs for seed in lab.seeds], workers, "retrained models")
+
+
+def compare(lab, workers=1):
     r"""Measure every case of one scenario; each is kept when it is done, so an interrupted comparison goes on where it stopped.
 
     Args:
-        lab: `megu.experiment.Experiment`.
+        lab: `megu.experiment.Experiment`.  workers: processes, see `megu.workers.each`.
     Returns: (rows of every metric as `megu.evaluate.rows` gives them, relearn steps of the first repeats among them; `Experiment.timings`),
         both with a column scenario.
     """
-    parts = []
-    for name, seed, repeat in tqdm(lab.cases(), desc=lab.settings.forget.scenario, unit="model"):
-        parts.append(lab.rows(name, seed, repeat))
-        if repeat == 0:
-            parts.append(lab.run.table(f"relearn/{name}-{seed}.csv", lambda name=name, seed=seed: _relearn(lab, name, seed)))
+    cases = [(lab, *case) for case in lab.cases()]
+    each(_measured, cases, workers, lab.settings.forget.scenario)
+    parts = [table for case in cases for table in _measured(*case)]
     return tuple(table.assign(scenario=lab.settings.forget.scenario) for table in (pd.concat(parts, ignore_index=True), lab.timings()))
+
+
+def _measured(lab, name, seed, repeat):
+    relearned = [] if repeat else [lab.run.table(f"relearn/{name}-{seed}.csv", lambda: _relearn(lab, name, seed))]
+    return [lab.rows(name, seed, repeat), *relearned]
 
 
 def _relearn(lab, name, seed):
     return rows(name, seed, {"relearn_steps": relearn_steps(lab.task("retrain", seed), lab.unlearned(name, seed))})
 
 
-def compare_all(out, profile="quick", scenarios=ANY, say=print, **settings):
+def compare_all(out, profile="quick", scenarios=ANY, say=print, workers=None, **settings):
     r"""Compare in every scenario and write ``comparison.csv``, ``comparison_seconds.csv`` and ``comparison_source.json``.
 
     Args:
         out: folder, made if it is not there; what a scenario found is written when it is done.
         profile, scenarios, settings: see `open_scenario`.
         say: function of one line of text.
+        workers: processes, None for one per core; see `megu.workers.share`.
     """
+    workers, usual = share(workers)
+    settings["overrides"] = merge(usual, nest(settings.get("overrides") or {}))
     labs = [open_scenario(scenario, profile, **settings) for scenario in scenarios]  # refuses bad settings before any work
     out.mkdir(parents=True, exist_ok=True)
+    prepare(labs, workers)
     tables = []
     for lab in labs:
-        tables.append(compare(lab))
+        tables.append(compare(lab, workers))
         for name, table in zip(("comparison", "comparison_seconds"), map(pd.concat, zip(*tables, strict=True)), strict=True):
             about = ("goal", "images")  # of a metric, in `megu.evaluate.METRICS`
             table.drop(columns=[c for c in about if c in table]).to_csv(out / f"{name}.csv", index=False, float_format="%.6g")
         s = lab.settings
         write_json(out / "comparison_source.json", {
             "profile": profile, "scenarios": [done["scenario"].iloc[0] for done, _ in tables], "seeds": list(lab.seeds), "repeats": s.repeats,
-            "shadows": s.shadows, "retain_images": s.retain_images, "device": lab.run.manifest["notes"]["device"],
+            "shadows": s.shadows, "retain_images": s.retain_images, "device": lab.run.manifest["notes"]["device"], "workers": workers,
             "torch": lab.run.manifest["versions"]["torch"],
         })  # fmt: skip
         say(f"{s.forget.scenario}: {len(lab.cases())} models measured")

@@ -122,6 +122,7 @@ class Settings(Part):
 
     ``preset``: methods as chosen on validation images, or as published.  ``methods``: the values that differ from that.
     ``repeats``: seeds of unlearning for each seed of pre-training.  ``shadows``: shadow models of the likelihood-ratio attack, 0 for none.
+    ``threads``: of the CPU, 0 for all cores; another number adds in another order, so results differ in the last digits.
     """
 
     profile: str = "quick"
@@ -130,6 +131,7 @@ class Settings(Part):
     repeats: Count = 1
     shadows: Annotated[int, Field(ge=0)] = 0
     device: str = "auto"
+    threads: Annotated[int, Field(ge=0)] = 0
     autocast: Literal["auto", "on", "off"] = "auto"
     data: Data = Data()
     arch: Literal["resnet-small", "resnet18", "vit-tiny", "vit-b16"] = "resnet-small"

@@ -24,17 +24,17 @@ class Compute:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast)
 
 
-def _bf16_pays(device):
+def _bf16_pays(device, arch):
     # `make bench` compares the four variants side by side. It pays on a CPU only with
-    # instructions for it: elsewhere bfloat16 is emulated.
+    # instructions for it, elsewhere bfloat16 is emulated; and for convolutions, not for a ViT.
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     able = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
+    return not arch.startswith("vit") and bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
 
 
 def choose(settings):
-    r"""The `Compute` of a run from ``settings.device`` (auto, cpu, cuda, cuda:1) and ``settings.autocast``.
+    r"""The `Compute` of a run from ``settings.device`` (auto, cpu, cuda, cuda:1), ``settings.autocast`` and ``settings.threads``.
 
     Raises: SettingsError where the device is not known or not there.
     """
@@ -51,7 +51,9 @@ def choose(settings):
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-    return Compute(device, {"on": True, "off": False}.get(settings.autocast, _bf16_pays(device)))
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    return Compute(device, {"on": True, "off": False}.get(settings.autocast, _bf16_pays(device, settings.arch)))
 
 
 def generator(seed, *purpose, device="cpu"):

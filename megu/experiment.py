@@ -1,23 +1,26 @@
 r"""A run: which pieces exist, how they are made, and that each is made once."""
 
+import json
 import os
 import re
 import time
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from safetensors.torch import load_file, save_file
 
-from megu import device, methods, models, shadows, splits
+from megu import device, methods, shadows, splits
 from megu.asking import AsksGuide
-from megu.config import build, nest
+from megu.config import nest
 from megu.device import Stopwatch
 from megu.evaluate import References, Seen, blank_logits, metrics, observe, rows
+from megu.making import MakesModels
 from megu.profiles import resolve
 from megu.sources import load
 from megu.store import Run, code_digest, digest, project_root
-from megu.task import Task
 
 
 def run_directory(settings, about, run_dir=None):
@@ -28,7 +31,12 @@ def run_directory(settings, about, run_dir=None):
     return project_root() / "runs" / f"{settings.profile}-{re.sub(r'[^a-z0-9-]+', '_', what.lower())}-{digest(about)[:6]}"
 
 
-class Experiment(AsksGuide):
+@lru_cache
+def _opened(run_dir, profile, seed, overrides):
+    return Experiment(profile, seed, run_dir, json.loads(overrides))
+
+
+class Experiment(AsksGuide, MakesModels):
     r"""One run with its data, split, device and everything made so far.
 
     Args:
@@ -56,11 +64,25 @@ class Experiment(AsksGuide):
             "code": code_digest(),
         }
         self.run = Run(run_directory(settings, about, run_dir or os.environ.get("MEGU_RUN_DIR")), about, settings.seed_list)
+        where = f"{self.compute.device.type}, {'bfloat16 autocast' if self.compute.autocast else 'float32'}"
         self.run.note("split", self.split.digest())
-        self.run.note("device", f"{self.compute.device.type}, {'bfloat16 autocast' if self.compute.autocast else 'float32'}")
+        self.run.note("device", where)
+        # What originals and shadow models depend on; the threads, because their seconds are compared with those of other models.
+        common = {
+            **{key: about["settings"][key] for key in ("arch", "training")}, "train": self.split.trained_digest(), "device": where,
+            "threads": torch.get_num_threads(), "data": about["data"], "code": about["code"],
+        }  # fmt: skip
+        self.shared = Run(self.run.path.parent / f"shared-{digest(common)[:6]}", common)
         self.stage, self._started = stage, time.perf_counter()
         if stage is not None:
             self.run.sealed(stage)
+
+    def __reduce__(self):
+        # Another process opens the run directory by itself, once.
+        return _opened, (str(self.run.path.resolve()), self.settings.profile, self.settings.seed, json.dumps(self.overrides))
+
+    def __str__(self):
+        return self.run.path.name
 
     def require(self, *stages):
         r"""Refuse to go on unless these stages are sealed; names the notebook to run first."""
@@ -80,67 +102,6 @@ class Experiment(AsksGuide):
     def method_names(self):
         """Rows of every table: the untouched original, the true retrain, and what is compared with them."""
         return ("original", "retrain", *self.settings.compare)
-
-    # Models
-    def task(self, name, seed, repeat=0):
-        r"""The `megu.task.Task` that a method receives for a seed of pre-training and a repeat, with the transition matrix where the method is guided."""
-        transition = self.transition() if methods.method(name).guided else None
-        # The first repeat has the seed of pre-training itself; no seed of another original is ever met.
-        return self._task(self.original(seed), seed + 10_000 * repeat, transition)
-
-    def _task(self, original, seed, transition=None):
-        return Task(
-            original, self.images, self.split, self.forgotten, transition, self.settings.retain_images,
-            self.settings.arch, self.settings.training, seed, self.compute, Stopwatch(),
-        )  # fmt: skip
-
-    def _new(self, seed, purpose):
-        return models.build(self.settings.arch, self.images.num_classes, self.images.shape, seed, purpose).to(self.compute.device)
-
-    def _timed(self, prepare, train):
-        task, total = prepare(), Stopwatch()
-        with total("total"):
-            model = train(task)
-        return model, {"seconds": {**task.clock.seconds, **total.seconds}, "peak_memory_mb": round(device.peak_memory_mb())}
-
-    def _model(self, name, seed, prepare, train):
-        about = {"method": name, "seed": seed, "arch": self.settings.arch, "digest": digest(self.run.about)}
-        return self.run.once(
-            f"models/{name}-{seed}.safetensors", lambda: self._timed(prepare, train), lambda model, path: models.save(model, path, about),
-            lambda path: models.load(path, self._new(seed, "blank")),
-        )  # fmt: skip
-
-    def original(self, seed):
-        r"""The classifier before forgetting: trained on retain and forget images.  In eval mode."""
-        train, label = self.split.train, f"original, seed {seed}"
-        return self._model(
-            "original", seed, lambda: self._task(self._new(seed, "original"), seed),
-            lambda task: self._fit(task, train, label),
-        )  # fmt: skip
-
-    def trained(self, seed, purpose, index, label):
-        r"""A new classifier, trained by the original's recipe on images ``index``; not kept."""
-        return self._fit(self._task(self._new(seed, purpose), seed), index, label)
-
-    def _fit(self, task, index, label):
-        return task.train_on(task.original, index, self.images.y[index], self.settings.training, label=label)
-
-    def unlearned(self, name, seed):
-        r"""The model of a method and seed; ``original`` and ``retrain`` are methods too."""
-        return self.original(seed) if name == "original" else self._model(name, seed, *self._call(name, seed))
-
-    def _call(self, name, seed, repeat=0):
-        unlearn, parameters = methods.method(name).unlearn, self.parameters(name)
-        return lambda: self.task(name, seed, repeat), lambda task: unlearn(task, parameters)
-
-    def attempt(self, name, seed, changes):
-        r"""A method's model with other parameters (dotted name -> value), not kept: for tuning and ablations."""
-        usual = self.parameters(name)
-        return methods.method(name).unlearn(self.task(name, seed), build(type(usual), nest(changes), f"methods.{name}", over=usual))
-
-    def parameters(self, name):
-        r"""The settings of a method as this run uses them."""
-        return methods.method_settings(name, self.settings)
 
     # Results
     def seen(self, name, seed):
@@ -192,9 +153,9 @@ class Experiment(AsksGuide):
 
         return self.run.once(f"rows/{name}-{seed}-{repeat}.csv", make, lambda table, path: table.to_csv(path, index=False), pd.read_csv)
 
-    def attempt_rows(self, name, seed, changes):
+    def attempt_rows(self, name, seed, changes, source=None):
         r"""Tidy rows of every metric of an `attempt`; not kept."""
-        return self._measured(name, seed, 0, observe(self.attempt(name, seed, changes), self.images, self.split))
+        return self._measured(name, seed, 0, observe(self.attempt(name, seed, changes, source), self.images, self.split))
 
     def _measured(self, name, seed, repeat, seen):
         return rows(name, seed, metrics(seen, self.images, self.split, self.references(seed)), repeat)

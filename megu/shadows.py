@@ -34,19 +34,26 @@ def confidences(lab, count):
     Returns: (`megu.attacks.logit_confidence` ``(S, N)`` float, inside ``(S, N)`` bool) over the whole pool; validation images are in no shadow.
     Source: Carlini et al. 2022, arXiv 2112.03570; recipe and architecture are those of the attacked models.
     """
-    images, split, device = lab.images, lab.split, lab.compute.device
-    pool = torch.cat([split.train, split.test_retain, split.test_forget]).sort().values
-    chosen = halves(count, len(pool)).to(device)
+    pool, chosen = _pool(lab.split).cpu(), halves(count, len(_pool(lab.split)))
+    found = np.zeros((count, len(lab.images.y)))
+    for k in tqdm(range(count), desc="shadows", leave=False):
+        found[k, pool] = confidence(lab, k, count)
+    inside = np.zeros(found.shape, bool)
+    inside[:, pool] = chosen
+    return found, inside
 
-    def make(k):
-        seed, index = FIRST_SEED + k, pool[chosen[k]]
-        model = lab.trained(seed, "shadow", index, f"shadow {k + 1} of {count}")
+
+def confidence(lab, k, count):
+    r"""Confidence of shadow k of ``count`` on the images of the pool ``(n,)``: trained once for all runs with the same originals."""
+    images, pool = lab.images, _pool(lab.split)
+
+    def make():
+        index = pool[halves(count, len(pool))[k].to(pool.device)]
+        model = lab.trained(FIRST_SEED + k, "shadow", index, f"shadow {k + 1} of {count}")
         return {"confidence": logit_confidence(predict(model, images, pool), images.y[pool])}, {}
 
-    found = np.zeros((count, len(images.y)))
-    for k in tqdm(range(count), desc="shadows", leave=False):
-        name = f"shadows/{k}-of-{count}.safetensors"
-        found[k, pool.cpu()] = lab.run.once(name, lambda k=k: make(k), save_file, load_file)["confidence"]
-    inside = np.zeros(found.shape, bool)
-    inside[:, pool.cpu()] = chosen.cpu()
-    return found, inside
+    return lab.once_for_all(f"shadows/{k}-of-{count}.safetensors", make, save_file, load_file)["confidence"]
+
+
+def _pool(split):
+    return torch.cat([split.train, split.test_retain, split.test_forget]).sort().values

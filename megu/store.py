@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
+from filelock import FileLock
 
 import megu
 from megu.config import SettingsError
@@ -64,7 +65,7 @@ def code_digest():
     root = Path(megu.__file__).parent
     digest = hashlib.sha256()
     for file in sorted(root.rglob("*.py")):
-        if file.stem not in ("__init__", "__main__", "batch", "figures", "tune", "comparison", "ablation"):
+        if file.stem not in ("__init__", "__main__", "batch", "figures", "workers", "tune", "comparison", "ablation"):
             digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
     return digest.hexdigest()[:12]
 
@@ -99,21 +100,31 @@ class Run:
     def __init__(self, path, about, seeds=()):
         self.path, self.about = Path(path), json.loads(json.dumps(about))
         self._file = self.path / "manifest.json"
-        if not self._file.exists():
-            write_json(self._file, {
-                "megu": megu.__version__,
-                "digest": digest(self.about),
-                "seeds": list(seeds),
-                "python": platform.python_version(),
-                "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
-                "artefacts": {},
-                "notes": {},
-                "stages": {},
-                **self.about,
-            })  # fmt: skip
+        with self._lock("manifest"):
+            if not self._file.exists():
+                self._begin(seeds)
         manifest = self.manifest
         if changed := differences({key: manifest.get(key) for key in self.about}, self.about):
             raise StageError(f"run directory {self.path.name!r} was made otherwise ({'; '.join(changed)}): choose another run_dir")
+
+    def _begin(self, seeds):
+        write_json(self._file, {
+            "megu": megu.__version__,
+            "digest": digest(self.about),
+            "seeds": list(seeds),
+            "python": platform.python_version(),
+            "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+            "artefacts": {},
+            "notes": {},
+            "stages": {},
+            **self.about,
+        })  # fmt: skip
+
+    def _lock(self, name):
+        # Several processes may work in one run directory; the lock of one that dies is free again.
+        path = self.path / ".locks" / f"{name.replace('/', '-')}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(path)
 
     @property
     def manifest(self):
@@ -124,9 +135,10 @@ class Run:
             raise StageError(f"{self._file.name} in {self.path.name!r} is damaged: remove the run directory and start again") from None
 
     def _update(self, group, key, value):
-        manifest = self.manifest
-        manifest[group][key] = value
-        write_json(self._file, manifest)
+        with self._lock("manifest"):
+            manifest = self.manifest
+            manifest[group][key] = value
+            write_json(self._file, manifest)
 
     def note(self, key, value):
         r"""Keep a fact about the run in the manifest, e.g. which guide answered."""
@@ -144,12 +156,18 @@ class Run:
         Returns: the object, always as ``load`` reads it, so that a resumed run continues from the same bits.
         """
         path = self.path / name
-        if not (path.exists() and name in self.manifest["artefacts"]):
-            content, facts = make()
-            with atomic(path) as part:
-                save(content, part)
-            self._update("artefacts", name, {"sha256": sha256(path), **facts})
-        elif sha256(path) != self.manifest["artefacts"][name]["sha256"]:
+
+        def made():
+            return path.exists() and name in self.manifest["artefacts"]
+
+        if not made():
+            with self._lock(name):
+                if not made():  # by the process that held the lock
+                    content, facts = make()
+                    with atomic(path) as part:
+                        save(content, part)
+                    self._update("artefacts", name, {"sha256": sha256(path), **facts})
+        if sha256(path) != self.manifest["artefacts"][name]["sha256"]:
             raise StageError(f"{name} in {self.path.name!r} is not the file that was written there: remove it to have it made again")
         return load(path)
 

@@ -11,14 +11,17 @@ from megu.experiment import Experiment
 from megu.methods import METHODS, method
 from megu.store import digest
 from megu.train import predict
+from megu.workers import each
 
 
 def recipe_digest(settings):
     r"""Ties a search to what it was made with: data, training recipe, request, guide, retain images; not seeds or methods."""
-    return digest(settings.model_dump(mode="json", exclude={"seed", "seeds", "repeats", "shadows", "preset", "methods", "compare", "device", "autocast"}))
+    return digest(
+        settings.model_dump(mode="json", exclude={"seed", "seeds", "repeats", "shadows", "preset", "methods", "compare", "device", "threads", "autocast"})
+    )
 
 
-def tune(profile="quick", seed=100, seeds=3, trials=20, methods=None, overrides=None, run_dir=None):
+def tune(profile="quick", seed=100, seeds=3, trials=20, methods=None, overrides=None, run_dir=None, workers=1):
     r"""Search every method's `megu.methods.Method.search` on validation images, class-wise forgetting.
 
     score = accuracy on retained validation images minus accuracy on forgotten ones, percent, mean over the seeds.  It needs
@@ -30,6 +33,7 @@ def tune(profile="quick", seed=100, seeds=3, trials=20, methods=None, overrides=
         seed, seeds: first one and how many, of originals and unlearning; not those of any reported table.
         trials: of each method.
         methods: names, or None for all that have something to search.
+        workers: processes, see `megu.workers.each`; each takes whole methods.
         run_dir: directory or None; every trial is kept there, so an interrupted search goes on where it stopped.
     Returns: tidy DataFrame: method, trial, the values tried, val_retain, val_forget, score, recipe (digest), chosen (the best of its method).
     """
@@ -37,26 +41,28 @@ def tune(profile="quick", seed=100, seeds=3, trials=20, methods=None, overrides=
     if lab.settings.forget.scenario != "class":
         raise SettingsError(f"tune works on class-wise forgetting, where the goal is 0; forget.scenario is {lab.settings.forget.scenario!r}")
     names = [name for name, entry in METHODS.items() if entry.search] if methods is None else list(methods)
-    spaces = {name: method(name).search for name in names}
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with tqdm(total=trials * len(spaces), desc="tuning", unit="trial") as bar:
-        table = pd.concat([_search(lab, name, space, trials, bar) for name, space in spaces.items()], ignore_index=True)
+    if any(method(name).guided for name in names):
+        lab.transition()  # asked once, here, and not by every process
+    each(lab.original, [(seed,) for seed in lab.seeds], workers, "originals")
+    each(_search, [(lab, name, trials) for name in names], workers, "tuning")
+    table = pd.concat([_search(lab, name, trials) for name in names], ignore_index=True)
     table["recipe"] = recipe_digest(lab.settings)
     table["chosen"] = table.index.isin(table.groupby("method")["score"].idxmax())
     return table
 
 
-def _search(lab, name, space, trials, bar):
+def _search(lab, name, trials):
     # A repeated search draws the same values from the same sampler, and finds the trials that it already made in the run directory.
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    space = method(name).search
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=lab.settings.seed, multivariate=True))
     rows = []
-    for i in range(trials):
+    for i in tqdm(range(trials), desc=name, unit="trial", leave=False):
         trial = study.ask()
         values = {key: float(f"{trial.suggest_float(key, low, high, log=True):.2g}") for key, (low, high) in space.items()}
         row = lab.run.table(f"tuning/{name} {digest(values)}.csv", lambda values=values: _attempt(lab, name, values))
         study.tell(trial, row["score"].item())
         rows.append(row.assign(trial=i))
-        bar.update()
     return pd.concat(rows, ignore_index=True)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import BRIEF, similarity_like
@@ -20,7 +21,7 @@ from megu.transition import transition_matrix
 @pytest.fixture
 def small(monkeypatch, tiny_overrides, tmp_path):
     """A comparison on tiny data of three methods; run directories under the temporary folder."""
-    monkeypatch.setattr(Experiment, "transition", lambda self: transition_matrix(similarity_like(self.images.num_classes)))
+    monkeypatch.setattr(Experiment, "transition", lambda self, source=None: transition_matrix(similarity_like(self.images.num_classes)))
     monkeypatch.setattr("megu.experiment.project_root", lambda: tmp_path)
     for name in list(METHODS):
         if name not in ("original", "retrain", "finetune", "unsir", "megu"):
@@ -28,7 +29,7 @@ def small(monkeypatch, tiny_overrides, tmp_path):
     overrides = {k: v for k, v in tiny_overrides.items() if k != "seeds"}
 
     def run(scenarios=("class",), seeds=1):
-        comparison.compare_all(tmp_path / "out", scenarios=scenarios, say=lambda line: None, seeds=seeds, repeats=2, shadows=2, overrides=overrides)
+        comparison.compare_all(tmp_path / "out", scenarios=scenarios, say=lambda line: None, workers=1, seeds=seeds, repeats=2, shadows=2, overrides=overrides)
         return pd.read_csv(tmp_path / "out" / "comparison.csv")
 
     return run
@@ -80,13 +81,36 @@ def test_a_thirteenth_method_is_one_file_and_one_line(small, monkeypatch):
 
 
 def test_every_variant_of_the_ablation_is_a_setting_and_is_measured(tiny, monkeypatch):
-    monkeypatch.setattr(Experiment, "transition", lambda self: transition_matrix(similarity_like(10)))
+    monkeypatch.setattr(Experiment, "transition", lambda self, source=None: transition_matrix(similarity_like(10) if source is None else np.eye(10) + 0.1))
     for variants in ablation.ABLATIONS.values():
         for changes in variants.values():
+            changes = {name: value for name, value in changes.items() if name != "guide.source"}
             build(methods.megu.MeguSettings, nest(changes), over=tiny.parameters("megu"))
-    monkeypatch.setattr(ablation, "ABLATIONS", {"default": {"as tuned": {}}, "noise": {"none": {"noise.kind": "none"}}})
+    monkeypatch.setattr(
+        ablation, "ABLATIONS", {"default": {"as tuned": {}}, "noise": {"none": {"noise.kind": "none"}}, "A12": {"guide": {"guide.source": "features"}}}
+    )
     table = ablation.ablate(tiny).pivot_table(index=["variant", "seed"], columns="metric", values="value")
-    assert len(table) == 3 * 2 and not table.loc["none"].equals(table.loc["as tuned"])
+    assert len(table) == 4 * 2
+    assert not table.loc["none"].equals(table.loc["as tuned"]) and not table.loc["guide"].equals(table.loc["as tuned"])
+
+
+def test_two_processes_find_what_one_finds(tiny_overrides, tmp_path):
+    overrides = {**tiny_overrides, "compare": ["finetune", "megu"], "repeats": 2, "threads": 1, "shadows": 2}
+    labs = [Experiment(run_dir=tmp_path / str(workers) / "run", overrides=overrides) for workers in (1, 2)]
+    tables = []
+    for workers, lab in enumerate(labs, 1):
+        comparison.prepare([lab], workers)
+        tables.append(comparison.compare(lab, workers)[0])
+    assert tables[0].equals(tables[1])
+    assert sorted(labs[0].run.manifest["artefacts"]) == sorted(labs[1].run.manifest["artefacts"])
+
+
+def test_scenarios_with_the_same_labels_share_their_originals(tiny_overrides, tmp_path):
+    labs = [Experiment(run_dir=tmp_path / s, overrides={**tiny_overrides, "forget.scenario": s, "forget.count": 30, "seeds": 1}) for s in methods.ANY]
+    originals = [lab.original(0).state_dict() for lab in labs]
+    sums = [lab.run.manifest["artefacts"]["models/original-0.safetensors"]["seconds"]["total"] for lab in labs]
+    assert labs[0].shared.path == labs[2].shared.path != labs[1].shared.path and sums[0] == sums[2] != sums[1]
+    assert all(v.equal(originals[2][k]) for k, v in originals[0].items())
 
 
 def test_relearning_is_slow_only_where_something_was_forgotten(tasks):

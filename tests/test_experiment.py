@@ -3,7 +3,7 @@
 import pytest
 from conftest import similarity_like
 
-from megu import experiment
+from megu import making
 from megu.evaluate import expected
 from megu.experiment import Experiment, run_directory
 from megu.profiles import resolve
@@ -21,10 +21,10 @@ def no_guide(monkeypatch):
 
 
 def test_an_interrupted_run_gives_the_same_tidy_results(no_guide, monkeypatch, tiny_overrides, tmp_path):
-    undisturbed = Experiment(run_dir=tmp_path / "one", overrides=tiny_overrides)
+    undisturbed = Experiment(run_dir=tmp_path / "a" / "one", overrides=tiny_overrides)
     undisturbed.results()
 
-    real, calls = experiment.models.save, []
+    real, calls = making.models.save, []
 
     def dies(model, path, about):
         calls.append(path)
@@ -33,15 +33,15 @@ def test_an_interrupted_run_gives_the_same_tidy_results(no_guide, monkeypatch, t
             raise KeyboardInterrupt
         real(model, path, about)
 
-    monkeypatch.setattr(experiment.models, "save", dies)
+    monkeypatch.setattr(making.models, "save", dies)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            Experiment(run_dir=tmp_path / "two", overrides=tiny_overrides).results()
-    resumed = Experiment(run_dir=tmp_path / "two", overrides=tiny_overrides)
+            Experiment(run_dir=tmp_path / "b" / "two", overrides=tiny_overrides).results()
+    resumed = Experiment(run_dir=tmp_path / "b" / "two", overrides=tiny_overrides)
     resumed.results()
-    assert len(calls) == 2 * len(resumed.method_names) + 2  # nothing finished was made again
-    assert (tmp_path / "one" / "results.csv").read_bytes() == (tmp_path / "two" / "results.csv").read_bytes()
-    assert not list((tmp_path / "two").rglob("*.part*"))
+    assert len(calls) == 2 * len(resumed.method_names) + 2 + 2  # originals are kept twice, two died: nothing finished was made again
+    assert (tmp_path / "a" / "one" / "results.csv").read_bytes() == (tmp_path / "b" / "two" / "results.csv").read_bytes()
+    assert not list((tmp_path / "b" / "two").rglob("*.part*"))
     assert set(resumed.timings()["part"]) >= {"total", "noise", "labels", "fine-tuning"}
     assert len(summary(resumed.results())) == len(resumed.method_names) * MEASURED
 

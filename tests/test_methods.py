@@ -109,7 +109,7 @@ def test_separate_noise_items_keep_the_forget_label():
 
 def test_megu_forgets_and_the_original_does_not(tiny_overrides, tmp_path, monkeypatch):
     """End to end on tiny real data, an easy class, with a guide that is not needed to be good."""
-    monkeypatch.setattr(Experiment, "transition", lambda self: transition_matrix(similarity_like(10)))
+    monkeypatch.setattr(Experiment, "transition", lambda self, source=None: transition_matrix(similarity_like(10)))
     lab = Experiment(run_dir=tmp_path, overrides={**tiny_overrides, "forget.classes": ["trouser"], "training.epochs": 6})
     forget, y = lab.split.forget, lab.images.y[lab.split.forget]
     models = {"original": lab.original(0), "megu": lab.attempt("megu", 0, {"recipe.batch": 16, "recipe.lr": 0.05})}

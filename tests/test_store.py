@@ -1,6 +1,8 @@
 """The run directory: whole artefacts or none, and nothing mixed."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
@@ -28,6 +30,25 @@ def test_once_makes_once_and_makes_again_what_was_not_recorded(tmp_path):
     assert len(made) == 1
     (tmp_path / "half.csv").write_text("value\n9\n")  # written, but the run died before it was recorded
     assert run.table("half.csv", make)["value"].item() == 1.5
+
+
+def test_two_processes_make_an_artefact_once(tmp_path):
+    made = []
+
+    def slow():
+        made.append(1)
+        time.sleep(0.2)
+        return pd.DataFrame({"value": [len(made)]}), {}
+
+    def once(k):  # its own Run, as another process has
+        return Run(tmp_path, ABOUT).once("t.csv", slow, lambda table, path: table.to_csv(path, index=False), pd.read_csv)["value"].item()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(once, range(4))) == [1, 1, 1, 1]
+    runs = [Run(tmp_path, ABOUT) for _ in range(20)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda k: runs[k].note(f"fact {k}", k), range(20)))
+    assert len(runs[0].manifest["notes"]) == 20
 
 
 def test_a_changed_artefact_is_refused(tmp_path):

@@ -71,3 +71,10 @@ def test_prediction_does_not_depend_on_the_batch(tiny):
     index = tiny.split.retain[:50]
     assert torch.allclose(predict(model, tiny.images, index, batch=7), predict(model, tiny.images, index), atol=1e-5)
     assert predict(model, tiny.images, index[:0]).shape == (0, 10)
+
+
+def test_bfloat16_is_never_chosen_for_a_vit_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
+    chosen = {arch: choose(resolve(overrides={"arch": arch})).autocast for arch in ("resnet-small", "vit-tiny")}
+    assert chosen == {"resnet-small": True, "vit-tiny": False}
+    assert choose(resolve(overrides={"arch": "vit-tiny", "autocast": "on"})).autocast

@@ -11,7 +11,7 @@ from megu.transition import transition_matrix
 
 @pytest.fixture
 def search(monkeypatch, tiny_overrides, tmp_path):
-    monkeypatch.setattr(Experiment, "transition", lambda self: transition_matrix(similarity_like(10)))
+    monkeypatch.setattr(Experiment, "transition", lambda self, source=None: transition_matrix(similarity_like(10)))
     return lambda **k: tune.tune(seeds=1, trials=3, methods=["finetune", "megu"], run_dir=tmp_path, overrides=tiny_overrides, **k)
 
 

@@ -91,7 +91,10 @@ METHODS = {
         preset={"noises": 32, "copies": 80, "noise.steps": 25, "impair.lr": 1e-4, "impair.batch": 32, "repair.lr": 1e-4, "repair.batch": 128},
     ),
     "ssd": Method(ssd.unlearn, ssd.SsdSettings, "SSD", search={"alpha": (0.5, 100.0), "lam": (0.05, 2.0)}, published={"alpha": 10.0, "lam": 1.0}),
-    "ssd-code": Method(ssd.unlearn, ssd.SsdSettings, "SSD, public code (compat)", preset={"importance": "batch", "alpha": 10.0, "lam": 1.0}),
+    "ssd-code": Method(
+        ssd.unlearn, ssd.SsdSettings, "SSD, importance as in the public code (compat)", preset={"importance": "batch", "alpha": 10.0, "lam": 1.0},
+        search={"alpha": (0.5, 100.0), "lam": (0.05, 2.0)}, published={"alpha": 10.0, "lam": 1.0},
+    ),
     "scrub": Method(
         scrub.unlearn, scrub.ScrubSettings, "SCRUB + rewind",
         search={"recipe.lr": (1e-4, 0.1), "alpha": (1e-3, 1.0)}, published={"recipe.lr": 5e-4, "alpha": 0.001},
