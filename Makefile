@@ -34,12 +34,13 @@ figures: $(READY)  ## figures and README table from the tracked tidy data
 	@for script in paper_figures/fig*.py; do $(BIN)/python $$script || exit 1; done
 	@$(BIN)/python paper_figures/tab01_results.py --readme
 	@$(BIN)/python paper_figures/tab02_comparison.py --readme
+	@$(BIN)/python paper_figures/tab03_ablation.py --readme
 
 comparison: $(READY)  ## every method, three scenarios, 3 x 3 seeds, attacks with shadow models (time not measured)
 	@$(BIN)/python -m megu compare --out paper_figures/data
 
 ablation: $(READY)  ## MeGU's open points, changed one at a time (time not measured)
-	@$(BIN)/python -m megu ablate --out paper_figures/data/ablation.csv
+	@$(BIN)/python -m megu ablate --out paper_figures/data
 
 bench: $(READY)  ## speed of precision and layout in training, and of the evaluation, side by side
 	@$(BIN)/python tests/bench/precision.py

@@ -100,7 +100,7 @@ def compare(
 
 @app.command()
 def ablate(
-    out: Annotated[Path, typer.Option(help="CSV file for the tidy table.")],
+    out: Annotated[Path, typer.Option(help="Folder for the tidy table.")],
     profile: Profile = "quick",
     seed: Seed = 0,
     run_dir: RunDir = None,
@@ -108,11 +108,11 @@ def ablate(
     set: Set = None,
 ):
     """MeGU's open points changed one at a time.  Repeat it after an interrupt: it goes on."""
-    from megu.ablation import ablate as measure  # noqa: PLC0415
+    from megu.ablation import ablate_all  # noqa: PLC0415
     from megu.workers import share  # noqa: PLC0415
 
     workers, usual = share(workers)
-    measure(_experiment(profile, seed, run_dir, set, usual), workers).to_csv(out, index=False, float_format="%.6g")
+    ablate_all(_experiment(profile, seed, run_dir, set, usual), out, workers)
 
 
 def main():

@@ -2,6 +2,7 @@ r"""One thing at a time: MeGU's open points (A2, A6-A10, A12 and tau), each chan
 
 import pandas as pd
 
+from megu.store import write_json
 from megu.workers import each
 
 ABLATIONS = {  # point of the assumption log -> variant -> what it changes in MeGU
@@ -48,3 +49,14 @@ def measured(lab, point, variant, seed):
     source = changes.pop("guide.source", None)
     name = f"ablation/{point} {variant.replace('/', 'by')}-{seed}.csv"
     return lab.run.table(name, lambda: lab.attempt_rows("megu", seed, changes, source).assign(point=point, variant=variant))
+
+
+def ablate_all(lab, out, workers=1):
+    r"""`ablate`, written to ``ablation.csv`` and ``ablation_source.json`` in the folder ``out``."""
+    out.mkdir(parents=True, exist_ok=True)
+    ablate(lab, workers).to_csv(out / "ablation.csv", index=False, float_format="%.6g")
+    manifest = lab.run.manifest
+    write_json(out / "ablation_source.json", {
+        "profile": lab.settings.profile, "forget": manifest["settings"]["forget"], "seeds": list(lab.seeds), "workers": workers,
+        "device": manifest["notes"]["device"], "torch": manifest["versions"]["torch"],
+    })  # fmt: skip

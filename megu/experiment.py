@@ -174,6 +174,15 @@ class Experiment(AsksGuide, MakesModels):
 
         return self.run.table("results.csv", make)
 
+    def predictions(self):
+        r"""What the forgotten training images are taken for, in percent of them: DataFrame with method, seed, label, share."""
+        names, out = self.images.classes, []
+        for name in self.method_names:
+            for seed in self.seeds:
+                said = self.logits(name, seed)["forget"].argmax(1).bincount(minlength=len(names)) / len(self.split.forget)
+                out += [{"method": name, "seed": seed, "label": label, "share": 100 * share} for label, share in zip(names, said.tolist(), strict=True)]
+        return pd.DataFrame(out)
+
     def timings(self):
         r"""Seconds by method, seed, repeat and part, as measured when each piece was made.
 

@@ -195,3 +195,51 @@ def time_per_stage(table, titles):
     ax.set(xlabel="seconds (evaluation not included)", xlim=(0, left.max() * 1.12))
     ax.legend(frameon=False, loc="lower right")
     return fig
+
+
+@_styled
+def predictions(table, titles):
+    r"""What the forget images are taken for, before and after unlearning.
+
+    Args:
+        table: DataFrame with method, label, share (percent of the forget images, one value for each pair).
+        titles: method name -> title, in the order of the rows.
+    Returns: Figure.  Role of appendix D of arXiv 2602.17088.
+    """
+    wide = table.pivot(index="method", columns="label", values="share")[list(dict.fromkeys(table["label"]))].reindex(titles)
+    fig, ax = plt.subplots(figsize=(0.62 * wide.shape[1] + 2.6, 0.36 * len(wide) + 1.4))
+    shown = ax.imshow(wide, cmap="cividis", vmin=0, vmax=100, aspect="auto")
+    fig.colorbar(shown, ax=ax, label="share of forget images, %")
+    for (i, j), share in np.ndenumerate(wide.to_numpy()):
+        if wide.shape[1] <= 20:
+            ax.text(j, i, f"{share:.0f}", ha="center", va="center", fontsize=7, color="black" if share > 50 else "white")
+    ax.set_xticks(range(wide.shape[1]), wide.columns, rotation=45, ha="right")
+    ax.set_yticks(range(len(wide)), [titles[name] for name in wide.index])
+    ax.spines[:].set_visible(False)
+    return fig
+
+
+@_styled
+def ablation(table, metrics):
+    r"""What each change of one setting does, beside the distance of the default to the retrained models.
+
+    Args:
+        table: DataFrame from `megu.tables.against_default`.
+        metrics: names of the metrics, one panel each.
+    Returns: Figure.  Role of appendices E and F of arXiv 2602.17088.
+    """
+    rows = table[["point", "variant"]].drop_duplicates()
+    rows = rows[~rows["point"].isin(["default", "retrain"])]
+    fig, axes = plt.subplots(1, len(metrics), figsize=(2.8 * len(metrics) + 1.8, 0.27 * len(rows) + 1.2), sharey=True, squeeze=False)
+    for ax, metric in zip(axes.flat, metrics, strict=True):
+        part = table[table["metric"] == metric]
+        found = rows.merge(part, how="left", on=["point", "variant"])
+        ax.axvline(0, color="black", linewidth=0.8)
+        ax.axvline(-part["default_distance"].iloc[0], color=ONLY_B, linestyle="--", label="retrain (mean)")
+        ax.errorbar(found["change"], range(len(found)), xerr=found["change_half_width"], fmt="o", color=ONLY_A, capsize=3, markersize=4)
+        ax.set_yticks(range(len(found)), [f"{row.point}: {row.variant}" for row in rows.itertuples()])
+        ax.set(title=metric, xlabel=f"change against the default ({part['unit'].iloc[0]})")
+    axes[0, 0].invert_yaxis()
+    handles, texts = axes[0, -1].get_legend_handles_labels()
+    fig.legend(handles, texts, frameon=False, loc="outside lower right")
+    return fig

@@ -25,6 +25,28 @@ def half_width(values, level=0.95):
     return float(stats.t.ppf(0.5 + level / 2, len(values) - 1) * stats.sem(values))
 
 
+def against_default(table, default="as tuned"):
+    r"""Paired differences of every variant of an ablation to the default of the same seed, with 95 % t-intervals over the seeds.
+
+    Args:
+        table: DataFrame with point, variant, seed, metric, unit, value; the retrained models are point "retrain".
+        default: name of the variant that all others are compared with.
+    Returns: DataFrame with point, variant, metric, unit, seeds, mean, change, change_half_width, distance (of the mean to the
+        retrained models' mean) and default_distance; the row of the default has change 0.
+    """
+    wide = table.pivot_table(index=["metric", "unit", "point", "variant"], columns="seed", values="value", sort=False)
+    out = []
+    for (metric, unit, point, variant), values in wide.iterrows():
+        usual, goal = (wide.loc[(metric, unit, *other)] for other in (("default", default), ("retrain", "retrain")))
+        change = values - usual
+        out.append({
+            "point": point, "variant": variant, "metric": metric, "unit": unit, "seeds": int(values.notna().sum()), "mean": values.mean(),
+            "change": change.mean(), "change_half_width": half_width(change) if point != "default" else float("nan"),
+            "distance": values.mean() - goal.mean(), "default_distance": usual.mean() - goal.mean(),
+        })  # fmt: skip
+    return pd.DataFrame(out)
+
+
 def by_scenario(table):
     r"""`summary` of every scenario of a comparison, one below the other, with a column scenario."""
     return pd.concat([summary(part).assign(scenario=scenario) for scenario, part in table.groupby("scenario", sort=False)], ignore_index=True)

@@ -19,7 +19,7 @@
 #
 # | reads | writes | minutes | feeds |
 # |---|---|---|---|
-# | models of every method and seed | `results.csv`, `summary.csv` | quick 1 (2 cores); small, paper: not measured | table 1, README |
+# | models of every method and seed | `results.csv`, `summary.csv`, `predictions.csv` | quick 1 (2 cores); small, paper: not measured | table 1, README, appendix D |
 #
 # Every number below is a **gap to the true retrain of the same seed**. A method that scores below the retrained model has not forgotten better; it has left a mark of another kind.
 # *strict* metrics use true accuracies and compare forget images with unseen images of the same classes. *compat* metrics repeat the definitions of the public code that the paper's
@@ -33,7 +33,7 @@ from megu.evaluate import METRICS, expected
 from megu.experiment import Experiment
 from megu.methods import METHODS
 from megu.store import project_root
-from megu.tables import by_scenario, summary
+from megu.tables import against_default, by_scenario, summary
 
 # %% tags=["parameters"]
 profile: str = "quick"  # quick, small or paper
@@ -78,6 +78,16 @@ for metric in shown:
     print(f"{metric:20s} closest to retrain: " + ", ".join(f"{titles[m]} ({wide.loc[m, metric]:+.2f})" for m in order.index))
 
 # %% [markdown]
+# ## What the forget images are taken for
+#
+# A model that has forgotten a concept takes its images for what they resemble, as the retrained model does. One that was pushed to a label shows that label; one that was pushed to
+# random labels shows none. Mean share over the seeds, in percent.
+
+# %% tags=["nbval-ignore-output"]
+predictions = lab.run.table("predictions.csv", lab.predictions)
+figures.predictions(predictions.groupby(["method", "label"], sort=False, as_index=False)["share"].mean(), titles)
+
+# %% [markdown]
 # ## Every method
 #
 # `make comparison` measures every method of the registry like this, over seeds of pre-training and of unlearning, with shadow models and relearning. Its tidy table is part of the
@@ -95,6 +105,21 @@ for scenario, part in overall[overall["metric"] == "tow"].groupby("scenario", so
 
 # %%
 figures.gaps(overall, {name: entry.title for name, entry in METHODS.items()}, ["acc_retain_test", "acc_forget_train", "mia_ssd_member_rate"], symlog=True)
+
+# %% [markdown]
+# ## One thing at a time
+#
+# `make ablation` changes MeGU's open points one by one. Shown is the change against MeGU of the same seed; the dashed line is where the retrained models stand.
+
+# %%
+ablated = against_default(pd.read_csv(data / "ablation.csv"))
+figures.ablation(ablated, ["acc_retain_test", "acc_forget_test", "mia_ssd_member_rate", "tow"])
+
+# %%
+told = ablated[(ablated["metric"] == "tow") & (ablated["change"].abs() > ablated["change_half_width"])]
+print("changes of ToW whose 95 % interval leaves 0 out:")
+for row in told.sort_values("change").itertuples():
+    print(f"    {row.point}: {row.variant:32s} {row.change:+.3f} ± {row.change_half_width:.3f}")
 
 # %% [markdown]
 # ## What was found

@@ -81,3 +81,8 @@ def test_run_directories_never_mix(tiny_overrides, tmp_path):
         Experiment(run_dir=tmp_path / "run", overrides={**tiny_overrides, "methods.megu.noise.lam": 0.2})
     manifest = (tmp_path / "run" / "manifest.json").read_text()
     assert tiny_overrides["data.path"] not in manifest and str(tmp_path) not in manifest
+
+
+def test_predictions_are_shares_of_the_forget_images(no_guide, tiny):
+    shares = tiny.predictions().groupby(["method", "seed"])["share"].sum()
+    assert len(shares) == len(tiny.method_names) * len(tiny.seeds) and shares.between(99.99, 100.01).all()

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from megu.evaluate import rows
-from megu.tables import half_width, summary
+from megu.tables import against_default, half_width, summary
 
 
 def test_half_width_is_the_t_interval():
@@ -42,3 +42,12 @@ def test_repeats_of_one_original_do_not_narrow_the_interval():
     found = summary(pd.concat(table)).set_index("method").loc["megu"]
     assert found["half_width"] == pytest.approx(half_width([82, 72, 92])) and found["seeds"] == 3
     assert found["within"] == pytest.approx(2) and found["gap"] == pytest.approx(-8)
+
+
+def test_an_ablation_is_compared_with_the_default_of_the_same_seed():
+    values = {("retrain", "retrain"): [80, 90], ("default", "as tuned"): [70, 82], ("A2", "other"): [71, 83], ("A6", "wild"): [60, 92]}
+    rows = [{"point": p, "variant": v, "seed": s, "metric": "m", "unit": "percent", "value": x} for (p, v), xs in values.items() for s, x in enumerate(xs)]
+    found = against_default(pd.DataFrame(rows)).set_index("variant")
+    assert found.loc["other", "change"] == 1 and found.loc["other", "change_half_width"] == 0  # paired: no spread although the seeds differ
+    assert found.loc["wild", "change"] == 0 and found.loc["wild", "change_half_width"] > 10
+    assert found.loc["as tuned", "change"] == 0 and found.loc["as tuned", "default_distance"] == -9

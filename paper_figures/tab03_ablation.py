@@ -1,0 +1,43 @@
+r"""MeGU's open points, changed one at a time, as Markdown; `--readme` writes the table into README.md."""
+
+import json
+import sys
+
+import pandas as pd
+from drawing import HERE, folders
+from tab01_results import with_table
+
+from megu.tables import against_default
+
+COLUMNS = {"acc_retain_test": 1, "acc_forget_test": 1, "mia_ssd_member_rate": 1, "tow": 3}  # metric -> digits
+MARK = "<!-- ablation: python paper_figures/tab03_ablation.py --readme -->"
+
+
+def table(data):
+    r"""Markdown: change against the default of the same seed ± half-width of its 95 % t-interval; the default's own row has its values."""
+    found, source = against_default(pd.read_csv(data / "ablation.csv")), json.loads((data / "ablation_source.json").read_text())
+    lines = ["| point | variant | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 2) + "|"]
+    for point, variant in found[["point", "variant"]].drop_duplicates().itertuples(index=False):
+        part = found[(found["point"] == point) & (found["variant"] == variant)].set_index("metric")
+        own = point in ("default", "retrain")
+        cells = [
+            f"{part['mean'][metric]:.{digits}f}" if own else f"{part['change'][metric]:+.{digits}f} ± {part['change_half_width'][metric]:.{digits}f}"
+            for metric, digits in COLUMNS.items()
+        ]
+        lines.append(f"| {point} | {variant} | " + " | ".join(cells) + " |")
+    lines += ["", (
+        f"`make ablation`, profile {source['profile']}, class-wise forgetting of {', '.join(source['forget']['classes'])}, seeds "
+        f"{', '.join(map(str, source['seeds']))}, {source['device']}, torch {source['torch']}. Rows default and retrain: means; "
+        "others: change against MeGU of the same seed ± half-width of the 95 % t-interval."
+    )]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    data, out = folders()
+    if (data / "ablation.csv").exists():  # a run has none of its own
+        (out / "tab03_ablation.md").write_text(table(data))
+        print(out / "tab03_ablation.md")
+        if "--readme" in sys.argv:
+            readme = HERE.parent / "README.md"
+            readme.write_text(with_table(readme.read_text(), table(data), MARK))
