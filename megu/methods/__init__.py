@@ -92,7 +92,7 @@ METHODS = {
     ),
     "ssd": Method(ssd.unlearn, ssd.SsdSettings, "SSD", search={"alpha": (0.5, 100.0), "lam": (0.05, 2.0)}, published={"alpha": 10.0, "lam": 1.0}),
     "ssd-code": Method(
-        ssd.unlearn, ssd.SsdSettings, "SSD, importance as in the public code (compat)", preset={"importance": "batch", "alpha": 10.0, "lam": 1.0},
+        ssd.unlearn, ssd.SsdSettings, "SSD, importance as in the public code (compat)", preset={"importance": "batch", "alpha": 7.8, "lam": 0.073},
         search={"alpha": (0.5, 100.0), "lam": (0.05, 2.0)}, published={"alpha": 10.0, "lam": 1.0},
     ),
     "scrub": Method(
