@@ -52,13 +52,34 @@ def run(profile: Profile = "quick", seed: Seed = 0, run_dir: RunDir = None, set:
 @app.command()
 def guide(
     out: Annotated[Path, typer.Option(help="JSON lines file that the answers are added to.")],
-    source: Annotated[str, typer.Option(help="composed or features.")] = "composed",
+    source: Annotated[str, typer.Option(help="composed, features, names, clip, mllm or served.")] = "composed",
+    exemplars: Annotated[int | None, typer.Option(help="Exemplars of each class.", min=1)] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask nothing: print how many questions are open, and how long their text is.")] = False,
+    write_batch: Annotated[Path | None, typer.Option(help="Ask nothing: write the questions as an OpenAI batch file.")] = None,
+    read_batch: Annotated[Path | None, typer.Option(help="Put the replies of such a batch into the answers.")] = None,
     profile: Profile = "quick",
     set: Set = None,
 ):
-    """Ask a guide about the exemplars of a data set and keep the answers."""
-    lab = _experiment(profile, 0, None, [*(set or []), f"guide.source={source}", f"guide.answers={out}"])
-    typer.echo(lab.ask_guide()[2])
+    """Ask a guide about the exemplars of a data set and keep the answers.  Repeat it after an interrupt: it goes on."""
+    from megu import guide as guides  # noqa: PLC0415
+
+    values = {"guide.source": source, "guide.answers": str(out)} | ({"guide.exemplars": exemplars} if exemplars else {})
+    lab = _experiment(profile, 0, None, set, values)
+    if not (dry_run or write_batch or read_batch):
+        return typer.echo(lab.ask_guide()[2])
+    asked, questions = lab.questions()
+    book = guides.Book(out)
+    if read_batch:
+        kept, lost = guides.read_batch(asked, questions, read_batch, book)
+        typer.echo(f"{kept} answers put in, {lost} lines were none")
+    still_open = [question for question in questions if question.key(asked) not in book.answers]
+    if write_batch:
+        guides.write_batch(asked, still_open, write_batch)
+    images = sum(1 + len(question.shots) for question in still_open)
+    typer.echo(
+        f"{len(still_open)} of {len(questions)} questions are open: {images} images, {still_open and len(str(guides.conversation(still_open[0])[0]))} "
+        "characters of text each"
+    )
 
 
 @app.command()
@@ -118,13 +139,13 @@ def ablate(
 def main():
     r"""Run the command line; errors that are meant for people are one line and exit code 2."""
     from megu.batch import NotebookError  # noqa: PLC0415
-    from megu.guide import GuideUnavailableError  # noqa: PLC0415
+    from megu.guide import AnswersMissingError, GuideUnavailableError  # noqa: PLC0415
     from megu.store import StageError  # noqa: PLC0415
     from megu.workers import WorkError  # noqa: PLC0415
 
     try:
         app()
-    except (SettingsError, StageError, NotebookError, GuideUnavailableError, WorkError) as error:
+    except (SettingsError, StageError, NotebookError, GuideUnavailableError, AnswersMissingError, WorkError) as error:
         typer.echo(f"megu: {error}", err=True)
         raise SystemExit(2) from None
 

@@ -1,11 +1,12 @@
 r"""What a run asks its guide, and what follows from the answers."""
 
+import numpy as np
 import pandas as pd
 
 from megu import splits
 from megu.classes import SENSIBLE_NEIGHBOURS
 from megu.device import Stopwatch
-from megu.guide import SOURCES, Book, GuideUnavailableError, answer_matrix, ask, draw_exemplars, questions_for, shipped
+from megu.guide import EMBEDDED, SOURCES, Book, GuideUnavailableError, answer_matrix, ask, draw_exemplars, draw_shots, questions_for, shipped
 from megu.guide.agreement import sensible_hits, shuffled_hits
 from megu.transition import similarity, transition_matrix
 
@@ -15,9 +16,19 @@ class AsksGuide:
 
     def exemplars(self, draw=None):
         r"""``(m,)`` int64: the exemplars that the guide is asked about; ``draw`` other than the run's own for fresh ones."""
+        return draw_exemplars(*self._drawn(draw))
+
+    def _drawn(self, draw):
         guide = self.settings.guide
         allowed = splits.masks(self.images, self.settings.data.validation)[0].nonzero().flatten()
-        return draw_exemplars(self.images, allowed, guide.exemplars, guide.exemplar_seed if draw is None else draw)
+        return self.images, allowed, guide.exemplars, guide.exemplar_seed if draw is None else draw
+
+    def questions(self, source=None, draw=None):
+        r"""The guide ``source`` (None: the run's own) and what it is asked: (`megu.guide.Guide`, list of `megu.guide.Question`)."""
+        exemplars = self.exemplars(draw)
+        guide = SOURCES[source or self.settings.guide.source](self.images.classes, self.images, exemplars, self.settings.guide, self.compute.device)
+        shots = draw_shots(*self._drawn(draw)) if getattr(guide, "shots", 0) else None
+        return guide, list(questions_for(self.images, exemplars, shots))
 
     def ask_guide(self, source=None, draw=None):
         r"""The guide's raw scores: asked once, or replayed from the answers that come with the package where its weights are missing.
@@ -28,9 +39,7 @@ class AsksGuide:
         Returns: (scores ``(m, K)`` array, class of each exemplar ``(m,)`` array, sentence that says where the answers are from).
         """
         source = source or self.settings.guide.source
-        exemplars = self.exemplars(draw)
-        guide = SOURCES[source](self.images.classes, self.images, exemplars)
-        questions = list(questions_for(self.images, exemplars))
+        guide, questions = self.questions(source, draw)
         book, clock = Book(self.settings.guide.answers or self.run.path / "answers.jsonl"), Stopwatch()
         known = len(book.answers)
         try:
@@ -38,6 +47,8 @@ class AsksGuide:
                 answers = ask(guide, questions, book)
             new = len(book.answers) - known
             origin = f"{len(questions)} answers of {guide.name}, {new} asked now, {len(questions) - new} asked before"
+            if new and hasattr(guide, "cost"):
+                origin += f" ({guide.cost})"
             if draw is None and new == len(questions):
                 self.run.note(f"guide {source}, seconds", round(clock.total, 3))
         except GuideUnavailableError as missing:
@@ -48,7 +59,10 @@ class AsksGuide:
             origin = f"{len(questions)} answers of {guide.name}, replayed from the package because {missing}"
         if draw is None and f"guide {source}" not in self.run.manifest["notes"]:
             self.run.note(f"guide {source}", origin)
-        return answer_matrix(answers, self.images.num_classes), self.images.y.cpu().numpy()[exemplars.numpy()], origin
+        scores = answer_matrix(answers, self.images.num_classes)
+        if getattr(guide, "log_odds", False) and self.settings.guide.calibration == "none":
+            scores = 1 / (1 + np.exp(-scores))
+        return scores, self.images.y.cpu().numpy()[self.exemplars(draw).numpy()], origin
 
     def similarity(self, source=None, draw=None):
         r"""``(K, K)`` similarity S of eq. 4-5, row k = class k."""
@@ -63,7 +77,7 @@ class AsksGuide:
         Returns: tidy DataFrame: guide, draw, hits, shuffled (mean hits with shuffled names), p (share of shuffles with as many), of (classes scored).
         """
         names, out = self.images.classes, []
-        for source in SOURCES:
+        for source in EMBEDDED:
             for draw in (None, *draws):
                 try:
                     sim = self.similarity(source, draw)

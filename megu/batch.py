@@ -35,7 +35,13 @@ def run_notebooks(lab, *, say=print):
     settings, run = lab.settings, lab.run
     parameters = {"profile": settings.profile, "seed": settings.seed, "run_dir": "", "overrides": without_paths(lab.overrides)}
     # Paths of this machine travel in the environment, so that no executed notebook holds one.
-    paths = {"MEGU_RUN_DIR": run.path.resolve(), "MEGU_DATA_PATH": settings.data.path, "MEGU_ANSWERS": settings.guide.answers}
+    paths = {
+        "MEGU_RUN_DIR": run.path.resolve(),
+        "MEGU_DATA_PATH": settings.data.path,
+        "MEGU_ANSWERS": settings.guide.answers,
+        "MEGU_GUIDE_PATH": settings.guide.path,
+        "MEGU_GUIDE_URL": settings.guide.url,
+    }
     environment = {name: str(path) for name, path in paths.items() if path}
     seconds = {}
     for i, (stage, name) in enumerate(STAGES.items(), 1):
@@ -60,7 +66,7 @@ def without_paths(overrides):
     >>> without_paths({"seeds": 1, "data": {"name": "npz", "path": "/home/me/x.npz"}})
     {'seeds': 1, 'data': {'name': 'npz'}}
     """
-    return {k: without_paths(v) if isinstance(v, dict) else v for k, v in overrides.items() if k not in ("path", "answers")}
+    return {k: without_paths(v) if isinstance(v, dict) else v for k, v in overrides.items() if k not in ("path", "answers", "url")}
 
 
 def _execute(source, out, parameters):

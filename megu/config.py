@@ -78,13 +78,30 @@ class Guide(Part):
     """Who is asked which concepts are alike.  A1: ``exemplars`` per class, drawn once per data set by ``exemplar_seed``.
 
     ``answers`` (or ``$MEGU_ANSWERS``): a JSON lines file that several runs share; by default each run keeps its own.
+    ``model`` and ``revision``: of mllm (hub id, commit), clip (open_clip architecture, pretrained tag) or served (name, any note);
+    ``path`` (or ``$MEGU_GUIDE_PATH``): a local folder or file of weights instead.  ``shots``: worked examples before each question, 2 as in the paper.
+    mllm: ``batch`` questions at a time, ``dtype``, ``device_map`` of transformers, ``reuse`` of what questions share.
+    served: ``url`` (or ``$MEGU_GUIDE_URL``), ``concurrency``, ``timeout`` (s), ``retries``, ``repeats`` where it gives no log-probabilities.
     """
 
-    source: Literal["composed", "features"] = "composed"
+    source: Literal["composed", "features", "names", "clip", "mllm", "served"] = "composed"
     exemplars: Count = 20
     exemplar_seed: int = 0
     calibration: Literal["column", "none"] = "column"
     answers: LocalPath = Field(default_factory=lambda: os.environ.get("MEGU_ANSWERS"), exclude=True)
+    model: str = ""
+    revision: str | None = None
+    path: LocalPath = Field(default_factory=lambda: os.environ.get("MEGU_GUIDE_PATH"), exclude=True)
+    shots: Literal[0, 2] = 2
+    batch: Count = 16
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    device_map: str | None = None
+    reuse: bool = True
+    url: str | None = Field(default_factory=lambda: os.environ.get("MEGU_GUIDE_URL"), exclude=True)
+    concurrency: Count = 8
+    timeout: Positive = 60.0
+    retries: Annotated[int, Field(ge=0)] = 4
+    repeats: Count = 10
 
 
 class Labels(Part):

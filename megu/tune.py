@@ -15,10 +15,12 @@ from megu.workers import each
 
 
 def recipe_digest(settings):
-    r"""Ties a search to what it was made with: data, training recipe, request, guide, retain images; not seeds or methods."""
-    return digest(
-        settings.model_dump(mode="json", exclude={"seed", "seeds", "repeats", "shadows", "preset", "methods", "compare", "device", "threads", "autocast"})
-    )
+    r"""Ties a search to what it was made with: data, training recipe, request, guide, retain images; not seeds, methods or how answers are fetched."""
+    fetched = ("shots", "batch", "dtype", "device_map", "reuse", "concurrency", "timeout", "retries", "repeats")
+    outside = {"seed", "seeds", "repeats", "shadows", "preset", "methods", "compare", "device", "threads", "autocast"}
+    about = settings.model_dump(mode="json", exclude=outside)
+    about["guide"] = {key: value for key, value in about["guide"].items() if key not in fetched and value not in ("", None)}
+    return digest(about)
 
 
 def tune(profile="quick", seed=100, seeds=3, trials=20, methods=None, overrides=None, run_dir=None, workers=1):

@@ -1,12 +1,21 @@
 r"""Who says which concepts are alike: one protocol, one file per source."""
 
-from megu.guide.base import Answer, Book, Guide, GuideUnavailableError, Question, answer_matrix, ask, draw_exemplars, questions_for, shipped
+from megu.guide.base import AnswersMissingError, Guide, GuideUnavailableError, Question, answer_matrix, ask, draw_exemplars, draw_shots, questions_for
+from megu.guide.book import Answer, Book, shipped
+from megu.guide.clip import ClipGuide
 from megu.guide.composed import ComposedGuide
 from megu.guide.features import FeatureGuide
+from megu.guide.mllm import LocalMllm, conversation
+from megu.guide.names import NamesGuide
+from megu.guide.served import ServedMllm, read_batch, write_batch
 
-SOURCES = {"composed": ComposedGuide, "features": FeatureGuide}
+SOURCES = {
+    "composed": ComposedGuide, "features": FeatureGuide, "names": NamesGuide, "clip": ClipGuide, "mllm": LocalMllm, "served": ServedMllm,
+}  # fmt: skip
+EMBEDDED = ("composed", "features", "names")  # need nothing but what pip installs
 
 __all__ = [
-    "SOURCES", "Answer", "Book", "ComposedGuide", "FeatureGuide", "Guide", "GuideUnavailableError", "Question",
-    "answer_matrix", "ask", "draw_exemplars", "questions_for", "shipped",
+    "EMBEDDED", "SOURCES", "Answer", "AnswersMissingError", "Book", "ClipGuide", "ComposedGuide", "FeatureGuide", "Guide", "GuideUnavailableError",
+    "LocalMllm", "NamesGuide", "Question", "ServedMllm", "answer_matrix", "ask", "conversation", "draw_exemplars", "draw_shots", "questions_for", "read_batch",
+    "shipped", "write_batch",
 ]  # fmt: skip

@@ -2,12 +2,10 @@ r"""The guide protocol: questions about image and label, answers that are kept a
 
 import hashlib
 import json
-import os
+import math
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +13,11 @@ import torch
 from tqdm import tqdm
 
 from megu.device import generator
+from megu.guide.book import Answer
+
+
+class AnswersMissingError(RuntimeError):
+    """Some questions have no usable answer; the message says which, and the others are kept."""
 
 
 class GuideUnavailableError(RuntimeError):
@@ -40,29 +43,24 @@ class Question:
         """Sixteen hex digits over shape and pixels."""
         return _image_hash(self.image)
 
+    @cached_property
+    def shots_hash(self):
+        """List of (hash of the image, True or False), one for each worked example."""
+        return [(_image_hash(image), holds) for image, holds in self.shots]
+
     def key(self, guide):
         """Sixteen hex digits over guide, its version, image, label and shots: what makes an answer reusable."""
-        shots = [(_image_hash(image), holds) for image, holds in self.shots]
-        return _digest(json.dumps([guide.name, guide.version, self.image_hash, self.label, shots]).encode())
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The raw score of one question, with what it came from."""
-
-    question: str
-    image: str
-    label: str
-    source: str
-    version: str
-    raw: float
+        return _digest(json.dumps([guide.name, guide.version, self.image_hash, self.label, self.shots_hash]).encode())
 
 
 class Guide(Protocol):
     r"""Anything that scores how well an image fits a label.
 
     ``name`` says what it is, ``version`` pins model, weights and prompt. `score` takes questions in any order and yields
-    one raw number for each, in that order; higher = more alike; the scale is the guide's own.
+    one raw number for each, in that order; higher = more alike; the scale is the guide's own.  No number (NaN) where it got no answer.
+
+    A guide may say more: ``shots``, worked examples that each question needs (0); ``log_odds``, whether a raw score is that of a
+    probability (False); ``shared(question)``, text that is equal where questions are cheaper together; ``cost``, what answers took.
     """
 
     name: str
@@ -81,70 +79,41 @@ def _image_hash(image):
     return _digest(str(image.shape).encode() + np.ascontiguousarray(image).tobytes())
 
 
-@dataclass
-class Book:
-    r"""Answers as JSON lines, appended and flushed as they come; a half-written last line is ignored.
-
-    Args:
-        path: of the file; it need not exist.  None keeps the answers in memory.
-    """
-
-    path: Path | None = None
-    answers: dict = field(default_factory=dict)
-
-    def __post_init__(self):
-        if self.path is not None and Path(self.path).exists():
-            for line in Path(self.path).read_text().splitlines():
-                try:
-                    answer = Answer(**json.loads(line))
-                except (json.JSONDecodeError, TypeError):
-                    continue
-                self.answers[answer.question] = answer
-
-    def add(self, answers):
-        r"""Keep answers, in memory and on disk before this returns."""
-        self.answers.update({answer.question: answer for answer in answers})
-        if self.path is None:
-            return
-        Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a+b") as file:
-            if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
-                file.write(b"\n")  # after a crash in the middle of a line
-            file.writelines((json.dumps(asdict(answer)) + "\n").encode() for answer in answers)
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def shipped(data_name):
-    r"""The `Book` of answers that comes with the package for an embedded data set, or an empty one."""
-    path = Path(str(files("megu") / "assets" / f"answers_{data_name.replace('-', '_')}.jsonl"))
-    return Book(path if path.exists() else None)
-
-
 def ask(guide, questions, book, *, at_once=100):
     r"""Answers to all questions: those in the book are read, the others asked, kept and returned.
 
     Args:
         guide: `Guide`.
         questions: list of `Question`, in any order.
-        book: `Book`; grows while the guide works, so an interrupted call goes on where it stopped.
+        book: `megu.guide.book.Book`; grows while the guide works, so an interrupted call goes on where it stopped.
         at_once: questions between two writes.
-    Returns: list of `Answer` in the order of ``questions``.
-    Raises: GuideUnavailableError where a question is open and the guide's weights are missing; ValueError for an answer that is no number.
+    Returns: list of `megu.guide.book.Answer` in the order of ``questions``.
+    Raises: GuideUnavailableError where a question is open and the guide's weights are missing; AnswersMissingError after all were
+        asked, where some answers are no numbers: those are never replaced, and the others are kept.
     """
     keys = [question.key(guide) for question in questions]
     open_ones = [(key, question) for key, question in zip(keys, questions, strict=True) if key not in book.answers]
+    if hasattr(guide, "shared"):
+        open_ones.sort(key=lambda one: guide.shared(one[1]))
+    missing = []
     with tqdm(total=len(questions), initial=len(questions) - len(open_ones), desc=guide.name, unit="question", leave=False) as bar:
         for start in range(0, len(open_ones), at_once):
             chunk = open_ones[start : start + at_once]
             scores = list(guide.score([question for _, question in chunk]))
-            if len(scores) != len(chunk) or not np.isfinite(scores).all():
-                raise ValueError(f"{guide.name} gave {np.isfinite(scores).sum()} usable answers to {len(chunk)} questions; those before are kept")
+            scores += [math.nan] * (len(chunk) - len(scores))
+            missing += [question for (_, question), score in zip(chunk, scores, strict=True) if not math.isfinite(score)]
             book.add([
                 Answer(key, question.image_hash, question.label, guide.name, guide.version, round(float(score), 6))
-                for (key, question), score in zip(chunk, scores, strict=True)
+                for (key, question), score in zip(chunk, scores, strict=True) if math.isfinite(score)
             ])  # fmt: skip
             bar.update(len(chunk))
+    if missing:
+        some = ", ".join(f"image {question.image_hash} with {question.label!r}" for question in missing[:3])
+        why = f" ({failures})" if (failures := dict(getattr(guide, "failures", {}))) else ""
+        raise AnswersMissingError(
+            f"{len(missing)} of {len(questions)} answers of {guide.name} are missing{why}: {some}{' ...' * (len(missing) > 3)}.  "
+            "The others are kept: ask again for these"
+        )
     return [book.answers[key] for key in keys]
 
 
@@ -168,11 +137,28 @@ def draw_exemplars(images, allowed, count, seed=0):
     return torch.cat(chosen)
 
 
-def questions_for(images, exemplars) -> Iterator[Question]:
-    r"""Every exemplar with every candidate label, exemplar by exemplar: m * K questions."""
+def draw_shots(images, allowed, count, seed=0):
+    r"""Two worked examples for every label: an image of it (True) and one of some other class (False).
+
+    Args: as of `draw_exemplars`; the images are those that come next in the same draw, so no exemplar is shown with its own answer
+        (unless a class has no more images).
+    Returns: dictionary, label -> ((image, True), (image, False)).
+    Source: arXiv 2602.17088 section 4.1.
+    """
+    drawn = draw_exemplars(images, allowed, count + 1, seed)
+    y = images.y.cpu()[drawn]
+    example = {k: images.x[drawn[y == k][-1].item()].cpu().numpy() for k in range(images.num_classes)}
+    other = (
+        torch.arange(images.num_classes) + torch.randint(1, images.num_classes, (images.num_classes,), generator=generator(seed, "shots"))
+    ) % images.num_classes
+    return {label: ((example[k], True), (example[int(other[k])], False)) for k, label in enumerate(images.classes)}
+
+
+def questions_for(images, exemplars, shots=None) -> Iterator[Question]:
+    r"""Every exemplar with every candidate label, exemplar by exemplar: m * K questions; ``shots``: see `draw_shots`, None for none."""
     for image in images.x[exemplars.to(images.x.device)].cpu().numpy():
         for label in images.classes:
-            yield Question(image, label)
+            yield Question(image, label, shots[label] if shots else ())
 
 
 def answer_matrix(answers, num_classes):

@@ -133,7 +133,7 @@ class ComposedGuide:
 
     name = "efficientnet-lite0 words x all-MiniLM-L6-v2"
 
-    def __init__(self, class_names, images=None, exemplars=None):
+    def __init__(self, class_names, images=None, exemplars=None, settings=None, device=None):
         self.class_names = tuple(class_names)
         names = hashlib.sha256("|".join(sorted(self.class_names)).encode()).hexdigest()[:8]
         self.version = f"lite0 {LITE0_SHA[:8]}, minilm {MINILM_SHA[:8]}, {WORDS} words, T {TEMPERATURE:g}, names {names}"

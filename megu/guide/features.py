@@ -25,7 +25,7 @@ class FeatureGuide:
 
     name = "efficientnet-lite0 class-mean features"
 
-    def __init__(self, class_names, images, exemplars):
+    def __init__(self, class_names, images, exemplars, settings=None, device=None):
         self.class_names = tuple(class_names)
         self._x = images.x[exemplars.to(images.x.device)].cpu().numpy()
         self._y = images.y[exemplars.to(images.y.device)].cpu()

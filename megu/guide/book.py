@@ -1,0 +1,92 @@
+r"""The store of answers: JSON lines with a checksum each, safe under several writers and sudden death."""
+
+import json
+import os
+import zlib
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+
+from filelock import FileLock
+
+
+@dataclass(frozen=True)
+class Answer:
+    r"""The raw score of one question, with what it came from.
+
+    Attributes:
+        question: `megu.guide.Question.key`, over everything that the answer depends on.
+        image: hash of the image.  label: the candidate.
+        source, version: of the guide: model, revision or weights, prompt.
+        raw: the score, on the guide's own scale.
+        time: when it was kept, UTC, to the second.
+    """
+
+    question: str
+    image: str
+    label: str
+    source: str
+    version: str
+    raw: float
+    time: str = ""
+
+
+@dataclass
+class Book:
+    r"""Answers as JSON lines, appended and flushed as they come.
+
+    A line whose checksum does not hold, e.g. a half-written one, is left out and counted.
+
+    Args:
+        path: of the file; it need not exist.  None keeps the answers in memory.
+    Attributes: answers, question -> `Answer`; damaged, number of lines that were left out.
+    """
+
+    path: Path | None = None
+    answers: dict = field(default_factory=dict)
+    damaged: int = 0
+
+    def __post_init__(self):
+        if self.path is not None and Path(self.path).exists():
+            for line in Path(self.path).read_bytes().splitlines():
+                try:
+                    values = json.loads(line)
+                    if values.pop("check") != _check(values):
+                        raise ValueError("checksum")
+                    answer = Answer(**values)
+                except (ValueError, TypeError, KeyError, AttributeError):
+                    self.damaged += 1
+                    continue
+                self.answers[answer.question] = answer
+
+    def add(self, answers):
+        r"""Keep answers, in memory and on disk before this returns."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        kept = [Answer(**{**asdict(answer), "time": answer.time or now}) for answer in answers]
+        self.answers.update({answer.question: answer for answer in kept})
+        if self.path is None or not kept:
+            return
+        path = Path(self.path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock")), open(path, "a+b") as file:
+            if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+                file.write(b"\n")  # after a crash in the middle of a line
+            file.writelines(_line(answer) for answer in kept)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _check(values):
+    return f"{zlib.crc32(json.dumps(values, sort_keys=True).encode()):08x}"
+
+
+def _line(answer):
+    values = asdict(answer)
+    return (json.dumps({**values, "check": _check(values)}) + "\n").encode()
+
+
+def shipped(data_name):
+    r"""The `Book` of answers that comes with the package for an embedded data set, or an empty one."""
+    path = Path(str(files("megu") / "assets" / f"answers_{data_name.replace('-', '_')}.jsonl"))
+    return Book(path if path.exists() else None)
