@@ -1,5 +1,7 @@
 r"""What a run asks its guide, and what follows from the answers."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 
@@ -7,7 +9,7 @@ from megu import splits
 from megu.classes import SENSIBLE_NEIGHBOURS
 from megu.device import Stopwatch
 from megu.guide import EMBEDDED, SOURCES, Book, GuideUnavailableError, answer_matrix, ask, draw_exemplars, draw_shots, questions_for, shipped
-from megu.guide.agreement import sensible_hits, shuffled_hits
+from megu.guide.agreement import same_nearest, same_order, sensible_hits, shuffled_hits
 from megu.transition import similarity, transition_matrix
 
 
@@ -87,6 +89,23 @@ class AsksGuide:
                 own = self.settings.guide.exemplar_seed if draw is None else draw
                 scored = sum(name in SENSIBLE_NEIGHBOURS for name in names)
                 out.append({"guide": source, "draw": own, "hits": hits, "shuffled": round(shuffled, 2), "p": round(p, 3), "of": scored})
+        return pd.DataFrame(out)
+
+    def concordance(self, draws=()):
+        r"""How far the embedded guides agree with each other, on the run's own exemplars and on fresh draws.
+
+        Returns: tidy DataFrame: first, second (guides), draw, order (`same_order`), nearest (`same_nearest` of 3).
+        """
+        out = []
+        for draw in (None, *draws):
+            try:
+                sims = {source: self.similarity(source, draw) for source in EMBEDDED}
+            except GuideUnavailableError:
+                continue
+            own = self.settings.guide.exemplar_seed if draw is None else draw
+            for first, second in itertools.combinations(EMBEDDED, 2):
+                both = sims[first], sims[second]
+                out.append({"first": first, "second": second, "draw": own, "order": same_order(*both), "nearest": same_nearest(*both)})
         return pd.DataFrame(out)
 
     def transition(self, source=None):

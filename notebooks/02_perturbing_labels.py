@@ -26,7 +26,8 @@
 #
 # **The guide here is not a multimodal LLM.** It is composed of two small pretrained models that pip installs: an ImageNet network puts each exemplar into words,
 # a sentence-embedding model judges how well the words fit each class name. It is real vision and real language, without a download. A guide without any
-# language, the similarity of class-mean features, stands beside it as the control that it has to be compared with.
+# language, the similarity of class-mean features, stands beside it as the control that it has to be compared with. A multimodal LLM of your own takes its place by two settings,
+# e.g. `guide.source=mllm` and `guide.path` (a local folder), or `guide.source=served` and `guide.url`: README, "The guide".
 
 # %%
 import numpy as np
@@ -34,8 +35,10 @@ import pandas as pd
 
 from megu import figures
 from megu.experiment import Experiment
+from megu.guide import EMBEDDED
 from megu.guide.agreement import nearest
 from megu.methods.megu import choose_labels
+from megu.tables import half_width
 from megu.train import predict
 from megu.transition import perturbing_labels, transition_matrix
 
@@ -90,6 +93,14 @@ agreement = lab.run.table("agreement.csv", lambda: lab.agreement(draws=range(100
 agreement
 
 # %% [markdown]
+# Three sources need nothing but what pip installs: the composed guide, class-mean features without language, and the class names without images. Two guides that agree would give the
+# same perturbing labels: *order* is the rank correlation of the other classes, *nearest* the share of the three nearest that both name (chance 1 / 3); mean and half-width of the 95 % interval over draws of exemplars.
+
+# %% tags=["nbval-ignore-output"]
+concordance = lab.run.table("concordance.csv", lambda: lab.concordance(draws=range(100, 103)))
+concordance.groupby(["first", "second"])[["order", "nearest"]].agg(["mean", half_width]).round(2)
+
+# %% [markdown]
 # ## Perturbing labels (eq. 7-8)
 #
 # For a forget image $x$ of class $y$ the original model's softmax without entry $y$ goes through $T$: $R = T(\tilde I_y f(x))$. The perturbing label is the
@@ -121,10 +132,10 @@ figures.label_distribution(distribution)
 figures.image_grid(images.x[forget[:10]].cpu() / 255.0, [f"-> {names[k]}" for k in y_perturb[:10]], columns=10)
 
 # %% [markdown]
-# The matrices of both guides are kept as tidy data for the figures.
+# The matrices of all three are kept as tidy data for the figures.
 
 # %%
-matrices = [(source, lab.similarity(source), lab.transition(source)) for source in ("composed", "features")]
+matrices = [(source, lab.similarity(source), lab.transition(source)) for source in EMBEDDED]
 pairs = [(k, j) for k in range(len(names)) for j in range(len(names))]
 tidy = pd.concat([
     pd.DataFrame([{"guide": g, "class": names[k], "candidate": names[j], "similarity": s[k, j], "transition": t[j, k]} for k, j in pairs])

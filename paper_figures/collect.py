@@ -13,7 +13,7 @@ from megu.profiles import resolve
 from megu.store import differences
 
 DATA = Path(__file__).parent / "data"
-TABLES = ("results", "summary", "timings", "transition", "agreement", "centroids", "units", "label_distribution", "noise", "predictions")
+TABLES = ("results", "summary", "timings", "transition", "agreement", "concordance", "centroids", "units", "label_distribution", "noise", "predictions")
 
 
 def command(manifest):

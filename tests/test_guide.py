@@ -13,7 +13,7 @@ from megu.classes import SENSIBLE_NEIGHBOURS
 from megu.config import Guide
 from megu.experiment import Experiment
 from megu.guide import composed
-from megu.guide.agreement import nearest, sensible_hits, shuffled_hits
+from megu.guide.agreement import nearest, same_nearest, same_order, sensible_hits, shuffled_hits
 
 
 class CountingGuide:
@@ -147,6 +147,15 @@ def test_hits_by_hand():
     assert mean < 4 and p < 0.01
     noise = np.random.default_rng(0).random((9, 9))
     assert shuffled_hits(noise, names)[1] > 0.05
+
+
+def test_agreement_of_two_guides_by_hand():
+    rng = np.random.default_rng(0)
+    one, other = rng.random((20, 20)), rng.random((20, 20))
+    assert same_order(one, one**3) == pytest.approx(1) and same_nearest(one, one**3) == 1  # only the order counts
+    assert same_order(one, -one) == pytest.approx(-1) and same_nearest(one, -one) == 0
+    assert abs(same_order(one, other)) < 0.15 and same_nearest(one, other) < 0.4
+    assert same_order(one, one + 5 * np.eye(20)) == pytest.approx(1)  # the diagonal plays no part
 
 
 def needs_weights():

@@ -94,7 +94,7 @@ def test_every_spelling_that_is_one_token_counts_and_a_model_without_any_is_refu
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({}, "needs guide.model"), ({"model": "some/model"}, "pin the commit"), ({"path": "/nowhere"}, "holds no .safetensors")],
+    [({}, "needs guide.model"), ({"model": "some/model"}, "cannot be found"), ({"path": "/nowhere"}, "holds no .safetensors")],
 )
 def test_what_is_missing_is_said_in_one_line(settings, message):
     with pytest.raises(GuideUnavailableError, match=message):

@@ -68,6 +68,19 @@ class Cost:
     tokens: int = 0
 
 
+def newest(model):
+    r"""The commit that a hub id means now, so that its answers name it.  Raises: GuideUnavailableError where it cannot be found."""
+    from transformers import AutoConfig  # noqa: PLC0415
+
+    try:
+        return AutoConfig.from_pretrained(model)._commit_hash
+    except (OSError, ValueError) as error:
+        why = str(error).splitlines()[0]
+        raise GuideUnavailableError(
+            f"{model} cannot be found ({why}): check guide.model and the network, set guide.revision, or guide.path to a folder"
+        ) from None
+
+
 class LocalMllm:
     r"""Log-odds of True against False as the next token after the question.
 
@@ -93,13 +106,10 @@ class LocalMllm:
         self.name = settings.model or Path(settings.path or "").name
         if not self.name:
             raise GuideUnavailableError("guide.source=mllm needs guide.model (an id on the hub) or guide.path (a folder)")
-        self.version = f"{self._revision()}, {self.shots}-shot, prompt {PROMPT_VERSION}"
+        self._commit = None if settings.path else settings.revision or newest(settings.model)
+        self.version = f"{self._commit or self._weights()}, {self.shots}-shot, prompt {PROMPT_VERSION}"
 
-    def _revision(self):
-        if self.settings.path is None:
-            if not self.settings.revision:
-                raise GuideUnavailableError(f"guide.revision is not set: pin the commit of {self.name} that is asked, so that its answers mean something later")
-            return self.settings.revision
+    def _weights(self):
         if not (files := sorted(Path(self.settings.path).glob("*.safetensors"))):
             raise GuideUnavailableError(f"guide.path: the folder {self.name!r} holds no .safetensors weights")
         return f"weights {weights_digest(files)}"
@@ -115,8 +125,8 @@ class LocalMllm:
         s, source = self.settings, self.settings.path or self.settings.model
         where = {"device_map": s.device_map} if s.device_map else {}
         try:
-            processor = AutoProcessor.from_pretrained(source, revision=s.revision)
-            model = AutoModelForImageTextToText.from_pretrained(source, revision=s.revision, use_safetensors=True, dtype=s.dtype, **where)
+            processor = AutoProcessor.from_pretrained(source, revision=self._commit)
+            model = AutoModelForImageTextToText.from_pretrained(source, revision=self._commit, use_safetensors=True, dtype=s.dtype, **where)
         except (OSError, ValueError, ImportError) as error:
             raise GuideUnavailableError(
                 f"{self.name} could not be loaded ({str(error).splitlines()[0]}): check guide.model, the network, or set guide.path"
