@@ -36,7 +36,7 @@ figures: $(READY)  ## figures and README table from the tracked tidy data
 	@$(BIN)/python paper_figures/tab02_comparison.py --readme
 	@$(BIN)/python paper_figures/tab03_ablation.py --readme
 
-comparison: $(READY)  ## every method, three scenarios, 3 x 3 seeds, attacks with shadow models (time not measured)
+comparison: $(READY)  ## every method, three scenarios, 3 x 3 seeds, attacks with shadow models (an hour on 2 cores)
 	@$(BIN)/python -m megu compare --out paper_figures/data
 
 ablation: $(READY)  ## MeGU's open points, changed one at a time (time not measured)
