@@ -225,7 +225,8 @@ def test_the_two_unsir_settings_and_the_two_ssd_settings_differ_as_published():
     paper = resolve(overrides={"preset": "paper"})
     one, two = (methods.method_settings(name, paper) for name in ("unsir", "unsir-ssd"))
     assert (one.impair.lr, one.repair.lr) == (0.02, 0.01) and (two.impair.lr, two.repair.lr) == (1e-4, 1e-4)
-    assert methods.method_settings("ssd-code", resolve()).alpha == 10 and methods.method_settings("ssd-code", resolve()).importance == "batch"
+    one, two = (methods.method_settings(name, paper) for name in ("ssd", "ssd-code"))
+    assert (one.alpha, one.lam) == (two.alpha, two.lam) == (10, 1) and (one.importance, two.importance) == ("sample", "batch")
     assert methods.method_settings("amnesiac", paper).recipe.optimiser == "adam" != methods.method_settings("amnesiac", resolve()).recipe.optimiser
     assert np.isclose(methods.method_settings("salun", paper).recipe.lr, 0.013)
     assert build("resnet-small", 10, (1, 28, 28), 0) is not None
