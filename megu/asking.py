@@ -14,7 +14,7 @@ from megu.transition import similarity, transition_matrix
 
 
 class AsksGuide:
-    r"""The part of an experiment that talks to guides; needs ``settings``, ``images`` and ``run``."""
+    r"""The part of an experiment that talks to guides; needs ``settings``, ``images``, ``compute``, ``run`` and the dictionary ``_transitions``."""
 
     def exemplars(self, draw=None):
         r"""``(m,)`` int64: the exemplars that the guide is asked about; ``draw`` other than the run's own for fresh ones."""
@@ -110,4 +110,6 @@ class AsksGuide:
 
     def transition(self, source=None):
         r"""``(K, K)`` transition matrix T of eq. 6, columns sum to 1."""
-        return transition_matrix(self.similarity(source))
+        if source not in self._transitions:
+            self._transitions[source] = transition_matrix(self.similarity(source))
+        return self._transitions[source]

@@ -54,7 +54,7 @@ class Experiment(AsksGuide, MakesModels):
         self.compute = device.choose(settings)
         self.images = load(settings, self.compute.device)
         self.split = splits.make_split(self.images, settings)
-        self._references = {}
+        self._references, self._transitions = {}, {}
         self.forgotten = splits.forgotten_classes(self.images, self.split, settings)
         parameters = {name: self.parameters(name).model_dump(mode="json") for name in settings.compare}
         about = {
@@ -69,7 +69,7 @@ class Experiment(AsksGuide, MakesModels):
         self.run.note("device", where)
         # What originals and shadow models depend on; the threads, because their seconds are compared with those of other models.
         common = {
-            **{key: about["settings"][key] for key in ("arch", "training")}, "train": self.split.trained_digest(), "device": where,
+            **{key: about["settings"][key] for key in ("arch", "training")}, "validation": settings.data.validation, "device": where,
             "threads": torch.get_num_threads(), "data": about["data"], "code": about["code"],
         }  # fmt: skip
         self.shared = Run(self.run.path.parent / f"shared-{digest(common)[:6]}", common)

@@ -30,12 +30,6 @@ class Split:
         """D = retain and forget images together, in the pool's order."""
         return torch.cat([self.retain, self.forget]).sort().values
 
-    def trained_digest(self):
-        """Twelve hex digits over the images that an original is trained on and those that are left for tests."""
-        digest = hashlib.sha256(self.train.cpu().numpy().tobytes())
-        digest.update(torch.cat([self.test_retain, self.test_forget]).sort().values.cpu().numpy().tobytes())
-        return digest.hexdigest()[:12]
-
     def digest(self):
         """Twelve hex digits over all six parts, for the manifest."""
         digest = hashlib.sha256()

@@ -1,19 +1,6 @@
 r"""Appendix F's role: MeGU with other label sources and other uses of the noise."""
 
-import pandas as pd
-from drawing import folders, main
+from fig9_sensitivity import main_of
 
-from megu import figures
-from megu.tables import against_default
-
-POINTS = ["A2", "A12", "noise", "A7", "A8", "A9"]
-
-
-def draw(data):
-    """From ablation.csv."""
-    table = against_default(pd.read_csv(data / "ablation.csv"))
-    return figures.ablation(table[table["point"].isin(POINTS)], ["acc_retain_test", "acc_forget_test", "mia_ssd_member_rate", "tow"])
-
-
-if __name__ == "__main__" and (folders()[0] / "ablation.csv").exists():  # a run has none of its own
-    main(draw, "fig10_ablation")
+if __name__ == "__main__":
+    main_of(["A2", "A12", "noise", "A7", "A8", "A9"], "fig10_ablation")

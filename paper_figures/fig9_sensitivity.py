@@ -6,14 +6,17 @@ from drawing import folders, main
 from megu import figures
 from megu.tables import against_default
 
-POINTS = ["tau", "A10", "A6"]
+
+def main_of(points, name):
+    """Draw some points of ablation.csv; a run has none of its own."""
+
+    def draw(data):
+        table = against_default(pd.read_csv(data / "ablation.csv"))
+        return figures.ablation(table[table["point"].isin(points)], ["acc_retain_test", "acc_forget_test", "mia_ssd_member_rate", "tow"])
+
+    if (folders()[0] / "ablation.csv").exists():
+        main(draw, name)
 
 
-def draw(data):
-    """From ablation.csv."""
-    table = against_default(pd.read_csv(data / "ablation.csv"))
-    return figures.ablation(table[table["point"].isin(POINTS)], ["acc_retain_test", "acc_forget_test", "mia_ssd_member_rate", "tow"])
-
-
-if __name__ == "__main__" and (folders()[0] / "ablation.csv").exists():  # a run has none of its own
-    main(draw, "fig9_sensitivity")
+if __name__ == "__main__":
+    main_of(["tau", "A10", "A6"], "fig9_sensitivity")

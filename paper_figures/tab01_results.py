@@ -52,10 +52,22 @@ def with_table(text, markdown, mark=MARK):
     return re.sub(re.escape(mark) + r".*?" + re.escape(mark), lambda _: f"{mark}\n{markdown}{mark}", text, flags=re.S)
 
 
-if __name__ == "__main__":
+def publish(make, name, needs, mark=MARK):
+    r"""Write a table as Markdown, and with ``--readme`` between its marks in README.md; nothing where a run has no such data.
+
+    Args:
+        make: function of the folder of tidy data.  name: of the file.  needs: file without which there is no table.  mark: in README.
+    """
     data, out = folders()
-    (out / "tab01_results.md").write_text(table(data))
-    print(out / "tab01_results.md")
+    if not (data / needs).exists():
+        return
+    markdown = make(data)
+    (out / f"{name}.md").write_text(markdown)
+    print(out / f"{name}.md")
     if "--readme" in sys.argv:
         readme = HERE.parent / "README.md"
-        readme.write_text(with_table(readme.read_text(), table(data)))
+        readme.write_text(with_table(readme.read_text(), markdown, mark))
+
+
+if __name__ == "__main__":
+    publish(table, "tab01_results", "summary.csv")

@@ -1,11 +1,9 @@
 r"""Every method against the true retrain, one Markdown table for each scenario; `--readme` writes them into README.md."""
 
 import json
-import sys
 
 import pandas as pd
-from drawing import HERE, folders
-from tab01_results import with_table
+from tab01_results import publish
 
 from megu.methods import METHODS
 from megu.tables import summary
@@ -65,10 +63,4 @@ def tables(data):
 
 
 if __name__ == "__main__":
-    data, out = folders()
-    if (data / "comparison.csv").exists():  # a run has none of its own
-        (out / "tab02_comparison.md").write_text(tables(data))
-        print(out / "tab02_comparison.md")
-        if "--readme" in sys.argv:
-            readme = HERE.parent / "README.md"
-            readme.write_text(with_table(readme.read_text(), tables(data), MARK))
+    publish(tables, "tab02_comparison", "comparison.csv", MARK)

@@ -1,11 +1,9 @@
 r"""MeGU's open points, changed one at a time, as Markdown; `--readme` writes the table into README.md."""
 
 import json
-import sys
 
 import pandas as pd
-from drawing import HERE, folders
-from tab01_results import with_table
+from tab01_results import publish
 
 from megu.tables import against_default
 
@@ -34,10 +32,4 @@ def table(data):
 
 
 if __name__ == "__main__":
-    data, out = folders()
-    if (data / "ablation.csv").exists():  # a run has none of its own
-        (out / "tab03_ablation.md").write_text(table(data))
-        print(out / "tab03_ablation.md")
-        if "--readme" in sys.argv:
-            readme = HERE.parent / "README.md"
-            readme.write_text(with_table(readme.read_text(), table(data), MARK))
+    publish(table, "tab03_ablation", "ablation.csv", MARK)

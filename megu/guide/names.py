@@ -1,9 +1,8 @@
 r"""Text alone: how alike the names of two classes are to a sentence model that sees no image."""
 
-import hashlib
-
 import numpy as np
 
+from megu.guide.base import exemplar_images
 from megu.guide.composed import MINILM_SHA, embed_text
 
 
@@ -19,9 +18,8 @@ class NamesGuide:
     name = "all-MiniLM-L6-v2 on class names"
 
     def __init__(self, class_names, images, exemplars, settings=None, device=None):
-        x, y = images.x[exemplars.to(images.x.device)].cpu().numpy(), images.y.cpu()[exemplars]
+        x, y, pixels = exemplar_images(images, exemplars)
         self._class_of = {image.tobytes(): class_names[k] for image, k in zip(x, y.tolist(), strict=True)}
-        pixels = hashlib.sha256(np.ascontiguousarray(x).tobytes() + y.numpy().tobytes()).hexdigest()[:8]
         self.version = f"minilm {MINILM_SHA[:8]}, exemplars {pixels}"
 
     def score(self, questions):
