@@ -39,7 +39,7 @@ figures: $(READY)  ## figures and README table from the tracked tidy data
 comparison: $(READY)  ## every method, three scenarios, 3 x 3 seeds, attacks with shadow models (an hour on 2 cores)
 	@$(BIN)/python -m megu compare --out paper_figures/data
 
-ablation: $(READY)  ## MeGU's open points, changed one at a time (time not measured)
+ablation: $(READY)  ## MeGU's open points, changed one at a time (15 minutes on 2 cores)
 	@$(BIN)/python -m megu ablate --out paper_figures/data
 
 bench: $(READY)  ## speed of precision and layout in training, and of the evaluation, side by side
