@@ -28,6 +28,13 @@ def _absolute(path):
     return None if path is None else str(Path(path).expanduser().resolve())
 
 
+def _no_path(model):
+    """A path belongs to one machine and model names are recorded."""
+    if os.path.isabs(model) or model.startswith((".", "~")) or "\\" in model:
+        raise ValueError("this is a path, which would be recorded with the run: set guide.path (or a name that the server gives its model)")
+    return model
+
+
 LocalPath = Annotated[str | None, AfterValidator(_absolute)]
 
 
@@ -89,7 +96,7 @@ class Guide(Part):
     exemplar_seed: int = 0
     calibration: Literal["column", "none"] = "column"
     answers: LocalPath = Field(default_factory=lambda: os.environ.get("MEGU_ANSWERS"), exclude=True)
-    model: str = ""
+    model: Annotated[str, AfterValidator(_no_path)] = ""
     revision: str | None = None
     path: LocalPath = Field(default_factory=lambda: os.environ.get("MEGU_GUIDE_PATH"), exclude=True)
     shots: Literal[0, 2] = 2

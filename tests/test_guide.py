@@ -25,10 +25,11 @@ class CountingGuide:
         self.asked, self.fail_after = 0, fail_after
 
     def score(self, questions):
-        if self.fail_after is not None and self.asked >= self.fail_after:
-            raise KeyboardInterrupt
-        self.asked += len(questions)
-        return [float(question.image.mean()) + len(question.label) for question in questions]
+        for question in questions:
+            if self.asked == self.fail_after:
+                raise KeyboardInterrupt
+            self.asked += 1
+            yield float(question.image.mean()) + len(question.label)
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_an_interrupt_loses_nothing(questions, tmp_path):
         file.write('{"question": "abc", "ima')
     rest = CountingGuide()
     answers = guide.ask(rest, questions, guide.Book(path), at_once=20)
-    assert kept == 60 and rest.asked == len(questions) - kept
+    assert kept == 50 and rest.asked == len(questions) - kept
     assert [a.raw for a in answers] == [a.raw for a in guide.ask(CountingGuide(), questions, guide.Book())]
     assert len(guide.Book(path).answers) == len(questions)
 
@@ -116,9 +117,9 @@ def test_clip_scores_are_log_odds_among_the_labels(tmp_path):
     labels, settings = ("shirt", "coat", "bag"), Guide(model="tiny-clip", path=str(tmp_path / "w.safetensors"), batch=2)
     images = np.random.default_rng(0).integers(0, 255, (3, 1, 28, 28), dtype=np.uint8)
     questions = [guide.Question(image, label) for image in images for label in labels]
-    scores = np.array(guide.ClipGuide(labels, settings=settings).score(questions))
+    scores = np.array(list(guide.ClipGuide(labels, settings=settings).score(questions)))
     assert np.allclose((1 / (1 + np.exp(-scores))).reshape(3, 3).sum(1), 1) and scores.std() > 0
-    assert guide.ClipGuide(labels, settings=settings).score(questions[::-1]) == pytest.approx(scores[::-1], abs=1e-4)
+    assert list(guide.ClipGuide(labels, settings=settings).score(questions[::-1])) == pytest.approx(scores[::-1], abs=1e-4)
     with pytest.raises(guide.GuideUnavailableError, match="needs guide.model"):
         guide.ClipGuide(labels, settings=Guide())
 

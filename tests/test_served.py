@@ -118,7 +118,7 @@ def test_a_thousand_faults_lose_nothing_and_invent_nothing(serve, tmp_path):
 
 def test_retries_are_the_clients(serve):
     url, seen = serve(lambda body, number: (200, reply(0.5)) if number == 3 else (500, b"oops"))
-    assert client(url, retries=3, concurrency=1).score(asked(1)[:1]) == pytest.approx([0.5])
+    assert list(client(url, retries=3, concurrency=1).score(asked(1)[:1])) == pytest.approx([0.5])
     assert seen["requests"] == 3
 
 
@@ -126,7 +126,7 @@ def test_a_refused_key_or_model_ends_it_at_once_and_the_key_is_nowhere(serve, mo
     monkeypatch.setenv("MEGU_GUIDE_KEY", "sk-secret")
     url, seen = serve(lambda body, number: (401, b"{}"))
     with pytest.raises(guide.GuideUnavailableError, match="refuses .AuthenticationError.") as refused:
-        guide.ask(client(url, concurrency=1), asked(20), guide.Book(tmp_path / "a.jsonl"))
+        guide.ask(client(url, concurrency=1), asked(100), guide.Book(tmp_path / "a.jsonl"))
     assert "sk-secret" not in str(refused.value) and seen["requests"] <= 2
 
 
@@ -134,13 +134,13 @@ def test_a_slow_server_times_out_and_is_no_answer(serve):
     release = threading.Event()
     url, _ = serve(lambda body, number: (release.wait(3), (200, reply(0.0)))[1])
     slow = client(url, timeout=0.3)
-    assert all(map(math.isnan, slow.score(asked(1)))) and slow.failures == {"APITimeoutError": 2}
+    assert all(map(math.isnan, list(slow.score(asked(1))))) and slow.failures == {"APITimeoutError": 2}
     release.set()
 
 
 def test_without_log_probabilities_replies_are_counted(serve):
     url, seen = serve(lambda body, number: (200, reply(math.log(0.7 / 0.3), with_probabilities=False)))
-    assert client(url).score(asked(1)[:1]) == pytest.approx([math.log(7.5 / 3.5)]) and seen["requests"] == 2
+    assert list(client(url).score(asked(1)[:1])) == pytest.approx([math.log(7.5 / 3.5)]) and seen["requests"] == 2
 
 
 def test_a_batch_written_here_and_run_elsewhere_is_read_back(serve, tmp_path):
@@ -163,11 +163,11 @@ def test_the_same_model_says_the_same_locally_and_served(serve, tmp_path):
         content = body["messages"][0]["content"]
         image = Image.open(io.BytesIO(base64.b64decode(content[0]["image_url"]["url"].partition(",")[2])))
         label = content[1]["text"].split('"')[1]
-        return 200, reply(local.score([Question(np.asarray(image).transpose(2, 0, 1), label)])[0])
+        return 200, reply(list(local.score([Question(np.asarray(image).transpose(2, 0, 1), label)]))[0])
 
     url, _ = serve(ask_local)
     questions = asked(2)
-    assert client(url, concurrency=1).score(questions) == pytest.approx(local.score(questions), abs=1e-4)
+    assert list(client(url, concurrency=1).score(questions)) == pytest.approx(list(local.score(questions)), abs=1e-4)
 
 
 def test_what_is_missing_is_said_in_one_line():

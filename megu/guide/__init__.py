@@ -5,8 +5,9 @@ from megu.guide.book import Answer, Book, shipped
 from megu.guide.clip import ClipGuide
 from megu.guide.composed import ComposedGuide
 from megu.guide.features import FeatureGuide
-from megu.guide.mllm import LocalMllm, conversation
+from megu.guide.mllm import LocalMllm
 from megu.guide.names import NamesGuide
+from megu.guide.prompt import conversation
 from megu.guide.served import ServedMllm, read_batch, write_batch
 
 SOURCES = {

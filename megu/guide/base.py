@@ -58,6 +58,7 @@ class Guide(Protocol):
 
     ``name`` says what it is, ``version`` pins model, weights and prompt. `score` takes questions in any order and yields
     one raw number for each, in that order; higher = more alike; the scale is the guide's own.  No number (NaN) where it got no answer.
+    A guide that yields each score when it has it loses none of them to an interrupt.
 
     A guide may say more: ``shots``, worked examples that each question needs (0); ``log_odds``, whether a raw score is that of a
     probability (False); ``shared(question)``, text that is equal where questions are cheaper together; ``cost``, what answers took.
@@ -86,28 +87,16 @@ def ask(guide, questions, book, *, at_once=100):
         guide: `Guide`.
         questions: list of `Question`, in any order.
         book: `megu.guide.book.Book`; grows while the guide works, so an interrupted call goes on where it stopped.
-        at_once: questions between two writes.
+        at_once: answers between two writes; after as many questions in a row without an answer no more are asked.
     Returns: list of `megu.guide.book.Answer` in the order of ``questions``.
-    Raises: GuideUnavailableError where a question is open and the guide's weights are missing; AnswersMissingError after all were
-        asked, where some answers are no numbers: those are never replaced, and the others are kept.
+    Raises: GuideUnavailableError where a question is open and the guide's weights are missing; AnswersMissingError
+        where some answers are no numbers: those are never replaced, and the others are kept.
     """
     keys = [question.key(guide) for question in questions]
-    open_ones = [(key, question) for key, question in zip(keys, questions, strict=True) if key not in book.answers]
-    if hasattr(guide, "shared"):
-        open_ones.sort(key=lambda one: guide.shared(one[1]))
-    missing = []
-    with tqdm(total=len(questions), initial=len(questions) - len(open_ones), desc=guide.name, unit="question", leave=False) as bar:
-        for start in range(0, len(open_ones), at_once):
-            chunk = open_ones[start : start + at_once]
-            scores = list(guide.score([question for _, question in chunk]))
-            scores += [math.nan] * (len(chunk) - len(scores))
-            missing += [question for (_, question), score in zip(chunk, scores, strict=True) if not math.isfinite(score)]
-            book.add([
-                Answer(key, question.image_hash, question.label, guide.name, guide.version, round(float(score), 6))
-                for (key, question), score in zip(chunk, scores, strict=True) if math.isfinite(score)
-            ])  # fmt: skip
-            bar.update(len(chunk))
-    if missing:
+    if any(key not in book.answers for key in keys):
+        with book.turn():
+            _ask_open(guide, {key: question for key, question in zip(keys, questions, strict=True) if key not in book.answers}, book, at_once)
+    if missing := [question for key, question in zip(keys, questions, strict=True) if key not in book.answers]:
         some = ", ".join(f"image {question.image_hash} with {question.label!r}" for question in missing[:3])
         why = f" ({failures})" if (failures := dict(getattr(guide, "failures", {}))) else ""
         raise AnswersMissingError(
@@ -115,6 +104,29 @@ def ask(guide, questions, book, *, at_once=100):
             "The others are kept: ask again for these"
         )
     return [book.answers[key] for key in keys]
+
+
+def _ask_open(guide, questions, book, at_once):
+    questions = list(questions.items())
+    if hasattr(guide, "shared"):
+        questions.sort(key=lambda one: guide.shared(one[1]))
+    fresh, silent = [], 0
+    try:
+        scores = guide.score([question for _, question in questions])
+        with tqdm(total=len(questions), desc=guide.name, unit="question", leave=False) as bar:
+            # Not strict: a guide that stops early leaves the rest open, which is then said.  Scores first, so that a guide is run to its end.
+            for score, (key, question) in zip(scores, questions, strict=False):
+                bar.update()
+                silent = 0 if math.isfinite(score) else silent + 1
+                if math.isfinite(score):
+                    fresh.append(Answer(key, question.image_hash, question.label, guide.name, guide.version, round(float(score), 6)))
+                if len(fresh) >= at_once:
+                    book.add(fresh)
+                    fresh = []
+                if silent >= at_once:
+                    break
+    finally:
+        book.add(fresh)  # also after an interrupt or an error in the guide
 
 
 def draw_exemplars(images, allowed, count, seed=0):

