@@ -31,6 +31,8 @@ Reading order; a module imports only what stands above it:
     tune          choice of hyper-parameters on validation images
     ablation      MeGU's open points, changed one at a time
     comparison    every method in every scenario
+    style         how figures look
+    heatmaps      matrices to figures
     figures       tables to figures
     batch         notebooks run by papermill
 """

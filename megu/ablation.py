@@ -2,7 +2,9 @@ r"""One thing at a time: MeGU's open points (A2, A6-A10, A12 and tau), each chan
 
 import pandas as pd
 
-from megu.store import write_json
+from megu.guide import COMPARED
+from megu.store import project_root, write_json
+from megu.tables import against_default
 from megu.workers import each
 
 ABLATIONS = {  # point of the assumption log -> variant -> what it changes in MeGU
@@ -17,11 +19,11 @@ ABLATIONS = {  # point of the assumption log -> variant -> what it changes in Me
         "convex mix": {"noise.combine": "mix", "noise.weight_pos": 0.3, "noise.weight_neg": 0.3}, "separate items": {"noise.combine": "separate"},
     },
     "A10": {
-        "both weights / 3": {"noise.weight_pos": 0.13, "noise.weight_neg": 0.5}, "both weights x 3": {"noise.weight_pos": 1.2, "noise.weight_neg": 4.5},
+        "weights 0.13, 0.5": {"noise.weight_pos": 0.13, "noise.weight_neg": 0.5}, "weights 1.2, 4.5": {"noise.weight_pos": 1.2, "noise.weight_neg": 4.5},
     },
     "noise": {kind: {"noise.kind": kind} for kind in ("none", "pos", "neg", "random")},
     "A12": {f"labels: {choice}": {"labels.choice": choice} for choice in ("random", "nearest", "farthest", "posterior")}
-    | {"guide: class-mean features": {"guide.source": "features"}},
+    | {f"guide: {source}": {"guide.source": source} for source in COMPARED[1:]},
     "tau": {f"tau {tau:g}": {"labels.tau": tau} for tau in (0.1, 0.5, 0.8)},
 }  # fmt: skip
 
@@ -34,7 +36,7 @@ def ablate(lab, workers=1):
         workers: processes, see `megu.workers.each`.
     Returns: rows as `megu.evaluate.rows` gives them, with columns point and variant in place of method, and retrain's among them.
     """
-    for source in (None, "features"):
+    for source in (None, *COMPARED[1:]):
         lab.transition(source)  # asked once, here, and not by every process
     cases = [(lab, point, variant, seed) for point, variants in ABLATIONS.items() for variant in variants for seed in lab.seeds]
     each(lab.rows, [("retrain", seed) for seed in lab.seeds], workers, "references")
@@ -49,6 +51,13 @@ def measured(lab, point, variant, seed):
     source = changes.pop("guide.source", None)
     name = f"ablation/{point} {variant.replace('/', 'by')}-{seed}.csv"
     return lab.run.table(name, lambda: lab.attempt_rows("megu", seed, changes, source).assign(point=point, variant=variant))
+
+
+def tracked(point):
+    r"""What `make ablation` measured for one point of the assumption log, see `megu.tables.against_default`; empty where its table is not here."""
+    file = project_root() / "paper_figures" / "data" / "ablation.csv"
+    found = against_default(pd.read_csv(file)) if file.exists() else pd.DataFrame(columns=["point", "variant", "metric", "change", "change_half_width"])
+    return found[found["point"] == point]
 
 
 def ablate_all(lab, out, workers=1):

@@ -5,10 +5,12 @@ import itertools
 import numpy as np
 import pandas as pd
 
+from megu import guide as guides
 from megu import splits
 from megu.classes import SENSIBLE_NEIGHBOURS
+from megu.config import SettingsError
 from megu.device import Stopwatch
-from megu.guide import EMBEDDED, SOURCES, Book, GuideUnavailableError, answer_matrix, ask, draw_exemplars, draw_shots, questions_for, shipped
+from megu.guide import COMPARED, SOURCES, Book, GuideUnavailableError, ask, draw_exemplars, draw_shots, questions_for, replayed
 from megu.guide.agreement import same_nearest, same_order, sensible_hits, shuffled_hits
 from megu.transition import similarity, transition_matrix
 
@@ -27,8 +29,13 @@ class AsksGuide:
 
     def questions(self, source=None, draw=None):
         r"""The guide ``source`` (None: the run's own) and what it is asked: (`megu.guide.Guide`, list of `megu.guide.Question`)."""
-        exemplars = self.exemplars(draw)
-        guide = SOURCES[source or self.settings.guide.source](self.images.classes, self.images, exemplars, self.settings.guide, self.compute.device)
+        exemplars, source = self.exemplars(draw), SOURCES[source or self.settings.guide.source]
+        more = {}
+        if getattr(source, "needs_model", False):
+            more = {"model": self.original(self.settings.seed), "held_out": splits.validation_indices(self.images, self.settings.data.validation)}
+        guide = source(self.images.classes, self.images, exemplars, self.settings.guide, self.compute.device, **more)
+        if self.settings.guide.calibration == "content-free" and not (getattr(guide, "log_odds", False) and getattr(guide, "any_image", True)):
+            raise SettingsError(f"guide.calibration is 'content-free', but {guide.name} cannot be asked about an image without content: set it to 'column'")
         shots = draw_shots(*self._drawn(draw)) if getattr(guide, "shots", 0) else None
         return guide, list(questions_for(self.images, exemplars, shots))
 
@@ -40,73 +47,79 @@ class AsksGuide:
             draw: of the exemplars, or None for the run's own.
         Returns: (scores ``(m, K)`` array, class of each exemplar ``(m,)`` array, sentence that says where the answers are from).
         """
-        source = source or self.settings.guide.source
+        source, calibration = source or self.settings.guide.source, self.settings.guide.calibration
         guide, questions = self.questions(source, draw)
+        blank = guides.without_content(questions[: self.images.num_classes]) if calibration == "content-free" else []
+        answers, origin = self._answers(guide, questions + blank, source, draw)
+        if draw is None and f"guide {source}" not in self.run.manifest["notes"]:
+            self.run.note(f"guide {source}", origin)
+        scores = guides.answer_matrix(answers, self.images.num_classes)
+        if blank:
+            scores = scores[:-1] - scores[-1]
+        if getattr(guide, "log_odds", False) and calibration != "column":
+            scores = 1 / (1 + np.exp(-scores))
+        return scores, self.images.y.cpu().numpy()[self.exemplars(draw).numpy()], origin
+
+    def _answers(self, guide, questions, source, draw):
+        """List of `megu.guide.Answer`, and the sentence that says where they are from."""
         book, clock = Book(self.settings.guide.answers or self.run.path / "answers.jsonl"), Stopwatch()
+        if getattr(guide, "slow", False) and (replay := replayed(guide, questions, self.images.name)):
+            return replay, f"{len(questions)} answers of {guide.name}, given when the package was made: the same model, images and words"
         known = len(book.answers)
         try:
             with clock("guide"):
                 answers = ask(guide, questions, book)
-            new = len(book.answers) - known
-            origin = f"{len(questions)} answers of {guide.name}, {new} asked now, {len(questions) - new} asked before"
-            if new and hasattr(guide, "cost"):
-                origin += f" ({guide.cost})"
-            if draw is None and new == len(questions):
-                self.run.note(f"guide {source}, seconds", round(clock.total, 3))
         except GuideUnavailableError as missing:
-            replay = shipped(self.images.name)
-            if any(question.key(guide) not in replay.answers for question in questions):
+            if not (replay := replayed(guide, questions, self.images.name)):
                 raise
-            answers = ask(guide, questions, replay)
-            origin = f"{len(questions)} answers of {guide.name}, replayed from the package because {missing}"
-        if draw is None and f"guide {source}" not in self.run.manifest["notes"]:
-            self.run.note(f"guide {source}", origin)
-        scores = answer_matrix(answers, self.images.num_classes)
-        if getattr(guide, "log_odds", False) and self.settings.guide.calibration == "none":
-            scores = 1 / (1 + np.exp(-scores))
-        return scores, self.images.y.cpu().numpy()[self.exemplars(draw).numpy()], origin
+            return replay, f"{len(questions)} answers of {guide.name}, replayed from the package because {missing}"
+        new = len(book.answers) - known
+        origin = f"{len(questions)} answers of {guide.name}, {new} asked now in {clock.total:.1f} s, {len(questions) - new} asked before"
+        if new and hasattr(guide, "cost"):
+            origin += f" ({guide.cost})"
+        if draw is None and new == len(questions):
+            self.run.note(f"guide {source}, seconds", round(clock.total, 3))
+        return answers, origin
 
     def similarity(self, source=None, draw=None):
         r"""``(K, K)`` similarity S of eq. 4-5, row k = class k."""
         scores, of_class, _ = self.ask_guide(source, draw)
-        return similarity(scores, of_class, self.images.num_classes, self.settings.guide.calibration)
+        return similarity(scores, of_class, self.images.num_classes, "column" if self.settings.guide.calibration == "column" else "none")
 
-    def agreement(self, draws=()):
-        r"""How sensible the guides' neighbours are, on the run's own exemplars and on fresh draws.
+    def similarities(self, draw=None, sources=None):
+        r"""S of several sources: ``{source: (K, K)}``; by default those of `megu.guide.COMPARED`, and for the run's own exemplars its own guide.
 
-        Args:
-            draws: exemplar seeds that no choice was made on; left out where the guide's weights are missing.
-        Returns: tidy DataFrame: guide, draw, hits, shuffled (mean hits with shuffled names), p (share of shuffles with as many), of (classes scored).
+        Left out are sources whose weights are missing, and slow ones that would have to be asked now.
         """
-        names, out = self.images.classes, []
-        for source in EMBEDDED:
-            for draw in (None, *draws):
-                try:
-                    sim = self.similarity(source, draw)
-                except GuideUnavailableError:
-                    continue
-                hits, (shuffled, p) = sensible_hits(sim, names), shuffled_hits(sim, names)
-                own = self.settings.guide.exemplar_seed if draw is None else draw
-                scored = sum(name in SENSIBLE_NEIGHBOURS for name in names)
-                out.append({"guide": source, "draw": own, "hits": hits, "shuffled": round(shuffled, 2), "p": round(p, 3), "of": scored})
-        return pd.DataFrame(out)
-
-    def concordance(self, draws=()):
-        r"""How far the embedded guides agree with each other, on the run's own exemplars and on fresh draws.
-
-        Returns: tidy DataFrame: first, second (guides), draw, order (`same_order`), nearest (`same_nearest` of 3).
-        """
-        out = []
-        for draw in (None, *draws):
+        out = {}
+        for source in sources or dict.fromkeys(COMPARED if draw is not None else (*COMPARED, self.settings.guide.source)):
             try:
-                sims = {source: self.similarity(source, draw) for source in EMBEDDED}
+                guide, questions = self.questions(source, draw)
+                if source == self.settings.guide.source or not getattr(guide, "slow", False) or replayed(guide, questions, self.images.name):
+                    out[source] = self.similarity(source, draw)
             except GuideUnavailableError:
                 continue
-            own = self.settings.guide.exemplar_seed if draw is None else draw
-            for first, second in itertools.combinations(EMBEDDED, 2):
+        return out
+
+    def agreement(self, draws=(), sources=None):
+        r"""How sensible the guides' neighbours are, and how far the guides agree, on the run's own exemplars and on fresh draws.
+
+        Args:
+            draws: exemplar seeds that no choice was made on.  sources: see `similarities`.
+        Returns: two tidy DataFrames, of guides: guide, draw, hits, shuffled (mean hits with shuffled names), p (share of shuffles with as many),
+            of (classes scored); and of pairs: first, second (guides), draw, order (`same_order`), nearest (`same_nearest` of 3).
+        """
+        names, single, pairs = self.images.classes, [], []
+        scored = sum(name in SENSIBLE_NEIGHBOURS for name in names)
+        for draw in (None, *draws):
+            sims, own = self.similarities(draw, sources), self.settings.guide.exemplar_seed if draw is None else draw
+            for source, sim in sims.items():
+                hits, (shuffled, p) = sensible_hits(sim, names), shuffled_hits(sim, names)
+                single.append({"guide": source, "draw": own, "hits": hits, "shuffled": round(shuffled, 2), "p": round(p, 3), "of": scored})
+            for first, second in itertools.combinations(sims, 2):
                 both = sims[first], sims[second]
-                out.append({"first": first, "second": second, "draw": own, "order": same_order(*both), "nearest": same_nearest(*both)})
-        return pd.DataFrame(out)
+                pairs.append({"first": first, "second": second, "draw": own, "order": same_order(*both), "nearest": same_nearest(*both)})
+        return pd.DataFrame(single), pd.DataFrame(pairs)
 
     def transition(self, source=None):
         r"""``(K, K)`` transition matrix T of eq. 6, columns sum to 1."""

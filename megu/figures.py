@@ -1,32 +1,13 @@
 r"""Tables and arrays to matplotlib figures, in one style; nothing is computed here."""
 
-import functools
-
 import matplotlib.pyplot as plt
 import numpy as np
 
-STYLE = {
-    "font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False,
-    "figure.dpi": 100, "savefig.dpi": 150, "savefig.bbox": "tight", "figure.constrained_layout.use": True,
-}  # fmt: skip
-SHARED, ONLY_A, ONLY_B = "#7f7f7f", "#0072b2", "#d55e00"  # Okabe-Ito: told apart without colour vision, too
-PART_COLOURS = {"guide": "#009e73", "labels": "#56b4e9", "noise": "#d55e00", "fine-tuning": "#0072b2", "training": "#7f7f7f", "other": "#cc79a7"}
+from megu.heatmaps import matrix
+from megu.style import ONLY_A, ONLY_B, PART_COLOURS, SHARED, styled
 
 
-def _styled(draw):
-    """Draw in the house's style, and close: a notebook then shows the returned figure once, not twice."""
-
-    @functools.wraps(draw)
-    def styled(*args, **kwargs):
-        with plt.rc_context(STYLE):
-            fig = draw(*args, **kwargs)
-        plt.close(fig)
-        return fig
-
-    return styled
-
-
-@_styled
+@styled
 def image_grid(images, titles=(), columns=10, size=0.9, heading=None):
     r"""Images side by side.
 
@@ -59,40 +40,7 @@ def stretched(images):
     return (images - low) / (high - low).clamp_min(1e-12)
 
 
-@_styled
-def matrix(values, names, *, title, xlabel, ylabel, label, ax=None, marked=None):
-    r"""A square matrix with its numbers.
-
-    Args:
-        values: ``(K, K)`` float.
-        names: K class names.
-        title, xlabel, ylabel: texts.  label: of the colour bar.
-        ax: Axes or None for a figure of its own.
-        marked: list of (row, column) to be framed.
-    Returns: Figure.
-    """
-    values, k = np.asarray(values, float), len(names)
-    if ax is None:
-        ax = plt.subplots(figsize=(0.52 * k + 1.6, 0.46 * k + 1.2))[1]
-    off = values[~np.eye(k, dtype=bool)]
-    shown = ax.imshow(values, cmap="cividis", vmin=off.min(), vmax=off.max(), aspect="auto")
-    ax.figure.colorbar(shown, ax=ax, label=label)
-    if k <= 20:
-        middle = (off.min() + off.max()) / 2
-        for i in range(k):
-            for j in range(k):
-                text = f"{values[i, j]:.2f}".replace("0.", ".", 1)
-                ax.text(j, i, text, ha="center", va="center", fontsize=7, color="black" if values[i, j] > middle else "white")
-        ax.set_xticks(range(k), names, rotation=45, ha="right")
-        ax.set_yticks(range(k), names)
-    for i, j in marked or ():
-        ax.add_patch(plt.Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="#d55e00", linewidth=2))
-    ax.spines[:].set_visible(False)
-    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    return ax.figure
-
-
-@_styled
+@styled
 def entanglement(sim, names, units, a):
     r"""Entangled concepts: centroid similarity, and units shared with and unique against every other class.
 
@@ -117,7 +65,7 @@ def entanglement(sim, names, units, a):
     return fig
 
 
-@_styled
+@styled
 def label_distribution(table):
     r"""How often each class is chosen as perturbing label.
 
@@ -136,7 +84,7 @@ def label_distribution(table):
     return fig
 
 
-@_styled
+@styled
 def gaps(summary, titles, metrics, symlog=False):
     r"""Every method's distance to the retrained model, with the noise floor of retraining.
 
@@ -170,7 +118,7 @@ def gaps(summary, titles, metrics, symlog=False):
     return fig
 
 
-@_styled
+@styled
 def time_per_stage(table, titles):
     r"""Seconds of every method, split into its parts, mean over the seeds.
 
@@ -197,29 +145,7 @@ def time_per_stage(table, titles):
     return fig
 
 
-@_styled
-def predictions(table, titles):
-    r"""What the forget images are taken for, before and after unlearning.
-
-    Args:
-        table: DataFrame with method, label, share (percent of the forget images, one value for each pair).
-        titles: method name -> title, in the order of the rows.
-    Returns: Figure.  Role of appendix D of arXiv 2602.17088.
-    """
-    wide = table.pivot(index="method", columns="label", values="share")[list(dict.fromkeys(table["label"]))].reindex(titles)
-    fig, ax = plt.subplots(figsize=(0.62 * wide.shape[1] + 2.6, 0.36 * len(wide) + 1.4))
-    shown = ax.imshow(wide, cmap="cividis", vmin=0, vmax=100, aspect="auto")
-    fig.colorbar(shown, ax=ax, label="share of forget images, %")
-    for (i, j), share in np.ndenumerate(wide.to_numpy()):
-        if wide.shape[1] <= 20:
-            ax.text(j, i, f"{share:.0f}", ha="center", va="center", fontsize=7, color="black" if share > 50 else "white")
-    ax.set_xticks(range(wide.shape[1]), wide.columns, rotation=45, ha="right")
-    ax.set_yticks(range(len(wide)), [titles[name] for name in wide.index])
-    ax.spines[:].set_visible(False)
-    return fig
-
-
-@_styled
+@styled
 def ablation(table, metrics):
     r"""What each change of one setting does, beside the distance of the default to the retrained models.
 

@@ -28,7 +28,7 @@
 # %%
 import pandas as pd
 
-from megu import figures
+from megu import figures, heatmaps
 from megu.evaluate import METRICS, expected
 from megu.experiment import Experiment
 from megu.methods import METHODS
@@ -85,7 +85,7 @@ for metric in shown:
 
 # %% tags=["nbval-ignore-output"]
 predictions = lab.run.table("predictions.csv", lab.predictions)
-figures.predictions(predictions.groupby(["method", "label"], sort=False, as_index=False)["share"].mean(), titles)
+heatmaps.predictions(predictions.groupby(["method", "label"], sort=False, as_index=False)["share"].mean(), titles)
 
 # %% [markdown]
 # ## Every method

@@ -3,7 +3,7 @@ r"""Appendix D's role: what the forget images are taken for after unlearning, me
 import pandas as pd
 from drawing import main
 
-from megu import figures
+from megu import heatmaps
 from megu.methods import METHODS
 
 
@@ -11,7 +11,7 @@ def draw(data):
     """From predictions.csv."""
     found = pd.read_csv(data / "predictions.csv")
     table = found.groupby(["method", "label"], sort=False, as_index=False)["share"].mean()
-    return figures.predictions(table, {name: METHODS[name].title for name in dict.fromkeys(found["method"])})
+    return heatmaps.predictions(table, {name: METHODS[name].title for name in dict.fromkeys(found["method"])})
 
 
 if __name__ == "__main__":

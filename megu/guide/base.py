@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from megu.device import generator
-from megu.guide.book import Answer
+from megu.guide.book import Answer, shipped
 
 
 class AnswersMissingError(RuntimeError):
@@ -61,7 +61,9 @@ class Guide(Protocol):
     A guide that yields each score when it has it loses none of them to an interrupt.
 
     A guide may say more: ``shots``, worked examples that each question needs (0); ``log_odds``, whether a raw score is that of a
-    probability (False); ``shared(question)``, text that is equal where questions are cheaper together; ``cost``, what answers took.
+    probability (False); ``shared(question)``, text that is equal where questions are cheaper together; ``cost``, what answers took;
+    ``any_image``, whether it can be asked about images other than exemplars (True); ``slow``, whether answers that come with the package are read
+    rather than asked again (False); ``needs_model``, whether it is made with ``model``, the original, and ``held_out``, validation images (False).
     """
 
     name: str
@@ -129,6 +131,12 @@ def _ask_open(guide, questions, book, at_once):
         book.add(fresh)  # also after an interrupt or an error in the guide
 
 
+def replayed(guide, questions, data_name):
+    r"""The answers that come with the package, in the order of ``questions``; None where one of them is not among those."""
+    known, keys = shipped(data_name).answers, [question.key(guide) for question in questions]
+    return [known[key] for key in keys] if all(key in known for key in keys) else None
+
+
 def draw_exemplars(images, allowed, count, seed=0):
     r"""Exemplars of each class, drawn once per data set (A1).
 
@@ -177,6 +185,11 @@ def questions_for(images, exemplars, shots=None) -> Iterator[Question]:
     for image in images.x[exemplars.to(images.x.device)].cpu().numpy():
         for label in images.classes:
             yield Question(image, label, shots[label] if shots else ())
+
+
+def without_content(questions):
+    r"""The same questions about an image that shows nothing, all of one grey: what a guide says of a label whatever it sees."""
+    return [replace(question, image=np.full_like(question.image, 127)) for question in questions]
 
 
 def answer_matrix(answers, num_classes):

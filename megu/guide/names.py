@@ -15,7 +15,7 @@ class NamesGuide:
     Source: the "text embeddings of class names" alternative of A12 in the assumption log.
     """
 
-    name = "all-MiniLM-L6-v2 on class names"
+    name, any_image = "all-MiniLM-L6-v2 on class names", False
 
     def __init__(self, class_names, images, exemplars, settings=None, device=None):
         x, y, pixels = exemplar_images(images, exemplars)

@@ -43,7 +43,7 @@ def files_digest(paths):
 
 @dataclass
 class Cost:
-    """What the answers took: passes over an image and what stands before the cut, answers, tokens that went through the model.
+    """What the answers took: passes over an image and what stands before the cut, answers, tokens that went through the model, and that were spared it.
 
     ``mass`` is the sum of the probabilities that the model gave to True or False at all: where their mean is small, it would rather say something else.
     """
@@ -51,8 +51,13 @@ class Cost:
     prefills: int = 0
     answers: int = 0
     tokens: int = 0
+    spared: int = 0
     mass: float = 0.0
 
     def __str__(self):
-        said = f", True or False had {self.mass / max(self.answers, 1):.0%} of the probability"
-        return f"{self.prefills} prefills, {self.answers} answers, {self.tokens} tokens{said}"
+        out = f"{self.prefills} prefills, {self.answers} answers, {self.tokens} tokens"
+        if self.spared:
+            out += f", {self.spared / (self.tokens + self.spared):.0%} of all cached"
+        if self.mass:
+            out += f", True or False had {self.mass / max(self.answers, 1):.0%} of the probability"
+        return out

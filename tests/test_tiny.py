@@ -1,0 +1,69 @@
+"""The tiny multimodal LLM: real weights from pip, a connector that ships, the same interface as the large ones."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from megu import guide
+from megu.config import Guide
+from megu.guide import tiny
+from megu.guide.composed import dark_on_white
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    """The guide with its weights."""
+    try:
+        tiny.smollm2()
+        tiny.lite0()
+    except guide.GuideUnavailableError as missing:
+        pytest.skip(f"needs the guide's weights: {missing}")
+    return guide.TinyMllm(settings=Guide(batch=10))
+
+
+@pytest.fixture(scope="module")
+def asked(mini):
+    """A shirt, a sandal and an ankle boot with every label; the first exemplars of the default run."""
+    exemplars = guide.draw_exemplars(mini, torch.arange(mini.num_train), 1)
+    return [guide.Question(mini.x[exemplars[k]].numpy(), label) for k in (6, 5, 9) for label in mini.classes]
+
+
+def test_it_sees_what_it_is_asked_about(loaded, asked, mini):
+    scores = np.array(list(loaded.score(asked))).reshape(3, 10)
+    centred = scores - scores.mean(0)
+    assert [mini.classes[k] for k in centred.argmax(1)] == ["shirt", "sandal", "ankle boot"]
+    assert loaded.cost.prefills == 3 and loaded.cost.mass / loaded.cost.answers > 0.9  # it does say True or False
+    # The negative control: a connector of noise leaves the same networks blind.
+    projector = loaded._loaded[0].model.multi_modal_projector
+    kept = {name: value.clone() for name, value in projector.state_dict().items()}
+    with torch.no_grad():
+        for weight in projector.parameters():
+            weight.copy_(weight[torch.randperm(len(weight), generator=torch.Generator().manual_seed(0))])
+    blind = np.array(list(loaded.score(asked))).reshape(3, 10)
+    projector.load_state_dict(kept)
+    assert (blind - blind.mean(0)).std() < 0.5 * centred.std()
+    whole = guide.TinyMllm(settings=Guide(reuse=False))
+    assert list(whole.score(asked[3:5])) == pytest.approx(scores[0, 3:5], abs=1e-3)
+
+
+def test_its_answers_ship_and_name_its_weights(mini):
+    book = guide.shipped("fashion-mini")
+    one = guide.TinyMllm(settings=Guide())
+    mine = [answer for answer in book.answers.values() if answer.source == one.name]
+    assert len(mine) >= 2000 and {answer.version for answer in mine} == {one.version}
+
+
+def test_connector_is_small_and_of_the_right_shape():
+    weights = load_file(tiny.connector_file())
+    assert {name: tuple(value.shape) for name, value in weights.items()} == {
+        "linear_1.weight": (576, 1280), "linear_1.bias": (576,), "linear_2.weight": (576, 576), "linear_2.bias": (576,),
+    }  # fmt: skip
+    assert all(value.dtype == torch.float16 and value.isfinite().all() for value in weights.values())
+
+
+def test_drawings_are_turned_dark_on_white_and_photos_are_not():
+    drawing, photo = np.zeros((1, 1, 28, 28), "uint8"), np.zeros((1, 3, 28, 28), "uint8")
+    drawing[..., 10:18, 10:18] = 200
+    assert dark_on_white(drawing)[0, 0, 0, 0] == 255 and dark_on_white(drawing)[0, 0, 12, 12] == 55
+    assert dark_on_white(photo).max() == 0
