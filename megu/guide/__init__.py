@@ -1,6 +1,7 @@
 r"""Who says which concepts are alike: one protocol, one file per source."""
 
 from megu.guide.base import AnswersMissingError, Guide, GuideUnavailableError, Question, answer_matrix, ask, draw_exemplars, draw_shots, questions_for
+from megu.guide.batchfile import read_batch, write_batch
 from megu.guide.book import Answer, Book, shipped
 from megu.guide.clip import ClipGuide
 from megu.guide.composed import ComposedGuide
@@ -8,7 +9,7 @@ from megu.guide.features import FeatureGuide
 from megu.guide.mllm import LocalMllm
 from megu.guide.names import NamesGuide
 from megu.guide.prompt import conversation
-from megu.guide.served import ServedMllm, read_batch, write_batch
+from megu.guide.served import ServedMllm
 
 SOURCES = {
     "composed": ComposedGuide, "features": FeatureGuide, "names": NamesGuide, "clip": ClipGuide, "mllm": LocalMllm, "served": ServedMllm,
