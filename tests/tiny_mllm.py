@@ -112,11 +112,11 @@ def decided(path, text):
         inner.multi_modal_projector.linear_2.weight[0], inner.multi_modal_projector.linear_2.bias[0] = 0.0, 4.0
         for layer in inner.language_model.layers:
             layer.self_attn.o_proj.weight[0], layer.mlp.down_proj.weight[0] = 0.0, 0.0
-        images = [Image.fromarray(pixels) for pixels in np.random.default_rng(1).integers(0, 255, (16, 28, 28, 3), dtype=np.uint8)]
+        images = [Image.fromarray(pixels).convert("RGB") for pixels in np.random.default_rng(1).integers(0, 255, (16, 28, 28), dtype=np.uint8)]
         hidden = inner(**processor(text=[text] * 16, images=images, return_tensors="pt")).last_hidden_state[:, -1]
         # The direction in which images differ tells the words apart, from log-odds of -3 to 3 or so.
         mean, (_, spread, axes) = hidden.mean(0), torch.linalg.svd(hidden - hidden.mean(0), full_matrices=False)
-        apart = axes[0] * 1.5 * 4 / spread[0]
+        apart = axes[0] * 2 * 4 / spread[0]
         apart[0] -= mean @ apart / mean[0]
         head[:, 0] = -20.0
         head[said] = torch.stack([apart, -apart]) / 2
