@@ -86,12 +86,13 @@ class Guide(Part):
 
     ``answers`` (or ``$MEGU_ANSWERS``): a JSON lines file that several runs share; by default each run keeps its own.
     ``model`` and ``revision``: of mllm (hub id, commit), clip (open_clip architecture, pretrained tag) or served (name, any note);
-    ``path`` (or ``$MEGU_GUIDE_PATH``): a local folder or file of weights instead.  ``shots``: worked examples before each question, 2 as in the paper.
+    ``path`` (or ``$MEGU_GUIDE_PATH``): a local folder or file of weights instead; of replay an answers file, in which model and revision name the guide.
+    ``shots``: worked examples before each question, 2 as in the paper.
     mllm: ``batch`` questions at a time, ``dtype``, ``device_map`` of transformers, ``reuse`` of what questions share.
     served: ``url`` (or ``$MEGU_GUIDE_URL``), ``concurrency``, ``timeout`` (s), ``retries``, ``repeats`` where it gives no log-probabilities.
     """
 
-    source: Literal["composed", "features", "names", "clip", "mllm", "served"] = "composed"
+    source: Literal["composed", "features", "names", "clip", "mllm", "served", "replay"] = "composed"
     exemplars: Count = 20
     exemplar_seed: int = 0
     calibration: Literal["column", "none"] = "column"
