@@ -47,15 +47,16 @@ def _text(tokenizer, **more):
 _VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
 
 
-def llava(path, words=("True", "False", " True", " False")):
-    """16 visual tokens an image."""
+def llava(path, words=("True", "False", " True", " False"), side=32, patch=8, vision=None, text=None):
+    """(side / patch)^2 visual tokens an image, 16 unless told otherwise."""
     tokenizer = _tokenizer(["<image>"], words, extra_special_tokens={"image_token": "<image>"})
     config = LlavaConfig(
-        vision_config=CLIPVisionConfig(**_VISION), text_config=LlamaConfig(**_text(tokenizer)), image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
-        image_seq_length=16, vision_feature_layer=-1, vision_feature_select_strategy="default",
+        vision_config=CLIPVisionConfig(**{**_VISION, "image_size": side, "patch_size": patch, **(vision or {})}),
+        text_config=LlamaConfig(**_text(tokenizer, **(text or {}))), image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=(side // patch) ** 2, vision_feature_layer=-1, vision_feature_select_strategy="default",
     )  # fmt: skip
     processor = LlavaProcessor(
-        CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}), tokenizer, patch_size=8,
+        CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side}), tokenizer, patch_size=patch,
         vision_feature_select_strategy="default", num_additional_image_tokens=1, chat_template=CHAT.replace("IMAGE", "<image>"),
     )  # fmt: skip
     _save(LlavaForConditionalGeneration(config), processor, path)
