@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from megu import guide
 from megu.__main__ import app
 from megu.config import SettingsError
+from megu.experiment import Experiment
 from megu.guide import Book, ServedMllm
 from megu.guide.prompt import PROMPT
 from megu.profiles import resolve
@@ -81,6 +82,19 @@ def test_data_may_be_a_folder(tmp_path):
                 Image.fromarray(np.full((8, 8, 3), grey + i, np.uint8)).save(tmp_path / "pets" / part / name / f"{i}.png")
     said = megu("guide", *SERVED, "--data", tmp_path / "pets", "--exemplars", 3, "--dry-run", "--out", tmp_path / "a.jsonl")
     assert said.startswith("12 of 12 questions")
+
+
+def test_a_run_replays_what_the_command_has_collected(serve, tiny_npz, tiny_overrides, tmp_path):
+    url, seen = serve(lambda body, number: (200, reply(odds_of(body))))
+    every_class = "guide", *SERVED, "--data", tiny_npz, "--exemplars", 2, "--out", tmp_path / "a.jsonl"
+    megu(*every_class, "--set", f"guide.url={url}")
+    replayed = {**tiny_overrides, "guide": {"source": "replay", "path": str(tmp_path / "a.jsonl"), "exemplars": 2}}
+    lab = Experiment(run_dir=tmp_path / "run", overrides=replayed)
+    transition = lab.transition()
+    assert np.allclose(transition.sum(0), 1) and np.ptp(transition) > 1e-3 and seen["requests"] == 200
+    assert "200 answers of tiny (served) (replayed)" in lab.ask_guide()[2]
+    with pytest.raises(guide.AnswersMissingError, match="not in a.jsonl"):
+        lab.ask_guide(draw=5)  # other exemplars, which nobody was asked about
 
 
 WRONG = {

@@ -58,6 +58,25 @@ def test_a_server_that_ignores_n_is_asked_until_there_are_enough_replies(serve):
     assert seen["requests"] == 1 + 8
 
 
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_server_that_refuses_log_probabilities_and_n_is_asked_one_by_one(serve, status):
+    def strict(body, number):
+        if "logprobs" in body or body["n"] > 1:
+            return status, b'{"error": "not supported"}'
+        whole = json.loads(reply(3.0, with_probabilities=False))
+        return 200, json.dumps({**whole, "choices": whole["choices"][:1]}).encode()
+
+    url, seen = serve(strict)
+    one = client(url, repeats=4, concurrency=1)
+    assert list(one.score(asked(2)[:3])) == pytest.approx([math.log(4.5 / 0.5)] * 3)
+    assert seen["requests"] == 2 + 3 * 4 and not one.failures  # refused twice, and then it is known
+
+
+def test_a_request_that_is_wrong_in_itself_is_no_answer(serve):
+    one = client(serve(lambda body, number: (400, b"{}"))[0])
+    assert np.isnan(list(one.score(asked(2)))).all() and one.failures == {"BadRequestError": 4}
+
+
 def test_a_server_that_gives_nothing_is_not_asked_for_ever(serve):
     nothing = {**json.loads(reply(0.0)), "choices": []}
 

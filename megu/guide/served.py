@@ -21,7 +21,8 @@ class ServedMllm:
 
     Where the server gives log-probabilities, $s = \log \sum_{\mathrm{True}} p - \log \sum_{\mathrm{False}} p$ over the spellings among its most
     likely tokens; for a word that is not among them see `log_odds`.  Where it gives none, or too few to tell,
-    the same over ``repeats`` sampled replies, half a reply added to either side.  A reply that is neither is no answer.
+    the same over ``repeats`` sampled replies, half a reply added to either side.  A reply that is neither is no answer.  Sampling is the
+    server's: one that takes the most likely token at temperature 1 as well gives the same reply over and over, and its counts say nothing.
 
     Args:
         class_names, images, exemplars, device: not used; every source is built by the same call.
@@ -40,7 +41,7 @@ class ServedMllm:
         self.settings, self.shots, self.cost, self.failures = settings, settings.shots, Cost(), Counter()
         self.name = f"{settings.model} (served)"
         self.version = f"{settings.revision or 'as served'}, {self.shots}-shot, up to {settings.repeats} replies, prompt {PROMPT_VERSION}"
-        self._refused = None
+        self._refused, self._tells, self._many = None, True, True  # whether the server gives log-probabilities, and several replies at once
 
     @cached_property
     def _client(self):
@@ -102,11 +103,21 @@ class ServedMllm:
             self.cost.mass += share
         return odds
 
+    def _reply(self, question, sampled=0):
+        return self._client.chat.completions.create(**self.body(question, sampled))
+
     def _sampled(self, question):
-        # Some servers ignore n: ask until there are enough, at most once for each reply.
+        # Some servers ignore n, some refuse it: ask until there are enough, at most once for each reply.
+        import openai  # noqa: PLC0415
+
         replies, wanted = [], self.settings.repeats
         while len(replies) < wanted and (left := wanted - sum(len(reply.choices) for reply in replies)) > 0:
-            replies.append(self._client.chat.completions.create(**self.body(question, left)))
+            try:
+                replies.append(self._reply(question, left if self._many else 1))
+            except (openai.BadRequestError, openai.UnprocessableEntityError):
+                if left == 1 or not self._many:
+                    raise
+                self._many = False
         return replies
 
     def _one(self, question):
@@ -115,14 +126,19 @@ class ServedMllm:
 
         if self._refused:
             return None, "", 0, 0.0
+        replies, odds, tells = [], None, self._tells
         try:
-            replies = [self._client.chat.completions.create(**self.body(question))]
-            choices = replies[0].choices
-            odds = log_odds(choices)
+            if tells:
+                try:
+                    replies = [self._reply(question)]
+                    choices = replies[0].choices
+                    odds, tells = log_odds(choices), _likely(choices) is not None
+                except (openai.BadRequestError, openai.UnprocessableEntityError):  # some refuse to give log-probabilities
+                    tells = False
             if odds is None:
-                replies += self._sampled(question)
-                choices = [choice for reply in replies[1:] for choice in reply.choices]
-                odds = log_odds_of_texts(choices)
+                sampled = self._sampled(question)
+                replies, choices = replies + sampled, [choice for reply in sampled for choice in reply.choices]
+                odds, self._tells = log_odds_of_texts(choices), tells
             return odds, "", sum(reply.usage.total_tokens for reply in replies if reply.usage), mass(choices)
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
             self._refused = type(error).__name__
