@@ -61,7 +61,7 @@ def guide(
     image_tokens: Annotated[int | None, typer.Option(help="Tokens of one image, for --dry-run.", min=1)] = None,
     write_batch: Annotated[Path | None, typer.Option(help="Ask nothing: write the open questions as an OpenAI batch file.")] = None,
     sampled: Annotated[bool, typer.Option("--sampled", help="In such a file ask for several replies: for servers without log-probabilities.")] = False,
-    read_batch: Annotated[Path | None, typer.Option(help="Put the replies of such a batch into the answers.", exists=True, dir_okay=False)] = None,
+    read_batch: Annotated[list[Path] | None, typer.Option(help="Put its replies into the answers; may be repeated.", exists=True, dir_okay=False)] = None,
     profile: Profile = "quick",
     set: Set = None,
 ):
@@ -77,11 +77,11 @@ def guide(
     inquiry = guides.Inquiry(*asked, guides.Book(out))
     if (write_batch or read_batch) and not hasattr(inquiry.guide, "body"):
         raise SettingsError(f"guide.source={settings.guide.source} sends no requests: a batch file needs --source served")
-    if read_batch:
-        kept, left_out = guides.read_batch(*asked, read_batch, inquiry.book)
-        typer.echo(f"{kept} answers put in{''.join(f'; {count} lines left out: {why}' for why, count in left_out.items())}")
-    if write_batch and inquiry.open:
-        guides.write_batch(inquiry.guide, inquiry.open, write_batch, sampled)
+    for replies in read_batch or ():
+        kept, left_out = guides.read_batch(*asked, replies, inquiry.book)
+        typer.echo(f"{replies.name}: {kept} answers put in{''.join(f'; {count} lines left out: {why}' for why, count in left_out.items())}")
+    for file in guides.write_batch(inquiry.guide, inquiry.open, write_batch, sampled) if write_batch else ():
+        typer.echo(f"written: {file.name}")
     typer.echo(inquiry.bill(price, image_tokens) if dry_run or write_batch or read_batch else inquiry.ask())
 
 
@@ -101,7 +101,7 @@ def answers(
     book = guides.Book(file)
     if import_:
         kept, left_out = guides.import_answers(import_, book)
-        typer.echo(f"{kept} answers put in{''.join(f'; {count} rows left out: {why}' for why, count in left_out.items())}")
+        typer.echo(f"{import_.name}: {kept} answers put in{''.join(f'; {count} rows left out: {why}' for why, count in left_out.items())}")
     if export:
         guides.export_answers(book, export)
     for (name, version), count in Counter((answer.source, answer.version) for answer in book.answers.values()).items():

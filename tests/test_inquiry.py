@@ -56,12 +56,12 @@ def test_a_command_that_is_repeated_asks_only_what_is_open(asking, serve, tmp_pa
 
 
 def test_a_batch_goes_out_and_comes_back(asking, tmp_path):
-    assert "18 of 18" in megu(*asking, "--write-batch", tmp_path / "in.jsonl")
+    assert megu(*asking, "--write-batch", tmp_path / "in.jsonl").startswith("written: in.jsonl\n18 of 18")
     lines = [json.loads(line) for line in open(tmp_path / "in.jsonl")]
     done = [{"custom_id": line["custom_id"], "response": {"body": json.loads(reply(odds_of(line["body"])))}} for line in lines]
     (tmp_path / "out.jsonl").write_text("\n".join(map(json.dumps, done)) + "\nhalf\n")
-    said = megu(*asking, "--read-batch", tmp_path / "out.jsonl")
-    assert said.splitlines() == ["18 answers put in; 1 lines left out: no reply to any of the questions", "0 of 18 questions to tiny (served) are open"]
+    said = megu(*asking, "--read-batch", tmp_path / "out.jsonl").splitlines()
+    assert said[0] == "out.jsonl: 18 answers put in; 1 lines left out: no reply to any of the questions" and said[1].startswith("0 of 18 questions")
 
 
 def test_classes_are_a_choice_of_the_same_questions(tiny_npz):
@@ -122,7 +122,7 @@ def test_the_answers_command_says_whose_they_are_and_moves_them(asking, serve, t
     assert said.startswith("18 answers of tiny (served) (as served, 0-shot")
     (tmp_path / "a.csv").write_text((tmp_path / "a.csv").read_text().replace(",log-odds", ",percent", 1))
     said = megu("answers", tmp_path / "b.jsonl", "--import", tmp_path / "a.csv").splitlines()
-    assert said[0] == "17 answers put in; 1 rows left out: no answer (scale)" and said[1].startswith("17 answers of tiny")
+    assert said[0] == "a.csv: 17 answers put in; 1 rows left out: no answer (scale)" and said[1].startswith("17 answers of tiny")
     with open(tmp_path / "b.jsonl", "a") as file:
         file.write("half")
     assert megu("answers", tmp_path / "b.jsonl").splitlines()[1] == "1 damaged lines were left out"

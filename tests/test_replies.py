@@ -8,6 +8,7 @@ import pytest
 from loopback import asked, client, odds_of, reply
 
 from megu import guide
+from megu.guide import batchfile
 from megu.guide.served import LEAST, log_odds
 
 
@@ -62,6 +63,18 @@ def test_a_batch_written_here_and_run_elsewhere_is_read_back(sampled, tmp_path):
     answers = guide.ask(one, questions, guide.Book(tmp_path / "a.jsonl"))  # nothing is open: there is no server to ask
     assert [answer.raw for answer in answers] == pytest.approx(expected, abs=1e-5)
     assert guide.read_batch(one, questions, tmp_path / "out.jsonl", book) == (0, {"answered before": 6})
+
+
+@pytest.mark.parametrize("limit", ["REQUESTS", "BYTES"])
+def test_what_is_too_much_for_one_batch_file_goes_on_in_the_next(limit, monkeypatch, tmp_path):
+    one, questions = client(None), asked(3)
+    (whole,) = guide.write_batch(one, questions, tmp_path / "whole.jsonl")
+    monkeypatch.setattr(batchfile, limit, {"REQUESTS": 4, "BYTES": len(whole.read_bytes()) - 1}[limit])
+    parts = guide.write_batch(one, questions, tmp_path / "in.jsonl")
+    assert [part.name for part in parts] == ["in.jsonl", "in-2.jsonl"] and b"".join(part.read_bytes() for part in parts) == whole.read_bytes()
+    monkeypatch.setattr(batchfile, "BYTES", 1)  # a request that is too large is still sent, alone
+    assert len(guide.write_batch(one, questions, tmp_path / "one.jsonl")) == 6
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".jsonl"] * 9  # nothing half-written
 
 
 def test_lines_of_a_batch_that_are_no_answer_are_counted_by_reason(tmp_path):

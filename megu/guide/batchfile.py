@@ -3,23 +3,42 @@ r"""Questions as an OpenAI batch file, to be run elsewhere, and its replies read
 import json
 import math
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
+
+from tqdm import tqdm
 
 from megu.guide.book import Answer
 from megu.guide.served import GARBAGE, log_odds, log_odds_of_texts
+from megu.store import atomic
+
+REQUESTS, BYTES = 50_000, 200_000_000  # in one file, at most: what OpenAI's service takes
 
 
 def write_batch(guide, questions, path, sampled=False):
-    r"""The requests of all questions as an OpenAI batch file (``vllm run-batch``, a hosted batch API).
+    r"""The requests of all questions as OpenAI batch files (``vllm run-batch``, a hosted batch API).
 
     Args:
-        guide: `megu.guide.served.ServedMllm`; needs no url.  questions: list of `megu.guide.base.Question`.  path: of the file.
+        guide: `megu.guide.served.ServedMllm`; needs no url.  questions: list of `megu.guide.base.Question`.
+        path: of the file; what is too much for one goes on in ``<stem>-2``, ``<stem>-3`` and so on beside it.
         sampled: for servers without log-probabilities: ``repeats`` sampled replies to each question, which `read_batch` counts.
+    Returns: list of the paths that were written.
     """
-    with open(path, "w") as file:
-        for question in questions:
-            body = guide.body(question, guide.settings.repeats if sampled else 0)
-            file.write(json.dumps({"custom_id": question.key(guide), "method": "POST", "url": "/v1/chat/completions", "body": body}) + "\n")
+    repeats, written = guide.settings.repeats if sampled else 0, []
+    requests = (
+        json.dumps({"custom_id": question.key(guide), "method": "POST", "url": "/v1/chat/completions", "body": guide.body(question, repeats)}).encode() + b"\n"
+        for question in tqdm(questions, desc="requests", unit="request", leave=False)
+    )
+    request = next(requests, None)
+    while request is not None:
+        target = Path(path) if not written else Path(path).with_stem(f"{Path(path).stem}-{len(written) + 1}")
+        with atomic(target) as part, open(part, "wb") as file:
+            count = 0
+            while request is not None and (not count or (count < REQUESTS and file.tell() + len(request) <= BYTES)):
+                file.write(request)
+                count, request = count + 1, next(requests, None)
+        written.append(target)
+    return written
 
 
 def _odds(reply, repeats):
