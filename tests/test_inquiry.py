@@ -115,6 +115,14 @@ def test_what_is_wrong_is_said_in_one_line(case, asking):
     assert "\n" not in str(refused.value)
 
 
+def test_a_guide_that_is_a_runs_own_classifier_is_for_a_run():
+    class Own:
+        needs_model = True
+
+    with pytest.raises(SettingsError, match="asks the classifier of a run: `python -m megu run"):
+        guide.inquire(Own, resolve())
+
+
 def test_the_answers_command_says_whose_they_are_and_moves_them(asking, serve, tmp_path):
     url, _ = serve(lambda body, number: (200, reply(odds_of(body))))
     megu(*asking, "--set", f"guide.url={url}")

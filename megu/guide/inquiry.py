@@ -52,7 +52,10 @@ def inquire(source, settings, device="cpu", classes=()):
     Returns: (`megu.guide.base.Guide`, list of `megu.guide.base.Question`).
     Raises: SettingsError for data or classes that do not exist, GuideUnavailableError where the guide cannot be had.
     """
-    images, wanted = load(settings, device), settings.guide
+    wanted = settings.guide
+    if getattr(source, "needs_model", False):
+        raise SettingsError(f"guide.source={wanted.source} asks the classifier of a run: `python -m megu run --set guide.source={wanted.source}`")
+    images = load(settings, device)
     drawn = images, splits.masks(images, settings.data.validation)[0].nonzero().flatten(), wanted.exemplars, wanted.exemplar_seed
     exemplars = draw_exemplars(*drawn)
     chosen = _only(images, classes) if classes else images
