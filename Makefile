@@ -42,9 +42,10 @@ comparison: $(READY)  ## every method, three scenarios, 3 x 3 seeds, attacks wit
 ablation: $(READY)  ## MeGU's open points, changed one at a time (15 minutes on 2 cores)
 	@$(BIN)/python -m megu ablate --out paper_figures/data
 
-bench: $(READY)  ## speed of precision and layout in training, and of the evaluation, side by side
+bench: $(READY)  ## speed of precision and layout in training, of the evaluation, and of shared prefixes, side by side
 	@$(BIN)/python tests/bench/precision.py
 	@$(BIN)/python tests/bench/evaluation.py
+	@$(BIN)/python tests/bench/prefix.py
 
 clean:  ## remove runs (keeps .venv)
 	rm -rf runs

@@ -1,4 +1,4 @@
-r"""The command line: ``python -m megu run | guide | tune | compare | ablate``."""
+r"""The command line: ``python -m megu run | guide | answers | tune | compare | ablate``."""
 
 import ast
 import os
@@ -52,34 +52,62 @@ def run(profile: Profile = "quick", seed: Seed = 0, run_dir: RunDir = None, set:
 @app.command()
 def guide(
     out: Annotated[Path, typer.Option(help="JSON lines file that the answers are added to.")],
-    source: Annotated[str, typer.Option(help="composed, features, names, clip, mllm or served.")] = "composed",
+    source: Annotated[str, typer.Option(help="composed, tiny, features, names, shuffled, clip, mllm, served or replay.")] = "composed",
+    data: Annotated[str | None, typer.Option(help="A data set's name, a folder or an .npz; the profile's data, if left out.")] = None,
+    classes: Annotated[str, typer.Option(help="Ask about these classes only, e.g. 'shirt,coat,bag'.")] = "",
     exemplars: Annotated[int | None, typer.Option(help="Exemplars of each class.", min=1)] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask nothing: print how many questions are open, and how long their text is.")] = False,
-    write_batch: Annotated[Path | None, typer.Option(help="Ask nothing: write the questions as an OpenAI batch file.")] = None,
-    read_batch: Annotated[Path | None, typer.Option(help="Put the replies of such a batch into the answers.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask nothing: print what is open, and what it would take.")] = False,
+    price: Annotated[float | None, typer.Option(help="Of a million input tokens, for --dry-run.", min=0)] = None,
+    image_tokens: Annotated[int | None, typer.Option(help="Tokens of one image, for --dry-run.", min=1)] = None,
+    write_batch: Annotated[Path | None, typer.Option(help="Ask nothing: write the open questions as an OpenAI batch file.")] = None,
+    sampled: Annotated[bool, typer.Option("--sampled", help="In such a file ask for several replies: for servers without log-probabilities.")] = False,
+    read_batch: Annotated[list[Path] | None, typer.Option(help="Put its replies into the answers; may be repeated.", exists=True, dir_okay=False)] = None,
     profile: Profile = "quick",
     set: Set = None,
 ):
     """Ask a guide about the exemplars of a data set and keep the answers.  Repeat it after an interrupt: it goes on."""
     from megu import guide as guides  # noqa: PLC0415
+    from megu.device import choose  # noqa: PLC0415
+    from megu.profiles import resolve  # noqa: PLC0415
 
-    values = {"guide.source": source, "guide.answers": str(out)} | ({"guide.exemplars": exemplars} if exemplars else {})
-    lab = _experiment(profile, 0, None, set, values)
-    if not (dry_run or write_batch or read_batch):
-        return typer.echo(lab.ask_guide()[2])
-    asked, questions = lab.questions()
-    book = guides.Book(out)
-    if read_batch:
-        kept, lost = guides.read_batch(asked, questions, read_batch, book)
-        typer.echo(f"{kept} answers put in, {lost} lines were none")
-    still_open = [question for question in questions if question.key(asked) not in book.answers]
-    if write_batch:
-        guides.write_batch(asked, still_open, write_batch)
-    images = sum(1 + len(question.shots) for question in still_open)
-    typer.echo(
-        f"{len(still_open)} of {len(questions)} questions are open: {images} images, {still_open and len(str(guides.conversation(still_open[0])[0]))} "
-        "characters of text each"
-    )
+    values = {"forget.scenario": "random", "guide.source": source} | ({"guide.exemplars": exemplars} if exemplars else {})
+    settings = resolve(profile, 0, {**values, **(guides.data_settings(data) if data else {}), **parse(set)})
+    names = [name.strip() for name in classes.split(",") if name.strip()]
+    asked = guides.inquire(guides.SOURCES[settings.guide.source], settings, choose(settings).device, names)
+    inquiry = guides.Inquiry(*asked, guides.Book(out))
+    if (write_batch or read_batch) and not hasattr(inquiry.guide, "body"):
+        raise SettingsError(f"guide.source={settings.guide.source} sends no requests: a batch file needs --source served")
+    for replies in read_batch or ():
+        kept, left_out = guides.read_batch(*asked, replies, inquiry.book)
+        typer.echo(f"{replies.name}: {kept} answers put in{''.join(f'; {count} lines left out: {why}' for why, count in left_out.items())}")
+    for file in guides.write_batch(inquiry.guide, inquiry.open, write_batch, sampled) if write_batch else ():
+        typer.echo(f"written: {file.name}")
+    typer.echo(inquiry.bill(price, image_tokens) if dry_run or write_batch or read_batch else inquiry.ask())
+
+
+@app.command()
+def answers(
+    file: Annotated[Path, typer.Argument(help="JSON lines file of answers.")],
+    export: Annotated[Path | None, typer.Option(help="Write them to a .parquet, .csv or .jsonl.")] = None,
+    import_: Annotated[Path | None, typer.Option("--import", help="Put the answers of a .parquet, .csv or .jsonl into them; every row is checked.")] = None,
+):
+    """Say whose answers a file holds; export and import them."""
+    from collections import Counter  # noqa: PLC0415
+
+    from megu import guide as guides  # noqa: PLC0415
+
+    if not (import_ or file.is_file()):
+        raise SettingsError(f"{file.name!r} does not exist")
+    book = guides.Book(file)
+    if import_:
+        kept, left_out = guides.import_answers(import_, book)
+        typer.echo(f"{import_.name}: {kept} answers put in{''.join(f'; {count} rows left out: {why}' for why, count in left_out.items())}")
+    if export:
+        guides.export_answers(book, export)
+    for (name, version), count in Counter((answer.source, answer.version) for answer in book.answers.values()).items():
+        typer.echo(f"{count} answers of {name} ({version})")
+    if book.damaged:
+        typer.echo(f"{book.damaged} damaged lines were left out")
 
 
 @app.command()

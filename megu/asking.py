@@ -49,6 +49,8 @@ class AsksGuide:
         """
         source, calibration = source or self.settings.guide.source, self.settings.guide.calibration
         guide, questions = self.questions(source, draw)
+        if draw is None:
+            self.run.same(f"guide {source}, version", guide.version)
         blank = guides.without_content(questions[: self.images.num_classes]) if calibration == "content-free" else []
         answers, origin = self._answers(guide, questions + blank, source, draw)
         if draw is None and f"guide {source}" not in self.run.manifest["notes"]:

@@ -81,18 +81,22 @@ class Forget(Part):
     count: Count = 100
 
 
+Source = Literal["composed", "tiny", "features", "names", "posterior", "confusion", "own-features", "shuffled", "clip", "mllm", "served", "replay"]
+
+
 class Guide(Part):
     """Who is asked which concepts are alike.  A1: ``exemplars`` per class, drawn once per data set by ``exemplar_seed``.
 
     ``answers`` (or ``$MEGU_ANSWERS``): a JSON lines file that several runs share; by default each run keeps its own.
     ``model`` and ``revision``: of mllm (hub id, commit), clip (open_clip architecture, pretrained tag) or served (name, any note);
-    ``path`` (or ``$MEGU_GUIDE_PATH``): a local folder or file of weights instead.  ``shots``: worked examples before each question, 2 as in the paper.
+    ``path`` (or ``$MEGU_GUIDE_PATH``): a local folder or file of weights instead; of replay an answers file, in which model and revision name the guide.
+    ``shots``: worked examples before each question, 2 as in the paper.
     ``calibration``: scores centred by candidate label over all exemplars; less the answer about a grey image without content; or as they are.
     mllm: ``batch`` questions at a time, ``dtype``, ``device_map`` of transformers, ``reuse`` of what questions share.
     served: ``url`` (or ``$MEGU_GUIDE_URL``), ``concurrency``, ``timeout`` (s), ``retries``, ``repeats`` where it gives no log-probabilities.
     """
 
-    source: Literal["composed", "tiny", "features", "names", "posterior", "confusion", "own-features", "shuffled", "clip", "mllm", "served"] = "composed"
+    source: Source = "composed"
     exemplars: Count = 20
     exemplar_seed: int = 0
     calibration: Literal["column", "content-free", "none"] = "column"

@@ -134,16 +134,28 @@ class Run:
         except json.JSONDecodeError:
             raise StageError(f"{self._file.name} in {self.path.name!r} is damaged: remove the run directory and start again") from None
 
-    def _update(self, group, key, value):
+    def _update(self, group, key, value, keep=False):
+        # Returns what stands afterwards; with ``keep`` that is what stood before.
         with self._lock("manifest"):
             manifest = self.manifest
-            manifest[group][key] = value
-            write_json(self._file, manifest)
+            if not (keep and key in manifest[group]):
+                manifest[group][key] = value
+                write_json(self._file, manifest)
+            return manifest[group][key]
 
     def note(self, key, value):
         r"""Keep a fact about the run in the manifest, e.g. which guide answered."""
         if self.manifest["notes"].get(key) != value:
             self._update("notes", key, value)
+
+    def same(self, key, value):
+        r"""Keep a fact that must not change while the run directory lives, e.g. the version of the guide.
+
+        Raises: StageError with both values where it was another.
+        """
+        value = json.loads(json.dumps(value))
+        if (known := self._update("notes", key, value, keep=True)) != value:
+            raise StageError(f"run directory {self.path.name!r} was made with {key} {known!r}, now it is {value!r}: choose another run_dir")
 
     def once(self, name, make, save, load):
         r"""The artefact ``name``: loaded where it was already made, else made, written atomically and recorded.

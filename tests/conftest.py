@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from loopback import Servers
 
 from megu import methods, models
 from megu.classes import FASHION
@@ -33,6 +34,14 @@ SHORT = {"training.epochs": 2, "training.batch": 32, "training.lr": 0.1, "retain
 
 ARCHS = ("resnet-small", "vit-tiny")
 BRIEF = Recipe(epochs=1, batch=32, lr=0.05)
+
+
+@pytest.fixture
+def serve():
+    """Start a server on loopback, see `loopback.Servers`."""
+    servers = Servers()
+    yield servers
+    servers.stop()
 
 
 @pytest.fixture(scope="session")

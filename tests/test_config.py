@@ -24,6 +24,9 @@ WRONG = {  # overrides -> what the message must name
     "type": ({"training.lr": "fast"}, "'training.lr' is 'fast'"),
     "range": ({"data.validation": 0.7}, "'data.validation' is 0.7"),
     "scenario": ({"forget.scenario": "client"}, "'client'"),
+    "path of a model": ({"guide.model": "/models/llava"}, "set guide.path"),
+    "path from here": ({"guide.model": "./llava"}, "set guide.path"),
+    "path on Windows": ({"guide.model": "C:\\llava"}, "set guide.path"),
     "not a dict": (["forget"], "give a dictionary"),
 }
 

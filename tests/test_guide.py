@@ -120,8 +120,14 @@ def test_clip_scores_are_log_odds_among_the_labels(tmp_path):
     scores = np.array(list(guide.ClipGuide(labels, settings=settings).score(questions)))
     assert np.allclose((1 / (1 + np.exp(-scores))).reshape(3, 3).sum(1), 1) and scores.std() > 0
     assert list(guide.ClipGuide(labels, settings=settings).score(questions[::-1])) == pytest.approx(scores[::-1], abs=1e-4)
-    with pytest.raises(guide.GuideUnavailableError, match="needs guide.model"):
-        guide.ClipGuide(labels, settings=Guide())
+    wrong = (
+        ({}, "needs guide.model"), ({"model": "tiny-clip"}, "and guide.revision"), ({"model": "tiny-clip", "path": str(tmp_path / "x")}, "'x' is no file"),
+        ({"model": "tiny-clip", "revision": "laion", "path": str(tmp_path / "w.safetensors")}, "both name weights"),
+    )  # fmt: skip
+    for values, message in wrong:
+        with pytest.raises(guide.GuideUnavailableError, match=message) as refused:
+            guide.ClipGuide(labels, settings=Guide(**values))
+        assert str(tmp_path) not in str(refused.value)
 
 
 def test_names_alone_know_that_a_sneaker_is_like_a_boot(quick):

@@ -1,119 +1,21 @@
-"""A served multimodal LLM: a real server on loopback, with a tiny model behind it, and one that fails in every way."""
+"""A served multimodal LLM: a real server on loopback, with a tiny model behind it, and what it may say."""
 
 import base64
 import io
 import json
 import math
-import socket
 import threading
-from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import time
 
 import numpy as np
 import pytest
+from loopback import asked, client, odds_of, reply
 from PIL import Image
 from tiny_mllm import llava
 
 from megu import guide
 from megu.config import Guide
 from megu.guide import Question, ServedMllm
-
-
-def reply(odds, with_probabilities=True):
-    p = 1 / (1 + math.exp(-odds))
-    top = [{"token": token, "logprob": math.log(share), "bytes": None} for token, share in (("True", p), ("False", 1 - p))]
-    said = {"content": [{**top[0], "top_logprobs": top}]} if with_probabilities else None
-    texts = ["True"] * round(10 * p) + ["False"] * (10 - round(10 * p))
-    choices = [{"index": i, "finish_reason": "length", "message": {"role": "assistant", "content": text}, "logprobs": said} for i, text in enumerate(texts)]
-    usage = {"prompt_tokens": 10, "completion_tokens": 1, "total_tokens": 11}
-    return json.dumps({"id": "1", "object": "chat.completion", "created": 0, "model": "tiny", "choices": choices, "usage": usage}).encode()
-
-
-def odds_of(body):
-    """An answer that depends on everything that was asked."""
-    return len(json.dumps(body["messages"])) % 97 / 40 - 1
-
-
-@pytest.fixture
-def serve():
-    """Start servers: serve(function of the request's body and number -> (status, bytes) or None to cut the connection) gives the address."""
-    servers = []
-
-    def start(answer):
-        lock, seen = threading.Lock(), Counter()
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with lock:
-                    seen["requests"] += 1
-                    number = seen["requests"]
-                found = answer(body, number)
-                if found is None:
-                    self.close_connection = True
-                    return self.connection.shutdown(socket.SHUT_RDWR)
-                status, content = found
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content[: len(content)])
-
-            def log_message(self, *args):
-                """Quiet."""
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        return f"http://127.0.0.1:{server.server_address[1]}/v1", seen
-
-    yield start
-    for server in servers:
-        server.shutdown()
-
-
-def client(url, **more):
-    return ServedMllm(settings=Guide(model="tiny", url=url, **{"retries": 0, "timeout": 5, "shots": 0, **more}))
-
-
-def asked(n, labels=("shirt", "coat")):
-    images = np.random.default_rng(0).integers(0, 255, (n, 1, 28, 28), dtype=np.uint8)
-    return [Question(image, label) for image in images for label in labels]
-
-
-def test_a_thousand_faults_lose_nothing_and_invent_nothing(serve, tmp_path):
-    rng, faults, answered = np.random.default_rng(1), Counter(), Counter()
-
-    def moody(body, number):
-        kind = rng.choice(["fine", "429", "500", "cut", "garbage", "half", "neither"], p=[0.4, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1])
-        if kind == "fine" or faults.total() >= 1000:
-            answered[json.dumps(body["messages"])] += 1
-            return 200, reply(odds_of(body))
-        faults[kind] += 1
-        whole = reply(odds_of(body))
-        odd = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "Well"}, "finish_reason": "stop", "logprobs": {"content": [
-            {"token": "Well", "logprob": -0.1, "top_logprobs": [{"token": "Well", "logprob": -0.1}]}]}}]}  # fmt: skip
-        return {
-            "429": (429, b"{}"), "500": (500, b"oops"), "cut": None, "garbage": (200, b"<html>"), "half": (200, whole[: len(whole) // 2]),
-            "neither": (200, json.dumps(odd).encode()),
-        }[kind]  # fmt: skip
-
-    url, _ = serve(moody)
-    questions, path, rounds = asked(350), tmp_path / "a.jsonl", 0
-    while True:
-        rounds += 1
-        try:
-            answers = guide.ask(client(url, concurrency=8), questions, guide.Book(path))
-            break
-        except guide.AnswersMissingError as missing:
-            assert "The others are kept" in str(missing)
-    assert faults.total() >= 1000 and len(faults) == 6 and rounds > 3
-    expected = [odds_of(client(url).body(question)) for question in questions]
-    assert [answer.raw for answer in answers] == pytest.approx(expected, abs=1e-5)
-    assert set(answered.values()) == {1}  # what was answered was never asked again
-    assert len(guide.Book(path).answers) == len(questions)
 
 
 def test_retries_are_the_clients(serve):
@@ -140,19 +42,105 @@ def test_a_slow_server_times_out_and_is_no_answer(serve):
 
 def test_without_log_probabilities_replies_are_counted(serve):
     url, seen = serve(lambda body, number: (200, reply(math.log(0.7 / 0.3), with_probabilities=False)))
-    assert list(client(url).score(asked(1)[:1])) == pytest.approx([math.log(7.5 / 3.5)]) and seen["requests"] == 2
+    one = client(url)
+    assert list(one.score(asked(1)[:1])) == pytest.approx([math.log(7.5 / 3.5)]) and seen["requests"] == 2
+    assert (one.cost.answers, one.cost.tokens, one.cost.mass) == (1, 22, 1)  # of both requests
 
 
-def test_a_batch_written_here_and_run_elsewhere_is_read_back(serve, tmp_path):
-    url, seen = serve(lambda body, number: (500, b""))
-    one, questions = client(url), asked(3)
-    guide.write_batch(one, questions, tmp_path / "in.jsonl")
-    lines = [json.loads(line) for line in open(tmp_path / "in.jsonl")]
-    done = [{"custom_id": line["custom_id"], "response": {"body": json.loads(reply(odds_of(line["body"])))}} for line in lines[:-1]]
-    (tmp_path / "out.jsonl").write_text("\n".join(map(json.dumps, done)) + '\n{"custom_id": "other"}\nhalf')
+def test_a_server_that_ignores_n_is_asked_until_there_are_enough_replies(serve):
+    def one_at_a_time(body, number):
+        whole = json.loads(reply(0.0, with_probabilities=False))
+        whole["choices"] = [{**whole["choices"][0], "message": {"role": "assistant", "content": "True" if number % 4 else "False"}}]
+        return 200, json.dumps(whole).encode()
+
+    url, seen = serve(one_at_a_time)
+    assert list(client(url, repeats=8).score(asked(1)[:1])) == pytest.approx([math.log(6.5 / 2.5)])  # requests 4 and 8 of 2 to 9 say False
+    assert seen["requests"] == 1 + 8
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_server_that_refuses_log_probabilities_and_n_is_asked_one_by_one(serve, status):
+    def strict(body, number):
+        if "logprobs" in body or body["n"] > 1:
+            return status, b'{"error": "not supported"}'
+        whole = json.loads(reply(3.0, with_probabilities=False))
+        return 200, json.dumps({**whole, "choices": whole["choices"][:1]}).encode()
+
+    url, seen = serve(strict)
+    one = client(url, repeats=4, concurrency=1)
+    assert list(one.score(asked(2)[:3])) == pytest.approx([math.log(4.5 / 0.5)] * 3)
+    assert seen["requests"] == 2 + 3 * 4 and not one.failures  # refused twice, and then it is known
+
+
+def test_a_request_that_is_wrong_in_itself_is_no_answer(serve):
+    one = client(serve(lambda body, number: (400, b"{}"))[0])
+    assert np.isnan(list(one.score(asked(2)))).all() and one.failures == {"BadRequestError": 4}
+
+
+def test_a_server_that_gives_nothing_is_not_asked_for_ever(serve):
+    nothing = {**json.loads(reply(0.0)), "choices": []}
+
+    def silent(body, number):
+        return 200, reply(0.0, with_probabilities=False) if number == 1 else json.dumps(nothing).encode()
+
+    url, seen = serve(silent)
+    one = client(url, repeats=5)
+    assert np.isnan(list(one.score(asked(1)[:1]))).all() and seen["requests"] == 1 + 5 and one.failures.total() == 1
+
+
+def test_log_probabilities_that_do_not_tell_are_followed_by_samples(serve):
+    def first_token_only(body, number):
+        whole = json.loads(reply(math.log(3 / 7), with_probabilities=not body.get("n")))
+        for choice in whole["choices"]:
+            if choice["logprobs"]:
+                del choice["logprobs"]["content"][0]["top_logprobs"]  # the chosen token alone, at .3
+        return 200, json.dumps(whole).encode()
+
+    url, seen = serve(first_token_only)
+    assert list(client(url).score(asked(1)[:1])) == pytest.approx([math.log(3.5 / 7.5)]) and seen["requests"] == 2
+
+
+def test_what_a_server_makes_up_is_no_answer_and_stops_nothing(serve):
+    def made_up(body, number):
+        whole = json.loads(reply(0.5))
+        first = whole["choices"][0]["logprobs"]["content"][0]
+        odd = [{"top_logprobs": [{"token": "True", "logprob": value}]} for value in (1e4, "high", None, [1])]
+        first.update({"top_logprobs": 7} if number == 5 else odd[number - 1] if number < 5 else {})
+        return 200, json.dumps(whole).encode()
+
+    one = client(serve(made_up)[0], concurrency=1)
+    scores = list(one.score(asked(3)))
+    assert np.isnan(scores[:5]).all() and scores[5] == pytest.approx(0.5) and one.failures.total() == 5 and one.cost.answers == 1
+
+
+def test_a_refusal_keeps_what_was_under_way(serve, tmp_path):
+    started = threading.Barrier(4)
+
+    def later(body, number):
+        if number <= 4:  # all four at once: one is refused while three are being answered
+            started.wait(5)
+            return (401, b"{}") if number == 4 else (time.sleep(0.3), (200, reply(odds_of(body))))[1]
+        return 200, reply(odds_of(body))
+
+    url, seen = serve(later)
+    with pytest.raises(guide.GuideUnavailableError, match="refuses"):
+        guide.ask(client(url, concurrency=4), asked(50), guide.Book(tmp_path / "a.jsonl"))
+    assert len(guide.Book(tmp_path / "a.jsonl").answers) == 3 and seen["requests"] == 4
+
+
+def test_an_interrupt_keeps_what_was_under_way(serve, monkeypatch):
+    url, seen = serve(lambda body, number: (time.sleep(0.2), (200, reply(odds_of(body))))[1])
+
+    def interrupted(futures):
+        time.sleep(0.1)  # all of the first four are with the server
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr("megu.guide.served.as_completed", interrupted)
     book = guide.Book()
-    assert guide.read_batch(one, questions, tmp_path / "out.jsonl", book) == (5, 2)
-    assert book.answers[questions[0].key(one)].raw == pytest.approx(odds_of(one.body(questions[0])), abs=1e-5) and not seen
+    with pytest.raises(KeyboardInterrupt):
+        guide.ask(client(url, concurrency=4), asked(50), book)
+    assert len(book.answers) == seen["requests"] == 4
 
 
 def test_the_same_model_says_the_same_locally_and_served(serve, tmp_path):
@@ -171,5 +159,7 @@ def test_the_same_model_says_the_same_locally_and_served(serve, tmp_path):
 
 
 def test_what_is_missing_is_said_in_one_line():
-    with pytest.raises(guide.GuideUnavailableError, match="needs guide.model and guide.url"):
-        ServedMllm(settings=Guide(model="tiny"))
+    with pytest.raises(guide.GuideUnavailableError, match="needs guide.model"):
+        ServedMllm(settings=Guide(url="http://localhost:1/v1"))
+    with pytest.raises(guide.GuideUnavailableError, match="needs guide.url"):
+        guide.ask(ServedMllm(settings=Guide(model="tiny", url=None)), asked(1), guide.Book())

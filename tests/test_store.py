@@ -67,6 +67,29 @@ def test_other_settings_are_refused_and_named(tmp_path):
     assert differences({"a": 1}, {"a": 1}) == []
 
 
+def test_a_fact_that_must_not_change_is_noted_once_and_refused_when_it_changes(tmp_path):
+    run = Run(tmp_path, ABOUT)
+    run.same("guide", ("lite0", 40))
+    run.note("device", "cpu")
+    Run(tmp_path, ABOUT).same("guide", ("lite0", 40))  # another process, the same fact
+    with pytest.raises(StageError, match=r"guide \['lite0', 40\], now it is \['lite0', 80\]: choose another run_dir"):
+        Run(tmp_path, ABOUT).same("guide", ("lite0", 80))
+    assert run.manifest["notes"] == {"guide": ["lite0", 40], "device": "cpu"}
+
+
+def test_of_two_processes_one_states_the_fact(tmp_path):
+    def state(k):
+        try:
+            Run(tmp_path, ABOUT).same("guide", k)
+        except StageError:
+            return None
+        return k
+
+    with ThreadPoolExecutor(8) as pool:
+        stated = [k for k in pool.map(state, range(8)) if k is not None]
+    assert stated == [Run(tmp_path, ABOUT).manifest["notes"]["guide"]]
+
+
 def test_a_missing_stage_names_the_notebook(tmp_path):
     run = Run(tmp_path, ABOUT)
     with pytest.raises(StageError, match="run notebooks/00_prepare first"):

@@ -1,6 +1,8 @@
 """Real vision-language classes with tiny random weights, saved as folders that transformers' Auto classes read."""
 
+import numpy as np
 import torch
+from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     CLIPImageProcessor,
@@ -45,15 +47,16 @@ def _text(tokenizer, **more):
 _VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
 
 
-def llava(path, words=("True", "False", " True", " False")):
-    """16 visual tokens an image."""
+def llava(path, words=("True", "False", " True", " False"), side=32, patch=8, vision=None, text=None):
+    """(side / patch)^2 visual tokens an image, 16 unless told otherwise."""
     tokenizer = _tokenizer(["<image>"], words, extra_special_tokens={"image_token": "<image>"})
     config = LlavaConfig(
-        vision_config=CLIPVisionConfig(**_VISION), text_config=LlamaConfig(**_text(tokenizer)), image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
-        image_seq_length=16, vision_feature_layer=-1, vision_feature_select_strategy="default",
+        vision_config=CLIPVisionConfig(**{**_VISION, "image_size": side, "patch_size": patch, **(vision or {})}),
+        text_config=LlamaConfig(**_text(tokenizer, **(text or {}))), image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=(side // patch) ** 2, vision_feature_layer=-1, vision_feature_select_strategy="default",
     )  # fmt: skip
     processor = LlavaProcessor(
-        CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}), tokenizer, patch_size=8,
+        CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side}), tokenizer, patch_size=patch,
         vision_feature_select_strategy="default", num_additional_image_tokens=1, chat_template=CHAT.replace("IMAGE", "<image>"),
     )  # fmt: skip
     _save(LlavaForConditionalGeneration(config), processor, path)
@@ -93,3 +96,30 @@ def _save(model, processor, path):
 
 
 FAMILIES = {"llava": llava, "idefics3": idefics3, "qwen2.5-vl": qwen2_5_vl}
+
+
+def decided(path, text):
+    """LLaVA that says nothing but True and False, each for some images, where a server lets it speak by chance.
+
+    ``text`` is a prompt with one image: what the model is asked, up to the label.
+    """
+    llava(path)
+    model, processor = LlavaForConditionalGeneration.from_pretrained(path), LlavaProcessor.from_pretrained(path)
+    said = processor.tokenizer.convert_tokens_to_ids([" True", " False"])  # with the space, so that a second word leaves the first one as it is
+    inner, head = model.model, model.lm_head.weight
+    with torch.no_grad():
+        # One direction of the hidden state is the same for every token; through it the head lifts both words and nothing else.
+        inner.language_model.embed_tokens.weight[:, 0] = 4.0
+        inner.multi_modal_projector.linear_2.weight[0], inner.multi_modal_projector.linear_2.bias[0] = 0.0, 4.0
+        for layer in inner.language_model.layers:
+            layer.self_attn.o_proj.weight[0], layer.mlp.down_proj.weight[0] = 0.0, 0.0
+        images = [Image.fromarray(pixels).convert("RGB") for pixels in np.random.default_rng(1).integers(0, 255, (16, 28, 28), dtype=np.uint8)]
+        hidden = inner(**processor(text=[text] * 16, images=images, return_tensors="pt")).last_hidden_state[:, -1]
+        # The direction in which images differ tells the words apart, from log-odds of -3 to 3 or so.
+        mean, (_, spread, axes) = hidden.mean(0), torch.linalg.svd(hidden - hidden.mean(0), full_matrices=False)
+        apart = axes[0] * 2 * 4 / spread[0]
+        apart[0] -= mean @ apart / mean[0]
+        head[:, 0] = -20.0
+        head[said] = torch.stack([apart, -apart]) / 2
+    model.generation_config.update(do_sample=True, top_k=0)
+    model.save_pretrained(path)

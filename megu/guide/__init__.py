@@ -13,27 +13,32 @@ from megu.guide.base import (
     replayed,
     without_content,
 )
+from megu.guide.batchfile import read_batch, write_batch
 from megu.guide.book import Answer, Book, shipped
 from megu.guide.clip import ClipGuide
 from megu.guide.composed import ComposedGuide
 from megu.guide.features import FeatureGuide
+from megu.guide.inquiry import Inquiry, data_settings, inquire
 from megu.guide.mllm import LocalMllm
 from megu.guide.names import NamesGuide
 from megu.guide.own import ConfusionGuide, OwnFeatureGuide, PosteriorGuide
 from megu.guide.prompt import conversation
-from megu.guide.served import ServedMllm, read_batch, write_batch
+from megu.guide.replay import ReplayGuide
+from megu.guide.served import ServedMllm
 from megu.guide.shuffled import ShuffledGuide
+from megu.guide.table import export_answers, import_answers
 from megu.guide.tiny import TinyMllm
 
 SOURCES = {
     "composed": ComposedGuide, "tiny": TinyMllm, "features": FeatureGuide, "names": NamesGuide, "posterior": PosteriorGuide, "confusion": ConfusionGuide,
-    "own-features": OwnFeatureGuide, "shuffled": ShuffledGuide, "clip": ClipGuide, "mllm": LocalMllm, "served": ServedMllm,
+    "own-features": OwnFeatureGuide, "shuffled": ShuffledGuide, "clip": ClipGuide, "mllm": LocalMllm, "served": ServedMllm, "replay": ReplayGuide,
 }  # fmt: skip
 # Need nothing but what pip installs and the classifier itself.
 COMPARED = ("composed", "tiny", "features", "names", "posterior", "confusion", "own-features", "shuffled")
 
 __all__ = [
-    "COMPARED", "SOURCES", "Answer", "AnswersMissingError", "Book", "ClipGuide", "ComposedGuide", "FeatureGuide", "Guide", "GuideUnavailableError",
-    "LocalMllm", "NamesGuide", "Question", "ServedMllm", "answer_matrix", "ask", "conversation", "draw_exemplars", "draw_shots", "questions_for", "read_batch",
-    "replayed", "shipped", "without_content", "write_batch",
+    "COMPARED", "SOURCES", "Answer", "AnswersMissingError", "Book", "ClipGuide", "ComposedGuide", "ConfusionGuide", "FeatureGuide", "Guide",
+    "GuideUnavailableError", "Inquiry", "LocalMllm", "NamesGuide", "OwnFeatureGuide", "PosteriorGuide", "Question", "ReplayGuide", "ServedMllm",
+    "ShuffledGuide", "TinyMllm", "answer_matrix", "ask", "conversation", "data_settings", "draw_exemplars", "draw_shots", "export_answers",
+    "import_answers", "inquire", "questions_for", "read_batch", "replayed", "shipped", "without_content", "write_batch",
 ]  # fmt: skip

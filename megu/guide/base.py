@@ -32,11 +32,13 @@ class Question:
         image: ``(C, H, W)`` uint8, the exemplar.
         label: candidate class name.
         shots: worked examples put before the question: pairs (image, whether it shows ``label``); empty for zero-shot guides.
+        data: name of the data set, kept with the answer.
     """
 
     image: np.ndarray
     label: str
     shots: tuple[tuple[np.ndarray, bool], ...] = ()
+    data: str = ""
 
     @cached_property
     def image_hash(self):
@@ -64,6 +66,8 @@ class Guide(Protocol):
     probability (False); ``shared(question)``, text that is equal where questions are cheaper together; ``cost``, what answers took;
     ``any_image``, whether it can be asked about images other than exemplars (True); ``slow``, whether answers that come with the package are read
     rather than asked again (False); ``needs_model``, whether it is made with ``model``, the original, and ``held_out``, validation images (False).
+    ``dear``, whether each answer is written at once, as one that was paid for (False); ``as_they_come(questions)``, which yields
+    pairs (position of the question, score) in any order, each as soon as it is known.
     """
 
     name: str
@@ -112,17 +116,20 @@ def _ask_open(guide, questions, book, at_once):
     questions = list(questions.items())
     if hasattr(guide, "shared"):
         questions.sort(key=lambda one: guide.shared(one[1]))
-    fresh, silent = [], 0
+    fresh, silent, scale = [], 0, "log-odds" if getattr(guide, "log_odds", False) else ""
+    asked = [question for _, question in questions]
     try:
-        scores = guide.score([question for _, question in questions])
+        # A guide that stops early leaves the rest open, which is then said.
+        scores = guide.as_they_come(asked) if hasattr(guide, "as_they_come") else enumerate(guide.score(asked))
         with tqdm(total=len(questions), desc=guide.name, unit="question", leave=False) as bar:
-            # Not strict: a guide that stops early leaves the rest open, which is then said.  Scores first, so that a guide is run to its end.
-            for score, (key, question) in zip(scores, questions, strict=False):
+            for at, score in scores:
                 bar.update()
                 silent = 0 if math.isfinite(score) else silent + 1
                 if math.isfinite(score):
-                    fresh.append(Answer(key, question.image_hash, question.label, guide.name, guide.version, round(float(score), 6)))
-                if len(fresh) >= at_once:
+                    key, question = questions[at]
+                    about = {"source": guide.name, "version": guide.version, "data": question.data, "scale": scale}
+                    fresh.append(Answer(key, question.image_hash, question.label, raw=round(float(score), 6), **about))
+                if len(fresh) >= (1 if getattr(guide, "dear", False) else at_once):
                     book.add(fresh)
                     fresh = []
                 if silent >= at_once:
@@ -184,7 +191,7 @@ def questions_for(images, exemplars, shots=None) -> Iterator[Question]:
     r"""Every exemplar with every candidate label, exemplar by exemplar: m * K questions; ``shots``: see `draw_shots`, None for none."""
     for image in images.x[exemplars.to(images.x.device)].cpu().numpy():
         for label in images.classes:
-            yield Question(image, label, shots[label] if shots else ())
+            yield Question(image, label, shots[label] if shots else (), images.name)
 
 
 def without_content(questions):

@@ -5,7 +5,7 @@ import json
 import os
 import zlib
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -23,6 +23,8 @@ class Answer:
         source, version: of the guide: model, revision or weights, prompt.
         raw: the score, on the guide's own scale.
         time: when it was kept, UTC, to the second.
+        data: name of the data set that the image was asked about from; the hash, not the name, says which image it is.
+        scale: ``log-odds`` where the score is that of a probability, else empty.
     """
 
     question: str
@@ -32,6 +34,8 @@ class Answer:
     version: str
     raw: float
     time: str = ""
+    data: str = ""
+    scale: str = ""
 
 
 @dataclass
@@ -80,16 +84,20 @@ class Book:
             yield
 
     def add(self, answers):
-        r"""Keep answers, in memory and on disk before this returns."""
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        kept = [Answer(**{**asdict(answer), "time": answer.time or now}) for answer in answers]
-        self.answers.update({answer.question: answer for answer in kept})
-        if self.path is None or not kept:
-            return
+        r"""Keep answers, in memory and on disk before this returns; what was answered before stands as it is."""
+        now, kept = datetime.now(UTC).isoformat(timespec="seconds"), {}
+        for answer in answers:
+            if answer.question not in self.answers:
+                kept.setdefault(answer.question, replace(answer, time=answer.time or now))
+        if kept and self.path is not None:
+            self._append(kept.values())
+        self.answers.update(kept)  # last: an interrupt in the middle of the file leaves them to be added again
+
+    def _append(self, answers):
         with self._lock(""), open(self.path, "a+b") as file:
             if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
                 file.write(b"\n")  # after a crash in the middle of a line
-            file.writelines(_line(answer) for answer in kept)
+            file.writelines(map(_line, answers))
             file.flush()
             os.fsync(file.fileno())
 
