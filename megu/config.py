@@ -11,6 +11,7 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+Source = Literal["composed", "tiny", "features", "names", "posterior", "confusion", "own-features", "shuffled", "clip", "mllm", "served", "replay"]
 
 
 class SettingsError(ValueError):
@@ -79,9 +80,6 @@ class Forget(Part):
     scenario: Literal["class", "subclass", "random"] = "class"
     classes: tuple[str, ...] = ("shirt",)
     count: Count = 100
-
-
-Source = Literal["composed", "tiny", "features", "names", "posterior", "confusion", "own-features", "shuffled", "clip", "mllm", "served", "replay"]
 
 
 class Guide(Part):

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cached_property
+from itertools import islice
 
 from megu.guide.base import GuideUnavailableError
 from megu.guide.prompt import PROMPT_VERSION, Cost, conversation
@@ -74,20 +75,24 @@ class ServedMllm:
         What is under way when the server refuses, or at an interrupt, is waited for and given; the rest is not asked.
         """
         _ = self._client  # made once, before the threads
-        pool, given = ThreadPoolExecutor(self.settings.concurrency), set()
-        futures = {pool.submit(self._one, question): at for at, question in enumerate(questions)}
+        pool, rest, under_way = ThreadPoolExecutor(self.settings.concurrency), iter(enumerate(questions)), {}
 
-        def replies(done):
-            for future in done:
-                given.add(future)
-                if (odds := self._counted(*future.result())) is not None:
-                    yield futures[future], odds
+        def take(future):
+            at = under_way.pop(future)
+            if (odds := self._counted(*future.result())) is not None:
+                yield at, odds
 
         try:
-            yield from replies(as_completed(futures))
+            # The next question is asked when a reply has been taken, and so kept: a process that dies loses no more than was under way.
+            while True:
+                for at, question in islice(rest, 0 if self._refused else self.settings.concurrency - len(under_way)):
+                    under_way[pool.submit(self._one, question)] = at
+                if not under_way:
+                    break
+                yield from take(next(as_completed(under_way)))
         except KeyboardInterrupt:
-            pool.shutdown(cancel_futures=True)
-            yield from replies([future for future in futures if future not in given and not future.cancelled()])
+            for future in list(under_way):
+                yield from take(future)
             raise
         finally:
             pool.shutdown(cancel_futures=True)
