@@ -57,7 +57,7 @@ class LocalMllm:
     Source: arXiv 2602.17088 section 4.1.  Departs: A12; a chat model in place of MMICL, its words are ours.
     """
 
-    log_odds = True
+    log_odds = dear = True  # dear: an answer takes a second on a small machine
 
     def __init__(self, class_names, images=None, exemplars=None, settings=None, device="cpu"):
         self.settings, self.device, self.shots, self.cost, self._checked = settings, device, settings.shots, Cost(), False
