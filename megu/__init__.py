@@ -12,7 +12,9 @@ Reading order; a module imports only what stands above it:
     splits        what is forgotten, retained, held out
     models        classifiers and the features seam
     train         the only training loop
-    features      entanglement of concepts
+    features      how alike concepts are: centroids, CKA, probes, neighbours
+    patterns      associated and unique patterns, the entanglement index
+    disentangle   whether unlearning cut the right patterns
     guide         who says which concepts are alike
     transition    similarity, transition matrix, perturbing labels (eq. 4-8)
     noise         the positive-negative noise pair (eq. 9-10)
