@@ -8,7 +8,7 @@ import torch
 
 from megu.device import generator
 from megu.models import features
-from megu.patterns import DRAWS, EFFECT, around, degrees, moments
+from megu.patterns import DRAWS, EFFECT, around, moments
 
 VIEWS, MEASURES = ("in place", "aligned"), ("suppressed", "kept", "score")
 IMAGES = 2000  # retained training images that patterns are found with, and models aligned on
@@ -47,7 +47,7 @@ def shares(effects, concepts, effect=EFFECT):
     Source: arXiv 2602.17088 section 3, $P_{tar} \cap P_{per}$ and $P_{tar} \setminus P_{per}$.
     """
     retained = tuple(k for k in range(len(effects)) if k not in concepts)
-    m = degrees(effects, effect)
+    m = np.maximum(effects - effect, 0)
     own, others = m[list(concepts)], m[list(retained)]
     return Shares(tuple(concepts), retained, own - np.minimum(own, others.max(0)), np.minimum(own[:, None], others))
 

@@ -75,7 +75,7 @@ class Moments:
     def p_values(self, effect=EFFECT):
         r"""One-sided Welch test of each unit for each class: is the effect larger than ``effect``?
 
-        $t = (\bar a_k - \bar a_{\neg k} - \delta s) / \sqrt{v_k / n_k + v_{\neg k} / n_{\neg k}}$ with Welch and Satterthwaite's degrees of freedom; s is taken as known.
+        $t = (\bar a_k - \bar a_{\neg k} - \delta s) / \sqrt{v_k / n_k + v_{\neg k} / n_{\neg k}}$ with Welch's degrees of freedom; s is taken as known.
 
         Returns: array ``(R, K, d)``; 1 for a unit that never changes.
         """
@@ -149,7 +149,8 @@ def patterns(found, boot=DRAWS, effect=EFFECT, level=LEVEL):
     false members at most ``level``.
 
     Args:
-        found: `Moments` of the layer.  boot: how many of its replicates are bootstrap samples.  effect: pooled standard deviations.  level: false discovery rate.
+        found: `Moments` of the layer.  boot: how many of its replicates are bootstrap samples.
+        effect: pooled standard deviations.  level: false discovery rate.
     Returns: `Patterns`.
     Source: arXiv 2602.17088 section 3, patterns $P_k$.
     """
@@ -158,23 +159,20 @@ def patterns(found, boot=DRAWS, effect=EFFECT, level=LEVEL):
     return Patterns(serves[0], effects[0], effects[1 : 1 + boot], effects[1 + boot :], np.array([one.sum() for one in serves[1:]]))
 
 
-def degrees(effects, effect=EFFECT):
-    r"""How far each unit belongs to each class's patterns: $m_{kj} = \max(0, d_{kj} - \delta)$, 0 where the effect is not worth the name."""
-    return np.maximum(effects - effect, 0)
+def index(effects, of=None):
+    r"""Entanglement index of every two classes: the cosine of their selectivity profiles.
 
-
-def overlap(effects, effect=EFFECT):
-    r"""Entanglement index of every two classes: the share of what serves either of them that serves both.
-
-    $E_{ab} = \sum_j \min(m_{aj}, m_{bj}) / \sum_j \max(m_{aj}, m_{bj})$ with the `degrees` m: the Jaccard index of $P_a$ and $P_b$ as fuzzy sets.
+    $E_{ab} = \sum_j d_{aj} d_{bj} / (\lVert d_a\rVert \lVert d_b\rVert)$.
 
     Args:
-        effects: ``(..., K, d)`` from `Moments.effects`.  effect: see `degrees`.
-    Returns: ``(..., K, K)`` in [0, 1], symmetric, ones on the diagonal; 0 where no unit serves either class.
+        effects: ``(..., K, d)`` from `Moments.effects`.
+        of: effects whose norms are taken, None for ``effects`` themselves. For permuted labels these are the data's: the sum is then what is tested,
+            and two profiles of noise, which have a direction but no length, count as nothing.
+    Returns: ``(..., K, K)`` in [-1, 1]; 1: the same units in the same measure. The profiles of K classes sum to about zero, so that
+        K classes with nothing in common have about -1 / (K - 1) each, and 0 is what labels without meaning give.
     """
-    m = degrees(effects, effect)
-    a, b = m[..., :, None, :], m[..., None, :, :]
-    return np.minimum(a, b).sum(-1) / np.maximum(np.maximum(a, b).sum(-1), 1e-12)
+    norm = np.maximum(np.linalg.norm(effects if of is None else of, axis=-1), 1e-12)
+    return effects @ np.swapaxes(effects, -1, -2) / (norm[..., :, None] * norm[..., None, :])
 
 
 def entanglement(found, names):
@@ -182,25 +180,25 @@ def entanglement(found, names):
 
     Args:
         found: `Patterns`.  names: K class names.
-    Returns: tidy DataFrame: class_a, class_b, index, low, high (95 % over images), null (mean with permuted labels), p (share of permutations
-        that reach the index), and the sizes shared $|P_a \cap P_b|$, only_a $|P_a \setminus P_b|$, only_b.
+    Returns: tidy DataFrame: class_a, class_b, index, low, high (95 % over images), null_low, null_high (95 % of
+        permuted labels), p (share of permutations that reach the index), and the sizes shared $|P_a \cap P_b|$, only_a $|P_a \setminus P_b|$, only_b.
     """
-    index = overlap(found.effects)
-    boot, null = (np.stack([overlap(one) for one in many]) for many in (found.boot, found.null))
-    low, high = np.clip(around(index, boot), 0, 1)
-    p = (1 + (null >= index).sum(0)) / (1 + len(null))
+    value, boot, null = index(found.effects), index(found.boot), index(found.null, found.effects)
+    low, high = np.clip(around(value, boot), -1, 1)
+    null_low, null_high = np.quantile(null, (0.025, 0.975), axis=0)
+    p = (1 + (null >= value).sum(0)) / (1 + len(null))
     out = []
     for a, b in [(a, b) for a in range(len(names)) for b in range(len(names)) if a != b]:
         one, two = found.serves[a], found.serves[b]
         out.append({
-            "class_a": names[a], "class_b": names[b], "index": index[a, b], "low": low[a, b], "high": high[a, b],
-            "null": null[:, a, b].mean(), "p": p[a, b],
+            "class_a": names[a], "class_b": names[b], "index": value[a, b], "low": low[a, b], "high": high[a, b],
+            "null_low": null_low[a, b], "null_high": null_high[a, b], "p": p[a, b],
             "shared": int((one & two).sum()), "only_a": int((one & ~two).sum()), "only_b": int((two & ~one).sum()),
         })  # fmt: skip
     return pd.DataFrame(out)
 
 
 def around(value, replicates, level=0.95):
-    r"""(low, high) by the replicates' spread about ``value``; percentiles would inherit the bias of resampled overlaps.  First axis of replicates: samples."""
+    r"""(low, high) by the replicates' spread about ``value``; percentiles would inherit the bias of resampling.  First axis of replicates: samples."""
     half = stats.norm.ppf(0.5 + level / 2) * replicates.std(0, ddof=1)
     return value - half, value + half
