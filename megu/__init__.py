@@ -15,11 +15,13 @@ Reading order; a module imports only what stands above it:
     features      how alike concepts are: centroids, CKA, probes, neighbours
     patterns      associated and unique patterns, the entanglement index
     disentangle   whether unlearning cut the right patterns
+    parts         images whose classes are known sets of parts
     guide         who says which concepts are alike
     transition    similarity, transition matrix, perturbing labels (eq. 4-8)
     noise         the positive-negative noise pair (eq. 9-10)
     task          one unlearning request, as every method receives it
     methods       MeGU and what it is compared with
+    truth         the measures against the known parts
     attacks       membership inference
     distances     how far two models are from each other
     evaluate      every metric from one forward pass per split

@@ -1,4 +1,4 @@
-r"""The command line: ``python -m megu run | guide | tune | compare | ablate``."""
+r"""The command line: ``python -m megu run | guide | tune | compare | ablate | truth``."""
 
 import ast
 import os
@@ -134,6 +134,17 @@ def ablate(
 
     workers, usual = share(workers)
     ablate_all(_experiment(profile, seed, run_dir, set, usual), out, workers)
+
+
+@app.command()
+def truth(
+    out: Annotated[Path, typer.Option(help="Folder for the tidy tables.")],
+    seeds: Annotated[int, typer.Option(help="Seeds of data, training and unlearning.", min=1)] = 3,
+):
+    """Check the entanglement measures on images whose parts are known.  Repeat it after an interrupt: it goes on."""
+    from megu.truth import measure  # noqa: PLC0415
+
+    measure(out, range(seeds))
 
 
 def main():

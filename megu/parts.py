@@ -5,6 +5,7 @@ A part is a shape, a texture, a colour or a position. An image shows each part o
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from megu.models import build, features
 from megu.train import fit
 
 SIDE, CELL, SHOW = 32, 8, 0.5
-_RECIPE = Recipe(epochs=6, batch=64, lr=0.1)
+RECIPE = Recipe(epochs=6, batch=64, lr=0.1)
 
 # The classes' parts: the first of each is unique to it.
 CLASSES = {
@@ -101,27 +102,38 @@ def make(train=3000, test=2000, seed=0):
     return PartImages(pool("parts", (x[:train], y[:train]), (x[train:], y[train:]), tuple(CLASSES)), torch.from_numpy(shown))
 
 
-def trained(images, index, compute, seed=0, recipe=_RECIPE):
+def trained(images, index, compute, seed=0, recipe=RECIPE):
     r"""A small ResNet trained on images ``index``: tens of seconds on one core."""
     model, gen = build("resnet-small", images.num_classes, images.shape, seed, "parts"), generator(seed, "parts order")
     fit(model, lambda i: (images.batch(index[i]), images.y[index[i]]), len(index), recipe, gen, compute, label="parts")
     return model
 
 
+@lru_cache(maxsize=64)  # the same for every model that is asked
+def _without_and_with(part, classes, count, seed):
+    rng = np.random.default_rng([seed, PARTS.index(part)])
+    shown = OWNS[rng.choice(classes, count)] & (rng.random((count, len(PARTS))) < SHOW)
+    shown[:, PARTS.index(part)] = False
+    return draw(shown, seed), draw(shown, seed, part)
+
+
 @torch.no_grad()
-def reactions(model, images, part, count=200, seed=0, layer=None):
+def reactions(model, images, part, classes, count=200, seed=0, layer=None):
     r"""What a part does to a model: the change of every unit where the part is drawn into an image, everything else equal.
 
     Args:
         model: classifier, in eval mode.  images: `megu.data.Images` from `make`, whose normalisation is used.
-        part: name.  count: of images, with random parts of random classes, never ``part`` itself.  layer: see `megu.models.features`.
+        part: name.  classes: indices of the classes whose parts the images show at random, never ``part`` itself.
+        count: of images.  seed: of these.  layer: see `megu.models.features`.
     Returns: (change ``(count, d)``, features without the part ``(count, d)``), float64 arrays.
     """
-    rng = np.random.default_rng([seed, PARTS.index(part)])
-    shown = OWNS[rng.integers(len(OWNS), size=count)] & (rng.random((count, len(PARTS))) < SHOW)
-    shown[:, PARTS.index(part)] = False
-    both = [torch.from_numpy(draw(shown, seed, extra)).permute(0, 3, 1, 2).to(images.x.device) for extra in (None, part)]
     plain, with_part = (
-        features(model, (x.float() / 255 - images.mean.view(-1, 1, 1)) / images.std.view(-1, 1, 1), layer)[1].double().cpu().numpy() for x in both
+        features(model, images.normalised(torch.from_numpy(x).permute(0, 3, 1, 2).to(images.x.device)), layer)[1].double().cpu().numpy()
+        for x in _without_and_with(part, tuple(classes), count, seed)
     )
     return with_part - plain, plain
+
+
+def owners(part):
+    r"""Indices of the classes that have a part."""
+    return np.flatnonzero(OWNS[:, PARTS.index(part)])
