@@ -66,6 +66,10 @@ class Moments:
         one, rest = self.against_rest()
         return (one[1] - rest[1]) / _pooled(one, rest)
 
+    def mean(self):
+        r"""Mean of each unit over all images, of the data: array ``(d,)``."""
+        return (self.shift + self.total[0].sum(0) / self.count[0].sum()).cpu().numpy()
+
     def spread(self):
         r"""Standard deviation of each unit within the classes, of the data: array ``(d,)``."""
         count, total, square = (x[0].cpu().numpy() for x in (self.count[..., None], self.total, self.square))

@@ -116,13 +116,13 @@ def world(seed, train=TRAIN, recipe=parts.RECIPE):
     return World(data, split, parts.trained(data.images, split.train, compute, seed, recipe), compute)
 
 
-def forgetting(here, seed, names=COMPARED):
+def forgetting(here, seed, names=("original", "retrain", *COMPARED), asked=parts.PARTS):
     r"""Forget class A by several methods: are its unique parts gone and its shared parts intact, and does the disentanglement score say so?
 
     Perturbing labels are guided by the true overlap.
 
     Args:
-        here: `World`.  seed: of it.  names: of methods beside original and retrain.
+        here: `World`.  seed: of it.  names: of methods.  asked: names of the parts whose `strength` is measured.
     Returns: DataFrame: method, unique, shared, other (mean `strength` of these parts over that of the original), acc_forget, acc_retain (test,
         percent), and suppressed, kept, score (aligned view of `megu.disentangle.Before.scores`).
     """
@@ -130,15 +130,15 @@ def forgetting(here, seed, names=COMPARED):
     guided = transition_matrix(parts.true_overlap() + 0.01)
     task = Task(here.original, images, split, (FORGOTTEN,), guided, RETAIN, "resnet-small", parts.RECIPE, seed, here.compute, Stopwatch())
     before, own = Before(here.original, images, split, draws=1), set(parts.CLASSES["A"])
-    group = {part: "other" if part not in own else "shared" if len(parts.owners(part)) > 1 else "unique" for part in parts.PARTS}
-    usual, out = {part: strength(here.original, images, part) for part in parts.PARTS}, []
-    for name in tqdm(("original", "retrain", *names), desc=f"seed {seed}", leave=False):
+    group = {part: "other" if part not in own else "shared" if len(parts.owners(part)) > 1 else "unique" for part in asked}
+    usual, out = {part: strength(here.original, images, part) for part in asked}, []
+    for name in tqdm(names, desc=f"seed {seed}", leave=False):
         model = METHODS[name].unlearn(task, method_settings(name, settings))
-        left = pd.Series({part: strength(model, images, part) / usual[part] for part in parts.PARTS}).groupby(group).mean()
+        left = pd.Series({part: strength(model, images, part) / usual[part] for part in asked}).groupby(group).mean()
         accuracy = {f"acc_{part}": 100 * (predict(model, images, at).argmax(1) == images.y[at]).double().mean().item()
                     for part, at in (("forget", split.test_forget), ("retain", split.test_retain))}  # fmt: skip
         said = {key: value[0] for key, value in before.scores(model, in_place=False)["aligned"].items()}
-        out.append({"method": name, **left[["unique", "shared", "other"]], **accuracy, **said})
+        out.append({"method": name, **left, **accuracy, **said})
     return pd.DataFrame(out)
 
 
