@@ -8,7 +8,7 @@ import torch
 
 from megu.device import generator
 from megu.models import features
-from megu.patterns import DRAWS, EFFECT, around, moments
+from megu.patterns import DRAWS, EFFECT, around, moments_of
 
 VIEWS, MEASURES = ("in place", "aligned"), ("suppressed", "kept", "score")
 IMAGES = 2000  # retained training images that patterns are found with, and models aligned on
@@ -52,20 +52,17 @@ def shares(effects, concepts, effect=EFFECT):
     return Shares(tuple(concepts), retained, own - np.minimum(own, others.max(0)), np.minimum(own[:, None], others))
 
 
-@torch.no_grad()
-def alignment(original, model, images, index, layer=None, ridge=1e-2, batch=500):
+def alignment(original, other, ridge=1e-2):
     r"""The linear map that reads the original's units from another model's features, fitted on retained images.
 
     $W = \arg\min_W \sum_x \lVert \phi_0(x) - \mu_0 - W^\top(\phi(x) - \mu)\rVert^2 + \rho\,n\,\overline{\sigma^2}\lVert W\rVert^2$.
 
     Args:
-        index: ``(n,)`` int64, images of what is retained alone: what a model knows of them says which of its directions is which unit.
-        layer: see `megu.models.features`.  ridge: $\rho$, relative to the mean variance of the model's features.
+        original, other: ``(n, d)`` and ``(n, e)`` float, features of the same images of what is retained alone: what a model makes of them says
+            which of its directions is which unit.  ridge: $\rho$, relative to the mean variance of the other model's features.
     Returns: ``(e, d)`` float64 array.  Equal models give the identity up to the ridge.
     """
-    pairs = [[features(m, images.batch(part), layer)[1].double() for m in (model, original)] for part in index.split(batch)]
-    a, b = (torch.cat(side) for side in zip(*pairs, strict=True))
-    a, b = a - a.mean(0), b - b.mean(0)
+    a, b = (x.double() - x.double().mean(0) for x in (other, original))
     gram = a.T @ a
     gram += (ridge * gram.diagonal().mean()).clamp_min(1e-12) * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     return torch.linalg.solve(gram, a.T @ b).cpu().numpy()
@@ -106,39 +103,65 @@ def disentanglement(original, unlearned, retrained, images, split, *, layer=None
     Returns: tidy DataFrame: model (unlearned, retrained), view, measure (suppressed, kept, score), value, low, high (95 % over images). Values are
         NaN where nothing was measured: no concept is forgotten as a whole, or it has no such patterns.
     """
-    models, before = {"unlearned": unlearned} | ({"retrained": retrained} if retrained is not None else {}), None
+    found = {}
     if forgotten_concepts(images, split):
-        before = Before(original, images, split, layer, draws, seed)
-    rows = []
-    for name, model in models.items():
-        found = before.scores(model, in_place=name == "unlearned") if before else dict.fromkeys(VIEWS if name == "unlearned" else VIEWS[1:])
-        rows += [row for view, values in found.items() for row in _rows(name, view, values)]
-    return pd.DataFrame(rows)
+        before = Before(images, split, lambda index: looked(original, images, index, layer), draws, seed)
+        for name, model in {"unlearned": unlearned, "retrained": retrained}.items():
+            if model is not None:
+                found[name] = before.scores(lambda index, model=model: looked(model, images, index, layer), in_place=name == "unlearned")
+    else:
+        nothing = dict.fromkeys(MEASURES, np.full(3, np.nan))
+        found = {"unlearned": dict.fromkeys(VIEWS, nothing)} | ({} if retrained is None else {"retrained": {"aligned": nothing}})
+    return pd.concat([tidy(scores).assign(model=name) for name, scores in found.items()], ignore_index=True)
+
+
+def tidy(scores):
+    r"""Scores of `Before.scores` as DataFrame: view, measure, value, low, high."""
+    out = []
+    for view, found in scores.items():
+        for measure, values in found.items():
+            low, high = np.clip(around(values[0], values[1:]), 0, 1)
+            out.append({"view": view, "measure": measure, "value": values[0], "low": low, "high": high})
+    return pd.DataFrame(out)
+
+
+@torch.no_grad()
+def looked(model, images, index, layer=None, batch=500):
+    r"""Features ``(n, d)`` of images ``index`` ``(n,)``, on their device; layer as of `megu.models.features`."""
+    model.eval()
+    return torch.cat([features(model, images.batch(part), layer)[1] for part in index.split(batch)])
 
 
 class Before:
-    r"""What the original has, computed once for many unlearned models; arguments as of `disentanglement`.
+    r"""What the original has, computed once for many unlearned models.
 
+    Args:
+        images, split: see `disentanglement`; a concept must be forgotten as a whole.
+        look: function of an index ``(n,)`` into the pool to the original's features ``(n, d)``.
+        draws, seed: see `disentanglement`.
     Attributes: parts, the `Shares` of the forgotten concepts; spread ``(d,)`` of its units.
     """
 
-    def __init__(self, original, images, split, layer=None, draws=DRAWS, seed=0):
-        self.original, self.images, self.layer, self.draws, self.seed = original, images, layer, draws, seed
+    def __init__(self, images, split, look, draws=DRAWS, seed=0):
         keep = torch.randperm(len(split.retain), generator=generator(seed, "alignment"))[:IMAGES]
         self.sample = split.retain[keep.to(split.retain.device)]
         self.test = torch.cat([split.test_retain, split.test_forget] if len(split.test_forget) else [self.sample, split.forget])
-        first = self._moments(original, torch.cat([self.sample, split.forget]), 0)
+        self.fine, self.k, self.draws, self.seed = images.fine, len(images.fine_classes), draws, seed
+        self.original = look(self.sample)
+        first = self._moments(torch.cat([self.original, look(split.forget)]), torch.cat([self.sample, split.forget]), 0)
         self.parts, self.spread = shares(first.effects()[0], forgotten_concepts(images, split)), first.spread()
-        self.seen = _responses(self._moments(original, self.test, draws), self.parts)
+        self.seen = _responses(self._moments(look(self.test), self.test, draws), self.parts)
 
-    def _moments(self, model, index, draws):
-        fine = self.images.fine, len(self.images.fine_classes)
-        return moments(model, self.images, index, (self.layer,), *fine, boot=draws, null=0, seed=self.seed)[self.layer]
+    def _moments(self, table, index, draws):
+        return moments_of(table, self.fine[index], self.k, draws, 0, self.seed)
 
-    def scores(self, model, in_place=True):
-        r"""View -> measure -> ``(1 + draws,)`` array, the data and the bootstrap samples; without view "in place" for a model of other units."""
-        after = _responses(self._moments(model, self.test, self.draws), self.parts)
-        read = alignment(self.original, model, self.images, self.sample, self.layer)
+    def scores(self, look, in_place=True):
+        r"""View -> measure -> ``(1 + draws,)`` array, the data and the bootstrap samples; ``look`` as of the class, for the model in question.
+
+        Without view "in place" for a model of other units, such as the retrained one.
+        """
+        after = _responses(self._moments(look(self.test), self.test, self.draws), self.parts)
+        read = alignment(self.original, look(self.sample))
         seen = ({"in place": after} if in_place else {}) | {"aligned": tuple(one @ read for one in after)}
         return {view: _scores(self.seen, now, self.parts, self.spread) for view, now in seen.items()}
 
@@ -153,12 +176,3 @@ def _scores(before, after, parts, spread):
     suppressed = 1 - ratio(parts.unique, after[0], before[0])
     kept = ratio(parts.associated.sum(0), after[1], before[1])
     return {"suppressed": suppressed, "kept": kept, "score": suppressed * kept}
-
-
-def _rows(name, view, found):
-    out = []
-    for measure in MEASURES:
-        values = np.full(3, np.nan) if found is None else found[measure]
-        low, high = np.clip(around(values[0], values[1:]), 0, 1)
-        out.append({"model": name, "view": view, "measure": measure, "value": values[0], "low": low, "high": high})
-    return out

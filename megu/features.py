@@ -71,7 +71,10 @@ def probe_confusion(table, y, num_classes, folds=3):
 
 
 def neighbour_share(table, y, num_classes, k=10):
-    r"""Share of class l among the k nearest images (cosine) of an image of class k, symmetrised: ``(K, K)`` in [0, 1]; arguments as of `centroid_similarity`."""
+    r"""Share of class l among the k nearest images (cosine) of an image of class k, symmetrised: ``(K, K)`` in [0, 1].
+
+    Args: as of `centroid_similarity`; k: neighbours, the image itself left out.
+    """
     near = NearestNeighbors(n_neighbors=k, metric="cosine").fit(table).kneighbors(return_distance=False)
     found = np.stack([np.bincount(y[near[y == c]].ravel(), minlength=num_classes) / (k * (y == c).sum()) for c in range(num_classes)])
     return (found + found.T) / 2

@@ -139,6 +139,16 @@ def moments(model, images, index, layers=(None,), y=None, num_classes=None, boot
     return found
 
 
+def moments_of(table, y, num_classes, boot=DRAWS, null=DRAWS, seed=0, batch=256):
+    r"""`moments` of features that are already there: ``(n, d)`` float tensor and labels ``(n,)`` int64, to one `Moments`."""
+    gen, found = generator(seed, "patterns"), None
+    for part in torch.randperm(len(table), generator=gen).to(table.device).split(batch):
+        weights = _weights(y[part].cpu(), num_classes, boot, null, gen).to(table.device)
+        found = found or Moments.of(table[part], len(weights), num_classes)
+        found.add(table[part], weights)
+    return found
+
+
 def _weights(labels, k, boot, null, gen):
     one_hot = F.one_hot(labels, k).T.double()  # (K, b)
     poisson = torch.poisson(torch.ones(boot, 1, len(labels)), generator=gen).double()

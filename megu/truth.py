@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from megu import parts
 from megu.device import Compute, Stopwatch, choose
-from megu.disentangle import Before
+from megu.disentangle import Before, looked
 from megu.methods import METHODS, method_settings
 from megu.models import blocks
 from megu.patterns import DRAWS, EFFECT, LEVEL, index, moments, patterns
@@ -129,7 +129,7 @@ def forgetting(here, seed, names=("original", "retrain", *COMPARED), asked=parts
     images, split, settings = here.data.images, here.split, resolve()
     guided = transition_matrix(parts.true_overlap() + 0.01)
     task = Task(here.original, images, split, (FORGOTTEN,), guided, RETAIN, "resnet-small", parts.RECIPE, seed, here.compute, Stopwatch())
-    before, own = Before(here.original, images, split, draws=1), set(parts.CLASSES["A"])
+    before, own = Before(images, split, lambda index: looked(here.original, images, index), draws=1), set(parts.CLASSES["A"])
     group = {part: "other" if part not in own else "shared" if len(parts.owners(part)) > 1 else "unique" for part in asked}
     usual, out = {part: strength(here.original, images, part) for part in asked}, []
     for name in tqdm(names, desc=f"seed {seed}", leave=False):
@@ -137,7 +137,7 @@ def forgetting(here, seed, names=("original", "retrain", *COMPARED), asked=parts
         left = pd.Series({part: strength(model, images, part) / usual[part] for part in asked}).groupby(group).mean()
         accuracy = {f"acc_{part}": 100 * (predict(model, images, at).argmax(1) == images.y[at]).double().mean().item()
                     for part, at in (("forget", split.test_forget), ("retain", split.test_retain))}  # fmt: skip
-        said = {key: value[0] for key, value in before.scores(model, in_place=False)["aligned"].items()}
+        said = {key: value[0] for key, value in before.scores(lambda index, model=model: looked(model, images, index), in_place=False)["aligned"].items()}
         out.append({"method": name, **left, **accuracy, **said})
     return pd.DataFrame(out)
 
