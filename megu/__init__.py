@@ -37,6 +37,7 @@ Reading order; a module imports only what stands above it:
     ablation      MeGU's open points, changed one at a time
     comparison    every method in every scenario
     figures       tables to figures
+    pattern_figures   entanglement and what unlearning cut, to figures
     batch         notebooks run by papermill
 """
 

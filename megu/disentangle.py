@@ -110,9 +110,13 @@ def disentanglement(original, unlearned, retrained, images, split, *, layer=None
             if model is not None:
                 found[name] = before.scores(lambda index, model=model: looked(model, images, index, layer), in_place=name == "unlearned")
     else:
-        nothing = dict.fromkeys(MEASURES, np.full(3, np.nan))
-        found = {"unlearned": dict.fromkeys(VIEWS, nothing)} | ({} if retrained is None else {"retrained": {"aligned": nothing}})
+        found = {"unlearned": nothing()} | ({} if retrained is None else {"retrained": nothing(in_place=False)})
     return pd.concat([tidy(scores).assign(model=name) for name, scores in found.items()], ignore_index=True)
+
+
+def nothing(in_place=True):
+    r"""Scores where nothing was measured: NaN, in the form of `Before.scores`."""
+    return {view: dict.fromkeys(MEASURES, np.full(3, np.nan)) for view in VIEWS[not in_place :]}
 
 
 def tidy(scores):

@@ -9,24 +9,24 @@ STYLE = {
     "font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False,
     "figure.dpi": 100, "savefig.dpi": 150, "savefig.bbox": "tight", "figure.constrained_layout.use": True,
 }  # fmt: skip
-SHARED, ONLY_A, ONLY_B = "#7f7f7f", "#0072b2", "#d55e00"  # Okabe-Ito: told apart without colour vision, too
+SHARED, ONLY_A, ONLY_B, THIRD = "#7f7f7f", "#0072b2", "#d55e00", "#009e73"  # Okabe-Ito: told apart without colour vision, too
 PART_COLOURS = {"guide": "#009e73", "labels": "#56b4e9", "noise": "#d55e00", "fine-tuning": "#0072b2", "training": "#7f7f7f", "other": "#cc79a7"}
 
 
-def _styled(draw):
-    """Draw in the house's style, and close: a notebook then shows the returned figure once, not twice."""
+def styled(draw):
+    r"""Draw in the house's style, and close: a notebook then shows the returned figure once, not twice."""
 
     @functools.wraps(draw)
-    def styled(*args, **kwargs):
+    def drawn(*args, **kwargs):
         with plt.rc_context(STYLE):
             fig = draw(*args, **kwargs)
         plt.close(fig)
         return fig
 
-    return styled
+    return drawn
 
 
-@_styled
+@styled
 def image_grid(images, titles=(), columns=10, size=0.9, heading=None):
     r"""Images side by side.
 
@@ -59,7 +59,7 @@ def stretched(images):
     return (images - low) / (high - low).clamp_min(1e-12)
 
 
-@_styled
+@styled
 def matrix(values, names, *, title, xlabel, ylabel, label, ax=None, marked=None):
     r"""A square matrix with its numbers.
 
@@ -92,32 +92,7 @@ def matrix(values, names, *, title, xlabel, ylabel, label, ax=None, marked=None)
     return ax.figure
 
 
-@_styled
-def entanglement(sim, names, units, a):
-    r"""Entangled concepts: centroid similarity, and units shared with and unique against every other class.
-
-    Args:
-        sim: ``(K, K)`` float, centroid similarity.
-        names: K class names.
-        units: DataFrame with class_a, class_b, shared, only_a, only_b.
-        a: name of the class in question.
-    Returns: Figure.  Role of Figure 1 of arXiv 2602.17088.
-    """
-    fig, (left, right) = plt.subplots(1, 2, figsize=(11, 4.8), width_ratios=(1.15, 1))
-    matrix(sim, names, title="How close the class means lie", xlabel="class", ylabel="class", label="cosine of centred means", ax=left)
-    part = units[units["class_a"] == a].sort_values("shared")
-    y = np.arange(len(part))
-    right.barh(y, part["shared"], color=SHARED, label="shared")
-    right.barh(y, part["only_a"], left=part["shared"], color=ONLY_A, hatch="//", edgecolor="white", label=f"only {a}")
-    right.barh(y, -part["only_b"], color=ONLY_B, hatch="..", edgecolor="white", label="only the other class")
-    right.set_yticks(y, part["class_b"])
-    right.axvline(0, color="black", linewidth=0.8)
-    right.set(title=f"Units that serve {a!r}, and those of each other class", xlabel="units of the last layer (left: the other class's own)")
-    right.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3)
-    return fig
-
-
-@_styled
+@styled
 def label_distribution(table):
     r"""How often each class is chosen as perturbing label.
 
@@ -136,7 +111,7 @@ def label_distribution(table):
     return fig
 
 
-@_styled
+@styled
 def gaps(summary, titles, metrics, symlog=False):
     r"""Every method's distance to the retrained model, with the noise floor of retraining.
 
@@ -170,7 +145,7 @@ def gaps(summary, titles, metrics, symlog=False):
     return fig
 
 
-@_styled
+@styled
 def time_per_stage(table, titles):
     r"""Seconds of every method, split into its parts, mean over the seeds.
 
@@ -197,7 +172,7 @@ def time_per_stage(table, titles):
     return fig
 
 
-@_styled
+@styled
 def predictions(table, titles):
     r"""What the forget images are taken for, before and after unlearning.
 
@@ -219,7 +194,7 @@ def predictions(table, titles):
     return fig
 
 
-@_styled
+@styled
 def ablation(table, metrics):
     r"""What each change of one setting does, beside the distance of the default to the retrained models.
 

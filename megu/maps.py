@@ -1,5 +1,7 @@
 r"""Where in the image a set of patterns is seen: class-activation maps through the features seam, for maps of a CNN and tokens of a ViT."""
 
+import numpy as np
+import pandas as pd
 import torch
 from torch.nn import functional as F
 
@@ -38,3 +40,21 @@ def pattern_map(model, x, layer, units, found):
     mean, spread = (torch.as_tensor(v, dtype=seen.dtype, device=x.device)[:, None, None] for v in (found.mean(), found.spread()))
     above = ((seen - mean) / spread).clamp(min=0)[:, chosen].sum(1) / max(int(chosen.sum()), 1)
     return F.interpolate(above[:, None], x.shape[-2:], mode="bilinear")[:, 0]
+
+
+def tidy(images, index, rows, panels):
+    r"""Maps of several images as one table.
+
+    Args:
+        images: `megu.data.Images`.  index: ``(n,)`` int64.  rows: n titles.
+        panels: title -> maps ``(n, H, W)`` of `pattern_map`, or None for the image alone.
+    Returns: DataFrame: row, panel, y, x, grey (the image in [0, 1]), value (of the map).
+    """
+    grey = images.x[index].float().mean(1).cpu().numpy() / 255  # (n, H, W)
+    y, x = np.indices(grey.shape[1:])
+    out = []
+    for i, row in enumerate(rows):
+        for panel, found in panels.items():
+            value = np.full(grey[i].shape, np.nan) if found is None else found[i].cpu().numpy()
+            out.append(pd.DataFrame({"row": row, "panel": panel, "y": y.ravel(), "x": x.ravel(), "grey": grey[i].ravel(), "value": value.ravel()}))
+    return pd.concat(out, ignore_index=True)

@@ -16,7 +16,7 @@ from megu.models import activations, pooled
 
 EFFECT = 0.5  # a unit serves a class where its effect is shown to be larger than this; 0.5 is a "medium" effect by Cohen's convention
 LEVEL = 0.05  # false discovery rate of a layer's pattern sets
-DRAWS = 200  # bootstrap samples and permutations
+DRAWS = 100  # bootstrap samples and permutations
 
 
 @dataclass
@@ -210,6 +210,21 @@ def entanglement(found, names):
             "shared": int((one & two).sum()), "only_a": int((one & ~two).sum()), "only_b": int((two & ~one).sum()),
         })  # fmt: skip
     return pd.DataFrame(out)
+
+
+@torch.no_grad()
+def response(model, x, weights, found, layer=None):
+    r"""How strongly each image activates a set of patterns: $\sum_j w_j (a_j - \bar a_j) / s_j / \sum_j w_j$.
+
+    Args:
+        model: any classifier.  x: ``(n, C, H, W)`` float, normalised; noise as well as images.
+        weights: ``(d,)`` bool or float, the set, or degrees of membership.  found: `Moments` of ordinary images.  layer: see `megu.models.activations`.
+    Returns: ``(n,)`` array in standard deviations of the ordinary images; NaN for an empty set.
+    """
+    seen = pooled(activations(model, x, (layer,))[1][layer]).double().cpu().numpy()
+    weights = np.asarray(weights, float)
+    with np.errstate(invalid="ignore"):
+        return (seen - found.mean()) / found.spread() @ (weights / weights.sum())
 
 
 def around(value, replicates, level=0.95):
