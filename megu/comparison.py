@@ -79,3 +79,22 @@ def compare_all(out, profile="quick", scenarios=ANY, say=print, workers=None, **
             "torch": lab.run.manifest["versions"]["torch"],
         })  # fmt: skip
         say(f"{s.forget.scenario}: {len(lab.cases())} models measured")
+
+
+def disentangle_all(out, profile="quick", workers=None, seeds=3, overrides=None):
+    r"""`Experiment.disentangled` of every method, class-wise, and of MeGU's noises, written to ``disentanglement_all.csv`` and its source.
+
+    Args: as of `compare_all`, whose models are taken where they are there.
+    """
+    workers, usual = share(workers)
+    lab = open_scenario("class", profile, seeds=seeds, overrides=merge(usual, nest(overrides or {})))
+    lab.transition()
+    each(Experiment.original, [(lab, seed) for seed in lab.seeds], workers, "originals")
+    each(Experiment.seen, [(lab, name, seed) for name in ("original", "retrain") for seed in lab.seeds], workers, "references")
+    each(Experiment.disentangled, [(lab, name, seed) for name in lab.method_names for seed in lab.seeds], workers, "methods")
+    out.mkdir(parents=True, exist_ok=True)
+    lab.disentanglement().to_csv(out / "disentanglement_all.csv", index=False, float_format="%.6g")
+    write_json(out / "disentanglement_all_source.json", {
+        "profile": profile, "forget": lab.run.manifest["settings"]["forget"], "seeds": list(lab.seeds), "workers": workers,
+        "device": lab.run.manifest["notes"]["device"], "torch": lab.run.manifest["versions"]["torch"],
+    })  # fmt: skip

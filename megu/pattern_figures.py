@@ -22,7 +22,7 @@ def entanglement(pairs, a):
     left.errorbar(part["index"], y, xerr=[part["index"] - part["low"], part["high"] - part["index"]], fmt="o", color=ONLY_A, capsize=3, markersize=4)
     left.set_yticks(y, part["class_b"])
     left.set(title=f"Entanglement of {a!r} with each other class", xlabel="entanglement index, 95 % interval over images")
-    left.legend(frameon=False, loc="upper left")
+    left.legend(frameon=False, loc="lower right")
     right.barh(y, part["shared"], color=SHARED, label="associated: serve both")
     right.barh(y, part["only_a"], left=part["shared"], color=ONLY_A, hatch="//", edgecolor="white", label=f"only {a}")
     right.barh(y, -part["only_b"], color=ONLY_B, hatch="..", edgecolor="white", label="only the other class")
@@ -73,7 +73,7 @@ def agreement(table):
 
 
 @styled
-def maps(table, label="activation above the mean, standard deviations"):
+def maps(table, label="activation above the mean, s.d. of image means"):
     r"""Where in the images patterns are seen, on one scale.
 
     Args:
@@ -82,7 +82,7 @@ def maps(table, label="activation above the mean, standard deviations"):
     Returns: Figure.
     """
     rows, panels = (list(dict.fromkeys(table[name])) for name in ("row", "panel"))
-    fig, axes = plt.subplots(len(rows), len(panels), figsize=(1.35 * len(panels) + 1, 1.35 * len(rows) + 0.5), squeeze=False)
+    fig, axes = plt.subplots(len(rows), len(panels), figsize=(1.35 * len(panels) + 2, 1.35 * len(rows) + 0.5), squeeze=False)
     top, shown = np.nanquantile(table["value"], 0.998), None
     for (row, panel), part in table.groupby(["row", "panel"], sort=False):
         ax = axes[rows.index(row), panels.index(panel)]
@@ -96,7 +96,7 @@ def maps(table, label="activation above the mean, standard deviations"):
         if rows.index(row) == 0:
             ax.set_title(panel, fontsize=8)
         if panels.index(panel) == 0:
-            ax.set_ylabel(row, fontsize=8)
+            ax.set_ylabel(row, fontsize=8, rotation=0, ha="right", va="center")
     fig.colorbar(shown, ax=axes, label=label, shrink=0.8)
     return fig
 

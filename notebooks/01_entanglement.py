@@ -109,11 +109,15 @@ pattern_figures.depth(by_layer, names[asked])
 # %% tags=["nbval-ignore-output"]
 layer, other = layers[-3], names.index(nearest["class_b"])
 serves, y = sets[layer].serves, images.y[test]
-shown = test.new_tensor([int(i) for k in (asked, other) for i in test[y == k][:3]])
-chosen = {"associated": serves[asked] & serves[other], f"only {names[asked]}": serves[asked] & ~serves[other], f"only {names[other]}": serves[other] & ~serves[asked]}
+shown = test.new_tensor([int(i) for k in (asked, other) for i in test[y == k][:2]])
+chosen = {
+    "associated": serves[asked] & serves[other],
+    f"only {names[asked]}": serves[asked] & ~serves[other],
+    f"only {names[other]}": serves[other] & ~serves[asked],
+}
 panels = {f"{what} ({units.sum()})": pattern_map(original, images.batch(shown), layer, units, found[layer]) for what, units in chosen.items()}
-where = tidy(images, shown, [f"{names[k]} {i}" for k in (asked, other) for i in (1, 2, 3)], {"image": None, **panels})
-lab.run.table("maps.csv", lambda: where.round(4))
+where = tidy(images, shown, [f"{names[k]} {i}" for k in (asked, other) for i in (1, 2)], {"image": None, **panels})
+lab.run.table("maps.csv", lambda: where.round(2))
 pattern_figures.maps(where)
 
 # %% [markdown]

@@ -152,7 +152,9 @@ kept = lab.run.table("transition.csv", lambda: tidy)
 
 # %% tags=["nbval-ignore-output"]
 views = lab.run.table("views.csv", None)
-sims = {name: part.pivot(index="class_a", columns="class_b", values="similarity").loc[list(names), list(names)] for name, part in views.groupby("view", sort=False)}
+sims = {
+    name: part.pivot(index="class_a", columns="class_b", values="similarity").loc[list(names), list(names)] for name, part in views.groupby("view", sort=False)
+}
 alike = pd.concat([ordered_alike(sims, lab.transition(source)).assign(guide=source) for source in EMBEDDED], ignore_index=True)
 lab.run.table("view_agreement.csv", lambda: alike)
 pattern_figures.agreement(alike[alike["guide"] == EMBEDDED[0]])

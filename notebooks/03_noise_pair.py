@@ -128,7 +128,9 @@ blind = NoisePair(shuffled_pixels(pair.pos, gen), shuffled_pixels(pair.neg, gen)
 shown = {name: n for kind, noise in fresh.items() for name, n in ((kind, noise), (f"{kind}, shuffled", shuffled_pixels(noise, gen)))}
 shown |= {"forget images": x, "with the pair": with_pair, "with the pair, shuffled": added(x, blind, settings.noise)}
 responses = {(name, group): response(original, n, weights, ordinary) for name, n in shown.items() for group, weights in groups.items()}
-meaning = pd.DataFrame([{"input": name, "patterns": group, "mean": r.mean(), "half_width": half_width(r), "n": len(r)} for (name, group), r in responses.items()])
+meaning = pd.DataFrame(
+    [{"input": name, "patterns": group, "mean": r.mean(), "half_width": half_width(r), "n": len(r)} for (name, group), r in responses.items()]
+)
 lab.run.table("noise_meaning.csv", lambda: meaning)
 meaning.pivot(index="input", columns="patterns", values="mean").reindex(index=list(shown), columns=list(groups)).round(2)
 

@@ -102,7 +102,9 @@ figures.predictions(predictions.groupby(["method", "label"], sort=False, as_inde
 
 # %% tags=["nbval-ignore-output"]
 cut = lab.run.table("disentanglement.csv", lab.disentanglement)
-kinds = {f"megu, {kind} noise": f"MeGU, {words}" for kind, words in (("pos", "positive noise alone"), ("neg", "negative noise alone"), ("random", "noise shuffled"))}
+kinds = {
+    f"megu, {kind} noise": f"MeGU, {words}" for kind, words in (("pos", "positive noise alone"), ("neg", "negative noise alone"), ("random", "noise shuffled"))
+}
 over = over_seeds(cut, ["method", "view", "measure"])
 over.assign(cell=over["mean"].map("{:.2f}".format) + " ± " + over["half_width"].map("{:.2f}".format)).pivot(
     index="method", columns=["view", "measure"], values="cell"
@@ -112,19 +114,21 @@ over.assign(cell=over["mean"].map("{:.2f}".format) + " ± " + over["half_width"]
 pattern_figures.disentangled(over, titles | kinds)
 
 # %% [markdown]
-# The same in the image: where a few forget images activate the original's unique and associated patterns, before and after, on one scale (last block but one, units of the original).
+# The same in the image: where two forget images activate the original's unique and associated patterns (units of its last block), before and after, on one scale.
 
 # %% tags=["nbval-ignore-output"]
-original, first = lab.original(lab.settings.seed), lab.split.forget[:3]
-layer = blocks(original, images.batch(first))[-2]
-everything = torch.cat([lab.split.test_retain, lab.split.test_forget])
+original, some = lab.original(lab.settings.seed), lab.split.forget[:2]
+layer, everything = blocks(original, images.batch(some))[-1], torch.cat([lab.split.test_retain, lab.split.test_forget])
 found = moments(original, images, everything, (layer,), boot=0, null=0)[layer]
-own = shares(found.effects()[0], (int(images.y[first[0]]),))
+own = shares(found.effects()[0], (int(images.y[some[0]]),))
 units = {"unique": own.unique[0] > 0, "associated": own.associated[0].max(0) > own.unique[0]}
-looks = {name: lab.unlearned(name, lab.settings.seed) for name in lab.method_names if name != "retrain"}
-panels = {f"{titles[n]}:\n{what}": pattern_map(m, images.batch(first), layer, u, found) for what, u in units.items() for n, m in looks.items()}
-before_after = tidy(images, first, [f"{images.classes[images.y[i]]} {k + 1}" for k, i in enumerate(first)], {"image": None, **panels})
-lab.run.table("maps_after.csv", lambda: before_after.round(4))
+after = {titles[name]: lab.unlearned(name, lab.settings.seed) for name in lab.method_names if name != "retrain"}
+looks = {
+    title: tidy(images, some, ["1", "2"], {k: pattern_map(model, images.batch(some), layer, u, found) for k, u in units.items()})
+    for title, model in after.items()
+}
+before_after = pd.concat([look.assign(row=title, panel=look["panel"] + ", image " + look["row"]) for title, look in looks.items()], ignore_index=True)
+lab.run.table("maps_after.csv", lambda: before_after.round(2))
 pattern_figures.maps(before_after)
 
 # %% [markdown]
@@ -178,7 +182,8 @@ on_cpu = lab.compute.device.type == "cpu"  # and the bound on time for this devi
 score = over[over["view"] == "in place"].pivot(index="method", columns="measure", values="mean")
 aligned = cut[(cut["view"] == "aligned") & (cut["measure"] == "suppressed")].pivot(index="seed", columns="method", values="value")
 claims = {
-    "the original suppresses nothing and keeps everything": not lab.forgotten or (score.loc["original", "suppressed"] < 0.01 and score.loc["original", "kept"] > 0.99),
+    "the original suppresses nothing and keeps everything": not lab.forgotten
+    or (score.loc["original", "suppressed"] < 0.01 and score.loc["original", "kept"] > 0.99),
     "retraining suppresses the unique patterns, aligned, more than every method does, on every seed": not default
     or bool((aligned.drop(columns="retrain").max(axis=1) < aligned["retrain"]).all()),
     "every method has every metric for every seed": len(results) == len(lab.cases()) * len(measured),
