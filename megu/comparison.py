@@ -4,7 +4,7 @@ import pandas as pd
 
 from megu.config import merge, nest
 from megu.evaluate import rows
-from megu.experiment import Experiment
+from megu.experiment import NOISES, Experiment
 from megu.methods import ANY, METHODS
 from megu.relearn import relearn_steps
 from megu.shadows import confidence
@@ -90,10 +90,12 @@ def disentangle_all(out, profile="quick", workers=None, seeds=3, overrides=None)
     lab = open_scenario("class", profile, seeds=seeds, overrides=merge(usual, nest(overrides or {})))
     lab.transition()
     each(Experiment.original, [(lab, seed) for seed in lab.seeds], workers, "originals")
-    each(Experiment.seen, [(lab, name, seed) for name in ("original", "retrain") for seed in lab.seeds], workers, "references")
-    each(Experiment.disentangled, [(lab, name, seed) for name in lab.method_names for seed in lab.seeds], workers, "methods")
+    names = [name for name in lab.method_names if name in ("original", "retrain") or not METHODS[name].reference]
+    each(Experiment.seen, [(lab, "original", seed) for seed in lab.seeds], workers, "references")
+    each(Experiment.disentangled, [(lab, name, seed) for name in names for seed in lab.seeds], workers, "methods")
+    each(Experiment.disentangled, [(lab, "megu", seed, kind) for kind in NOISES for seed in lab.seeds], workers, "noises")
     out.mkdir(parents=True, exist_ok=True)
-    lab.disentanglement().to_csv(out / "disentanglement_all.csv", index=False, float_format="%.6g")
+    lab.disentanglement(names).to_csv(out / "disentanglement_all.csv", index=False, float_format="%.6g")
     write_json(out / "disentanglement_all_source.json", {
         "profile": profile, "forget": lab.run.manifest["settings"]["forget"], "seeds": list(lab.seeds), "workers": workers,
         "device": lab.run.manifest["notes"]["device"], "torch": lab.run.manifest["versions"]["torch"],

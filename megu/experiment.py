@@ -23,6 +23,9 @@ from megu.sources import load
 from megu.store import Run, code_digest, digest, project_root
 
 
+NOISES = ("pos", "neg", "random")  # kinds of MeGU's noise that are looked at beside both and none
+
+
 def run_directory(settings, about, run_dir=None):
     r"""Where a run lives: ``run_dir``, or ``runs/<profile>-<what is forgotten>-<digest of about>`` so that settings never mix."""
     if run_dir:
@@ -209,9 +212,10 @@ class Experiment(AsksGuide, MakesModels):
         label = f"{name}, {kind} noise" if kind else name
         return self.run.table(f"patterns/{label}-{seed}.csv", make).assign(method=label, seed=seed)
 
-    def disentanglement(self, kinds=("pos", "neg", "random")):
-        r"""`disentangled` of every method and seed, and of MeGU with other noises; both noises and none are methods of their own."""
-        cases = [(name, None) for name in self.method_names] + [("megu", kind) for kind in kinds if "megu" in self.method_names]
+    def disentanglement(self, names=None):
+        r"""`disentangled` of methods (all of the run if None) and seeds, and of MeGU with `NOISES`; both noises and none are methods of their own."""
+        names = names or self.method_names
+        cases = [(name, None) for name in names] + [("megu", kind) for kind in NOISES if "megu" in names]
         return pd.concat([self.disentangled(name, seed, kind) for name, kind in cases for seed in self.seeds], ignore_index=True)
 
     def timings(self):
