@@ -22,7 +22,6 @@ from megu.profiles import resolve
 from megu.sources import load
 from megu.store import Run, code_digest, digest, project_root
 
-
 NOISES = ("pos", "neg", "random")  # kinds of MeGU's noise that are looked at beside both and none
 
 
