@@ -60,7 +60,7 @@ def depth(pairs, a):
 @styled
 def agreement(table):
     r"""How far views of the features order the classes as the guide does: DataFrame from `megu.features.agreement`, to Figure."""
-    fig, ax = plt.subplots(figsize=(6, 0.36 * len(table) + 1.1))
+    fig, ax = plt.subplots(figsize=(6, 0.36 * len(table) + 1.4))
     y = np.arange(len(table))
     ax.errorbar(table["order"], y, xerr=[table["order"] - table["low"], table["high"] - table["order"]], fmt="o", color=ONLY_A, capsize=3, label="view")
     ax.plot(table["shuffled"], y, "|", color=ONLY_B, markersize=12, label="97.5 % of shuffled class names")
@@ -68,7 +68,7 @@ def agreement(table):
     ax.set_yticks(y, table["view"])
     ax.invert_yaxis()
     ax.set(xlabel="rank correlation with the guide's T, mean over classes (95 %)", xlim=(-0.55, 1))
-    ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.4, -0.35 - 0.5 / len(table)), ncols=2, fontsize=8)
+    fig.legend(*ax.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=2, fontsize=8)
     return fig
 
 
@@ -179,7 +179,7 @@ def recovered(layers, forgetting, titles):
         titles: method name -> title, in the order of the rows.
     Returns: Figure.
     """
-    fig, (left, right) = plt.subplots(1, 2, figsize=(10.5, 3.8))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.1))
     names = list(dict.fromkeys(layers["layer"]))
     null = layers.groupby("layer", sort=False)[["null_low", "null_high"]].mean()
     left.fill_between(range(len(names)), null["null_low"], null["null_high"], color="#bbbbbb", label="permuted labels (95 %)")
@@ -190,7 +190,6 @@ def recovered(layers, forgetting, titles):
     left.axhline(0.9, color=ONLY_B, linestyle="--", linewidth=1)
     left.set_xticks(range(len(names)), names)
     left.set(ylabel="rank correlation", xlabel="layer, from the image to the head", title="Recovery of the overlap that is there")
-    left.legend(frameon=False, loc="center left")
     methods = [name for name in titles if name in set(forgetting["method"])]
     for measure, colour, mark, shift in (("unique", ONLY_A, "o", -0.12), ("shared", SHARED, "s", 0.12)):
         part = forgetting[forgetting["measure"] == measure].set_index("method").reindex(methods)
@@ -200,5 +199,6 @@ def recovered(layers, forgetting, titles):
     right.invert_yaxis()
     right.axvline(1, color="black", linewidth=0.8)
     right.set(xlabel="reaction to a part over the original's", title="What is left of the forgotten class's parts", xlim=(0, None))
-    right.legend(frameon=False)
+    handles, texts = (sum(both, []) for both in zip(left.get_legend_handles_labels(), right.get_legend_handles_labels(), strict=True))
+    fig.legend(handles, texts, frameon=False, loc="outside lower center", ncols=4, fontsize=8)
     return fig
