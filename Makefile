@@ -35,12 +35,16 @@ figures: $(READY)  ## figures and README table from the tracked tidy data
 	@$(BIN)/python paper_figures/tab01_results.py --readme
 	@$(BIN)/python paper_figures/tab02_comparison.py --readme
 	@$(BIN)/python paper_figures/tab03_ablation.py --readme
+	@$(BIN)/python paper_figures/tab04_disentanglement.py --readme
 
 comparison: $(READY)  ## every method, three scenarios, 3 x 3 seeds, attacks with shadow models (an hour on 2 cores)
 	@$(BIN)/python -m megu compare --out paper_figures/data
 
 ablation: $(READY)  ## MeGU's open points, changed one at a time (15 minutes on 2 cores)
 	@$(BIN)/python -m megu ablate --out paper_figures/data
+
+truth: $(READY)  ## the entanglement measures on images whose parts are known (5 minutes on 2 cores)
+	@$(BIN)/python -m megu truth --out paper_figures/data
 
 bench: $(READY)  ## speed of precision and layout in training, of the evaluation, and of shared prefixes, side by side
 	@$(BIN)/python tests/bench/precision.py
@@ -50,5 +54,5 @@ bench: $(READY)  ## speed of precision and layout in training, of the evaluation
 clean:  ## remove runs (keeps .venv)
 	rm -rf runs
 
-.PHONY: help reproduce test check notebooks figures comparison ablation bench clean
+.PHONY: help reproduce test check notebooks figures comparison ablation truth bench clean
 .DEFAULT_GOAL := help

@@ -12,14 +12,19 @@ Reading order; a module imports only what stands above it:
     splits        what is forgotten, retained, held out
     models        classifiers and the features seam
     train         the only training loop
-    features      entanglement of concepts
+    distances     how far two models are from each other
+    features      how alike concepts are: centroids, CKA, probes, neighbours
+    patterns      associated and unique patterns, the entanglement index
+    maps          where in the image patterns are seen
+    disentangle   whether unlearning cut the right patterns
+    parts         images whose classes are known sets of parts
     guide         who says which concepts are alike
     transition    similarity, transition matrix, perturbing labels (eq. 4-8)
     noise         the positive-negative noise pair (eq. 9-10)
     task          one unlearning request, as every method receives it
     methods       MeGU and what it is compared with
+    truth         the measures against the known parts
     attacks       membership inference
-    distances     how far two models are from each other
     evaluate      every metric from one forward pass per split
     tables        tidy rows to means, intervals and gaps
     shadows       shadow models of the likelihood-ratio attack
@@ -34,6 +39,7 @@ Reading order; a module imports only what stands above it:
     style         how figures look
     heatmaps      matrices to figures
     figures       tables to figures
+    pattern_figures   entanglement and what unlearning cut, to figures
     batch         notebooks run by papermill
 """
 

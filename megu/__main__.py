@@ -1,4 +1,4 @@
-r"""The command line: ``python -m megu run | guide | answers | tune | compare | ablate``."""
+r"""The command line: ``python -m megu run | guide | answers | tune | compare | ablate | disentangle | truth``."""
 
 import ast
 import os
@@ -162,6 +162,31 @@ def ablate(
 
     workers, usual = share(workers)
     ablate_all(_experiment(profile, seed, run_dir, set, usual), out, workers)
+
+
+@app.command()
+def disentangle(
+    out: Annotated[Path, typer.Option(help="Folder for the tidy table.")],
+    seeds: Annotated[int, typer.Option(help="Seeds of pre-training.", min=1)] = 3,
+    profile: Profile = "quick",
+    workers: Workers = None,
+    set: Set = None,
+):
+    """Which patterns every method cuts (class-wise).  Takes the models of `compare` where they are there; goes on after an interrupt."""
+    from megu.comparison import disentangle_all  # noqa: PLC0415
+
+    disentangle_all(out, profile, workers, seeds, parse(set))
+
+
+@app.command()
+def truth(
+    out: Annotated[Path, typer.Option(help="Folder for the tidy tables.")],
+    seeds: Annotated[int, typer.Option(help="Seeds of data, training and unlearning.", min=1)] = 3,
+):
+    """Check the entanglement measures on images whose parts are known.  Repeat it after an interrupt: it goes on."""
+    from megu.truth import measure  # noqa: PLC0415
+
+    measure(out, range(seeds))
 
 
 def main():

@@ -4,7 +4,7 @@ import pandas as pd
 
 from megu.config import merge, nest
 from megu.evaluate import rows
-from megu.experiment import Experiment
+from megu.experiment import NOISES, Experiment
 from megu.methods import ANY, METHODS
 from megu.relearn import relearn_steps
 from megu.shadows import confidence
@@ -79,3 +79,24 @@ def compare_all(out, profile="quick", scenarios=ANY, say=print, workers=None, **
             "torch": lab.run.manifest["versions"]["torch"],
         })  # fmt: skip
         say(f"{s.forget.scenario}: {len(lab.cases())} models measured")
+
+
+def disentangle_all(out, profile="quick", workers=None, seeds=3, overrides=None):
+    r"""`Experiment.disentangled` of every method, class-wise, and of MeGU's noises, written to ``disentanglement_all.csv`` and its source.
+
+    Args: as of `compare_all`, whose models are taken where they are there.
+    """
+    workers, usual = share(workers)
+    lab = open_scenario("class", profile, seeds=seeds, overrides=merge(usual, nest(overrides or {})))
+    lab.transition()
+    each(Experiment.original, [(lab, seed) for seed in lab.seeds], workers, "originals")
+    names = [name for name in lab.method_names if name in ("original", "retrain") or not METHODS[name].reference]
+    each(Experiment.seen, [(lab, "original", seed) for seed in lab.seeds], workers, "references")
+    each(Experiment.disentangled, [(lab, name, seed) for name in names for seed in lab.seeds], workers, "methods")
+    each(Experiment.disentangled, [(lab, "megu", seed, kind) for kind in NOISES for seed in lab.seeds], workers, "noises")
+    out.mkdir(parents=True, exist_ok=True)
+    lab.disentanglement(names).to_csv(out / "disentanglement_all.csv", index=False, float_format="%.6g")
+    write_json(out / "disentanglement_all_source.json", {
+        "profile": profile, "forget": lab.run.manifest["settings"]["forget"], "seeds": list(lab.seeds), "workers": workers,
+        "device": lab.run.manifest["notes"]["device"], "torch": lab.run.manifest["versions"]["torch"],
+    })  # fmt: skip

@@ -59,8 +59,11 @@ class Images:
         Returns: ``(n, C, H, W)`` float32, normalised by mean and std.
         """
         x = self.x[index].float() / 255
-        if augment is not None:
-            x = augmented(x, augment, gen)
+        return self.normalised(x if augment is None else augmented(x, augment, gen))
+
+    def normalised(self, x):
+        r"""Images ``(n, C, H, W)``, uint8 or float in [0, 1], less the mean and over the std of the training images."""
+        x = x if x.is_floating_point() else x.float() / 255
         return (x - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1)
 
     def restore(self, x):

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
-from megu import device, methods, shadows, splits
+from megu import device, disentangle, methods, shadows, splits
 from megu.asking import AsksGuide
 from megu.config import nest
 from megu.device import Stopwatch
@@ -21,6 +21,8 @@ from megu.making import MakesModels
 from megu.profiles import resolve
 from megu.sources import load
 from megu.store import Run, code_digest, digest, project_root
+
+NOISES = ("pos", "neg", "random")  # kinds of MeGU's noise that are looked at beside both and none
 
 
 def run_directory(settings, about, run_dir=None):
@@ -54,7 +56,7 @@ class Experiment(AsksGuide, MakesModels):
         self.compute = device.choose(settings)
         self.images = load(settings, self.compute.device)
         self.split = splits.make_split(self.images, settings)
-        self._references, self._transitions = {}, {}
+        self._references, self._transitions, self._before = {}, {}, {}
         self.forgotten = splits.forgotten_classes(self.images, self.split, settings)
         parameters = {name: self.parameters(name).model_dump(mode="json") for name in settings.compare}
         about = {
@@ -182,6 +184,38 @@ class Experiment(AsksGuide, MakesModels):
                 said = self.logits(name, seed)["forget"].argmax(1).bincount(minlength=len(names)) / len(self.split.forget)
                 out += [{"method": name, "seed": seed, "label": label, "share": 100 * share} for label, share in zip(names, said.tolist(), strict=True)]
         return pd.DataFrame(out)
+
+    def disentangled(self, name, seed, kind=None):
+        r"""Disentanglement score of one model, kept: method, seed, view, measure, value, low, high; see `megu.disentangle.disentanglement`.
+
+        Args:
+            name, seed: of the model.  kind: of MeGU's noise, for a model that is made with it and not kept.
+        """
+
+        def look(seen):
+            found = next(iter(seen.features.values()))
+            pool = found.new_zeros(len(self.images.y), found.shape[1])
+            for part, index in vars(self.split).items():
+                pool[index] = seen.features[part]
+            return pool.__getitem__
+
+        def make():
+            if not disentangle.forgotten_concepts(self.images, self.split):
+                return disentangle.tidy(disentangle.nothing(name != "retrain"))
+            if seed not in self._before:
+                self._before[seed] = disentangle.Before(self.images, self.split, look(self.seen("original", seed)))
+            model = self.attempt(name, seed, {"noise.kind": kind}) if kind else None
+            seen = observe(model, self.images, self.split) if kind else self.seen(name, seed)
+            return disentangle.tidy(self._before[seed].scores(look(seen), in_place=name != "retrain"))
+
+        label = f"{name}, {kind} noise" if kind else name
+        return self.run.table(f"patterns/{label}-{seed}.csv", make).assign(method=label, seed=seed)
+
+    def disentanglement(self, names=None):
+        r"""`disentangled` of methods (all of the run if None) and seeds, and of MeGU with `NOISES`; both noises and none are methods of their own."""
+        names = names or self.method_names
+        cases = [(name, None) for name in names] + [("megu", kind) for kind in NOISES if "megu" in names]
+        return pd.concat([self.disentangled(name, seed, kind) for name, kind in cases for seed in self.seeds], ignore_index=True)
 
     def timings(self):
         r"""Seconds by method, seed, repeat and part, as measured when each piece was made.

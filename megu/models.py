@@ -1,4 +1,4 @@
-r"""The classifiers, behind one seam: every model maps images to logits, `features` reads what its head sees."""
+r"""The classifiers, behind one seam: every model maps images to logits, `activations` reads what any layer sees."""
 
 import copy
 import json
@@ -121,26 +121,68 @@ def head(model):
     return linear[-1]
 
 
-def features(model, x, layer=None):
-    r"""Logits and features of a batch, for any classifier: the seam that all analyses use.
+def activations(model, x, layers=()):
+    r"""Logits and the activations of several layers, from one forward pass: the seam that all analyses use, for any classifier.
 
     Args:
         model: images to logits; not altered, its train or eval mode is kept.
         x: ``(n, C, H, W)`` float, normalised.
-        layer: name of a sub-module whose output is wanted; by default what the head receives.
-    Returns: (logits ``(n, K)``, features ``(n, d)``; a map ``(n, d, h, w)`` is averaged over its places).
+        layers: names of sub-modules whose output is wanted; None stands for what the head receives.
+    Returns: (logits ``(n, K)``, name -> ``(n, d)``, a map ``(n, d, h, w)``, or tokens ``(n, t, d)``).
     """
-    seen = []
-    if layer is None:
-        hook = head(model).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    else:
-        hook = model.get_submodule(layer).register_forward_hook(lambda _, __, output: seen.append(output))
+    seen, hooks = {}, []
+
+    def keep(name, found):
+        seen[name] = found[0] if isinstance(found, tuple) else found
+
     try:
+        for name in layers:
+            if name is None:
+                hooks.append(head(model).register_forward_pre_hook(lambda _, inputs: keep(None, inputs)))
+            else:
+                hooks.append(model.get_submodule(name).register_forward_hook(lambda _, __, found, name=name: keep(name, found)))
         logits = model(x)
     finally:
-        hook.remove()
-    found = seen[-1]
-    return logits, found.mean((2, 3)) if found.ndim == 4 else found
+        for hook in hooks:
+            hook.remove()
+    return logits, {name: seen[name] for name in layers}
+
+
+def pooled(found):
+    r"""One number for each unit: a map ``(n, d, h, w)`` or tokens ``(n, t, d)`` averaged over their places, to ``(n, d)``."""
+    return found.mean((2, 3)) if found.ndim == 4 else found.mean(1) if found.ndim == 3 else found
+
+
+def features(model, x, layer=None):
+    r"""(logits ``(n, K)``, features ``(n, d)``) of a batch: `pooled` `activations` of one layer, by default what the head receives."""
+    logits, seen = activations(model, x, (layer,))
+    return logits, pooled(seen[layer])
+
+
+@torch.no_grad()
+def blocks(model, x, most=8):
+    r"""Names of the blocks of a network in the order of its forward pass, for analyses along the depth.
+
+    A block is a member of a container (``Sequential``, ``ModuleList``) whose members all have parts of their own; blocks inside blocks are left out.
+
+    Args:
+        model: any classifier.  x: ``(n, C, H, W)`` float, images that show which modules take part.
+        most: of many blocks, so many at equal distances, the last among them.
+    Returns: list of names; empty where the network has no such container.
+    """
+    containers = [(name, list(module.named_children())) for name, module in model.named_modules() if isinstance(module, nn.Sequential | nn.ModuleList)]
+    found = [f"{name}.{child}".lstrip(".") for name, members in containers if all([*part.children()] for _, part in members) for child, _ in members]
+    found = {name for name in found if not any(name.startswith(f"{other}.") for other in found)}
+    order, hooks = [], []
+    for name in found:
+        hooks.append(model.get_submodule(name).register_forward_hook(lambda _, __, ___, name=name: order.append(name)))
+    try:
+        model(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    order = list(dict.fromkeys(order))
+    return [order[round((i + 1) * len(order) / most) - 1] for i in range(most)] if len(order) > most else order
 
 
 def copy_of(model):

@@ -65,7 +65,7 @@ def code_digest():
     root = Path(megu.__file__).parent
     digest = hashlib.sha256()
     for file in sorted(root.rglob("*.py")):
-        if file.stem not in ("__init__", "__main__", "batch", "style", "heatmaps", "figures", "workers", "tune", "comparison", "ablation"):
+        if file.stem not in ("__init__", "__main__", "batch", "style", "heatmaps", "figures", "pattern_figures", "workers", "tune", "comparison", "ablation"):
             digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
     return digest.hexdigest()[:12]
 

@@ -8,7 +8,7 @@ STYLE = {
     "font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False,
     "figure.dpi": 100, "savefig.dpi": 150, "savefig.bbox": "tight", "figure.constrained_layout.use": True,
 }  # fmt: skip
-SHARED, ONLY_A, ONLY_B = "#7f7f7f", "#0072b2", "#d55e00"  # Okabe-Ito: told apart without colour vision, too
+SHARED, ONLY_A, ONLY_B, THIRD = "#7f7f7f", "#0072b2", "#d55e00", "#009e73"  # Okabe-Ito: told apart without colour vision, too
 PART_COLOURS = {"guide": "#009e73", "labels": "#56b4e9", "noise": "#d55e00", "fine-tuning": "#0072b2", "training": "#7f7f7f", "other": "#cc79a7"}
 
 

@@ -25,6 +25,12 @@ def half_width(values, level=0.95):
     return float(stats.t.ppf(0.5 + level / 2, len(values) - 1) * stats.sem(values))
 
 
+def over_seeds(table, by, value="value"):
+    r"""Mean, `half_width` and number of seeds of ``value`` in each group of the columns ``by``, in the order of the table."""
+    grouped = table.groupby(by, sort=False)[value]
+    return grouped.agg(mean="mean", half_width=half_width, seeds="count").reset_index()
+
+
 def against_default(table, default="as tuned"):
     r"""Paired differences of every variant of an ablation to the default of the same seed, with 95 % t-intervals over the seeds.
 

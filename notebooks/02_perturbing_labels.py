@@ -19,7 +19,7 @@
 #
 # | reads | writes | minutes | feeds |
 # |---|---|---|---|
-# | original model, exemplars of every class | answers, transition matrix $T$ of every source, perturbing labels | quick MINUTES (2 cores); small, paper: not measured | figure 3, appendix C |
+# | original model, exemplars of every class, views of notebook 01 | answers, transition matrix $T$ of every source, perturbing labels | quick MINUTES (2 cores); small, paper: not measured | figures 3, 13, appendix C |
 #
 # The paper asks a multimodal LLM, for a few exemplars $x$ of every class and every candidate label $l$: *does this show a photo of $l$?*
 # The answer $q(x, l)$, averaged over the exemplars of class $k$, is the similarity $S_{kl}$ (eq. 4-5); normalised, it is the transition matrix $T$ (eq. 6).
@@ -33,8 +33,9 @@
 import numpy as np
 import pandas as pd
 
-from megu import ablation, figures, heatmaps
+from megu import ablation, figures, heatmaps, pattern_figures
 from megu.experiment import Experiment
+from megu.features import agreement as ordered_alike
 from megu.guide.agreement import nearest
 from megu.methods.megu import choose_labels
 from megu.tables import half_width
@@ -49,7 +50,7 @@ overrides: dict = {}  # e.g. {"forget.classes": ["sandal"]}
 
 # %%
 lab = Experiment(profile, seed, run_dir, overrides, stage="labels")
-lab.require("prepare")
+lab.require("prepare", "entanglement")
 images, names = lab.images, lab.images.classes
 
 # %% [markdown]
@@ -179,6 +180,24 @@ tidy = pd.concat([
     for g, s, t in rows
 ])  # fmt: skip
 kept = lab.run.table("transition.csv", lambda: tidy)
+
+# %% [markdown]
+# ## Does the guide see what the network sees?
+#
+# Notebook 01 measured how alike the network's features make the classes, in five views. For each class the rank correlation of a view's other classes with column $k$ of $T$; mean over the classes with its 95 %
+# interval, against shuffled class names.
+
+# %% tags=["nbval-ignore-output"]
+views = lab.run.table("views.csv", None)
+seen = {
+    name: part.pivot(index="class_a", columns="class_b", values="similarity").loc[list(names), list(names)] for name, part in views.groupby("view", sort=False)
+}
+alike = pd.concat([ordered_alike(seen, transition_matrix(found)).assign(guide=source) for source, found in sims.items()], ignore_index=True)
+lab.run.table("view_agreement.csv", lambda: alike)
+pattern_figures.agreement(alike[alike["guide"] == lab.settings.guide.source])
+
+# %% tags=["nbval-ignore-output"]
+alike.pivot(index="view", columns="guide", values="order").loc[list(seen), list(sims)].round(2)
 
 # %% [markdown]
 # ## What was found

@@ -19,7 +19,7 @@
 #
 # | reads | writes | minutes | feeds |
 # |---|---|---|---|
-# | models of every method and seed | `results.csv`, `summary.csv`, `predictions.csv` | quick 1 (2 cores); small, paper: not measured | table 1, README, appendix D |
+# | models of every method and seed | `results.csv`, `summary.csv`, `predictions.csv`, `disentanglement.csv` | quick 1 (2 cores); small, paper: not measured | table 1, README, appendix D, figures 14, 15 |
 #
 # Every number below is a **gap to the true retrain of the same seed**. A method that scores below the retrained model has not forgotten better; it has left a mark of another kind.
 # *strict* metrics use true accuracies and compare forget images with unseen images of the same classes. *compat* metrics repeat the definitions of the public code that the paper's
@@ -27,13 +27,18 @@
 
 # %%
 import pandas as pd
+import torch
 
-from megu import figures, heatmaps
+from megu import figures, heatmaps, pattern_figures
+from megu.disentangle import shares
 from megu.evaluate import METRICS, expected
 from megu.experiment import Experiment
+from megu.maps import pattern_map, tidy
 from megu.methods import METHODS
+from megu.models import blocks
+from megu.patterns import moments
 from megu.store import project_root
-from megu.tables import against_default, by_scenario, summary
+from megu.tables import against_default, by_scenario, over_seeds, summary
 
 # %% tags=["parameters"]
 profile: str = "quick"  # quick, small or paper
@@ -44,6 +49,7 @@ overrides: dict = {}  # e.g. {"forget.classes": ["sandal"]}
 # %%
 lab = Experiment(profile, seed, run_dir, overrides, stage="evaluate")
 lab.require("prepare", "labels", "noise", "unlearn")
+images = lab.images
 titles = {name: METHODS[name].title for name in lab.method_names}
 for name, metric in METRICS.items():
     print(f"{name:20s} {metric.mode:7s} {metric.unit:8s} goal: {metric.goal}")
@@ -86,6 +92,44 @@ for metric in shown:
 # %% tags=["nbval-ignore-output"]
 predictions = lab.run.table("predictions.csv", lab.predictions)
 heatmaps.predictions(predictions.groupby(["method", "label"], sort=False, as_index=False)["share"].mean(), titles)
+
+# %% [markdown]
+# ## Were the right patterns cut?
+#
+# Unlearning should **suppress** what is unique to the forgotten concept and **keep** what it shares with others (notebook 01). The disentanglement score is their product: the original has 0, because it
+# suppresses nothing, and a model that loses everything has 0, because it keeps nothing. *In place* reads the same units before and after, which only a model made from the original has;
+# *aligned* reads them through a linear map fitted on retained images, so that the retrained model can be compared: it is the goal.
+
+# %% tags=["nbval-ignore-output"]
+cut = lab.run.table("disentanglement.csv", lab.disentanglement)
+kinds = {
+    f"megu, {kind} noise": f"MeGU, {words}" for kind, words in (("pos", "positive noise alone"), ("neg", "negative noise alone"), ("random", "noise shuffled"))
+}
+over = over_seeds(cut, ["method", "view", "measure"])
+over.assign(cell=over["mean"].map("{:.2f}".format) + " ± " + over["half_width"].map("{:.2f}".format)).pivot(
+    index="method", columns=["view", "measure"], values="cell"
+).reindex([*titles, *kinds]).rename(titles | kinds)
+
+# %% tags=["nbval-ignore-output"]
+pattern_figures.disentangled(over, titles | kinds)
+
+# %% [markdown]
+# The same in the image: where two forget images activate the original's unique and associated patterns (units of its last block), before and after, on one scale.
+
+# %% tags=["nbval-ignore-output"]
+original, some = lab.original(lab.settings.seed), lab.split.forget[:2]
+layer, everything = blocks(original, images.batch(some))[-1], torch.cat([lab.split.test_retain, lab.split.test_forget])
+found = moments(original, images, everything, (layer,), boot=0, null=0)[layer]
+own = shares(found.effects()[0], (int(images.y[some[0]]),))
+units = {"unique": own.unique[0] > 0, "associated": own.associated[0].max(0) > own.unique[0]}
+after = {titles[name]: lab.unlearned(name, lab.settings.seed) for name in lab.method_names if name != "retrain"}
+looks = {
+    title: tidy(images, some, ["1", "2"], {k: pattern_map(model, images.batch(some), layer, u, found) for k, u in units.items()})
+    for title, model in after.items()
+}
+before_after = pd.concat([look.assign(row=title, panel=look["panel"] + ", image " + look["row"]) for title, look in looks.items()], ignore_index=True)
+lab.run.table("maps_after.csv", lambda: before_after.round(2))
+pattern_figures.maps(before_after)
 
 # %% [markdown]
 # ## Every method
@@ -135,7 +179,13 @@ gap = table[table["metric"] == "acc_retain_test"].set_index("method")
 shown_loss = -(gap["gap"] + gap["gap_half_width"])  # points of retained accuracy lost for sure, at 95 %
 default = not lab.overrides and lab.settings.profile == "quick"  # the bounds were set for this request
 on_cpu = lab.compute.device.type == "cpu"  # and the bound on time for this device
+score = over[over["view"] == "in place"].pivot(index="method", columns="measure", values="mean")
+aligned = cut[(cut["view"] == "aligned") & (cut["measure"] == "suppressed")].pivot(index="seed", columns="method", values="value")
 claims = {
+    "the original suppresses nothing and keeps everything": not lab.forgotten
+    or (score.loc["original", "suppressed"] < 0.01 and score.loc["original", "kept"] > 0.99),
+    "retraining suppresses the unique patterns, aligned, more than every method does, on every seed": not default
+    or bool((aligned.drop(columns="retrain").max(axis=1) < aligned["retrain"]).all()),
     "every method has every metric for every seed": len(results) == len(lab.cases()) * len(measured),
     "MeGU has forgotten (at most 2 % on forgotten test images), retrain too": not default or max(value["megu"], value["retrain"]) <= 2,
     "the original fails that test": not default or value["original"] > 2,

@@ -13,7 +13,10 @@ from megu.profiles import resolve
 from megu.store import differences
 
 DATA = Path(__file__).parent / "data"
-TABLES = ("results", "summary", "timings", "transition", "agreement", "concordance", "centroids", "units", "label_distribution", "noise", "predictions")
+TABLES = (
+    "results", "summary", "timings", "transition", "agreement", "concordance", "entanglement", "maps", "views", "view_agreement", "label_distribution",
+    "noise", "noise_meaning", "predictions", "disentanglement", "maps_after",
+)  # fmt: skip
 
 
 def command(manifest):

@@ -1,17 +1,15 @@
 r"""Entangled concepts: the role of Figure 1 of arXiv 2602.17088, as a measurement."""
 
 import pandas as pd
-from drawing import main
+from drawing import asked, main
 
-from megu import figures
+from megu import pattern_figures
 
 
 def draw(data):
-    """From centroids.csv and units.csv."""
-    pairs, units = pd.read_csv(data / "centroids.csv"), pd.read_csv(data / "units.csv")
-    names = list(dict.fromkeys(pairs["class_a"]))
-    sim = pairs.pivot(index="class_a", columns="class_b", values="similarity").reindex(index=names, columns=names)
-    return figures.entanglement(sim, names, units, units["class_a"].iloc[0])
+    """From entanglement.csv: the last layer, the class that is asked about in maps.csv's first row."""
+    found = pd.read_csv(data / "entanglement.csv")
+    return pattern_figures.entanglement(found[found["layer"] == found["layer"].iloc[-1]], asked(data))
 
 
 if __name__ == "__main__":

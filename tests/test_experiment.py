@@ -5,7 +5,7 @@ from conftest import similarity_like
 
 from megu import making
 from megu.evaluate import expected
-from megu.experiment import Experiment, run_directory
+from megu.experiment import NOISES, Experiment, run_directory
 from megu.profiles import resolve
 from megu.store import StageError, digest
 from megu.tables import summary
@@ -86,3 +86,16 @@ def test_run_directories_never_mix(tiny_overrides, tmp_path):
 def test_predictions_are_shares_of_the_forget_images(no_guide, tiny):
     shares = tiny.predictions().groupby(["method", "seed"])["share"].sum()
     assert len(shares) == len(tiny.method_names) * len(tiny.seeds) and shares.between(99.99, 100.01).all()
+
+
+@pytest.mark.parametrize("scenario", ["class", "random"])
+def test_disentanglement_of_every_method_is_kept(no_guide, tiny_overrides, tmp_path, scenario):
+    whole = {"forget.classes": ["trouser"]} if scenario == "class" else {"forget.scenario": "random", "forget.count": 20}
+    lab = Experiment(run_dir=tmp_path, overrides={**tiny_overrides, **whole, "seeds": 1, "compare": ["megu"]})
+    found = lab.disentanglement().set_index(["method", "view", "measure"])["value"].sort_index()
+    assert set(found.index.get_level_values("method")) == {"original", "retrain", "megu", *(f"megu, {kind} noise" for kind in NOISES)}
+    assert ("retrain", "in place", "kept") not in found.index and (tmp_path / "patterns" / "megu-0.csv").exists()
+    if scenario == "random":
+        assert found.isna().all(), "no concept goes, so nothing is measured"
+    else:
+        assert found["original", "in place", "suppressed"] == 0 and found["original", "in place", "kept"] == 1

@@ -1,38 +1,49 @@
-"""Entanglement measures against tables in which the truth is known."""
+"""Views of similarity against tables in which the truth is known, and their agreement with a guide that says it."""
 
 import numpy as np
 import pytest
+from conftest import similarity_like
 
-from megu.features import centroid_similarity, feature_table, serving_units, shared_and_unique
-
-
-@pytest.fixture
-def known():
-    """Three classes, six units: unit 0 serves class 0, unit 1 class 1, unit 2 both, unit 3 class 2, units 4-5 nobody."""
-    rng = np.random.default_rng(0)
-    y = np.repeat([0, 1, 2], 200)
-    table = rng.normal(size=(600, 6))
-    for k, units in enumerate(([0, 2], [1, 2], [3])):
-        table[np.ix_(y == k, units)] += 3
-    return table, y
+from megu.config import SettingsError
+from megu.features import VIEWS, agreement, centroid_similarity, feature_table, plane
+from megu.transition import transition_matrix
 
 
-def test_serving_units_are_found_and_permuted_labels_find_none(known):
-    table, y = known
-    assert serving_units(table, y, 3).astype(int).tolist() == [[1, 0, 1, 0, 0, 0], [0, 1, 1, 0, 0, 0], [0, 0, 0, 1, 0, 0]]
-    assert not serving_units(table, np.random.default_rng(1).permutation(y), 3).any()
+@pytest.fixture(scope="module")
+def chain():
+    """Six classes in a row, each like its neighbours: means on a curve, noise about them."""
+    rng, y = np.random.default_rng(0), np.repeat(np.arange(6), 60)
+    return similarity_like(6)[y] @ rng.normal(size=(6, 30)) + rng.normal(size=(360, 30)), y
 
 
-def test_shared_and_unique(known):
-    serving = serving_units(*known, 3)
-    assert shared_and_unique(serving, 0, 1) == {"shared": 1, "only_a": 1, "only_b": 1, "jaccard": 1 / 3}
-    assert shared_and_unique(serving, 0, 2)["shared"] == 0
+@pytest.mark.parametrize("name", VIEWS)
+def test_every_view_finds_the_neighbours_and_permuted_labels_do_not(chain, name):
+    table, y = chain
+    sim = VIEWS[name](table, y, 6)
+    assert sim.shape == (6, 6) and np.allclose(sim, sim.T)
+    truth = transition_matrix(similarity_like(6))
+    found = agreement({name: sim}, truth).iloc[0]
+    assert found["order"] > 0.6 and found["order"] > found["shuffled"] and found["p"] < 0.02 and found["low"] < found["order"] < found["high"]
+    blind = agreement({name: VIEWS[name](table, np.random.default_rng(1).permutation(y), 6)}, truth).iloc[0]
+    assert blind["order"] < 0.4 and blind["p"] > 0.05
 
 
-def test_centroids(known):
-    sim = centroid_similarity(*known, 3)
-    assert np.allclose(np.diag(sim), 1) and np.allclose(sim, sim.T)
-    assert sim[0, 1] > sim[0, 2] and sim[0, 1] > sim[1, 2]
+def test_centroids(chain):
+    assert np.allclose(np.diag(centroid_similarity(*chain, 6)), 1)
+
+
+def test_agreement_by_hand():
+    one = np.array([[9, 3, 2, 1], [1, 9, 2, 3], [1, 2, 9, 3], [3, 1, 2, 9.0]])
+    found = agreement({"same": one, "reverse": -one}, one.T).set_index("view")["order"]
+    assert found["same"] == pytest.approx(1) and found["reverse"] == pytest.approx(-1)
+
+
+def test_a_plane_keeps_groups_apart(chain):
+    table, y = chain
+    found = plane(table[:120], seed=0)  # classes 0 and 1
+    assert found.shape == (120, 2) and np.isfinite(found).all()
+    with pytest.raises(SettingsError, match="pip install umap-learn"):
+        plane(table[:10], method="umap")
 
 
 def test_features_of_a_model(tiny):

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from megu.evaluate import rows
-from megu.tables import against_default, half_width, summary
+from megu.tables import against_default, half_width, over_seeds, summary
 
 
 def test_half_width_is_the_t_interval():
@@ -51,3 +51,10 @@ def test_an_ablation_is_compared_with_the_default_of_the_same_seed():
     assert found.loc["other", "change"] == 1 and found.loc["other", "change_half_width"] == 0  # paired: no spread although the seeds differ
     assert found.loc["wild", "change"] == 0 and found.loc["wild", "change_half_width"] > 10
     assert found.loc["as tuned", "change"] == 0 and found.loc["as tuned", "default_distance"] == -9
+
+
+def test_means_over_seeds_keep_the_order_and_say_how_many():
+    table = pd.DataFrame({"method": ["b", "b", "a", "a"], "seed": [0, 1, 0, 1], "value": [1.0, 3.0, 5.0, np.nan]})
+    found = over_seeds(table, ["method"])
+    assert found["method"].tolist() == ["b", "a"] and found["mean"].tolist() == [2, 5] and found["seeds"].tolist() == [2, 1]
+    assert found["half_width"][0] == pytest.approx(12.706, abs=1e-3) and np.isnan(found["half_width"][1])

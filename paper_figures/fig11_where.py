@@ -1,0 +1,15 @@
+r"""Figure 1's role in the image: where associated and unique patterns of two entangled classes are seen."""
+
+import pandas as pd
+from drawing import main
+
+from megu import pattern_figures
+
+
+def draw(data):
+    """From maps.csv."""
+    return pattern_figures.maps(pd.read_csv(data / "maps.csv"))
+
+
+if __name__ == "__main__":
+    main(draw, "fig11_where")

@@ -1,0 +1,56 @@
+"""The procedural images are what they say, and the measures recover what is in them."""
+
+import numpy as np
+import pytest
+import torch
+
+from megu import parts, truth
+from megu.config import Recipe
+
+BRIEF = Recipe(epochs=4, batch=64, lr=0.1)
+
+
+@pytest.fixture(scope="module")
+def here():
+    return truth.world(0, recipe=BRIEF)
+
+
+def test_every_class_has_a_part_of_its_own_and_the_overlap_is_that_of_the_sets():
+    assert sorted(np.concatenate([parts.owners(part) for part in parts.PARTS if len(parts.owners(part)) == 1])) == list(range(10))
+    own = [set(names) for names in parts.CLASSES.values()]
+    assert parts.true_overlap()[0, 1] == len(own[0] & own[1]) / len(own[0] | own[1]) == 0.5
+    assert set(parts.KINDS.values()) == {"shape", "texture", "colour", "position"} and parts.OWNS.sum() == sum(map(len, own))
+
+
+def test_the_same_seed_gives_the_same_bits_and_an_extra_part_changes_nothing_else():
+    one, two, other = (parts.make(20, 20, seed).images.x for seed in (0, 0, 1))
+    assert torch.equal(one, two) and not torch.equal(one, other)
+    shown = np.zeros((5, len(parts.PARTS)), bool)
+    shown[:, parts.PARTS.index("red")] = True
+    for part in ("disc", "stripes", "green", "top"):
+        changed = (parts.draw(shown, 3, part) != parts.draw(shown, 3)).any(3).sum((1, 2))
+        assert (changed > 3).all() and (changed <= parts.CELL**2).all()
+    assert (parts.draw(shown, 3)[..., 0] > 150).any((1, 2)).all(), "red is drawn"
+
+
+def test_the_index_recovers_the_true_overlap_and_permuted_labels_do_not(here):
+    found = truth.recovery(here.original, here.data, here.test, draws=50).iloc[0]
+    assert found["rho"] >= 0.9 and found["low"] > 0.85
+    assert abs(found["null"]) < 0.1 and found["null_high"] < 0.6
+    untrained = truth.recovery(truth.parts.build("resnet-small", 10, here.data.images.shape, 0).eval(), here.data, here.test, draws=2).iloc[0]
+    assert untrained["rho"] < 0.7, "it is in what the network has learnt"
+
+
+@pytest.mark.parametrize("part", ["red", "stripes", "disc"])
+def test_units_that_react_to_a_part_are_found_by_observation(here, part):
+    by_intervention = truth.reacting(here.original, here.data.images, part)
+    sets = truth.observed(here.original, here.data, here.test, part)
+    both = (by_intervention & sets.serves[1]).sum()
+    assert both / sets.serves[1].sum() > 0.9 and both / by_intervention.sum() > 0.6
+    assert sets.null_served.mean() < 0.2, "permuted labels find none"
+
+
+def test_forgetting_is_seen_in_the_parts(here):
+    found = truth.forgetting(here, 0, ("original", "amnesiac"), asked=("disc", "stripes")).set_index("method")
+    assert found.loc["original", ["unique", "shared"]].tolist() == [1, 1] and found.loc["original", "score"] < 0.1
+    assert found.loc["amnesiac", "unique"] < 0.6 and found.loc["amnesiac", "suppressed"] > found.loc["original", "suppressed"] + 0.2
