@@ -5,11 +5,12 @@ import importlib.metadata
 import json
 import os
 import platform
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
 import megu
 from megu.config import SettingsError
@@ -42,16 +43,55 @@ def sha256(path):
 
 
 @contextmanager
+def writing(path):
+    r"""Turns an error of the disk inside the block into one line that says what to do.
+
+    Raises: StageError where the disk is full, the directory cannot be written, or the like.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise StageError(
+            f"{path.name} could not be written to {path.parent.name!r} ({why}): free some space or choose another directory; what was finished is kept"
+        ) from error
+
+
+@contextmanager
 def atomic(path):
-    r"""A temporary path beside ``path``; what was written to it takes its place when the block ends without an error."""
+    r"""A temporary path beside ``path``; what was written to it takes its place, on the disk, when the block ends without an error."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
-        yield part
-        os.replace(part, path)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield part
+            with open(part, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(part, path)
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(directory):
+    r"""The block has a directory to itself.
+
+    Raises: StageError where another process has it; the lock of a process that died is free again.
+    """
+    path = Path(directory) / ".locks" / "alone.lock"
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise StageError(f"another run is at work in {Path(directory).name!r}: wait for it, or choose another directory") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_json(path, content):
@@ -65,7 +105,7 @@ def code_digest():
     root = Path(megu.__file__).parent
     digest = hashlib.sha256()
     for file in sorted(root.rglob("*.py")):
-        if file.stem not in ("__init__", "__main__", "batch", "figures", "workers", "tune", "comparison", "ablation"):
+        if file.stem not in ("__init__", "__main__", "batch", "figures", "report", "workers", "tune", "comparison", "ablation"):
             digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
     return digest.hexdigest()[:12]
 
@@ -123,7 +163,8 @@ class Run:
     def _lock(self, name):
         # Several processes may work in one run directory; the lock of one that dies is free again.
         path = self.path / ".locks" / f"{name.replace('/', '-')}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(path)
 
     @property
@@ -163,6 +204,8 @@ class Run:
         if not made():
             with self._lock(name):
                 if not made():  # by the process that held the lock
+                    for half in path.parent.glob(f".{path.stem}.*.part{path.suffix}"):
+                        half.unlink()  # of a process that was killed
                     content, facts = make()
                     with atomic(path) as part:
                         save(content, part)
