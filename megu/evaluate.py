@@ -5,6 +5,7 @@ from math import nan
 
 import pandas as pd
 import torch
+from safetensors.torch import load_file, save_file
 
 from megu import attacks, distances
 from megu.attacks import class_matched, lira_scores, logit_confidence
@@ -97,6 +98,18 @@ def observe(model, images, split, batch=500, look=features):
     sizes = [len(index) for index in parts.values()]
     logits, seen = (torch.cat(pieces).float().split(sizes) for pieces in zip(*found, strict=True))
     return Seen(dict(zip(parts, logits, strict=True)), dict(zip(parts, seen, strict=True)))
+
+
+def save_seen(seen, path):
+    r"""Keep a `Seen` as safetensors."""
+    flat = {f"{kind}/{part}": tensor.cpu().contiguous() for kind, parts in vars(seen).items() for part, tensor in parts.items()}
+    save_file(flat, path)
+
+
+def load_seen(path, device):
+    r"""Read what `save_seen` wrote."""
+    flat = load_file(path, device=str(device))
+    return Seen(*({key.partition("/")[2]: v for key, v in flat.items() if key.startswith(kind)} for kind in ("logits/", "features/")))
 
 
 @torch.no_grad()

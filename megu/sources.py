@@ -3,13 +3,13 @@ r"""Where images come from: the embedded set, CIFAR from two hosts, a folder, an
 import hashlib
 import io
 import json
-import os
 import warnings
 import zipfile
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
+import psutil
 from PIL import Image
 from tqdm import tqdm
 
@@ -105,7 +105,7 @@ def picture(file, size=None, mode="RGB"):
 
 def fits_memory(count, size, what):
     r"""Raise SettingsError where ``count`` times ``size`` bytes are more than this machine has left; ``what`` says what to do instead."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = psutil.virtual_memory().available
     if count * size > 0.9 * free:
         raise SettingsError(f"{count * size / 1e9:.1f} GB of images do not fit into the {free / 1e9:.1f} GB of memory that are free: {what}")
 

@@ -110,6 +110,11 @@ def code_digest():
     return digest.hexdigest()[:12]
 
 
+def versions():
+    r"""Versions of the packages that results depend on."""
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
 def digest(about):
     r"""Twelve hex digits that change whenever a value in ``about`` (a JSON-like dictionary) changes."""
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
@@ -153,7 +158,7 @@ class Run:
             "digest": digest(self.about),
             "seeds": list(seeds),
             "python": platform.python_version(),
-            "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+            "versions": versions(),
             "artefacts": {},
             "notes": {},
             "stages": {},
