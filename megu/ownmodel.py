@@ -144,6 +144,7 @@ def working_copy(model, images, what="model"):
         raise SettingsError(f"{what} gives logits that are no numbers (NaN or infinite): give weights that work")
     if not any(True for _ in copy.parameters()):
         raise SettingsError(f"{what} has no weights, so there is nothing that could forget")
+    copy.zero_grad(set_to_none=True)
     return copy.requires_grad_(True)
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from megu import device, methods, models
 from megu.config import SettingsError, nest
 from megu.deletion import Request, request
-from megu.device import Compute, Stopwatch
+from megu.device import Compute, Stopwatch, generator, seeded, too_big
 from megu.owndata import Brought, class_names, common_size, files_of, folders, pooled, read_dataset, read_folder
 from megu.ownguide import Choice, choose_guide
 from megu.ownmodel import channels_of, knows, working_copy
@@ -71,7 +71,8 @@ def prepare(model, data, forget, *, test, classes, subclasses, guide, method, se
     retained = len(wanted.split.retain)
     chosen = chosen.model_copy(update={"retain_images": retain_images or max(1600, retained // 5)})
     share = knows(original, images, wanted.split.train)
-    plan = measure(original, images, wanted, chosen, parameters, entry, guide, compute, share)
+    with heard(notices):
+        plan = measure(original, images, wanted, chosen, parameters, entry, guide, compute, share)
     return Prepared(
         model, original, reference, images, ids, wanted, guide, method, parameters, chosen, compute, trained_on, plan, notices, clock,
     )  # fmt: skip
@@ -194,11 +195,16 @@ def _spoken(seconds):
 def seconds_of(original, images, index, compute):
     r"""(seconds of a training step, of a prediction), per image, on a copy; the first of three steps is not counted."""
     model, x, y, found = models.copy_of(original).train(), images.batch(index), images.y[index], []
-    for _ in range(3):
-        clock = Stopwatch()
-        with clock("step"), compute.cast():
-            F.cross_entropy(model(x).float(), y).backward()
-        found.append(clock.total)
-    with clock("look"), torch.no_grad():
-        model.eval()(x)
-    return min(found[1:]) / len(index), clock.seconds["look"] / len(index)
+    try:
+        for _ in range(3):
+            clock = Stopwatch()
+            with clock("step"), compute.cast(), seeded(generator(0, "plan")):  # dropout draws from the global generator
+                F.cross_entropy(model(x).float(), y).backward()
+            found.append(clock.total)
+        with clock("look"), torch.no_grad():
+            model.eval()(x)
+        return min(found[1:]) / len(index), clock.seconds["look"] / len(index)
+    except torch.OutOfMemoryError:
+        pass  # what the failed attempt holds is freed when this block ends
+    too_big(1, len(index), "plan")
+    return seconds_of(original, images, index[: len(index) // 2], compute)

@@ -1,0 +1,260 @@
+"""Your own model: the call, the command and the report, on a network that is not ours."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+
+import jsonschema
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import megu
+from megu import ownguide, report, unlearning
+from megu.config import Recipe, SettingsError
+from megu.device import Compute, generator, seeded
+from megu.guide import GuideUnavailableError
+from megu.methods import METHODS
+from megu.ownmodel import weights_digest
+from megu.store import StageError, alone
+from megu.train import DivergedError, fit
+
+NAMES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+QUICK = {"recipe.batch": 32, "recipe.lr": 0.05, "noise.steps": 10}
+
+
+def network(num_classes=10):
+    """Not one of ours: dropout, group norm, no batch statistics."""
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 5, 2), nn.GroupNorm(4, 16), nn.ReLU(), nn.Conv2d(16, 32, 5, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
+        nn.Dropout(0.1), nn.Linear(128, num_classes),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def parts(mini):
+    """40 training and 10 test images of each class, as Datasets of float images in [0, 1]."""
+    x, y = mini.x.float() / 255, mini.y
+    return TensorDataset(x[:400], y[:400]), TensorDataset(x[10_000:10_100], y[10_000:10_100])
+
+
+@pytest.fixture(scope="module")
+def model(parts):
+    x, y = parts[0].tensors
+    with seeded(generator(0, "test")):
+        trained = network()
+        fit(trained, lambda i: (x[i], y[i]), 400, Recipe(epochs=12, batch=32, lr=0.1), generator(0, "order"), Compute(torch.device("cpu"), False))
+    trained.zero_grad()
+    return trained
+
+
+@pytest.fixture(scope="module")
+def photos(parts, model, tmp_path_factory):
+    """The same images as a folder by class, and the model's file beside it."""
+    root = tmp_path_factory.mktemp("own")
+    for part, data in zip(("train", "test"), parts, strict=True):
+        for i, (x, k) in enumerate(data):
+            folder = root / "photos" / part / NAMES[k]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((x[0] * 255).round().byte().numpy()).save(folder / f"{i:03d}.png")
+    save_file(model.state_dict(), root / "model.safetensors")
+    return root
+
+
+def same(one, two):
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def forget(model, parts, what="trouser", **more):
+    return megu.unlearn(model, parts[0], what, **{"test": parts[1], "classes": NAMES, "guide": "model", "settings": QUICK, **more})
+
+
+@pytest.fixture(scope="module")
+def done(model, parts):
+    return forget(model, parts)
+
+
+def test_a_new_model_forgets_and_the_given_one_stays_as_it_is(model, parts):
+    model.train()
+    before, drawn = weights_digest(model), torch.get_rng_state()
+    result = forget(model, parts)
+    assert weights_digest(model) == before and model.training and torch.equal(torch.get_rng_state(), drawn)
+    assert all(p.grad is None for p in model.parameters())
+    model.eval()
+    acc = {(row["model"], row["part"]): row["percent"] for row in result.report["accuracy"]}
+    assert acc["before", "forget"] > 60 and acc["after", "forget"] < 20 and acc["after", "test_retain"] > acc["before", "test_retain"] - 15
+    assert result.report["verdict"]["word"] == "forgotten" and not result.model.training
+    assert result.report["done"]["model"] | {"sha256_before": before, "sha256_after": weights_digest(result.model)} == result.report["done"]["model"]
+    assert set(result.seconds) >= {"reading", "guide", "labels", "noise", "fine-tuning", "evaluation"} and len(result.history["MeGU"]) == 3
+
+
+def test_same_seed_same_bits_and_another_seed_others(model, parts, done):
+    assert weights_digest(forget(model, parts).model) == weights_digest(done.model) != weights_digest(forget(model, parts, seed=1).model)
+
+
+def test_what_is_not_available_is_said_and_never_guessed(model, parts, done):
+    by_name = {row["metric"]: row for row in done.report["metrics"]}
+    assert by_name["js_retrain"]["not_available"] == "needs a retrained reference model" and by_name["js_retrain"]["after"] is None
+    assert by_name["acc_forget_test"]["not_available"] is None and by_name["mia_lira_online_auc"]["not_available"] == "needs shadow models"
+    bare = forget(model, parts, test=None, trained_on=60_000)
+    assert bare.report["attacks"] == [] and {row["part"] for row in bare.report["accuracy"]} == {"forget", "retain"}
+    assert any("Only 400 of 60,000" in limit for limit in bare.report["verdict"]["limits"]) and "No attack was measured" in str(bare.report["verdict"])
+    assert all(row["not_available"] for row in bare.report["metrics"] if row["metric"].startswith("mia"))
+    with seeded(generator(5, "reference")):
+        reference = network()
+    whole = forget(model, parts, reference=reference)
+    assert {row["metric"]: row for row in whole.report["metrics"]}["js_retrain"]["after"] > 0
+    assert not any("Without a model retrained" in limit for limit in whole.report["verdict"]["limits"])
+
+
+def test_every_report_fits_the_schema_and_a_wrong_one_does_not(model, parts, done):
+    convolutional = nn.Sequential(nn.Conv2d(1, 10, 28), nn.Flatten())  # no linear head, no features
+    convolutional[0].weight.data.copy_(parts[0].tensors[0].new_tensor(np.stack([x[:, 0].mean(0) - parts[0].tensors[0].mean().item() for x in [
+        parts[0].tensors[0].numpy()[parts[0].tensors[1].numpy() == k] for k in range(10)]]))[:, None])  # fmt: skip
+    plain = forget(convolutional, parts, range(20), method="finetune", test=None, settings={})
+    assert plain.report["asked"]["scenario"] == "random" and plain.report["done"]["guide"] is None and plain.report["verdict"]["word"] == "not told"
+    assert {row["metric"]: row["not_available"] for row in plain.report["metrics"]}["cka_original_forget"] == "needs a model whose head is a linear layer"
+    for facts in (done.report, plain.report):
+        jsonschema.validate(json.loads(json.dumps(facts, allow_nan=False)), report.schema())
+    for wrong in ({**done.report, "extra": 1}, {**done.report, "accuracy": []}, {**done.report, "verdict": {**done.report["verdict"], "word": "proven"}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, report.schema())
+
+
+def test_the_page_needs_no_other_and_escapes_what_it_is_given(done):
+    page = report.html({**done.report, "verdict": {**done.report["verdict"], "what": "<script>alert(1)</script> $x_1$"}})
+    assert "<script" not in page and "&lt;script&gt;" in page
+    assert not re.search(r"""(src|href)\s*=\s*["'](?!#)|url\((?!#)|@import""", page.replace("xlink:href", "href")), "an outside reference"
+    assert page.count("<svg") == 3 and page == report.html(done.report | {"verdict": {**done.report["verdict"], "what": "<script>alert(1)</script> $x_1$"}})
+    assert "not available" in page and "Disentanglement score: not measured" in page and "prefers-color-scheme: dark" in page and "@media print" in page
+    assert "Disentanglement score: total 0.250" in report.html({**done.report, "disentanglement": {"total": 0.25}})
+
+
+def test_the_command_gives_the_same_bits_in_another_process_and_can_be_repeated(photos, tmp_path):
+    arguments = ["--model", str(photos / "model.safetensors"), "--arch", "test_unlearning:network", "--data", str(photos / "photos"), "--forget", "trouser"]
+    arguments += [
+        "--normalise",
+        "unit",
+        "--guide",
+        "model",
+        "--set",
+        "recipe.batch=32",
+        "--set",
+        "recipe.lr=0.05",
+        "--set",
+        "noise.steps=10",
+        "--set",
+        "threads=1",
+    ]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "MEGU_GUIDE_KEY": "sk-planted", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "megu", "unlearn", *arguments, "--out", str(tmp_path / "out")]
+    first = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "forget   class: trouser, 40 of 400 training images" in first.stdout and "time     about" in first.stdout and "verdict  forgotten" in first.stdout
+    torch.set_num_threads(1)
+    here = megu.unlearn(
+        network_of(photos), photos / "photos", "trouser", normalise="unit", guide="model", settings={**QUICK, "threads": 1}, out=tmp_path / "here"
+    )  # fmt: skip
+    assert same(load_file(tmp_path / "out" / "model.safetensors"), here.model.state_dict())
+    written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert {"model.safetensors", "report.html", "report.json", "manifest.json"} <= {path.name for path in written}
+    for path in written:
+        for secret in (b"sk-planted", str(photos).encode(), str(tmp_path).encode()):
+            assert secret not in path.read_bytes(), path.name
+    assert "sk-planted" not in first.stdout + first.stderr
+
+
+def network_of(photos):
+    model = network()
+    model.load_state_dict(load_file(photos / "model.safetensors"))
+    return model
+
+
+def test_what_is_finished_is_not_made_again(model, parts, tmp_path, monkeypatch):
+    one = forget(model, parts, out=tmp_path)
+    monkeypatch.setattr(unlearning.Task, "train_on", lambda *_, **__: pytest.fail("trained again"))
+    two = forget(model, parts, out=tmp_path)
+    assert weights_digest(one.model) == weights_digest(two.model) and one.report["accuracy"] == two.report["accuracy"] and two.history == one.history
+    with pytest.raises(StageError, match=r"forget was .*choose another run_dir"):
+        forget(model, parts, "shirt", out=tmp_path)
+    with alone(tmp_path), pytest.raises(StageError, match="another run is at work"):
+        forget(model, parts, out=tmp_path)
+
+
+def test_sub_classes_positions_and_files(model, parts, tmp_path):
+    halves = [f"{NAMES[k]}/{'a' if i // 10 % 2 else 'b'}" for i, k in enumerate(parts[0].tensors[1].tolist())]
+    result = forget(model, parts, "coat/a", subclasses=halves)
+    assert result.report["asked"]["scenario"] == "subclass" and result.report["asked"]["images"] == halves.count("coat/a")
+    (tmp_path / "ids.txt").write_text("# asked by letter\n3\n\n7\n")
+    by_file, by_list = forget(model, parts, tmp_path / "ids.txt"), forget(model, parts, [7, 3])
+    assert by_file.report["asked"] == by_list.report["asked"] and weights_digest(by_file.model) == weights_digest(by_list.model)
+    assert by_file.report["asked"]["index_sha256"] == hashlib.sha256(b"3\n7").hexdigest()
+
+
+def test_a_guide_that_cannot_be_asked_is_stood_in_for_and_said(model, parts, monkeypatch):
+    def missing(*_):
+        raise GuideUnavailableError("the weights are not installed")
+
+    monkeypatch.setattr(ownguide, "asked", missing)
+    result = forget(model, parts, guide=None)
+    assert result.report["done"]["guide"]["source"] == "model" and "stand in for it" in result.report["done"]["notices"][0]
+    with pytest.raises(GuideUnavailableError):
+        forget(model, parts, guide="features")
+    matrix = np.full((10, 10), 0.1)
+    assert forget(model, parts, guide=matrix).report["done"]["guide"]["source"] == "matrix"
+
+
+def test_a_training_that_runs_away_keeps_the_last_good_model(model, parts, tmp_path):
+    with pytest.raises(DivergedError, match=r"try a smaller learning rate than 1e\+08; the last good state is kept in last_good") as caught:
+        forget(model, parts, settings={"recipe.lr": 1e8, "recipe.schedule": "constant"}, out=tmp_path)
+    assert weights_digest(caught.value.last_good) == weights_digest(model)
+    assert not (tmp_path / "model.safetensors").exists()
+    assert same(load_file(tmp_path / "last_good.safetensors"), model.state_dict())
+
+
+def test_memory_that_does_not_suffice_halves_the_batch_and_is_reported(model, parts, done):
+    narrow = Narrow(model)
+    result = forget(narrow, parts, settings=QUICK)
+    assert any("does not hold" in notice for notice in result.report["done"]["notices"])
+    for mine, theirs in zip(result.model.net.state_dict().values(), done.model.state_dict().values(), strict=True):
+        assert mine.shape == theirs.shape
+    acc = [{(r["model"], r["part"]): r["percent"] for r in facts["accuracy"]} for facts in (result.report, done.report)]
+    assert abs(acc[0]["after", "test_retain"] - acc[1]["after", "test_retain"]) < 10
+
+
+class Narrow(nn.Module):
+    """A device with room for ten images when it is trained."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        if self.training and len(x) > 10:
+            raise torch.OutOfMemoryError("no room")
+        return self.net(x)
+
+
+def test_only_the_methods_for_it_and_settings_that_exist(model, parts):
+    for more, expected in (
+        ({"method": "retrain"}, "is what unlearning is compared with"), ({"method": "mgeu"}, "did you mean 'megu'"),
+        ({"settings": {"recipe.lrr": 1}}, "recipe.lrr"), ({"seed": -1}, "seed"), ({"guide": "composd"}, "did you mean 'composed'"),
+    ):  # fmt: skip
+        with pytest.raises(SettingsError, match=expected):
+            forget(model, parts, **more)
+
+
+@pytest.mark.parametrize("method", [name for name, entry in METHODS.items() if not entry.reference])
+def test_every_method_takes_a_foreign_model(model, parts, method):
+    small = {"unsir": {"noises": 4, "copies": 2}, "unsir-ssd": {"noises": 4, "copies": 2}, "ssd": {"images": 20}, "projection": {"images": 50}}
+    result = forget(model, parts, method=method, settings=small.get(method, {}))
+    jsonschema.validate(result.report, report.schema())
+    assert method == result.report["done"]["method"]
