@@ -91,7 +91,7 @@ def placed(positions, images):
         if isinstance(one, bool) or not isinstance(one, int | np.integer):
             raise SettingsError(f"forget has {str(one)[:50]!r} among positions: give integers from 0 to {last} only, or names only")
         if not 0 <= one <= last:
-            raise SettingsError(f"forget has position {one}, but the training images are 0 to {last}")
+            raise SettingsError(f"forget has position {one}, but the training images are 0 to {last}: give positions among these")
         if one in seen:
             raise SettingsError(f"forget has position {one} twice: list every image once")
         seen.add(int(one))

@@ -193,6 +193,8 @@ def verdict(request, models, images, split, sample, measured, attacked):
         word = "forgotten" if after["high"] <= max(chance, 5) or after["percent"] == 0 else "partly" if after["high"] < before["low"] else "not forgotten"
     else:
         word = "not told" if strongest is None else "trace" if told else "no trace"
+    if whole and word != "forgotten":
+        findings.append("More epochs (recipe.epochs), a larger learning rate (recipe.lr) or another method may forget more; choose on images outside the test.")
     limits = [
         "This is evidence, not a proof of deletion: a short training changed the weights, and what remains in them is seen only as far as these numbers see.",
         "A stronger attack may see more: one with shadow models (not run here), with access to the weights, or one that trains the model on for some steps.",

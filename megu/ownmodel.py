@@ -1,5 +1,6 @@
 r"""A classifier that a user brings: read from safetensors, checked before any work, never altered."""
 
+import difflib
 import hashlib
 import importlib
 from dataclasses import replace
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from megu import models
-from megu.config import SettingsError, closest
+from megu.config import SettingsError
 from megu.device import generator, seeded
 from megu.owndata import NORMALISE, moments
 from megu.train import predict
@@ -82,7 +83,11 @@ def builders(arch, num_classes, shape):
     out = [lambda: theirs.get_model(arch, weights=None, num_classes=num_classes)] if arch in known else []
     out += [lambda: models.build(arch, num_classes, shape, 0)] if arch in OURS else []
     if not out:
-        raise SettingsError(f"{closest(arch, [*OURS, *known], 'arch')}, or module:function of your own")
+        near = difflib.get_close_matches(arch, [*OURS, *known], n=3, cutoff=0.4)
+        raise SettingsError(
+            f"arch {arch!r} does not exist; did you mean {' or '.join(map(repr, near or OURS))}? choose a classifier of torchvision.models, "
+            f"one of ours ({', '.join(OURS)}), or module:function of your own"
+        )
     return out
 
 

@@ -63,7 +63,7 @@ def compose(request, images, split, ids, trained_on, done, found, transition):
 def write(facts, folder):
     r"""Write report.json and report.html into a folder, each whole or not at all; returns the folder."""
     folder = Path(folder)
-    write_json(folder / "report.json", facts)
+    write_json(folder / "report.json", facts, locked=True)
     write_html(facts, folder)
     return folder
 
@@ -71,7 +71,7 @@ def write(facts, folder):
 def write_html(facts, folder):
     r"""Write report.html into a folder; returns its path."""
     page = html(facts)
-    with atomic(Path(folder) / "report.html") as part:
+    with atomic(Path(folder) / "report.html", locked=True) as part:
         part.write_text(page, encoding="utf-8")
     return Path(folder) / "report.html"
 

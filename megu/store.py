@@ -23,7 +23,7 @@ STAGES = {  # stage -> the notebook that seals it, in the order of a run
     "unlearn": "04_unlearn",
     "evaluate": "05_evaluate",
 }
-_PACKAGES = ("torch", "torchvision", "transformers", "open_clip_torch", "numpy", "scipy", "scikit-learn", "pandas")
+PACKAGES = ("torch", "torchvision", "transformers", "open_clip_torch", "numpy", "scipy", "scikit-learn", "pandas")
 
 
 class StageError(RuntimeError):
@@ -58,13 +58,18 @@ def writing(path):
 
 
 @contextmanager
-def atomic(path):
-    r"""A temporary path beside ``path``; what was written to it takes its place, on the disk, when the block ends without an error."""
+def atomic(path, locked=False):
+    r"""A temporary path beside ``path``; what was written to it takes its place, on the disk, when the block ends without an error.
+
+    ``locked``: nobody else writes this file now, so what a killed process left half-written is removed first.
+    """
     path = Path(path)
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            for half in path.parent.glob(f".{path.stem}.*.part{path.suffix}") if locked else ():
+                half.unlink()
             yield part
             with open(part, "rb") as file:
                 os.fsync(file.fileno())
@@ -94,9 +99,9 @@ def alone(directory):
         lock.release()
 
 
-def write_json(path, content):
-    r"""Write ``content`` as JSON, atomically."""
-    with atomic(path) as part:
+def write_json(path, content, locked=False):
+    r"""Write ``content`` as JSON, see `atomic`."""
+    with atomic(path, locked) as part:
         part.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
@@ -108,11 +113,6 @@ def code_digest():
         if file.stem not in ("__init__", "__main__", "batch", "figures", "report", "workers", "tune", "comparison", "ablation"):
             digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
     return digest.hexdigest()[:12]
-
-
-def versions():
-    r"""Versions of the packages that results depend on."""
-    return {name: importlib.metadata.version(name) for name in _PACKAGES}
 
 
 def digest(about):
@@ -158,12 +158,12 @@ class Run:
             "digest": digest(self.about),
             "seeds": list(seeds),
             "python": platform.python_version(),
-            "versions": versions(),
+            "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
             "artefacts": {},
             "notes": {},
             "stages": {},
             **self.about,
-        })  # fmt: skip
+        }, locked=True)  # fmt: skip
 
     def _lock(self, name):
         # Several processes may work in one run directory; the lock of one that dies is free again.
@@ -184,7 +184,7 @@ class Run:
         with self._lock("manifest"):
             manifest = self.manifest
             manifest[group][key] = value
-            write_json(self._file, manifest)
+            write_json(self._file, manifest, locked=True)
 
     def note(self, key, value):
         r"""Keep a fact about the run in the manifest, e.g. which guide answered."""
@@ -209,10 +209,8 @@ class Run:
         if not made():
             with self._lock(name):
                 if not made():  # by the process that held the lock
-                    for half in path.parent.glob(f".{path.stem}.*.part{path.suffix}"):
-                        half.unlink()  # of a process that was killed
                     content, facts = make()
-                    with atomic(path) as part:
+                    with atomic(path, locked=True) as part:
                         save(content, part)
                     self._update("artefacts", name, {"sha256": sha256(path), **facts})
         if sha256(path) != self.manifest["artefacts"][name]["sha256"]:

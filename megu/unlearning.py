@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from megu.findings import Models
 from megu.ownguide import matrix_of
 from megu.ownmodel import has_features, weights_digest
 from megu.plan import heard, prepare
-from megu.store import Run, StageError, alone, code_digest, versions
+from megu.store import PACKAGES, Run, StageError, alone, code_digest
 from megu.task import Task
 from megu.train import DivergedError, predict
 
@@ -186,7 +187,7 @@ class Work:
         done = {
             "method": p.method, "title": methods.method(p.method).title, "settings": p.parameters.model_dump(mode="json"), "seed": p.settings.seed,
             "guide": self.guide, "device": str(p.compute.device.type), "precision": "bfloat16 autocast" if p.compute.autocast else "float32",
-            "versions": versions(), "history": made["history"], "notices": list(dict.fromkeys(p.notices)),
+            "versions": {name: version(name) for name in PACKAGES}, "history": made["history"], "notices": list(dict.fromkeys(p.notices)),
             "seconds": {**{k: round(v, 3) for k, v in p.clock.seconds.items()}, **made["seconds"]},
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "model": {

@@ -28,7 +28,7 @@ from megu.store import StageError, alone
 from megu.train import DivergedError, fit
 
 NAMES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
-QUICK = {"recipe.batch": 32, "recipe.lr": 0.05, "noise.steps": 10}
+QUICK = {"recipe.batch": 32, "recipe.lr": 0.2, "noise.steps": 10}
 
 
 def network(num_classes=10):
@@ -148,7 +148,7 @@ def test_the_command_gives_the_same_bits_in_another_process_and_can_be_repeated(
         "--set",
         "recipe.batch=32",
         "--set",
-        "recipe.lr=0.05",
+        "recipe.lr=0.2",
         "--set",
         "noise.steps=10",
         "--set",
