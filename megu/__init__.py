@@ -33,13 +33,13 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     ownguide      who says which of a user's classes are alike
     plan          what is checked and estimated before any work
     findings      what a deletion report says
-    report        the deletion report, HTML and JSON
-    unlearning    your own model: from a request to a new model and its report
     workers       pieces of work in several processes
     tune          choice of hyper-parameters on validation images
     ablation      MeGU's open points, changed one at a time
     comparison    every method in every scenario
     figures       tables to figures
+    report        the deletion report, HTML and JSON
+    unlearning    your own model: from a request to a new model and its report
     batch         notebooks run by papermill
 """
 

@@ -47,10 +47,7 @@ class Brought:
 
 
 def plain(name):
-    r"""A class name as it is compared: text in Unicode's composed form, without spaces around it.
-
-    Raises: SettingsError where it is empty or cannot be printed.
-    """
+    r"""A class name as compared: composed Unicode, no spaces around it.  Raises: SettingsError where it is empty or cannot be printed."""
     text = unicodedata.normalize("NFC", str(name)).strip()
     if not text or not text.isprintable() or len(text) > 200:
         raise SettingsError(f"class name {str(name)[:50]!r} is empty, longer than 200 characters or cannot be printed: rename the class")
@@ -59,7 +56,7 @@ def plain(name):
 
 def class_names(names, what):
     r"""Names of K classes as compared.  Raises: SettingsError for fewer than two, or the same twice."""
-    names = tuple(plain(name) for name in names)
+    names = tuple(map(plain, names))
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise SettingsError(f"{what} has the class {twice[0]!r} twice: give every class a name of its own")
@@ -85,12 +82,10 @@ def folders(root, given=None):
     held = sorted(path.name for path in train.iterdir() if path.is_dir() and not path.name.startswith("."))
     names = class_names(given if given is not None else held, f"data {root.name!r}" if given is None else "classes")
     have = class_names(held, f"data {root.name!r}")
-    for name in have:
-        if name not in names:
-            raise SettingsError(closest(name, names, "the folder of class"))
-    for name in names:
-        if name not in have:
-            raise SettingsError(f"class {name!r} has no folder in {train.name!r}: there must be images of every class")
+    if extra := [name for name in have if name not in names]:
+        raise SettingsError(closest(extra[0], names, "the folder of class"))
+    if missing := [name for name in names if name not in have]:
+        raise SettingsError(f"class {missing[0]!r} has no folder in {train.name!r}: there must be images of every class")
     return names, train, found["test"] if found["train"] else None
 
 
@@ -223,10 +218,7 @@ def moments(normalise, x):
 
 
 def pooled(name, names, train, test, normalise, device):
-    r"""`Images` of what was brought: training images first, test images (or None) after them.
-
-    Raises: SettingsError where a class has no training image, or the parts do not fit together.
-    """
+    r"""`Images` of what was brought, test images (or None) last.  Raises: SettingsError where the parts do not fit, or a class has no training image."""
     parts = [train] if test is None else [train, test]
     if test is not None and (train.x.shape[1:] != test.x.shape[1:] or train.x.dtype != test.x.dtype):
         raise SettingsError(

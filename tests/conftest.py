@@ -80,6 +80,19 @@ def confident(y, p, k=3):
     return out
 
 
+class Narrow(torch.nn.Module):
+    """A device with room for ``room`` images when they are trained on."""
+
+    def __init__(self, net, room=10):
+        super().__init__()
+        self.net, self.room = net, room
+
+    def forward(self, x):
+        if self.training and len(x) > self.room:
+            raise torch.OutOfMemoryError("no room")
+        return self.net(x)
+
+
 @pytest.fixture(scope="session")
 def tasks(tiny_overrides):
     """(scenario, architecture) -> a small unlearning request with a briefly trained original."""

@@ -11,7 +11,7 @@ import jsonschema
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, Narrow
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -116,9 +116,9 @@ def test_what_is_not_available_is_said_and_never_guessed(model, parts, done):
 
 
 def test_every_report_fits_the_schema_and_a_wrong_one_does_not(model, parts, done):
+    x, y = parts[0].tensors
     convolutional = nn.Sequential(nn.Conv2d(1, 10, 28), nn.Flatten())  # no linear head, no features
-    convolutional[0].weight.data.copy_(parts[0].tensors[0].new_tensor(np.stack([x[:, 0].mean(0) - parts[0].tensors[0].mean().item() for x in [
-        parts[0].tensors[0].numpy()[parts[0].tensors[1].numpy() == k] for k in range(10)]]))[:, None])  # fmt: skip
+    convolutional[0].weight.data.copy_(torch.stack([x[y == k].mean(0) - x.mean() for k in range(10)]))
     plain = forget(convolutional, parts, range(20), method="finetune", test=None, settings={})
     assert plain.report["asked"]["scenario"] == "random" and plain.report["done"]["guide"] is None and plain.report["verdict"]["word"] == "not told"
     assert {row["metric"]: row["not_available"] for row in plain.report["metrics"]}["cka_original_forget"] == "needs a model whose head is a linear layer"
@@ -220,27 +220,11 @@ def test_a_training_that_runs_away_keeps_the_last_good_model(model, parts, tmp_p
     assert same(load_file(tmp_path / "last_good.safetensors"), model.state_dict())
 
 
-def test_memory_that_does_not_suffice_halves_the_batch_and_is_reported(model, parts, done):
-    narrow = Narrow(model)
-    result = forget(narrow, parts, settings=QUICK)
-    assert any("does not hold" in notice for notice in result.report["done"]["notices"])
-    for mine, theirs in zip(result.model.net.state_dict().values(), done.model.state_dict().values(), strict=True):
-        assert mine.shape == theirs.shape
-    acc = [{(r["model"], r["part"]): r["percent"] for r in facts["accuracy"]} for facts in (result.report, done.report)]
-    assert abs(acc[0]["after", "test_retain"] - acc[1]["after", "test_retain"]) < 10
-
-
-class Narrow(nn.Module):
-    """A device with room for ten images when it is trained."""
-
-    def __init__(self, net):
-        super().__init__()
-        self.net = net
-
-    def forward(self, x):
-        if self.training and len(x) > 10:
-            raise torch.OutOfMemoryError("no room")
-        return self.net(x)
+def test_memory_that_does_not_suffice_is_reported_and_changes_little(model, parts, done):
+    result = forget(Narrow(model), parts)
+    assert any("does not hold" in notice for notice in result.report["done"]["notices"]) and not done.report["done"]["notices"]
+    ours, theirs = ({(row["model"], row["part"]): row["percent"] for row in one.report["accuracy"]} for one in (result, done))
+    assert max(abs(ours[key] - theirs[key]) for key in ours) <= 2
 
 
 def test_only_the_methods_for_it_and_settings_that_exist(model, parts):
