@@ -1,7 +1,6 @@
 """A thousand wrong requests: each refused before long work, in one line that names the value and the remedy, with nothing written."""
 
 import json
-import os
 import struct
 from pathlib import Path
 
@@ -10,13 +9,14 @@ import pytest
 from bad import NAMES, SEEN, ask, images, refused
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from killing import TORTURE
 
 from megu import plan
 from megu.ownguide import choose_guide
 from megu.ownmodel import from_file
 from megu.sources import picture
 
-GENERATED = int(os.environ.get("MEGU_TORTURE", 1)) * 140  # examples of each of the eight generators
+GENERATED = 1400 if TORTURE else 140  # examples of each of the eight generators
 
 
 @pytest.fixture(autouse=True)

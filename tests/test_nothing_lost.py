@@ -8,13 +8,14 @@ import time
 
 import pandas as pd
 import pytest
+from killing import TORTURE, child, ended
 
 from megu import store
 from megu.store import Run, StageError, alone, write_json
 
 ABOUT = {"settings": {"seed": 0}}
 PIECES = 2
-KILLS = int(os.environ.get("MEGU_TORTURE", 1)) * 20
+KILLS = 200 if TORTURE else 20
 
 
 def work(path, pause=0.0):
@@ -29,21 +30,6 @@ def work(path, pause=0.0):
         total = run.table(f"rows/{k}.csv", lambda k=k, total=total: make(k, total))["value"].item()
     run.note("guide", "none")
     write_json(run.path / "report.json", {"total": total}, locked=True)
-
-
-def child(task):
-    """Run a task in a process of its own: its process id; the task ends it by exit code 0."""
-    if pid := os.fork():
-        return pid
-    try:
-        task()
-        os._exit(0)
-    except BaseException:  # whatever it is, the parent must hear of it and no test may run twice
-        os._exit(1)
-
-
-def ended(pid):
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def content(path):

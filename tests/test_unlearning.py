@@ -1,59 +1,32 @@
 """Your own model: the call, the command and the report, on a network that is not ours."""
 
 import hashlib
-import json
 import os
-import re
+import random
+import signal
 import subprocess
 import sys
+import time
 
 import jsonschema
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT, Narrow
+from killing import TORTURE, child, ended
+from own import NAMES, QUICK, forget, network, same
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from torch import nn
-from torch.utils.data import TensorDataset
 
 import megu
 from megu import ownguide, report, unlearning
-from megu.config import Recipe, SettingsError
-from megu.device import Compute, generator, seeded
+from megu.config import SettingsError
+from megu.device import generator, seeded
 from megu.guide import GuideUnavailableError
 from megu.methods import METHODS
 from megu.ownmodel import weights_digest
 from megu.store import StageError, alone
-from megu.train import DivergedError, fit
-
-NAMES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
-QUICK = {"recipe.batch": 32, "recipe.lr": 0.2, "noise.steps": 10}
-
-
-def network(num_classes=10):
-    """Not one of ours: dropout, group norm, no batch statistics."""
-    return nn.Sequential(
-        nn.Conv2d(1, 16, 5, 2), nn.GroupNorm(4, 16), nn.ReLU(), nn.Conv2d(16, 32, 5, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
-        nn.Dropout(0.1), nn.Linear(128, num_classes),
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def parts(mini):
-    """40 training and 10 test images of each class, as Datasets of float images in [0, 1]."""
-    x, y = mini.x.float() / 255, mini.y
-    return TensorDataset(x[:400], y[:400]), TensorDataset(x[10_000:10_100], y[10_000:10_100])
-
-
-@pytest.fixture(scope="module")
-def model(parts):
-    x, y = parts[0].tensors
-    with seeded(generator(0, "test")):
-        trained = network()
-        fit(trained, lambda i: (x[i], y[i]), 400, Recipe(epochs=12, batch=32, lr=0.1), generator(0, "order"), Compute(torch.device("cpu"), False))
-    trained.zero_grad()
-    return trained
+from megu.train import DivergedError
 
 
 @pytest.fixture(scope="module")
@@ -67,19 +40,6 @@ def photos(parts, model, tmp_path_factory):
             Image.fromarray((x[0] * 255).round().byte().numpy()).save(folder / f"{i:03d}.png")
     save_file(model.state_dict(), root / "model.safetensors")
     return root
-
-
-def same(one, two):
-    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
-
-
-def forget(model, parts, what="trouser", **more):
-    return megu.unlearn(model, parts[0], what, **{"test": parts[1], "classes": NAMES, "guide": "model", "settings": QUICK, **more})
-
-
-@pytest.fixture(scope="module")
-def done(model, parts):
-    return forget(model, parts)
 
 
 def test_a_new_model_forgets_and_the_given_one_stays_as_it_is(model, parts):
@@ -115,31 +75,17 @@ def test_what_is_not_available_is_said_and_never_guessed(model, parts, done):
     assert not any("Without a model retrained" in limit for limit in whole.report["verdict"]["limits"])
 
 
-def test_every_report_fits_the_schema_and_a_wrong_one_does_not(model, parts, done):
-    x, y = parts[0].tensors
-    convolutional = nn.Sequential(nn.Conv2d(1, 10, 28), nn.Flatten())  # no linear head, no features
-    convolutional[0].weight.data.copy_(torch.stack([x[y == k].mean(0) - x.mean() for k in range(10)]))
-    plain = forget(convolutional, parts, range(20), method="finetune", test=None, settings={})
-    assert plain.report["asked"]["scenario"] == "random" and plain.report["done"]["guide"] is None and plain.report["verdict"]["word"] == "not told"
-    assert {row["metric"]: row["not_available"] for row in plain.report["metrics"]}["cka_original_forget"] == "needs a model whose head is a linear layer"
-    for facts in (done.report, plain.report):
-        jsonschema.validate(json.loads(json.dumps(facts, allow_nan=False)), report.schema())
-    for wrong in ({**done.report, "extra": 1}, {**done.report, "accuracy": []}, {**done.report, "verdict": {**done.report["verdict"], "word": "proven"}}):
-        with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate(wrong, report.schema())
+@pytest.fixture
+def one_thread():
+    """Other threads add in another order, and do not survive a fork."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
-def test_the_page_needs_no_other_and_escapes_what_it_is_given(done):
-    page = report.html({**done.report, "verdict": {**done.report["verdict"], "what": "<script>alert(1)</script> $x_1$"}})
-    assert "<script" not in page and "&lt;script&gt;" in page
-    assert not re.search(r"""(src|href)\s*=\s*["'](?!#)|url\((?!#)|@import""", page.replace("xlink:href", "href")), "an outside reference"
-    assert page.count("<svg") == 3 and page == report.html(done.report | {"verdict": {**done.report["verdict"], "what": "<script>alert(1)</script> $x_1$"}})
-    assert "not available" in page and "Disentanglement score: not measured" in page and "prefers-color-scheme: dark" in page and "@media print" in page
-    assert "Disentanglement score: total 0.250" in report.html({**done.report, "disentanglement": {"total": 0.25}})
-
-
-def test_the_command_gives_the_same_bits_in_another_process_and_can_be_repeated(photos, tmp_path):
-    arguments = ["--model", str(photos / "model.safetensors"), "--arch", "test_unlearning:network", "--data", str(photos / "photos"), "--forget", "trouser"]
+def test_the_command_gives_the_same_bits_in_another_process(photos, tmp_path, one_thread):
+    arguments = ["--model", str(photos / "model.safetensors"), "--arch", "own:network", "--data", str(photos / "photos"), "--forget", "trouser"]
     arguments += [
         "--normalise",
         "unit",
@@ -159,7 +105,6 @@ def test_the_command_gives_the_same_bits_in_another_process_and_can_be_repeated(
     first = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert "forget   class: trouser, 40 of 400 training images" in first.stdout and "time     about" in first.stdout and "verdict  forgotten" in first.stdout
-    torch.set_num_threads(1)
     here = megu.unlearn(
         network_of(photos), photos / "photos", "trouser", normalise="unit", guide="model", settings={**QUICK, "threads": 1}, out=tmp_path / "here"
     )  # fmt: skip
@@ -187,6 +132,26 @@ def test_what_is_finished_is_not_made_again(model, parts, tmp_path, monkeypatch)
         forget(model, parts, "shirt", out=tmp_path)
     with alone(tmp_path), pytest.raises(StageError, match="another run is at work"):
         forget(model, parts, out=tmp_path)
+
+
+def test_killed_at_random_moments_it_goes_on_to_the_same_model(model, parts, tmp_path, one_thread):
+    """Guide, noise, training, observation, report: killed anywhere, and started again until it is done."""
+    draw, kills, place, wanted = random.Random(0), 0, tmp_path / "0", forget(model, parts)
+    quiet = time.perf_counter()
+    forget(model, parts, out=tmp_path / "quiet")
+    quiet = time.perf_counter() - quiet
+    while kills < (200 if TORTURE else 3):
+        pid = child(lambda place=place: forget(model, parts, out=place))
+        time.sleep(draw.uniform(0.02, 1.0) * quiet)
+        os.kill(pid, signal.SIGKILL)
+        if ended(pid) == 0:
+            place = tmp_path / str(kills)
+        kills += 1
+    result = forget(model, parts, out=place)
+    assert same(result.model.state_dict(), wanted.model.state_dict())
+    tidy = ("asked", "accuracy", "attacks", "metrics", "predictions", "nearest", "verdict")
+    assert [result.report[key] for key in tidy] == [wanted.report[key] for key in tidy]
+    assert not list(place.rglob("*.part*"))
 
 
 def test_sub_classes_positions_and_files(model, parts, tmp_path):
