@@ -22,7 +22,7 @@
 # | a folder of images by class, a torchvision model | the new model, a deletion report (HTML and JSON) | 1 (2 cores) | nothing: it stands alone |
 #
 # Nothing here is ours but the request: the images lie in a folder, the network is torchvision's. To have both at hand, the first cells write the folder from the embedded images and train the network
-# for a minute. With a model and photos of your own, begin at "The request".
+# for some seconds. With a model and photos of your own, begin at "The request".
 
 # %%
 import subprocess
@@ -137,7 +137,7 @@ for why, names in metrics.groupby("not_available").groups.items():
 # %% [markdown]
 # ## What was found
 #
-# A class goes from a foreign network in well under a minute, with a report that says what was measured and what was not. The original is the negative control: it knows the class.
+# A class goes from a network that is not ours, with a report that says what was measured and what was not. The original is the negative control: it knows the class.
 
 # %%
 accuracy = {(row["model"], row["part"]): row for row in result.report["accuracy"]}
