@@ -66,8 +66,9 @@ def prepare(model, data, forget, *, test, classes, subclasses, guide, method, se
         if callable(reference) and not isinstance(reference, nn.Module):
             reference = reference(images.num_classes, images.shape[1:])
         reference = None if reference is None else working_copy(reference, images, "reference")
-    if trained_on is not None and trained_on < images.num_train:
-        raise SettingsError(f"trained_on is {trained_on}, but data holds {images.num_train} training images: give how many the model was trained on")
+    for name, value, least in (("trained_on", trained_on, images.num_train), ("retain_images", retain_images, 1)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            raise SettingsError(f"{name} is {value!r}, and data holds {images.num_train} training images: give an integer of at least {least}")
     retained = len(wanted.split.retain)
     chosen = chosen.model_copy(update={"retain_images": retain_images or max(1600, retained // 5)})
     share = knows(original, images, wanted.split.train)

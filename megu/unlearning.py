@@ -42,7 +42,7 @@ class Unlearned:
     history: dict
     seconds: dict
     report: dict = field(repr=False)
-    folder: Path | None = None
+    folder: Path | None = field(default=None, repr=False)
 
     def save(self, folder):
         r"""Write model.safetensors, report.html and report.json into a folder."""
@@ -149,18 +149,19 @@ class Work:
                 new = entry.unlearn(task, p.parameters)
             if not predict(new, p.images, p.request.split.forget[:1]).isfinite().all():
                 raise DivergedError(f"{entry.title}: the new model's logits are no numbers; nothing was kept")
-            for mine, theirs in zip(new.parameters(), p.given.parameters(), strict=True):
-                mine.requires_grad_(theirs.requires_grad)
             return new.eval(), {"seconds": {part: round(value, 3) for part, value in task.clock.seconds.items()}, "history": task.history}
 
         try:
             save = partial(models.save, about={"method": p.method, "forget": p.request.digest})
-            return self.kept("model.safetensors", make, lambda model, path: save(model, path), lambda path: models.load(path, models.copy_of(p.original)))
+            new = self.kept("model.safetensors", make, save, lambda path: models.load(path, models.copy_of(p.original)))
         except DivergedError as error:
             if self.run and error.last_good is not None:
                 models.save(error.last_good, self.run.path / "last_good.safetensors", {"method": p.method})
                 error.args = (f"{error}; the last good state is kept in last_good.safetensors",)
             raise
+        for mine, theirs in zip(new.parameters(), p.given.parameters(), strict=True):
+            mine.requires_grad_(theirs.requires_grad)
+        return new
 
     def observed(self, new):
         r"""`megu.findings.Models` of original, new and reference model, on the split that is measured."""

@@ -3,6 +3,7 @@
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from megu import __main__ as command
-from megu import plan
+from megu import plan, sources
 from megu.guide import Answer, Book
 from megu.ownmodel import from_file
+from megu.profiles import resolve
 from megu.report import read
 from megu.sources import picture
 
@@ -57,7 +59,9 @@ WRONG = {  # what is wrong -> (arguments of `ask`, what the message must name)
     "other test images": ({"test": TensorDataset(X[..., :3], Y)}, "one size"),
     "no test folder": ({"test": "nowhere"}, "nowhere"), "NaN in a test image": ({"test": TensorDataset(nan_at(X), Y)}, "test"),
     "two sizes": ({"data": [*zip(X, Y, strict=True), (X[0, :, :3], 0)]}, "image 30"), "strings": ({"data": [("a", 0)] * 3}, "image 0"),
-    "fewer trained on": ({"trained_on": 10}, "10"), "normalise": ({"normalise": "imagnet"}, "imagnet"), "no std": ({"normalise": ((0.5,), (0.0,))}, "std"),
+    "fewer trained on": ({"trained_on": 10}, "10"), "trained on text": ({"trained_on": "many"}, "many"),
+    "no retain": ({"retain_images": 0}, "retain_images"), "normalise": ({"normalise": "imagnet"}, "imagnet"),
+    "no std": ({"normalise": ((0.5,), (0.0,))}, "std"),
     "three channels": ({"normalise": ((1, 2, 3), "x")}, "normalise"), "size": ({"size": 0}, "size"), "large size": ({"size": 10**9}, "size"),
     "size text": ({"size": "big"}, "big"),
     "method": ({"method": "mgeu"}, "did you mean"), "reference method": ({"method": "retrain"}, "retrain"), "guide": ({"guide": "oracle"}, "oracle"),
@@ -140,6 +144,15 @@ def test_folders(tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     refused(lambda: ask(data=empty, classes=None), "at least two")
+
+
+def test_a_zip_bomb_is_measured_before_it_is_opened(tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as bomb:
+        bomb.writestr("../../x_train.npy", b"\0" * 30_000_000)
+    monkeypatch.setattr(sources.psutil, "virtual_memory", lambda: SimpleNamespace(available=20_000_000))
+    monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("it was opened"))
+    refused(lambda: sources.load(resolve(overrides={"data.name": "npz", "data.path": str(tmp_path / "bomb.npz")})), "bomb.npz")
+    refused(lambda: sources.fits_memory(1000, 30_000, "give a sample"), "0.0 GB of images", "give a sample")
 
 
 def test_answers_edited_by_hand_are_asked_again(tmp_path, caplog):

@@ -2,13 +2,17 @@
 
 import json
 import re
+import sys
 
 import jsonschema
 import pytest
 import torch
-from own import forget
+from own import QUICK, forget
+from safetensors.torch import load_file
+from test_served import odds_of, reply, serve  # noqa: F401  (a fixture)
 from torch import nn
 
+from megu import __main__ as command
 from megu import report
 
 
@@ -33,3 +37,29 @@ def test_the_page_needs_no_other_and_escapes_what_it_is_given(done):
     assert page.count("<svg") == 3 and page == report.html(done.report | {"verdict": {**done.report["verdict"], "what": "<script>alert(1)</script> $x_1$"}})
     assert "not available" in page and "Disentanglement score: not measured" in page and "prefers-color-scheme: dark" in page and "@media print" in page
     assert "Disentanglement score: total 0.250" in report.html({**done.report, "disentanglement": {"total": 0.25}})
+
+
+def test_the_page_is_written_again_from_its_json(done, tmp_path, monkeypatch, capsys):
+    done.save(tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    (tmp_path / "report.html").unlink()
+    monkeypatch.setattr(sys, "argv", ["megu", "report", str(tmp_path)])
+    with pytest.raises(SystemExit) as end:
+        command.main()
+    assert not end.value.code and "written" in capsys.readouterr().out and (tmp_path / "report.html").read_text() == page
+    assert load_file(tmp_path / "model.safetensors").keys() == done.model.state_dict().keys()
+
+
+def test_no_key_reaches_model_log_or_report(model, parts, tmp_path, monkeypatch, caplog, capfd, request):
+    """A served guide that is asked with a key: what is written and said holds neither the key nor the address."""
+    seen = []
+    address, _ = request.getfixturevalue("serve")(lambda body, number: (seen.append(body), (200, reply(odds_of(body))))[1])
+    monkeypatch.setenv("MEGU_GUIDE_KEY", "sk-planted-key")
+    guide = {"guide.model": "tiny", "guide.url": address, "guide.exemplars": 1, "guide.shots": 0}
+    result = forget(model, parts, guide="served", settings={**QUICK, **guide}, out=tmp_path)
+    assert len(seen) == 100 and result.report["done"]["guide"]["answers"] == 100
+    said = "".join([caplog.text, *capfd.readouterr(), json.dumps(result.report), repr(result)]).encode()
+    for text in (said, *(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())):
+        assert b"sk-planted-key" not in text and address.encode() not in text and str(tmp_path).encode() not in text
+    (tmp_path / "leak.txt").write_text("sk-planted-key")  # the control
+    assert any(b"sk-planted-key" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())

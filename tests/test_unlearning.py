@@ -47,7 +47,7 @@ def test_a_new_model_forgets_and_the_given_one_stays_as_it_is(model, parts):
     before, drawn = weights_digest(model), torch.get_rng_state()
     result = forget(model, parts)
     assert weights_digest(model) == before and model.training and torch.equal(torch.get_rng_state(), drawn)
-    assert all(p.grad is None for p in model.parameters())
+    assert all(p.grad is None for p in model.parameters()) and all(p.requires_grad for p in result.model.parameters())
     model.eval()
     acc = {(row["model"], row["part"]): row["percent"] for row in result.report["accuracy"]}
     assert acc["before", "forget"] > 60 and acc["after", "forget"] < 20 and acc["after", "test_retain"] > acc["before", "test_retain"] - 15
@@ -136,7 +136,7 @@ def test_what_is_finished_is_not_made_again(model, parts, tmp_path, monkeypatch)
 
 def test_killed_at_random_moments_it_goes_on_to_the_same_model(model, parts, tmp_path, one_thread):
     """Guide, noise, training, observation, report: killed anywhere, and started again until it is done."""
-    draw, kills, place, wanted = random.Random(0), 0, tmp_path / "0", forget(model, parts)
+    draw, kills, lives, place, wanted = random.Random(0), 0, 1, tmp_path / "0", forget(model, parts)
     quiet = time.perf_counter()
     forget(model, parts, out=tmp_path / "quiet")
     quiet = time.perf_counter() - quiet
@@ -144,9 +144,10 @@ def test_killed_at_random_moments_it_goes_on_to_the_same_model(model, parts, tmp
         pid = child(lambda place=place: forget(model, parts, out=place))
         time.sleep(draw.uniform(0.02, 1.0) * quiet)
         os.kill(pid, signal.SIGKILL)
-        if ended(pid) == 0:
-            place = tmp_path / str(kills)
-        kills += 1
+        if ended(pid) == 0:  # it came through
+            place, lives = tmp_path / str(lives), lives + 1
+        else:
+            kills += 1
     result = forget(model, parts, out=place)
     assert same(result.model.state_dict(), wanted.model.state_dict())
     tidy = ("asked", "accuracy", "attacks", "metrics", "predictions", "nearest", "verdict")
