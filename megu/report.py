@@ -55,7 +55,6 @@ def compose(request, images, split, ids, trained_on, done, found, transition):
         "metrics": findings.metrics(found, images, split),
         "predictions": findings.predictions(found, images, split, ids),
         "nearest": findings.nearest(found, images, split, transition),
-        "disentanglement": None,
         "verdict": findings.verdict(request, found, images, split, sample, measured, attacked),
     }  # fmt: skip
 

@@ -198,4 +198,9 @@ class Work:
         }  # fmt: skip
         if weights_digest(p.given) != self.before:
             raise StageError("the model that was given has changed while its copy was at work: give one that no other thread trains")
-        return json.loads(json.dumps(report.compose(p.request, p.images, self.split, p.ids, p.trained_on, done, found, self.matrix), allow_nan=False))
+        facts = report.compose(p.request, p.images, self.split, p.ids, p.trained_on, done, found, self.matrix)
+        return json.loads(json.dumps({**facts, "disentanglement": self.disentanglement(new)}, allow_nan=False))
+
+    def disentanglement(self, new):
+        r"""The disentanglement score as list of dictionaries (model, view, measure, value, low, high), or None: not measured."""
+        return None

@@ -36,7 +36,10 @@ def test_the_page_needs_no_other_and_escapes_what_it_is_given(done):
     assert not re.search(r"""(src|href)\s*=\s*["'](?!#)|url\((?!#)|@import""", page.replace("xlink:href", "href")), "an outside reference"
     assert page.count("<svg") == 3 and page == report.html(done.report | {"verdict": {**done.report["verdict"], "what": "<script>alert(1)</script> $x_1$"}})
     assert "not available" in page and "Disentanglement score: not measured" in page and "prefers-color-scheme: dark" in page and "@media print" in page
-    assert "Disentanglement score: total 0.250" in report.html({**done.report, "disentanglement": {"total": 0.25}})
+    row = {"model": "unlearned", "view": "in place", "measure": "score", "value": 0.25, "low": 0.125, "high": 0.5}
+    measured = {**done.report, "disentanglement": [row, {**row, "view": "aligned", "value": None}]}
+    jsonschema.validate(measured, report.schema())
+    assert "0.250 (0.125 to 0.500)" in report.html(measured) and "not measured" not in report.html(measured)
 
 
 def test_the_page_is_written_again_from_its_json(done, tmp_path, monkeypatch, capsys):
