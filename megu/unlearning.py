@@ -13,7 +13,7 @@ from torch import nn
 
 from megu import methods, models, report
 from megu.config import SettingsError
-from megu.device import generator, seeded
+from megu.device import Stopwatch, generator, seeded
 from megu.evaluate import load_seen, observe, save_seen
 from megu.findings import Models
 from megu.ownguide import matrix_of
@@ -131,9 +131,15 @@ class Work:
         p = self.p
         if not methods.method(p.method).guided:
             return None, None
-        path = self.run and self.run.path / "answers.jsonl"
-        with p.clock("guide"):
-            return matrix_of(p.guide, p.original, p.images, p.request.split.train, p.settings.guide, p.compute.device, path)
+        path, clock = self.run and self.run.path / "answers.jsonl", Stopwatch()
+        with clock("guide"):
+            matrix, about = matrix_of(p.guide, p.original, p.images, p.request.split.train, p.settings.guide, p.compute.device, path)
+        if self.run:  # a repeated call finds the answers: origin and seconds are those of the first
+            first = self.run.manifest["notes"].get("guide", {"about": about, "seconds": clock.seconds})
+            self.run.note("guide", first)
+            about, clock = {**about, "origin": first["about"]["origin"]}, Stopwatch(first["seconds"])
+        p.clock.seconds.update(clock.seconds)
+        return matrix, about
 
     def unlearned(self):
         r"""The new model."""
@@ -169,17 +175,25 @@ class Work:
         keep = torch.randperm(len(p.request.split.retain), generator=generator(p.settings.seed, "measured"))[:MEASURED].sort().values
         self.split = replace(p.request.split, retain=p.request.split.retain[keep.to(p.images.y.device)])
         look = models.features if looked else lambda model, x: (model(x), model(x))
-        seen = {}
+        seen, took = {}, 0.0
         for name, model in {"before": p.original, "after": new, "reference": p.reference}.items():
             if model is not None:
-                with p.clock("evaluation"):
-                    make = partial(observe, model, p.images, self.split, 100, look)
-                    seen[name] = self.kept(f"seen-{name}.safetensors", lambda make=make: (make(), {}), save_seen, partial(load_seen, device=p.compute.device))
+                file, make = f"seen-{name}.safetensors", partial(self.looked_at, model, look)
+                seen[name] = self.kept(file, make, save_seen, partial(load_seen, device=p.compute.device))
+                took += self.facts[file]["seconds"]
+        p.clock.seconds["evaluation"] = took
         try:
             blank = observe(models.reset(p.original, p.settings.seed, "untrained"), p.images, self.split, 100, look).logits
         except SettingsError:
             blank = None
         return Models(seen, blank, looked)
+
+    def looked_at(self, model, look):
+        r"""(`megu.evaluate.Seen` of a model, its seconds)."""
+        clock = Stopwatch()
+        with clock("evaluation"):
+            found = observe(model, self.p.images, self.split, 100, look)
+        return found, {"seconds": round(clock.total, 3)}
 
     def report(self, new, found):
         r"""The deletion report as a dictionary."""

@@ -127,6 +127,7 @@ def test_what_is_finished_is_not_made_again(model, parts, tmp_path, monkeypatch)
     monkeypatch.setattr(unlearning.Task, "train_on", lambda *_, **__: pytest.fail("trained again"))
     two = forget(model, parts, out=tmp_path)
     assert weights_digest(one.model) == weights_digest(two.model) and one.report["accuracy"] == two.report["accuracy"] and two.history == one.history
+    assert {part: one.seconds[part] for part in one.seconds if part != "reading"} == {part: two.seconds[part] for part in two.seconds if part != "reading"}
     with pytest.raises(StageError, match=r"forget was .*choose another run_dir"):
         forget(model, parts, "shirt", out=tmp_path)
     with alone(tmp_path), pytest.raises(StageError, match="another run is at work"):
