@@ -35,8 +35,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torchvision import datasets, models, transforms
 
-import megu
-from megu import figures, report
+from megu import figures, report, unlearn
 from megu.ownmodel import weights_digest
 from megu.profiles import resolve
 from megu.sources import load
@@ -102,7 +101,7 @@ print("exit code", refused.returncode, "| something was written:", (here / "forg
 # %%
 before = weights_digest(model)
 out = here / f"forgotten-{forget}-{before[:6]}"
-result = megu.unlearn(model, here / "photos", forget, normalise="unit", seed=seed, settings={"guide.exemplars": 8}, out=out)
+result = unlearn(model, here / "photos", forget, normalise="unit", seed=seed, settings={"guide.exemplars": 8}, out=out)
 print("written:", *sorted(path.name for path in out.glob("report.*")), *sorted(path.name for path in out.glob("model.*")))
 
 # %% [markdown]
