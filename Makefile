@@ -51,8 +51,11 @@ bench: $(READY)  ## speed of precision and layout in training, of the evaluation
 	@$(BIN)/python tests/bench/evaluation.py
 	@$(BIN)/python tests/bench/prefix.py
 
+torture: $(READY)  ## the long version of the tests of kills and wrong input: 400 random kills, 11,000 wrong requests
+	@MEGU_TORTURE=1 TQDM_DISABLE=1 $(BIN)/python -m pytest tests/test_nothing_lost.py tests/test_unlearning.py tests/test_bad_input.py tests/test_bad_request.py
+
 clean:  ## remove runs (keeps .venv)
 	rm -rf runs
 
-.PHONY: help reproduce test check notebooks figures comparison ablation truth bench clean
+.PHONY: help reproduce test check notebooks figures comparison ablation truth bench torture clean
 .DEFAULT_GOAL := help

@@ -1,6 +1,6 @@
 r"""Machine unlearning guided by a multimodal model: a reference reproduction of MeGU (arXiv 2602.17088).
 
-Reading order; a module imports only what stands above it:
+`megu.unlearn` makes your own classifier forget.  Reading order; a module imports only what stands above it:
 
     classes       names of classes, superclasses, and sensible neighbours
     config        settings and their parts
@@ -32,6 +32,12 @@ Reading order; a module imports only what stands above it:
     making        how a run's models are made, each once
     experiment    a run: which pieces exist, and how they are made
     relearn       how fast the forgotten comes back
+    owndata       images that a user brings
+    deletion      a user's request: names or positions to a split
+    ownmodel      a classifier that a user brings
+    ownguide      who says which of a user's classes are alike
+    plan          what is checked and estimated before any work
+    findings      what a deletion report says
     workers       pieces of work in several processes
     tune          choice of hyper-parameters on validation images
     ablation      MeGU's open points, changed one at a time
@@ -40,7 +46,20 @@ Reading order; a module imports only what stands above it:
     heatmaps      matrices to figures
     figures       tables to figures
     pattern_figures   entanglement and what unlearning cut, to figures
+    report        the deletion report, HTML and JSON
+    unlearning    your own model: from a request to a new model and its report
     batch         notebooks run by papermill
+    options       what several commands of the command line share
+    own_commands  the commands for your own model
 """
 
 __version__ = "0.2.0"
+
+
+def __getattr__(name):
+    # `import megu` stays light: torch takes seconds.
+    if name == "unlearn":
+        from megu.unlearning import unlearn  # noqa: PLC0415
+
+        return unlearn
+    raise AttributeError(f"module 'megu' has no attribute {name!r}")

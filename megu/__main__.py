@@ -1,35 +1,16 @@
-r"""The command line: ``python -m megu run | guide | answers | tune | compare | ablate | disentangle | truth``."""
+r"""The command line: ``python -m megu run | guide | answers | tune | compare | ablate | disentangle | truth | unlearn | report``."""
 
-import ast
 import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from megu import own_commands
 from megu.config import SettingsError
+from megu.options import Profile, RunDir, Seed, Set, Workers, parse
 
 app = typer.Typer(help="Machine unlearning guided by a multimodal model (MeGU, arXiv 2602.17088).", no_args_is_help=True, pretty_exceptions_enable=False)
-
-Profile = Annotated[str, typer.Option(help="quick (embedded data, CPU), small (CIFAR-10) or paper (CIFAR-100).")]
-Seed = Annotated[int, typer.Option(help="First seed; the repetitions use seed, seed + 1, ...")]
-RunDir = Annotated[Path | None, typer.Option(help="Run directory; by default one under runs/ that is named after the settings.")]
-Workers = Annotated[int | None, typer.Option(help="Processes; one per core (at most 8) if left out, 1 on a GPU.", min=1)]
-Set = Annotated[list[str] | None, typer.Option("--set", help="A setting, e.g. --set forget.classes='[\"sandal\"]' --set seeds=5; may be repeated.")]
-
-
-def parse(pairs):
-    r"""``["seeds=5", "arch=resnet18"]`` to ``{"seeds": 5, "arch": "resnet18"}``: Python literals, else text."""
-    out = {}
-    for pair in pairs or ():
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise SettingsError(f"--set {pair!r} has no '=': write --set name=value")
-        try:
-            out[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            out[name] = text
-    return out
 
 
 def _experiment(profile, seed, run_dir, pairs, usual=None):
@@ -189,16 +170,21 @@ def truth(
     measure(out, range(seeds))
 
 
+app.command(help=own_commands.EXAMPLES)(own_commands.unlearn)
+app.command()(own_commands.report)
+
+
 def main():
     r"""Run the command line; errors that are meant for people are one line and exit code 2."""
     from megu.batch import NotebookError  # noqa: PLC0415
     from megu.guide import AnswersMissingError, GuideUnavailableError  # noqa: PLC0415
     from megu.store import StageError  # noqa: PLC0415
+    from megu.train import DivergedError  # noqa: PLC0415
     from megu.workers import WorkError  # noqa: PLC0415
 
     try:
         app()
-    except (SettingsError, StageError, NotebookError, GuideUnavailableError, AnswersMissingError, WorkError) as error:
+    except (SettingsError, StageError, NotebookError, GuideUnavailableError, AnswersMissingError, DivergedError, WorkError) as error:
         typer.echo(f"megu: {error}", err=True)
         raise SystemExit(2) from None
 

@@ -53,6 +53,34 @@ def class_matched(member, y_member, other, y_other):
     return dict(zip(("auc", "bacc", "tpr"), map(float, means), strict=True))
 
 
+def class_matched_roc(member, y_member, other, y_other, points=101):
+    r"""The curve behind `class_matched`: the classes' curves averaged at equal false-positive rates, so that its area is their mean AUC.
+
+    Args: as of `class_matched`; ``points`` on the axis of false-positive rates.
+    Returns: dictionary: false, true, ``(points,)`` float; auc; error, its standard error by Hanley and McNeil; members, others, images compared.
+        None where no class has both.
+    Source: Hanley and McNeil 1982, Radiology 143.
+    """
+    y_member, y_other = y_member.cpu().numpy(), y_other.cpu().numpy()
+    grid, found = np.linspace(0, 1, points), []
+    for k in np.unique(y_member):
+        a, b = member[y_member == k], other[y_other == k]
+        if len(b):
+            false, true, _ = roc_curve(np.r_[np.ones(len(a)), np.zeros(len(b))], np.r_[a, b], drop_intermediate=False)
+            auc = np.trapezoid(true, false)
+            q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+            variance = (auc * (1 - auc) + (len(a) - 1) * (q1 - auc**2) + (len(b) - 1) * (q2 - auc**2)) / (len(a) * len(b))
+            found.append((len(a), len(b), auc, variance, np.interp(grid, false, true)))
+    if not found:
+        return None
+    counts, others, aucs, variances, curves = map(np.array, zip(*found, strict=True))
+    weights = counts / counts.sum()
+    return {
+        "false": grid, "true": weights @ curves, "auc": float(weights @ aucs), "error": float(np.sqrt(weights**2 @ np.maximum(variances, 0))),
+        "members": int(counts.sum()), "others": int(others.sum()),
+    }  # fmt: skip
+
+
 def separation(member, other):
     r"""auc, bacc and tpr of two sets of scores, see `class_matched`: ``(n,)`` and ``(m,)`` float to a dictionary."""
     is_member, score = np.r_[np.ones(len(member)), np.zeros(len(other))], np.r_[member, other]

@@ -1,5 +1,6 @@
 r"""Where and how numbers are computed: device, precision, seeds, time and memory."""
 
+import logging
 import resource
 import time
 import zlib
@@ -75,6 +76,45 @@ def seeded(gen):
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(int(torch.randint(2**62, (1,), generator=gen)))
         yield
+
+
+def too_big(parts, count, what):
+    r"""Called where memory did not suffice: says so, and how many parts to try next.
+
+    Args:
+        parts: in which ``count`` images did not fit.
+        what: for the message, e.g. "MeGU".
+    Returns: twice as many parts.
+    Raises: SettingsError where one image at a time does not fit.
+    """
+    if parts >= count:
+        raise SettingsError(f"{what}: not even one image at a time fits into the device's memory: use smaller images, or device cpu")
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    parts = min(2 * parts, count)
+    logging.getLogger("megu").warning("%s: the device's memory does not hold %d images at a time; going on in %d parts each", what, count, parts)
+    return parts
+
+
+def in_batches(look, index, batch, what="evaluation"):
+    r"""``look(part)`` of every batch of ``index``; smaller batches where the device's memory does not suffice.
+
+    Args:
+        look: function of ``(b,)`` int64, each image on its own.
+        index: ``(n,)`` int64.  batch: images at a time.  what: see `too_big`.
+    Returns: list.
+    """
+    out, start, parts = [], 0, 1
+    while start < len(index):
+        size = -(-batch // parts)
+        try:
+            out.append(look(index[start : start + size]))
+            start += size
+            continue
+        except torch.OutOfMemoryError:
+            pass  # what the failed attempt holds is freed when this block ends
+        parts = too_big(parts, batch, what)
+    return out
 
 
 def _synchronise():

@@ -1,12 +1,15 @@
 r"""Every metric of a model from one forward pass over each part of the split; tidy rows that say what they are."""
 
 from dataclasses import dataclass, fields
+from math import nan
 
 import pandas as pd
 import torch
+from safetensors.torch import load_file, save_file
 
 from megu import attacks, distances
 from megu.attacks import class_matched, lira_scores, logit_confidence
+from megu.device import in_batches
 from megu.models import features
 
 
@@ -87,14 +90,26 @@ class References:
 
 
 @torch.no_grad()
-def observe(model, images, split, batch=500):
-    r"""One forward pass over every part of the split, in eval mode and float32: `Seen`."""
+def observe(model, images, split, batch=500, look=features):
+    r"""One forward pass over every part of the split, in eval mode and float32: `Seen`; ``look``: see `megu.models.features`."""
     model.eval()
     parts = {part.name: getattr(split, part.name) for part in fields(split)}
-    found = [features(model, images.batch(i).contiguous(memory_format=torch.channels_last)) for i in torch.cat(list(parts.values())).split(batch)]
+    found = in_batches(lambda i: look(model, images.batch(i).contiguous(memory_format=torch.channels_last)), torch.cat(list(parts.values())), batch)
     sizes = [len(index) for index in parts.values()]
     logits, seen = (torch.cat(pieces).float().split(sizes) for pieces in zip(*found, strict=True))
     return Seen(dict(zip(parts, logits, strict=True)), dict(zip(parts, seen, strict=True)))
+
+
+def save_seen(seen, path):
+    r"""Keep a `Seen` as safetensors."""
+    flat = {f"{kind}/{part}": tensor.cpu().contiguous() for kind, parts in vars(seen).items() for part, tensor in parts.items()}
+    save_file(flat, path)
+
+
+def load_seen(path, device):
+    r"""Read what `save_seen` wrote."""
+    flat = load_file(path, device=str(device))
+    return Seen(*({key.partition("/")[2]: v for key, v in flat.items() if key.startswith(kind)} for kind in ("logits/", "features/")))
 
 
 @torch.no_grad()
@@ -132,14 +147,26 @@ def metrics(seen, images, split, references):
         references: `References`.
     Returns: dictionary, each name of `expected` -> float.
     """
+    own = own_metrics(seen, images, split, references.shadows)
+    return own | compared(own, seen, images, split, references)
+
+
+def _parts(seen, images, split):
+    """Labels of every part, and the parts that stand for unseen images of the same classes (strict, compat): where no class goes, all others do."""
     y = {name: images.y[index] for name, index in vars(split).items()}
-    whole = len(y["test_forget"]) > 0
-    unseen, compat = ("test_forget", "test_forget") if whole else ("test_retain", "forget")
-    logits, retrain = seen.logits, references.retrain
-    acc = {part: accuracy(logits[part], y[part]) for part in logits}
-    goal = {part: accuracy(retrain.logits[part], y[part]) for part in logits}
+    return y, *(("test_forget", "test_forget") if len(y["test_forget"]) else ("test_retain", "forget"))
+
+
+def own_metrics(seen, images, split, shadows=None):
+    r"""The metrics that need no other model: accuracies, attacks, the linear probe.
+
+    Args: as of `metrics`; ``shadows`` as of `References`.
+    Returns: dictionary, name -> float; NaN where the images that a metric is from are not there.
+    """
+    y, unseen, compat = _parts(seen, images, split)
+    logits = seen.logits
     test, y_test = (torch.cat([of["test_retain"], of["test_forget"]]) for of in (logits, y))
-    out = {f"acc_{kind}_{stage}": acc[part] for kind, stage, part in (
+    out = {f"acc_{kind}_{stage}": accuracy(logits[part], y[part]) for kind, stage, part in (
         ("retain", "train", "retain"), ("forget", "train", "forget"), ("retain", "test", "test_retain"), ("forget", "test", "test_forget"),
     )}  # fmt: skip
 
@@ -149,8 +176,8 @@ def metrics(seen, images, split, references):
 
     attack("loss", lambda part: -attacks.per_sample_loss(logits[part], y[part]))
     attack("entropy", lambda part: -attacks.entropy(logits[part]))
-    if references.shadows is not None:
-        confidences, inside = references.shadows
+    if shadows is not None:
+        confidences, inside = shadows
         for variant in ("online", "offline"):
 
             def score(part, variant=variant):
@@ -158,26 +185,41 @@ def metrics(seen, images, split, references):
                 return lira_scores(logit_confidence(logits[part], y[part]), confidences[:, index], inside[:, index], variant)
 
             attack(f"lira_{variant}", score, ("auc", "tpr"))
-    of_retrain = -attacks.per_sample_loss(retrain.logits["forget"], y["forget"]), -attacks.per_sample_loss(retrain.logits[unseen], y[unseen])
-    goal_auc = class_matched(of_retrain[0], y["forget"], of_retrain[1], y[unseen])["auc"]
-    retained = [acc["retain"] / 100, acc["test_retain"] / 100], [goal["retain"] / 100, goal["test_retain"] / 100]
     train, y_train = (torch.cat([of["retain"], of["forget"]]) for of in (seen.features, y))
+    nothing = not len(test)
     return out | {
         "probe_forget_acc": distances.probe(train, y_train, seen.features["test_forget"], y["test_forget"], images.num_classes),
+        "batch_acc_retain": batch_accuracy(logits["test_retain"], y["test_retain"]),
+        "batch_acc_forget": batch_accuracy(logits[compat], y[compat]),
+        "mia_ssd_member_rate": nan if nothing else attacks.ssd_member_rate(logits["retain"], test, logits["forget"]),
+        "mia_salun_nonmember_rate": nan if nothing else attacks.salun_nonmember_rate(
+            logits["retain"], y["retain"], test, y_test, logits["forget"], y["forget"]),
+    }  # fmt: skip
+
+
+def compared(own, seen, images, split, references):
+    r"""The metrics that compare a model with others.
+
+    Args: as of `metrics`; ``own``: what `own_metrics` gave for the model.
+    Returns: dictionary, name -> float.
+    """
+    y, unseen, compat = _parts(seen, images, split)
+    logits, retrain = seen.logits, references.retrain
+    goal = {part: accuracy(retrain.logits[part], y[part]) for part in ("forget", "retain", "test_retain")}
+    of_retrain = -attacks.per_sample_loss(retrain.logits["forget"], y["forget"]), -attacks.per_sample_loss(retrain.logits[unseen], y[unseen])
+    goal_auc = class_matched(of_retrain[0], y["forget"], of_retrain[1], y[unseen])["auc"]
+    retained = [own["acc_retain_train"] / 100, own["acc_retain_test"] / 100], [goal["retain"] / 100, goal["test_retain"] / 100]
+    return {
         "js_retrain": distances.js(logits["forget"], retrain.logits["forget"]),
         "activation_distance": distances.activation_distance(logits["forget"], retrain.logits["forget"]),
         "zrf": distances.zrf(logits["forget"], references.blank["forget"]),
         "cka_retrain_retain": distances.linear_cka(seen.features["test_retain"], retrain.features["test_retain"]),
         "cka_retrain_forget": distances.linear_cka(seen.features["forget"], retrain.features["forget"]),
         "cka_original_forget": distances.linear_cka(seen.features["forget"], references.original.features["forget"]),
-        "tow": distances.tug_of_war([acc["forget"] / 100, *retained[0]], [goal["forget"] / 100, *retained[1]]),
-        "tow_mia": distances.tug_of_war([out["mia_loss_auc"], *retained[0]], [goal_auc, *retained[1]]),
-        "batch_acc_retain": batch_accuracy(logits["test_retain"], y["test_retain"]),
-        "batch_acc_forget": batch_accuracy(logits[compat], y[compat]),
-        "mia_ssd_member_rate": attacks.ssd_member_rate(logits["retain"], test, logits["forget"]),
-        "mia_salun_nonmember_rate": attacks.salun_nonmember_rate(logits["retain"], y["retain"], test, y_test, logits["forget"], y["forget"]),
+        "tow": distances.tug_of_war([own["acc_forget_train"] / 100, *retained[0]], [goal["forget"] / 100, *retained[1]]),
+        "tow_mia": distances.tug_of_war([own["mia_loss_auc"], *retained[0]], [goal_auc, *retained[1]]),
         "zrf_reversed": distances.zrf_reversed(logits[compat], references.blank_compat[compat]),
-    }  # fmt: skip
+    }
 
 
 def rows(method, seed, values, repeat=0):

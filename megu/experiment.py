@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
 
 from megu import device, disentangle, methods, shadows, splits
 from megu.asking import AsksGuide
 from megu.config import nest
 from megu.device import Stopwatch
-from megu.evaluate import References, Seen, blank_logits, metrics, observe, rows
+from megu.evaluate import References, blank_logits, load_seen, metrics, observe, rows, save_seen
 from megu.making import MakesModels
 from megu.profiles import resolve
 from megu.sources import load
@@ -109,21 +108,13 @@ class Experiment(AsksGuide, MakesModels):
     def seen(self, name, seed):
         r"""What a method's model makes of every part of the split: `megu.evaluate.Seen`, from one forward pass, kept."""
 
-        def save(found, path):
-            flat = {f"{kind}/{part}": tensor.cpu().contiguous() for kind, parts in vars(found).items() for part, tensor in parts.items()}
-            save_file(flat, path)
-
         def make():
             model, clock = self.unlearned(name, seed), Stopwatch()
             with clock("evaluation"):
                 found = observe(model, self.images, self.split)
             return found, {"seconds": clock.seconds}
 
-        def load(path):
-            flat = load_file(path, device=str(self.compute.device))
-            return Seen(*({key.partition("/")[2]: v for key, v in flat.items() if key.startswith(kind)} for kind in ("logits/", "features/")))
-
-        return self.run.once(f"seen/{name}-{seed}.safetensors", make, save, load)
+        return self.run.once(f"seen/{name}-{seed}.safetensors", make, save_seen, lambda path: load_seen(path, self.compute.device))
 
     def logits(self, name, seed):
         r"""Logits of a method's model on every part of the split: name of the part -> ``(n, K)`` float32."""

@@ -110,6 +110,28 @@ def build(arch, num_classes, shape, seed, purpose="original"):
         return ViT(net)
 
 
+def reset(model, seed, purpose):
+    r"""A copy of any classifier whose weights are drawn anew by its layers' own ``reset_parameters``.
+
+    Args:
+        model: ``nn.Module``; not altered.
+        seed, purpose: see `megu.device.generator`.
+    Raises: SettingsError where a weight belongs to no layer that can draw it anew.
+    """
+    model = copy_of(model)
+    with seeded(generator(seed, purpose, "weights")):
+        drawn = set()
+        for module in model.modules():
+            draw = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
+            if draw is not None:
+                draw()
+                drawn |= {id(p) for p in module.parameters(recurse=False)}
+    left = [name for name, p in model.named_parameters() if id(p) not in drawn]
+    if left:
+        raise SettingsError(f"an untrained {type(model).__name__} cannot be made ({left[0]} has no initialiser): choose a method without an untrained network")
+    return model
+
+
 def head(model):
     r"""The classification head: the last linear layer of any classifier.
 
@@ -145,6 +167,8 @@ def activations(model, x, layers=()):
     finally:
         for hook in hooks:
             hook.remove()
+    if None in layers and None not in seen:
+        raise ValueError(f"the last linear layer of {type(model).__name__} plays no part in its logits, so its features cannot be told from its head")
     return logits, {name: seen[name] for name in layers}
 
 
@@ -197,7 +221,7 @@ def frozen(model):
 
 def save(model, path, about):
     r"""Weights as safetensors; ``about`` (flat dictionary) goes into the file's header."""
-    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    state = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}  # tied weights: each in a place of its own
     save_file(state, path, {"megu": json.dumps(about)})
 
 

@@ -3,12 +3,14 @@ r"""Where images come from: the embedded set, CIFAR from two hosts, a folder, an
 import hashlib
 import io
 import json
+import warnings
 import zipfile
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+import psutil
+from PIL import Image
 from tqdm import tqdm
 
 from megu.classes import known_names
@@ -57,6 +59,8 @@ def _existing(data, what):
 def _npz(data):
     path = _existing(data, "an .npz with x_train, y_train, x_test, y_test, class_names")
     try:
+        with zipfile.ZipFile(path) as archive:
+            fits_memory(1, sum(member.file_size for member in archive.infolist()), f"{path.name} is damaged, or too large for this machine")
         with np.load(path, allow_pickle=False) as arrays:
             parts = {name: arrays[name] for name in arrays.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
@@ -75,6 +79,37 @@ def _plain(name):
     return str(name).replace("_", " ")
 
 
+def picture(file, size=None, mode="RGB"):
+    r"""One image file as an array.
+
+    Args:
+        file: path.
+        size: (height, width) to be resized to, or None.
+        mode: ``RGB``, or ``L`` for grey.
+    Returns: ``(H, W, 3)`` or ``(H, W)`` uint8; 16-bit images keep their upper 8 bits, CMYK and palettes are converted.
+    Raises: SettingsError naming folder and file where it is truncated, no image, of a kind without 8-bit meaning, under 2 or over 89 million pixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file) as image:
+                if min(image.size) < 2 or image.mode in ("I", "F"):
+                    raise ValueError(f"{image.width} x {image.height} pixels of mode {image.mode}")
+                if image.mode.startswith("I;16"):
+                    image = Image.fromarray((np.asarray(image) >> 8).astype("uint8"))
+                image = image.convert(mode)
+                return np.asarray(image if size is None else image.resize(size[::-1], Image.Resampling.BILINEAR))
+    except Exception as error:  # a damaged file makes the readers of its format fail in their own ways
+        raise SettingsError(f"{file.parent.name}/{file.name} is not a readable image ({error}): remove or replace it") from None
+
+
+def fits_memory(count, size, what):
+    r"""Raise SettingsError where ``count`` times ``size`` bytes are more than this machine has left; ``what`` says what to do instead."""
+    free = psutil.virtual_memory().available
+    if count * size > 0.9 * free:
+        raise SettingsError(f"{count * size / 1e9:.1f} GB of images do not fit into the {free / 1e9:.1f} GB of memory that are free: {what}")
+
+
 def _folder(data):
     root = _existing(data, "a folder with train/<class>/*.png and test/<class>/*.png")
     names = tuple(sorted(path.name for path in (root / "train").glob("*") if path.is_dir()))
@@ -86,11 +121,7 @@ def _folder(data):
         found = [(file, k) for k, name in enumerate(names) for file in sorted((root / which / name).glob("*")) if file.is_file()]
         images = []
         for file, _ in tqdm(found, desc=f"{which} images", unit="image"):
-            try:
-                with Image.open(file) as image:
-                    images.append(np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)))
-            except (UnidentifiedImageError, OSError) as error:
-                raise SettingsError(f"{which}/{file.parent.name}/{file.name} is not a readable image ({error}): remove or replace it") from None
+            images.append(picture(file, (size, size)))
         if not images:
             raise SettingsError(f"{root.name}/{which} holds no images: put them into {which}/<class>/")
         return np.stack(images), np.array([k for _, k in found])

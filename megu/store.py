@@ -5,11 +5,12 @@ import importlib.metadata
 import json
 import os
 import platform
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
 import megu
 from megu.config import SettingsError
@@ -22,7 +23,7 @@ STAGES = {  # stage -> the notebook that seals it, in the order of a run
     "unlearn": "04_unlearn",
     "evaluate": "05_evaluate",
 }
-_PACKAGES = ("torch", "torchvision", "transformers", "open_clip_torch", "numpy", "scipy", "scikit-learn", "pandas")
+PACKAGES = ("torch", "torchvision", "transformers", "open_clip_torch", "numpy", "scipy", "scikit-learn", "pandas")
 
 
 class StageError(RuntimeError):
@@ -42,21 +43,65 @@ def sha256(path):
 
 
 @contextmanager
-def atomic(path):
-    r"""A temporary path beside ``path``; what was written to it takes its place when the block ends without an error."""
+def writing(path):
+    r"""Turns an error of the disk inside the block into one line that says what to do.
+
+    Raises: StageError where the disk is full, the directory cannot be written, or the like.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise StageError(
+            f"{path.name} could not be written to {path.parent.name!r} ({why}): free some space or choose another directory; what was finished is kept"
+        ) from error
+
+
+@contextmanager
+def atomic(path, locked=False):
+    r"""A temporary path beside ``path``; what was written to it takes its place, on the disk, when the block ends without an error.
+
+    ``locked``: nobody else writes this file now, so what a killed process left half-written is removed first.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
-        yield part
-        os.replace(part, path)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for half in path.parent.glob(f".{path.stem}.*.part{path.suffix}") if locked else ():
+                half.unlink()
+            yield part
+            with open(part, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(part, path)
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
-def write_json(path, content):
-    r"""Write ``content`` as JSON, atomically."""
-    with atomic(path) as part:
+@contextmanager
+def alone(directory):
+    r"""The block has a directory to itself.
+
+    Raises: StageError where another process has it; the lock of a process that died is free again.
+    """
+    path = Path(directory) / ".locks" / "alone.lock"
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise StageError(f"another run is at work in {Path(directory).name!r}: wait for it, or choose another directory") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def write_json(path, content, locked=False):
+    r"""Write ``content`` as JSON, see `atomic`."""
+    with atomic(path, locked) as part:
         part.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
@@ -65,7 +110,22 @@ def code_digest():
     root = Path(megu.__file__).parent
     digest = hashlib.sha256()
     for file in sorted(root.rglob("*.py")):
-        if file.stem not in ("__init__", "__main__", "batch", "style", "heatmaps", "figures", "pattern_figures", "workers", "tune", "comparison", "ablation"):
+        if file.stem not in (
+            "__init__",
+            "__main__",
+            "options",
+            "own_commands",
+            "batch",
+            "report",
+            "style",
+            "heatmaps",
+            "figures",
+            "pattern_figures",
+            "workers",
+            "tune",
+            "comparison",
+            "ablation",
+        ):
             digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
     return digest.hexdigest()[:12]
 
@@ -113,17 +173,18 @@ class Run:
             "digest": digest(self.about),
             "seeds": list(seeds),
             "python": platform.python_version(),
-            "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+            "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
             "artefacts": {},
             "notes": {},
             "stages": {},
             **self.about,
-        })  # fmt: skip
+        }, locked=True)  # fmt: skip
 
     def _lock(self, name):
         # Several processes may work in one run directory; the lock of one that dies is free again.
         path = self.path / ".locks" / f"{name.replace('/', '-')}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(path)
 
     @property
@@ -140,7 +201,7 @@ class Run:
             manifest = self.manifest
             if not (keep and key in manifest[group]):
                 manifest[group][key] = value
-                write_json(self._file, manifest)
+                write_json(self._file, manifest, locked=True)
             return manifest[group][key]
 
     def note(self, key, value):
@@ -176,7 +237,7 @@ class Run:
             with self._lock(name):
                 if not made():  # by the process that held the lock
                     content, facts = make()
-                    with atomic(path) as part:
+                    with atomic(path, locked=True) as part:
                         save(content, part)
                     self._update("artefacts", name, {"sha256": sha256(path), **facts})
         if sha256(path) != self.manifest["artefacts"][name]["sha256"]:

@@ -25,10 +25,11 @@ class Task:
         forgotten: classes that disappear altogether (class-wise forgetting), else empty.
         transition: ``(K, K)`` array, columns sum to 1, or None where no guide was asked.
         retain_images: at most so many retain images are used for fine-tuning, by every method.
-        arch, training: how the original was made; retraining repeats it.
+        arch, training: how the original was made; retraining repeats it.  ``arch`` None: a classifier that is not built here.
         seed: of everything random in the method.
         compute: device and precision.
         clock: seconds by part of the method.
+        history: mean loss of each epoch, by the label of the training.
     """
 
     original: nn.Module
@@ -37,11 +38,12 @@ class Task:
     forgotten: tuple[int, ...]
     transition: np.ndarray | None
     retain_images: int
-    arch: str
+    arch: str | None
     training: Recipe
     seed: int
     compute: Compute
     clock: Stopwatch = field(default_factory=Stopwatch)
+    history: dict = field(default_factory=dict)
 
     @property
     def num_classes(self):
@@ -63,6 +65,8 @@ class Task:
 
     def fresh_model(self):
         """A new, untrained classifier of the original's architecture; its weights share nothing with the original's."""
+        if self.arch is None:
+            return models.reset(self.original, self.seed, "retrained")
         return models.build(self.arch, self.num_classes, self.images.shape, self.seed, "retrained")
 
     def train_on(self, model, index, labels, recipe, *, shift=None, loss=F.cross_entropy, after=None, label="fine-tuning", purpose="order"):
@@ -87,5 +91,6 @@ class Task:
             x = self.images.batch(index[position], recipe.augment, gen)
             return (x if shift is None else shift(x, position)), labels(position) if callable(labels) else labels[position]
 
-        fit(model, batch, len(index), recipe, gen, self.compute, loss=loss, after=after, label=label)
+        losses = fit(model, batch, len(index), recipe, gen, self.compute, loss=loss, after=after, label=label)
+        self.history.setdefault(label, []).extend(losses)
         return model

@@ -1,10 +1,18 @@
 r"""The only training loop: pre-training, retraining, fine-tuning and unlearning are calls of it."""
 
-import math
-
 import torch
 from torch.nn import functional as F
 from tqdm import tqdm
+
+from megu.device import in_batches, too_big
+
+EXPLODED = 1e4  # nats: no classifier that still learns is so wrong
+
+
+class DivergedError(FloatingPointError):
+    """A training ran away; ``last_good`` is the model as it was after the last epoch (or at the start) with a sound loss and finite weights."""
+
+    last_good = None
 
 
 def optimiser(model, recipe, steps_per_epoch):
@@ -46,37 +54,64 @@ def fit(model, batch, count, recipe, gen, compute, *, loss=F.cross_entropy, afte
         loss: function of (logits float32, labels), mean over the batch.
         after: function of the model, called after every step, or None.
         label: text of the progress bar.
+    Where a batch does not fit into the device's memory, its gradient is summed over parts: the same up to rounding, but for batch
+    normalisation, whose statistics are then those of the parts.
+
     Returns: mean loss of each epoch, list of float.
-    Raises: ValueError for ``count`` 0, FloatingPointError where the loss is no number any more.
+    Raises: ValueError for ``count`` 0, DivergedError where loss or weights are no numbers any more or the loss explodes.
     """
     if count < 1:
         raise ValueError(f"{label}: there are {count} items to train on")
     batches = max(1, round(count / recipe.batch))
     model.to(compute.device).train()
     opt, schedule = optimiser(model, recipe, batches)
-    history = []
+    history, parts, good = [], 1, _state(model)
+
+    def gradient(x, y):
+        """The batch's mean loss, with its gradient in the weights."""
+        opt.zero_grad(set_to_none=True)
+        value = 0.0
+        for part, wanted in zip(x.tensor_split(parts), y.tensor_split(parts), strict=True):
+            with compute.cast():
+                logits = model(part.contiguous(memory_format=torch.channels_last))
+            share = loss(logits.float(), wanted) * (len(part) / len(x))
+            share.backward()
+            value += share.detach()
+        return value
+
     with tqdm(total=recipe.epochs * batches, desc=label, unit="batch", leave=False) as bar:
         for epoch in range(recipe.epochs):
             total = torch.zeros((), device=compute.device)
             for index in torch.randperm(count, generator=gen).tensor_split(batches):
                 x, y = batch(index)
-                with compute.cast():
-                    logits = model(x.contiguous(memory_format=torch.channels_last))
-                value = loss(logits.float(), y)
-                opt.zero_grad(set_to_none=True)
-                value.backward()
+                value = None
+                while value is None:
+                    try:
+                        value = gradient(x, y)
+                        continue
+                    except torch.OutOfMemoryError:
+                        pass  # what the failed attempt holds is freed when this block ends
+                    parts = too_big(parts, len(x), label)
                 opt.step()
                 schedule.step()
                 if after is not None:
                     after(model)
-                total += value.detach() * (len(index) / count)
+                total += value * (len(index) / count)
                 bar.update()
             history.append(total.item())
-            if not math.isfinite(history[-1]):
-                raise FloatingPointError(f"{label}: the loss is {history[-1]} in epoch {epoch + 1}; try a smaller learning rate than {recipe.lr:g}")
+            if not abs(history[-1]) < EXPLODED or not all(p.isfinite().all() for p in model.parameters()):
+                model.load_state_dict(good)
+                error = DivergedError(f"{label}: the loss is {history[-1]:.3g} in epoch {epoch + 1}; try a smaller learning rate than {recipe.lr:g}")
+                error.last_good = model.eval()
+                raise error
+            good = _state(model)
             bar.set_postfix(loss=f"{history[-1]:.3f}")
     model.eval()
     return history
+
+
+def _state(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
 @torch.no_grad()
@@ -91,6 +126,6 @@ def predict(model, images, index, *, batch=500):
     """
     training = model.training
     model.eval()
-    parts = [model(images.batch(part).contiguous(memory_format=torch.channels_last)) for part in index.split(batch)]
+    parts = in_batches(lambda part: model(images.batch(part).contiguous(memory_format=torch.channels_last)), index, batch, "prediction")
     model.train(training)
     return torch.cat(parts).float() if parts else torch.empty(0, images.num_classes, device=images.x.device)

@@ -15,16 +15,19 @@ import numpy as np
 import pytest
 import torch
 from loopback import Servers
+from own import forget, network
+from torch.utils.data import TensorDataset
 
 from megu import methods, models
 from megu.classes import FASHION
 from megu.config import Recipe
-from megu.device import choose
+from megu.device import Compute, choose, generator, seeded
 from megu.experiment import Experiment
 from megu.profiles import resolve
 from megu.sources import load
 from megu.splits import forgotten_classes, make_split
 from megu.task import Task
+from megu.train import fit
 from megu.transition import transition_matrix
 
 ROOT = Path(__file__).parents[1]
@@ -89,6 +92,19 @@ def confident(y, p, k=3):
     return out
 
 
+class Narrow(torch.nn.Module):
+    """A device with room for ``room`` images when they are trained on."""
+
+    def __init__(self, net, room=10):
+        super().__init__()
+        self.net, self.room = net, room
+
+    def forward(self, x):
+        if self.training and len(x) > self.room:
+            raise torch.OutOfMemoryError("no room")
+        return self.net(x)
+
+
 @pytest.fixture(scope="session")
 def tasks(tiny_overrides):
     """(scenario, architecture) -> a small unlearning request with a briefly trained original."""
@@ -107,3 +123,25 @@ def tasks(tiny_overrides):
             original = task.train_on(blank, split.train, images.y[split.train], BRIEF)
             made[scenario, arch] = dataclasses.replace(task, original=original)
     return made
+
+
+@pytest.fixture(scope="session")
+def parts(mini):
+    """40 training and 10 test images of each class, as Datasets of float images in [0, 1]."""
+    x, y = mini.x.float() / 255, mini.y
+    return TensorDataset(x[:400], y[:400]), TensorDataset(x[10_000:10_100], y[10_000:10_100])
+
+
+@pytest.fixture(scope="session")
+def model(parts):
+    x, y = parts[0].tensors
+    with seeded(generator(0, "test")):
+        trained = network()
+        fit(trained, lambda i: (x[i], y[i]), 400, Recipe(epochs=12, batch=32, lr=0.1), generator(0, "order"), Compute(torch.device("cpu"), False))
+    trained.zero_grad()
+    return trained
+
+
+@pytest.fixture(scope="session")
+def done(model, parts):
+    return forget(model, parts)

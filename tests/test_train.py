@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from conftest import Narrow
 
 from megu import models
-from megu.config import Recipe
+from megu.config import Recipe, SettingsError
 from megu.device import choose, generator
 from megu.profiles import resolve
-from megu.train import fit, optimiser, predict
+from megu.train import DivergedError, fit, optimiser, predict
 
 FLOAT32 = choose(resolve(overrides={"autocast": "off"}))
 
@@ -45,6 +46,51 @@ def test_nothing_to_train_on_and_divergence(tiny):
         fit(torch.nn.Linear(1, 1), None, 0, Recipe(), generator(0), FLOAT32)
     with pytest.raises(FloatingPointError, match="smaller learning rate than 1e\\+08"):
         train(tiny, lr=1e8, schedule="constant")
+
+
+def test_a_batch_that_does_not_fit_is_summed_over_parts(tiny, caplog):
+    """Without batch statistics the weights are the same up to rounding; the control, a smaller batch, is not."""
+    images, index = tiny.images, tiny.split.train[:96]
+    ends = {}
+    for name, room, batch in (("whole", 10_000, 32), ("parts", 10, 32), ("smaller batch", 10_000, 8)):
+        model = Narrow(models.build("vit-tiny", 10, images.shape, 0), room)
+        recipe = Recipe(epochs=1, batch=batch, lr=0.05, schedule="constant")
+        history = fit(model, lambda i: (images.batch(index[i]), images.y[index[i]]), 96, recipe, generator(0, "order"), FLOAT32)
+        ends[name] = history[-1], torch.cat([w.detach().flatten() for w in model.parameters()])
+    assert ends["parts"][0] == pytest.approx(ends["whole"][0], abs=1e-4)
+    far = {name: (ends[name][1] - ends["whole"][1]).abs().max() for name in ends}
+    assert far["parts"] < 1e-4 < 10 * 1e-4 < far["smaller batch"]
+    assert "does not hold 32 images at a time; going on in 4 parts each" in caplog.text
+    with pytest.raises(SettingsError, match="not even one image at a time fits"):
+        fit(Narrow(model.net, 0), lambda i: (images.batch(index[i]), images.y[index[i]]), 96, recipe, generator(0), FLOAT32)
+
+
+def test_prediction_goes_on_with_smaller_batches(tiny):
+    class Small(torch.nn.Module):
+        def forward(self, x):
+            if len(x) > 7:
+                raise torch.OutOfMemoryError("no room")
+            return x.flatten(1)[:, :10]
+
+    index = tiny.split.retain[:50]
+    assert torch.equal(predict(Small(), tiny.images, index), tiny.images.batch(index).flatten(1)[:, :10])
+
+
+def test_a_training_that_runs_away_leaves_the_last_good_weights(tiny):
+    model, images, index = models.build("resnet-small", 10, tiny.images.shape, 0), tiny.images, tiny.split.train[:64]
+    recipe = Recipe(epochs=3, batch=32, lr=0.05, schedule="constant")
+    epoch = []
+
+    def loss(logits, y):
+        epoch.append(1)
+        return torch.nn.functional.cross_entropy(logits, y) * (1.0 if len(epoch) <= 2 else torch.nan)  # sound for one epoch
+
+    with pytest.raises(DivergedError, match="in epoch 2; try a smaller learning rate than 0.05") as caught:
+        fit(model, lambda i: (images.batch(index[i]), images.y[index[i]]), 64, recipe, generator(0), FLOAT32, loss=loss)
+    once = models.build("resnet-small", 10, tiny.images.shape, 0)
+    one_epoch = Recipe(epochs=1, batch=32, lr=0.05, schedule="constant")
+    fit(once, lambda i: (images.batch(index[i]), images.y[index[i]]), 64, one_epoch, generator(0), FLOAT32)
+    assert caught.value.last_good is model and all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), once.state_dict().values(), strict=True))
 
 
 @pytest.mark.parametrize("schedule", ["constant", "onecycle", "multistep"])

@@ -25,7 +25,7 @@ def unlearn(task, settings):
 
     Each epoch: $\max_\theta \mathrm{KL}(f_{orig} \Vert f_\theta)$ on $D_f$ (the first ``max_epochs``), then
     $\min_\theta \gamma\,\mathrm{CE} + \alpha\,\mathrm{KL}(f_{orig} \Vert f_\theta)$ on $D_r$.  Rewind: of the models after each epoch, the one
-    whose forget error is nearest to the last model's error on validation images of the same classes.
+    whose forget error is nearest to the last model's error on validation images of the same classes; without such images, the last model.
     Source: Kurmanji et al. 2023, arXiv 2302.09880.  Departs: momentum starts afresh in every pass; the retain sample is MeGU's.
     """
     forget, retain, images = task.split.forget, task.retain_sample(), task.images
@@ -46,10 +46,10 @@ def unlearn(task, settings):
                 task.train_on(model, forget, on_forget, away, loss=leave, label="SCRUB, max", purpose=f"max order {epoch}")
             task.train_on(model, retain, lambda position: position, settings.recipe, loss=keep, label="SCRUB, min", purpose=f"min order {epoch}")
             kept.append(copy_of(model))
-    if not settings.rewind:
+    unseen = task.split.val_forget if len(task.split.val_forget) else task.split.val_retain
+    if not settings.rewind or not len(unseen):
         return model
     with task.clock("rewind"):
-        unseen = task.split.val_forget if len(task.split.val_forget) else task.split.val_retain
         return rewound(kept, lambda model: error(model, images, forget), error(model, images, unseen))
 
 

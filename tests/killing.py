@@ -1,0 +1,20 @@
+"""Work in a process of its own, so that it can be killed."""
+
+import os
+
+TORTURE = bool(os.environ.get("MEGU_TORTURE"))  # the long version, see `make torture`
+
+
+def child(task):
+    """Run a task in a process of its own: its process id; the task ends it by exit code 0."""
+    if pid := os.fork():
+        return pid
+    try:
+        task()
+        os._exit(0)
+    except BaseException:  # whatever it is, the parent must hear of it and no test may run twice
+        os._exit(1)
+
+
+def ended(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
