@@ -5,6 +5,7 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     classes       names of classes, superclasses, and sensible neighbours
     config        settings and their parts
     profiles      quick, small, paper
+    disk          files that appear whole or not at all
     store         run directory, manifest, stages
     device        device, precision, seeds, stopwatch
     data          images on the device, batched augmentation

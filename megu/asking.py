@@ -2,13 +2,11 @@ r"""What a run asks its guide, and what follows from the answers."""
 
 import itertools
 
-import numpy as np
 import pandas as pd
 
 from megu import guide as guides
 from megu import splits
 from megu.classes import SENSIBLE_NEIGHBOURS
-from megu.config import SettingsError
 from megu.device import Stopwatch
 from megu.guide import COMPARED, SOURCES, Book, GuideUnavailableError, ask, draw_exemplars, draw_shots, questions_for, replayed
 from megu.guide.agreement import same_nearest, same_order, sensible_hits, shuffled_hits
@@ -34,8 +32,6 @@ class AsksGuide:
         if getattr(source, "needs_model", False):
             more = {"model": self.original(self.settings.seed), "held_out": splits.validation_indices(self.images, self.settings.data.validation)}
         guide = source(self.images.classes, self.images, exemplars, self.settings.guide, self.compute.device, **more)
-        if self.settings.guide.calibration == "content-free" and not (getattr(guide, "log_odds", False) and getattr(guide, "any_image", True)):
-            raise SettingsError(f"guide.calibration is 'content-free', but {guide.name} cannot be asked about an image without content: set it to 'column'")
         shots = draw_shots(*self._drawn(draw)) if getattr(guide, "shots", 0) else None
         return guide, list(questions_for(self.images, exemplars, shots))
 
@@ -51,16 +47,11 @@ class AsksGuide:
         guide, questions = self.questions(source, draw)
         if draw is None:
             self.run.same(f"guide {source}, version", guide.version)
-        blank = guides.without_content(questions[: self.images.num_classes]) if calibration == "content-free" else []
-        answers, origin = self._answers(guide, questions + blank, source, draw)
+        k = self.images.num_classes
+        answers, origin = self._answers(guide, guides.to_ask(guide, questions, k, calibration), source, draw)
         if draw is None and f"guide {source}" not in self.run.manifest["notes"]:
             self.run.note(f"guide {source}", origin)
-        scores = guides.answer_matrix(answers, self.images.num_classes)
-        if blank:
-            scores = scores[:-1] - scores[-1]
-        if getattr(guide, "log_odds", False) and calibration != "column":
-            scores = 1 / (1 + np.exp(-scores))
-        return scores, self.images.y.cpu().numpy()[self.exemplars(draw).numpy()], origin
+        return guides.heard(guide, answers, k, calibration), self.images.y.cpu().numpy()[self.exemplars(draw).numpy()], origin
 
     def _answers(self, guide, questions, source, draw):
         """List of `megu.guide.Answer`, and the sentence that says where they are from."""
@@ -86,7 +77,7 @@ class AsksGuide:
     def similarity(self, source=None, draw=None):
         r"""``(K, K)`` similarity S of eq. 4-5, row k = class k."""
         scores, of_class, _ = self.ask_guide(source, draw)
-        return similarity(scores, of_class, self.images.num_classes, "column" if self.settings.guide.calibration == "column" else "none")
+        return similarity(scores, of_class, self.images.num_classes, self.settings.guide.calibration)
 
     def similarities(self, draw=None, sources=None):
         r"""S of several sources: ``{source: (K, K)}``; by default those of `megu.guide.COMPARED`, and for the run's own exemplars its own guide.

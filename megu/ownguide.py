@@ -10,11 +10,12 @@ import torch
 
 from megu.config import SettingsError, closest
 from megu.features import centroid_similarity, feature_table
-from megu.guide import SOURCES, Book, GuideUnavailableError, answer_matrix, ask, draw_exemplars, draw_shots, questions_for
+from megu.guide import SOURCES, Book, GuideUnavailableError, ask, draw_exemplars, draw_shots, heard, questions_for, to_ask
 from megu.owndata import shown
 from megu.transition import similarity, transition_matrix
 
 MODEL = "model"  # the similarity of the model's own class-mean features
+NAMED = (*(name for name, source in SOURCES.items() if not getattr(source, "needs_model", False)), MODEL)  # what can be asked for by name
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ def choose_guide(guide, num_classes):
     if isinstance(guide, str | Path) and str(guide).endswith((".csv", ".npy")):
         return Choice("matrix", checked(read_matrix(Path(guide)), num_classes, Path(guide).name))
     if isinstance(guide, str):
-        if guide not in (*SOURCES, MODEL):
-            raise SettingsError(closest(guide, [*SOURCES, MODEL], "guide") + "; or give a matrix, or a .csv or .npy file of one")
+        if guide not in NAMED:
+            raise SettingsError(closest(guide, NAMED, "guide") + "; or give a matrix, or a .csv or .npy file of one")
         return Choice(guide)
     return Choice("matrix", checked(guide, num_classes, "guide"))
 
@@ -112,10 +113,8 @@ def asked(source, images, index, settings, device, path):
     if book.damaged:
         logging.getLogger("megu").warning("%d lines of the answers do not carry their checksum (damaged or edited by hand): they are asked again", book.damaged)
     known = sum(question.key(guide) in book.answers for question in questions)
-    answers = ask(guide, questions, book)
-    scores = answer_matrix(answers, small.num_classes)
-    if getattr(guide, "log_odds", False) and settings.calibration == "none":
-        scores = 1 / (1 + np.exp(-scores))
+    answers = ask(guide, to_ask(guide, questions, small.num_classes, settings.calibration), book)
+    scores = heard(guide, answers, small.num_classes, settings.calibration)
     matrix = transition_matrix(similarity(scores, small.y.cpu().numpy()[exemplars.numpy()], small.num_classes, settings.calibration))
     origin = f"{len(questions)} answers of {guide.name} ({guide.version}), {len(questions) - known} asked now, {known} asked before"
     digest = hashlib.sha256("\n".join(f"{answer.question} {answer.raw!r}" for answer in answers).encode()).hexdigest()

@@ -14,8 +14,8 @@ from matplotlib.ticker import MaxNLocator
 import megu
 from megu import findings
 from megu.config import SettingsError
-from megu.figures import STYLE
 from megu.store import atomic, write_json
+from megu.style import STYLE
 
 NAME = "megu deletion report 1"
 TITLES = {"before": "before", "after": "after", "reference": "retrained reference"}

@@ -3,17 +3,15 @@ r"""The run directory: a manifest, stages that are required and sealed, artefact
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
-from filelock import FileLock, Timeout
-from safetensors import SafetensorError
+from filelock import FileLock
 
 import megu
 from megu.config import SettingsError
+from megu.disk import StageError, atomic, write_json, writing
 
 STAGES = {  # stage -> the notebook that seals it, in the order of a run
     "prepare": "00_prepare",
@@ -23,11 +21,12 @@ STAGES = {  # stage -> the notebook that seals it, in the order of a run
     "unlearn": "04_unlearn",
     "evaluate": "05_evaluate",
 }
+# Modules that results do not depend on.
+NO_RESULTS = {
+    "__init__", "__main__", "options", "own_commands", "batch", "report", "style", "heatmaps", "figures", "pattern_figures", "workers", "tune",
+    "comparison", "ablation",
+}  # fmt: skip
 PACKAGES = ("torch", "torchvision", "transformers", "open_clip_torch", "numpy", "scipy", "scikit-learn", "pandas")
-
-
-class StageError(RuntimeError):
-    """A stage is missing, was made with other settings, or its claims do not hold."""
 
 
 def project_root(start="."):
@@ -42,90 +41,12 @@ def sha256(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@contextmanager
-def writing(path):
-    r"""Turns an error of the disk inside the block into one line that says what to do.
-
-    Raises: StageError where the disk is full, the directory cannot be written, or the like.
-    """
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise StageError(
-            f"{path.name} could not be written to {path.parent.name!r} ({why}): free some space or choose another directory; what was finished is kept"
-        ) from error
-
-
-@contextmanager
-def atomic(path, locked=False):
-    r"""A temporary path beside ``path``; what was written to it takes its place, on the disk, when the block ends without an error.
-
-    ``locked``: nobody else writes this file now, so what a killed process left half-written is removed first.
-    """
-    path = Path(path)
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-    try:
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            for half in path.parent.glob(f".{path.stem}.*.part{path.suffix}") if locked else ():
-                half.unlink()
-            yield part
-            with open(part, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(part, path)
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-
-
-@contextmanager
-def alone(directory):
-    r"""The block has a directory to itself.
-
-    Raises: StageError where another process has it; the lock of a process that died is free again.
-    """
-    path = Path(directory) / ".locks" / "alone.lock"
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path, timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise StageError(f"another run is at work in {Path(directory).name!r}: wait for it, or choose another directory") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def write_json(path, content, locked=False):
-    r"""Write ``content`` as JSON, see `atomic`."""
-    with atomic(path, locked) as part:
-        part.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
-
-
 def code_digest():
     r"""Twelve hex digits over the source files that results depend on, so that other code never reads old results."""
     root = Path(megu.__file__).parent
     digest = hashlib.sha256()
     for file in sorted(root.rglob("*.py")):
-        if file.stem not in (
-            "__init__",
-            "__main__",
-            "options",
-            "own_commands",
-            "batch",
-            "report",
-            "style",
-            "heatmaps",
-            "figures",
-            "pattern_figures",
-            "workers",
-            "tune",
-            "comparison",
-            "ablation",
-        ):
+        if file.stem not in NO_RESULTS:
             digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
     return digest.hexdigest()[:12]
 

@@ -15,9 +15,9 @@ def similarity(scores, of_class, num_classes, calibration="column"):
         scores: ``(m, K)`` float, raw answer for each exemplar and candidate label.
         of_class: ``(m,)`` integer, class of each exemplar.
         num_classes: K.
-        calibration: ``column``, or ``none`` where scores are probabilities in [0, 1] already.
+        calibration: ``column``; any other where scores are probabilities in [0, 1] already.
     Returns: ``(K, K)`` float64 array in [0, 1], row k = class k.
-    Raises: ValueError for a missing answer, a class without exemplar, or a score outside [0, 1] with calibration ``none``.
+    Raises: ValueError for a missing answer, a class without exemplar, or a score outside [0, 1] without ``column``.
     Source: arXiv 2602.17088 eq. 4-5.  Departs: the calibration is ours (the paper's guide is large enough without).
     """
     scores, of_class = np.asarray(scores, float), np.asarray(of_class)

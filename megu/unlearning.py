@@ -14,12 +14,13 @@ from torch import nn
 from megu import methods, models, report
 from megu.config import SettingsError
 from megu.device import Stopwatch, generator, seeded
+from megu.disk import alone
 from megu.evaluate import load_seen, observe, save_seen
 from megu.findings import Models
 from megu.ownguide import matrix_of
 from megu.ownmodel import has_features, weights_digest
 from megu.plan import heard, prepare
-from megu.store import PACKAGES, Run, StageError, alone, code_digest
+from megu.store import PACKAGES, Run, StageError, code_digest
 from megu.task import Task
 from megu.train import DivergedError, predict
 

@@ -11,7 +11,8 @@ import pytest
 from killing import TORTURE, child, ended
 
 from megu import store
-from megu.store import Run, StageError, alone, write_json
+from megu.disk import alone
+from megu.store import Run, StageError, write_json
 
 ABOUT = {"settings": {"seed": 0}}
 PIECES = 2

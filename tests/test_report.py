@@ -7,9 +7,9 @@ import sys
 import jsonschema
 import pytest
 import torch
+from loopback import odds_of, reply
 from own import QUICK, forget
 from safetensors.torch import load_file
-from test_served import odds_of, reply, serve  # noqa: F401  (a fixture)
 from torch import nn
 
 from megu import __main__ as command

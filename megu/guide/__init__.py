@@ -9,9 +9,10 @@ from megu.guide.base import (
     ask,
     draw_exemplars,
     draw_shots,
+    heard,
     questions_for,
     replayed,
-    without_content,
+    to_ask,
 )
 from megu.guide.batchfile import read_batch, write_batch
 from megu.guide.book import Answer, Book, shipped
@@ -40,5 +41,5 @@ __all__ = [
     "COMPARED", "SOURCES", "Answer", "AnswersMissingError", "Book", "ClipGuide", "ComposedGuide", "ConfusionGuide", "FeatureGuide", "Guide",
     "GuideUnavailableError", "Inquiry", "LocalMllm", "NamesGuide", "OwnFeatureGuide", "PosteriorGuide", "Question", "ReplayGuide", "ServedMllm",
     "ShuffledGuide", "TinyMllm", "answer_matrix", "ask", "conversation", "data_settings", "draw_exemplars", "draw_shots", "export_answers",
-    "import_answers", "inquire", "questions_for", "read_batch", "replayed", "shipped", "without_content", "write_batch",
+    "heard", "import_answers", "inquire", "questions_for", "read_batch", "replayed", "shipped", "to_ask", "write_batch",
 ]  # fmt: skip

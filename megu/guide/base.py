@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from megu.config import SettingsError
 from megu.device import generator
 from megu.guide.book import Answer, shipped
 
@@ -194,9 +195,28 @@ def questions_for(images, exemplars, shots=None) -> Iterator[Question]:
             yield Question(image, label, shots[label] if shots else (), images.name)
 
 
-def without_content(questions):
-    r"""The same questions about an image that shows nothing, all of one grey: what a guide says of a label whatever it sees."""
-    return [replace(question, image=np.full_like(question.image, 127)) for question in questions]
+def to_ask(guide, questions, num_classes, calibration):
+    r"""``questions`` of `questions_for`, and with ``content-free`` calibration K more after them: about an image that shows nothing, all of one grey.
+
+    Raises: SettingsError where the guide cannot be asked about such an image.
+    """
+    if calibration != "content-free":
+        return questions
+    if not (getattr(guide, "log_odds", False) and getattr(guide, "any_image", True)):
+        raise SettingsError(f"guide.calibration is 'content-free', but {guide.name} cannot be asked about an image without content: set it to 'column'")
+    return questions + [replace(question, image=np.full_like(question.image, 127)) for question in questions[:num_classes]]
+
+
+def heard(guide, answers, num_classes, calibration):
+    r"""What `megu.transition.similarity` takes of the answers to `to_ask`: array ``(m, K)``.
+
+    Raw scores for ``column`` calibration; else probabilities $\sigma(s)$ of a guide whose scores s are log-odds, for ``content-free``
+    after subtraction of what it says of the label about an image that shows nothing.
+    """
+    scores = answer_matrix(answers, num_classes)
+    if calibration == "content-free":
+        scores = scores[:-1] - scores[-1]
+    return 1 / (1 + np.exp(-scores)) if getattr(guide, "log_odds", False) and calibration != "column" else scores
 
 
 def answer_matrix(answers, num_classes):
