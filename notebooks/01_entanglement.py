@@ -104,7 +104,7 @@ pattern_figures.depth(by_layer, names[asked])
 # ## Where in the image
 #
 # Averaged over its units, a set of patterns has a place in every image: here of the last block but one, whose maps are finer than the last one's. The scale is common: standard
-# deviations above the unit's mean.
+# deviations above the unit's mean. A set is a statement about classes: a single coat may well show what is more common in shirts.
 
 # %% tags=["nbval-ignore-output"]
 layer, other = layers[-3], names.index(nearest["class_b"])
