@@ -62,7 +62,7 @@ print(f"{len(test)} test images of {len(names)} classes; layers: {', '.join(laye
 #
 # is shown to exceed half a standard deviation (one-sided Welch tests of all classes and units of a layer, false discovery rate 5 %). These units are the set $P_a$.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 found = moments(original, images, test, layers, seed=lab.settings.seed)
 sets = {layer: patterns(found[layer]) for layer in layers}
 print("units of the last layer that serve each class:", dict(zip(names, sets[None].serves.sum(1).tolist(), strict=True)))
