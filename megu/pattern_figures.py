@@ -97,6 +97,7 @@ def maps(table, label="activation above the mean, s.d. of image means"):
             ax.set_title(panel, fontsize=8)
         if panels.index(panel) == 0:
             ax.set_ylabel(row, fontsize=8, rotation=0, ha="right", va="center")
+    fig.get_layout_engine().set(w_pad=0.15)
     fig.colorbar(shown, ax=axes, label=label, shrink=0.8)
     return fig
 

@@ -145,18 +145,24 @@ pattern_figures.meaning(meaning)
 # needs that meaning is another question, which README's ablation answers with "not shown": shuffled noise unlearns as well.
 
 # %%
-at, default = strength.set_index("noise"), not lab.overrides and lab.settings.profile == "quick"  # the last four were found on this request
+default = not lab.overrides and lab.settings.profile == "quick"  # these four were found on this request
 low, high = (meaning.assign(edge=meaning["mean"] + sign * meaning["half_width"]).pivot(index="input", columns="patterns", values="edge") for sign in (-1, 1))
 positive, negative, unique, of_per = *fresh, list(groups)[0], list(groups)[2]
+in_features = {
+    "positive noise activates the perturbing class's patterns more than shuffled": not default or low[of_per][positive] > high[of_per][f"{positive}, shuffled"],
+    "negative noise activates the unique ones less": not default or high[unique][negative] < low[unique][f"{negative}, shuffled"],
+    "with the pair the unique ones respond less than with it shuffled": not default or high[unique]["with the pair"] < low[unique]["with the pair, shuffled"],
+    "and the perturbing class's more": not default or low[of_per]["with the pair"] > high[of_per]["with the pair, shuffled"],
+}
+
+# %%
+at = strength.set_index("noise")
 claims = {
     "the positive noise is taken for the perturbing class more than chance": at.loc["positive", "perturbing class"] > 1 / images.num_classes,
     "and more than the same pixels shuffled": at.loc["positive", "perturbing class"] > at.loc["positive, shuffled", "perturbing class"],
     "the negative noise is not taken for the forgotten class": at.loc["negative", "forgotten class"] < 0.01,
     "while the same pixels shuffled are, more than it": at.loc["negative, shuffled", "forgotten class"] > at.loc["negative", "forgotten class"],
-    "positive noise activates the perturbing class's patterns more than shuffled": not default or low[of_per][positive] > high[of_per][f"{positive}, shuffled"],
-    "negative noise activates the unique ones less": not default or high[unique][negative] < low[unique][f"{negative}, shuffled"],
-    "with the pair the unique ones respond less than with it shuffled": not default or high[unique]["with the pair"] < low[unique]["with the pair, shuffled"],
-    "and the perturbing class's more": not default or low[of_per]["with the pair"] > high[of_per]["with the pair, shuffled"],
+    **in_features,
     "the pair is finite": bool(torch.isfinite(with_pair).all()),
     "the original model is the one of notebook 00": torch.allclose(
         predict(original, images, forget), lab.logits("original", lab.settings.seed)["forget"], atol=1e-3
