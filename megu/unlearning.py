@@ -14,6 +14,7 @@ from torch import nn
 from megu import methods, models, report
 from megu.config import SettingsError
 from megu.device import Stopwatch, generator, seeded
+from megu.disentangle import disentanglement, forgotten_concepts
 from megu.disk import alone
 from megu.evaluate import load_seen, observe, save_seen
 from megu.findings import Models
@@ -25,6 +26,7 @@ from megu.task import Task
 from megu.train import DivergedError, predict
 
 MEASURED = 5000  # retain images that accuracies are taken on, at most
+SCORED, MOST_CLASSES = 1000, 200  # images of a part for the disentanglement score, and classes: its statistics grow with both
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,8 @@ class Work:
 
     def observed(self, new):
         r"""`megu.findings.Models` of original, new and reference model, on the split that is measured."""
-        p, looked = self.p, has_features(self.p.original, self.p.images)
+        p = self.p
+        self.has_features = looked = has_features(p.original, p.images)
         keep = torch.randperm(len(p.request.split.retain), generator=generator(p.settings.seed, "measured"))[:MEASURED].sort().values
         self.split = replace(p.request.split, retain=p.request.split.retain[keep.to(p.images.y.device)])
         look = models.features if looked else lambda model, x: (model(x), model(x))
@@ -217,5 +220,18 @@ class Work:
         return json.loads(json.dumps({**facts, "disentanglement": self.disentanglement(new)}, allow_nan=False))
 
     def disentanglement(self, new):
-        r"""The disentanglement score as list of dictionaries (model, view, measure, value, low, high), or None: not measured."""
-        return None
+        r"""The disentanglement score as list of dictionaries (model, view, measure, value, low, high), or None: not measured.
+
+        Measured on at most `SCORED` images of a part, where whole (sub-)classes are forgotten and the model has features to look at.
+        """
+        p = self.p
+        if not (self.has_features and forgotten_concepts(p.images, p.request.split)) or len(p.images.fine_classes) > MOST_CLASSES:
+            return None
+
+        def some(index):
+            return index[torch.randperm(len(index), generator=generator(p.settings.seed, "scored"))[:SCORED].sort().values.to(index.device)]
+
+        part = replace(self.split, retain=some(self.split.retain), test_retain=some(self.split.test_retain))
+        with p.clock("evaluation"):
+            found = disentanglement(p.original, new, p.reference, p.images, part, draws=100, seed=p.settings.seed)
+        return found.astype(object).where(found.notna(), None).round(4).to_dict("records")

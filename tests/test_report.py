@@ -35,11 +35,16 @@ def test_the_page_needs_no_other_and_escapes_what_it_is_given(done):
     assert "<script" not in page and "&lt;script&gt;" in page
     assert not re.search(r"""(src|href)\s*=\s*["'](?!#)|url\((?!#)|@import""", page.replace("xlink:href", "href")), "an outside reference"
     assert page.count("<svg") == 3 and page == report.html(done.report | {"verdict": {**done.report["verdict"], "what": "<script>alert(1)</script> $x_1$"}})
-    assert "not available" in page and "Disentanglement score: not measured" in page and "prefers-color-scheme: dark" in page and "@media print" in page
-    row = {"model": "unlearned", "view": "in place", "measure": "score", "value": 0.25, "low": 0.125, "high": 0.5}
-    measured = {**done.report, "disentanglement": [row, {**row, "view": "aligned", "value": None}]}
-    jsonschema.validate(measured, report.schema())
-    assert "0.250 (0.125 to 0.500)" in report.html(measured) and "not measured" not in report.html(measured)
+    assert "not available" in page and "prefers-color-scheme: dark" in page and "@media print" in page
+
+
+def test_the_disentanglement_score_is_in_the_report_where_it_can_be_measured(done, parts, model):
+    rows = {(row["model"], row["view"], row["measure"]): row for row in done.report["disentanglement"]}
+    score = rows["unlearned", "in place", "score"]
+    assert 0 <= score["low"] <= score["value"] <= score["high"] <= 1 and ("retrained", "aligned", "score") not in rows  # no reference was given
+    assert f"{score['value']:.3f}" in report.html(done.report)
+    untouched = forget(model, parts, range(20), method="finetune", test=None, settings={})  # single images: no concept is forgotten as a whole
+    assert untouched.report["disentanglement"] is None and "Disentanglement score: not measured" in report.html(untouched.report)
 
 
 def test_the_page_is_written_again_from_its_json(done, tmp_path, monkeypatch, capsys):
