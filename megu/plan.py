@@ -21,10 +21,10 @@ from megu.profiles import resolve
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be done, line by line, and how many seconds it may take (None where the method's own time cannot be foreseen)."""
+    """What will be done, line by line, and how many seconds it may take without the guide's."""
 
     lines: tuple[str, ...]
-    seconds: float | None
+    seconds: float
 
 
 @dataclass(frozen=True)
