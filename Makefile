@@ -43,7 +43,7 @@ comparison: $(READY)  ## every method, three scenarios, 3 x 3 seeds, attacks wit
 ablation: $(READY)  ## MeGU's open points, changed one at a time (15 minutes on 2 cores)
 	@$(BIN)/python -m megu ablate --out paper_figures/data
 
-truth: $(READY)  ## the entanglement measures on images whose parts are known (5 minutes on 2 cores)
+truth: $(READY)  ## the entanglement measures on images whose parts are known (about 10 minutes on one busy core)
 	@$(BIN)/python -m megu truth --out paper_figures/data
 
 bench: $(READY)  ## speed of precision and layout in training, of the evaluation, and of shared prefixes, side by side
