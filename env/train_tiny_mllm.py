@@ -1,4 +1,4 @@
-r"""Trains the tiny MLLM (`megu/guide/tiny.py`); `--help` says with what, `megu/assets/tiny_mllm.md` what came out.
+r"""Trains the tiny MLLM (`megu/guide/tiny.py`); `--help` says with what, `megu/assets/tiny_mllm.md` is the model card.
 
 Four stages, each from where the one before it stopped; EfficientNet-Lite0 stays as it is, and SmolLM2 gets a low-rank addition to its attention:
 

@@ -19,7 +19,7 @@ def loaded():
         tiny.lite0()
     except guide.GuideUnavailableError as missing:
         pytest.skip(f"needs the guide's weights: {missing}")
-    return guide.TinyMllm(settings=Guide(batch=10))
+    return guide.TinyMllm(settings=Guide(batch=10, dtype="float32"))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_it_sees_what_it_is_asked_about(loaded, asked, mini):
     blind = np.array(list(loaded.score(asked))).reshape(3, 10)
     projector.load_state_dict(kept)
     assert (blind - blind.mean(0)).std() < 0.5 * centred.std()
-    whole = guide.TinyMllm(settings=Guide(reuse=False))
+    whole = guide.TinyMllm(settings=Guide(reuse=False, dtype="float32"))
     assert list(whole.score(asked[3:5])) == pytest.approx(scores[0, 3:5], abs=1e-3)
 
 

@@ -7,7 +7,6 @@ from importlib.resources import files
 from pathlib import Path
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from megu.guide.base import GuideUnavailableError
@@ -63,8 +62,8 @@ def smollm2():
 
 @lru_cache(maxsize=1)
 @torch.no_grad()
-def build():
-    r"""The whole model as transformers has it: (`LlavaForConditionalGeneration`, `LlavaProcessor`)."""
+def build(dtype):
+    r"""The whole model as transformers has it: (`LlavaForConditionalGeneration`, `LlavaProcessor`); the image network stays in float32."""
     import transformers as hf  # noqa: PLC0415
     from safetensors.torch import load_file  # noqa: PLC0415
     from transformers.modeling_outputs import BaseModelOutputWithPooling  # noqa: PLC0415
@@ -78,11 +77,10 @@ def build():
 
         def __init__(self, config):
             super().__init__(config)
-            self.unused = nn.Identity()
             self.post_init()
 
         def forward(self, pixel_values, **_):
-            tokens = visual_tokens(pixel_values)
+            tokens = visual_tokens(pixel_values).to(dtype)
             return BaseModelOutputWithPooling(last_hidden_state=tokens, hidden_states=(tokens,))
 
     hf.AutoConfig.register(TowerConfig.model_type, TowerConfig, exist_ok=True)
@@ -106,7 +104,7 @@ def build():
     processor = hf.LlavaProcessor(
         images, tokenizer, patch_size=SIZE // 2, vision_feature_select_strategy="full", num_additional_image_tokens=1, chat_template=CHAT, image_token=IMAGE,
     )  # fmt: skip
-    return model.eval(), processor
+    return model.to(dtype).eval(), processor
 
 
 class TinyMllm(LocalMllm):
@@ -115,7 +113,7 @@ class TinyMllm(LocalMllm):
     EfficientNet-Lite0 sees; a connector of 1.07 million weights puts what it sees before SmolLM2-135M as five tokens; a low-rank addition of 0.92
     million weights to the attention has it answer (both ours: ``env/train_tiny_mllm.py``).  It was trained on zero-shot questions, so that is what it is asked.
 
-    Args: as of `LocalMllm`; of the settings batch and reuse.
+    Args: as of `LocalMllm`; of the settings batch, reuse and dtype (auto: bfloat16, which it was trained with).
     Raises: GuideUnavailableError where the weights are not installed.
     Source: Liu et al. 2023, arXiv 2304.08485 (the form); stands in for the MLLM of arXiv 2602.17088 section 4.1.  Departs: A12.
     """
@@ -124,13 +122,15 @@ class TinyMllm(LocalMllm):
 
     def __init__(self, class_names=(), images=None, exemplars=None, settings=None, device="cpu"):
         self.settings, self.device, self.shots, self.cost, self._checked = settings, "cpu", 0, Cost(), False
+        self.dtype = torch.bfloat16 if settings.dtype == "auto" else getattr(torch, settings.dtype)  # as it was trained
         self.name = "tiny MLLM (EfficientNet-Lite0, SmolLM2-135M)"
-        self.version = f"weights {sha256(weights_file())[:8]}, lite0 {LITE0_SHA[:8]}, smollm2 {SMOLLM2_SHA[:8]}, 0-shot, prompt {PROMPT_VERSION}"
+        parts = f"weights {sha256(weights_file())[:8]}, lite0 {LITE0_SHA[:8]}, smollm2 {SMOLLM2_SHA[:8]}"
+        self.version = f"{parts}, {str(self.dtype).removeprefix('torch.')}, 0-shot, prompt {PROMPT_VERSION}"
 
     def _rendered(self, question):
         return super()._rendered(replace(question, image=dark_on_white(question.image[None])[0].numpy()))
 
     @cached_property
     def _loaded(self):
-        model, processor = build()
+        model, processor = build(self.dtype)
         return model, processor, answer_tokens(processor.tokenizer)
