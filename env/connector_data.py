@@ -1,5 +1,6 @@
 r"""What the tiny MLLM is trained on, and what is held out: images as visual tokens, and labels that are true or false of them."""
 
+import hashlib
 import re
 
 import numpy as np
@@ -29,8 +30,9 @@ DEV = (
 DRAWS = (0, 100, 101, 102, 110, 111)  # of exemplars that guides are asked about, here or in tests: left out
 
 
-def look(images, cache):
-    """Visual tokens (half) and ImageNet logits (half) of ``(n, C, H, W)`` uint8 images, kept in ``cache``."""
+def look(images, folder, name):
+    """Visual tokens (half) and ImageNet logits (half) of ``(n, C, H, W)`` uint8 images, kept in ``folder``."""
+    cache = folder / f"{name}-{hashlib.sha256(images.numpy().tobytes()).hexdigest()[:8]}.safetensors"
     if not cache.exists():
         parts = []
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
@@ -48,8 +50,8 @@ def photos(data_path, folder):
     images = load(resolve(overrides={"data.name": "cifar100", "data.path": data_path, "forget.scenario": "random"}))
     train, _, test = splits.masks(images, 0.1)
     test = test.nonzero().flatten()[:2000]  # twenty of each class
-    return (*look(images.x[train], folder / "photos.safetensors"), images.y[train]), (
-        *look(images.x[test], folder / "photos-test.safetensors"), images.y[test],
+    return (*look(images.x[train], folder, "photos"), images.y[train]), (
+        *look(images.x[test], folder, "photos-test"), images.y[test],
     ), images.classes  # fmt: skip
 
 
@@ -60,7 +62,7 @@ def drawings(folder):
     asked = torch.cat([draw_exemplars(images, allowed, 21, seed) for seed in DRAWS])  # 20, and one more that is a worked example
     allowed = allowed[~torch.isin(allowed, asked)]
     chosen = draw_exemplars(images, allowed, 300, seed=1)
-    return *look(images.x[chosen], folder / "drawings.safetensors"), images.y[chosen], images.classes
+    return *look(images.x[chosen], folder, "drawings"), images.y[chosen], images.classes
 
 
 class Pool:

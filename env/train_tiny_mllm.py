@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from megu.guide.prompt import PROMPT
 from megu.guide.tiny import ATTENTION, CHAT, IMAGE, TOKENS, smollm2, weights_file
-from megu.store import atomic, project_root, write_json
+from megu.store import atomic, digest, project_root, write_json
 
 BEGINNINGS = (" A photo of a", " This is a", " The image shows a")
 STAGES = {  # steps, images or questions a step, largest learning rate of the connector and of the low-rank addition
@@ -149,7 +149,8 @@ def step_loss(stage, pool, speaker, connector, n, rng, place, words):
 
 def train(pool, speaker, connector, folder):
     """All stages; state kept every 50 steps.  Returns: losses by stage."""
-    kept, words, place = folder / "training.pt", speaker.directions(pool.labels), {label: i for i, label in enumerate(pool.labels)}
+    about = digest({"labels": pool.labels, "stages": STAGES, "rank": RANK, "images": len(pool.own)})
+    kept, words, place = folder / f"training-{about}.pt", speaker.directions(pool.labels), {label: i for i, label in enumerate(pool.labels)}
     state = torch.load(kept, weights_only=True) if kept.exists() else {"losses": {}}
     if "connector" in state:
         connector.load_state_dict(state["connector"])

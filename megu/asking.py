@@ -43,7 +43,7 @@ class AsksGuide:
             draw: of the exemplars, or None for the run's own.
         Returns: (scores ``(m, K)`` array, class of each exemplar ``(m,)`` array, sentence that says where the answers are from).
         """
-        source, calibration = source or self.settings.guide.source, self.settings.guide.calibration
+        source, calibration = source or self.settings.guide.source, self._calibration(source)
         guide, questions = self.questions(source, draw)
         if draw is None:
             self.run.same(f"guide {source}, version", guide.version)
@@ -74,10 +74,14 @@ class AsksGuide:
             self.run.note(f"guide {source}, seconds", round(clock.total, 3))
         return answers, origin
 
+    def _calibration(self, source):
+        # The setting is about the run's own guide; its rivals may not be able to do without centring.
+        return self.settings.guide.calibration if source in (None, self.settings.guide.source) else "column"
+
     def similarity(self, source=None, draw=None):
         r"""``(K, K)`` similarity S of eq. 4-5, row k = class k."""
         scores, of_class, _ = self.ask_guide(source, draw)
-        return similarity(scores, of_class, self.images.num_classes, self.settings.guide.calibration)
+        return similarity(scores, of_class, self.images.num_classes, self._calibration(source))
 
     def similarities(self, draw=None, sources=None):
         r"""S of several sources: ``{source: (K, K)}``; by default those of `megu.guide.COMPARED`, and for the run's own exemplars its own guide.

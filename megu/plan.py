@@ -83,6 +83,8 @@ def own_settings(method, settings, entry):
     r"""Overrides for `megu.profiles.resolve` from the flat settings of `unlearn`: those of the method need no prefix."""
     if not isinstance(settings, dict | None):
         raise SettingsError(f"settings is {settings!r}: give a dictionary such as {{'recipe.lr': 0.01}}")
+    if "guide.source" in (settings or {}):
+        raise SettingsError(f"settings has guide.source={settings['guide.source']!r}: say which guide by guide= (in the shell --guide)")
     common = ("guide", "device", "threads", "autocast")
     flat = {name if name.partition(".")[0] in common else f"methods.{method}.{name}": value for name, value in (settings or {}).items()}
     return {"data.name": "folder", "autocast": "off", "compare": [method], "forget.scenario": entry.scenarios[0], **nest(flat)}

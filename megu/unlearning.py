@@ -111,7 +111,7 @@ class Work:
         if folder:
             about = {
                 "settings": p.settings.model_dump(mode="json", include={"seed", "device", "threads", "autocast", "retain_images"}),
-                "guide": {"source": p.guide.source, **p.settings.guide.model_dump(mode="json")} if methods.method(p.method).guided else {},
+                "guide": {**p.settings.guide.model_dump(mode="json"), "source": p.guide.source} if methods.method(p.method).guided else {},
                 "parameters": {p.method: p.parameters.model_dump(mode="json")}, "data": p.images.digest(),
                 "normalise": [value.tolist() for value in (p.images.mean, p.images.std)], "model": self.before,
                 "reference": p.reference and weights_digest(p.reference), "forget": p.request.digest, "code": code_digest(),
@@ -137,7 +137,9 @@ class Work:
         path, clock = self.run and self.run.path / "answers.jsonl", Stopwatch()
         with clock("guide"):
             matrix, about = matrix_of(p.guide, p.original, p.images, p.request.split.train, p.settings.guide, p.compute.device, path)
-        if self.run:  # a repeated call finds the answers: origin and seconds are those of the first
+        if self.run:
+            self.run.same("transition matrix", about["matrix_sha256"][:16])  # of another guide it would belong to another model
+            # A repeated call finds the answers: origin and seconds are those of the first
             first = self.run.manifest["notes"].get("guide", {"about": about, "seconds": clock.seconds})
             self.run.note("guide", first)
             about, clock = {**about, "origin": first["about"]["origin"]}, Stopwatch(first["seconds"])

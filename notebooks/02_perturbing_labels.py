@@ -59,8 +59,9 @@ images, names = lab.images, lab.images.classes
 # Exemplars come from the training images, drawn once per data set (A1). Here is the first of each class.
 
 # %%
-exemplars = lab.exemplars().view(images.num_classes, -1)
-figures.image_grid(images.x[exemplars[:, :1].T.flatten().to(images.x.device)].cpu() / 255.0, names, columns=images.num_classes)
+exemplars = lab.exemplars()
+first = [int(exemplars[images.y.cpu()[exemplars] == k][0]) for k in range(images.num_classes)]
+figures.image_grid(images.x[first].cpu() / 255.0, names, columns=images.num_classes)
 
 # %% [markdown]
 # ## Similarity and transition matrix (eq. 4-6)
@@ -89,7 +90,7 @@ heatmaps.matrix(
 # | source | what says which classes are alike |
 # |---|---|
 # | composed | the image model's words, judged by a sentence model |
-# | tiny | a multimodal LLM of our own: image model, trained connector, frozen small language model; the paper's True/False question |
+# | tiny | a multimodal LLM of our own: image model, trained connector, small language model; the paper's True/False question |
 # | features | class-mean features of the image model: no language |
 # | names | the sentence model on class names: no images |
 # | posterior, confusion, own-features | the classifier itself: its softmax, its mistakes on validation images, its class-mean features |

@@ -90,7 +90,7 @@ print(f"{type(model).__name__} with {sum(w.numel() for w in model.parameters()):
 
 # %%
 command = [sys.executable, "-m", "megu", "unlearn", "--model", "model.safetensors", "--arch", "resnet18", "--data", "photos", "--normalise", "unit"]
-refused = subprocess.run([*command, "--forget", "trowser", "--out", "forgotten"], cwd=here, capture_output=True, text=True)
+refused = subprocess.run([*command, "--forget", forget[0] + forget[2:], "--out", "forgotten"], cwd=here, capture_output=True, text=True)
 print(refused.stderr.strip())
 print("exit code", refused.returncode, "| something was written:", (here / "forgotten").exists())
 
@@ -141,7 +141,8 @@ for why, names in metrics.groupby("not_available").groups.items():
 # %%
 accuracy = {(row["model"], row["part"]): row for row in result.report["accuracy"]}
 claims = {
-    "a misspelt class is refused with the right name, and nothing is written": refused.returncode == 2 and f"did you mean '{forget}'" in refused.stderr,
+    "a misspelt class is refused with the right name": refused.returncode == 2 and f"did you mean '{forget}'" in refused.stderr,
+    "nothing is written then": not (here / "forgotten").exists(),
     "the given model is unchanged, bit for bit": weights_digest(model) == before,
     "the new model names fewer than 10 % of the forgotten images right": accuracy["after", "forget"]["percent"] < 10,
     "the original fails that test": accuracy["before", "forget"]["percent"] > 50,

@@ -192,6 +192,10 @@ def test_answers_are_replayed_without_the_guide(book, tmp_path):
         guide.ReplayGuide(settings=Guide(path=path))
     one = guide.ReplayGuide(settings=Guide(path=path, model="constant"))
     assert one.log_odds and one.name == "constant (replayed)"
+    corrected = Book(tmp_path / "b.jsonl")
+    corrected.add([replace(answer, raw=answer.raw + 1) for answer in book.answers.values()])
+    other = guide.ReplayGuide(settings=Guide(path=str(tmp_path / "b.jsonl"), model="constant"))
+    assert questions[0].key(one) != questions[0].key(other)  # answers of another file are other answers
     found = guide.ask(one, questions[::-1], Book())
     assert [answer.raw for answer in found] == [float(len(question.label)) for question in questions[::-1]]
     part = guide.ReplayGuide(settings=Guide(path=path, model="another"))

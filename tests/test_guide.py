@@ -161,6 +161,9 @@ def test_agreement_of_two_guides_by_hand():
     one, other = rng.random((20, 20)), rng.random((20, 20))
     assert same_order(one, one**3) == pytest.approx(1) and same_nearest(one, one**3) == 1  # only the order counts
     assert same_order(one, -one) == pytest.approx(-1) and same_nearest(one, -one) == 0
+    four, another = rng.random((4, 4)), rng.random((4, 4))
+    assert same_nearest(four, four) == 1 and min(same_nearest(rng.permuted(four, axis=1), another) for _ in range(20)) < 1  # one of three, not all
+    assert np.isnan(same_nearest(four[:2, :2], another[:2, :2]))
     assert abs(same_order(one, other)) < 0.15 and same_nearest(one, other) < 0.4
     assert same_order(one, one + 5 * np.eye(20)) == pytest.approx(1)  # the diagonal plays no part
 

@@ -107,4 +107,4 @@ def test_what_is_missing_is_said_in_one_line(settings, message):
 
 def test_a_model_that_is_not_here_is_said_before_any_answer():
     with pytest.raises(GuideUnavailableError, match="could not be loaded"):
-        list(LocalMllm(LABELS, settings=Guide(model="nobody/nothing", revision="abc")).score(asked(0)))
+        list(LocalMllm(LABELS, settings=Guide(model="nobody/nothing", revision="a" * 40)).score(asked(0)))

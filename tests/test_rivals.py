@@ -80,6 +80,14 @@ def test_what_a_guide_says_of_nothing_is_taken_off(tiny_overrides, tmp_path, mon
     assert sim == pytest.approx(np.repeat(free.reshape(10, 2, 10).mean(1)[:, :1], 10, 1), abs=1e-6)
 
 
+def test_a_guides_calibration_is_not_its_rivals(tiny_overrides, tmp_path, monkeypatch):
+    monkeypatch.setitem(guide.SOURCES, "composed", Biased)
+    for calibration in ("content-free", "none"):
+        lab = Experiment(run_dir=tmp_path / calibration, overrides={**tiny_overrides, "guide": {"exemplars": 2, "calibration": calibration}})
+        sims = lab.similarities(sources=("composed", "posterior", "confusion", "own-features"))
+        assert len(sims) == 4 and all((0 <= sim).all() and (sim <= 1).all() for sim in sims.values())
+
+
 def test_guides_that_need_content_are_not_asked_without(tiny_overrides, tmp_path):
     for source in ("names", "features", "confusion"):
         lab = Experiment(run_dir=tmp_path / source, overrides={**tiny_overrides, "guide": {"exemplars": 2, "source": source, "calibration": "content-free"}})

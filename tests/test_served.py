@@ -113,6 +113,17 @@ def test_what_a_server_makes_up_is_no_answer_and_stops_nothing(serve):
     assert np.isnan(scores[:5]).all() and scores[5] == pytest.approx(0.5) and one.failures.total() == 5 and one.cost.answers == 1
 
 
+def test_what_is_under_way_when_a_silent_server_is_given_up_is_kept(serve, tmp_path):
+    def late(body, number):
+        return (500, b"") if number <= 10 else (200, reply(odds_of(body)))
+
+    url, seen = serve(late)
+    questions, book = asked(50), guide.Book(tmp_path / "a.jsonl")
+    with pytest.raises(guide.AnswersMissingError):
+        guide.ask(client(url, concurrency=4), questions, book, at_once=10)
+    assert seen["requests"] == 10 + len(book.answers) < 20  # what was answered is kept, and no more was asked
+
+
 def test_a_refusal_keeps_what_was_under_way(serve, tmp_path):
     started = threading.Barrier(4)
 

@@ -194,6 +194,14 @@ def test_memory_that_does_not_suffice_is_reported_and_changes_little(model, part
     assert max(abs(ours[key] - theirs[key]) for key in ours) <= 2
 
 
+def test_another_guide_in_the_same_folder_is_refused(model, parts, tmp_path):
+    forget(model, parts, guide="model", out=tmp_path)
+    with pytest.raises(StageError, match="choose another run_dir"):
+        forget(model, parts, guide=np.full((10, 10), 0.1), out=tmp_path)
+    with pytest.raises(SettingsError, match="say which guide by guide="):
+        forget(model, parts, settings={**QUICK, "guide.source": "features"})
+
+
 def test_only_the_methods_for_it_and_settings_that_exist(model, parts):
     for more, expected in (
         ({"method": "retrain"}, "is what unlearning is compared with"), ({"method": "mgeu"}, "did you mean 'megu'"),

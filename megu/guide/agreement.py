@@ -50,6 +50,12 @@ def same_order(a, b):
 
 
 def same_nearest(a, b, k=3):
-    r"""Share of the k nearest other classes that two guides have in common, mean over the rows: in [0, 1], chance k / (K - 1)."""
+    r"""Share of the k nearest other classes that two guides have in common, mean over the rows: in [0, 1], chance k / (K - 1).
+
+    Of few classes fewer are compared, at most half of the others; NaN where that is none.
+    """
+    k = min(k, (len(a) - 1) // 2)
+    if not k:
+        return float("nan")
     tops = [np.argsort(np.where(np.eye(len(sim), dtype=bool), -np.inf, sim), 1)[:, -k:] for sim in map(np.asarray, (a, b))]
     return float(np.mean([len(set(x) & set(y)) / k for x, y in zip(*tops, strict=True)]))

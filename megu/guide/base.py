@@ -68,7 +68,8 @@ class Guide(Protocol):
     ``any_image``, whether it can be asked about images other than exemplars (True); ``slow``, whether answers that come with the package are read
     rather than asked again (False); ``needs_model``, whether it is made with ``model``, the original, and ``held_out``, validation images (False).
     ``dear``, whether each answer is written at once, as one that was paid for (False); ``as_they_come(questions)``, which yields
-    pairs (position of the question, score) in any order, each as soon as it is known.
+    pairs (position of the question, score) in any order, each as soon as it is known; ``stop()``, after which it asks no more
+    but gives what is under way.
     """
 
     name: str
@@ -133,8 +134,10 @@ def _ask_open(guide, questions, book, at_once):
                 if len(fresh) >= (1 if getattr(guide, "dear", False) else at_once):
                     book.add(fresh)
                     fresh = []
-                if silent >= at_once:
+                if silent >= at_once and not hasattr(guide, "stop"):
                     break
+                if silent >= at_once:
+                    guide.stop()  # what is under way still comes
     finally:
         book.add(fresh)  # also after an interrupt or an error in the guide
 

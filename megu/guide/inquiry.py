@@ -9,7 +9,7 @@ import torch
 from megu import splits
 from megu.config import SettingsError, closest
 from megu.device import Stopwatch
-from megu.guide.base import Guide, ask, draw_exemplars, draw_shots, questions_for
+from megu.guide.base import Guide, ask, draw_exemplars, draw_shots, questions_for, to_ask
 from megu.guide.book import Book
 from megu.guide.prompt import conversation
 from megu.sources import load
@@ -62,7 +62,7 @@ def inquire(source, settings, device="cpu", classes=()):
     exemplars = exemplars[chosen.y.cpu()[exemplars] >= 0]
     guide = source(chosen.classes, chosen, exemplars, wanted, device)
     shots = draw_shots(*drawn) if getattr(guide, "shots", 0) else None
-    return guide, list(questions_for(chosen, exemplars, shots))
+    return guide, to_ask(guide, list(questions_for(chosen, exemplars, shots)), chosen.num_classes, wanted.calibration)
 
 
 @dataclass

@@ -1,6 +1,7 @@
 r"""A multimodal LLM on this machine, asked the paper's True/False question; the part that questions share is computed once."""
 
 import copy
+import re
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -27,12 +28,12 @@ def answer_tokens(tokenizer):
     return out
 
 
-def newest(model):
-    r"""The commit that a hub id means now, so that its answers name it.  Raises: GuideUnavailableError where it cannot be found."""
+def newest(model, revision=None):
+    r"""The commit that a hub id, or its branch or tag, means now, so that answers name it.  Raises: GuideUnavailableError where it cannot be found."""
     from transformers import AutoConfig  # noqa: PLC0415
 
     try:
-        return AutoConfig.from_pretrained(model)._commit_hash
+        return AutoConfig.from_pretrained(model, revision=revision)._commit_hash
     except (OSError, ValueError) as error:
         why = str(error).splitlines()[0]
         raise GuideUnavailableError(
@@ -64,7 +65,8 @@ class LocalMllm:
         self.name = settings.model or Path(settings.path or "").name
         if not self.name:
             raise GuideUnavailableError("guide.source=mllm needs guide.model (an id on the hub) or guide.path (a folder)")
-        self._commit = None if settings.path else settings.revision or newest(settings.model)
+        fixed = re.fullmatch("[0-9a-f]{40}", settings.revision or "")
+        self._commit = None if settings.path else settings.revision if fixed else newest(settings.model, settings.revision)
         self.version = f"{self._commit or self._files()}, {settings.dtype}, {self.shots}-shot, prompt {PROMPT_VERSION}"
 
     def _files(self):

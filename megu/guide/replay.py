@@ -1,5 +1,6 @@
 r"""Answers that somebody already has, as a guide: any answers file, asked again without the model."""
 
+import hashlib
 import math
 from collections import Counter
 from pathlib import Path
@@ -41,7 +42,8 @@ class ReplayGuide:
                 f"{path.name!r} has {len(answers) - len(self._known)} questions answered twice, with other worked examples: keep one of each"
             )
         (source, version), self.failures = guides[0], Counter()
-        self.name, self.version = f"{source} (replayed)", version
+        held = hashlib.sha256("|".join(sorted(f"{a.question} {a.raw!r}" for a in answers)).encode()).hexdigest()[:8]
+        self.name, self.version = f"{source} (replayed)", f"{version}, answers {held}"
         self.log_odds = all(answer.scale == "log-odds" for answer in answers)
         self._absent = f"not in {path.name}{damaged}"
 

@@ -76,6 +76,7 @@ class ServedMllm:
         """
         _ = self._client  # made once, before the threads
         pool, rest, under_way = ThreadPoolExecutor(self.settings.concurrency), iter(enumerate(questions)), {}
+        self._enough = False
 
         def take(future):
             at = under_way.pop(future)
@@ -85,7 +86,7 @@ class ServedMllm:
         try:
             # The next question is asked when a reply has been taken, and so kept: a process that dies loses no more than was under way.
             while True:
-                for at, question in islice(rest, 0 if self._refused else self.settings.concurrency - len(under_way)):
+                for at, question in islice(rest, 0 if self._refused or self._enough else self.settings.concurrency - len(under_way)):
                     under_way[pool.submit(self._one, question)] = at
                 if not under_way:
                     break
@@ -98,6 +99,10 @@ class ServedMllm:
             pool.shutdown(cancel_futures=True)
         if self._refused:
             raise GuideUnavailableError(f"{self.name}: the server refuses ({self._refused}): check guide.model, guide.url and the key")
+
+    def stop(self):
+        """Ask no more; what is under way is still given."""
+        self._enough = True
 
     def _counted(self, odds, failure, tokens, share):
         if odds is not None and math.isnan(odds):
