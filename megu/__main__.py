@@ -33,7 +33,7 @@ def run(profile: Profile = "quick", seed: Seed = 0, run_dir: RunDir = None, set:
 @app.command()
 def guide(
     out: Annotated[Path, typer.Option(help="JSON lines file that the answers are added to.")],
-    source: Annotated[str, typer.Option(help="composed, tiny, features, names, shuffled, clip, mllm, served or replay.")] = "composed",
+    source: Annotated[str, typer.Option(help="composed, tiny, features, names, llm-names, shuffled, clip, mllm, served or replay.")] = "composed",
     data: Annotated[str | None, typer.Option(help="A data set's name, a folder or an .npz; the profile's data, if left out.")] = None,
     classes: Annotated[str, typer.Option(help="Ask about these classes only, e.g. 'shirt,coat,bag'.")] = "",
     exemplars: Annotated[int | None, typer.Option(help="Exemplars of each class.", min=1)] = None,

@@ -2,11 +2,11 @@ r"""One thing at a time: MeGU's open points (A2, A6-A10, A12 and tau), each chan
 
 import pandas as pd
 
-from megu.guide import COMPARED
 from megu.store import project_root, write_json
 from megu.tables import against_default
 from megu.workers import each
 
+RIVALS = ("tiny", "features", "names", "posterior", "confusion", "own-features", "shuffled")  # of the composed guide
 ABLATIONS = {  # point of the assumption log -> variant -> what it changes in MeGU
     "default": {"as tuned": {}},
     "A2": {"forgotten class may be chosen": {"labels.exclude_forgotten": False}},
@@ -23,7 +23,7 @@ ABLATIONS = {  # point of the assumption log -> variant -> what it changes in Me
     },
     "noise": {kind: {"noise.kind": kind} for kind in ("none", "pos", "neg", "random")},
     "A12": {f"labels: {choice}": {"labels.choice": choice} for choice in ("random", "nearest", "farthest", "posterior")}
-    | {f"guide: {source}": {"guide.source": source} for source in COMPARED[1:]},
+    | {f"guide: {source}": {"guide.source": source} for source in RIVALS},
     "tau": {f"tau {tau:g}": {"labels.tau": tau} for tau in (0.1, 0.5, 0.8)},
 }  # fmt: skip
 
@@ -36,7 +36,7 @@ def ablate(lab, workers=1):
         workers: processes, see `megu.workers.each`.
     Returns: rows as `megu.evaluate.rows` gives them, with columns point and variant in place of method, and retrain's among them.
     """
-    for source in (None, *COMPARED[1:]):
+    for source in (None, *RIVALS):
         lab.transition(source)  # asked once, here, and not by every process
     cases = [(lab, point, variant, seed) for point, variants in ABLATIONS.items() for variant in variants for seed in lab.seeds]
     each(lab.rows, [("retrain", seed) for seed in lab.seeds], workers, "references")

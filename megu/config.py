@@ -11,7 +11,7 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
-Source = Literal["composed", "tiny", "features", "names", "posterior", "confusion", "own-features", "shuffled", "clip", "mllm", "served", "replay"]
+Source = Literal["composed", "tiny", "features", "names", "llm-names", "posterior", "confusion", "own-features", "shuffled", "clip", "mllm", "served", "replay"]
 
 
 class SettingsError(ValueError):

@@ -92,7 +92,7 @@ heatmaps.matrix(
 # | composed | the image model's words, judged by a sentence model |
 # | tiny | a multimodal LLM of our own: image model, trained connector, small language model; the paper's True/False question |
 # | features | class-mean features of the image model: no language |
-# | names | the sentence model on class names: no images |
+# | names, llm-names | the sentence model on class names, a small language model on sentences about them: no images |
 # | posterior, confusion, own-features | the classifier itself: its softmax, its mistakes on validation images, its class-mean features |
 # | shuffled | the composed guide with exchanged labels: the negative control |
 
@@ -101,7 +101,7 @@ sims = lab.similarities()
 heatmaps.matrices({source: transition_matrix(found) for source, found in sims.items()}, names)
 
 # %% [markdown]
-# What the answers cost, each source asked about the same exemplars and labels. The tiny multimodal LLM is slow on a CPU, so its answers come with the package, with the hash of its weights
+# What the answers cost, each source asked about the same exemplars and labels. The tiny multimodal LLM and the language model are slow on a CPU, so their answers come with the package, with the hash of their weights
 # and of every image; with other images or labels it is asked when it is the run's own source.
 
 # %% tags=["nbval-ignore-output"]

@@ -97,3 +97,26 @@ def test_guides_that_need_content_are_not_asked_without(tiny_overrides, tmp_path
 
 def test_every_source_can_be_set():
     assert all(Guide(source=source) for source in guide.SOURCES)
+
+
+def test_a_language_model_on_names_alone(mini, monkeypatch):
+    try:
+        guide.tiny.smollm2()
+    except guide.GuideUnavailableError as missing:
+        pytest.skip(f"needs the language model's weights: {missing}")
+    exemplars = guide.draw_exemplars(mini, torch.arange(mini.num_train), 1)
+    asked = guide.SOURCES["llm-names"](mini.classes, mini, exemplars)
+    questions = [guide.Question(mini.x[exemplars[k]].numpy(), label) for k in (7, 9) for label in mini.classes]  # sneaker, ankle boot
+    scores = np.array(list(asked.score(questions))).reshape(2, 10)
+    assert scores.max() < 0 and np.isfinite(scores).all()
+    # By hand: log-probability of one label after one class, without any batch.
+    tokenizer, model = guide.llm_names._speaker()
+    by_hand = []
+    for template in guide.llm_names.TEMPLATES:
+        before = tokenizer.encode(template.format("sneaker"), add_special_tokens=False)
+        label = tokenizer.encode(" ankle boot", add_special_tokens=False)
+        with torch.no_grad():
+            log_p = model(input_ids=torch.tensor([before + label])).logits[0].float().log_softmax(1)
+        by_hand.append(sum(log_p[len(before) - 1 + j, word].item() for j, word in enumerate(label)))
+    assert scores[0, 9] == pytest.approx(np.mean(by_hand), abs=0.1)
+    assert scores[0, 9] > scores[0, [1, 2]].max() + 1  # a sneaker is more like an ankle boot than like trousers or a pullover

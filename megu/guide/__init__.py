@@ -20,6 +20,7 @@ from megu.guide.clip import ClipGuide
 from megu.guide.composed import ComposedGuide
 from megu.guide.features import FeatureGuide
 from megu.guide.inquiry import Inquiry, data_settings, inquire
+from megu.guide.llm_names import LlmNamesGuide
 from megu.guide.mllm import LocalMllm
 from megu.guide.names import NamesGuide
 from megu.guide.own import ConfusionGuide, OwnFeatureGuide, PosteriorGuide
@@ -31,15 +32,17 @@ from megu.guide.table import export_answers, import_answers
 from megu.guide.tiny import TinyMllm
 
 SOURCES = {
-    "composed": ComposedGuide, "tiny": TinyMllm, "features": FeatureGuide, "names": NamesGuide, "posterior": PosteriorGuide, "confusion": ConfusionGuide,
-    "own-features": OwnFeatureGuide, "shuffled": ShuffledGuide, "clip": ClipGuide, "mllm": LocalMllm, "served": ServedMllm, "replay": ReplayGuide,
+    "composed": ComposedGuide, "tiny": TinyMllm, "features": FeatureGuide, "names": NamesGuide, "llm-names": LlmNamesGuide,
+    "posterior": PosteriorGuide, "confusion": ConfusionGuide, "own-features": OwnFeatureGuide, "shuffled": ShuffledGuide,
+    "clip": ClipGuide, "mllm": LocalMllm, "served": ServedMllm, "replay": ReplayGuide,
 }  # fmt: skip
 # Need nothing but what pip installs and the classifier itself.
-COMPARED = ("composed", "tiny", "features", "names", "posterior", "confusion", "own-features", "shuffled")
+COMPARED = ("composed", "tiny", "features", "names", "llm-names", "posterior", "confusion", "own-features", "shuffled")
 
 __all__ = [
     "COMPARED", "SOURCES", "Answer", "AnswersMissingError", "Book", "ClipGuide", "ComposedGuide", "ConfusionGuide", "FeatureGuide", "Guide",
-    "GuideUnavailableError", "Inquiry", "LocalMllm", "NamesGuide", "OwnFeatureGuide", "PosteriorGuide", "Question", "ReplayGuide", "ServedMllm",
+    "GuideUnavailableError", "Inquiry", "LlmNamesGuide",
+    "LocalMllm", "NamesGuide", "OwnFeatureGuide", "PosteriorGuide", "Question", "ReplayGuide", "ServedMllm",
     "ShuffledGuide", "TinyMllm", "answer_matrix", "ask", "conversation", "data_settings", "draw_exemplars", "draw_shots", "export_answers",
     "heard", "import_answers", "inquire", "questions_for", "read_batch", "replayed", "shipped", "to_ask", "write_batch",
 ]  # fmt: skip
