@@ -19,7 +19,7 @@
 #
 # | reads | writes | minutes | feeds |
 # |---|---|---|---|
-# | original model, exemplars of every class, views of notebook 01 | answers, transition matrix $T$ of every source, perturbing labels | quick MINUTES (2 cores); small, paper: not measured | figures 3, 13, appendix C |
+# | original model, exemplars of every class, views of notebook 01 | answers, transition matrix $T$ of every source, perturbing labels | quick 1.0 (2 cores); small, paper: not measured | figures 3, 13, appendix C |
 #
 # The paper asks a multimodal LLM, for a few exemplars $x$ of every class and every candidate label $l$: *does this show a photo of $l$?*
 # The answer $q(x, l)$, averaged over the exemplars of class $k$, is the similarity $S_{kl}$ (eq. 4-5); normalised, it is the transition matrix $T$ (eq. 6).
@@ -33,7 +33,7 @@
 import numpy as np
 import pandas as pd
 
-from megu import ablation, figures, heatmaps, pattern_figures
+from megu import ablation, figures, heatmaps
 from megu.experiment import Experiment
 from megu.features import agreement as ordered_alike
 from megu.guide.agreement import nearest
@@ -61,7 +61,7 @@ images, names = lab.images, lab.images.classes
 # %%
 exemplars = lab.exemplars()
 first = [int(exemplars[images.y.cpu()[exemplars] == k][0]) for k in range(images.num_classes)]
-figures.image_grid(images.x[first].cpu() / 255.0, names, columns=images.num_classes)
+figures.image_grid(images.x[first].cpu() / 255.0, names, columns=images.num_classes, size=0.7)
 
 # %% [markdown]
 # ## Similarity and transition matrix (eq. 4-6)
@@ -106,7 +106,7 @@ heatmaps.matrices({source: transition_matrix(found) for source, found in sims.it
 
 # %% tags=["nbval-ignore-output"]
 notes = lab.run.manifest["notes"]
-pd.DataFrame([{"source": source, "seconds": notes.get(f"guide {source}, seconds"), "answers": notes[f"guide {source}"]} for source in sims]).style.hide()
+pd.DataFrame([{"source": source, "seconds": notes.get(f"guide {source}, seconds"), "answers": notes[f"guide {source}"]} for source in sims])
 
 # %% [markdown]
 # ## Are their neighbours sensible?
@@ -165,12 +165,6 @@ lab.run.table("label_distribution.csv", lambda: distribution)
 figures.label_distribution(distribution)
 
 # %% [markdown]
-# A few forget images with the label that each is pushed to:
-
-# %% tags=["nbval-ignore-output"]
-figures.image_grid(images.x[forget[:10]].cpu() / 255.0, [f"-> {names[k]}" for k in y_perturb[:10]], columns=10)
-
-# %% [markdown]
 # The matrices are kept as tidy data for the figures.
 
 # %%
@@ -195,7 +189,8 @@ seen = {
 }
 alike = pd.concat([ordered_alike(seen, transition_matrix(found)).assign(guide=source) for source, found in sims.items()], ignore_index=True)
 lab.run.table("view_agreement.csv", lambda: alike)
-pattern_figures.agreement(alike[alike["guide"] == lab.settings.guide.source])
+kept = alike[alike["guide"] == lab.settings.guide.source].drop(columns="guide").round(2)  # figure 13 draws it
+kept
 
 # %% tags=["nbval-ignore-output"]
 alike.pivot(index="view", columns="guide", values="order").loc[list(seen), list(sims)].round(2)

@@ -26,7 +26,7 @@
 # $$N_{pos} = \arg\min_N \mathrm{CE}(f(N), y_{perturb}) + \lambda\lVert N\rVert^2, \qquad N_{neg} = \arg\min_N -\mathrm{CE}(f(N), y) + \lambda\lVert N\rVert^2 .$$
 #
 # The positive noise carries what the network sees in the perturbing class, the negative one what it holds against the forgotten class. Added to a forget image, the pair
-# takes its unique patterns apart while the label moves. The norm, the number of steps and the rate are not in the paper (A6); they are UNSIR's.
+# is meant to take its unique patterns apart while the label moves. The norm, the number of steps and the rate are not in the paper (A6); they are UNSIR's.
 
 # %%
 import numpy as np
@@ -140,18 +140,20 @@ pattern_figures.meaning(meaning)
 # %% [markdown]
 # ## What was found
 #
-# The positive noise is taken for the perturbing class and the negative noise for anything but the forgotten one, at a norm at which shuffled pixels mean neither. In the features, too:
-# on the default request the pair takes the forget images' unique patterns down and the perturbing class's up, each by more than the same pixels shuffled do. So the noises carry meaning. Whether unlearning
-# needs that meaning is another question, which README's ablation answers with "not shown": shuffled noise unlearns as well.
+# The positive noise is taken for the perturbing class and the negative noise for anything but the forgotten one, at a norm at which shuffled pixels mean neither. In the features
+# the pair raises the perturbing class's patterns in the forget images more than the same pixels shuffled do, and lowers those that the forgotten class shares with others. It has not been shown to take the *unique*
+# patterns apart: what it does to them differs between two trainings of the same seed (README, "Entanglement"). Whether unlearning needs any of this meaning is another question, which
+# README's ablation answers with "not shown": shuffled noise unlearns as well.
 
 # %%
 default = not lab.overrides and lab.settings.profile == "quick"  # these four were found on this request
 low, high = (meaning.assign(edge=meaning["mean"] + sign * meaning["half_width"]).pivot(index="input", columns="patterns", values="edge") for sign in (-1, 1))
-positive, negative, unique, of_per = *fresh, list(groups)[0], list(groups)[2]
+positive, negative, _, shared, of_per = *fresh, *groups
 in_features = {
     "positive noise activates the perturbing class's patterns more than shuffled": not default or low[of_per][positive] > high[of_per][f"{positive}, shuffled"],
-    "negative noise activates the unique ones less": not default or high[unique][negative] < low[unique][f"{negative}, shuffled"],
-    "with the pair the unique ones respond less than with it shuffled": not default or high[unique]["with the pair"] < low[unique]["with the pair, shuffled"],
+    "negative noise activates the associated ones less": not default or high[shared][negative] < low[shared][f"{negative}, shuffled"],
+    "with the pair the associated ones respond less than with it shuffled": not default
+    or high[shared]["with the pair"] < low[shared]["with the pair, shuffled"],
     "and the perturbing class's more": not default or low[of_per]["with the pair"] > high[of_per]["with the pair, shuffled"],
 }
 

@@ -74,7 +74,7 @@ table.assign(cell=cell).pivot(index="metric", columns="method", values="cell").r
 # The grey band is what the difference of two sets of retrains would span; a bar that crosses zero cannot be told from the goal with this number of seeds.
 
 # %% tags=["nbval-ignore-output"]
-shown = [name for name in ("acc_retain_test", "acc_forget_train", "mia_loss_auc", "mia_ssd_member_rate")]
+shown = ["acc_retain_test", "acc_forget_train", "mia_ssd_member_rate"]
 figures.gaps(table, titles, shown)
 
 # %% tags=["nbval-ignore-output"]
@@ -129,13 +129,13 @@ looks = {
 }
 before_after = pd.concat([look.assign(row=title, panel=look["panel"] + ", image " + look["row"]) for title, look in looks.items()], ignore_index=True)
 lab.run.table("maps_after.csv", lambda: before_after.round(2))
-pattern_figures.maps(before_after)
+pattern_figures.maps(before_after[before_after["panel"].str.endswith("1")])  # figure 14 has both
 
 # %% [markdown]
 # ## Every method
 #
 # `make comparison` measures every method of the registry like this, over seeds of pre-training and of unlearning, with shadow models and relearning. Its tidy table is part of the
-# repository, and the first lines below say what it holds so far; nothing is computed again here. ToW (tug-of-war) multiplies what is left of 1 after the gaps in forgotten, retained and test accuracy: 1 is the retrained model.
+# repository, and the first lines below say what it holds so far; nothing is computed again here. ToW (tug-of-war) multiplies what is left of 1 after the gaps in forgotten, retained and test accuracy: 1 is the retrained model. Figure 6 draws the gaps.
 
 # %%
 data = project_root() / "paper_figures" / "data"
@@ -147,10 +147,6 @@ for scenario, part in overall[overall["metric"] == "tow"].groupby("scenario", so
     for row in part.sort_values("mean", ascending=False).itertuples():
         print(f"    {METHODS[row.method].title:30s} ToW {row.mean:.3f} ± {row.half_width:.3f}")
 
-# %%
-whole = overall[overall["scenario"] == "class"].drop(columns="scenario")  # figure 6 has the other scenarios
-figures.gaps(whole, {name: entry.title for name, entry in METHODS.items()}, ["acc_retain_test", "acc_forget_train", "tow"], symlog=True)
-
 # %% [markdown]
 # ## One thing at a time
 #
@@ -158,7 +154,7 @@ figures.gaps(whole, {name: entry.title for name, entry in METHODS.items()}, ["ac
 
 # %%
 ablated = against_default(pd.read_csv(data / "ablation.csv"))
-figures.ablation(ablated, ["acc_retain_test", "acc_forget_test", "mia_ssd_member_rate", "tow"])
+figures.ablation(ablated, ["tow"])  # figures 9 and 10 have more metrics
 
 # %%
 told = ablated[(ablated["metric"] == "tow") & (ablated["change"].abs() > ablated["change_half_width"])]
