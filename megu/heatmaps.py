@@ -43,7 +43,7 @@ def matrix(values, names, *, title, xlabel, ylabel, label, ax=None, marked=None)
 
 
 @styled
-def matrices(table, names, columns=4):
+def matrices(table, names, columns=3):
     r"""Transition matrices of several guides side by side, each row of colours from its own least to its largest share off the diagonal.
 
     Args:
@@ -53,13 +53,13 @@ def matrices(table, names, columns=4):
     Returns: Figure.
     """
     n_rows = -(-len(table) // columns)
-    fig, axes = plt.subplots(n_rows, columns, figsize=(2.4 * columns + 0.8, 2.3 * n_rows + 0.8), sharex=True, sharey=True, squeeze=False)
+    fig, axes = plt.subplots(n_rows, columns, figsize=(2.4 * columns + 0.8, 2.2 * n_rows + 0.9), sharey=True, squeeze=False)
     for ax in axes.flat[len(table) :]:
         ax.set_visible(False)
-    for ax, (guide, values) in zip(axes.flat, table.items(), strict=False):
+    for i, (ax, (guide, values)) in enumerate(zip(axes.flat, table.items(), strict=False)):
         values, off = np.asarray(values, float), ~np.eye(len(names), dtype=bool)
         ax.imshow(values, cmap="cividis", vmin=values[off].min(), vmax=values[off].max())
-        ax.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+        ax.set_xticks(range(len(names)), names if i + columns >= len(table) else (), rotation=90, fontsize=7)
         ax.set_yticks(range(len(names)), names, fontsize=7)
         ax.set_title(guide)
         ax.spines[:].set_visible(False)

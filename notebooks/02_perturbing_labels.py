@@ -106,7 +106,8 @@ heatmaps.matrices({source: transition_matrix(found) for source, found in sims.it
 
 # %% tags=["nbval-ignore-output"]
 notes = lab.run.manifest["notes"]
-pd.DataFrame([{"source": source, "seconds": notes.get(f"guide {source}, seconds"), "answers": notes[f"guide {source}"]} for source in sims])
+for source in sims:
+    print(f"{source:13s} {notes[f'guide {source}']}")
 
 # %% [markdown]
 # ## Are their neighbours sensible?
