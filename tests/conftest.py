@@ -23,6 +23,7 @@ from megu.classes import FASHION
 from megu.config import Recipe
 from megu.device import Compute, choose, generator, seeded
 from megu.experiment import Experiment
+from megu.guide import GuideUnavailableError
 from megu.profiles import resolve
 from megu.sources import load
 from megu.splits import forgotten_classes, make_split
@@ -77,6 +78,15 @@ def tiny_overrides(tiny_npz):
 def tiny(tiny_overrides, tmp_path_factory):
     """A run on the tiny data, class-wise."""
     return Experiment(run_dir=tmp_path_factory.mktemp("run"), overrides=tiny_overrides)
+
+
+def needs_weights(*load):
+    """Skip, naming what is missing, where one of these loaders of pip-installed weights finds none."""
+    try:
+        for one in load:
+            one()
+    except GuideUnavailableError as missing:
+        pytest.skip(f"needs the guide's weights: {missing}")
 
 
 def similarity_like(num_classes):

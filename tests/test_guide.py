@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from conftest import needs_weights
 from safetensors.torch import save_file
 
 from megu import guide
@@ -131,7 +132,7 @@ def test_clip_scores_are_log_odds_among_the_labels(tmp_path):
 
 
 def test_names_alone_know_that_a_sneaker_is_like_a_boot(quick):
-    needs_weights()
+    needs_weights(composed.lite0, composed.minilm)
     names, similarity = quick.images.classes, quick.similarity("names")
     sneaker = dict(zip(names, similarity[names.index("sneaker")], strict=True))
     assert sneaker["ankle boot"] > sneaker["dress"] and sensible_hits(similarity, names) >= 5
@@ -168,21 +169,13 @@ def test_agreement_of_two_guides_by_hand():
     assert same_order(one, one + 5 * np.eye(20)) == pytest.approx(1)  # the diagonal plays no part
 
 
-def needs_weights():
-    try:
-        composed.lite0()
-        composed.minilm()
-    except guide.GuideUnavailableError as missing:
-        pytest.skip(f"needs the guide's weights: {missing}")
-
-
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
     return Experiment(run_dir=tmp_path_factory.mktemp("quick"))
 
 
 def test_composed_guide_is_sensible_on_fresh_exemplars(quick):
-    needs_weights()
+    needs_weights(composed.lite0, composed.minilm)
     table, pairs = quick.agreement(draws=(110, 111), sources=("composed", "features"))
     table = table.query("draw >= 110")
     hits = table.groupby("guide")["hits"].mean()
@@ -193,7 +186,7 @@ def test_composed_guide_is_sensible_on_fresh_exemplars(quick):
 @pytest.mark.parametrize("source", ["composed", "features"])
 @pytest.mark.parametrize("scenario", ["class", "subclass"])
 def test_shipped_answers_are_what_the_guide_says(quick, source, scenario, tmp_path):
-    needs_weights()
+    needs_weights(composed.lite0, composed.minilm)
     lab = quick if scenario == "class" else Experiment(run_dir=tmp_path, overrides={"forget.scenario": scenario})
     questions = list(guide.questions_for(lab.images, lab.exemplars()))[::7]
     asked = guide.SOURCES[source](lab.images.classes, lab.images, lab.exemplars())

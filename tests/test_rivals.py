@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import needs_weights
 
 from megu import guide
 from megu.config import Guide, SettingsError
@@ -100,10 +101,7 @@ def test_every_source_can_be_set():
 
 
 def test_a_language_model_on_names_alone(mini, monkeypatch):
-    try:
-        guide.tiny.smollm2()
-    except guide.GuideUnavailableError as missing:
-        pytest.skip(f"needs the language model's weights: {missing}")
+    needs_weights(guide.tiny.smollm2)
     exemplars = guide.draw_exemplars(mini, torch.arange(mini.num_train), 1)
     asked = guide.SOURCES["llm-names"](mini.classes, mini, exemplars)
     questions = [guide.Question(mini.x[exemplars[k]].numpy(), label) for k in (7, 9, 1) for label in mini.classes]  # sneaker, ankle boot, trouser

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import needs_weights
 from safetensors.torch import load_file
 
 from megu import guide
@@ -14,11 +15,7 @@ from megu.guide.composed import dark_on_white
 @pytest.fixture(scope="module")
 def loaded():
     """The guide with its weights."""
-    try:
-        tiny.smollm2()
-        tiny.lite0()
-    except guide.GuideUnavailableError as missing:
-        pytest.skip(f"needs the guide's weights: {missing}")
+    needs_weights(tiny.smollm2, tiny.lite0)
     return guide.TinyMllm(settings=Guide(batch=10, dtype="float32"))
 
 

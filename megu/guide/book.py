@@ -7,6 +7,7 @@ import zlib
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -111,7 +112,8 @@ def _line(answer):
     return (json.dumps({**values, "check": _check(values)}) + "\n").encode()
 
 
+@lru_cache
 def shipped(data_name):
-    r"""The `Book` of answers that comes with the package for an embedded data set, or an empty one."""
+    r"""The `Book` of answers that comes with the package for an embedded data set, or an empty one; read once, and never added to."""
     path = Path(str(files("megu") / "assets" / f"answers_{data_name.replace('-', '_')}.jsonl.gz"))
     return Book(path if path.exists() else None)

@@ -24,8 +24,6 @@ CHAT = (
     "{% if part['type'] == 'image' %}" + IMAGE + "{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-
-
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")  # what the low-rank addition is to, in every layer of the language model
 
 
