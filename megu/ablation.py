@@ -60,12 +60,17 @@ def tracked(point):
     return found[found["point"] == point]
 
 
+def write_source(path, lab, workers):
+    r"""Write as JSON what a table of a run comes from: profile, what is forgotten, seeds, workers, device, torch."""
+    manifest = lab.run.manifest
+    write_json(path, {
+        "profile": lab.settings.profile, "forget": manifest["settings"]["forget"], "seeds": list(lab.seeds), "workers": workers,
+        "device": manifest["notes"]["device"], "torch": manifest["versions"]["torch"],
+    })  # fmt: skip
+
+
 def ablate_all(lab, out, workers=1):
     r"""`ablate`, written to ``ablation.csv`` and ``ablation_source.json`` in the folder ``out``."""
     out.mkdir(parents=True, exist_ok=True)
     ablate(lab, workers).to_csv(out / "ablation.csv", index=False, float_format="%.6g")
-    manifest = lab.run.manifest
-    write_json(out / "ablation_source.json", {
-        "profile": lab.settings.profile, "forget": manifest["settings"]["forget"], "seeds": list(lab.seeds), "workers": workers,
-        "device": manifest["notes"]["device"], "torch": manifest["versions"]["torch"],
-    })  # fmt: skip
+    write_source(out / "ablation_source.json", lab, workers)

@@ -2,6 +2,7 @@ r"""Every method in every scenario, over seeds of pre-training and of unlearning
 
 import pandas as pd
 
+from megu.ablation import write_source
 from megu.config import merge, nest
 from megu.evaluate import rows
 from megu.experiment import NOISES, Experiment
@@ -96,7 +97,4 @@ def disentangle_all(out, profile="quick", workers=None, seeds=3, overrides=None)
     each(Experiment.disentangled, [(lab, "megu", seed, kind) for kind in NOISES for seed in lab.seeds], workers, "noises")
     out.mkdir(parents=True, exist_ok=True)
     lab.disentanglement(names).to_csv(out / "disentanglement_all.csv", index=False, float_format="%.6g")
-    write_json(out / "disentanglement_all_source.json", {
-        "profile": profile, "forget": lab.run.manifest["settings"]["forget"], "seeds": list(lab.seeds), "workers": workers,
-        "device": lab.run.manifest["notes"]["device"], "torch": lab.run.manifest["versions"]["torch"],
-    })  # fmt: skip
+    write_source(out / "disentanglement_all_source.json", lab, workers)
