@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from megu import own_commands
-from megu.config import SettingsError
 from megu.options import Profile, RunDir, Seed, Set, Workers, parse
+from megu.values import SettingsError
 
 app = typer.Typer(help="Machine unlearning guided by a multimodal model (MeGU, arXiv 2602.17088).", no_args_is_help=True, pretty_exceptions_enable=False)
 

@@ -12,8 +12,8 @@ import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-from megu.config import SettingsError
 from megu.store import STAGES, project_root
+from megu.values import SettingsError
 
 
 class NotebookError(RuntimeError):

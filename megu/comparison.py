@@ -3,13 +3,13 @@ r"""Every method in every scenario, over seeds of pre-training and of unlearning
 import pandas as pd
 
 from megu.ablation import write_source
-from megu.config import merge, nest
 from megu.evaluate import rows
 from megu.experiment import NOISES, Experiment
 from megu.methods import ANY, METHODS
 from megu.relearn import relearn_steps
 from megu.shadows import confidence
 from megu.store import write_json
+from megu.values import merge, nest
 from megu.workers import each, share
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch.nn import functional as F
 
-from megu.config import SettingsError
+from megu.values import SettingsError
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from megu.config import SettingsError, closest
 from megu.owndata import plain
 from megu.splits import Split
+from megu.values import SettingsError, closest
 
 _LARGEST = 50_000_000  # bytes of a file of positions
 

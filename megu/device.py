@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from megu.config import SettingsError
+from megu.values import SettingsError
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ import torch
 
 from megu import device, disentangle, methods, shadows, splits
 from megu.asking import AsksGuide
-from megu.config import nest
 from megu.device import Stopwatch
 from megu.evaluate import References, blank_logits, load_seen, metrics, observe, rows, save_seen
 from megu.making import MakesModels
 from megu.profiles import resolve
 from megu.sources import load
 from megu.store import Run, code_digest, digest, project_root
+from megu.values import nest
 
 NOISES = ("pos", "neg", "random")  # kinds of MeGU's noise that are looked at beside both and none
 

@@ -13,9 +13,9 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from megu.config import SettingsError
 from megu.distances import linear_cka
 from megu.models import features
+from megu.values import SettingsError
 
 
 @torch.no_grad()

@@ -1,10 +1,10 @@
 r"""How a run's models are made, and that each is made once."""
 
 from megu import device, methods, models
-from megu.config import build, nest
 from megu.device import Stopwatch
 from megu.store import digest
 from megu.task import Task
+from megu.values import build, nest
 
 
 class MakesModels:

@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import ViTConfig, ViTForImageClassification
 
-from megu.config import SettingsError
 from megu.device import generator, seeded
+from megu.values import SettingsError
 
 RESNETS = {  # arch -> (blocks, widths) of the stages
     "resnet-small": ((1, 1, 1, 1), (16, 32, 64, 128)),

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from megu.config import SettingsError
+from megu.values import SettingsError
 
 Profile = Annotated[str, typer.Option(help="quick (embedded data, CPU), small (CIFAR-10) or paper (CIFAR-100).")]
 Seed = Annotated[int, typer.Option(help="First seed; the repetitions use seed, seed + 1, ...")]

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from megu.config import SettingsError
 from megu.options import Set, parse
+from megu.values import SettingsError
 
 EXAMPLES = """Make a copy of your own classifier forget, and write a report of what was done and what can still be seen.
 

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from megu.config import SettingsError, closest
 from megu.data import Images
 from megu.sources import fits_memory, picture
+from megu.values import SettingsError, closest
 
 NORMALISE = {"imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), "unit": ((0.0,), (1.0,)), "half": ((0.5,), (0.5,))}
 SUFFIXES = set(Image.registered_extensions())

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from megu.config import SettingsError, closest
 from megu.features import centroid_similarity, feature_table
 from megu.guide import SOURCES, Book, GuideUnavailableError, ask, draw_exemplars, draw_shots, heard, questions_for, to_ask
 from megu.owndata import shown
 from megu.transition import similarity, transition_matrix
+from megu.values import SettingsError, closest
 
 MODEL = "model"  # the similarity of the model's own class-mean features
 NAMED = (*(name for name, source in SOURCES.items() if not getattr(source, "needs_model", False)), MODEL)  # what can be asked for by name

@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from megu import models
-from megu.config import SettingsError
 from megu.device import generator, seeded
 from megu.owndata import NORMALISE, moments
 from megu.train import predict
+from megu.values import SettingsError
 
 OURS = (*models.RESNETS, "vit-tiny")
 _PROBED = 500  # training images that the model is tried on before anything starts

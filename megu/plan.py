@@ -10,13 +10,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from megu import device, methods, models
-from megu.config import SettingsError, nest
 from megu.deletion import Request, request
 from megu.device import Compute, Stopwatch, generator, seeded, too_big
 from megu.owndata import Brought, class_names, common_size, files_of, folders, pooled, read_dataset, read_folder
 from megu.ownguide import Choice, choose_guide
 from megu.ownmodel import channels_of, knows, working_copy
 from megu.profiles import resolve
+from megu.values import SettingsError, nest
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 r"""Profiles: named sets of values, never a code path; and the settings of a run made from one."""
 
 from megu.classes import known_names
-from megu.config import Settings, SettingsError, build, check_class_names, closest, merge, nest
+from megu.config import Settings
+from megu.values import SettingsError, build, check_class_names, closest, merge, nest
 
 _CIFAR_TRAINING = {
     "training.batch": 64, "training.lr": 0.1, "training.schedule": "multistep", "training.nesterov": False, "training.warmup_epochs": 1.0,

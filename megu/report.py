@@ -13,9 +13,9 @@ from matplotlib.ticker import MaxNLocator
 
 import megu
 from megu import findings
-from megu.config import SettingsError
 from megu.store import atomic, write_json
 from megu.style import STYLE
+from megu.values import SettingsError
 
 NAME = "megu deletion report 1"
 TITLES = {"before": "before", "after": "after", "reference": "retrained reference"}

@@ -14,9 +14,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from megu.classes import known_names
-from megu.config import SettingsError, check_class_names
 from megu.data import by_superclass, pool
 from megu.store import project_root
+from megu.values import SettingsError, check_class_names
 
 
 def load(settings, device="cpu"):

@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields
 
 import torch
 
-from megu.config import SettingsError
 from megu.device import generator
+from megu.values import SettingsError
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import pandas as pd
 from filelock import FileLock
 
 import megu
-from megu.config import SettingsError
 from megu.disk import StageError, atomic, write_json, writing
+from megu.values import SettingsError
 
 STAGES = {  # stage -> the notebook that seals it, in the order of a run
     "prepare": "00_prepare",

@@ -5,12 +5,12 @@ import optuna
 import pandas as pd
 from tqdm import tqdm
 
-from megu.config import SettingsError, merge, nest
 from megu.evaluate import accuracy
 from megu.experiment import Experiment
 from megu.methods import METHODS, method
 from megu.store import digest
 from megu.train import predict
+from megu.values import SettingsError, merge, nest
 from megu.workers import each
 
 

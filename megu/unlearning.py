@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from megu import methods, models, report
-from megu.config import SettingsError
 from megu.device import Stopwatch, generator, seeded
 from megu.disentangle import disentanglement, forgotten_concepts
 from megu.disk import alone
@@ -24,6 +23,7 @@ from megu.plan import heard, prepare
 from megu.store import PACKAGES, Run, StageError, code_digest
 from megu.task import Task
 from megu.train import DivergedError, predict
+from megu.values import SettingsError
 
 MEASURED = 5000  # retain images that accuracies are taken on, at most
 SCORED, MOST_CLASSES = 1000, 200  # images of a part for the disentanglement score, and classes: its statistics grow with both

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import megu
-from megu.config import SettingsError
+from megu.values import SettingsError
 
 SEEN = Counter()
 NAMES = ("ape", "bee", "cat")

@@ -17,9 +17,10 @@ from conftest import ROOT
 from loopback import asked, client, odds_of, reply
 
 from megu import guide
-from megu.config import Guide, SettingsError
+from megu.config import Guide
 from megu.guide import Answer, Book
 from megu.guide.table import export_answers, import_answers
+from megu.values import SettingsError
 
 
 class Constant:

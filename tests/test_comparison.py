@@ -9,13 +9,14 @@ import pytest
 from conftest import BRIEF, similarity_like
 
 from megu import ablation, comparison, methods
-from megu.config import Part, SettingsError, build, nest
+from megu.config import Part
 from megu.experiment import Experiment
 from megu.methods import METHODS, Method, finetune
 from megu.models import copy_of
 from megu.relearn import relearn_steps
 from megu.tables import summary
 from megu.transition import transition_matrix
+from megu.values import SettingsError, build, nest
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from conftest import ROOT
 from megu import methods
 from megu.__main__ import parse
 from megu.classes import FASHION
-from megu.config import SettingsError
 from megu.experiment import Experiment
 from megu.profiles import resolve
+from megu.values import SettingsError
 
 WRONG = {  # overrides -> what the message must name
     "forget.clases": ({"forget.clases": ["shirt"]}, "did you mean 'classes'"),

@@ -10,10 +10,11 @@ from PIL import Image
 
 from megu import sources
 from megu.classes import known_names
-from megu.config import Augment, SettingsError
+from megu.config import Augment
 from megu.data import augmented, pool
 from megu.device import generator
 from megu.profiles import resolve
+from megu.values import SettingsError
 
 
 def test_embedded_set(mini):

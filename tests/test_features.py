@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from conftest import similarity_like
 
-from megu.config import SettingsError
 from megu.features import VIEWS, agreement, centroid_similarity, feature_table, plane
 from megu.transition import transition_matrix
+from megu.values import SettingsError
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 from megu import guide
 from megu.__main__ import app
-from megu.config import SettingsError
 from megu.experiment import Experiment
 from megu.guide import Book, ServedMllm
 from megu.guide.prompt import PROMPT
 from megu.profiles import resolve
+from megu.values import SettingsError
 
 SERVED = ("--source", "served", "--set", "guide.model=tiny", "--set", "guide.shots=0", "--set", "guide.retries=0")
 

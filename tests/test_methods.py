@@ -7,7 +7,7 @@ import torch
 from conftest import ARCHS, similarity_like
 
 from megu import methods, models
-from megu.config import Noise, SettingsError
+from megu.config import Noise
 from megu.device import Stopwatch
 from megu.experiment import Experiment
 from megu.methods.megu import perturbed
@@ -16,6 +16,7 @@ from megu.profiles import resolve
 from megu.task import Task
 from megu.train import predict
 from megu.transition import transition_matrix
+from megu.values import SettingsError
 
 SMALL = {  # settings that make a method small enough for the tiny data
     "retrain-head": {"recipe": {"epochs": 1}}, "unsir": {"noises": 4, "copies": 2}, "unsir-ssd": {"noises": 4, "copies": 2},

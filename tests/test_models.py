@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from megu import models
-from megu.config import SettingsError
+from megu.values import SettingsError
 
 ARCHS = ("resnet-small", "resnet18", "vit-tiny")
 

@@ -6,10 +6,11 @@ import torch
 from conftest import needs_weights
 
 from megu import guide
-from megu.config import Guide, SettingsError
+from megu.config import Guide
 from megu.experiment import Experiment
 from megu.guide.composed import ComposedGuide
 from megu.train import predict
+from megu.values import SettingsError
 
 
 @pytest.mark.parametrize("source", ["posterior", "confusion", "own-features"])

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from megu.config import SettingsError
 from megu.profiles import resolve
 from megu.sources import load
 from megu.splits import forgotten_classes, make_split, masks, validation_indices
+from megu.values import SettingsError
 
 
 def split_of(**overrides):

@@ -5,10 +5,11 @@ import torch
 from conftest import Narrow
 
 from megu import models
-from megu.config import Recipe, SettingsError
+from megu.config import Recipe
 from megu.device import choose, generator
 from megu.profiles import resolve
 from megu.train import DivergedError, fit, optimiser, predict
+from megu.values import SettingsError
 
 FLOAT32 = choose(resolve(overrides={"autocast": "off"}))
 

@@ -4,9 +4,9 @@ import pytest
 from conftest import similarity_like
 
 from megu import methods, tune
-from megu.config import SettingsError
 from megu.experiment import Experiment
 from megu.transition import transition_matrix
+from megu.values import SettingsError
 
 
 @pytest.fixture

@@ -20,13 +20,13 @@ from safetensors.torch import load_file, save_file
 
 import megu
 from megu import ownguide, report, unlearning
-from megu.config import SettingsError
 from megu.device import generator, seeded
 from megu.disk import alone
 from megu.guide import GuideUnavailableError
 from megu.ownmodel import weights_digest
 from megu.store import StageError
 from megu.train import DivergedError
+from megu.values import SettingsError
 
 
 @pytest.fixture(scope="module")

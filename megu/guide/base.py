@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from megu.config import SettingsError
 from megu.device import generator
 from megu.guide.book import Answer, shipped
+from megu.values import SettingsError
 
 
 class AnswersMissingError(RuntimeError):

@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 
 from megu import splits
-from megu.config import SettingsError, closest
 from megu.device import Stopwatch
 from megu.guide.base import Guide, ask, draw_exemplars, draw_shots, questions_for, to_ask
 from megu.guide.book import Book
 from megu.guide.prompt import conversation
 from megu.sources import load
+from megu.values import SettingsError, closest
 
 KNOWN = ("fashion-mini", "cifar10", "cifar20", "cifar100")
 CHARACTERS = 4  # of a token of English text, for estimates

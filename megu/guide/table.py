@@ -8,9 +8,9 @@ from typing import Annotated
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from megu.config import SettingsError
 from megu.guide.book import Answer, Book
 from megu.store import atomic
+from megu.values import SettingsError
 
 NO_PARQUET = "Parquet needs pyarrow: `pip install 'megu[parquet]'`, or choose .csv or .jsonl"
 _Hash = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from megu.config import Part, SettingsError, build, closest, merge, nest
+from megu.config import Part
 from megu.methods import (
     amnesiac,
     bad_teacher,
@@ -24,6 +24,7 @@ from megu.methods import (
     unsir,
 )
 from megu.task import Task
+from megu.values import SettingsError, build, closest, merge, nest
 
 ANY = ("class", "subclass", "random")
 
