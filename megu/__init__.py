@@ -3,6 +3,7 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
 `megu.unlearn` makes your own classifier forget.  Reading order; a module imports only what stands above it:
 
     classes       names of classes, superclasses, and sensible neighbours
+    cells         the cells of the paper's tables
     values        nested values, checked
     config        settings and their parts
     profiles      quick, small, paper
