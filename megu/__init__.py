@@ -42,6 +42,7 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     plan          what is checked and estimated before any work
     findings      what a deletion report says
     workers       pieces of work in several processes
+    slots         a pool of processes, one for each GPU
     tune          choice of hyper-parameters on validation images
     ablation      MeGU's open points, changed one at a time
     comparison    every method in every scenario
