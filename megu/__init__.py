@@ -45,6 +45,9 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     slots         a pool of processes, one for each GPU
     tune          choice of hyper-parameters on validation images
     ablation      MeGU's open points, changed one at a time
+    spec          one entry of a grid, and the key of its result
+    schedule      pieces of work that wait for each other
+    grid          the paper's cells, each result once
     comparison    every method in every scenario
     style         how figures look
     heatmaps      matrices to figures
@@ -53,8 +56,10 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     report        the deletion report, HTML and JSON
     unlearning    your own model: from a request to a new model and its report
     batch         notebooks run by papermill
+    executors     where a grid runs
     options       what several commands of the command line share
     own_commands  the commands for your own model
+    grid_command  the command for the paper's experiments
 """
 
 __version__ = "0.2.0"

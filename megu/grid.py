@@ -1,25 +1,26 @@
 r"""The grid: every spec measured once, on any executor; originals and retrained models shared by all that need them."""
 
+import json
 import time
 import traceback
 from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from megu.disk import atomic, write_json
 from megu.evaluate import observe
-from megu.experiment import Experiment
+from megu.experiment import Experiment, request
 from megu.schedule import Piece, carry_out
-from megu.store import Run, project_root
+from megu.store import Run, code_digest, digest, project_root
 from megu.values import SettingsError
-
-THREADS = 1  # of a CPU, whatever the executor: another number adds in another order
 
 
 class Cell(Experiment):
-    r"""A run of the grid.  Originals and retrained models lie in the shared directory alone; unlearned models are measured and not kept."""
+    r"""What the models of one cell share.  Originals and retrained models lie in the shared directory; unlearned models are measured and not kept."""
+
+    def _directory(self, about, run_dir):
+        return super()._directory(about, Path(run_dir) / f"{self.settings.data.name}-{self.settings.arch}-{request(self.settings)}-{digest(about)[:6]}")
 
     def once_for_all(self, name, make, save, load):
         """See `megu.making.MakesModels.once_for_all`; no copy in the run."""
@@ -65,15 +66,18 @@ class Grid:
         return self.name(spec) in self.run.manifest["artefacts"]
 
     def _open(self, spec):
-        return _opened(self.path, spec)
+        lab = _cell(self.path, spec.profile, json.dumps({"guide.answers": str(self.path / "answers.jsonl"), **spec.overrides}))
+        images = lab.images
+        self.run.same(f"data {spec.data}", {"digest": images.digest(), "train": images.num_train, "test": len(images.y) - images.num_train})
+        return lab
 
     def original(self, spec):
         """Make the original of a spec, once."""
         self._open(spec).original(spec.seed)
 
     def retrained(self, spec):
-        """Make the retrained model of a spec, once."""
-        self._open(spec).seen("retrain", spec.seed)
+        """Make the retrained model of a spec, once, and what else its cell's models are compared with."""
+        self._open(spec).references(spec.seed)
 
     def measure(self, spec):
         """Measure a spec, once."""
@@ -144,28 +148,18 @@ class Grid:
         out.mkdir(parents=True, exist_ok=True)
         rows.to_csv(out / f"grid_{profile}.csv", index=False, float_format="%.6g")
         seconds.to_csv(out / f"grid_{profile}_seconds.csv", index=False, float_format="%.4g")
-        manifest = self.run.manifest
-        done = [manifest["artefacts"][self.name(spec)] for spec in specs if self.finished(spec)]
-        settings = [spec.settings for spec in specs if self.finished(spec)]
+        manifest, finished = self.run.manifest, [spec for spec in specs if self.finished(spec)]
+        settings = [spec.settings for spec in finished]
         write_json(out / f"grid_{profile}_source.json", {
-            "profile": profile, "command": command, "preset": sorted({s.preset for s in settings}), "seeds": sorted({spec.seed for spec in specs}),
-            "repeats": len({spec.repeat for spec in specs}), "device": sorted({facts["device"] for facts in done}), "torch": manifest["versions"]["torch"],
-            "minutes": round(seconds["seconds"].sum() / 60, 1), "retain_images": sorted({s.retain_images for s in settings}),
-            "epochs": {f"{s.data.name}, {s.arch}": s.training.epochs for s in settings}, "images": manifest["notes"].get("training images", {}),
-            "specs": len(done), "not_run": len(specs) - len(done),
+            "profile": profile, "command": command, "preset": sorted({s.preset for s in settings}), "seeds": sorted({spec.seed for spec in finished}),
+            "repeats": len({spec.repeat for spec in finished}), "retain_images": sorted({s.retain_images for s in settings}),
+            "epochs": {f"{s.data.name}, {s.arch}": s.training.epochs for s in settings},
+            "data": {key.partition(" ")[2]: value for key, value in manifest["notes"].items() if key.startswith("data ")},
+            "device": sorted({manifest["artefacts"][self.name(spec)]["device"] for spec in finished}), "torch": manifest["versions"]["torch"],
+            "code": code_digest(), "minutes": round(seconds["seconds"].sum() / 60, 1), "measured": len(finished), "not_run": len(specs) - len(finished),
         })  # fmt: skip
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def _cell(path, profile, overrides):
-    lab = Cell(profile, 0, None, dict(overrides))
-    return lab
-
-
-def _opened(path, spec):
-    raise NotImplementedError
-
-
-def slots():
-    r"""Pieces at a time on this machine: GPUs, else cores."""
-    return torch.cuda.device_count() or None
+    return Cell(profile, 0, path, json.loads(overrides))

@@ -16,7 +16,7 @@ PROFILES = {
     # Real CIFAR from the user's copy, whole or a subset; one small GPU or a patient CPU.
     "small": {
         "data.name": "cifar10", "forget.classes": ["cat"], "training.epochs": 20,
-        "training.augment.crop": 4, "retain_images": 8000,
+        "training.augment.crop": 4, "retain_images": 8000, "guide.exemplars": 8,
     },
     # The paper's first cell: CIFAR-100, ResNet-18, rocket; baselines as published.
     "paper": {

@@ -1,7 +1,6 @@
 r"""One entry of a grid: which model of which cell is measured, and the key of its result."""
 
-import itertools
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from typing import Any
 
 from megu.cells import CELLS, Cell
@@ -43,12 +42,12 @@ class RunSpec(Part):
 
     @property
     def overrides(self):
-        """Dotted settings of a run that holds this model."""
-        return {**self.cell.overrides(), "compare": [self.method], "seeds": 1, **dict(self.changes)}
+        """Dotted settings of the cell's run, which holds what its models share and no table of its own."""
+        return {**self.cell.overrides(), "compare": [], "seeds": 1, **dict(self.changes)}
 
     @property
     def settings(self):
-        """`megu.config.Settings` of a run that holds this model."""
+        """`megu.config.Settings` of the cell's run."""
         return _settings(self)
 
     @cached_property
@@ -68,7 +67,7 @@ class RunSpec(Part):
         return "/".join(map(str, self.about.values()))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _settings(spec):
     return resolve(spec.profile, 0, spec.overrides)
 
@@ -78,21 +77,28 @@ def grid(profile="paper", only=(), seeds=2, repeats=1, changes=None):
 
     Args:
         profile: name in `megu.cells.CELLS`.
-        only: selections such as ``"data=cifar10,method=megu"``: all conditions of one must hold, one of several suffices; none selects
+        only: selections such as ``"data=cifar10,method=megu|ssd"``: all conditions of one must hold, one of several suffices; none selects
             everything.  The original and the retrained model of what is selected are always there: they are the reference.
         seeds, repeats: of pre-training, and of unlearning for each.
-        changes: dotted settings for all of them.
+        changes: dotted settings for all of them; by default one thread of a CPU, because another number adds in another order and a
+            grid's results shall not depend on where it runs.
     Returns: list of `RunSpec`.
     Raises: SettingsError for an unknown field or value, a wrong setting, or where nothing is selected; before any work.
     """
     if profile not in CELLS:
         raise SettingsError(closest(profile, CELLS, "profile"))
-    pairs = tuple(sorted(_dotted(nest(changes or {}))))
+    pairs = tuple(sorted(_dotted(nest({"threads": 1, **(changes or {})}))))
     entries = [
         RunSpec(profile=profile, data=c.data, arch=c.arch, scenario=c.scenario, forget=c.forget, method=name, seed=seed, repeat=repeat, changes=pairs)
         for c in CELLS[profile] for seed in range(seeds) for name in c.methods for repeat in range(1 if METHODS[name].reference else repeats)
     ]  # fmt: skip
-    chosen = [entry for entry in entries if not only or any(_fits(entry, text, entries) for text in only)]
+    chosen = [entry for entry in entries if not only or any(_fits(entry, text) for text in only)]
+    for text in only:
+        for name, values in _conditions(text):
+            known = dict.fromkeys(str(_named(entry, name)) for entry in entries)
+            for value in values:
+                if value not in known:
+                    raise SettingsError(closest(value, known, f"--only {text!r}: the {name}"))
     kept = {(e.cell, e.seed) for e in chosen}
     out = [e for e in entries if e in set(chosen) or (e.method in ("original", "retrain") and (e.cell, e.seed) in kept)]
     if not out:
@@ -107,21 +113,18 @@ def _dotted(values, prefix=""):
         yield from _dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _conditions(text):
     pairs = [part.partition("=") for part in text.split(",")]
     for name, equals, _ in pairs:
         if not equals or name.strip() not in FIELDS:
             raise SettingsError(closest(name.strip(), FIELDS, f"--only {text!r}: write field=value; the field"))
-    return tuple((name.strip(), value.strip()) for name, _, value in pairs)
+    return tuple((name.strip(), tuple(one.strip() for one in values.split("|"))) for name, _, values in pairs)
 
 
-def _fits(entry, text, entries):
-    names = entry.about | {"data": entry.data}
-    for name, value in _conditions(text):
-        known = dict.fromkeys(str((e.about | {"data": e.data})[name]) for e in itertools.islice(entries, None)) if str(names[name]) != value else (value,)
-        if value not in known:
-            raise SettingsError(closest(value, known, f"--only {text!r}: the {name}"))
-        if str(names[name]) != value:
-            return False
-    return True
+def _fits(entry, text):
+    return all(str(_named(entry, name)) in values for name, values in _conditions(text))
+
+
+def _named(entry, name):
+    return entry.about["dataset" if name == "data" else name]
