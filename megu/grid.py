@@ -1,6 +1,7 @@
 r"""The grid: every spec measured once, on any executor; originals and retrained models shared by all that need them."""
 
 import json
+import threading
 import time
 import traceback
 from functools import lru_cache
@@ -45,6 +46,9 @@ class Cell(Experiment):
         return found, {key: facts[key] for key in ("seconds", "peak_memory_mb")}
 
 
+_ALONE = threading.Lock()  # a worker with several threads carries out one piece at a time: torch's random state is the process's
+
+
 class Grid:
     r"""A folder in which the results of a grid lie, by their keys.
 
@@ -73,11 +77,13 @@ class Grid:
 
     def original(self, spec):
         """Make the original of a spec, once."""
-        self._open(spec).original(spec.seed)
+        with _ALONE:
+            self._open(spec).original(spec.seed)
 
     def retrained(self, spec):
         """Make the retrained model of a spec, once, and what else its cell's models are compared with."""
-        self._open(spec).references(spec.seed)
+        with _ALONE:
+            self._open(spec).references(spec.seed)
 
     def measure(self, spec):
         """Measure a spec, once."""
@@ -88,7 +94,8 @@ class Grid:
             about = {"spec": str(spec), "device": lab.run.manifest["notes"]["device"], "started": round(started), "finished": round(time.time())}
             return found, {**facts, **about}
 
-        self.run.once(self.name(spec), make, lambda table, path: table.to_csv(path, index=False), pd.read_csv)
+        with _ALONE:
+            self.run.once(self.name(spec), make, lambda table, path: table.to_csv(path, index=False), pd.read_csv)
 
     def pieces(self, specs):
         r"""The work that is left: `megu.schedule.Piece` of every spec without a result, and of the models that these need."""
@@ -141,7 +148,7 @@ class Grid:
         r"""Write ``grid_<profile>.csv``, ``.._seconds.csv`` and ``.._source.json`` to the folder ``out``: all that is known of ``specs``.
 
         Args:
-            command: what repeats this.
+            specs: list of `megu.spec.RunSpec`.  out: folder.  command: what repeats this, without paths of this machine.
         """
         profile = self.run.about["profile"]
         rows, seconds = self.tables(specs)

@@ -2,13 +2,12 @@ r"""The command for the paper's experiments: ``python -m megu grid``."""
 
 import os
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from megu.options import Set, parse
+from megu.options import PATHS, Set, parse
 
 HELP = """Measure the paper's cells: every method, network and forgetting request of a profile.  Repeat it after an interrupt: it goes on.
 
@@ -51,7 +50,9 @@ def grid(
         return
     failed = made.carry_out(specs, executor(workers, scheduler, cluster, jobs)) if left else {}
     if out:
-        made.write(specs, out, command=f"python -m megu {shlex.join(a for a in sys.argv[1:])}")
+        again = [part for text in only or () for part in ("--only", text)] + ["--seeds", str(seeds), "--repeats", str(repeats)]
+        again += [part for text in set or () for part in ("--set", text) if text.partition("=")[0].rpartition(".")[2] not in PATHS]
+        made.write(specs, out, f"python -m megu grid --profile {profile} {shlex.join(again)}")
         typer.echo(f"written: {os.path.relpath(out)}/grid_{profile}.csv and its seconds and source")
     if failed:
         lines = [f"  {name}: {error} ({os.path.relpath(file)})" for name, (error, file) in failed.items()]

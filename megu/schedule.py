@@ -79,7 +79,8 @@ def carry_out(pieces, executor, label=""):
                     else:
                         open_ = {piece.name: piece for piece in (*lost, *open_.values())}
                 except BaseException:
-                    pool.shutdown(wait=False, cancel_futures=True)
+                    for future in running:
+                        future.cancel()
                     raise
     return failed
 

@@ -2,8 +2,9 @@ r"""A pool of processes on this machine, one for each GPU; without a GPU, one fo
 
 import os
 import sys
+import threading
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 
 from joblib import cpu_count
 
@@ -43,5 +44,12 @@ def _take(slots, threads):
     os.environ["CUDA_VISIBLE_DEVICES"] = slots.get()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ["TQDM_DISABLE"] = "1"  # the bars of several processes would overwrite each other
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
+
+
+def _end_with_parent():
+    # A killed parent cannot stop its workers; without it they would finish what is queued and then wait for ever.
+    parent_process().join()
+    os._exit(1)

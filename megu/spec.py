@@ -11,6 +11,7 @@ from megu.store import code_digest, digest
 from megu.values import SettingsError, closest, nest
 
 FIELDS = ("data", "arch", "scenario", "forget", "method", "seed", "repeat")
+CELL = ("data.name", "arch", "forget.", "compare", "seeds", "repeats", "shadows")  # settings that the grid itself gives
 OUTSIDE = {"compare", "methods", "seed", "seeds", "repeats", "shadows"}  # of the settings: no single result depends on them
 
 
@@ -88,6 +89,9 @@ def grid(profile="paper", only=(), seeds=2, repeats=1, changes=None):
     if profile not in CELLS:
         raise SettingsError(closest(profile, CELLS, "profile"))
     pairs = tuple(sorted(_dotted(nest({"threads": 1, **(changes or {})}))))
+    for name, _ in pairs:
+        if name.startswith(CELL):
+            raise SettingsError(f"--set {name}: that is what the cells of a grid are; select cells by --only, or use `python -m megu run --set {name}=...`")
     entries = [
         RunSpec(profile=profile, data=c.data, arch=c.arch, scenario=c.scenario, forget=c.forget, method=name, seed=seed, repeat=repeat, changes=pairs)
         for c in CELLS[profile] for seed in range(seeds) for name in c.methods for repeat in range(1 if METHODS[name].reference else repeats)
