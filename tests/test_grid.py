@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
+from dask_jobqueue.local import LocalCluster
 from typer.testing import CliRunner
 
 from megu import grid as grids
@@ -147,8 +148,6 @@ def test_originals_and_retrained_models_are_made_once_for_all(inline):
 def test_finished_specs_are_skipped_and_other_methods_share_what_is_there(inline, changes, monkeypatch):
     made, specs = inline
     assert made.pieces(specs) == []
-    trained = []
-    monkeypatch.setattr(Cell, "trained", lambda *_: trained.append(1))
     more = grid("small", ("data=cifar10,arch=resnet-small,scenario=class,method=amnesiac,seed=0",), 2, changes=changes)
     assert [p.name.split()[0] for p in made.pieces(more)] == ["original", "retrained", "cifar10/resnet-small/class/cat/amnesiac/0/0"]
     fits = []
@@ -201,7 +200,7 @@ def test_the_command_writes_tables_that_say_where_they_are_from(changes, tmp_pat
 
 
 def test_two_processes_find_what_one_finds(inline, changes, tmp_path):
-    made, specs = Grid("small", tmp_path / "pool"), grid("small", TWO, 1, changes=changes)
+    made, specs = Grid("small", tmp_path / "pool"), grid("small", ("data=cifar10,arch=resnet-small,scenario=random,method=megu",), 1, changes=changes)
     assert made.carry_out(specs, executor(2)) == {}
     pd.testing.assert_frame_equal(values(made, specs), values(inline[0], specs))
 
@@ -218,7 +217,7 @@ def test_executors_exclude_each_other_and_need_somebody_who_answers():
 def test_a_queue_is_asked_for_jobs(monkeypatch):
     asked = []
 
-    class Local(dask_jobqueue.local.LocalCluster):
+    class Local(LocalCluster):
         def __init__(self):
             super().__init__(cores=1, memory="1GB")
 
