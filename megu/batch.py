@@ -12,6 +12,7 @@ import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
+from megu.config import MACHINE
 from megu.store import STAGES, project_root
 from megu.values import SettingsError
 
@@ -66,7 +67,7 @@ def without_paths(overrides):
     >>> without_paths({"seeds": 1, "data": {"name": "npz", "path": "/home/me/x.npz"}})
     {'seeds': 1, 'data': {'name': 'npz'}}
     """
-    return {k: without_paths(v) if isinstance(v, dict) else v for k, v in overrides.items() if k not in ("path", "answers", "url")}
+    return {k: without_paths(v) if isinstance(v, dict) else v for k, v in overrides.items() if k not in MACHINE}
 
 
 def _execute(source, out, parameters):

@@ -10,6 +10,7 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+MACHINE = ("path", "answers", "url", "weights")  # last names of settings that are of one machine and never recorded
 Source = Literal["composed", "tiny", "features", "names", "llm-names", "posterior", "confusion", "own-features", "shuffled", "clip", "mllm", "served", "replay"]
 
 

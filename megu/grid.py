@@ -116,15 +116,16 @@ class Grid:
 
         Args:
             specs: list of `megu.spec.RunSpec`.  executor: see `megu.schedule.carry_out`.
-        Returns: name of the piece -> (one line, file with the whole traceback) of what failed.
+        Returns: name of the piece -> (one line, file with the whole traceback and the command of its notebooks) of what failed.
         """
         pieces = self.pieces(specs)
         failed = carry_out(pieces, executor, self.path.name)
         for piece in pieces:
             self._failure(piece.name).unlink(missing_ok=True)
+        commands = {piece.name: piece.arguments[0].command for piece in pieces}
         for name, error in failed.items():
             with atomic(self._failure(name)) as part:
-                part.write_text("".join(traceback.format_exception(error)))
+                part.write_text(f"its notebooks: {commands[name]}\n\n{''.join(traceback.format_exception(error))}")
         return {name: (f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}", self._failure(name))
                 for name, error in failed.items()}  # fmt: skip
 

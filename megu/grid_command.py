@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from megu.options import PATHS, Set, parse
+from megu.config import MACHINE
+from megu.options import Set, parse
 
 HELP = """Measure the paper's cells: every method, network and forgetting request of a profile.  Repeat it after an interrupt: it goes on.
 
@@ -51,7 +52,7 @@ def grid(
     failed = made.carry_out(specs, executor(workers, scheduler, cluster, jobs)) if left else {}
     if out:
         again = [part for text in only or () for part in ("--only", text)] + ["--seeds", str(seeds), "--repeats", str(repeats)]
-        again += [part for text in set or () for part in ("--set", text) if text.partition("=")[0].rpartition(".")[2] not in PATHS]
+        again += [part for text in set or () for part in ("--set", text) if text.partition("=")[0].rpartition(".")[2] not in MACHINE]
         made.write(specs, out, f"python -m megu grid --profile {profile} {shlex.join(again)}")
         typer.echo(f"written: {os.path.relpath(out)}/grid_{profile}.csv and its seconds and source")
     if failed:

@@ -176,6 +176,7 @@ def test_one_failed_cell_does_not_stop_the_grid(changes, tmp_path, monkeypatch):
     failed = made.carry_out(specs, Inline)
     assert len(failed) == 5 and all(error == "ValueError: no luck today" and "in broken" in file.read_text() for error, file in failed.values())
     assert [made.finished(s) for s in specs] == [s.scenario == "class" for s in specs]
+    assert all("python -m megu run --profile small --seed 0 --set data.name=cifar10" in file.read_text().splitlines()[0] for _, file in failed.values())
     monkeypatch.undo()
     assert made.carry_out(specs, Inline) == {} and all(map(made.finished, specs)) and not list((made.path / "failures").glob("*"))
 
