@@ -1,5 +1,6 @@
 r"""One entry of a grid: which model of which cell is measured, and the key of its result."""
 
+import shlex
 from functools import cache, cached_property
 from typing import Any
 
