@@ -145,6 +145,7 @@ class Settings(Part):
     ``preset``: methods as chosen on validation images, or as published.  ``methods``: the values that differ from that.
     ``repeats``: seeds of unlearning for each seed of pre-training.  ``shadows``: shadow models of the likelihood-ratio attack, 0 for none.
     ``threads``: of the CPU, 0 for all cores; another number adds in another order, so results differ in the last digits.
+    ``compile``: training steps through ``torch.compile``.  On a GPU: ``deterministic`` numbers, ``tf32`` in float32 products; see `megu.device.Compute`.
     """
 
     profile: str = "quick"
@@ -155,6 +156,9 @@ class Settings(Part):
     device: str = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
     autocast: Literal["auto", "on", "off"] = "auto"
+    compile: bool = False
+    deterministic: bool = True
+    tf32: bool = False
     data: Data = Data()
     arch: Literal["resnet-small", "resnet18", "vit-tiny", "vit-b16"] = "resnet-small"
     training: Recipe = Recipe(augment=Augment())

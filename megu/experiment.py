@@ -65,12 +65,11 @@ class Experiment(AsksGuide, MakesModels):
             "code": code_digest(),
         }
         self.run = Run(run_directory(settings, about, run_dir or os.environ.get("MEGU_RUN_DIR")), about, settings.seed_list)
-        where = f"{self.compute.device.type}, {'bfloat16 autocast' if self.compute.autocast else 'float32'}"
         self.run.note("split", self.split.digest())
-        self.run.note("device", where)
+        self.run.note("device", str(self.compute))
         # What originals and shadow models depend on; the threads, because their seconds are compared with those of other models.
         common = {
-            **{key: about["settings"][key] for key in ("arch", "training")}, "validation": settings.data.validation, "device": where,
+            **{key: about["settings"][key] for key in ("arch", "training")}, "validation": settings.data.validation, "device": str(self.compute),
             "threads": torch.get_num_threads(), "data": about["data"], "code": about["code"],
         }  # fmt: skip
         self.shared = Run(self.run.path.parent / f"shared-{digest(common)[:6]}", common)

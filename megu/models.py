@@ -78,9 +78,19 @@ class ViT(nn.Module):
 
     def forward(self, x):
         """``(n, C, H, W)`` float of any size to logits ``(n, K)``."""
-        if x.shape[-1] != self.size:
-            x = F.interpolate(x, self.size, mode="bilinear", antialias=True)
+        if x.shape[-2:] != (self.size, self.size):
+            x = resized(x, self.size)
         return self.net(pixel_values=x).logits
+
+
+def resized(x, size):
+    r"""``(n, C, H, W)`` float to ``(n, C, size, size)``, bilinear and antialiased, in float32.
+
+    Two matrix products give the values of ``F.interpolate``, whose gradient on a GPU is another one every time.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        rows, columns = (F.interpolate(torch.eye(n, device=x.device)[None, None], (size, n), mode="bilinear", antialias=True)[0, 0] for n in x.shape[-2:])
+        return rows @ x @ columns.T
 
 
 def build(arch, num_classes, shape, seed, purpose="original"):

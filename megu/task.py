@@ -87,7 +87,7 @@ class Task:
         gen = self.generator(purpose)
 
         def batch(position):
-            position = position.to(index.device)
+            position = position.to(index.device, non_blocking=True)  # the device is not waited for
             x = self.images.batch(index[position], recipe.augment, gen)
             return (x if shift is None else shift(x, position)), labels(position) if callable(labels) else labels[position]
 
