@@ -12,6 +12,7 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     data          images on the device, batched augmentation
     sources       where the images come from
     splits        what is forgotten, retained, held out
+    pretrained    ImageNet weights of ViT-B/16
     models        classifiers and the features seam
     train         the only training loop
     distances     how far two models are from each other

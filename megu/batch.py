@@ -41,6 +41,7 @@ def run_notebooks(lab, *, say=print):
         "MEGU_ANSWERS": settings.guide.answers,
         "MEGU_GUIDE_PATH": settings.guide.path,
         "MEGU_GUIDE_URL": settings.guide.url,
+        "MEGU_WEIGHTS": settings.weights,
     }
     environment = {name: str(path) for name, path in paths.items() if path}
     seconds = {}
@@ -66,7 +67,7 @@ def without_paths(overrides):
     >>> without_paths({"seeds": 1, "data": {"name": "npz", "path": "/home/me/x.npz"}})
     {'seeds': 1, 'data': {'name': 'npz'}}
     """
-    return {k: without_paths(v) if isinstance(v, dict) else v for k, v in overrides.items() if k not in ("path", "answers", "url")}
+    return {k: without_paths(v) if isinstance(v, dict) else v for k, v in overrides.items() if k not in ("path", "answers", "url", "weights")}
 
 
 def _execute(source, out, parameters):

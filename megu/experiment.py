@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from megu import device, disentangle, methods, shadows, splits
+from megu import device, disentangle, methods, pretrained, shadows, splits
 from megu.asking import AsksGuide
 from megu.device import Stopwatch
 from megu.evaluate import References, blank_logits, load_seen, metrics, observe, rows, save_seen
@@ -64,6 +64,8 @@ class Experiment(AsksGuide, MakesModels):
             "data": self.images.digest(),
             "code": code_digest(),
         }
+        if settings.arch == "vit-b16":
+            about["weights"] = pretrained.identity(settings.weights)
         self.run = Run(run_directory(settings, about, run_dir or os.environ.get("MEGU_RUN_DIR")), about, settings.seed_list)
         self.run.note("split", self.split.digest())
         self.run.note("device", str(self.compute))
@@ -71,6 +73,7 @@ class Experiment(AsksGuide, MakesModels):
         common = {
             **{key: about["settings"][key] for key in ("arch", "training")}, "validation": settings.data.validation, "device": str(self.compute),
             "threads": torch.get_num_threads(), "data": about["data"], "code": about["code"],
+            **{key: about[key] for key in ("weights",) if key in about},
         }  # fmt: skip
         self.shared = Run(self.run.path.parent / f"shared-{digest(common)[:6]}", common)
         self.stage, self._started = stage, time.perf_counter()
