@@ -8,6 +8,7 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     profiles      quick, small, paper
     disk          files that appear whole or not at all
     store         run directory, manifest, stages
+    team          the processes that train one model
     device        device, precision, seeds, stopwatch
     data          images on the device, batched augmentation
     sources       where the images come from
@@ -34,6 +35,7 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     asking        what a run asks its guide
     making        how a run's models are made, each once
     experiment    a run: which pieces exist, and how they are made
+    pretrain      originals and retrained models, by several processes
     relearn       how fast the forgotten comes back
     owndata       images that a user brings
     deletion      a user's request: names or positions to a split
@@ -55,6 +57,7 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     batch         notebooks run by papermill
     options       what several commands of the command line share
     own_commands  the commands for your own model
+    pretrain_command   the command for pretrain
 """
 
 __version__ = "0.2.0"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from megu.team import Alone
 from megu.values import SettingsError
 
 
@@ -24,6 +25,7 @@ class Compute:
         compile: training steps run through ``torch.compile``.
         deterministic: the same numbers every time on the same GPU; else cuDNN tries what is fastest.
         tf32: float32 products on a GPU keep 10 bits of the mantissa instead of 23.
+        team: the processes that train together; which they are changes no result beyond rounding, so `str` leaves it out.
     """
 
     device: torch.device
@@ -31,6 +33,7 @@ class Compute:
     compile: bool = False
     deterministic: bool = True
     tf32: bool = False
+    team: Alone = Alone()
 
     def __str__(self):
         """For manifests: what differs from the usual is named."""
@@ -93,15 +96,17 @@ def _repeatable(wanted, own):
 
 
 def forward(model, compute):
-    r"""What a training step calls: ``model`` itself or, where wanted, its compiled form, which shares its weights and leaves their names alone.
+    r"""What a training step calls: ``model`` itself or, where wanted, its compiled or data-parallel form, which shares its weights and leaves their
+    names alone.
 
     Shapes are static: batches have at most two sizes.  An operation that cannot be compiled is an error, see `compile_errors`; there is no way back
     to slow code that nobody notices.
     """
-    if not compute.compile:
-        return model
-    torch.compiler.reset()  # what other trainings compiled counts towards a limit; the compiled code itself is cached on disk
-    return torch.compile(model, fullgraph=True, dynamic=False)
+    net = compute.team.synchronised(model)
+    if compute.compile:
+        torch.compiler.reset()  # what other trainings compiled counts towards a limit; the compiled code itself is cached on disk
+        net = torch.compile(net, fullgraph=True, dynamic=False)
+    return compute.team.joined(net)
 
 
 def compile_errors():

@@ -72,7 +72,7 @@ class Experiment(AsksGuide, MakesModels):
         # What originals and shadow models depend on; the threads, because their seconds are compared with those of other models.
         common = {
             **{key: about["settings"][key] for key in ("arch", "training")}, "validation": settings.data.validation, "device": str(self.compute),
-            "threads": torch.get_num_threads(), "data": about["data"], "code": about["code"],
+            "threads": torch.get_num_threads() if self.compute.device.type == "cpu" else None, "data": about["data"], "code": about["code"],
             **{key: about[key] for key in ("weights",) if key in about},
         }  # fmt: skip
         self.shared = Run(self.run.path.parent / f"shared-{digest(common)[:6]}", common)
