@@ -9,10 +9,12 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     profiles      quick, small, paper
     disk          files that appear whole or not at all
     store         run directory, manifest, stages
+    team          the processes that train one model
     device        device, precision, seeds, stopwatch
     data          images on the device, batched augmentation
     sources       where the images come from
     splits        what is forgotten, retained, held out
+    pretrained    ImageNet weights of ViT-B/16
     models        classifiers and the features seam
     train         the only training loop
     distances     how far two models are from each other
@@ -34,6 +36,7 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     asking        what a run asks its guide
     making        how a run's models are made, each once
     experiment    a run: which pieces exist, and how they are made
+    pretrain      originals and retrained models, by several processes
     relearn       how fast the forgotten comes back
     owndata       images that a user brings
     deletion      a user's request: names or positions to a split
@@ -60,6 +63,7 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     options       what several commands of the command line share
     own_commands  the commands for your own model
     grid_command  the command for the paper's experiments
+    pretrain_command  the command for pretrain
 """
 
 __version__ = "0.2.0"

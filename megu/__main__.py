@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from megu import grid_command, own_commands
+from megu import grid_command, own_commands, pretrain_command
 from megu.options import Profile, RunDir, Seed, Set, Workers, parse
 from megu.values import SettingsError
 
@@ -173,6 +173,7 @@ def truth(
 app.command(help=own_commands.EXAMPLES)(own_commands.unlearn)
 app.command()(own_commands.report)
 app.command(help=grid_command.HELP)(grid_command.grid)
+app.command(help=pretrain_command.EXAMPLES)(pretrain_command.pretrain)
 
 
 def main():

@@ -42,6 +42,7 @@ def run_notebooks(lab, *, say=print):
         "MEGU_ANSWERS": settings.guide.answers,
         "MEGU_GUIDE_PATH": settings.guide.path,
         "MEGU_GUIDE_URL": settings.guide.url,
+        "MEGU_WEIGHTS": settings.weights,
     }
     environment = {name: str(path) for name, path in paths.items() if path}
     seconds = {}

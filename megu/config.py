@@ -33,6 +33,7 @@ def _no_path(model):
 
 
 LocalPath = Annotated[str | None, AfterValidator(_absolute)]
+Weights = Annotated[str | None, AfterValidator(lambda value: value if value == "random" else _absolute(value))]
 
 
 class Data(Part):
@@ -146,6 +147,8 @@ class Settings(Part):
     ``preset``: methods as chosen on validation images, or as published.  ``methods``: the values that differ from that.
     ``repeats``: seeds of unlearning for each seed of pre-training.  ``shadows``: shadow models of the likelihood-ratio attack, 0 for none.
     ``threads``: of the CPU, 0 for all cores; another number adds in another order, so results differ in the last digits.
+    ``weights`` (or ``$MEGU_WEIGHTS``): of vit-b16, a local folder or .safetensors instead of the hub's; ``random`` for rehearsals.
+    ``compile``: training steps through ``torch.compile``.  On a GPU: ``deterministic`` numbers, ``tf32`` in float32 products; see `megu.device.Compute`.
     """
 
     profile: str = "quick"
@@ -156,8 +159,12 @@ class Settings(Part):
     device: str = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
     autocast: Literal["auto", "on", "off"] = "auto"
+    compile: bool = False
+    deterministic: bool = True
+    tf32: bool = False
     data: Data = Data()
     arch: Literal["resnet-small", "resnet18", "vit-tiny", "vit-b16"] = "resnet-small"
+    weights: Weights = Field(default_factory=lambda: os.environ.get("MEGU_WEIGHTS"), exclude=True)
     training: Recipe = Recipe(augment=Augment())
     forget: Forget = Forget()
     guide: Guide = Guide()

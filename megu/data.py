@@ -137,5 +137,5 @@ def augmented(x, augment, gen):
         torch.stack([flip * angle.cos(), -angle.sin() * height / width, 2 * shift[:, 0] / width], 1),
         torch.stack([flip * angle.sin() * width / height, angle.cos(), 2 * shift[:, 1] / height], 1),
     ], 1)  # fmt: skip  # (n, 2, 3)
-    grid = F.affine_grid(rows.to(x.device), list(x.shape), align_corners=False)
+    grid = F.affine_grid(rows.to(x.device, non_blocking=True), list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, align_corners=False)

@@ -22,11 +22,11 @@ class MakesModels:
     def _task(self, original, seed, transition=None):
         return Task(
             original, self.images, self.split, self.forgotten, transition, self.settings.retain_images,
-            self.settings.arch, self.settings.training, seed, self.compute, Stopwatch(),
+            self.settings.arch, self.settings.training, seed, self.compute, weights=self.settings.weights,
         )  # fmt: skip
 
     def _new(self, seed, purpose):
-        return models.build(self.settings.arch, self.images.num_classes, self.images.shape, seed, purpose).to(self.compute.device)
+        return models.build(self.settings.arch, self.images.num_classes, self.images.shape, seed, purpose, self.settings.weights).to(self.compute.device)
 
     def _timed(self, prepare, train):
         task, total = prepare(), Stopwatch()
