@@ -1,4 +1,4 @@
-r"""The command line: ``python -m megu run | guide | answers | tune | compare | ablate | disentangle | truth | unlearn | report | grid``."""
+r"""The command line: ``python -m megu run | guide | answers | tune | compare | ablate | disentangle | truth | unlearn | report | grid | pretrain``."""
 
 import os
 from pathlib import Path

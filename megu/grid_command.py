@@ -17,6 +17,7 @@ HELP = """Measure the paper's cells: every method, network and forgetting reques
   python -m megu grid --profile paper --only 'arch=resnet18,method=megu|ssd'   all conditions of one --only hold
   python -m megu grid --profile paper --scheduler tcp://host:8786          Dask workers that share this folder
   python -m megu grid --profile paper --cluster slurm --jobs 16            jobs of dask-jobqueue
+  accelerate launch --num_processes 4 -m megu grid --profile paper --only arch=vit-b16 --pretrain   originals and retrained models, by 4 GPUs together
   python -m megu grid --profile small --dry-run                            what is left to do"""
 
 
@@ -34,9 +35,13 @@ def grid(
     cluster: Annotated[str | None, typer.Option(help="slurm, pbs, sge or lsf.")] = None,
     jobs: Annotated[int, typer.Option(help="Jobs of the cluster.", min=1)] = 1,
     set: Set = None,
+    pretrain: Annotated[bool, typer.Option("--pretrain", help="Make originals and retrained models only, by all processes that are launched.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what is left to do, do nothing.")] = False,
 ):
     """Run the grid of a profile."""
+    say = typer.echo
+    if int(os.environ.get("RANK", 0)):  # one of several processes that pretrain together: the first one speaks
+        os.environ["TQDM_DISABLE"], say = "1", lambda _: None
     from megu.executors import executor  # noqa: PLC0415  (torch takes seconds; --help must not)
     from megu.grid import Grid  # noqa: PLC0415
     from megu.spec import grid as specs_of  # noqa: PLC0415
@@ -45,9 +50,12 @@ def grid(
     specs = specs_of(profile, tuple(only or ()), seeds, repeats, parse(set))
     made = Grid(profile, folder)
     left = made.pieces(specs)
-    typer.echo(f"{len(specs)} models in {made.path.name}: {sum(map(made.finished, specs))} measured, {len(left)} pieces of work left")
+    say(f"{len(specs)} models in {made.path.name}: {sum(map(made.finished, specs))} measured, {len(left)} pieces of work left")
     if dry_run:
         typer.echo("\n".join(piece.name for piece in left))
+        return
+    if pretrain:
+        made.pretrain(specs, say)
         return
     failed = made.carry_out(specs, executor(workers, scheduler, cluster, jobs)) if left else {}
     if out:

@@ -16,8 +16,8 @@ from megu.values import SettingsError
 NAMES = ("original", "retrain")
 
 
-class _First(Experiment):
-    """The first process: it alone opens the run; a model that it starts to make, the others make along."""
+class _First:
+    """Mixed into an experiment: the first process.  It alone opens the run; a model that it starts to make, the others make along."""
 
     team, started = None, False
 
@@ -60,7 +60,7 @@ class _Other(MakesModels):
         return True
 
 
-def pretrain(profile="quick", seed=0, run_dir=None, overrides=None, say=print):
+def pretrain(profile="quick", seed=0, run_dir=None, overrides=None, say=print, kind=Experiment, seeds=None):
     r"""Make the originals and the retrained models of a run that are not there yet.
 
     Started by ``accelerate launch --num_processes W`` or ``torchrun --nproc_per_node W``, W processes train every model together, see
@@ -69,13 +69,16 @@ def pretrain(profile="quick", seed=0, run_dir=None, overrides=None, say=print):
     Args:
         profile, seed, run_dir, overrides: see `megu.experiment.Experiment`.
         say: function of one line of text.
-    Returns: the `megu.experiment.Experiment` in the first process, None in the others.
+        kind: of the run: `megu.experiment.Experiment`, or a class made from it.
+        seeds: list; None for those of the settings.
+    Returns: the run in the first process, None in the others.
     Raises: SettingsError where the settings do not fit together, or name one GPU for several processes.
     """
     settings = resolve(profile, seed, overrides)
+    pieces = [(name, seed) for seed in seeds or settings.seed_list for name in NAMES]
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        lab = Experiment(profile, seed, run_dir, overrides)
-        for name, seed in _pieces(settings):
+        lab = kind(profile, seed, run_dir, overrides)
+        for name, seed in pieces:
             lab.unlearned(name, seed)
             say(f"{name}, seed {seed}: done")
         return lab
@@ -83,15 +86,11 @@ def pretrain(profile="quick", seed=0, run_dir=None, overrides=None, say=print):
         raise SettingsError(f"device is {settings.device!r}, but each process has a GPU of its own: set device to 'auto' or 'cpu'")
     team = Team(cpu=settings.device == "cpu" or not torch.cuda.is_available())
     with team.first():
-        lab = _Other(settings, team) if team.rank else _First(profile, seed, run_dir, overrides)
+        lab = _Other(settings, team) if team.rank else type("First", (_First, kind), {})(profile, seed, run_dir, overrides)
     if not team.rank:
         lab.team, lab.compute = team, replace(lab.compute, team=team)
-    for name, seed in _pieces(settings):
+    for name, seed in pieces:
         made = lab.make(name, seed)
         if not team.rank:
             say(f"{name}, seed {seed}: {f'made by {team.size} processes' if made else 'was there'}")
     return None if team.rank else lab
-
-
-def _pieces(settings):
-    return [(name, seed) for seed in settings.seed_list for name in NAMES]

@@ -156,6 +156,15 @@ def test_finished_specs_are_skipped_and_other_methods_share_what_is_there(inline
     assert made.carry_out(more, Inline) == {} and not fits
 
 
+def test_originals_and_retrained_models_can_be_made_ahead(changes, tmp_path, monkeypatch):
+    made, specs = Grid("small", tmp_path / "g"), grid("small", ("data=cifar10,arch=resnet-small,scenario=random,method=megu",), 1, changes=changes)
+    said = []
+    made.pretrain(specs, said.append)
+    assert said == ["cifar10, resnet-small, random, 100 images", "original, seed 0: done", "retrain, seed 0: done"]
+    monkeypatch.setattr(Cell, "_fit", lambda *_: pytest.fail("trained again"))
+    assert made.carry_out(specs, Inline) == {} and all(map(made.finished, specs))
+
+
 def test_other_data_are_refused(inline, changes, data):
     made, _ = inline
     other = grid("small", ("data=cifar10,arch=resnet-small,scenario=class,method=unsir,seed=0",), 1, changes=changes | {"data.path": str(data[1])})
