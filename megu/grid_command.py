@@ -13,12 +13,15 @@ from megu.options import Set, parse
 HELP = """Measure the paper's cells: every method, network and forgetting request of a profile.  Repeat it after an interrupt: it goes on.
 
 \b
-  python -m megu grid --profile small --only data=cifar10                  one process for each GPU or core
-  python -m megu grid --profile paper --only 'arch=resnet18,method=megu|ssd'   all conditions of one --only hold
-  python -m megu grid --profile paper --scheduler tcp://host:8786          Dask workers that share this folder
-  python -m megu grid --profile paper --cluster slurm --jobs 16            jobs of dask-jobqueue
-  accelerate launch --num_processes 4 -m megu grid --profile paper --only arch=vit-b16 --pretrain   originals and retrained models, by 4 GPUs together
-  python -m megu grid --profile small --dry-run                            what is left to do"""
+What is left to do; one process for each GPU or core:
+  python -m megu grid --profile small --dry-run
+  python -m megu grid --profile small --only data=cifar10
+A selection: all conditions of one --only, any of several:
+  ... --only 'arch=resnet18,method=megu|ssd' --only scenario=random
+Dask workers, or jobs of dask-jobqueue, that share this folder:
+  ... --scheduler tcp://host:8786       ... --cluster slurm --jobs 16
+Four GPUs make originals and retrained models together, first:
+  accelerate launch --num_processes 4 -m megu grid ... --pretrain"""
 
 
 def grid(
