@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from megu import device, disentangle, methods, shadows, splits
+from megu import content, device, disentangle, methods, shadows, splits
 from megu.asking import AsksGuide
 from megu.device import Stopwatch
 from megu.evaluate import References, blank_logits, load_seen, metrics, observe, rows, save_seen
@@ -68,6 +68,7 @@ class Experiment(AsksGuide, MakesModels):
         where = f"{self.compute.device.type}, {'bfloat16 autocast' if self.compute.autocast else 'float32'}"
         self.run.note("split", self.split.digest())
         self.run.note("device", where)
+        self.run.note("images", content.described(self.images))
         # What originals and shadow models depend on; the threads, because their seconds are compared with those of other models.
         common = {
             **{key: about["settings"][key] for key in ("arch", "training")}, "validation": settings.data.validation, "device": where,

@@ -13,6 +13,7 @@ import psutil
 from PIL import Image
 from tqdm import tqdm
 
+from megu import content
 from megu.classes import known_names
 from megu.data import by_superclass, pool
 from megu.store import project_root
@@ -32,6 +33,7 @@ def load(settings, device="cpu"):
     images = pool(settings.data.name, train, test, names, device)
     if settings.label_level == "superclass":
         images = by_superclass(images, coarse)
+    content.check(images)
     if settings.forget.scenario != "random":
         known = images.classes if settings.forget.scenario == "class" else images.fine_classes
         check_class_names(settings.forget.classes, known, images.name)
