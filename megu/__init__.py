@@ -11,6 +11,7 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     device        device, precision, seeds, stopwatch
     data          images on the device, batched augmentation
     content       what data are, whatever the order of their images
+    download      a large file from a host
     sources       where the images come from
     splits        what is forgotten, retained, held out
     models        classifiers and the features seam
