@@ -15,6 +15,7 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     sources       where the images come from
     splits        what is forgotten, retained, held out
     models        classifiers and the features seam
+    keymap        names of the weights of a ResNet trained elsewhere
     train         the only training loop
     distances     how far two models are from each other
     features      how alike concepts are: centroids, CKA, probes, neighbours
