@@ -40,6 +40,7 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     owndata       images that a user brings
     deletion      a user's request: names or positions to a split
     ownmodel      a classifier that a user brings
+    checkpoint    a classifier with all that it needs elsewhere
     ownguide      who says which of a user's classes are alike
     plan          what is checked and estimated before any work
     findings      what a deletion report says
@@ -56,6 +57,7 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     batch         notebooks run by papermill
     options       what several commands of the command line share
     own_commands  the commands for your own model
+    checkpoint_command   the command that exports a model
 """
 
 __version__ = "0.2.0"

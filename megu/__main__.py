@@ -1,4 +1,4 @@
-r"""The command line: ``python -m megu run | guide | answers | tune | compare | ablate | disentangle | truth | unlearn | report``."""
+r"""The command line: ``python -m megu run | guide | answers | tune | compare | ablate | disentangle | truth | unlearn | report | export``."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from megu import own_commands
+from megu import checkpoint_command, own_commands
 from megu.options import Profile, RunDir, Seed, Set, Workers, parse
 from megu.values import SettingsError
 
@@ -172,6 +172,7 @@ def truth(
 
 app.command(help=own_commands.EXAMPLES)(own_commands.unlearn)
 app.command()(own_commands.report)
+app.command()(checkpoint_command.export)
 
 
 def main():

@@ -46,8 +46,10 @@ def facts(name):
 
 
 def described(images):
-    r"""A note for the manifest: part -> ``images``, ``content`` (see `content_hash`) and, of CIFAR, how much of it is there."""
-    out = {}
+    r"""A note for the manifest: name, classes, shape, mean and std of `megu.data.Images`; part -> ``images`` (their number), ``content``
+    (see `content_hash`) and, of CIFAR, how much of it is there (``official``).
+    """  # fmt: skip
+    out = {"name": images.name, "classes": list(images.classes), "shape": list(images.shape), "mean": images.mean.tolist(), "std": images.std.tolist()}
     for part in ("train", "test"):
         hashes = image_hashes(images, part)
         out[part] = {"images": len(hashes), "content": content_hash(hashes)}

@@ -68,13 +68,13 @@ class Experiment(AsksGuide, MakesModels):
         where = f"{self.compute.device.type}, {'bfloat16 autocast' if self.compute.autocast else 'float32'}"
         self.run.note("split", self.split.digest())
         self.run.note("device", where)
-        self.run.note("images", content.described(self.images))
         # What originals and shadow models depend on; the threads, because their seconds are compared with those of other models.
         common = {
             **{key: about["settings"][key] for key in ("arch", "training")}, "validation": settings.data.validation, "device": where,
             "threads": torch.get_num_threads(), "data": about["data"], "code": about["code"],
         }  # fmt: skip
         self.shared = Run(self.run.path.parent / f"shared-{digest(common)[:6]}", common)
+        self.run.note("images", content.described(self.images))
         self.stage, self._started = stage, time.perf_counter()
         if stage is not None:
             self.run.sealed(stage)

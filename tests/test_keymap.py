@@ -98,7 +98,7 @@ def renamed(state):
 
 @pytest.mark.parametrize(("change", "classes", "expected"), [
     (without("conv3_x.0.shortcut.1.running_var"), 7, r"1 tensors are missing, e\.g\. conv3_x\.0\.shortcut\.1\.running_var"),
-    (renamed, 7, r"5 tensors are missing, e\.g\. conv4_x\.1\.residual_function\.4\.weight; 5 are unknown, e\.g\. conv4_x\.1\.residual_function\.5\.bias"),
+    (renamed, 7, r"5 tensors are missing, e\.g\. conv4_x\.1\.residual_function\.4\.weight; 5 are unknown, e\.g\. conv4_x\.1\.residual_function\.5\."),
     (lambda state: {**state, "extra.weight": torch.zeros(2)}, 7, r"1 are unknown, e\.g\. extra\.weight"),
     (lambda state: state, 10, r"fc\.weight is \(7, 512\), not \(10, 512\)"),
 ])  # fmt: skip
