@@ -177,10 +177,12 @@ def _cifar_hub(fine):
             file = hf_hub_download(f"uoft-cs/{fine}", f"{folder}/{which}-00000-of-00001.parquet", repo_type="dataset")
             table = pd.read_parquet(file)
         except (OSError, ImportError, ValueError) as error:
+            why = (str(error).splitlines() or [type(error).__name__])[0]
             raise SettingsError(
-                f"{fine} could not be had from the hub ({error}): check the network, `pip install pyarrow`, or set data.path to an .npz"
+                f"{fine} could not be had from the hub ({why}): check the network, `pip install pyarrow`, or set data.path to an .npz"
             ) from None
         pixels = table[[c for c in table.columns if c in ("img", "image")][0]]
-        return np.stack([np.asarray(Image.open(io.BytesIO(cell["bytes"])).convert("RGB")) for cell in pixels]), table[column].to_numpy()
+        images = [np.asarray(Image.open(io.BytesIO(cell["bytes"])).convert("RGB")) for cell in tqdm(pixels, desc=f"{which} images", unit="image")]
+        return np.stack(images), table[column].to_numpy()
 
     return part("train"), part("test")

@@ -1,18 +1,15 @@
 """Downloads: resumed, checked, said to be slow; against a host on loopback that fails in every way."""
 
 import hashlib
-import io
 import itertools
 import logging
-import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
 import torch
-import torchvision
+from archives import archive, random_parts
 from tenacity import wait_none
 
 from megu import content, download, sources
@@ -163,34 +160,18 @@ def test_a_host_that_falls_silent_is_given_up(host, tmp_path, monkeypatch):
 
 @pytest.fixture
 def cifar(host, monkeypatch):
-    """An archive with 20 training and 10 test images in CIFAR-10's own format, served by a host that breaks off."""
-    gen = np.random.default_rng(1)
-    arrays, members = {}, {}
-    for name, count in (("data_batch_1", 20), ("test_batch", 10)):
-        arrays[name] = gen.integers(0, 256, (count, 3072), dtype=np.uint8), (np.arange(count) % 10).tolist()
-        members[name] = bytes(ForkingPickler.dumps({"data": arrays[name][0], "labels": arrays[name][1]}))
-    members["batches.meta"] = bytes(ForkingPickler.dumps({"label_names": ["plane"] * 10}))
-    with tarfile.open(fileobj=(whole := io.BytesIO()), mode="w:gz") as archive:
-        for name, data in members.items():
-            (info := tarfile.TarInfo(f"cifar-10-batches-py/{name}")).size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    host.file, host.cut, host.cuts = whole.getvalue(), 2**14, 2
-    md5 = {name: hashlib.md5(data).hexdigest() for name, data in members.items()}
-    kind = torchvision.datasets.CIFAR10
-    for name, value in {
-        "url": host.url, "tgz_md5": hashlib.md5(host.file).hexdigest(), "train_list": [["data_batch_1", md5["data_batch_1"]]],
-        "test_list": [["test_batch", md5["test_batch"]]], "meta": {**kind.meta, "md5": md5["batches.meta"]},
-    }.items():  # fmt: skip
-        monkeypatch.setattr(kind, name, value)
-    return arrays
+    """An archive in CIFAR-10's own format, served by a host that breaks off."""
+    parts = random_parts()
+    host.file, host.cut, host.cuts = archive(parts, monkeypatch, host.url), 2**14, 2
+    return parts
 
 
 def test_an_archive_of_cifar_is_downloaded_resumed_and_read(host, cifar, tmp_path, monkeypatch):
     settings = resolve(overrides={"data.name": "cifar10", "data.path": str(tmp_path / "data"), "forget.classes": ["cat"]})
     images = load(settings)
     assert host.asked == [None, "bytes=16384-", "bytes=32768-"]
-    x, y = cifar["data_batch_1"]
-    assert torch.equal(images.x[:20], torch.from_numpy(x.reshape(20, 3, 32, 32))) and images.y[:20].tolist() == y
+    x, y = cifar["train"]
+    assert torch.equal(images.x[:20].permute(0, 2, 3, 1), torch.from_numpy(x)) and images.y[:20].tolist() == y.tolist()
     assert content.described(images)["train"]["official"] == "subset, 20 of 50000 images"
 
     with monkeypatch.context() as once:  # a folder that has everything may be one that cannot be written
