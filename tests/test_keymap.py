@@ -1,11 +1,16 @@
 """Classifiers trained elsewhere: a ResNet with weiaicunzai's names gives the same logits here; a wrong name is one line."""
 
+import re
+
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
+from typer.testing import CliRunner
 
 from megu import keymap, models
+from megu.__main__ import app
 from megu.device import generator, seeded
 from megu.ownmodel import from_file
 from megu.values import SettingsError
@@ -86,6 +91,21 @@ def test_other_depths_and_grey_images(tmp_path):
     x = torch.randn(4, 1, 32, 32)
     with torch.no_grad():
         assert (ours(x) - theirs(x)).abs().max() < 1e-5
+
+
+def test_a_classifier_trained_elsewhere_can_be_made_to_forget(tiny, tmp_path):
+    """The command takes such a file, and finds that the model knows its training images."""
+    arch, images = tiny.settings.arch, tiny.images
+    state = {keymap.theirs(name, models.RESNETS[arch][0]): tensor.contiguous() for name, tensor in tiny.original(0).state_dict().items()}
+    save_file(state, tmp_path / "theirs.safetensors")
+    for i, (x, k) in enumerate(zip(images.x[:200, 0].numpy(), images.y[:200].tolist(), strict=True)):
+        (place := tmp_path / "photos" / images.classes[k]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(x).save(place / f"{i}.png")
+    (tmp_path / "names.txt").write_text("\n".join(images.classes))
+    words = ["--model", tmp_path / "theirs.safetensors", "--arch", arch, "--data", tmp_path / "photos", "--classes", tmp_path / "names.txt", "--dry-run"]
+    done = CliRunner().invoke(app, ["unlearn", *map(str, words), "--forget", "trouser", "--guide", "model", "--normalise", "data"])
+    assert done.exit_code == 0, done.exception
+    assert int(re.search(r"model    ResNet, .* 10 classes, images 1x28x28; names (\d+) %", done.output)[1]) > 40
 
 
 def without(name):
