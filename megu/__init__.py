@@ -17,6 +17,8 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     models        classifiers and the features seam
     keymap        names of the weights of a ResNet trained elsewhere
     train         the only training loop
+    owndata       images that a user brings
+    ownmodel      a classifier that a user brings
     distances     how far two models are from each other
     features      how alike concepts are: centroids, CKA, probes, neighbours
     patterns      associated and unique patterns, the entanglement index
@@ -37,9 +39,7 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     making        how a run's models are made, each once
     experiment    a run: which pieces exist, and how they are made
     relearn       how fast the forgotten comes back
-    owndata       images that a user brings
     deletion      a user's request: names or positions to a split
-    ownmodel      a classifier that a user brings
     checkpoint    a classifier with all that it needs elsewhere
     ownguide      who says which of a user's classes are alike
     plan          what is checked and estimated before any work

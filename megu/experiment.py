@@ -73,6 +73,8 @@ class Experiment(AsksGuide, MakesModels):
             **{key: about["settings"][key] for key in ("arch", "training")}, "validation": settings.data.validation, "device": where,
             "threads": torch.get_num_threads(), "data": about["data"], "code": about["code"],
         }  # fmt: skip
+        if settings.original.path:
+            common["original"] = settings.original.sha256
         self.shared = Run(self.run.path.parent / f"shared-{digest(common)[:6]}", common)
         self.run.note("images", content.described(self.images))
         self.stage, self._started = stage, time.perf_counter()
