@@ -37,7 +37,7 @@ class About(Part):
         mean, std: of each channel of images in [0, 1]; the network is given (x - mean) / std.
         method: that made it, see `megu.methods.METHODS`.  seed: of pre-training.
         forget: the request, None where nothing was forgotten.  split: digest of retain, forget, validation and test images.
-        images: part -> number and order-free hash of what it was trained and tested on, see `megu.content`.
+        data: name of the data set.  images: part -> number and order-free hash of what it was trained and tested on, see `megu.content`.
         weights: `megu.ownmodel.weights_digest` of the network.
         measured: metric -> (value, that of the retrained model, unit, strict or compat), where it was measured.
         code: digest of the code that trained it.  megu: version.
