@@ -21,6 +21,8 @@ Several classes; a sub-class (a folder below a class's folder); single images, o
   ... --forget-list images.txt
 Another method, another guide, a setting, 8-bit images in [0, 1] without further normalisation:
   ... --method finetune    ... --guide model    ... --set recipe.lr=0.005    ... --normalise unit
+A ResNet-18 of weiaicunzai/pytorch-cifar100, its state_dict as .safetensors:
+  ... --arch resnet18 --normalise cifar100
 
 Repeat the command after an interrupt: it goes on.  The model file is read, never written."""
 
