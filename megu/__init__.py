@@ -12,11 +12,16 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     team          the processes that train one model
     device        device, precision, seeds, stopwatch
     data          images on the device, batched augmentation
+    content       what data are, whatever the order of their images
+    download      a large file from a host
     sources       where the images come from
     splits        what is forgotten, retained, held out
     pretrained    ImageNet weights of ViT-B/16
     models        classifiers and the features seam
+    keymap        names of the weights of a ResNet trained elsewhere
     train         the only training loop
+    owndata       images that a user brings
+    ownmodel      a classifier that a user brings
     distances     how far two models are from each other
     features      how alike concepts are: centroids, CKA, probes, neighbours
     patterns      associated and unique patterns, the entanglement index
@@ -38,9 +43,8 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     experiment    a run: which pieces exist, and how they are made
     pretrain      originals and retrained models, by several processes
     relearn       how fast the forgotten comes back
-    owndata       images that a user brings
     deletion      a user's request: names or positions to a split
-    ownmodel      a classifier that a user brings
+    checkpoint    a classifier with all that it needs elsewhere
     ownguide      who says which of a user's classes are alike
     plan          what is checked and estimated before any work
     findings      what a deletion report says
@@ -64,6 +68,7 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     own_commands  the commands for your own model
     grid_command  the command for the paper's experiments
     pretrain_command  the command for pretrain
+    checkpoint_command  the command that exports a model
 """
 
 __version__ = "0.2.0"

@@ -1,4 +1,4 @@
-r"""The command line: ``python -m megu run | guide | answers | tune | compare | ablate | disentangle | truth | unlearn | report | grid | pretrain``."""
+r"""The command line: ``python -m megu run | guide | answers | tune | compare | ablate | disentangle | truth | unlearn | report | grid | ...``."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from megu import grid_command, own_commands, pretrain_command
+from megu import checkpoint_command, grid_command, own_commands, pretrain_command
 from megu.options import Profile, RunDir, Seed, Set, Workers, parse
 from megu.values import SettingsError
 
@@ -174,6 +174,7 @@ app.command(help=own_commands.EXAMPLES)(own_commands.unlearn)
 app.command()(own_commands.report)
 app.command(help=grid_command.HELP)(grid_command.grid)
 app.command(help=pretrain_command.EXAMPLES)(pretrain_command.pretrain)
+app.command()(checkpoint_command.export)
 
 
 def main():

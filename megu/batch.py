@@ -39,6 +39,7 @@ def run_notebooks(lab, *, say=print):
     paths = {
         "MEGU_RUN_DIR": run.path.resolve(),
         "MEGU_DATA_PATH": settings.data.path,
+        "MEGU_ORIGINAL": settings.original.path,
         "MEGU_ANSWERS": settings.guide.answers,
         "MEGU_GUIDE_PATH": settings.guide.path,
         "MEGU_GUIDE_URL": settings.guide.url,

@@ -1,5 +1,6 @@
 r"""Settings of a run: frozen, complete, checked before any work starts."""
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -44,6 +45,26 @@ class Data(Part):
     source: Literal["torchvision", "hub"] = "torchvision"
     size: Count | None = None
     validation: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
+
+
+class Original(Part):
+    """A classifier trained elsewhere in place of one trained here, for every seed: a .safetensors file (or ``$MEGU_ORIGINAL``).
+
+    ``path`` is of one machine and stays out of every manifest; what is recorded is ``sha256`` of the file, found by itself.
+    """
+
+    path: LocalPath = Field(default=None, exclude=True)
+    sha256: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hashed(cls, values):
+        if not isinstance(values, dict):
+            raise ValueError("this is no group of settings: set original.path")
+        path = _absolute(values.get("path") or os.environ.get("MEGU_ORIGINAL"))
+        if path and not Path(path).is_file():
+            raise ValueError(f"{Path(path).name!r} does not exist: set original.path to a .safetensors file of weights")
+        return {**values, "path": path, "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else None}
 
 
 class Augment(Part):
@@ -163,6 +184,7 @@ class Settings(Part):
     deterministic: bool = True
     tf32: bool = False
     data: Data = Data()
+    original: Original = Original()
     arch: Literal["resnet-small", "resnet18", "vit-tiny", "vit-b16"] = "resnet-small"
     weights: Weights = Field(default_factory=lambda: os.environ.get("MEGU_WEIGHTS"), exclude=True)
     training: Recipe = Recipe(augment=Augment())

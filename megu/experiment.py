@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from megu import device, disentangle, methods, pretrained, shadows, splits
+from megu import content, device, disentangle, methods, pretrained, shadows, splits
 from megu.asking import AsksGuide
 from megu.device import Stopwatch
 from megu.evaluate import References, blank_logits, load_seen, metrics, observe, rows, save_seen
@@ -80,7 +80,10 @@ class Experiment(AsksGuide, MakesModels):
             "threads": torch.get_num_threads() if self.compute.device.type == "cpu" else None, "data": about["data"], "code": about["code"],
             **{key: about[key] for key in ("weights",) if key in about},
         }  # fmt: skip
+        if settings.original.path:
+            common["original"] = settings.original.sha256
         self.shared = Run(self.run.path.parent / f"shared-{digest(common)[:6]}", common)
+        self.run.note("images", content.described(self.images))
         self.stage, self._started = stage, time.perf_counter()
         if stage is not None:
             self.run.sealed(stage)
