@@ -55,7 +55,7 @@ gpu-smoke: $(READY)  ## what a GPU does with this project: speed, memory, repeat
 	@$(BIN)/python tests/bench/gpu_smoke.py $(if $(OUT),--out $(OUT))
 
 torture: $(READY)  ## the long version of the tests of kills and wrong input: 400 random kills, 11,000 wrong requests
-	@MEGU_TORTURE=1 TQDM_DISABLE=1 $(BIN)/python -m pytest tests/test_nothing_lost.py tests/test_unlearning.py tests/test_bad_input.py tests/test_bad_request.py
+	@MEGU_TORTURE=1 TQDM_DISABLE=1 $(BIN)/python -m pytest tests/test_nothing_lost.py tests/test_unlearning.py tests/test_bad_input.py tests/test_bad_request.py tests/test_device.py
 
 clean:  ## remove runs (keeps .venv)
 	rm -rf runs
