@@ -32,6 +32,12 @@ def registry(data):
     return table, titles
 
 
+def profiles(data):
+    r"""Profiles whose paper tables are made: small and paper, run or not, and every other one that has a grid in ``data``."""
+    found = {path.stem.removeprefix("grid_") for path in data.glob("grid_*.csv") if not path.stem.endswith("_seconds")}
+    return ["small", "paper", *sorted(found - {"small", "paper"})]
+
+
 def main(draw, name):
     r"""Draw a figure from the data and write it as PNG."""
     data, out = folders()
