@@ -198,9 +198,9 @@ def distances(rows, reported, mode):
 
 def _distance(part, method):
     """Distance of a method to the retrain of its seed, cell by cell and column by column; of the retrain: to those of the other seeds."""
-    wide = part[part["method"].isin(["retrain", method])].groupby(["arch", *CELL, "column", "method", "seed"])["value"].mean().unstack(["method", "seed"])
-    if method not in wide or "retrain" not in wide:
+    if not {"retrain", method} <= set(part["method"]):
         return {"ours": np.nan, "half_width": np.nan, "seeds": 0, "cells": 0}
+    wide = part[part["method"].isin(["retrain", method])].groupby(["arch", *CELL, "column", "method", "seed"])["value"].mean().unstack(["method", "seed"])
     if method == "retrain":
         pairs = [abs(wide["retrain", a] - wide["retrain", b]) for a, b in itertools.combinations(wide["retrain"], 2)]
         gaps = pd.concat(pairs, axis=1).mean(axis=1).to_frame() if pairs else pd.DataFrame(index=wide.index)
@@ -208,3 +208,26 @@ def _distance(part, method):
         gaps = (wide[method] - wide["retrain"]).abs().dropna(how="all").dropna(axis=1)
     mean, cells = gaps.mean(), len(gaps.droplevel("column").index.unique())
     return {"ours": mean.mean(), "half_width": half_width(mean), "seeds": wide[method].shape[1] if method == "retrain" else len(mean), "cells": cells}
+
+
+def time_shares(seconds):
+    r"""Time of every method by part, in percent of the retraining of the same seed, mean over seeds and repeats: the numbers of the paper's Figure 4.
+
+    Args:
+        seconds: DataFrame of `read_grid`; a total without finer parts becomes the part training, evaluation and guide are left out.
+    Returns: DataFrame with dataset, ours_arch, scenario, forget, method, part, share; the references original and retrain are left out.
+    Raises: ValueError where a seed of a cell has no time of its retraining.
+    """
+    cell, run = ["dataset", "ours_arch", "scenario", "forget"], ["method", "seed", "repeat"]
+    seconds = seconds.rename(columns={"arch": "ours_arch"})
+    seconds = seconds[~seconds["part"].isin(["evaluation", "guide"]) & ~seconds["method"].isin(["guide", "original"])]
+    finer = seconds["part"].ne("total").groupby([seconds[name] for name in (*cell, *run)]).transform("any")
+    parts = seconds[seconds["part"].ne("total") | ~finer].replace({"part": {"total": "training"}})
+    retrain = parts[parts["method"] == "retrain"].groupby([*cell, "seed"])["seconds"].sum().rename("retrain")
+    parts = parts[parts["method"] != "retrain"].join(retrain, on=[*cell, "seed"])
+    if (without := parts["retrain"].isna()).any():
+        raise ValueError(f"{' '.join(map(str, parts.loc[without, [*cell, 'seed']].iloc[0]))}: there is no time of retraining to compare with")
+    runs = parts.groupby([*cell, "method"])[["seed", "repeat"]].apply(lambda part: len(part.drop_duplicates())).rename("runs")
+    found = parts.assign(share=100 * parts["seconds"] / parts["retrain"]).groupby([*cell, "method", "part"], sort=False)["share"].sum().reset_index()
+    found = found.join(runs, on=[*cell, "method"])
+    return found.assign(share=found["share"] / found["runs"]).drop(columns="runs")

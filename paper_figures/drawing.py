@@ -32,10 +32,9 @@ def registry(data):
     return table, titles
 
 
-def profiles(data):
-    r"""Profiles whose paper tables are made: small and paper, run or not, and every other one that has a grid in ``data``."""
-    found = {path.stem.removeprefix("grid_") for path in data.glob("grid_*.csv") if not path.stem.endswith("_seconds")}
-    return ["small", "paper", *sorted(found - {"small", "paper"})]
+def grids(data):
+    r"""Profiles that have a grid in ``data``."""
+    return sorted(path.stem.removeprefix("grid_").removesuffix("_seconds") for path in data.glob("grid_*_seconds.csv"))
 
 
 def main(draw, name):

@@ -1,7 +1,7 @@
 r"""Tables 1-4 and 6-8 of arXiv 2602.17088 in its layout, ours beside the paper's, one Markdown and one tidy table for each profile of the grid."""
 
 import pandas as pd
-from drawing import folders, profiles
+from drawing import folders, grids
 
 from megu.methods import METHODS
 from megu.paper_tables import FORMS, OTHER, distances, paper_table, read_grid
@@ -137,7 +137,8 @@ def tables(data, profile):
 
 if __name__ == "__main__":
     data, out = folders()
-    for profile in profiles(data) if (data / "reported.csv").exists() else ():  # a run has no such data of its own
+    profiles = sorted({"small", "paper", *grids(data)}) if (data / "reported.csv").exists() else ()  # a run has no such data of its own
+    for profile in profiles:
         markdown, tidy = tables(data, profile)
         (out / f"grid_{profile}_tables.md").write_text(markdown)
         tidy.to_csv(out / f"grid_{profile}_tables.csv", index=False, float_format="%.6g")
