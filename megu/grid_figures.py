@@ -7,16 +7,17 @@ from megu.style import PART_COLOURS, styled
 
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe-Ito without yellow and black
 MARKERS = "osD^v"  # of each next round of colours
-CELL = ["dataset", "ours_arch", "scenario", "forget"]
+REQUEST = ["dataset", "scenario", "forget"]
+CELL = ["ours_arch", *REQUEST]
 PANELS = {  # column -> (title, unit, below this the axis is linear)
     "acc_retain": ("retain test accuracy", "points", 1),
-    "acc_forget": ("forget accuracy (random: training images)", "points", 1),
+    "acc_forget": ("forget accuracy", "points", 1),
     "mia": ("loss attack AUC", "share", 0.01),
 }
 
 
 def _name(cell):
-    dataset, arch, scenario, forget = cell
+    arch, dataset, scenario, forget = cell
     return f"{dataset}, {scenario}\n{forget}, {arch}"
 
 
@@ -71,7 +72,9 @@ def cell_times(table, titles, columns=4):
 
 @styled
 def cell_gaps(table, titles):
-    r"""Gap of every method to the retrained model, cells in rows, methods in colour, the retrained models' own spread in grey.
+    r"""Gap of every method to the retrained model, requests in rows, networks side by side, methods in colour, the retrained models' own spread in grey.
+
+    Forget accuracy is that of the test images of what is forgotten, or of the forgotten images where single ones are.
 
     Args:
         table: DataFrame from `megu.paper_tables.paper_table` in strict mode.
@@ -79,27 +82,33 @@ def cell_gaps(table, titles):
     Returns: Figure.  Role of appendix G of arXiv 2602.17088, for every cell.
     """
     table = table[table["status"] == "run"].drop_duplicates([*CELL, "method", "column"])
-    methods = [name for name in _known(titles, table) if name != "retrain"]
-    cells = list(dict.fromkeys(table[CELL].itertuples(index=False, name=None)))
-    fig, axes = plt.subplots(1, len(PANELS), figsize=(11, (0.12 * len(methods) + 0.15) * len(cells) + 1.3), sharey=True)
+    methods, archs = [name for name in _known(titles, table) if name != "retrain"], list(table["ours_arch"].unique())
+    cells = list(dict.fromkeys(table[REQUEST].itertuples(index=False, name=None)))
+    height = max(0.1 * len(methods) + 0.1, 0.35) * len(cells)
+    panels = [(arch, column) for arch in archs for column in PANELS]
+    fig, axes = plt.subplots(1, len(panels), figsize=(2.6 * len(panels) + 2, height + 1.5), sharey=True)
     looks, offsets = _looks(methods), np.linspace(-0.38, 0.38, len(methods))
-    for ax, (column, (title, unit, linear)) in zip(axes, PANELS.items(), strict=True):
-        rows = table[table["column"] == column].set_index(["method", *CELL])
+    for ax, (arch, column) in zip(axes, panels, strict=True):
+        title, unit, linear = PANELS[column]
+        rows = table[(table["column"] == column) & (table["ours_arch"] == arch)].set_index(["method", *REQUEST])
         floor = rows.loc["retrain"].reindex(cells)["half_width"].fillna(0) * 2**0.5
         for i, width in enumerate(floor):
             ax.fill_betweenx([i - 0.46, i + 0.46], -width, width, color="#dddddd", linewidth=0)
-        for k, name in enumerate(methods):
-            found = rows.loc[name].reindex(cells)
+        for name, offset in zip(methods, offsets, strict=True):
+            found = rows[rows.index.get_level_values("method") == name].droplevel("method").reindex(cells)
             ax.errorbar(
-                found["gap_to_retrain"], np.arange(len(cells)) + offsets[k], xerr=found["gap_half_width"].fillna(0), linestyle="none",
+                found["gap_to_retrain"], np.arange(len(cells)) + offset, xerr=found["gap_half_width"].fillna(0), linestyle="none",
                 markersize=3.5, elinewidth=0.8, label=titles[name], **looks[name],
             )  # fmt: skip
-        for i in range(1, len(cells)):
+        for i, cell in enumerate(cells):
             ax.axhline(i - 0.5, color="#bbbbbb", linewidth=0.5)
+            if cell not in rows.loc["retrain"].index:
+                ax.text(0, i, "not run", ha="center", va="center", fontsize=8, backgroundcolor="white")
         ax.axvline(0, color="black", linewidth=0.8)
         ax.set_xscale("symlog", linthresh=linear)
-        ax.set(title=title, xlabel=f"gap to retrain ({unit})", ylim=(len(cells) - 0.5, -0.5))
-        ax.set_yticks(range(len(cells)), [_name(cell) for cell in cells], fontsize=8)
+        ax.tick_params(labelsize=8)
+        ax.set(title=f"{arch}\n{title}", xlabel=f"gap to retrain ({unit})", ylim=(len(cells) - 0.5, -0.5))
+        ax.set_yticks(range(len(cells)), [f"{dataset}, {scenario}\n{forget}" for dataset, scenario, forget in cells])
     handles, texts = axes[0].get_legend_handles_labels()
     grey = plt.Rectangle((0, 0), 1, 1, color="#dddddd")
     fig.legend([*handles, grey], [*texts, "difference of two sets of retrains (95 %)"], frameon=False, loc="outside lower center", ncols=4, fontsize=8)

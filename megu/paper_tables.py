@@ -11,6 +11,7 @@ from megu.reported import CELL, COLUMNS, apart
 from megu.tables import half_width, summary
 
 LIKE = {"resnet-small": "resnet18", "vit-tiny": "vit-b16"}  # architecture of a smaller profile -> the paper's, in whose place it stands
+SOURCE = ("profile", "command", "preset", "seeds", "repeats", "device", "torch", "code", "minutes", "retain_images", "epochs", "images")
 ORIGIN = ["profile", "preset", "code"]  # what all rows of one grid share
 KEY = ["arch", *CELL, "method", "column"]  # of a value in a table, under the paper's names
 OURS = ["ours", "half_width", "seeds", "gap_to_retrain", "gap_half_width"]
@@ -54,6 +55,8 @@ def read_grid(data, profile):
         return pd.DataFrame(columns=[*KEYS, "unit", "mode", "value", *ORIGIN]), pd.DataFrame(columns=[*KEYS[:-1], "part", "seconds"]), {}
     rows, seconds = pd.read_csv(data / f"grid_{profile}.csv"), pd.read_csv(data / f"grid_{profile}_seconds.csv")
     source = json.loads((data / f"grid_{profile}_source.json").read_text())
+    if missing := [name for name in SOURCE if name not in source]:
+        raise ValueError(f"grid_{profile}_source.json does not say {', '.join(missing)}: write the tables again with `python -m megu grid`")
     if source["profile"] != profile:
         raise ValueError(f"grid_{profile}_source.json is of profile {source['profile']!r}: one file holds one profile")
     if len(presets := [source["preset"]] if isinstance(source["preset"], str) else source["preset"]) != 1:
@@ -215,10 +218,10 @@ def time_shares(seconds):
 
     Args:
         seconds: DataFrame of `read_grid`; a total without finer parts becomes the part training, evaluation and guide are left out.
-    Returns: DataFrame with dataset, ours_arch, scenario, forget, method, part, share; the references original and retrain are left out.
+    Returns: DataFrame with ours_arch, dataset, scenario, forget, method, part, share; the references original and retrain are left out.
     Raises: ValueError where a seed of a cell has no time of its retraining.
     """
-    cell, run = ["dataset", "ours_arch", "scenario", "forget"], ["method", "seed", "repeat"]
+    cell, run = ["ours_arch", *CELL], ["method", "seed", "repeat"]
     seconds = seconds.rename(columns={"arch": "ours_arch"})
     seconds = seconds[~seconds["part"].isin(["evaluation", "guide"]) & ~seconds["method"].isin(["guide", "original"])]
     finer = seconds["part"].ne("total").groupby([seconds[name] for name in (*cell, *run)]).transform("any")

@@ -76,7 +76,8 @@ def far(table):
             texts[f"the paper's, {ran} of {of} cells"] = [number(value, None, 2) for value in rows["paper_same"]]
         fewer = [f" ({row.cells:.0f} of {of})" if 0 < row.cells < ran else "" for row in rows.itertuples()]
         ours = [number(row.ours, row.half_width, 2) + less for row, less in zip(rows.itertuples(), fewer, strict=True)]
-        texts |= {f"ours, {ran} of {of} cells": ours} if ran else {"ours": ["not run" if name in set(part["method"]) else "-" for name in methods]}
+        seeds = part["seeds"].max()
+        texts |= {f"ours, {ran} of {of} cells, {seeds} seed{'s' if seeds > 1 else ''}": ours} if ran else {"ours": ["not run" if name in set(part["method"]) else "-" for name in methods]}
         lines += [f"| {printed} | {ARCHS[arch]} | {whose} | " + " | ".join(values) + " |" for whose, values in texts.items()]
     return lines
 
@@ -98,9 +99,9 @@ def heading(profile, source, archs):
         )]  # fmt: skip
     if profile != "paper":
         lines += [(
-            f"**Orientation, not a reproduction.** Profile {profile} trains other networks ({', '.join(archs)}) for fewer epochs and on the images that the "
-            "next line counts. The paper's numbers (ResNet-18 and ViT-B/16 on all 50,000 images) stand beside ours so that signs and orders of magnitude "
-            "can be compared; a gap between the two says nothing about the paper."
+            f"**Orientation, not a reproduction.** Profile {profile} trains other networks ({', '.join(archs)}), for as many epochs and on as many images as the "
+            "next line says. The paper's numbers (ResNet-18 and ViT-B/16, all 50,000 images) stand beside ours so that signs and orders of magnitude can be "
+            "compared; a gap between the two says nothing about the paper."
         ), ""]  # fmt: skip
     failed = source.get("failed") or []
     return [*lines, (

@@ -181,9 +181,12 @@ def test_two_grids_in_one_table_are_refused(rows, reported):
     ],
 )
 def test_a_source_of_another_grid_is_refused(made, change, message):
-    source = json.loads((made / "grid_small_source.json").read_text()) | change
-    (made / "grid_small_source.json").write_text(json.dumps(source))
+    source = json.loads((made / "grid_small_source.json").read_text())
+    (made / "grid_small_source.json").write_text(json.dumps(source | change))
     with pytest.raises(ValueError, match=message):
+        read_grid(made, "small")
+    (made / "grid_small_source.json").write_text(json.dumps({name: value for name, value in source.items() if name != "epochs"}))
+    with pytest.raises(ValueError, match="does not say epochs"):
         read_grid(made, "small")
 
 
