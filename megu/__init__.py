@@ -29,6 +29,7 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     attacks       membership inference
     evaluate      every metric from one forward pass per split
     tables        tidy rows to means, intervals and gaps
+    grid_tables   a grid's tables, one grid at a time
     reported      what the paper printed
     paper_tables  our grid in the layout of the paper's tables
     shadows       shadow models of the likelihood-ratio attack

@@ -37,7 +37,7 @@ def cell_times(table, titles, columns=4):
     r"""Time of every method as share of retraining, split into its parts, one panel for each cell.
 
     Args:
-        table: DataFrame from `megu.paper_tables.time_shares`.
+        table: DataFrame from `megu.grid_tables.time_shares`.
         titles: method name -> title, in the order of the bars.
         columns: panels in a row.
     Returns: Figure.  Role of Figure 4 of arXiv 2602.17088.

@@ -1,22 +1,18 @@
 r"""Our grid in the layout of the paper's tables: every cell ours, the paper's, and the gaps; one profile and one mode at a time."""
 
 import itertools
-import json
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from megu.grid_tables import one_grid, place
 from megu.reported import CELL, COLUMNS, apart
 from megu.tables import half_width, summary
 
-LIKE = {"resnet-small": "resnet18", "vit-tiny": "vit-b16"}  # architecture of a smaller profile -> the paper's, in whose place it stands
-SOURCE = ("profile", "command", "preset", "seeds", "repeats", "device", "torch", "code", "minutes", "retain_images", "epochs", "images")
-ORIGIN = ["profile", "preset", "code"]  # what all rows of one grid share
 KEY = ["arch", *CELL, "method", "column"]  # of a value in a table, under the paper's names
 OURS = ["ours", "half_width", "seeds", "gap_to_retrain", "gap_half_width"]
 OTHER = "other"
-KEYS = ["dataset", "arch", "scenario", "forget", "method", "seed", "repeat", "metric"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +22,7 @@ class Form:
     Attributes:
         metrics: one of `megu.evaluate.METRICS` for each of `megu.reported.COLUMNS`.
         random: the same where single images are forgotten.
-        variants: method of the paper's tables -> the variant that stands for it, which repeats the public code.
+        variants: method of the paper's tables -> the variant, repeating the public code, that stands for it in a grid that has it.
     """
 
     metrics: tuple[str, str, str]
@@ -42,56 +38,13 @@ FORMS = {
 }
 
 
-def read_grid(data, profile):
-    r"""(rows, seconds, source) of one profile's grid; every row says which profile, preset and code it is from.
-
-    Args:
-        data: folder with ``grid_<profile>.csv``, ``grid_<profile>_seconds.csv`` and ``grid_<profile>_source.json``.
-        profile: name in `megu.profiles.PROFILES`.
-    Returns: two DataFrames and a dictionary; where no grid was run (no such files), empty ones.
-    Raises: ValueError where files and profile do not belong together, or rows of two grids are in one file.
-    """
-    if not (data / f"grid_{profile}.csv").exists():
-        return pd.DataFrame(columns=[*KEYS, "unit", "mode", "value", *ORIGIN]), pd.DataFrame(columns=[*KEYS[:-1], "part", "seconds"]), {}
-    rows, seconds = pd.read_csv(data / f"grid_{profile}.csv"), pd.read_csv(data / f"grid_{profile}_seconds.csv")
-    source = json.loads((data / f"grid_{profile}_source.json").read_text())
-    if missing := [name for name in SOURCE if name not in source]:
-        raise ValueError(f"grid_{profile}_source.json does not say {', '.join(missing)}: write the tables again with `python -m megu grid`")
-    if source["profile"] != profile:
-        raise ValueError(f"grid_{profile}_source.json is of profile {source['profile']!r}: one file holds one profile")
-    if len(presets := [source["preset"]] if isinstance(source["preset"], str) else source["preset"]) != 1:
-        raise ValueError(f"grid_{profile}.csv has the presets {' and '.join(presets)}: one file holds one preset")
-    if strange := sorted(set(rows["seed"]) - set(source["seeds"])):
-        raise ValueError(f"grid_{profile}.csv has seeds {strange}, its source has {source['seeds']}: rows of another grid are in it")
-    rows = rows.assign(profile=profile, preset=presets[0], code=source["code"])
-    one_grid(rows)
-    return rows, seconds, source
-
-
-def one_grid(rows):
-    r"""Raises: ValueError where ``rows`` are not of one grid: two profiles, presets or codes, a value twice, or two architectures in one place."""
-    for name in ORIGIN:
-        if rows[name].nunique() > 1:
-            raise ValueError(f"one table, one grid: the rows are of {name} {' and '.join(map(repr, rows[name].unique()))}")
-    if (again := rows.duplicated(KEYS)).any():
-        raise ValueError(f"one table, one grid: {', '.join(map(str, rows.loc[again, KEYS].iloc[0]))} is there twice")
-    archs = rows["arch"].drop_duplicates()
-    if (several := archs[archs.map(place).duplicated(keep=False)]).any():
-        raise ValueError(f"one table, one profile: {' and '.join(sorted(several))} stand in one place of the paper's")
-
-
-def place(arch):
-    r"""The paper's architecture in whose place one of ours stands: a smaller one, or itself."""
-    return LIKE.get(arch, arch)
-
-
 def measured(rows, mode):
     r"""The rows of one mode that the paper's columns need, methods and columns under the paper's names, architectures in the paper's places.
 
     Args:
         rows: DataFrame from `read_grid`.  mode: ``compat`` or ``strict``.
-    Returns: ``rows`` with the columns ours (the architecture that was run), column (of `megu.reported.COLUMNS`); compat: the variants that repeat
-        the public code stand for their method; strict: those variants are left out.
+    Returns: ``rows`` with the columns ours_arch and ours_method (what was run), column (of `megu.reported.COLUMNS`); compat: the variants that repeat
+        the public code stand for their method where the grid has them; strict: those variants are left out.
     Raises: ValueError as `one_grid`, or where a metric is not of the mode.
     """
     one_grid(rows)
@@ -102,9 +55,9 @@ def measured(rows, mode):
     found = pd.concat(out)
     if wrong := sorted(set(found["mode"]) - {mode}):
         raise ValueError(f"one table, one mode: {found.loc[found['mode'] == wrong[0], 'metric'].iloc[0]} is {wrong[0]}, the table {mode}")
-    found = found[~found["method"].isin(form.variants or CODE.values())]
-    stands_for = {variant: name for name, variant in form.variants.items()}
-    return found.assign(ours_arch=found["arch"], arch=found["arch"].map(place), method=found["method"].replace(stands_for))
+    stands_for = {variant: name for name, variant in form.variants.items() if variant in set(found["method"])}
+    found = found[~found["method"].isin([*stands_for.values(), *(variant for variant in CODE.values() if variant not in stands_for)])]
+    return found.assign(ours_arch=found["arch"], arch=found["arch"].map(place), ours_method=found["method"], method=found["method"].replace(stands_for))
 
 
 def paper_table(rows, reported, mode):
@@ -127,9 +80,9 @@ def paper_table(rows, reported, mode):
     out = pd.concat([names[["table", *KEY]], _beyond(ours, names)]).drop_duplicates()
     out = out.merge(ours, how="left", on=KEY).merge(names if mode == "compat" else names.assign(paper=np.nan), how="left", on=["table", *KEY])
     metric = {(single, column): name for single in (False, True) for column, name in zip(COLUMNS, _metrics(mode, single), strict=True)}
-    variants = FORMS[mode].variants
+    ran = found.drop_duplicates("method").set_index("method")["ours_method"].to_dict()
     out = out.assign(
-        mode=mode, ours_method=[variants.get(name, name) for name in out["method"]], seeds=out["seeds"].fillna(0).astype(int),
+        mode=mode, ours_method=[ran.get(name, name) for name in out["method"]], seeds=out["seeds"].fillna(0).astype(int),
         metric=[metric[row.scenario == "random", row.column] for row in out.itertuples()],
         gap_to_paper=out["ours"] - out["paper"], status=np.where(out["ours"].notna(), "run", "not run"),
     )  # fmt: skip
@@ -211,26 +164,3 @@ def _distance(part, method):
         gaps = (wide[method] - wide["retrain"]).abs().dropna(how="all").dropna(axis=1)
     mean, cells = gaps.mean(), len(gaps.droplevel("column").index.unique())
     return {"ours": mean.mean(), "half_width": half_width(mean), "seeds": wide[method].shape[1] if method == "retrain" else len(mean), "cells": cells}
-
-
-def time_shares(seconds):
-    r"""Time of every method by part, in percent of the retraining of the same seed, mean over seeds and repeats: the numbers of the paper's Figure 4.
-
-    Args:
-        seconds: DataFrame of `read_grid`; a total without finer parts becomes the part training, evaluation and guide are left out.
-    Returns: DataFrame with ours_arch, dataset, scenario, forget, method, part, share; the references original and retrain are left out.
-    Raises: ValueError where a seed of a cell has no time of its retraining.
-    """
-    cell, run = ["ours_arch", *CELL], ["method", "seed", "repeat"]
-    seconds = seconds.rename(columns={"arch": "ours_arch"})
-    seconds = seconds[~seconds["part"].isin(["evaluation", "guide"]) & ~seconds["method"].isin(["guide", "original"])]
-    finer = seconds["part"].ne("total").groupby([seconds[name] for name in (*cell, *run)]).transform("any")
-    parts = seconds[seconds["part"].ne("total") | ~finer].replace({"part": {"total": "training"}})
-    retrain = parts[parts["method"] == "retrain"].groupby([*cell, "seed"])["seconds"].sum().rename("retrain")
-    parts = parts[parts["method"] != "retrain"].join(retrain, on=[*cell, "seed"])
-    if (without := parts["retrain"].isna()).any():
-        raise ValueError(f"{' '.join(map(str, parts.loc[without, [*cell, 'seed']].iloc[0]))}: there is no time of retraining to compare with")
-    runs = parts.groupby([*cell, "method"])[["seed", "repeat"]].apply(lambda part: len(part.drop_duplicates())).rename("runs")
-    found = parts.assign(share=100 * parts["seconds"] / parts["retrain"]).groupby([*cell, "method", "part"], sort=False)["share"].sum().reset_index()
-    found = found.join(runs, on=[*cell, "method"])
-    return found.assign(share=found["share"] / found["runs"]).drop(columns="runs")

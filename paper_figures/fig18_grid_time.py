@@ -3,8 +3,8 @@ r"""Time of every method as share of retraining, in every cell of the grid: Figu
 from drawing import folders, grids, main
 
 from megu import grid_figures
+from megu.grid_tables import read_grid, time_shares
 from megu.methods import METHODS
-from megu.paper_tables import read_grid, time_shares
 
 
 def draw(data, profile):

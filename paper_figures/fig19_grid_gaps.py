@@ -3,8 +3,9 @@ r"""Gap of every method to the retrained model, in every cell of the grid: appen
 from drawing import folders, grids, main
 
 from megu import grid_figures
+from megu.grid_tables import read_grid
 from megu.methods import METHODS
-from megu.paper_tables import paper_table, read_grid
+from megu.paper_tables import paper_table
 from megu.reported import read_reported
 
 

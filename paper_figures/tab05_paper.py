@@ -3,8 +3,9 @@ r"""Tables 1-4 and 6-8 of arXiv 2602.17088 in its layout, ours beside the paper'
 import pandas as pd
 from drawing import folders, grids
 
+from megu.grid_tables import minutes, read_grid
 from megu.methods import METHODS
-from megu.paper_tables import FORMS, OTHER, distances, paper_table, read_grid
+from megu.paper_tables import FORMS, OTHER, distances, paper_table
 from megu.reported import COLUMNS, read_reported
 
 ARCHS = {"resnet18": "ResNet-18", "vit-b16": "ViT-B/16", "all": "both"}
@@ -14,7 +15,8 @@ SHORT = dict(zip(COLUMNS, ("A_r", "A_f", "MIA"), strict=True))
 FORM = {  # mode -> (heading, what stands in a cell)
     "compat": ("Compat: measured as the public code does", (
         "A_r, A_f: mean of batch accuracies; MIA: share of forgotten training images that the entropy attack calls members; all in percent. "
-        "Where the public code has a variant of a method, that one was run. A cell: **ours ± half-width / the paper's / ours minus the paper's**."
+        "Where the grid has a method as the public code runs it, that one stands here, and its name says so. "
+        "A cell: **ours ± half-width / the paper's / ours minus the paper's**."
     )),
     "strict": ("Strict: measured by image, against a true retrain", (
         "A_r: accuracy on the test images of what is retained, percent; A_f: on those of what is forgotten (random images: on the forgotten training images), "
@@ -77,7 +79,8 @@ def far(table):
         fewer = [f" ({row.cells:.0f} of {of})" if 0 < row.cells < ran else "" for row in rows.itertuples()]
         ours = [number(row.ours, row.half_width, 2) + less for row, less in zip(rows.itertuples(), fewer, strict=True)]
         seeds = part["seeds"].max()
-        texts |= {f"ours, {ran} of {of} cells, {seeds} seed{'s' if seeds > 1 else ''}": ours} if ran else {"ours": ["not run" if name in set(part["method"]) else "-" for name in methods]}
+        not_run = ["not run" if name in set(part["method"]) else "-" for name in methods]
+        texts |= {f"ours, {ran} of {of} cells, {seeds} seed{'s' if seeds > 1 else ''}": ours} if ran else {"ours": not_run}
         lines += [f"| {printed} | {ARCHS[arch]} | {whose} | " + " | ".join(values) + " |" for whose, values in texts.items()]
     return lines
 
@@ -89,7 +92,7 @@ def listed(value):
     return ", ".join(map(str, value if isinstance(value, list) else [value]))
 
 
-def heading(profile, source, archs):
+def heading(profile, source, archs, seconds):
     r"""Lines that say what was run, and what the tables are not."""
     lines = [f"# The paper's tables, profile {profile}", ""]
     if not source:
@@ -99,24 +102,24 @@ def heading(profile, source, archs):
         )]  # fmt: skip
     if profile != "paper":
         lines += [(
-            f"**Orientation, not a reproduction.** Profile {profile} trains other networks ({', '.join(archs)}), for as many epochs and on as many images as the "
-            "next line says. The paper's numbers (ResNet-18 and ViT-B/16, all 50,000 images) stand beside ours so that signs and orders of magnitude can be "
-            "compared; a gap between the two says nothing about the paper."
+            f"**Orientation, not a reproduction.** Profile {profile} trains other networks ({', '.join(archs)}), for as many epochs and on as many images as "
+            "the next line says. The paper's numbers (ResNet-18 and ViT-B/16, all 50,000 images) stand beside ours so that signs and orders of magnitude "
+            "can be compared; a gap between the two says nothing about the paper."
         ), ""]  # fmt: skip
-    failed = source.get("failed") or []
+    images = {name: about["train"] for name, about in source["data"].items()}
     return [*lines, (
-        f"`{source['command']}`: profile {profile}, preset {listed(source['preset'])}; training images {listed(source['images'])}; "
+        f"`{source['command']}`: profile {profile}, preset {listed(source['preset'])}; training images {listed(images)}; "
         f"epochs {listed(source['epochs'])}; {listed(source['retain_images'])} retain images; seeds {listed(source['seeds'])} of pre-training x "
-        f"{source['repeats']} of unlearning; {source['minutes']} minutes; {listed(source['device'])}, torch {source['torch']}, code {source['code']}. "
-        + (f'{len(failed)} specs failed and say "not run": {"; ".join(map(str, failed))}. ' if failed else "")
-        + 'Repeats are averaged for each seed; ± is half of the 95 % t-interval over the seeds of pre-training, n = 1 has none. "-": no such number.'
+        f"{source['repeats']} of unlearning; {source['measured']} models in {minutes(seconds):.0f} minutes without their evaluation; "
+        f"{listed(source['device'])}, torch {source['torch']}, code {source['code']}. "
+        'Repeats are averaged for each seed; ± is half of the 95 % t-interval over the seeds of pre-training, n = 1 has none. "-": no such number.'
     )]  # fmt: skip
 
 
 def tables(data, profile):
     r"""(Markdown, tidy DataFrame) of one profile's grid beside the paper's numbers."""
-    (rows, _, source), reported = read_grid(data, profile), read_reported(data)
-    seeds, tidy, lines = len(source.get("seeds", ())), [], heading(profile, source, list(dict.fromkeys(rows["arch"])))
+    (rows, seconds, source), reported = read_grid(data, profile), read_reported(data)
+    seeds, tidy, lines = len(source.get("seeds", ())), [], heading(profile, source, list(dict.fromkeys(rows["arch"])), seconds)
     for mode, (title, legend) in FORM.items():
         found = paper_table(rows, reported, mode)
         lines += ["", f"## {title}", "", legend, *blocks(found, seeds)]
@@ -125,11 +128,11 @@ def tables(data, profile):
         "Mean of |method - retrain| over A_r, A_f and MIA and over the cells, in points (an AUC times 100), of each seed, then over the seeds. "
         "Two retrains: the same between retrained models of two seeds, the noise floor."
     )]  # fmt: skip
-    for mode in FORMS:
-        found = distances(rows, reported, mode)
+    for mode, cells in zip(FORMS, tidy[:], strict=True):
+        found, ran = distances(rows, reported, mode), cells.drop_duplicates("method").set_index("method")["ours_method"]
         lines += ["", f"**{mode}**", "", *far(found)]
         tidy.append(found.rename(columns={"paper_same": "gap"}).assign(
-            forget="all", mode=mode, metric="distance_to_retrain", ours_method=[FORMS[mode].variants.get(name, name) for name in found["method"]],
+            forget="all", mode=mode, metric="distance_to_retrain", ours_method=found["method"].map(ran),
             gap_to_paper=found["ours"] - found["paper_same"], status=found["ours"].notna().map({True: "run", False: "not run"}),
         ))  # fmt: skip
     columns = [name for name in tidy[0] if name != "column"]

@@ -37,8 +37,9 @@ def grid(cells=CELLS, seeds=(0, 1), repeats=2, methods=METHODS):
                     seconds += [key | {"part": part, "seconds": value} for part, value in parts.items()]
     source = {
         "profile": "small", "command": "python -m megu grid --profile small --out paper_figures/data", "preset": ["tuned"], "seeds": list(seeds),
-        "repeats": repeats, "device": ["cpu"], "torch": "2.14.1", "code": "0123456789ab", "minutes": 12.5, "retain_images": [8000],
-        "epochs": {"cifar100, resnet-small": 12, "cifar10, resnet-small": 20}, "images": {"cifar100": 25000, "cifar10": 10000}, "failed": [],
+        "repeats": repeats, "device": ["cpu"], "torch": "2.14.1", "code": "0123456789ab", "measured": len(rows), "retain_images": [8000],
+        "epochs": {"cifar100, resnet-small": 12, "cifar10, resnet-small": 20}, "not_run": 0,
+        "data": {"cifar100": {"digest": "0", "train": 25000, "test": 5000}, "cifar10": {"digest": "1", "train": 10000, "test": 2000}},
     }  # fmt: skip
     return pd.DataFrame(rows), pd.DataFrame(seconds), source
 
