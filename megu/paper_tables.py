@@ -157,10 +157,14 @@ def _distance(part, method):
     if not {"retrain", method} <= set(part["method"]):
         return {"ours": np.nan, "half_width": np.nan, "seeds": 0, "cells": 0}
     wide = part[part["method"].isin(["retrain", method])].groupby(["arch", *CELL, "column", "method", "seed"])["value"].mean().unstack(["method", "seed"])
+    retrain = wide["retrain"].dropna(how="all").dropna(axis=1)
     if method == "retrain":
-        pairs = [abs(wide["retrain", a] - wide["retrain", b]) for a, b in itertools.combinations(wide["retrain"], 2)]
-        gaps = pd.concat(pairs, axis=1).mean(axis=1).to_frame() if pairs else pd.DataFrame(index=wide.index)
-    else:
-        gaps = (wide[method] - wide["retrain"]).abs().dropna(how="all").dropna(axis=1)
-    mean, cells = gaps.mean(), len(gaps.droplevel("column").index.unique())
-    return {"ours": mean.mean(), "half_width": half_width(mean), "seeds": wide[method].shape[1] if method == "retrain" else len(mean), "cells": cells}
+        pairs = [(retrain[a] - retrain[b]).abs().mean() for a, b in itertools.combinations(retrain, 2)]
+        return {"ours": np.mean(pairs) if pairs else np.nan, "half_width": np.nan, "seeds": retrain.shape[1], "cells": _cells(retrain)}
+    gaps = (wide[method] - wide["retrain"]).abs().dropna(how="all").dropna(axis=1)
+    mean = gaps.mean()
+    return {"ours": mean.mean(), "half_width": half_width(mean), "seeds": len(mean), "cells": _cells(gaps)}
+
+
+def _cells(wide):
+    return len(wide.droplevel("column").index.unique())

@@ -11,16 +11,17 @@ from megu.reported import COLUMNS, read_reported
 ARCHS = {"resnet18": "ResNet-18", "vit-b16": "ViT-B/16", "all": "both"}
 DATA = {"cifar10": "CIFAR-10", "cifar20": "CIFAR-20 (superclasses)", "cifar100": "CIFAR-100", "fashion-mini": "Fashion mini"}
 WISE = {"class": "class-wise", "subclass": "sub-class-wise", "random": "random images"}
-SHORT = dict(zip(COLUMNS, ("A_r", "A_f", "MIA"), strict=True))
+SHORT = {"compat": ("A_r", "A_f", "member rate"), "strict": ("A_r", "A_f", "loss AUC")}  # mode -> `COLUMNS` in a heading
 FORM = {  # mode -> (heading, what stands in a cell)
     "compat": ("Compat: measured as the public code does", (
-        "A_r, A_f: mean of batch accuracies; MIA: share of forgotten training images that the entropy attack calls members; all in percent. "
+        "A_r, A_f: mean of batch accuracies; member rate (the paper's MIA): share of forgotten training images that the entropy attack calls members; "
+        "all in percent. "
         "Where the grid has a method as the public code runs it, that one stands here, and its name says so. "
         "A cell: **ours ± half-width / the paper's / ours minus the paper's**."
     )),
     "strict": ("Strict: measured by image, against a true retrain", (
         "A_r: accuracy on the test images of what is retained, percent; A_f: on those of what is forgotten (random images: on the forgotten training images), "
-        "percent; MIA: AUC of the loss attack, 0.5 = cannot be told. A cell: **ours ± half-width [gap to the retrain of the same seed ± half-width]**."
+        "percent; loss AUC: of the loss attack, 0.5 = cannot be told. A cell: **ours ± half-width [gap to the retrain of the same seed ± half-width]**."
     )),
 }  # fmt: skip
 
@@ -44,7 +45,7 @@ def block(part, seeds):
     r"""Markdown of one architecture of one table: methods in rows, (forgotten concept, column) in columns."""
     concepts, (mode,) = list(dict.fromkeys(part["forget"])), part["mode"].unique()
     cells = {(row.forget, row.column, row.method): cell(row, seeds) for row in part.itertuples()}
-    lines = ["| method | " + " | ".join(f"{forget}: {SHORT[column]}" for forget in concepts for column in COLUMNS) + " |"]
+    lines = ["| method | " + " | ".join(f"{forget}: {short}" for forget in concepts for short in SHORT[mode]) + " |"]
     lines.append("|---" * (1 + len(concepts) * len(COLUMNS)) + "|")
     for name, ours in dict(zip(part["method"], part["ours_method"], strict=True)).items():
         texts = [cells.get((forget, column, name), "not run / - / -" if mode == "compat" else "not run") for forget in concepts for column in COLUMNS]
@@ -125,13 +126,13 @@ def tables(data, profile):
         lines += ["", f"## {title}", "", legend, *blocks(found, seeds)]
         tidy.append(found)
     lines += ["", "## Distance to retrain", "", (
-        "Mean of |method - retrain| over A_r, A_f and MIA and over the cells, in points (an AUC times 100), of each seed, then over the seeds. "
+        "Mean of |method - retrain| over the three columns and over the cells, in points (an AUC times 100), of each seed, then over the seeds. "
         "Two retrains: the same between retrained models of two seeds, the noise floor."
     )]  # fmt: skip
     for mode, cells in zip(FORMS, tidy[:], strict=True):
         found, ran = distances(rows, reported, mode), cells.drop_duplicates("method").set_index("method")["ours_method"]
         lines += ["", f"**{mode}**", "", *far(found)]
-        tidy.append(found.rename(columns={"paper_same": "gap"}).assign(
+        tidy.append(found.assign(
             forget="all", mode=mode, metric="distance_to_retrain", ours_method=found["method"].map(ran),
             gap_to_paper=found["ours"] - found["paper_same"], status=found["ours"].notna().map({True: "run", False: "not run"}),
         ))  # fmt: skip

@@ -155,6 +155,9 @@ def test_distance_to_retrain_is_that_of_each_seed_and_two_retrains_are_the_floor
     assert found.loc[("3", "resnet18", "megu"), "ours"] == pytest.approx(np.mean(by_seed))
     assert found.loc[("3", "resnet18", "retrain"), "ours"] == pytest.approx((points[:, "retrain", 0] - points[:, "retrain", 1]).abs().mean())
     assert found["paper"].isna().all()
+    half = distances(rows[(rows["arch"] == "resnet-small") | (rows["seed"] == 0)], reported, "strict").set_index(["table", "arch", "method"])
+    assert np.isfinite(half.loc[("1", "resnet18", "retrain"), "ours"]) and half.loc[("1", "all", "megu"), "seeds"] == 1
+    assert np.isnan(half.loc[("1", "all", "retrain"), "ours"]), "one seed of one network: no two retrained models of all cells"
 
 
 def test_two_grids_in_one_table_are_refused(rows, reported):
