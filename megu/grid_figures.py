@@ -107,8 +107,13 @@ def cell_gaps(table, titles):
         ax.axvline(0, color="black", linewidth=0.8)
         ax.set_xscale("symlog", linthresh=linear)
         ax.tick_params(labelsize=8)
-        ax.set(title=f"{arch}\n{title}", xlabel=f"gap to retrain ({unit})", ylim=(len(cells) - 0.5, -0.5))
+        seeds = rows["seeds"].max()
+        ax.set(title=f"{arch}, {seeds} seed{'s' if seeds > 1 else ''}\n{title}", xlabel=f"gap to retrain ({unit})", ylim=(len(cells) - 0.5, -0.5))
         ax.set_yticks(range(len(cells)), [f"{dataset}, {scenario}\n{forget}" for dataset, scenario, forget in cells])
+    for k in range(len(PANELS)):  # the same metric has the same limits for every network
+        low, high = zip(*(ax.get_xlim() for ax in axes[k :: len(PANELS)]), strict=True)
+        for ax in axes[k :: len(PANELS)]:
+            ax.set_xlim(min(low), max(high))
     handles, texts = axes[0].get_legend_handles_labels()
     grey = plt.Rectangle((0, 0), 1, 1, color="#dddddd")
     fig.legend([*handles, grey], [*texts, "difference of two sets of retrains (95 %)"], frameon=False, loc="outside lower center", ncols=4, fontsize=8)

@@ -134,20 +134,20 @@ def distances(rows, reported, mode):
         ours (mean over the seeds), half_width, seeds, cells (that were run); the row retrain holds the mean distance of two retrained models
         of different seeds, the noise floor.  Seeds in which a cell is missing are left out; strict has no numbers of the paper.
     """
-    found, printed = measured(rows, mode), apart(reported).assign(table=lambda part: part["table"].astype(str))
+    found, distant = measured(rows, mode), apart(reported).assign(table=lambda part: part["table"].astype(str))
     found = found.assign(value=found["value"] * np.where(found["unit"] == "share", 100, 1)).merge(_named(reported)[["table", *KEY]], on=KEY)
     out, cell = [], ["arch", *CELL]
-    for table, whole in printed.groupby("table", sort=False):
+    for table, whole in distant.groupby("table", sort=False):
         archs = list(whole["arch"].unique())
         for arch in [*archs, *(["all"] if len(archs) > 1 else [])]:
             theirs = whole[whole["arch"].eq(arch) | (arch == "all")]
             ours = found[found["table"].eq(table) & found["arch"].isin(theirs["arch"])]
-            for method in ["retrain", *theirs["method"].unique()]:
-                same = theirs[theirs["method"] == method].merge(ours.loc[ours["method"] == method, cell].drop_duplicates(), on=cell)
-                out.append({
-                    "table": table, "arch": arch, "method": method, **_distance(ours, method), "paper_cells": len(theirs[cell].drop_duplicates()),
-                    "paper": theirs.loc[theirs["method"] == method, "apart"].mean(), "paper_same": same["apart"].mean(),
-                })  # fmt: skip
+            about = {"table": table, "arch": arch, "paper_cells": len(theirs[cell].drop_duplicates())}
+            out.append({**about, "method": "retrain", **_distance(ours, "retrain")})
+            for method, printed in theirs.groupby("method", sort=False):
+                ran = ours.loc[ours["method"] == method, cell].drop_duplicates()
+                same = printed.merge(ran, on=cell)["apart"].mean() if len(ran) else np.nan
+                out.append({**about, "method": method, "paper": printed["apart"].mean(), "paper_same": same, **_distance(ours, method)})
     out = pd.DataFrame(out)
     return out if mode == "compat" else out.assign(paper=np.nan, paper_same=np.nan)
 
