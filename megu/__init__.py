@@ -37,6 +37,9 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     attacks       membership inference
     evaluate      every metric from one forward pass per split
     tables        tidy rows to means, intervals and gaps
+    grid_tables   a grid's tables, one grid at a time
+    reported      what the paper printed
+    paper_tables  our grid in the layout of the paper's tables
     shadows       shadow models of the likelihood-ratio attack
     asking        what a run asks its guide
     making        how a run's models are made, each once
@@ -59,6 +62,7 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     style         how figures look
     heatmaps      matrices to figures
     figures       tables to figures
+    grid_figures  the grid's tables to figures
     pattern_figures   entanglement and what unlearning cut, to figures
     report        the deletion report, HTML and JSON
     unlearning    your own model: from a request to a new model and its report
