@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from megu.cells import PUBLIC_CODE
 from megu.grid_tables import one_grid, place
 from megu.reported import CELL, COLUMNS, apart
 from megu.tables import half_width, summary
@@ -30,10 +31,9 @@ class Form:
     variants: dict[str, str]
 
 
-CODE = {"retrain": "retrain-head", "unsir": "unsir-ssd", "ssd": "ssd-code"}
 _COMPAT = ("batch_acc_retain", "batch_acc_forget", "mia_ssd_member_rate")
 FORMS = {
-    "compat": Form(_COMPAT, _COMPAT, CODE),
+    "compat": Form(_COMPAT, _COMPAT, PUBLIC_CODE),
     "strict": Form(("acc_retain_test", "acc_forget_test", "mia_loss_auc"), ("acc_retain_test", "acc_forget_train", "mia_loss_auc"), {}),
 }
 
@@ -56,7 +56,7 @@ def measured(rows, mode):
     if wrong := sorted(set(found["mode"]) - {mode}):
         raise ValueError(f"one table, one mode: {found.loc[found['mode'] == wrong[0], 'metric'].iloc[0]} is {wrong[0]}, the table {mode}")
     stands_for = {variant: name for name, variant in form.variants.items() if variant in set(found["method"])}
-    found = found[~found["method"].isin([*stands_for.values(), *(variant for variant in CODE.values() if variant not in stands_for)])]
+    found = found[~found["method"].isin([*stands_for.values(), *(variant for variant in PUBLIC_CODE.values() if variant not in stands_for)])]
     return found.assign(ours_arch=found["arch"], arch=found["arch"].map(place), ours_method=found["method"], method=found["method"].replace(stands_for))
 
 
