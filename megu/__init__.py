@@ -9,6 +9,7 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     disk          files that appear whole or not at all
     store         run directory, manifest, stages
     device        device, precision, seeds, stopwatch
+    memory        the most that a block of work held
     data          images on the device, batched augmentation
     sources       where the images come from
     splits        what is forgotten, retained, held out
@@ -23,8 +24,10 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     guide         who says which concepts are alike
     transition    similarity, transition matrix, perturbing labels (eq. 4-8)
     noise         the positive-negative noise pair (eq. 9-10)
+    flops         operations of a network, counted
     task          one unlearning request, as every method receives it
     methods       MeGU and what it is compared with
+    work          how many images each method sends through the network
     truth         the measures against the known parts
     attacks       membership inference
     evaluate      every metric from one forward pass per split
@@ -33,6 +36,9 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     asking        what a run asks its guide
     making        how a run's models are made, each once
     experiment    a run: which pieces exist, and how they are made
+    standin       what stands in for data that are not here and for long trainings
+    acts          every stage of a run once, with the true shapes
+    rehearsal     the stages tried and measured
     relearn       how fast the forgotten comes back
     owndata       images that a user brings
     deletion      a user's request: names or positions to a split

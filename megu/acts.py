@@ -1,0 +1,244 @@
+r"""The stages of a rehearsal: each piece of a run once, with the true network, shapes and recipe."""
+
+import tempfile
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from megu import device, methods, models, splits
+from megu.device import Stopwatch, generator
+from megu.evaluate import References, Seen, blank_logits, expected, metrics, observe
+from megu.flops import forward_flops, network
+from megu.methods.megu import perturbed
+from megu.noise import NoisePair, optimise_noise
+from megu.sources import load
+from megu.splits import Split
+from megu.standin import SIZES, StandInTask, shortened, stand_in
+from megu.transition import perturbing_labels, transition_matrix
+from megu.values import SettingsError
+from megu.work import Sizes, Work, work
+
+PAPER = ("finetune", "unsir", "amnesiac", "ssd", "bad-teacher", "megu")
+AT_ONCE = 500  # images of an evaluation's batch
+
+
+class MissingError(RuntimeError):
+    """A stage needs what an earlier one failed to make."""
+
+
+@dataclass(frozen=True)
+class Done:
+    r"""What a stage did: ``shape`` and ``dtype`` of what it made, ``work`` here and of the ``whole`` run, ``share``: the full batch over the one here,
+    ``held``: MB that do not grow with the batch."""
+
+    shape: tuple
+    dtype: torch.dtype
+    work: Work = Work()
+    whole: Work = Work()
+    share: float = 1.0
+    held: float = 0.0
+    note: str = ""
+
+
+class Acts:
+    r"""Every stage of one run; each uses what earlier ones made.
+
+    Args:
+        settings: `megu.config.Settings`, as for the run itself.
+        batch: images of a training step; the recipe's own if None.
+    Raises: SettingsError for a wrong setting, method or device.
+    """
+
+    def __init__(self, settings, batch=None):
+        methods.check(settings)
+        self.settings, self.compute, self.clock = settings, device.choose(settings), Stopwatch()
+        self.full = settings.training.batch
+        self.batch = max(2, min(batch or self.full, self.full))
+        names = (*PAPER, *(name for name in settings.compare if name not in methods.METHODS or not methods.method(name).reference))
+        self.names = [name for name in dict.fromkeys(names) if settings.forget.scenario in methods.method(name).scenarios]
+        self._made = {}
+
+    def _need(self, name):
+        if name not in self._made:
+            raise MissingError(f"needs the {name}, which failed")
+        return self._made[name]
+
+    @property
+    def images(self):
+        """`megu.data.Images`, the true ones or a stand-in."""
+        return self._need("data")[0]
+
+    @property
+    def split(self):
+        """The true `megu.splits.Split`."""
+        return self._need("data")[1]
+
+    @property
+    def model(self):
+        """The classifier."""
+        return self._need("weights")
+
+    @cached_property
+    def sizes(self):
+        """`megu.work.Sizes` of the whole run."""
+        split, images = self.split, self.images
+        sample = min(self.settings.retain_images, len(split.retain))
+        return Sizes(len(split.forget), len(split.retain), sample, len(images.y[split.forget].unique()), images.num_classes)
+
+    @property
+    def forward(self):
+        """Operations of one forward pass of one image."""
+        return forward_flops(self.settings.arch, self.images.num_classes, self.images.shape)
+
+    @property
+    def few(self):
+        """The split with one batch of forget and retain images, and as few unseen ones."""
+        half = self.batch // 2
+        most = {"forget": half, "retain": self.batch - half}
+        return Split(**{part.name: getattr(self.split, part.name)[: most.get(part.name, half)] for part in fields(Split)})
+
+    def task(self, seed=0):
+        """The request with a batch of images."""
+        s, forgotten = self.settings, splits.forgotten_classes(self.images, self.split, self.settings)
+        return StandInTask(
+            self.model,
+            self.images,
+            self.few,
+            forgotten,
+            self._need("transition"),
+            self.batch,
+            s.arch,
+            shortened(s.training, self.batch),
+            seed,
+            self.compute,
+        )
+
+    # The stages
+    def all(self):
+        """(name, function that gives `Done`) of every stage, in the order of a run."""
+        yield from (("data", self.data), ("weights", self.weights), ("saving and loading", self.saving), ("transition", self.transition))
+        yield from (("pre-training step", self.training), ("perturbing labels", self.labels), ("noise step", self.noise), ("perturbed images", self.joining))
+        for name in ("retrain", *self.names):
+            yield f"{name} step", lambda name=name: self.method(name)
+        yield from (("evaluation batch", self.evaluation), ("every metric", self.metrics))
+
+    def data(self):
+        """The images, the true ones where a path says where they are."""
+        here = self.settings.data.name not in SIZES or self.settings.data.path
+        images = load(self.settings, self.compute.device) if here else stand_in(self.settings, self.compute.device)
+        self._made["data"] = images, splits.make_split(images, self.settings)
+        return Done(tuple(images.x.shape), images.x.dtype, note="true images" if here else "random images of the same number, size and labels")
+
+    def weights(self):
+        """The network, with its true weights where they are here."""
+        s, note = self.settings, ""
+        try:
+            model = models.build(s.arch, self.images.num_classes, self.images.shape, s.seed)
+        except SettingsError:
+            model, note = network(s.arch, self.images.num_classes, self.images.shape), "random: the pretrained weights are not here"
+        self._made["weights"] = model.to(self.compute.device).eval()
+        weights = list(model.parameters())
+        return Done((sum(w.numel() for w in weights),), weights[0].dtype, note=note)
+
+    def saving(self):
+        """Weights to a file and back, bit for bit."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.safetensors"
+            models.save(self.model, path, {"rehearsal": True})
+            again = models.load(path, network(self.settings.arch, self.images.num_classes, self.images.shape, 1))
+            size = path.stat().st_size
+        state = self.model.state_dict()
+        if not all(torch.equal(tensor, state[name].cpu()) for name, tensor in again.state_dict().items()):
+            raise ValueError("the weights are not what was saved")
+        return Done((size,), torch.uint8, note="bytes")
+
+    def transition(self):
+        """A transition matrix from a similarity that stands for a guide's answers."""
+        k = self.images.num_classes
+        self._made["transition"] = found = transition_matrix(np.random.default_rng(0).random((k, k)) + np.eye(k))
+        questions = self.settings.guide.exemplars * k * k
+        return Done(found.shape, torch.float64, note=f"the guide itself is not asked: {questions:,} questions")
+
+    def training(self):
+        """One step of the original's training on a copy."""
+        task, index = self.task(), self.split.train[: self.batch]
+        task.train_on(models.copy_of(self.model), index, self.images.y[index], task.training, label="pre-training")
+        return self._trained("pre-training", Work(self.batch), None)
+
+    def _trained(self, name, done, parameters):
+        recipe = getattr(parameters, "recipe", getattr(parameters, "impair", self.settings.training))
+        kind = torch.bfloat16 if self.compute.autocast else torch.float32
+        weights = sum(w.numel() * w.element_size() for w in self.model.parameters()) / 1e6
+        # A copy of the network, its gradient, its momentum and two states to go back to (`megu.train.fit`).
+        whole = self._work(name, self.sizes, parameters)
+        return Done((self.batch, *self.images.shape), kind, done, whole, max(1.0, recipe.batch / self.batch), 5 * weights)
+
+    def _work(self, name, sizes, parameters):
+        try:
+            return work(name, sizes, parameters, self.settings.training if sizes is self.sizes else shortened(self.settings.training, self.batch))
+        except SettingsError:
+            return Work()  # a method that the paper does not have: its step is tried, its whole run is not predicted
+
+    def labels(self):
+        """Perturbing labels of all forget images, from a random posterior."""
+        y = self.images.y[self.split.forget]
+        posterior = torch.randn(len(y), self.images.num_classes, generator=generator(0, "rehearsal")).softmax(1).to(y.device)
+        forgotten = splits.forgotten_classes(self.images, self.split, self.settings)
+        self._made["labels"] = found = perturbing_labels(self._need("transition"), posterior, y, exclude=forgotten)
+        return Done(tuple(found.shape), found.dtype)
+
+    def noise(self):
+        """One step of positive and one of negative noise."""
+        s, labels = methods.method_settings("megu", self.settings).noise, self._need("labels")[: self.batch // 2 or 1]
+        step, gen = s.model_copy(update={"steps": 1}), generator(0, "rehearsal")
+        for sign, wanted in ((+1, labels), (-1, self.images.y[self.split.forget][: len(labels)])):
+            found = optimise_noise(self.model, wanted, self.images.shape, sign, step, gen)
+        whole = work("megu", self.sizes, methods.method_settings("megu", self.settings), self.settings.training)
+        at_once = min(256, max(self.sizes.forget if s.per == "image" else min(self.sizes.classes, self.sizes.forget), 1))
+        return Done(tuple(found.shape), found.dtype, Work(noised=2 * len(labels)), Work(noised=whole.noised), at_once / len(labels))
+
+    def joining(self):
+        """The pair of all forget images, and a batch with it."""
+        split, y, s = self.split, self.images.y, methods.method_settings("megu", self.settings).noise
+        pair = NoisePair(*(torch.zeros(len(split.forget), *self.images.shape, device=y.device) for _ in range(2)))
+        retain = split.retain[: self.sizes.sample]
+        index, labels = torch.cat([split.forget, retain]), torch.cat([self._need("labels"), y[retain]])
+        index, labels, shift = perturbed(index, labels, y[split.forget], pair, s)
+        where = torch.arange(min(self.full, len(index)), device=index.device)
+        return Done(tuple(shift(self.images.batch(index[where]), where).shape), pair.pos.dtype, note=f"{len(index):,} items")
+
+    def method(self, name):
+        """One step of a method, from its settings to a new model."""
+        usual = methods.method_settings(name, self.settings)
+        parameters, task = shortened(usual, self.batch), self.task()
+        model = methods.method(name).unlearn(task, parameters)
+        if not all(w.isfinite().all() for w in model.parameters()):
+            raise ValueError("some weights are no numbers any more")
+        few = Sizes(
+            len(task.split.forget), len(task.split.retain), len(task.retain_sample()), len(self.images.y[task.split.forget].unique()), self.sizes.classes
+        )
+        return self._trained(name, self._work(name, few, parameters), usual)
+
+    def evaluation(self):
+        """A forward pass over a few images of every part, and one in train mode."""
+        seen = self._made["seen"] = observe(self.model, self.images, self.few)
+        blank_logits(models.copy_of(self.model), self.images, self.few.forget)
+        count, whole = sum(map(len, vars(self.few).values())) + len(self.few.forget), sum(map(len, vars(self.split).values()))
+        return Done(tuple(seen.features["retain"].shape), seen.features["retain"].dtype, Work(seen=count), Work(seen=whole), AT_ONCE / count)
+
+    def metrics(self):
+        """Every metric at the true size, from random logits and features."""
+        k, width, gen = self.images.num_classes, self._need("seen").features["retain"].shape[1], generator(0, "rehearsal")
+
+        def dreamt(columns):
+            return {part: torch.randn(len(index), columns, generator=gen).to(index.device) for part, index in vars(self.split).items()}
+
+        seen = Seen(dreamt(k), dreamt(width))
+        references = References(replace(seen, features=dreamt(width)), replace(seen, logits=dreamt(k)), dreamt(k), dreamt(k))
+        found = metrics(seen, self.images, self.split, references)
+        if set(found) != set(expected()):
+            raise ValueError(f"metrics that are missing: {sorted(set(expected()) - set(found))}")
+        return Done((len(found),), torch.float64, note=f"from {sum(map(len, vars(self.split).values())):,} images")

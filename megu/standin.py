@@ -1,0 +1,47 @@
+r"""What stands in for data that are not here and for long trainings: the same shapes, a short time."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from megu.classes import known_names
+from megu.config import Noise, Recipe
+from megu.data import by_superclass, pool
+from megu.flops import network
+from megu.task import Task
+from megu.values import SettingsError
+
+SIZES = {"cifar10": (50_000, 10_000), "cifar20": (50_000, 10_000), "cifar100": (50_000, 10_000)}  # training and test images
+SIDE = 32  # pixels
+
+
+@dataclass(frozen=True)
+class StandInTask(Task):
+    """A request whose untrained network needs no weights from outside."""
+
+    def fresh_model(self):
+        """A new network of the same architecture, random."""
+        return network(self.arch, self.num_classes, self.images.shape, self.seed, "retrained")
+
+
+def stand_in(settings, where="cpu"):
+    r"""Random images with the number, size, labels and names of a data set that is not here: `megu.data.Images`.
+
+    Raises: SettingsError where the data set's numbers are not known.
+    """
+    name = settings.data.name
+    if name not in SIZES:
+        raise SettingsError(f"the numbers of data {name!r} are not known: set data.path, or take one of {', '.join(SIZES)}")
+    names, coarse = known_names("cifar10" if name == "cifar10" else "cifar100")
+    rng = np.random.default_rng(0)
+    parts = [(rng.integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8), np.arange(count) % len(names)) for count in SIZES[name]]
+    images = pool(name, *parts, names, where)
+    return by_superclass(images, coarse) if settings.label_level == "superclass" else images
+
+
+def shortened(part, most):
+    r"""A method's settings for one step: recipes of one epoch, one step of noise, at most ``most`` images or noises at a time."""
+    small = {"epochs": 1, "steps": 1, "copies": 1} | {name: min(most, getattr(part, name, most)) for name in ("batch", "images", "noises")}
+    changes = {name: small[name] for name in small if name in type(part).model_fields}
+    inner = {name: shortened(value, most) for name, value in part if isinstance(value, Recipe | Noise)}
+    return part.model_copy(update={**changes, **inner})
