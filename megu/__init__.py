@@ -59,6 +59,7 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     batch         notebooks run by papermill
     options       what several commands of the command line share
     own_commands  the commands for your own model
+    cost_commands   the commands about what a run needs
 """
 
 __version__ = "0.2.0"

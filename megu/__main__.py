@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from megu import own_commands
+from megu import cost_commands, own_commands
 from megu.options import Profile, RunDir, Seed, Set, Workers, parse
 from megu.values import SettingsError
 
@@ -172,6 +172,7 @@ def truth(
 
 app.command(help=own_commands.EXAMPLES)(own_commands.unlearn)
 app.command()(own_commands.report)
+app.command()(cost_commands.rehearse)
 
 
 def main():

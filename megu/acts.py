@@ -1,7 +1,7 @@
 r"""The stages of a rehearsal: each piece of a run once, with the true network, shapes and recipe."""
 
 import tempfile
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -10,19 +10,19 @@ import torch
 
 from megu import device, methods, models, splits
 from megu.device import Stopwatch, generator
-from megu.evaluate import References, Seen, blank_logits, expected, metrics, observe
-from megu.flops import forward_flops, network
+from megu.evaluate import References, blank_logits, expected, metrics, observe
+from megu.flops import network
+from megu.memory import per_image
 from megu.methods.megu import perturbed
-from megu.noise import NoisePair, optimise_noise
+from megu.noise import AT_ONCE, NoisePair, optimise_noise
 from megu.sources import load
-from megu.splits import Split
-from megu.standin import SIZES, StandInTask, shortened, stand_in
+from megu.standin import SIZES, StandInTask, dreamt, few_of, shortened, stand_in
 from megu.transition import perturbing_labels, transition_matrix
 from megu.values import SettingsError
 from megu.work import Sizes, Work, work
 
 PAPER = ("finetune", "unsir", "amnesiac", "ssd", "bad-teacher", "megu")
-AT_ONCE = 500  # images of an evaluation's batch
+BATCH = 500  # images of an evaluation's batch
 
 
 class MissingError(RuntimeError):
@@ -31,15 +31,13 @@ class MissingError(RuntimeError):
 
 @dataclass(frozen=True)
 class Done:
-    r"""What a stage did: ``shape`` and ``dtype`` of what it made, ``work`` here and of the ``whole`` run, ``share``: the full batch over the one here,
-    ``held``: MB that do not grow with the batch."""
+    r"""What a stage did: ``shape`` and ``dtype`` of what it made, ``work`` here and of the ``whole`` run, ``full_mb``: memory of it with its full batch."""
 
     shape: tuple
     dtype: torch.dtype
     work: Work = Work()
     whole: Work = Work()
-    share: float = 1.0
-    held: float = 0.0
+    full_mb: float = float("nan")
     note: str = ""
 
 
@@ -89,37 +87,21 @@ class Acts:
         return Sizes(len(split.forget), len(split.retain), sample, len(images.y[split.forget].unique()), images.num_classes)
 
     @property
-    def forward(self):
-        """Operations of one forward pass of one image."""
-        return forward_flops(self.settings.arch, self.images.num_classes, self.images.shape)
-
-    @property
     def few(self):
         """The split with one batch of forget and retain images, and as few unseen ones."""
-        half = self.batch // 2
-        most = {"forget": half, "retain": self.batch - half}
-        return Split(**{part.name: getattr(self.split, part.name)[: most.get(part.name, half)] for part in fields(Split)})
+        return few_of(self.split, self.batch)
 
-    def task(self, seed=0):
+    def task(self):
         """The request with a batch of images."""
         s, forgotten = self.settings, splits.forgotten_classes(self.images, self.split, self.settings)
-        return StandInTask(
-            self.model,
-            self.images,
-            self.few,
-            forgotten,
-            self._need("transition"),
-            self.batch,
-            s.arch,
-            shortened(s.training, self.batch),
-            seed,
-            self.compute,
-        )
+        training, transition = shortened(s.training, self.batch), self._need("transition")
+        return StandInTask(self.model, self.images, self.few, forgotten, transition, self.batch, s.arch, training, s.seed, self.compute)
 
     # The stages
     def all(self):
         """(name, function that gives `Done`) of every stage, in the order of a run."""
         yield from (("data", self.data), ("weights", self.weights), ("saving and loading", self.saving), ("transition", self.transition))
+        yield "memory of an image", self.memory
         yield from (("pre-training step", self.training), ("perturbing labels", self.labels), ("noise step", self.noise), ("perturbed images", self.joining))
         for name in ("retrain", *self.names):
             yield f"{name} step", lambda name=name: self.method(name)
@@ -162,6 +144,28 @@ class Acts:
         questions = self.settings.guide.exemplars * k * k
         return Done(found.shape, torch.float64, note=f"the guide itself is not asked: {questions:,} questions")
 
+    def memory(self):
+        """MB of tensors that one more image needs: trained on, its noise optimised, seen."""
+
+        def look(count, weights, image):
+            model = models.copy_of(self.model).requires_grad_(weights)
+            for weight in model.parameters() if weights else ():  # their gradients do not grow with the images, and would hide what does
+                weight.register_post_accumulate_grad_hook(lambda weight: setattr(weight, "grad", None))
+            x = self.images.batch(self.split.train[:count]).requires_grad_(image)
+            with self.compute.cast(), torch.set_grad_enabled(weights or image):
+                loss = model(x).float().square().sum()
+            if weights or image:
+                loss.backward()
+
+        kinds = {"trained": (True, False), "noised": (False, True), "seen": (False, False)}
+        self._made["memory of an image"] = found = {kind: per_image(lambda count, how=how: look(count, *how)) for kind, how in kinds.items()}
+        return Done((len(found),), torch.float32, note=", ".join(f"{kind} {mb:,.1f} MB" for kind, mb in found.items()))
+
+    def _mb(self, kind, images, weights):
+        """Tensors of ``images`` at a time, beside so many copies of the weights."""
+        own = sum(w.numel() * w.element_size() for w in self.model.parameters()) / 1e6
+        return weights * own + images * self._need("memory of an image")[kind]
+
     def training(self):
         """One step of the original's training on a copy."""
         task, index = self.task(), self.split.train[: self.batch]
@@ -169,12 +173,11 @@ class Acts:
         return self._trained("pre-training", Work(self.batch), None)
 
     def _trained(self, name, done, parameters):
-        recipe = getattr(parameters, "recipe", getattr(parameters, "impair", self.settings.training))
-        kind = torch.bfloat16 if self.compute.autocast else torch.float32
-        weights = sum(w.numel() * w.element_size() for w in self.model.parameters()) / 1e6
-        # A copy of the network, its gradient, its momentum and two states to go back to (`megu.train.fit`).
-        whole = self._work(name, self.sizes, parameters)
-        return Done((self.batch, *self.images.shape), kind, done, whole, max(1.0, recipe.batch / self.batch), 5 * weights)
+        recipe = getattr(parameters, "recipe", getattr(parameters, "impair", None if name.startswith("ssd") else self.settings.training))
+        kind, whole = torch.bfloat16 if self.compute.autocast else torch.float32, self._work(name, self.sizes, parameters)
+        # The network, its momentum, the state to go back to; at an epoch's end also the gradient and a second state (`megu.train.fit`).
+        full = max(self._mb("trained", recipe.batch, 3), self._mb("trained", 0, 5)) if recipe else self._mb("trained", 1, 5)
+        return Done((self.batch, *self.images.shape), kind, done, whole, full)
 
     def _work(self, name, sizes, parameters):
         try:
@@ -196,9 +199,8 @@ class Acts:
         step, gen = s.model_copy(update={"steps": 1}), generator(0, "rehearsal")
         for sign, wanted in ((+1, labels), (-1, self.images.y[self.split.forget][: len(labels)])):
             found = optimise_noise(self.model, wanted, self.images.shape, sign, step, gen)
-        whole = work("megu", self.sizes, methods.method_settings("megu", self.settings), self.settings.training)
-        at_once = min(256, max(self.sizes.forget if s.per == "image" else min(self.sizes.classes, self.sizes.forget), 1))
-        return Done(tuple(found.shape), found.dtype, Work(noised=2 * len(labels)), Work(noised=whole.noised), at_once / len(labels))
+        at_once = min(AT_ONCE, self.sizes.forget if s.per == "image" else min(self.sizes.classes, self.sizes.forget))
+        return Done(tuple(found.shape), found.dtype, Work(noised=2 * len(labels)), full_mb=self._mb("noised", at_once, 1), note=f"{at_once} at a time")
 
     def joining(self):
         """The pair of all forget images, and a batch with it."""
@@ -226,18 +228,14 @@ class Acts:
         """A forward pass over a few images of every part, and one in train mode."""
         seen = self._made["seen"] = observe(self.model, self.images, self.few)
         blank_logits(models.copy_of(self.model), self.images, self.few.forget)
-        count, whole = sum(map(len, vars(self.few).values())) + len(self.few.forget), sum(map(len, vars(self.split).values()))
-        return Done(tuple(seen.features["retain"].shape), seen.features["retain"].dtype, Work(seen=count), Work(seen=whole), AT_ONCE / count)
+        count, whole = sum(map(len, vars(self.few).values())) + len(self.few.forget), sum(map(len, vars(self.split).values())) * (2 + len(self.names))
+        return Done(tuple(seen.features["retain"].shape), seen.features["retain"].dtype, Work(seen=count), Work(seen=whole), self._mb("seen", BATCH, 0))
 
     def metrics(self):
         """Every metric at the true size, from random logits and features."""
-        k, width, gen = self.images.num_classes, self._need("seen").features["retain"].shape[1], generator(0, "rehearsal")
-
-        def dreamt(columns):
-            return {part: torch.randn(len(index), columns, generator=gen).to(index.device) for part, index in vars(self.split).items()}
-
-        seen = Seen(dreamt(k), dreamt(width))
-        references = References(replace(seen, features=dreamt(width)), replace(seen, logits=dreamt(k)), dreamt(k), dreamt(k))
+        width = self._need("seen").features["retain"].shape[1]
+        seen, original, retrain, blank = (dreamt(self.split, self.images.num_classes, width, seed) for seed in range(4))
+        references = References(original, retrain, blank.logits, blank.logits)
         found = metrics(seen, self.images, self.split, references)
         if set(found) != set(expected()):
             raise ValueError(f"metrics that are missing: {sorted(set(expected()) - set(found))}")

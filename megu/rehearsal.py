@@ -1,10 +1,12 @@
 r"""A rehearsal: every stage of a run is tried once and measured, before a GPU is paid for."""
 
+from math import nan
+
 import pandas as pd
 
 from megu.acts import Acts
 from megu.device import Stopwatch
-from megu.flops import counted
+from megu.flops import counted, forward_flops
 from megu.memory import watched
 
 
@@ -13,17 +15,22 @@ def rehearse(settings, batch=None, say=lambda text: None):
 
     Args:
         settings, batch: see `megu.acts.Acts`.  say: function of one line of text.
-    Returns: DataFrame, one row per stage: stage, shape, dtype, seconds, peak_mb (beyond what was held before), full_mb (for the full batch: what grows
-        with the images, scaled), gflop (counted), whole_pflop and whole_hours (the run's share, at the speed measured here), note, failed (one line, or empty).
+    Returns: DataFrame, one row per stage: stage, shape, dtype; seconds (everything is counted meanwhile, which small networks feel); process_mb and
+        tensor_mb, the most beyond what was held before, see `megu.memory.watched`; gflop, counted, and predicted_gflop, by `megu.work`; pflop, of
+        the whole run; full_mb, tensors with the full batch; note; failed, one line, or empty.
     """
-    play, rows = Acts(settings, batch), []
-    for name, act in play.all():
-        rows.append(attempt(name, act, play))
+    acts, rows = Acts(settings, batch), []
+    if acts.batch < acts.full:
+        say(f"batches of {acts.batch} instead of {acts.full} images")
+    for name, act in acts.all():
+        rows.append(tried(name, act, acts))
         say(line(rows[-1]))
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    say(verdict(table))
+    return table
 
 
-def attempt(name, act, play):
+def tried(name, act, acts):
     r"""One stage as a row of `rehearse`."""
     clock, done, why = Stopwatch(), None, ""
     with watched() as peak, counted() as count:
@@ -32,14 +39,15 @@ def attempt(name, act, play):
                 done = act()
         except Exception as error:  # the reason is what a rehearsal is for
             why = f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
-    row = {"stage": name, "shape": "", "dtype": "", "seconds": clock.total, "peak_mb": peak.mb, "full_mb": peak.mb, "gflop": count.get_total_flops() / 1e9}
-    row |= {"whole_pflop": float("nan"), "whole_hours": float("nan"), "note": "", "failed": why}
+    row = {"stage": name, "shape": "", "dtype": "", "seconds": clock.total, "process_mb": peak.process, "tensor_mb": peak.tensors}
+    row |= {"gflop": count.get_total_flops() / 1e9, "predicted_gflop": nan, "pflop": nan, "full_mb": nan, "note": "", "failed": why}
     if done is None:
         return row
-    row |= {"shape": " x ".join(f"{n:,}" for n in done.shape), "dtype": str(done.dtype).removeprefix("torch."), "note": done.note}
-    if (here := done.work.flops(1)) and (whole := done.whole.flops(1)):
-        row |= {"whole_pflop": whole * play.forward / 1e15, "whole_hours": clock.total * whole / here / 3600}
-    return row | {"full_mb": min(peak.mb, done.held) + max(0.0, peak.mb - done.held) * done.share}
+    row |= {"shape": " x ".join(f"{n:,}" for n in done.shape), "dtype": str(done.dtype).removeprefix("torch.")}
+    if done.work.flops(1):
+        forward = forward_flops(acts.settings.arch, acts.images.num_classes, acts.images.shape)
+        row |= {"predicted_gflop": done.work.flops(forward) / 1e9, "pflop": done.whole.flops(forward) / 1e15 or nan}
+    return row | {"full_mb": done.full_mb, "note": done.note}
 
 
 def line(row):
@@ -47,9 +55,17 @@ def line(row):
     head = f"{row['stage']:24s}"
     if row["failed"]:
         return f"{head} FAILED: {row['failed']}"
-    text = f"{head} {row['shape']:22s} {row['dtype']:9s} {row['seconds']:7.2f} s {row['peak_mb']:7,.0f} MB"
-    if row["gflop"]:
-        text += f" {row['gflop']:9,.1f} GFLOP"
-    if row["whole_hours"] == row["whole_hours"]:
-        text += f" | whole run {row['whole_pflop']:10,.3f} PFLOP, {row['whole_hours']:9,.2f} h here, {row['full_mb'] / 1e3:5,.1f} GB at the full batch"
+    text = f"{head} {row['shape']:22s} {row['dtype']:9s} {row['seconds']:7.2f} s {row['tensor_mb']:7,.0f} MB (process {row['process_mb']:6,.0f})"
+    text += f" {row['gflop']:9,.1f} GFLOP" if row["gflop"] else ""
+    text += f" | whole run {row['pflop']:,.4g} PFLOP" if row["pflop"] == row["pflop"] else ""
+    text += f" | full batch {row['full_mb'] / 1e3:,.1f} GB" if row["full_mb"] == row["full_mb"] else ""
     return text + (f" | {row['note']}" if row["note"] else "")
+
+
+def verdict(table):
+    r"""The last lines of a rehearsal: what the whole run needs, and whether it would run."""
+    failed = table[table["failed"] != ""]
+    needs = f"one seed of this run: {table['pflop'].sum():,.4g} PFLOP, at most {table['full_mb'].max() / 1e3:,.1f} GB of tensors at a time"
+    if len(failed):
+        return f"{needs} (without what failed)\nwould not run: {'; '.join(f'{row.stage}: {row.failed}' for row in failed.itertuples())}"
+    return f"{needs}\nwould run: {len(table)} of {len(table)} stages"

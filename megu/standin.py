@@ -1,13 +1,17 @@
 r"""What stands in for data that are not here and for long trainings: the same shapes, a short time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
+import torch
 
 from megu.classes import known_names
 from megu.config import Noise, Recipe
 from megu.data import by_superclass, pool
+from megu.device import generator
+from megu.evaluate import Seen
 from megu.flops import network
+from megu.splits import Split
 from megu.task import Task
 from megu.values import SettingsError
 
@@ -45,3 +49,18 @@ def shortened(part, most):
     changes = {name: small[name] for name in small if name in type(part).model_fields}
     inner = {name: shortened(value, most) for name, value in part if isinstance(value, Recipe | Noise)}
     return part.model_copy(update={**changes, **inner})
+
+
+def few_of(split, batch):
+    r"""A `megu.splits.Split` with one batch of forget and retain images together, and half as many of each other part."""
+    half = batch // 2
+    most = {"forget": half, "retain": batch - half}
+    return Split(**{part.name: getattr(split, part.name)[: most.get(part.name, half)] for part in fields(Split)})
+
+
+def dreamt(split, num_classes, width, seed):
+    r"""A `megu.evaluate.Seen` of random logits ``(n, K)`` and features ``(n, width)`` for every part of a split."""
+    gen = generator(seed, "dreamt")
+    return Seen(
+        *({part: torch.randn(len(index), columns, generator=gen).to(index.device) for part, index in vars(split).items()} for columns in (num_classes, width))
+    )
