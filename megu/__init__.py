@@ -3,6 +3,7 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
 `megu.unlearn` makes your own classifier forget.  Reading order; a module imports only what stands above it:
 
     classes       names of classes, superclasses, and sensible neighbours
+    cells         the cells of the paper's tables
     values        nested values, checked
     config        settings and their parts
     profiles      quick, small, paper
@@ -47,8 +48,12 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     plan          what is checked and estimated before any work
     findings      what a deletion report says
     workers       pieces of work in several processes
+    slots         a pool of processes, one for each GPU
     tune          choice of hyper-parameters on validation images
     ablation      MeGU's open points, changed one at a time
+    spec          one entry of a grid, and the key of its result
+    schedule      pieces of work that wait for each other
+    grid          the paper's cells, each result once
     comparison    every method in every scenario
     style         how figures look
     heatmaps      matrices to figures
@@ -57,9 +62,11 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     report        the deletion report, HTML and JSON
     unlearning    your own model: from a request to a new model and its report
     batch         notebooks run by papermill
+    executors     where a grid runs
     options       what several commands of the command line share
     own_commands  the commands for your own model
     cost_commands   the commands about what a run needs
+    grid_command  the command for the paper's experiments
 """
 
 __version__ = "0.2.0"

@@ -1,4 +1,4 @@
-r"""The command line: ``python -m megu run | guide | answers | tune | compare | ablate | disentangle | truth | unlearn | report``."""
+r"""The command line: ``python -m megu run | guide | answers | tune | compare | ablate | disentangle | truth | unlearn | report | grid``."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from megu import cost_commands, own_commands
+from megu import cost_commands, grid_command, own_commands
 from megu.options import Profile, RunDir, Seed, Set, Workers, parse
 from megu.values import SettingsError
 
@@ -173,6 +173,7 @@ def truth(
 app.command(help=own_commands.EXAMPLES)(own_commands.unlearn)
 app.command()(own_commands.report)
 app.command()(cost_commands.rehearse)
+app.command(help=grid_command.HELP)(grid_command.grid)
 
 
 def main():

@@ -28,8 +28,13 @@ def run_directory(settings, about, run_dir=None):
     r"""Where a run lives: ``run_dir``, or ``runs/<profile>-<what is forgotten>-<digest of about>`` so that settings never mix."""
     if run_dir:
         return Path(run_dir)
+    return project_root() / "runs" / f"{settings.profile}-{request(settings)}-{digest(about)[:6]}"
+
+
+def request(settings):
+    r"""What is forgotten, for the name of a directory."""
     what = "random" if settings.forget.scenario == "random" else "-".join((settings.forget.scenario, *settings.forget.classes))
-    return project_root() / "runs" / f"{settings.profile}-{re.sub(r'[^a-z0-9-]+', '_', what.lower())}-{digest(about)[:6]}"
+    return re.sub(r"[^a-z0-9-]+", "_", what.lower())
 
 
 @lru_cache
@@ -64,7 +69,7 @@ class Experiment(AsksGuide, MakesModels):
             "data": self.images.digest(),
             "code": code_digest(),
         }
-        self.run = Run(run_directory(settings, about, run_dir or os.environ.get("MEGU_RUN_DIR")), about, settings.seed_list)
+        self.run = Run(self._directory(about, run_dir), about, settings.seed_list)
         where = f"{self.compute.device.type}, {'bfloat16 autocast' if self.compute.autocast else 'float32'}"
         self.run.note("split", self.split.digest())
         self.run.note("device", where)
@@ -77,6 +82,9 @@ class Experiment(AsksGuide, MakesModels):
         self.stage, self._started = stage, time.perf_counter()
         if stage is not None:
             self.run.sealed(stage)
+
+    def _directory(self, about, run_dir):
+        return run_directory(self.settings, about, run_dir or os.environ.get("MEGU_RUN_DIR"))
 
     def __reduce__(self):
         # Another process opens the run directory by itself, once.

@@ -130,10 +130,13 @@ def _folder(data):
 
 
 def _cifar(data):
-    """CIFAR-10, or CIFAR-100 with its superclasses; ``data.path`` may be a folder of earlier downloads, or an .npz."""
+    """CIFAR-10, or CIFAR-100 with its superclasses; ``data.path`` may be an .npz, or a folder of earlier downloads or with cifar10*.npz, cifar100*.npz."""
+    fine = "cifar10" if data.name == "cifar10" else "cifar100"
+    for file in sorted(Path(data.path or "").glob(f"{fine}*.npz")) if data.path else ():
+        if not file.stem[len(fine) :][:1].isdigit():
+            return _npz(data.model_copy(update={"path": str(file)}))
     if data.path and data.path.endswith(".npz"):
         return _npz(data)
-    fine = "cifar10" if data.name == "cifar10" else "cifar100"
     names, coarse = known_names(fine)
     train, test = _cifar_hub(fine) if data.source == "hub" else _cifar_torchvision(fine, data.path or str(project_root() / "data"))
     return train, test, names, coarse if fine == "cifar100" else ()

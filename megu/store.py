@@ -23,8 +23,9 @@ STAGES = {  # stage -> the notebook that seals it, in the order of a run
 }
 # Modules that results do not depend on.
 NO_RESULTS = {
-    "__init__", "__main__", "options", "own_commands", "batch", "report", "style", "heatmaps", "figures", "pattern_figures", "workers", "tune",
-    "comparison", "ablation", "memory", "flops", "work", "standin", "acts", "rehearsal", "cost_commands",
+    "__init__", "__main__", "options", "own_commands", "batch", "report", "style", "heatmaps", "figures", "pattern_figures", "workers", "slots", "tune",
+    "comparison", "ablation", "cells", "spec", "schedule", "grid", "executors", "grid_command",
+    "memory", "flops", "work", "standin", "acts", "rehearsal", "cost", "costing", "cost_figures", "cost_commands",
 }  # fmt: skip
 PACKAGES = ("torch", "torchvision", "transformers", "open_clip_torch", "numpy", "scipy", "scikit-learn", "pandas")
 

@@ -1,0 +1,172 @@
+r"""The grid: every spec measured once, on any executor; originals and retrained models shared by all that need them."""
+
+import json
+import threading
+import time
+import traceback
+from functools import lru_cache
+from pathlib import Path
+
+import pandas as pd
+
+from megu.disk import atomic, write_json
+from megu.evaluate import observe
+from megu.experiment import Experiment, request
+from megu.schedule import Piece, carry_out
+from megu.store import Run, code_digest, digest, project_root
+from megu.values import SettingsError
+
+
+class Cell(Experiment):
+    r"""What the models of one cell share.  Originals and retrained models lie in the shared directory; unlearned models are measured and not kept."""
+
+    def _directory(self, about, run_dir):
+        return super()._directory(about, Path(run_dir) / f"{self.settings.data.name}-{self.settings.arch}-{request(self.settings)}-{digest(about)[:6]}")
+
+    def once_for_all(self, name, make, save, load):
+        """See `megu.making.MakesModels.once_for_all`; no copy in the run."""
+        return self.shared.once(name, make, save, load)
+
+    def _of_request(self, name, make, save, load):
+        return self.shared.once(f"{self.split.digest()}/{name}", make, save, load)
+
+    def unlearned(self, name, seed):
+        """See `megu.making.MakesModels.unlearned`."""
+        return self._model(name, seed, *self._call(name, seed), self._of_request) if name == "retrain" else super().unlearned(name, seed)
+
+    def measured(self, name, seed, repeat):
+        r"""(tidy rows as of `megu.evaluate.rows`, facts: seconds by part, peak memory) of one model."""
+        if name in ("original", "retrain"):
+            found = self._measured(name, seed, 0, self.seen(name, seed))
+            file = f"models/{name}-{seed}.safetensors"
+            facts = self.shared.manifest["artefacts"][file if name == "original" else f"{self.split.digest()}/{file}"]
+        else:
+            model, facts = self._timed(*self._call(name, seed, repeat))
+            found = self._measured(name, seed, repeat, observe(model, self.images, self.split))
+        return found, {key: facts[key] for key in ("seconds", "peak_memory_mb")}
+
+
+_ALONE = threading.Lock()  # a worker with several threads carries out one piece at a time: torch's random state is the process's
+
+
+class Grid:
+    r"""A folder in which the results of a grid lie, by their keys.
+
+    Args:
+        profile: of all specs.
+        path: folder, on a disk that all workers share; None for ``runs/grid-<profile>``.
+    """
+
+    def __init__(self, profile, path=None):
+        self.path = Path(path or project_root() / "runs" / f"grid-{profile}").resolve()
+        self.run = Run(self.path, {"profile": profile})
+
+    def name(self, spec):
+        """Of the file of a result."""
+        return f"results/{spec.key}.csv"
+
+    def finished(self, spec):
+        """Whether the result of a spec is there."""
+        return self.name(spec) in self.run.manifest["artefacts"]
+
+    def _open(self, spec):
+        lab = _cell(self.path, spec.profile, json.dumps({"guide.answers": str(self.path / "answers.jsonl"), **spec.overrides}))
+        images = lab.images
+        self.run.same(f"data {spec.data}", {"digest": images.digest(), "train": images.num_train, "test": len(images.y) - images.num_train})
+        return lab
+
+    def original(self, spec):
+        """Make the original of a spec, once."""
+        with _ALONE:
+            self._open(spec).original(spec.seed)
+
+    def retrained(self, spec):
+        """Make the retrained model of a spec, once, and what else its cell's models are compared with."""
+        with _ALONE:
+            self._open(spec).references(spec.seed)
+
+    def measure(self, spec):
+        """Measure a spec, once."""
+
+        def make():
+            started, lab = time.time(), self._open(spec)
+            found, facts = lab.measured(spec.method, spec.seed, spec.repeat)
+            about = {"spec": str(spec), "device": lab.run.manifest["notes"]["device"], "started": round(started), "finished": round(time.time())}
+            return found, {**facts, **about}
+
+        with _ALONE:
+            self.run.once(self.name(spec), make, lambda table, path: table.to_csv(path, index=False), pd.read_csv)
+
+    def pieces(self, specs):
+        r"""The work that is left: `megu.schedule.Piece` of every spec without a result, and of the models that these need."""
+        models, out = {}, []
+        for spec in specs:
+            if self.finished(spec):
+                continue
+            original, retrained = (f"{kind} {'/'.join(map(str, about))}" for kind, about in (
+                ("original", (spec.data, spec.settings.label_level, spec.arch, spec.seed)), ("retrained", (*spec.about.values(),)[:4] + (spec.seed,)),
+            ))  # fmt: skip
+            models.setdefault(original, Piece(original, self.original, (spec,)))
+            models.setdefault(retrained, Piece(retrained, self.retrained, (spec,), (original,)))
+            out.append(Piece(str(spec), self.measure, (spec,), (original, retrained)))
+        return [*models.values(), *out]
+
+    def carry_out(self, specs, executor):
+        r"""Measure all specs that have no result yet.
+
+        Args:
+            specs: list of `megu.spec.RunSpec`.  executor: see `megu.schedule.carry_out`.
+        Returns: name of the piece -> (one line, file with the whole traceback) of what failed.
+        """
+        pieces = self.pieces(specs)
+        failed = carry_out(pieces, executor, self.path.name)
+        for piece in pieces:
+            self._failure(piece.name).unlink(missing_ok=True)
+        for name, error in failed.items():
+            with atomic(self._failure(name)) as part:
+                part.write_text("".join(traceback.format_exception(error)))
+        return {name: (f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}", self._failure(name))
+                for name, error in failed.items()}  # fmt: skip
+
+    def _failure(self, name):
+        return self.path / "failures" / f"{name.replace('/', '-')}.txt"
+
+    def tables(self, specs):
+        r"""(rows, seconds): tidy DataFrames of all specs with a result; first columns dataset, arch, scenario, forget, method, seed, repeat."""
+        artefacts, found, seconds = self.run.manifest["artefacts"], [], []
+        for spec in specs:
+            if (facts := artefacts.get(self.name(spec))) is None:
+                continue
+            rows = pd.read_csv(self.path / self.name(spec)).drop(columns=["method", "seed", "repeat", "goal", "images"])
+            found.append(pd.DataFrame([spec.about]).merge(rows, how="cross"))
+            seconds += [{**spec.about, "part": part, "seconds": value} for part, value in facts["seconds"].items()]
+        if not found:
+            raise SettingsError(f"{self.path.name} holds no result of what is asked for: run the grid first")
+        return pd.concat(found, ignore_index=True), pd.DataFrame(seconds)
+
+    def write(self, specs, out, command):
+        r"""Write ``grid_<profile>.csv``, ``.._seconds.csv`` and ``.._source.json`` to the folder ``out``: all that is known of ``specs``.
+
+        Args:
+            specs: list of `megu.spec.RunSpec`.  out: folder.  command: what repeats this, without paths of this machine.
+        """
+        profile = self.run.about["profile"]
+        rows, seconds = self.tables(specs)
+        out.mkdir(parents=True, exist_ok=True)
+        rows.to_csv(out / f"grid_{profile}.csv", index=False, float_format="%.6g")
+        seconds.to_csv(out / f"grid_{profile}_seconds.csv", index=False, float_format="%.4g")
+        manifest, finished = self.run.manifest, [spec for spec in specs if self.finished(spec)]
+        settings = [spec.settings for spec in finished]
+        write_json(out / f"grid_{profile}_source.json", {
+            "profile": profile, "command": command, "preset": sorted({s.preset for s in settings}), "seeds": sorted({spec.seed for spec in finished}),
+            "repeats": len({spec.repeat for spec in finished}), "retain_images": sorted({s.retain_images for s in settings}),
+            "epochs": {f"{s.data.name}, {s.arch}": s.training.epochs for s in settings},
+            "data": {key.partition(" ")[2]: value for key, value in manifest["notes"].items() if key.startswith("data ")},
+            "device": sorted({manifest["artefacts"][self.name(spec)]["device"] for spec in finished}), "torch": manifest["versions"]["torch"],
+            "code": code_digest(), "minutes": round(seconds["seconds"].sum() / 60, 1), "measured": len(finished), "not_run": len(specs) - len(finished),
+        })  # fmt: skip
+
+
+@lru_cache(maxsize=2)
+def _cell(path, profile, overrides):
+    return Cell(profile, 0, path, json.loads(overrides))

@@ -1,0 +1,59 @@
+r"""The command for the paper's experiments: ``python -m megu grid``."""
+
+import os
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from megu.options import PATHS, Set, parse
+
+HELP = """Measure the paper's cells: every method, network and forgetting request of a profile.  Repeat it after an interrupt: it goes on.
+
+\b
+  python -m megu grid --profile small --only data=cifar10                  one process for each GPU or core
+  python -m megu grid --profile paper --only 'arch=resnet18,method=megu|ssd'   all conditions of one --only hold
+  python -m megu grid --profile paper --scheduler tcp://host:8786          Dask workers that share this folder
+  python -m megu grid --profile paper --cluster slurm --jobs 16            jobs of dask-jobqueue
+  python -m megu grid --profile small --dry-run                            what is left to do"""
+
+
+def grid(
+    profile: Annotated[str, typer.Option(help="small or paper, see `megu.cells.CELLS`.")] = "small",
+    only: Annotated[
+        list[str] | None, typer.Option(help="field=value|value,... of data, arch, scenario, forget, method, seed, repeat; may be repeated.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Seeds of pre-training.", min=1)] = 2,
+    repeats: Annotated[int, typer.Option(help="Seeds of unlearning for each of them.", min=1)] = 1,
+    folder: Annotated[Path | None, typer.Option(help="Where the results lie; by default runs/grid-<profile>.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the tidy tables of what was selected there.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes on this machine; one per GPU or core if left out.", min=1)] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler.")] = None,
+    cluster: Annotated[str | None, typer.Option(help="slurm, pbs, sge or lsf.")] = None,
+    jobs: Annotated[int, typer.Option(help="Jobs of the cluster.", min=1)] = 1,
+    set: Set = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what is left to do, do nothing.")] = False,
+):
+    """Run the grid of a profile."""
+    from megu.executors import executor  # noqa: PLC0415  (torch takes seconds; --help must not)
+    from megu.grid import Grid  # noqa: PLC0415
+    from megu.spec import grid as specs_of  # noqa: PLC0415
+    from megu.workers import WorkError  # noqa: PLC0415
+
+    specs = specs_of(profile, tuple(only or ()), seeds, repeats, parse(set))
+    made = Grid(profile, folder)
+    left = made.pieces(specs)
+    typer.echo(f"{len(specs)} models in {made.path.name}: {sum(map(made.finished, specs))} measured, {len(left)} pieces of work left")
+    if dry_run:
+        typer.echo("\n".join(piece.name for piece in left))
+        return
+    failed = made.carry_out(specs, executor(workers, scheduler, cluster, jobs)) if left else {}
+    if out:
+        again = [part for text in only or () for part in ("--only", text)] + ["--seeds", str(seeds), "--repeats", str(repeats)]
+        again += [part for text in set or () for part in ("--set", text) if text.partition("=")[0].rpartition(".")[2] not in PATHS]
+        made.write(specs, out, f"python -m megu grid --profile {profile} {shlex.join(again)}")
+        typer.echo(f"written: {os.path.relpath(out)}/grid_{profile}.csv and its seconds and source")
+    if failed:
+        lines = [f"  {name}: {error} ({os.path.relpath(file)})" for name, (error, file) in failed.items()]
+        raise WorkError("\n".join([f"{len(failed)} of {len(left)} pieces failed; the others are kept, and the same command tries again:", *lines]))

@@ -1,0 +1,134 @@
+r"""One entry of a grid: which model of which cell is measured, and the key of its result."""
+
+from functools import cache, cached_property
+from typing import Any
+
+from megu.cells import CELLS, Cell
+from megu.config import Part
+from megu.methods import METHODS, method_settings
+from megu.profiles import resolve
+from megu.store import code_digest, digest
+from megu.values import SettingsError, closest, nest
+
+FIELDS = ("data", "arch", "scenario", "forget", "method", "seed", "repeat")
+CELL = ("data.name", "arch", "forget.", "compare", "seeds", "repeats", "shadows")  # settings that the grid itself gives
+OUTSIDE = {"compare", "methods", "seed", "seeds", "repeats", "shadows"}  # of the settings: no single result depends on them
+
+
+class RunSpec(Part):
+    r"""One unlearned (or reference) model of a grid, frozen; it can be pickled and sent anywhere.
+
+    Attributes:
+        profile: name in `megu.profiles.PROFILES`.
+        data, arch, scenario, forget: of the cell, see `megu.cells.Cell`.
+        method: name in `megu.methods.METHODS`.
+        seed: of pre-training.  repeat: of unlearning.
+        changes: further (dotted setting, value) pairs.
+    """
+
+    profile: str
+    data: str
+    arch: str
+    scenario: str
+    forget: tuple[str, ...]
+    method: str
+    seed: int
+    repeat: int = 0
+    changes: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def cell(self):
+        """The `megu.cells.Cell`, without the paper's tables."""
+        return Cell(self.data, self.arch, self.scenario, self.forget)
+
+    @property
+    def overrides(self):
+        """Dotted settings of the cell's run, which holds what its models share and no table of its own."""
+        return {**self.cell.overrides(), "compare": [], "seeds": 1, **dict(self.changes)}
+
+    @property
+    def settings(self):
+        """`megu.config.Settings` of the cell's run."""
+        return _settings(self)
+
+    @cached_property
+    def key(self):
+        r"""Twelve hex digits over all that the result depends on: settings, the method's parameters, seeds, code; not where the data lie."""
+        about = self.settings.model_dump(mode="json", exclude=OUTSIDE)
+        parameters = method_settings(self.method, self.settings).model_dump(mode="json")
+        return digest({"settings": about, "method": self.method, "parameters": parameters, "seed": self.seed, "repeat": self.repeat, "code": code_digest()})
+
+    @property
+    def about(self):
+        """The columns that name this model in a tidy table."""
+        cell = {"dataset": self.data, "arch": self.arch, "scenario": self.scenario, "forget": self.cell.request}
+        return cell | {"method": self.method, "seed": self.seed, "repeat": self.repeat}
+
+    def __str__(self):
+        return "/".join(map(str, self.about.values()))
+
+
+@cache
+def _settings(spec):
+    return resolve(spec.profile, 0, spec.overrides)
+
+
+def grid(profile="paper", only=(), seeds=2, repeats=1, changes=None):
+    r"""The specs of a profile's grid, cells in the order of the paper's tables, references of a cell first.
+
+    Args:
+        profile: name in `megu.cells.CELLS`.
+        only: selections such as ``"data=cifar10,method=megu|ssd"``: all conditions of one must hold, one of several suffices; none selects
+            everything.  The original and the retrained model of what is selected are always there: they are the reference.
+        seeds, repeats: of pre-training, and of unlearning for each.
+        changes: dotted settings for all of them; by default one thread of a CPU, because another number adds in another order and a
+            grid's results shall not depend on where it runs.
+    Returns: list of `RunSpec`.
+    Raises: SettingsError for an unknown field or value, a wrong setting, or where nothing is selected; before any work.
+    """
+    if profile not in CELLS:
+        raise SettingsError(closest(profile, CELLS, "profile"))
+    pairs = tuple(sorted(_dotted(nest({"threads": 1, **(changes or {})}))))
+    for name, _ in pairs:
+        if name.startswith(CELL):
+            raise SettingsError(f"--set {name}: that is what the cells of a grid are; select cells by --only, or use `python -m megu run --set {name}=...`")
+    entries = [
+        RunSpec(profile=profile, data=c.data, arch=c.arch, scenario=c.scenario, forget=c.forget, method=name, seed=seed, repeat=repeat, changes=pairs)
+        for c in CELLS[profile] for seed in range(seeds) for name in c.methods for repeat in range(1 if METHODS[name].reference else repeats)
+    ]  # fmt: skip
+    chosen = [entry for entry in entries if not only or any(_fits(entry, text) for text in only)]
+    for text in only:
+        for name, values in _conditions(text):
+            known = dict.fromkeys(str(_named(entry, name)) for entry in entries)
+            for value in values:
+                if value not in known:
+                    raise SettingsError(closest(value, known, f"--only {text!r}: the {name}"))
+    kept = {(e.cell, e.seed) for e in chosen}
+    out = [e for e in entries if e in set(chosen) or (e.method in ("original", "retrain") and (e.cell, e.seed) in kept)]
+    if not out:
+        raise SettingsError(f"--only {' --only '.join(only)} selects nothing of the grid of profile {profile!r}")
+    for entry in out:
+        _ = entry.key  # refuses a wrong setting now
+    return out
+
+
+def _dotted(values, prefix=""):
+    for key, value in values.items():
+        yield from _dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
+
+
+@cache
+def _conditions(text):
+    pairs = [part.partition("=") for part in text.split(",")]
+    for name, equals, _ in pairs:
+        if not equals or name.strip() not in FIELDS:
+            raise SettingsError(closest(name.strip(), FIELDS, f"--only {text!r}: write field=value; the field"))
+    return tuple((name.strip(), tuple(one.strip() for one in values.split("|"))) for name, _, values in pairs)
+
+
+def _fits(entry, text):
+    return all(str(_named(entry, name)) in values for name, values in _conditions(text))
+
+
+def _named(entry, name):
+    return entry.about["dataset" if name == "data" else name]

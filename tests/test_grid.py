@@ -1,0 +1,280 @@
+"""The grid: each result once, wherever it runs, and the same result everywhere."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import dask_jobqueue
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from dask_jobqueue.local import LocalCluster
+from typer.testing import CliRunner
+
+from megu import grid as grids
+from megu.__main__ import app
+from megu.cells import CELLS, MAIN, PUBLIC_CODE
+from megu.classes import CIFAR10
+from megu.executors import executor
+from megu.grid import Cell, Grid
+from megu.methods import METHODS, method_settings
+from megu.profiles import resolve
+from megu.schedule import Inline
+from megu.spec import RunSpec, grid
+from megu.values import SettingsError
+
+TWO = ("data=cifar10,arch=resnet-small,method=megu|finetune",)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory, mini):
+    """Two folders with a file named as CIFAR-10's: 40 and 30 training images of each embedded class under its names."""
+    x, y = mini.x[:, 0].numpy(), mini.y.numpy()
+    folders = []
+    for per_class in (40, 30):
+        folder = tmp_path_factory.mktemp("cifar")
+        np.savez(
+            folder / "cifar10_tiny.npz",
+            x_train=x[: 10 * per_class], y_train=y[: 10 * per_class], x_test=x[10_000:10_100], y_test=y[10_000:10_100], class_names=np.array(CIFAR10),
+        )  # fmt: skip
+        folders.append(folder)
+    return folders
+
+
+@pytest.fixture(scope="session")
+def changes(data):
+    """Settings with which a spec takes a second, and needs no weights."""
+    return {"data.path": str(data[0]), "training.epochs": 1, "training.batch": 32, "retain_images": 60, "guide.source": "posterior", "guide.exemplars": 2}
+
+
+@pytest.fixture(scope="session")
+def inline(changes, tmp_path_factory):
+    """(grid, specs) of two cells and two methods, measured in this process."""
+    made, specs = Grid("small", tmp_path_factory.mktemp("inline")), grid("small", TWO, 1, changes=changes)
+    assert made.carry_out(specs, Inline) == {}
+    return made, specs
+
+
+def values(made, specs):
+    """Everything measured, without seconds."""
+    return made.tables(specs)[0]
+
+
+# Specs
+
+
+def test_the_papers_cells_are_all_there_and_are_settings():
+    reported = pd.read_csv(ROOT / "paper_figures" / "data" / "reported.csv")
+    asked = {(t, *rest) for t, *rest in reported[["table", "dataset", "scenario", "arch", "forget"]].itertuples(index=False)}
+    ours = {(t, c.data, c.scenario, {"resnet18": "resnet18", "vit-b16": "vit"}[c.arch], c.request.replace("images", "samples"))
+            for c in CELLS["paper"] for t in c.tables}  # fmt: skip
+    assert ours == asked
+    for cell in CELLS["paper"]:
+        settings = resolve("paper", 0, cell.overrides())
+        assert settings.retain_images == 10_000 and method_settings("megu", settings).recipe.epochs == (5 if cell.arch == "vit-b16" else 3)
+        assert settings.forget.count == 100 or cell.scenario != "random"
+        assert set(cell.methods) <= set(METHODS) and all(cell.scenario in METHODS[name].scenarios for name in cell.methods)
+    assert {(c.data, c.scenario, c.forget) for c in MAIN} <= {(c.data, c.scenario, c.forget) for c in CELLS["small"]}
+    assert set(PUBLIC_CODE.values()) <= set(METHODS)
+
+
+def test_recipes_are_those_of_the_public_code():
+    def training(data, arch, **more):
+        return resolve("paper", 0, {"data.name": data, "arch": arch, "forget.scenario": "random", **more}).training
+
+    assert [(training(d, "resnet18").epochs, training(d, "resnet18").milestones) for d in ("cifar10", "cifar20", "cifar100")] == [
+        (20, (8, 12, 16)), (40, (15, 30, 35)), (200, (60, 120, 160)),
+    ]  # fmt: skip
+    assert [(training(d, "vit-b16").epochs, training(d, "vit-b16").milestones) for d in ("cifar10", "cifar20", "cifar100")] == [
+        (8, (7,)), (9, (8,)), (8, (7,)),
+    ]  # fmt: skip
+    assert training("cifar20", "resnet18", **{"training.epochs": 3}).epochs == 3  # the user's word is the last
+
+
+def test_a_key_changes_with_what_the_result_depends_on_and_with_nothing_else(changes, data):
+    def key(text="method=megu", **more):
+        found = [s for s in grid("small", (f"data=cifar10,arch=resnet-small,scenario=class,seed=1,{text}",), 2, changes=changes | more)]
+        return next(s for s in found if s.method not in ("original", "retrain")).key
+
+    usual = key()
+    assert key(**{"data.path": str(data[1])}) == usual and key(**{"methods.ssd.alpha": 3.0}) == usual
+    others = [key("method=ssd"), key(**{"retain_images": 61}), key(**{"methods.megu.recipe.lr": 0.01}), key(**{"threads": 2})]
+    assert len({usual, *others}) == 5
+    assert key("method=ssd", **{"methods.ssd.alpha": 3.0}) != others[0]
+
+
+def test_references_come_along_and_nothing_else():
+    specs = grid("small", ("data=cifar10,arch=vit-tiny,scenario=random,method=megu,seed=1",), 2)
+    assert [(s.method, s.seed) for s in specs] == [("original", 1), ("retrain", 1), ("megu", 1)]
+    assert len(grid("paper", (), 3)) == 3 * sum(len(c.methods) for c in CELLS["paper"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("smal",), "did you mean 'small'"), (("small", ("dta=cifar10",)), "did you mean 'data'"), (("small", ("data=cifar1",)), "did you mean 'cifar10'"),
+        (("small", ("cifar10",)), "write field=value"), (("small", ("data=cifar10,scenario=subclass",)), "selects nothing"),
+        (("small", (), 2, 1, {"arch": "vit-tiny"}), "--only"), (("small", (), 2, 1, {"methods.megu.lr": 1}), "methods.megu.lr"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused_before_any_work(arguments, word):
+    with pytest.raises(SettingsError, match=word):
+        grid(*arguments)
+
+
+def test_a_spec_travels(changes):
+    spec = grid("small", TWO, 1, changes=changes)[-1]
+    again = RunSpec.model_validate_json(spec.model_dump_json())
+    assert again == spec and again.key == spec.key and hash(again) == hash(spec)
+
+
+# Results
+
+
+def test_originals_and_retrained_models_are_made_once_for_all(inline):
+    made, specs = inline
+    models = {p.relative_to(made.path).as_posix().partition("/")[2] for p in made.path.glob("shared-*/**/*.safetensors")}
+    assert len([m for m in models if m.startswith("models/original")]) == 1 and len([m for m in models if "models/retrain" in m]) == 2
+    assert not list(made.path.glob("cifar10-*/models"))
+    table = values(made, specs)
+    assert len(specs) == 2 * 4 == len(table.groupby(["scenario", "method", "seed"])) and set(table["dataset"]) == {"cifar10"}
+    assert set(table["forget"]) == {"cat", "100 images"}
+
+
+def test_finished_specs_are_skipped_and_other_methods_share_what_is_there(inline, changes, monkeypatch):
+    made, specs = inline
+    assert made.pieces(specs) == []
+    more = grid("small", ("data=cifar10,arch=resnet-small,scenario=class,method=amnesiac,seed=0",), 2, changes=changes)
+    assert [p.name.split()[0] for p in made.pieces(more)] == ["original", "retrained", "cifar10/resnet-small/class/cat/amnesiac/0/0"]
+    fits = []
+    usual = grids.Cell._fit
+    monkeypatch.setattr(grids.Cell, "_fit", lambda *a: fits.append(1) or usual(*a))
+    assert made.carry_out(more, Inline) == {} and not fits
+
+
+def test_other_data_are_refused(inline, changes, data):
+    made, _ = inline
+    other = grid("small", ("data=cifar10,arch=resnet-small,scenario=class,method=unsir,seed=0",), 1, changes=changes | {"data.path": str(data[1])})
+    failed = made.carry_out(other, Inline)
+    assert "choose another run_dir" in next(iter(failed.values()))[0]
+
+
+def test_one_failed_cell_does_not_stop_the_grid(changes, tmp_path, monkeypatch):
+    made, specs = Grid("small", tmp_path / "g"), grid("small", TWO, 1, changes=changes)
+    usual = Cell.references
+
+    def broken(lab, seed):
+        if lab.settings.forget.scenario == "random":
+            raise ValueError("no luck today")
+        return usual(lab, seed)
+
+    monkeypatch.setattr(Cell, "references", broken)
+    failed = made.carry_out(specs, Inline)
+    assert len(failed) == 5 and all(error == "ValueError: no luck today" and "in broken" in file.read_text() for error, file in failed.values())
+    assert [made.finished(s) for s in specs] == [s.scenario == "class" for s in specs]
+    monkeypatch.undo()
+    assert made.carry_out(specs, Inline) == {} and all(map(made.finished, specs)) and not list((made.path / "failures").glob("*"))
+
+
+def test_the_command_writes_tables_that_say_where_they_are_from(changes, tmp_path):
+    arguments = ["grid", "--only", "data=cifar10,arch=resnet-small,scenario=class,method=finetune,seed=0", "--folder", str(tmp_path / "g"), "--workers", "1"]
+    arguments += [part for name, value in changes.items() for part in ("--set", f"{name}={value}")]
+    dry = CliRunner().invoke(app, [*arguments, "--dry-run"])
+    assert dry.exit_code == 0 and "0 measured, 5 pieces of work left" in dry.output and "retrained cifar10/resnet-small/class/cat/0" in dry.output
+    done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    table, source = pd.read_csv(tmp_path / "out" / "grid_small.csv"), json.loads((tmp_path / "out" / "grid_small_source.json").read_text())
+    assert list(table) == ["dataset", "arch", "scenario", "forget", "method", "seed", "repeat", "metric", "value", "mode", "unit"]
+    assert source["measured"] == 3 and source["data"]["cifar10"]["train"] == 400 and source["epochs"] == {"cifar10, resnet-small": 1}
+    assert changes["data.path"] not in json.dumps(source) and str(tmp_path) not in json.dumps(source)
+    assert source["command"].startswith("python -m megu grid --profile small --only data=cifar10") and "--set training.epochs=1" in source["command"]
+    seconds = pd.read_csv(tmp_path / "out" / "grid_small_seconds.csv")
+    assert set(seconds["method"]) == {"original", "retrain", "finetune"} and (seconds["seconds"] > 0).all()
+
+
+# Executors
+
+
+def test_two_processes_find_what_one_finds(inline, changes, tmp_path):
+    made, specs = Grid("small", tmp_path / "pool"), grid("small", ("data=cifar10,arch=resnet-small,scenario=random,method=megu",), 1, changes=changes)
+    assert made.carry_out(specs, executor(2)) == {}
+    pd.testing.assert_frame_equal(values(made, specs), values(inline[0], specs))
+
+
+def test_executors_exclude_each_other_and_need_somebody_who_answers():
+    with pytest.raises(SettingsError, match="give one"):
+        executor(2, "tcp://127.0.0.1:1")
+    with pytest.raises(SettingsError, match="no Dask scheduler answers"), executor(scheduler="nonsense://127.0.0.1:1")():
+        pass
+    with pytest.raises(SettingsError, match="did you mean 'slurm'"), executor(cluster="slurn")():
+        pass
+
+
+def test_a_queue_is_asked_for_jobs(monkeypatch):
+    asked = []
+
+    class Local(LocalCluster):
+        def __init__(self):
+            super().__init__(cores=1, memory="1GB")
+
+        def scale(self, jobs):
+            asked.append(jobs)
+
+    monkeypatch.setattr(dask_jobqueue, "SLURMCluster", Local)
+    with executor(cluster="slurm", jobs=3)() as pool:
+        assert asked == [3] and hasattr(pool, "submit")
+
+
+def _start(*command):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, "-m", "distributed.cli." + command[0], *command[1:]], env=environment, stderr=subprocess.DEVNULL)
+
+
+def test_a_cluster_that_loses_a_worker_finds_what_one_process_finds(inline, tmp_path):
+    made, (_, specs) = Grid("small", tmp_path / "dask"), inline
+    address = tmp_path / "scheduler.json"
+    scheduler = _start("dask_scheduler", "--port", "0", "--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(address))
+    worker = ("dask_worker", "--no-nanny", "--nthreads", "1", "--no-dashboard", "--scheduler-file", str(address), "--local-directory", str(tmp_path))
+    workers = [_start(*worker), _start(*worker)]
+    killed = tmp_path / "killed"
+    try:
+        deadline = time.time() + 60
+        while not address.exists() or not json.loads(address.read_text() or "{}").get("address"):
+            assert time.time() < deadline
+            time.sleep(0.1)
+        watch = subprocess.Popen([sys.executable, "-c", KILL, str(made.path / "manifest.json"), str(workers[0].pid), str(killed)])
+        assert made.carry_out(specs, executor(scheduler=json.loads(address.read_text())["address"])) == {}
+        watch.wait(60)
+        done = json.loads(killed.read_text())
+        assert 0 < len(done) < len(specs), "the worker was not killed in the middle"
+        assert workers[0].poll() == -signal.SIGKILL or workers[0].wait(5) == -signal.SIGKILL
+        after = made.run.manifest["artefacts"]
+        results = [name for name in after if name.startswith("results/")]
+        assert sorted(results) == sorted(made.name(s) for s in specs)
+        assert all(after[name] == facts for name, facts in done.items()), "a finished result was made again"
+        pd.testing.assert_frame_equal(values(made, specs), values(inline[0], specs))
+    finally:
+        for process in (*workers, scheduler):
+            process.kill()
+            process.wait()
+
+
+# Kills a worker as soon as two results are there, and keeps what was there then.
+KILL = """
+import json, os, signal, sys, time
+manifest, pid, out = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+while True:
+    time.sleep(0.02)
+    try:
+        done = {k: v for k, v in json.load(open(manifest))["artefacts"].items() if k.startswith("results/")}
+    except (OSError, ValueError):
+        continue
+    if len(done) >= 2:
+        os.kill(pid, signal.SIGKILL)
+        json.dump(done, open(out, "w"))
+        break
+"""

@@ -1,0 +1,97 @@
+"""Pieces wait for what they need, and one failure or one dead worker takes nothing else with it."""
+
+import os
+import signal
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+
+import pytest
+
+from megu.schedule import BREAKS, Inline, Piece, carry_out
+
+
+def write(folder, name, needs=(), fails=False, dies=None):
+    missing = [need for need in needs if not (folder / need).exists()]
+    assert not missing, f"{name} ran before {missing}"
+    if fails:
+        raise ValueError(f"{name} is broken")
+    if dies is not None and not (folder / "died").exists():
+        (folder / "died").write_text(name)
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGKILL)
+    with open(folder / name, "a") as file:
+        file.write("x")
+
+
+def die(folder):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def threads():
+    return ThreadPoolExecutor(3)
+
+
+def processes():
+    return ProcessPoolExecutor(2, get_context("fork"))
+
+
+def pieces(folder, **special):
+    graph = {"a": (), "b": ("a",), "c": ("a",), "d": ("b", "c"), "e": (), "f": ("e",)}
+    return [Piece(name, write, (folder, name, needs, *special.get(name, ())), needs) for name, needs in sorted(graph.items(), reverse=True)]
+
+
+@pytest.mark.parametrize("executor", [Inline, threads, processes])
+def test_every_piece_runs_once_and_after_what_it_needs(tmp_path, executor):
+    assert carry_out(pieces(tmp_path), executor) == {}
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == dict.fromkeys("abcdef", "x")
+
+
+def test_without_the_order_it_fails(tmp_path):
+    # Negative control: the same pieces in the same order, but with nothing to wait for.
+    loose = [Piece(p.name, p.function, p.arguments) for p in pieces(tmp_path)]
+    assert carry_out(loose, Inline)
+
+
+@pytest.mark.parametrize("executor", [Inline, threads])
+def test_a_failure_stops_only_what_needs_it(tmp_path, executor):
+    failed = carry_out(pieces(tmp_path, b=(True,)), executor)
+    assert set(failed) == {"b", "d"} and failed["d"] is failed["b"] and str(failed["b"]) == "b is broken"
+    assert {p.name for p in tmp_path.iterdir()} == set("acef")
+
+
+def test_what_is_not_carried_out_counts_as_done(tmp_path):
+    (tmp_path / "a").touch()
+    assert carry_out([p for p in pieces(tmp_path) if p.name != "a"], Inline) == {}
+    assert (tmp_path / "d").exists() and not (tmp_path / "a").read_text()
+
+
+def test_a_dead_worker_takes_nothing_with_it(tmp_path):
+    made = []
+
+    def executor():
+        made.append(1)
+        return processes()
+
+    assert carry_out(pieces(tmp_path, c=(False, True)), executor) == {}
+    assert len(made) == 2 and {p.name for p in tmp_path.iterdir()} == {*"abcdef", "died"}
+
+
+def test_a_piece_that_always_kills_its_worker_ends(tmp_path):
+    made = []
+
+    def executor():
+        made.append(1)
+        return processes()
+
+    failed = carry_out([Piece("killer", die, (tmp_path,)), Piece("after", write, (tmp_path, "after"), ("killer",))], executor)
+    assert set(failed) == {"killer", "after"} and len(made) == BREAKS + 1
+
+
+def interrupted():
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_is_not_a_failure(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        carry_out([Piece("a", interrupted, ())], Inline)

@@ -1,0 +1,72 @@
+"""The local pool: a GPU and a share of the cores for each worker; a worker that dies is heard of."""
+
+import os
+import time
+from concurrent.futures.process import BrokenProcessPool
+
+import pytest
+from joblib import cpu_count
+
+from megu.slots import gpu_pool, visible
+
+
+def what_it_sees(seconds):
+    """Process, GPUs and threads of a worker, which stays busy for a while so that the next piece goes to another."""
+    import torch  # noqa: PLC0415
+
+    time.sleep(seconds)
+    return os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"], torch.get_num_threads()
+
+
+def die():
+    """As a process does that the system kills for its memory."""
+    os._exit(1)
+
+
+def seen(pool, pieces, others=1):
+    """Pieces of work until ``others`` workers have taken part, for a slow machine starts the second one late."""
+    found = set()
+    for _ in range(20):
+        found |= set(pool.map(what_it_sees, [0.2] * pieces))
+        if len({pid for pid, _, _ in found}) >= others:
+            break
+    return found
+
+
+def test_each_worker_sees_a_gpu_of_its_own_and_a_death_is_heard_of():
+    with gpu_pool(devices=["5", "GPU-abc"]) as pool:
+        found = seen(pool, 4, others=2)
+        assert len(found) == 2 == len({pid for pid, _, _ in found}), "a worker changed its GPU"
+        assert {gpu for _, gpu, _ in found} == {"5", "GPU-abc"}
+        assert {threads for _, _, threads in found} == {max(1, cpu_count() // 2)}
+        with pytest.raises(BrokenProcessPool):
+            pool.submit(die).result()
+        with pytest.raises(BrokenProcessPool):
+            pool.submit(what_it_sees, 0).result()
+
+
+def test_without_a_gpu_a_worker_sees_none():
+    with gpu_pool(1, devices=[]) as pool:
+        assert {(gpu, threads) for _, gpu, threads in seen(pool, 1)} == {("", cpu_count())}
+
+
+def test_workers_share_the_gpus_evenly(monkeypatch):
+    """The slots as they wait in the queue: three workers on two GPUs; by default one for each."""
+    queue = gpu_pool(3, ["0", "1"])._initargs[0]
+    assert [queue.get() for _ in range(3)] == ["0", "1", "0"] and queue.empty()
+    assert gpu_pool(None, ["0", "1", "2"])._max_workers == 3
+    assert gpu_pool(None, [], most=1)._max_workers == 1
+
+
+@pytest.mark.parametrize(
+    ("listed", "count", "names"),
+    [(None, 2, ["0", "1"]), ("3, 1", 2, ["3", "1"]), ("MIG-a1", 1, ["MIG-a1"]), ("1,-1,2", 1, ["1"]), ("", 0, []), ("-1", 0, []), (None, 0, [])],
+)
+def test_the_gpus_that_are_visible(monkeypatch, listed, count, names):
+    """As CUDA reads the list: what follows a wrong entry is not there."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    if listed is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
+    assert visible() == names
