@@ -40,6 +40,8 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     standin       what stands in for data that are not here and for long trainings
     acts          every stage of a run once, with the true shapes
     rehearsal     the stages tried and measured
+    cost          what a run costs: measured lines, counted operations
+    costing       seconds and memory of every stage, measured
     relearn       how fast the forgotten comes back
     owndata       images that a user brings
     deletion      a user's request: names or positions to a split
@@ -58,6 +60,7 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     style         how figures look
     heatmaps      matrices to figures
     figures       tables to figures
+    cost_figures  measured costs to figures
     pattern_figures   entanglement and what unlearning cut, to figures
     report        the deletion report, HTML and JSON
     unlearning    your own model: from a request to a new model and its report

@@ -173,6 +173,7 @@ def truth(
 app.command(help=own_commands.EXAMPLES)(own_commands.unlearn)
 app.command()(own_commands.report)
 app.command()(cost_commands.rehearse)
+app.command()(cost_commands.cost)
 app.command(help=grid_command.HELP)(grid_command.grid)
 
 

@@ -10,6 +10,7 @@ from megu.cells import CELLS
 from megu.flops import forward_flops
 from megu.methods import METHODS, method_settings
 from megu.profiles import resolve
+from megu.values import SettingsError
 from megu.work import Sizes, Work, work
 
 TOKENS = {"image": 576, "images": 3, "text": 120}  # of a question with two worked examples: assumed, as of a LLaVA-1.5
@@ -18,34 +19,38 @@ CIFAR = {"cifar10": (50_000, 10, 10_000), "cifar20": (50_000, 20, 10_000), "cifa
 
 @dataclass(frozen=True)
 class Gpu:
-    r"""A graphics card by its data sheet.
-
-    Attributes:
-        name: of it.  bf16, fp32: dense operations a second at most, 1e12, in bfloat16 with float32 sums and in float32.
-        low, high: share of them that a training reaches, by network: assumed, not measured.
-    """
+    r"""What a graphics card does a second, 1e12 operations: network -> (least, most), where it is ``trained`` in bfloat16 and ``seen`` in float32."""
 
     name: str
-    bf16: float
-    fp32: float
-    low: dict
-    high: dict
+    trained: dict
+    seen: dict
 
 
-# A small network on 32 px images leaves a large card mostly idle; a ViT is matrix products.
-LOW, HIGH = {"vit-b16": 0.2, "resnet50": 0.15, "resnet18": 0.05}, {"vit-b16": 0.5, "resnet50": 0.4, "resnet18": 0.2}
-A100 = Gpu("NVIDIA A100", 312.0, 19.5, LOW, HIGH)
+SHEET = {"trained": 312.0, "seen": 19.5}  # of an NVIDIA A100: dense, bfloat16 with float32 sums, and float32; 1e12 a second
+# Share of it that is reached: assumed, not measured.  A small network on 32 px images leaves a large card mostly idle; a ViT is matrix products.
+SHARES = {"vit-b16": (0.2, 0.5), "resnet50": (0.15, 0.4), "resnet18": (0.05, 0.2)}
+A100 = Gpu("NVIDIA A100, by its data sheet", **{kind: {a: (most * x, most * y) for a, (x, y) in SHARES.items()} for kind, most in SHEET.items()})
 
 
-def measured_gpu(smoke, gpu=A100):
-    r"""A `Gpu` whose shares are what was measured on it.
+def measured_gpu(smoke, otherwise=A100):
+    r"""A `Gpu` from what ``tests/bench/gpu_smoke.py`` measured on it.
 
     Args:
-        smoke: dictionary: ``device``, its name, and ``tflops``, network -> operations a second that a training step reached, 1e12.
-        gpu: whose data sheet stands for the rest.
+        smoke: dictionary with device and lines (part, what, value): operations of a step, images a second of training and of predictions.
+        otherwise: for networks that were not measured.
+    Raises: SettingsError where no network was measured.
     """
-    reached = {arch: value / gpu.bf16 for arch, value in smoke["tflops"].items()}
-    return replace(gpu, name=f"{smoke['device']}, measured", low={**gpu.low, **reached}, high={**gpu.high, **reached})
+    found = {(line["part"], line["what"]): line["value"] for line in smoke.get("lines", ())}
+    trained, seen = {}, {}
+    for arch in SHARES:
+        each = found.get(("training", f"{arch}: operations of a step"), 0.0) / 1000  # 1e12 an image
+        if each and ("training", f"{arch}: bfloat16") in found:
+            trained[arch] = (found["training", f"{arch}: bfloat16"] * each,) * 2
+        if each and ("evaluation", f"{arch}: float32") in found:
+            seen[arch] = (found["evaluation", f"{arch}: float32"] * each / 3,) * 2
+    if not trained:
+        raise SettingsError("the file holds no speed of resnet18 or vit-b16: write it with `python tests/bench/gpu_smoke.py --out FILE` on a GPU")
+    return Gpu(f"{smoke['device']}, measured", {**otherwise.trained, **trained}, {**otherwise.seen, **seen})
 
 
 @dataclass(frozen=True)
@@ -78,31 +83,36 @@ def held_out(table):
     r"""How well every second point of each stage is predicted by the others.
 
     Args:
-        table: DataFrame with stage, variable, passes (images times epochs or steps), seconds, from `megu.costing.measure`.
-    Returns: DataFrame of the points that were left out: stage, variable, passes, seconds, predicted, error (relative).
+        table: DataFrame with stage, passes (images times epochs or steps), seconds, from `megu.costing.measure`.
+    Returns: DataFrame of the points that were left out: stage, passes, seconds, predicted, error (relative).
     """
     out = []
-    for (stage, variable), part in table.groupby(["stage", "variable"], sort=False):
+    for stage, part in table.groupby("stage", sort=False):
         part = part.sort_values("passes").reset_index(drop=True)
         if part["passes"].nunique() < 4:
             continue
         known = part.index % 2 == 0
         found = fit(part["passes"][known], part["seconds"][known]).seconds(part["passes"][~known])
-        out.append(part[~known].assign(stage=stage, variable=variable, predicted=found, error=found / part["seconds"][~known] - 1))
-    return pd.concat(out, ignore_index=True)[["stage", "variable", "passes", "seconds", "predicted", "error"]]
+        out.append(part[~known].assign(stage=stage, predicted=found, error=found / part["seconds"][~known] - 1))
+    return pd.concat(out, ignore_index=True)[["stage", "passes", "seconds", "predicted", "error"]]
+
+
+def fitted(table):
+    r"""The table of `megu.costing.measure` with a column ``fitted``: the `Line` of each stage and variable through all its points."""
+    parts = [part.assign(fitted=fit(part["passes"], part["seconds"]).seconds(part["passes"])) for _, part in table.groupby("stage", sort=False)]
+    return pd.concat(parts)
 
 
 def hours(passes, forward, arch, gpu, half=True):
-    r"""Hours on a GPU: $3\,f\,n / (P u)$ for trained images and so on, see `megu.work.Work.flops`.
+    r"""Hours on a GPU, $3\,f\,n / (P u)$ for n trained images and so on, see `megu.work.Work.flops`.
 
     Args:
-        passes: `Work`.  forward: f, operations of one forward pass.  arch: whose utilisation u is taken.
+        passes: `Work`.  forward: f, operations of one forward pass.  arch: whose speed P u, peak times utilisation, is taken.
         gpu: `Gpu`.  half: bfloat16 in training; what is noised or seen is float32 always.
     Returns: (fewest, most) hours.
     """
     trained, rest = Work(trained=passes.trained).flops(forward), replace(passes, trained=0).flops(forward)
-    ideal = (trained / (gpu.bf16 if half else gpu.fp32) + rest / gpu.fp32) / 1e12 / 3600
-    return ideal / gpu.high[arch], ideal / gpu.low[arch]
+    return tuple((trained / (gpu.trained if half else gpu.seen)[arch][end] + rest / gpu.seen[arch][end]) / 1e12 / 3600 for end in (1, 0))
 
 
 def _row(stage, data, arch, models, passes, forward, gpu, half=True):
