@@ -28,7 +28,7 @@ def test_a_line_is_found_and_predicts_what_was_left_out():
     assert line.overhead == pytest.approx(0.05, rel=0.1) and line.each == pytest.approx(2e-4, rel=0.05)
     assert cost.held_out(table)["error"].abs().max() < 0.1
     shuffled = table.assign(seconds=table["seconds"].sample(frac=1, random_state=1).to_numpy())
-    assert cost.held_out(shuffled)["error"].abs().max() > 1
+    assert cost.held_out(shuffled)["error"].abs().median() > 0.4
     falling = cost.fit(table["passes"], table["seconds"].iloc[::-1])
     assert falling.each == 0 and falling.overhead > 0, "no image takes less than no time"
 
