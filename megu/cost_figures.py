@@ -1,15 +1,22 @@
 r"""Measured costs to a figure: seconds of every stage against what they grow with."""
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import NullFormatter
 
 from megu.style import ONLY_A, ONLY_B, SHARED, THIRD, styled
 
 PANELS = {  # title -> (label of the axis, column, stages)
-    "Images that are trained on or seen": ("retain images, images", "passes", ("fine-tuning", "evaluation")),
+    "Images that are trained on or seen": ("images x epochs", "passes", ("fine-tuning", "evaluation")),
     "Images to forget": ("forget images", "value", ("noise", "MeGU without noise")),
     "Classes": ("classes K", "value", ("transition", "perturbing labels")),
     "Questions to the guide": ("questions", "value", ("guide tiny", "guide composed", "keys of questions")),
 }
+
+
+def _plain(ax):
+    # Powers of ten alone: numbers between them run into each other.
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_minor_formatter(NullFormatter())
 
 
 @styled
@@ -30,6 +37,7 @@ def costs(table):
             ax.errorbar(part[column], part["seconds"], yerr=error, fmt=marker, color=colour, markersize=4, capsize=2, label=stage)
             ax.plot(part[column], part["fitted"], color=colour, linewidth=1, linestyle="--")
         ax.set(xscale="log", yscale="log", title=title, xlabel=label, ylabel="seconds, one thread")
+        _plain(ax)
         ax.legend(frameon=False, loc="upper left")
     return fig
 
@@ -51,4 +59,5 @@ def steps(table):
     for row in part.itertuples():
         ax.annotate(row.stage.partition(", ")[2], (row.gflop, row.seconds), fontsize=8, xytext=(5, 4), textcoords="offset points")
     ax.set(xscale="log", yscale="log", xlabel="GFLOP of a step of 64 images", ylabel="seconds, one thread", title="A training step of several networks")
+    _plain(ax)
     return fig

@@ -1,6 +1,7 @@
 r"""Seconds and memory of every stage, measured while one number changes: images to forget, images to retain, classes, weights."""
 
 import dataclasses
+import itertools
 import statistics
 import time
 from functools import partial
@@ -77,7 +78,7 @@ def of_images():
         yield Point("evaluation", "images", count, count, partial(observe, task.original, task.images, part), count * forward)
     for count in FORGET:
         _, few = request(forget=count, retain=100)
-        noise = method_settings("megu", settings).noise.model_copy(update={"per": "image", "steps": 3})
+        noise = method_settings("megu", settings).noise.model_copy(update={"per": "image", "steps": 2})
         parameters = _epochs("megu", settings, 1, noise=noise)
         yield Point("noise", "forget images", count, 2 * count * noise.steps, partial(_noise, few, parameters), 2 * 2 * count * noise.steps * forward)
         yield Point("MeGU without noise", "forget images", count, count + 100, partial(_unlearn, "megu-no-noise", few, _epochs("megu-no-noise", settings, 1)))
@@ -126,8 +127,14 @@ def of_guides(counts=(20, 40, 80, 160)):
             list(guide.score(questions[:2]))
         except GuideUnavailableError:
             continue
+        fresh = itertools.count(1)  # what a guide knows of an image is kept: each time other images are asked about
         for count in counts:
-            yield Point(f"guide {source}", "questions", count, count, lambda guide=guide, some=questions[:count]: list(guide.score(some)))
+
+            def ask(guide=guide, some=questions[:count], fresh=fresh):
+                salt = np.uint8(next(fresh))
+                list(guide.score([dataclasses.replace(question, image=question.image ^ salt) for question in some]))
+
+            yield Point(f"guide {source}", "questions", count, count, ask)
 
 
 def measured(point, repeats):

@@ -161,7 +161,7 @@ print(f"{held:,.0f} GB of pixels at {side} px")
 
 # %%
 unlearned = grid[grid["what"] == "unlearning"]
-by_stage = imagenet.set_index(["arch", "stage", "retain"])["hours_high"]
+by_stage = imagenet.set_index(["arch", "stage", "retain"])["hours_high"].sort_index()
 passing = ["fine-tuning", "evaluation", "noise", "MeGU without noise"]
 network, mixed_up = (found[found["stage"].isin(passing)]["error"].abs() for found in (errors, control))
 claims = {
