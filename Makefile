@@ -5,7 +5,7 @@ READY := .venv/.ready
 export HF_HUB_OFFLINE := 1
 
 help:  ## print what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
 $(READY): pyproject.toml env/lock.txt env/weights.txt
 	@$(PYTHON) -c 'import sys; sys.exit("megu needs Python 3.11 or newer: set PYTHON=/path/to/python3.11" if sys.version_info < (3, 11) else 0)'
@@ -54,11 +54,14 @@ bench: $(READY)  ## speed of precision and layout in training, of the evaluation
 	@$(BIN)/python tests/bench/evaluation.py
 	@$(BIN)/python tests/bench/prefix.py
 
+gpu-smoke: $(READY)  ## what a GPU does with this project: speed, memory, repeatability, MeGU against the CPU (under 10 minutes)
+	@$(BIN)/python tests/bench/gpu_smoke.py $(if $(OUT),--out $(OUT))
+
 torture: $(READY)  ## the long version of the tests of kills and wrong input: 400 random kills, 11,000 wrong requests
 	@MEGU_TORTURE=1 TQDM_DISABLE=1 $(BIN)/python -m pytest tests/test_nothing_lost.py tests/test_unlearning.py tests/test_bad_input.py tests/test_bad_request.py
 
 clean:  ## remove runs (keeps .venv)
 	rm -rf runs
 
-.PHONY: help reproduce test check notebooks figures comparison ablation truth cost bench torture clean
+.PHONY: help reproduce test check notebooks figures comparison ablation truth cost bench gpu-smoke torture clean
 .DEFAULT_GOAL := help

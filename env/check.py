@@ -14,7 +14,7 @@ from megu.profiles import resolve
 for name in ("megu", "torch", "torchvision", "transformers", "open_clip_torch", "jupyterlab", "papermill"):
     print(f"{name:18s} {importlib.metadata.version(name)}")
 compute = choose(resolve())
-print(f"{'device':18s} {compute.device}, training in {'bfloat16 autocast' if compute.autocast else 'float32'}, {torch.get_num_threads()} threads")
+print(f"{'device':18s} {compute} in training, {torch.get_num_threads()} threads")
 if compute.device.type == "cuda":
     free, total = torch.cuda.mem_get_info()
     print(f"{'GPU memory':18s} {free / 1e9:.1f} of {total / 1e9:.1f} GB free")

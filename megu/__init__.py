@@ -9,13 +9,20 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     profiles      quick, small, paper
     disk          files that appear whole or not at all
     store         run directory, manifest, stages
+    team          the processes that train one model
     device        device, precision, seeds, stopwatch
     memory        the most that a block of work held
     data          images on the device, batched augmentation
+    content       what data are, whatever the order of their images
+    download      a large file from a host
     sources       where the images come from
     splits        what is forgotten, retained, held out
+    pretrained    ImageNet weights of ViT-B/16
     models        classifiers and the features seam
+    keymap        names of the weights of a ResNet trained elsewhere
     train         the only training loop
+    owndata       images that a user brings
+    ownmodel      a classifier that a user brings
     distances     how far two models are from each other
     features      how alike concepts are: centroids, CKA, probes, neighbours
     patterns      associated and unique patterns, the entanglement index
@@ -37,15 +44,15 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     asking        what a run asks its guide
     making        how a run's models are made, each once
     experiment    a run: which pieces exist, and how they are made
+    cost          what a run costs: measured lines, counted operations
+    costing       seconds and memory of every stage, measured
+    pretrain      originals and retrained models, by several processes
+    relearn       how fast the forgotten comes back
+    deletion      a user's request: names or positions to a split
+    checkpoint    a classifier with all that it needs elsewhere
     standin       what stands in for data that are not here and for long trainings
     acts          every stage of a run once, with the true shapes
     rehearsal     the stages tried and measured
-    cost          what a run costs: measured lines, counted operations
-    costing       seconds and memory of every stage, measured
-    relearn       how fast the forgotten comes back
-    owndata       images that a user brings
-    deletion      a user's request: names or positions to a split
-    ownmodel      a classifier that a user brings
     ownguide      who says which of a user's classes are alike
     plan          what is checked and estimated before any work
     findings      what a deletion report says
@@ -68,8 +75,10 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     executors     where a grid runs
     options       what several commands of the command line share
     own_commands  the commands for your own model
-    cost_commands   the commands about what a run needs
+    cost_commands  the commands about what a run needs
     grid_command  the command for the paper's experiments
+    pretrain_command  the command for pretrain
+    checkpoint_command  the command that exports a model
 """
 
 __version__ = "0.2.0"

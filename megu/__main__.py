@@ -1,4 +1,4 @@
-r"""The command line: ``python -m megu run | guide | answers | tune | compare | ablate | disentangle | truth | unlearn | report | grid``."""
+r"""The command line: ``python -m megu run | guide | answers | tune | compare | ablate | disentangle | truth | unlearn | report | grid | ...``."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from megu import cost_commands, grid_command, own_commands
+from megu import checkpoint_command, cost_commands, grid_command, own_commands, pretrain_command
 from megu.options import Profile, RunDir, Seed, Set, Workers, parse
 from megu.values import SettingsError
 
@@ -175,6 +175,8 @@ app.command()(own_commands.report)
 app.command()(cost_commands.rehearse)
 app.command()(cost_commands.cost)
 app.command(help=grid_command.HELP)(grid_command.grid)
+app.command(help=pretrain_command.EXAMPLES)(pretrain_command.pretrain)
+app.command()(checkpoint_command.export)
 
 
 def main():

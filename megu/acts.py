@@ -9,14 +9,15 @@ import numpy as np
 import torch
 
 from megu import device, methods, models, splits
+from megu.checkpoint import Checkpoint
 from megu.device import Stopwatch, generator
 from megu.evaluate import References, blank_logits, expected, metrics, observe
-from megu.flops import network
 from megu.memory import per_image
 from megu.methods.megu import perturbed
 from megu.noise import AT_ONCE, NoisePair, optimise_noise
 from megu.sources import load
-from megu.standin import SIZES, StandInTask, dreamt, few_of, shortened, stand_in
+from megu.standin import SIZES, about_it, dreamt, few_of, shortened, stand_in
+from megu.task import Task
 from megu.transition import perturbing_labels, transition_matrix
 from megu.values import SettingsError
 from megu.work import Sizes, Work, work
@@ -57,7 +58,7 @@ class Acts:
         self.batch = max(2, min(batch or self.full, self.full))
         names = (*PAPER, *(name for name in settings.compare if name not in methods.METHODS or not methods.method(name).reference))
         self.names = [name for name in dict.fromkeys(names) if settings.forget.scenario in methods.method(name).scenarios]
-        self._made = {}
+        self.weights_of, self._made = settings.weights, {}
 
     def _need(self, name):
         if name not in self._made:
@@ -95,12 +96,12 @@ class Acts:
         """The request with a batch of images."""
         s, forgotten = self.settings, splits.forgotten_classes(self.images, self.split, self.settings)
         training, transition = shortened(s.training, self.batch), self._need("transition")
-        return StandInTask(self.model, self.images, self.few, forgotten, transition, self.batch, s.arch, training, s.seed, self.compute)
+        return Task(self.model, self.images, self.few, forgotten, transition, self.batch, s.arch, training, s.seed, self.compute, weights=self.weights_of)
 
     # The stages
     def all(self):
         """(name, function that gives `Done`) of every stage, in the order of a run."""
-        yield from (("data", self.data), ("weights", self.weights), ("saving and loading", self.saving), ("transition", self.transition))
+        yield from (("data", self.data), ("weights", self.weights), ("checkpoint", self.saving), ("transition", self.transition))
         yield "memory of an image", self.memory
         yield from (("pre-training step", self.training), ("perturbing labels", self.labels), ("noise step", self.noise), ("perturbed images", self.joining))
         for name in ("retrain", *self.names):
@@ -118,23 +119,23 @@ class Acts:
         """The network, with its true weights where they are here."""
         s, note = self.settings, ""
         try:
-            model = models.build(s.arch, self.images.num_classes, self.images.shape, s.seed)
-        except SettingsError:
-            model, note = network(s.arch, self.images.num_classes, self.images.shape), "random: the pretrained weights are not here"
+            model = models.build(s.arch, self.images.num_classes, self.images.shape, s.seed, weights=self.weights_of)
+        except SettingsError as error:
+            if s.arch != "vit-b16":
+                raise
+            self.weights_of, note = "random", f"random: {str(error).partition(':')[0]}"
+            model = models.build(s.arch, self.images.num_classes, self.images.shape, s.seed, weights="random")
         self._made["weights"] = model.to(self.compute.device).eval()
         weights = list(model.parameters())
         return Done((sum(w.numel() for w in weights),), weights[0].dtype, note=note)
 
     def saving(self):
-        """Weights to a file and back, bit for bit."""
+        """A checkpoint to a folder and back, which compares the weights."""
+        about = about_it(self.settings, self.images, self.split, self.model)
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.safetensors"
-            models.save(self.model, path, {"rehearsal": True})
-            again = models.load(path, network(self.settings.arch, self.images.num_classes, self.images.shape, 1))
-            size = path.stat().st_size
-        state = self.model.state_dict()
-        if not all(torch.equal(tensor, state[name].cpu()) for name, tensor in again.state_dict().items()):
-            raise ValueError("the weights are not what was saved")
+            Checkpoint(models.copy_of(self.model).cpu(), about).save_pretrained(folder)
+            Checkpoint.from_pretrained(folder)
+            size = sum(file.stat().st_size for file in Path(folder).iterdir())
         return Done((size,), torch.uint8, note="bytes")
 
     def transition(self):

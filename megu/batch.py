@@ -12,6 +12,7 @@ import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
+from megu.config import MACHINE
 from megu.store import STAGES, project_root
 from megu.values import SettingsError
 
@@ -38,9 +39,11 @@ def run_notebooks(lab, *, say=print):
     paths = {
         "MEGU_RUN_DIR": run.path.resolve(),
         "MEGU_DATA_PATH": settings.data.path,
+        "MEGU_ORIGINAL": settings.original.path,
         "MEGU_ANSWERS": settings.guide.answers,
         "MEGU_GUIDE_PATH": settings.guide.path,
         "MEGU_GUIDE_URL": settings.guide.url,
+        "MEGU_WEIGHTS": settings.weights,
     }
     environment = {name: str(path) for name, path in paths.items() if path}
     seconds = {}
@@ -66,7 +69,7 @@ def without_paths(overrides):
     >>> without_paths({"seeds": 1, "data": {"name": "npz", "path": "/home/me/x.npz"}})
     {'seeds': 1, 'data': {'name': 'npz'}}
     """
-    return {k: without_paths(v) if isinstance(v, dict) else v for k, v in overrides.items() if k not in ("path", "answers", "url")}
+    return {k: without_paths(v) if isinstance(v, dict) else v for k, v in overrides.items() if k not in MACHINE}
 
 
 def _execute(source, out, parameters):

@@ -1,5 +1,6 @@
 r"""Settings of a run: frozen, complete, checked before any work starts."""
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,6 +11,7 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+MACHINE = ("path", "answers", "url", "weights")  # last names of settings that are of one machine and never recorded
 Source = Literal["composed", "tiny", "features", "names", "llm-names", "posterior", "confusion", "own-features", "shuffled", "clip", "mllm", "served", "replay"]
 
 
@@ -32,6 +34,7 @@ def _no_path(model):
 
 
 LocalPath = Annotated[str | None, AfterValidator(_absolute)]
+Weights = Annotated[str | None, AfterValidator(lambda value: value if value == "random" else _absolute(value))]
 
 
 class Data(Part):
@@ -42,6 +45,26 @@ class Data(Part):
     source: Literal["torchvision", "hub"] = "torchvision"
     size: Count | None = None
     validation: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
+
+
+class Original(Part):
+    """A classifier trained elsewhere in place of one trained here, for every seed: a .safetensors file (or ``$MEGU_ORIGINAL``).
+
+    ``path`` is of one machine and stays out of every manifest; what is recorded is ``sha256`` of the file, found by itself.
+    """
+
+    path: LocalPath = Field(default=None, exclude=True)
+    sha256: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hashed(cls, values):
+        if not isinstance(values, dict):
+            raise ValueError("this is no group of settings: set original.path")
+        path = _absolute(values.get("path") or os.environ.get("MEGU_ORIGINAL"))
+        if path and not Path(path).is_file():
+            raise ValueError(f"{Path(path).name!r} does not exist: set original.path to a .safetensors file of weights")
+        return {**values, "path": path, "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else None}
 
 
 class Augment(Part):
@@ -145,6 +168,8 @@ class Settings(Part):
     ``preset``: methods as chosen on validation images, or as published.  ``methods``: the values that differ from that.
     ``repeats``: seeds of unlearning for each seed of pre-training.  ``shadows``: shadow models of the likelihood-ratio attack, 0 for none.
     ``threads``: of the CPU, 0 for all cores; another number adds in another order, so results differ in the last digits.
+    ``weights`` (or ``$MEGU_WEIGHTS``): of vit-b16, a local folder or .safetensors instead of the hub's; ``random`` for rehearsals.
+    ``compile``: training steps through ``torch.compile``.  On a GPU: ``deterministic`` numbers, ``tf32`` in float32 products; see `megu.device.Compute`.
     """
 
     profile: str = "quick"
@@ -155,8 +180,13 @@ class Settings(Part):
     device: str = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
     autocast: Literal["auto", "on", "off"] = "auto"
+    compile: bool = False
+    deterministic: bool = True
+    tf32: bool = False
     data: Data = Data()
+    original: Original = Original()
     arch: Literal["resnet-small", "resnet18", "vit-tiny", "vit-b16"] = "resnet-small"
+    weights: Weights = Field(default_factory=lambda: os.environ.get("MEGU_WEIGHTS"), exclude=True)
     training: Recipe = Recipe(augment=Augment())
     forget: Forget = Forget()
     guide: Guide = Guide()

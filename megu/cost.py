@@ -26,13 +26,13 @@ class Gpu:
     seen: dict
 
 
-SHEET = {"trained": 312.0, "seen": 19.5}  # of an NVIDIA A100: dense, bfloat16 with float32 sums, and float32; 1e12 a second
+SHEET = {"trained": 165.2, "seen": 82.6}  # of an NVIDIA GeForce RTX 4090: dense, bfloat16 with float32 sums, and float32; 1e12 a second
 # Share of it that is reached: assumed, not measured.  A small network on 32 px images leaves a large card mostly idle; a ViT is matrix products.
 SHARES = {"vit-b16": (0.2, 0.5), "resnet50": (0.15, 0.4), "resnet18": (0.05, 0.2)}
-A100 = Gpu("NVIDIA A100, by its data sheet", **{kind: {a: (most * x, most * y) for a, (x, y) in SHARES.items()} for kind, most in SHEET.items()})
+CARD = Gpu("NVIDIA GeForce RTX 4090, by its data sheet", **{kind: {a: (most * x, most * y) for a, (x, y) in SHARES.items()} for kind, most in SHEET.items()})
 
 
-def measured_gpu(smoke, otherwise=A100):
+def measured_gpu(smoke, otherwise=CARD):
     r"""A `Gpu` from what ``tests/bench/gpu_smoke.py`` measured on it.
 
     Args:
@@ -132,7 +132,7 @@ def sizes_of(settings, train, classes):
     return Sizes(forget, used - forget, min(settings.retain_images, used - forget), labels, classes)
 
 
-def grid_cost(profile="paper", seeds=3, gpu=A100):
+def grid_cost(profile="paper", seeds=3, gpu=CARD):
     r"""The arithmetic of a profile's grid: every cell of `megu.cells.CELLS`, originals shared by data and network.
 
     Args:
@@ -162,7 +162,7 @@ IMAGENET = {"train": 1_281_167, "test": 50_000, "classes": 1000, "forget": 1300}
 EPOCHS = {"resnet50": (90, 3), "vit-b16": (8, 5)}  # of pre-training, assumed, and of MeGU, as in the paper's networks
 
 
-def imagenet_cost(retain=(10_000, 100_000), gpu=A100):
+def imagenet_cost(retain=(10_000, 100_000), gpu=CARD):
     r"""The same arithmetic for one class of ImageNet-1k, ResNet-50 and ViT-B/16 at 224 px, one seed: columns as of `grid_cost` and ``retain``."""
     rows = []
     for arch, (epochs, megu_epochs) in EPOCHS.items():

@@ -38,12 +38,12 @@ def cost(
     """What a grid costs: stages measured on this machine, and hours on a GPU by counted operations."""
     import json  # noqa: PLC0415
 
-    from megu.cost import A100, grid_cost, measured_gpu  # noqa: PLC0415
+    from megu.cost import CARD, grid_cost, measured_gpu  # noqa: PLC0415
     from megu.costing import measure  # noqa: PLC0415
 
     if out is not None:
         measure(out, say=typer.echo)
-    gpu = measured_gpu(json.loads(smoke.read_text())) if smoke else A100
+    gpu = measured_gpu(json.loads(smoke.read_text())) if smoke else CARD
     table = grid_cost(profile, seeds, gpu)
     typer.echo(table.round(3).to_string(index=False))
     total = table[["pflop", "hours_low", "hours_high"]].sum()

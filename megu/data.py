@@ -94,14 +94,18 @@ def pool(name, train, test, fine_classes, device="cpu"):
     if xs[0].shape[1:] != xs[1].shape[1:]:
         raise SettingsError(f"{name}: training images are {tuple(xs[0].shape[1:])}, test images {tuple(xs[1].shape[1:])}; give one size")
     x, y = torch.cat(xs).contiguous().to(device), torch.cat(ys).to(device)
-    # Exact moments of each channel from its histogram, without a float copy of the images.
-    pixels = torch.stack([torch.bincount(xs[0][:, c].flatten().int(), minlength=256) for c in range(x.shape[1])])
-    share = pixels.double() / pixels.sum(1, keepdim=True)
-    levels = torch.arange(256).double() / 255
-    mean = share @ levels
-    std = (share @ levels.square() - mean.square()).sqrt().clamp_min(1e-3)
+    # Exact moments, without a float copy of the images.
+    counts, level = levels(xs[0]).double(), torch.arange(256).double() / 255
+    share = counts / counts.sum(1, keepdim=True)
+    mean = share @ level
+    std = (share @ level.square() - mean.square()).sqrt().clamp_min(1e-3)
     names = tuple(fine_classes)
     return Images(name, x, y, y, names, names, len(xs[0]), mean.float().to(device), std.float().to(device))
+
+
+def levels(x):
+    r"""How often each of the 256 levels occurs in each channel of uint8 images ``(n, C, H, W)``: ``(C, 256)`` int64 on the CPU."""
+    return torch.stack([torch.bincount(x[:, c].flatten().int(), minlength=256) for c in range(x.shape[1])]).cpu()
 
 
 def by_superclass(images, coarse):
@@ -137,5 +141,5 @@ def augmented(x, augment, gen):
         torch.stack([flip * angle.cos(), -angle.sin() * height / width, 2 * shift[:, 0] / width], 1),
         torch.stack([flip * angle.sin() * width / height, angle.cos(), 2 * shift[:, 1] / height], 1),
     ], 1)  # fmt: skip  # (n, 2, 3)
-    grid = F.affine_grid(rows.to(x.device), list(x.shape), align_corners=False)
+    grid = F.affine_grid(rows.to(x.device, non_blocking=True), list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, align_corners=False)

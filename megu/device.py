@@ -1,6 +1,7 @@
 r"""Where and how numbers are computed: device, precision, seeds, time and memory."""
 
 import logging
+import os
 import resource
 import time
 import zlib
@@ -10,15 +11,34 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from megu.team import Alone
 from megu.values import SettingsError
 
 
 @dataclass(frozen=True)
 class Compute:
-    """Device and precision of a run.  ``autocast``: bfloat16 in matrix products of training; evaluation is float32."""
+    r"""Device, precision and repeatability of a run.
+
+    Attributes:
+        device: of all tensors.
+        autocast: bfloat16 in the matrix products of training; evaluation, noise and importances are float32.
+        compile: training steps run through ``torch.compile``.
+        deterministic: the same numbers every time on the same GPU; else cuDNN tries what is fastest.
+        tf32: float32 products on a GPU keep 10 bits of the mantissa instead of 23.
+        team: the processes that train together; which they are changes no result beyond rounding, so `str` leaves it out.
+    """
 
     device: torch.device
     autocast: bool
+    compile: bool = False
+    deterministic: bool = True
+    tf32: bool = False
+    team: Alone = Alone()
+
+    def __str__(self):
+        """For manifests: what differs from the usual is named."""
+        usual = (f"{self.device.type}", "bfloat16 autocast" if self.autocast else "float32")
+        return ", ".join(usual + ("compiled",) * self.compile + ("not deterministic",) * (not self.deterministic) + ("TF32",) * self.tf32)
 
     def cast(self):
         """Context of a training step."""
@@ -34,9 +54,12 @@ def _bf16_pays(device, arch):
     return not arch.startswith("vit") and bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
 
 
-def choose(settings):
-    r"""The `Compute` of a run from ``settings.device`` (auto, cpu, cuda, cuda:1), ``settings.autocast`` and ``settings.threads``.
+def choose(settings, own=False):
+    r"""The `Compute` of a run from the settings ``device`` (auto, cpu, cuda, cuda:1), ``autocast``, ``compile``, ``deterministic``, ``tf32``, ``threads``.
 
+    Args:
+        settings: `megu.config.Settings`.
+        own: the model is not built here; where one of its operations has no deterministic form on a GPU, torch warns instead of refusing it.
     Raises: SettingsError where the device is not known or not there.
     """
     name = settings.device
@@ -50,11 +73,47 @@ def choose(settings):
     except (RuntimeError, AssertionError) as error:
         raise SettingsError(f"device {name!r} cannot be used here ({str(error).splitlines()[0]}): set device to 'auto' or 'cpu'") from None
     if device.type == "cuda":
+        if device.index is None:  # of several processes that train together, each has its own
+            device = torch.device("cuda", torch.cuda.current_device())
         torch.cuda.set_device(device)
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        _repeatable(settings.deterministic, own)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = settings.tf32
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    return Compute(device, {"on": True, "off": False}.get(settings.autocast, _bf16_pays(device, settings.arch)))
+    autocast = {"on": True, "off": False}.get(settings.autocast, _bf16_pays(device, settings.arch))
+    # On a CPU torch repeats itself, and float32 is float32.
+    gpu = device.type == "cuda"
+    return Compute(device, autocast, settings.compile, settings.deterministic or not gpu, settings.tf32 and gpu)
+
+
+def _repeatable(wanted, own):
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = wanted, not wanted
+    # Only without ``warn_only`` is the attention of a ViT deterministic as well.
+    torch.use_deterministic_algorithms(wanted, warn_only=own)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, and nothing here reads what it did not write
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first matrix product starts
+
+
+def forward(model, compute):
+    r"""What a training step calls: ``model`` itself or, where wanted, its compiled or data-parallel form, which shares its weights and leaves their
+    names alone.
+
+    Shapes are static: batches have at most two sizes.  An operation that cannot be compiled is an error, see `compile_errors`; there is no way back
+    to slow code that nobody notices.
+    """
+    net = compute.team.synchronised(model)
+    if compute.compile:
+        torch.compiler.reset()  # what other trainings compiled counts towards a limit; the compiled code itself is cached on disk
+        net = torch.compile(net, fullgraph=True, dynamic=False)
+    return compute.team.joined(net)
+
+
+def compile_errors():
+    r"""Exceptions that ``torch.compile`` raises where it cannot compile."""
+    from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException  # noqa: PLC0415  (takes a second)
+
+    return TorchDynamoException, FailOnRecompileLimitHit
 
 
 def generator(seed, *purpose, device="cpu"):

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from megu import device, disentangle, methods, shadows, splits
+from megu import content, device, disentangle, methods, pretrained, shadows, splits
 from megu.asking import AsksGuide
 from megu.device import Stopwatch
 from megu.evaluate import References, blank_logits, load_seen, metrics, observe, rows, save_seen
@@ -69,16 +69,21 @@ class Experiment(AsksGuide, MakesModels):
             "data": self.images.digest(),
             "code": code_digest(),
         }
+        if settings.arch == "vit-b16":
+            about["weights"] = pretrained.identity(settings.weights)
         self.run = Run(self._directory(about, run_dir), about, settings.seed_list)
-        where = f"{self.compute.device.type}, {'bfloat16 autocast' if self.compute.autocast else 'float32'}"
         self.run.note("split", self.split.digest())
-        self.run.note("device", where)
+        self.run.note("device", str(self.compute))
         # What originals and shadow models depend on; the threads, because their seconds are compared with those of other models.
         common = {
-            **{key: about["settings"][key] for key in ("arch", "training")}, "validation": settings.data.validation, "device": where,
-            "threads": torch.get_num_threads(), "data": about["data"], "code": about["code"],
+            **{key: about["settings"][key] for key in ("arch", "training")}, "validation": settings.data.validation, "device": str(self.compute),
+            "threads": torch.get_num_threads() if self.compute.device.type == "cpu" else None, "data": about["data"], "code": about["code"],
+            **{key: about[key] for key in ("weights",) if key in about},
         }  # fmt: skip
+        if settings.original.path:
+            common["original"] = settings.original.sha256
         self.shared = Run(self.run.path.parent / f"shared-{digest(common)[:6]}", common)
+        self.run.note("images", content.described(self.images))
         self.stage, self._started = stage, time.perf_counter()
         if stage is not None:
             self.run.sealed(stage)

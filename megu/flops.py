@@ -6,9 +6,8 @@ from functools import lru_cache
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 from torchvision.models import resnet50
-from transformers import ViTConfig, ViTForImageClassification
 
-from megu import models
+from megu import models, pretrained
 
 _CPU = {  # attention of a CPU, which torch's counter leaves out
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
@@ -29,7 +28,7 @@ def network(arch, num_classes, shape, seed=0, purpose="original"):
     if arch == "resnet50":
         return resnet50(num_classes=num_classes)
     if arch == "vit-b16":
-        return models.ViT(ViTForImageClassification(ViTConfig(num_labels=num_classes, hidden_dropout_prob=0.0)))
+        return models.ViT(pretrained.vit_b16(num_classes, "random"))
     return models.build(arch, num_classes, shape, seed, purpose)
 
 

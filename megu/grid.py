@@ -12,6 +12,7 @@ import pandas as pd
 from megu.disk import atomic, write_json
 from megu.evaluate import observe
 from megu.experiment import Experiment, request
+from megu.pretrain import pretrain
 from megu.schedule import Piece, carry_out
 from megu.store import Run, code_digest, digest, project_root
 from megu.values import SettingsError
@@ -70,10 +71,21 @@ class Grid:
         return self.name(spec) in self.run.manifest["artefacts"]
 
     def _open(self, spec):
-        lab = _cell(self.path, spec.profile, json.dumps({"guide.answers": str(self.path / "answers.jsonl"), **spec.overrides}))
+        lab = _cell(self.path, spec.profile, json.dumps(self._overrides(spec)))
         images = lab.images
         self.run.same(f"data {spec.data}", {"digest": images.digest(), "train": images.num_train, "test": len(images.y) - images.num_train})
         return lab
+
+    def _overrides(self, spec):
+        return {"guide.answers": str(self.path / "answers.jsonl"), **spec.overrides}
+
+    def pretrain(self, specs, say=print):
+        r"""Make the originals and retrained models of specs, by several processes where this is one of several, see `megu.pretrain.pretrain`."""
+        for cell in dict.fromkeys(spec.cell for spec in specs):
+            of_cell = [spec for spec in specs if spec.cell == cell]
+            say(f"{cell.data}, {cell.arch}, {cell.scenario}, {cell.request}")
+            overrides, seeds = self._overrides(of_cell[0]), list(dict.fromkeys(spec.seed for spec in of_cell))
+            pretrain(of_cell[0].profile, 0, self.path, overrides, say, Cell, seeds)
 
     def original(self, spec):
         """Make the original of a spec, once."""
@@ -116,15 +128,16 @@ class Grid:
 
         Args:
             specs: list of `megu.spec.RunSpec`.  executor: see `megu.schedule.carry_out`.
-        Returns: name of the piece -> (one line, file with the whole traceback) of what failed.
+        Returns: name of the piece -> (one line, file with the whole traceback and the command of its notebooks) of what failed.
         """
         pieces = self.pieces(specs)
         failed = carry_out(pieces, executor, self.path.name)
         for piece in pieces:
             self._failure(piece.name).unlink(missing_ok=True)
+        commands = {piece.name: piece.arguments[0].command for piece in pieces}
         for name, error in failed.items():
             with atomic(self._failure(name)) as part:
-                part.write_text("".join(traceback.format_exception(error)))
+                part.write_text(f"its notebooks: {commands[name]}\n\n{''.join(traceback.format_exception(error))}")
         return {name: (f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}", self._failure(name))
                 for name, error in failed.items()}  # fmt: skip
 

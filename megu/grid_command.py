@@ -7,16 +7,21 @@ from typing import Annotated
 
 import typer
 
-from megu.options import PATHS, Set, parse
+from megu.config import MACHINE
+from megu.options import Set, parse
 
 HELP = """Measure the paper's cells: every method, network and forgetting request of a profile.  Repeat it after an interrupt: it goes on.
 
 \b
-  python -m megu grid --profile small --only data=cifar10                  one process for each GPU or core
-  python -m megu grid --profile paper --only 'arch=resnet18,method=megu|ssd'   all conditions of one --only hold
-  python -m megu grid --profile paper --scheduler tcp://host:8786          Dask workers that share this folder
-  python -m megu grid --profile paper --cluster slurm --jobs 16            jobs of dask-jobqueue
-  python -m megu grid --profile small --dry-run                            what is left to do"""
+What is left to do; one process for each GPU or core:
+  python -m megu grid --profile small --dry-run
+  python -m megu grid --profile small --only data=cifar10
+A selection: all conditions of one --only, any of several:
+  ... --only 'arch=resnet18,method=megu|ssd' --only scenario=random
+Dask workers, or jobs of dask-jobqueue, that share this folder:
+  ... --scheduler tcp://host:8786       ... --cluster slurm --jobs 16
+Four GPUs make originals and retrained models together, first:
+  accelerate launch --num_processes 4 -m megu grid ... --pretrain"""
 
 
 def grid(
@@ -33,9 +38,13 @@ def grid(
     cluster: Annotated[str | None, typer.Option(help="slurm, pbs, sge or lsf.")] = None,
     jobs: Annotated[int, typer.Option(help="Jobs of the cluster.", min=1)] = 1,
     set: Set = None,
+    pretrain: Annotated[bool, typer.Option("--pretrain", help="Make originals and retrained models only, by all processes that are launched.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what is left to do, do nothing.")] = False,
 ):
     """Run the grid of a profile."""
+    say = typer.echo
+    if int(os.environ.get("RANK", 0)):  # one of several processes that pretrain together: the first one speaks
+        os.environ["TQDM_DISABLE"], say = "1", lambda _: None
     from megu.executors import executor  # noqa: PLC0415  (torch takes seconds; --help must not)
     from megu.grid import Grid  # noqa: PLC0415
     from megu.spec import grid as specs_of  # noqa: PLC0415
@@ -44,14 +53,17 @@ def grid(
     specs = specs_of(profile, tuple(only or ()), seeds, repeats, parse(set))
     made = Grid(profile, folder)
     left = made.pieces(specs)
-    typer.echo(f"{len(specs)} models in {made.path.name}: {sum(map(made.finished, specs))} measured, {len(left)} pieces of work left")
+    say(f"{len(specs)} models in {made.path.name}: {sum(map(made.finished, specs))} measured, {len(left)} pieces of work left")
     if dry_run:
         typer.echo("\n".join(piece.name for piece in left))
+        return
+    if pretrain:
+        made.pretrain(specs, say)
         return
     failed = made.carry_out(specs, executor(workers, scheduler, cluster, jobs)) if left else {}
     if out:
         again = [part for text in only or () for part in ("--only", text)] + ["--seeds", str(seeds), "--repeats", str(repeats)]
-        again += [part for text in set or () for part in ("--set", text) if text.partition("=")[0].rpartition(".")[2] not in PATHS]
+        again += [part for text in set or () for part in ("--set", text) if text.partition("=")[0].rpartition(".")[2] not in MACHINE]
         made.write(specs, out, f"python -m megu grid --profile {profile} {shlex.join(again)}")
         typer.echo(f"written: {os.path.relpath(out)}/grid_{profile}.csv and its seconds and source")
     if failed:

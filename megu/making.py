@@ -1,7 +1,10 @@
 r"""How a run's models are made, and that each is made once."""
 
+from pathlib import Path
+
 from megu import device, methods, models
 from megu.device import Stopwatch
+from megu.ownmodel import knows, read_model, read_weights
 from megu.store import digest
 from megu.task import Task
 from megu.values import build, nest
@@ -22,11 +25,11 @@ class MakesModels:
     def _task(self, original, seed, transition=None):
         return Task(
             original, self.images, self.split, self.forgotten, transition, self.settings.retain_images,
-            self.settings.arch, self.settings.training, seed, self.compute, Stopwatch(),
+            self.settings.arch, self.settings.training, seed, self.compute, weights=self.settings.weights,
         )  # fmt: skip
 
     def _new(self, seed, purpose):
-        return models.build(self.settings.arch, self.images.num_classes, self.images.shape, seed, purpose).to(self.compute.device)
+        return models.build(self.settings.arch, self.images.num_classes, self.images.shape, seed, purpose, self.settings.weights).to(self.compute.device)
 
     def _timed(self, prepare, train):
         task, total = prepare(), Stopwatch()
@@ -52,12 +55,20 @@ class MakesModels:
         return self.run.once(name, copy, save, load)
 
     def original(self, seed):
-        r"""The classifier before forgetting: trained on retain and forget images.  In eval mode."""
+        r"""The classifier before forgetting, in eval mode: trained on retain and forget images, or the one that ``settings.original`` names.
+
+        Raises: SettingsError where the file is of another architecture, or names no more of the training images than chance would.
+        """
         train, label = self.split.train, f"original, seed {seed}"
-        return self._model(
-            "original", seed, lambda: self._task(self._new(seed, "original"), seed),
-            lambda task: self._fit(task, train, label), self.once_for_all,
-        )  # fmt: skip
+
+        def given(_):
+            path = Path(self.settings.original.path)
+            model = read_model(path, read_weights(path), self.settings.arch, self.images.num_classes, self.images.shape).to(self.compute.device)
+            knows(model, self.images, train)
+            return model
+
+        fit = given if self.settings.original.path else lambda task: self._fit(task, train, label)
+        return self._model("original", seed, lambda: self._task(self._new(seed, "original"), seed), fit, self.once_for_all)
 
     def trained(self, seed, purpose, index, label):
         r"""A new classifier, trained by the original's recipe on images ``index``; not kept."""

@@ -8,7 +8,6 @@ import typer
 
 from megu.values import SettingsError
 
-PATHS = ("path", "answers", "url", "weights")  # last names of settings that belong to one machine and are never recorded
 Profile = Annotated[str, typer.Option(help="quick (embedded data, CPU), small (CIFAR-10) or paper (CIFAR-100).")]
 Seed = Annotated[int, typer.Option(help="First seed; the repetitions use seed, seed + 1, ...")]
 RunDir = Annotated[Path | None, typer.Option(help="Run directory; by default one under runs/ that is named after the settings.")]

@@ -21,6 +21,8 @@ Several classes; a sub-class (a folder below a class's folder); single images, o
   ... --forget-list images.txt
 Another method, another guide, a setting, 8-bit images in [0, 1] without further normalisation:
   ... --method finetune    ... --guide model    ... --set recipe.lr=0.005    ... --normalise unit
+A ResNet-18 of weiaicunzai/pytorch-cifar100, its state_dict as .safetensors:
+  ... --arch resnet18 --normalise cifar100
 
 Repeat the command after an interrupt: it goes on.  The model file is read, never written."""
 
@@ -37,7 +39,7 @@ def unlearn(
     classes: Annotated[Path | None, typer.Option(help="Text file: class names in the order of the model's outputs, one a line.")] = None,
     method: Annotated[str, typer.Option(help="See `megu.methods.METHODS`.")] = "megu",
     guide: Annotated[str | None, typer.Option(help="A guide.source, `model` (its own features), or a .csv or .npy matrix.")] = None,
-    normalise: Annotated[str, typer.Option(help="What the model expects: imagenet, unit, half or data.")] = "imagenet",
+    normalise: Annotated[str, typer.Option(help="What the model expects: imagenet, unit, half, cifar100 or data.")] = "imagenet",
     size: Annotated[int | None, typer.Option(help="Pixels that images are resized to; their own, or 224, if left out.")] = None,
     retain_images: Annotated[int | None, typer.Option(help="Retain images to fine-tune on, at most.", min=1)] = None,
     trained_on: Annotated[int | None, typer.Option(help="Images that the model was trained on, where data is a sample.", min=1)] = None,

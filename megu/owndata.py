@@ -15,6 +15,8 @@ from megu.sources import fits_memory, picture
 from megu.values import SettingsError, closest
 
 NORMALISE = {"imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), "unit": ((0.0,), (1.0,)), "half": ((0.5,), (0.5,))}
+# What the public unlearning code gives every CIFAR: the moments of CIFAR-100's training images.
+NORMALISE["cifar100"] = ((0.50707516, 0.48654887, 0.44091784), (0.26733429, 0.25643846, 0.27615047))
 SUFFIXES = set(Image.registered_extensions())
 _PARTS = {"train": ("train",), "test": ("test", "val", "validation")}
 

@@ -10,20 +10,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from megu import models
+from megu import keymap, models
 from megu.device import generator, seeded
 from megu.owndata import NORMALISE, moments
 from megu.train import predict
 from megu.values import SettingsError
 
 OURS = (*models.RESNETS, "vit-tiny")
+_FIRST = ("stem.0.weight", "conv1.0.weight", "net.vit.embeddings.patch_embeddings.projection.weight")  # what sees the images in ours
 _PROBED = 500  # training images that the model is tried on before anything starts
 
 
 def from_file(path, arch):
     r"""A function of (K, (height, width)) that gives the classifier of a file, see `read_model`; the file is looked at now."""
     state = read_weights(path)
-    channels = next((tensor.shape[1] for tensor in state.values() if tensor.ndim == 4), 3)
+    channels = next((state[name].shape[1] for name in _FIRST if name in state and state[name].ndim == 4), 3)
     return lambda num_classes, size: read_model(path, state, arch, num_classes, (channels, *size))
 
 
@@ -33,6 +34,7 @@ def read_model(path, state, arch, num_classes, shape):
     Args:
         path: of the file, for messages.  state: its tensors by name.
         arch: name of a torchvision classifier, of one of ours, or ``module:function`` of your own (called with K, gives an ``nn.Module``).
+            A file of ours may also have the names of weiaicunzai/pytorch-cifar100, see `megu.keymap`.
         num_classes: K.  shape: (C, H, W) of the images.
     Returns: ``nn.Module`` in eval mode.
     Raises: SettingsError where the file is none, damaged, a pickle, or of another architecture.
@@ -41,13 +43,14 @@ def read_model(path, state, arch, num_classes, shape):
     for build in builders(arch, num_classes, shape):
         with seeded(generator(0, "blank")):
             model = build()
-        misfit = misfits(model, state)
+        named = names_in(state, model, arch)
+        misfit = misfits({named[name]: tensor for name, tensor in model.state_dict().items()}, state)
         if not misfit:
-            model.load_state_dict(state)
+            model.load_state_dict({name: state[other] for name, other in named.items()})
             return model.eval()
         reasons.append(misfit)
     raise SettingsError(
-        f"{path.name} is no {arch} with {num_classes} classes ({min(reasons, key=len)}): check arch, and that the classes are those it was trained on"
+        f"{path.name} is no {arch} with {num_classes} classes ({min(reasons)[1]}): check arch, and that the classes are those it was trained on"
     )
 
 
@@ -60,7 +63,8 @@ def read_weights(path):
     if path.suffix != ".safetensors" or head[:2] in (b"PK", b"\x80\x02") or head[8:] != b"{":
         raise SettingsError(
             f"model {path.name!r} is not a safetensors file, and nothing else is opened, since a pickle can run code: "
-            "save it by safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
+            "save it by safetensors.torch.save_file(model.state_dict(), 'model.safetensors'); the tensors of a .pth that you trust "
+            "are torch.load(file, weights_only=True)"
         )
     try:
         return load_file(path)
@@ -91,14 +95,20 @@ def builders(arch, num_classes, shape):
     return out
 
 
-def misfits(model, state):
-    r"""In a few words where the tensors do not fit a model; empty where they do."""
+def names_in(state, model, arch):
+    r"""What each tensor of a model is called in a file: the same, or as `megu.keymap.theirs` says."""
     own = model.state_dict()
+    other = isinstance(model, models.ResNet) and keymap.spoken(state)
+    return {name: keymap.theirs(name, models.RESNETS[arch][0]) if other else name for name in own}
+
+
+def misfits(own, state):
+    r"""How many tensors of a file do not fit those of a model (both by the file's names), and in a few words which; None where all do."""
     missing, extra = [name for name in own if name not in state], [name for name in state if name not in own]
     other = [name for name in own if name in state and own[name].shape != state[name].shape]
     parts = [f"{len(names)} {what}, e.g. {names[0]}" for names, what in ((missing, "tensors are missing"), (extra, "are unknown")) if names]
     parts += [f"{name} is {tuple(state[name].shape)}, not {tuple(own[name].shape)}" for name in other[:1]]
-    return "; ".join(parts)
+    return (len(missing) + len(extra) + len(other), "; ".join(parts)) if parts else None
 
 
 def channels_of(model):

@@ -55,7 +55,7 @@ def prepare(model, data, forget, *, test, classes, subclasses, guide, method, se
     if entry.reference:
         raise SettingsError(f"method {method!r} is what unlearning is compared with: choose another, e.g. megu")
     chosen = resolve("quick", seed, own_settings(method, settings, entry))
-    compute = device.choose(chosen)
+    compute = device.choose(chosen, own=True)
     with clock("reading"), heard(notices):
         model, images, ids = bring(model, data, test, classes, subclasses, normalise, size, compute.device)
         wanted = request(forget, images, ids)
@@ -85,7 +85,7 @@ def own_settings(method, settings, entry):
         raise SettingsError(f"settings is {settings!r}: give a dictionary such as {{'recipe.lr': 0.01}}")
     if "guide.source" in (settings or {}):
         raise SettingsError(f"settings has guide.source={settings['guide.source']!r}: say which guide by guide= (in the shell --guide)")
-    common = ("guide", "device", "threads", "autocast")
+    common = ("guide", "device", "threads", "autocast", "compile", "deterministic", "tf32")
     flat = {name if name.partition(".")[0] in common else f"methods.{method}.{name}": value for name, value in (settings or {}).items()}
     return {"data.name": "folder", "autocast": "off", "compare": [method], "forget.scenario": entry.scenarios[0], **nest(flat)}
 

@@ -1,20 +1,24 @@
-r"""Where images come from: the embedded set, CIFAR from two hosts, a folder, an ``.npz``.  Nothing here loads a pickle of ours."""
+r"""Where images come from: the embedded set, CIFAR from two hosts, a folder, an ``.npz``; CIFAR is checked by its content."""
 
 import hashlib
 import io
 import json
 import warnings
 import zipfile
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import psutil
+from filelock import FileLock
 from PIL import Image
 from tqdm import tqdm
 
+from megu import content
 from megu.classes import known_names
 from megu.data import by_superclass, pool
+from megu.download import fetch
 from megu.store import project_root
 from megu.values import SettingsError, check_class_names
 
@@ -32,6 +36,7 @@ def load(settings, device="cpu"):
     images = pool(settings.data.name, train, test, names, device)
     if settings.label_level == "superclass":
         images = by_superclass(images, coarse)
+    content.check(images)
     if settings.forget.scenario != "random":
         known = images.classes if settings.forget.scenario == "class" else images.fine_classes
         check_class_names(settings.forget.classes, known, images.name)
@@ -145,14 +150,23 @@ def _cifar(data):
 def _cifar_torchvision(fine, root):
     import torchvision  # noqa: PLC0415  (slow import, rarely needed)
 
-    kind = torchvision.datasets.CIFAR10 if fine == "cifar10" else torchvision.datasets.CIFAR100  # checks MD5 sums of archive and members before it reads them
+    kind, root = torchvision.datasets.CIFAR10 if fine == "cifar10" else torchvision.datasets.CIFAR100, Path(root)
+
+    def read(unpack=False):  # checks the MD5 sums of archive and members before it reads them
+        parts = [kind(root, train=train, download=unpack) for train in (True, False)]
+        return tuple((part.data, np.array(part.targets)) for part in parts)
+
+    with suppress(RuntimeError):
+        return read()
     try:
-        parts = [kind(root, train=train, download=True) for train in (True, False)]
-    except (OSError, RuntimeError) as error:
-        raise SettingsError(
-            f"{fine} is not in {Path(root).name!r} and could not be downloaded ({error}): set data.source to 'hub', or data.path to a folder or .npz"
-        ) from None
-    return tuple((part.data, np.array(part.targets)) for part in parts)
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f".{kind.filename}.lock"):
+            with suppress(RuntimeError):
+                return read()  # another process was faster
+            fetch(kind.url, root / kind.filename, kind.tgz_md5, "set data.source to 'hub', or data.path to an .npz or a folder that holds the archive")
+            return read(unpack=True)
+    except OSError as error:
+        raise SettingsError(f"{fine} cannot be kept in {root.name!r} ({error.strerror or error}): set data.path to a folder that can be written") from None
 
 
 def _cifar_hub(fine):
@@ -166,10 +180,12 @@ def _cifar_hub(fine):
             file = hf_hub_download(f"uoft-cs/{fine}", f"{folder}/{which}-00000-of-00001.parquet", repo_type="dataset")
             table = pd.read_parquet(file)
         except (OSError, ImportError, ValueError) as error:
+            why = (str(error).splitlines() or [type(error).__name__])[0]
             raise SettingsError(
-                f"{fine} could not be had from the hub ({error}): check the network, `pip install pyarrow`, or set data.path to an .npz"
+                f"{fine} could not be had from the hub ({why}): check the network, `pip install pyarrow`, or set data.path to an .npz"
             ) from None
         pixels = table[[c for c in table.columns if c in ("img", "image")][0]]
-        return np.stack([np.asarray(Image.open(io.BytesIO(cell["bytes"])).convert("RGB")) for cell in pixels]), table[column].to_numpy()
+        images = [np.asarray(Image.open(io.BytesIO(cell["bytes"])).convert("RGB")) for cell in tqdm(pixels, desc=f"{which} images", unit="image")]
+        return np.stack(images), table[column].to_numpy()
 
     return part("train"), part("test")

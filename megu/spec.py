@@ -1,10 +1,11 @@
 r"""One entry of a grid: which model of which cell is measured, and the key of its result."""
 
+import shlex
 from functools import cache, cached_property
 from typing import Any
 
 from megu.cells import CELLS, Cell
-from megu.config import Part
+from megu.config import MACHINE, Part
 from megu.methods import METHODS, method_settings
 from megu.profiles import resolve
 from megu.store import code_digest, digest
@@ -63,6 +64,14 @@ class RunSpec(Part):
         """The columns that name this model in a tidy table."""
         cell = {"dataset": self.data, "arch": self.arch, "scenario": self.scenario, "forget": self.cell.request}
         return cell | {"method": self.method, "seed": self.seed, "repeat": self.repeat}
+
+    @property
+    def command(self):
+        """The notebooks with this model alone, to step through; without paths of this machine."""
+        compared = [] if METHODS[self.method].reference else [self.method]
+        values = {**self.overrides, "compare": compared}
+        pairs = [f"{name}={value}" for name, value in values.items() if name.rpartition(".")[2] not in MACHINE]
+        return shlex.join(["python", "-m", "megu", "run", "--profile", self.profile, "--seed", str(self.seed), *(x for pair in pairs for x in ("--set", pair))])
 
     def __str__(self):
         return "/".join(map(str, self.about.values()))

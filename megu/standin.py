@@ -1,31 +1,23 @@
 r"""What stands in for data that are not here and for long trainings: the same shapes, a short time."""
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 import numpy as np
 import torch
 
+import megu
+from megu.checkpoint import STEMS, About
 from megu.classes import known_names
 from megu.config import Noise, Recipe
 from megu.data import by_superclass, pool
 from megu.device import generator
 from megu.evaluate import Seen
-from megu.flops import network
+from megu.ownmodel import weights_digest
 from megu.splits import Split
-from megu.task import Task
 from megu.values import SettingsError
 
 SIZES = {"cifar10": (50_000, 10_000), "cifar20": (50_000, 10_000), "cifar100": (50_000, 10_000)}  # training and test images
 SIDE = 32  # pixels
-
-
-@dataclass(frozen=True)
-class StandInTask(Task):
-    """A request whose untrained network needs no weights from outside."""
-
-    def fresh_model(self):
-        """A new network of the same architecture, random."""
-        return network(self.arch, self.num_classes, self.images.shape, self.seed, "retrained")
 
 
 def stand_in(settings, where="cpu"):
@@ -64,3 +56,13 @@ def dreamt(split, num_classes, width, seed):
     return Seen(
         *({part: torch.randn(len(index), columns, generator=gen).to(index.device) for part, index in vars(split).items()} for columns in (num_classes, width))
     )
+
+
+def about_it(settings, images, split, model):
+    r"""The `megu.checkpoint.About` of an original, without the hash of its images."""
+    counts = {"train": images.num_train, "test": len(images.y) - images.num_train}
+    return About(
+        arch=settings.arch, stem=STEMS[settings.arch], classes=images.classes, shape=images.shape, mean=images.mean.tolist(), std=images.std.tolist(),
+        method="original", seed=settings.seed, forget=None, split=split.digest(), data=images.name, weights=weights_digest(model), code="rehearsal",
+        images={part: {"images": count, "content": "rehearsal"} for part, count in counts.items()}, megu=megu.__version__,
+    )  # fmt: skip

@@ -30,6 +30,7 @@ class Task:
         compute: device and precision.
         clock: seconds by part of the method.
         history: mean loss of each epoch, by the label of the training.
+        weights: that a new vit-b16 starts from, see `megu.pretrained.find`.
     """
 
     original: nn.Module
@@ -44,6 +45,7 @@ class Task:
     compute: Compute
     clock: Stopwatch = field(default_factory=Stopwatch)
     history: dict = field(default_factory=dict)
+    weights: str | None = None
 
     @property
     def num_classes(self):
@@ -67,7 +69,7 @@ class Task:
         """A new, untrained classifier of the original's architecture; its weights share nothing with the original's."""
         if self.arch is None:
             return models.reset(self.original, self.seed, "retrained")
-        return models.build(self.arch, self.num_classes, self.images.shape, self.seed, "retrained")
+        return models.build(self.arch, self.num_classes, self.images.shape, self.seed, "retrained", self.weights)
 
     def train_on(self, model, index, labels, recipe, *, shift=None, loss=F.cross_entropy, after=None, label="fine-tuning", purpose="order"):
         r"""Train ``model`` in place on images of the pool.
@@ -87,7 +89,7 @@ class Task:
         gen = self.generator(purpose)
 
         def batch(position):
-            position = position.to(index.device)
+            position = position.to(index.device, non_blocking=True)  # the device is not waited for
             x = self.images.batch(index[position], recipe.augment, gen)
             return (x if shift is None else shift(x, position)), labels(position) if callable(labels) else labels[position]
 

@@ -4,7 +4,8 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from megu.device import in_batches, too_big
+from megu.device import compile_errors, forward, in_batches, too_big
+from megu.values import SettingsError
 
 EXPLODED = 1e4  # nats: no classifier that still learns is so wrong
 
@@ -59,23 +60,26 @@ def fit(model, batch, count, recipe, gen, compute, *, loss=F.cross_entropy, afte
     normalisation, whose statistics are then those of the parts.
 
     Returns: mean loss of each epoch, list of float.
-    Raises: ValueError for ``count`` 0, DivergedError where loss or weights are no numbers any more or the loss explodes.
+    Raises: ValueError for ``count`` 0, DivergedError where loss or weights are no numbers any more or the loss explodes, SettingsError where
+        the model shall be compiled and cannot be.
     """
     if count < 1:
         raise ValueError(f"{label}: there are {count} items to train on")
-    batches = max(1, round(count / recipe.batch))
+    batches, team = max(1, round(count / recipe.batch)), compute.team
+    if count // batches < team.size:
+        raise SettingsError(f"{label}: a batch of {count // batches} images cannot be shared by {team.size} processes: use fewer, or a larger batch")
     model.to(compute.device).train()
     opt, schedule = optimiser(model, recipe, batches)
-    history, parts, good = [], 1, _state(model)
+    history, parts, good, step = [], 1, _state(model), forward(model, compute)
 
     def gradient(x, y):
         """The batch's mean loss, with its gradient in the weights."""
         opt.zero_grad(set_to_none=True)
         value = 0.0
-        for part, wanted in zip(x.tensor_split(parts), y.tensor_split(parts), strict=True):
+        for part, wanted in zip(team.share(x).tensor_split(parts), team.share(y).tensor_split(parts), strict=True):
             with compute.cast():
-                logits = model(part.contiguous(memory_format=torch.channels_last))
-            share = loss(logits.float(), wanted) * (len(part) / len(x))
+                logits = step(part.contiguous(memory_format=torch.channels_last))
+            share = loss(logits.float(), wanted) * team.weight(len(part), len(x))
             share.backward()
             value += share.detach()
         return value
@@ -92,6 +96,11 @@ def fit(model, batch, count, recipe, gen, compute, *, loss=F.cross_entropy, afte
                         continue
                     except torch.OutOfMemoryError:
                         pass  # what the failed attempt holds is freed when this block ends
+                    except compile_errors() as error:
+                        what, why = type(model).__name__, next(iter(str(error).splitlines()), "")
+                        raise SettingsError(f"{label}: {what} cannot be compiled here ({type(error).__name__}: {why}): set compile to False") from error
+                    if team.size > 1:  # the others wait for gradients of the same parts
+                        raise SettingsError(f"{label}: {len(x)} images do not fit into the memory of {team.size} devices: use more, or a smaller batch")
                     parts = too_big(parts, len(x), label)
                 opt.step()
                 schedule.step()
@@ -99,7 +108,7 @@ def fit(model, batch, count, recipe, gen, compute, *, loss=F.cross_entropy, afte
                     after(model)
                 total += value * (len(index) / count)
                 bar.update()
-            history.append(total.item())
+            history.append(team.mean(total).item())
             if not abs(history[-1]) < EXPLODED or not all(p.isfinite().all() for p in model.parameters()):
                 model.load_state_dict(good)
                 error = DivergedError(f"{label}: the loss is {history[-1]:.3g} in epoch {epoch + 1}; try a smaller learning rate than {recipe.lr:g}")
@@ -107,6 +116,7 @@ def fit(model, batch, count, recipe, gen, compute, *, loss=F.cross_entropy, afte
                 raise error
             good = _state(model)
             bar.set_postfix(loss=f"{history[-1]:.3f}")
+    team.left()
     model.eval()
     return history
 

@@ -71,8 +71,8 @@ def unlearn(
         method: name in `megu.methods.METHODS`.
         seed: of everything random.
         reference: a model that was retrained without the forget images, if there is one.
-        normalise: what the model expects of 8-bit images: ``imagenet``, ``unit`` ([0, 1]), ``half`` ([-1, 1]), ``data`` (moments of these images) or
-            (mean, std).
+        normalise: what the model expects of 8-bit images: ``imagenet``, ``unit`` ([0, 1]), ``half`` ([-1, 1]), ``cifar100`` (its moments),
+            ``data`` (those of these images) or (mean, std).
         size: images of a folder are resized to size x size pixels; by default their own where all have one, else 224.
         retain_images: retain images to fine-tune on, at most; by default a fifth, at least 1,600.
         trained_on: how many images the model was trained on, where ``data`` holds only a sample of them.

@@ -98,7 +98,7 @@ steps[["stage", "value", "gflop", "seconds", "speed", "tensor_mb"]].rename(colum
 # Training is in bfloat16; noise, importances and evaluation are in float32 ($2f$ for a noise, whose gradient ends at the image, $f$ for an image that is only seen). The stated card and the assumed speeds, $10^{12}$ operations a second:
 
 # %%
-gpu = cost.A100
+gpu = cost.CARD
 print(gpu.name)
 pd.DataFrame(
     {
@@ -175,7 +175,7 @@ claims = {
     "on ImageNet MeGU takes less than a tenth of retraining": all(
         (by_stage[arch, "megu"] < by_stage[arch, "retrain"].iloc[0] / 10).all() for arch in cost.EPOCHS
     ),
-    "its pixels do not fit on an 80 GB card": held > 80,
+    "its pixels do not fit on a card of 80 GB": held > 80,
 }
 assert all(claims.values()), claims
 print(*claims, sep="\n")

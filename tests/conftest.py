@@ -5,7 +5,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # these tests are about the CPU, wherever they run
-for name in ("MEGU_RUN_DIR", "MEGU_DATA_PATH", "MEGU_ANSWERS", "MEGU_GUIDE_PATH", "MEGU_GUIDE_URL"):
+for name in ("MEGU_RUN_DIR", "MEGU_DATA_PATH", "MEGU_ORIGINAL", "MEGU_ANSWERS", "MEGU_GUIDE_PATH", "MEGU_GUIDE_URL", "MEGU_WEIGHTS"):
     os.environ.pop(name, None)
 
 import dataclasses

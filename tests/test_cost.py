@@ -37,9 +37,9 @@ def test_operations_are_the_arithmetic_of_the_network():
     tokens, width, inner, layers = 197, 768, 3072, 12
     products = 12 * tokens * (4 * width**2 + 2 * width * inner) + layers * 2 * tokens**2 * width + 196 * 768 * width + width * 100
     assert layers == 12 and forward_flops("vit-b16", 100, (3, 32, 32)) == pytest.approx(2 * products, rel=1e-3)
-    fewest, most = cost.hours(Work(trained=1000), 1e12, "vit-b16", cost.A100)
-    assert fewest == pytest.approx(3 * 1000 / (312 * 0.5) / 3600) and most == pytest.approx(3 * 1000 / (312 * 0.2) / 3600)
-    assert cost.hours(Work(seen=3000), 1e12, "vit-b16", cost.A100)[0] == pytest.approx(3000 / (19.5 * 0.5) / 3600)  # float32
+    fewest, most = cost.hours(Work(trained=1000), 1e12, "vit-b16", cost.CARD)
+    assert fewest == pytest.approx(3 * 1000 / (165.2 * 0.5) / 3600) and most == pytest.approx(3 * 1000 / (165.2 * 0.2) / 3600)
+    assert cost.hours(Work(seen=3000), 1e12, "vit-b16", cost.CARD)[0] == pytest.approx(3000 / (82.6 * 0.5) / 3600)  # float32
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_measured_gpu_takes_the_place_of_the_assumption():
     lines = [{"part": part, "what": f"resnet18: {what}", "value": value} for part, what, value in said]
     gpu = cost.measured_gpu({"device": "a card", "lines": lines})
     assert gpu.trained["resnet18"] == (33.0, 33.0) and gpu.seen["resnet18"] == pytest.approx((22.0, 22.0))
-    assert gpu.trained["vit-b16"] == cost.A100.trained["vit-b16"] and gpu.name == "a card, measured"
+    assert gpu.trained["vit-b16"] == cost.CARD.trained["vit-b16"] and gpu.name == "a card, measured"
     fewest, most = cost.hours(Work(trained=3600 * 10_000), 1.1e9, "resnet18", gpu)
     assert fewest == most == pytest.approx(1.0), "10,000 images a second, an hour"
     with pytest.raises(SettingsError, match="holds no speed"):

@@ -156,6 +156,15 @@ def test_finished_specs_are_skipped_and_other_methods_share_what_is_there(inline
     assert made.carry_out(more, Inline) == {} and not fits
 
 
+def test_originals_and_retrained_models_can_be_made_ahead(changes, tmp_path, monkeypatch):
+    made, specs = Grid("small", tmp_path / "g"), grid("small", ("data=cifar10,arch=resnet-small,scenario=random,method=megu",), 1, changes=changes)
+    said = []
+    made.pretrain(specs, said.append)
+    assert said == ["cifar10, resnet-small, random, 100 images", "original, seed 0: done", "retrain, seed 0: done"]
+    monkeypatch.setattr(Cell, "_fit", lambda *_: pytest.fail("trained again"))
+    assert made.carry_out(specs, Inline) == {} and all(map(made.finished, specs))
+
+
 def test_other_data_are_refused(inline, changes, data):
     made, _ = inline
     other = grid("small", ("data=cifar10,arch=resnet-small,scenario=class,method=unsir,seed=0",), 1, changes=changes | {"data.path": str(data[1])})
@@ -176,6 +185,7 @@ def test_one_failed_cell_does_not_stop_the_grid(changes, tmp_path, monkeypatch):
     failed = made.carry_out(specs, Inline)
     assert len(failed) == 5 and all(error == "ValueError: no luck today" and "in broken" in file.read_text() for error, file in failed.values())
     assert [made.finished(s) for s in specs] == [s.scenario == "class" for s in specs]
+    assert all("python -m megu run --profile small --seed 0 --set data.name=cifar10" in file.read_text().splitlines()[0] for _, file in failed.values())
     monkeypatch.undo()
     assert made.carry_out(specs, Inline) == {} and all(map(made.finished, specs)) and not list((made.path / "failures").glob("*"))
 

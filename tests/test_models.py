@@ -1,9 +1,16 @@
 """Classifiers: one interface, one features seam, weights without pickles."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import resize
+from transformers import ViTConfig, ViTForImageClassification
 
 from megu import models
+from megu.device import generator, seeded
+from megu.train import predict
 from megu.values import SettingsError
 
 ARCHS = ("resnet-small", "resnet18", "vit-tiny")
@@ -47,9 +54,25 @@ def test_save_and_load(arch, tmp_path):
     assert torch.equal(model(x), loaded(x))
 
 
-def test_vit_resizes_on_its_own():
-    model = models.build("vit-tiny", 5, (3, 32, 32), seed=0).eval()
-    assert model(torch.randn(2, 3, 48, 48)).shape == (2, 5)
+def test_vit_resizes_each_batch_and_the_images_stay_as_they_are(mini):
+    """The pool does not grow with the network's input, and the logits are those of images resized beforehand."""
+    images = replace(mini, x=mini.x[:70].repeat(1, 3, 1, 1), mean=mini.mean.repeat(3), std=mini.std.repeat(3))
+    config = ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=224, patch_size=32, num_labels=5
+    )  # fmt: skip
+    with seeded(generator(0, "vit")):
+        model, seen = models.ViT(ViTForImageClassification(config)).eval(), []
+    model.net.register_forward_pre_hook(lambda _, __, given: seen.append(given["pixel_values"].shape), with_kwargs=True)
+    before = images.x.untyped_storage().nbytes()
+    index = torch.arange(70)
+    found = predict(model, images, index, batch=32)
+    assert seen == [(32, 3, 224, 224), (32, 3, 224, 224), (6, 3, 224, 224)]
+    assert images.x.dtype == torch.uint8 and images.x.untyped_storage().nbytes() == before == 70 * 3 * 28 * 28
+    whole = resize(images.batch(index), [224, 224], InterpolationMode.BILINEAR, antialias=True)
+    assert whole.untyped_storage().nbytes() == 256 * before  # 64 times the pixels, 4 bytes each
+    with torch.no_grad():
+        assert (model(whole) - found).abs().max() < 1e-5
+        assert (model(whole.flip(3)) - found).abs().max() > 1e-3
 
 
 def test_imagenet_weights_without_network_are_refused_with_a_remedy():

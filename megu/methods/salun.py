@@ -30,7 +30,7 @@ def unlearn(task, settings):
     gen, index = task.generator("labels"), torch.cat([forget, retain])
 
     def labels(position):
-        drawn = torch.randint(task.num_classes, (len(position),), generator=gen).to(y.device)
+        drawn = torch.randint(task.num_classes, (len(position),), generator=gen).to(y.device, non_blocking=True)
         return torch.where(position < len(forget), drawn, y[index[position]])
 
     @torch.no_grad()

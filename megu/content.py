@@ -1,0 +1,99 @@
+r"""What data are, whatever order their images come in: a hash of their content, and what is publicly known of CIFAR."""
+
+import hashlib
+import json
+from functools import cache
+from importlib.resources import files
+
+import torch
+
+from megu.data import levels
+from megu.values import SettingsError
+
+CIFAR = {"cifar10": "cifar10", "cifar20": "cifar100", "cifar100": "cifar100"}  # data.name -> whose images they are
+
+
+def image_hash(pixels, name):
+    r"""SHA-256 of one labelled image, 64 hex digits: its pixels ``(C, H, W)`` uint8 (a numpy array), their shape, and the name of its class."""
+    return hashlib.sha256(f"{name}|{pixels.shape}|".encode() + pixels.tobytes()).hexdigest()
+
+
+def image_hashes(images, part):
+    r"""`image_hash` of every image of a part (``train`` or ``test``) of `megu.data.Images`, in their order."""
+    index = _index(images, part)
+    return [image_hash(x, images.fine_classes[k]) for x, k in zip(images.x[index].cpu().numpy(), images.fine[index].tolist(), strict=True)]
+
+
+def content_hash(hashes):
+    r"""$\sum_i h_i \bmod 2^{128}$ over the `image_hash` of each image, 32 hex digits: equal for the same labelled images in any order.
+
+    One pixel or label that differs, an image that is missing or there twice gives another hash.  It guards against accidents, not against forgers.
+    """
+    return f"{sum(int(one, 16) for one in hashes) % 2**128:032x}"
+
+
+def _index(images, part):
+    return slice(images.num_train) if part == "train" else slice(images.num_train, None)
+
+
+@cache
+def facts(name):
+    r"""What is known of all images of a CIFAR: part -> ``images`` (their number), ``sums`` of pixel values and of their ``squares``
+    by channel, ``witnesses`` (class -> first digits of the `image_hash` of one of its images); an empty dictionary for other data.
+    """  # fmt: skip
+    known = json.loads((files("megu") / "assets" / "cifar.json").read_text())
+    return known.get(CIFAR.get(name), {})
+
+
+def described(images):
+    r"""A note for the manifest: name, classes, shape, mean and std of `megu.data.Images`; part -> ``images`` (their number), ``content``
+    (see `content_hash`) and, of CIFAR, how much of it is there (``official``).
+    """  # fmt: skip
+    out = {"name": images.name, "classes": list(images.classes), "shape": list(images.shape), "mean": images.mean.tolist(), "std": images.std.tolist()}
+    for part in ("train", "test"):
+        hashes = image_hashes(images, part)
+        out[part] = {"images": len(hashes), "content": content_hash(hashes)}
+        if known := facts(images.name).get(part):
+            whole = len(hashes) == known["images"]
+            out[part]["official"] = "complete" if whole else f"subset, {len(hashes)} of {known['images']} images"
+    return out
+
+
+def check(images, known=None):
+    r"""Refuse CIFAR images that are not CIFAR's.
+
+    A complete part has equally many images of each class (and superclass), the exact sums of pixel values and of their squares in each channel, and in
+    every class one image that is known to be in it.  So one changed pixel is found, and classes in another order; two images that swapped
+    their labels are not, since no public number depends on it: compare ``content`` with another source's.
+    Of a subset only the number of images of each class is checked.
+
+    Args:
+        images: `megu.data.Images`.
+        known: see `facts`; by default those of ``images.name``, and nothing is checked where there are none.
+    Raises: SettingsError with what differs.
+    """
+    for part, fact in (facts(images.name) if known is None else known).items():
+        if differs := _difference(images, part, fact):
+            raise SettingsError(
+                f"the {part} images are not those of {images.name}: {differs}; get them again, or, where that is meant, use data.name npz or folder"
+            )
+
+
+def _difference(images, part, fact):
+    index, count = _index(images, part), fact["images"]
+    x, complete = images.x[index], len(images.x[index]) == count
+    for labels, names in ((images.fine, images.fine_classes), (images.y, images.classes)):
+        most = count // len(names)
+        for name, found in zip(names, labels[index].bincount(minlength=len(names)).tolist(), strict=True):
+            if found > most or (complete and found != most):
+                return f"class {name!r} has {found} images, not {most}{'' if complete else ' at most'}"
+    if not complete:
+        return ""
+    counts, level = levels(x).double(), torch.arange(256, dtype=torch.float64)  # integers below 2^53: exact
+    for what, power in (("sums", 1), ("squares", 2)):
+        found = [int(total) for total in (counts @ level**power).tolist()]
+        if found != fact[what]:
+            return f"the {what} of the pixel values by channel are {found}, not {fact[what]}"
+    hashes = {one[:16] for one in image_hashes(images, part)}
+    lost = [name for name, witness in fact["witnesses"].items() if witness not in hashes]
+    return f"the image known to be in class {lost[0]!r} is not there (so in {len(lost)} of {len(images.fine_classes)} classes)" if lost else ""

@@ -1,0 +1,247 @@
+r"""What a GPU does with this project, measured in under 10 minutes: `make gpu-smoke`, or `python tests/bench/gpu_smoke.py [--out FILE.json]`.
+
+Every line says what was measured and what would be expected: "ok", "LOOK" where it is otherwise, or nothing where there is nothing to expect.
+The exit code is 1 where something wrong was found (a slow variant is not wrong), and 2 without a GPU. ``--cpu`` runs the same code on tiny shapes.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from megu import data, models
+from megu.config import Augment, Noise, Recipe
+from megu.device import choose, forward, generator
+from megu.evaluate import accuracy
+from megu.experiment import Experiment
+from megu.methods.megu import choose_labels
+from megu.noise import optimise_noise
+from megu.profiles import resolve
+from megu.sources import load
+from megu.train import fit, predict
+
+VARIANTS = {  # name -> (settings, default memory layout instead of channels last)
+    "float32": ({"autocast": "off"}, False),
+    "float32 with TF32": ({"autocast": "off", "tf32": True}, False),
+    "bfloat16, default layout": ({"autocast": "on"}, True),
+    "bfloat16": ({"autocast": "on"}, False),
+    "bfloat16, not deterministic": ({"autocast": "on", "deterministic": False}, False),
+    "bfloat16, compiled": ({"autocast": "on", "compile": True}, False),
+}
+FULL = {
+    "archs": ("resnet18", "vit-b16"), "batch": 64, "batches": (64, 128, 256), "steps": 20, "images": 2048, "variants": tuple(VARIANTS),
+    "unlearn": {"training.epochs": 2, "seeds": 3},
+}  # fmt: skip
+TINY = {
+    "archs": ("resnet-small", "vit-tiny"), "batch": 4, "batches": (2, 4), "steps": 1, "images": 16, "variants": ("float32", "bfloat16"),
+    "unlearn": {"training.epochs": 1, "seeds": 2, "training.batch": 32, "retain_images": 60, "guide.exemplars": 2},
+}  # fmt: skip
+
+
+class Report:
+    """Lines as they are printed."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, part, what, value, unit, expected="", ok=None, wrong=True):
+        """One measurement; ``ok``: as expected; ``wrong``: it is an error where it is not."""
+        self.lines.append({"part": part, "what": what, "value": value, "unit": unit, "expected": expected, "ok": ok, "wrong": ok is False and wrong})
+        mark = {True: "ok", False: "LOOK", None: ""}[ok]
+        shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+        print(f"{mark:4s} {part:13s} {what:44s} {shown:>10s} {unit:22s}" + (f" expected: {expected}" if expected else ""), flush=True)
+
+
+def synthetic(size, device):
+    """Random colour images of 32 x 32 and 10 classes, on the device as real ones are."""
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (size, 32, 32, 3), np.uint8), np.arange(size) % 10
+    return data.pool("synthetic", (x, y), (x[:10], y[:10]), [str(k) for k in range(10)], device)
+
+
+def synchronise():
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def new(arch, images, device, default_layout=False):
+    model = models.build(arch, 10, images.shape, 0, weights="random").to(device)
+    return model.to(memory_format=torch.contiguous_format) if default_layout else model
+
+
+def stepper(model, images, compute, default_layout=False):
+    """Function of (images, labels) that makes a training step and gives its logits."""
+    opt, net = torch.optim.SGD(model.train().parameters(), 0.01, 0.9), forward(model, compute)
+    layout = torch.contiguous_format if default_layout else torch.channels_last
+
+    def step(index):
+        opt.zero_grad(set_to_none=True)
+        with compute.cast():
+            logits = net(images.batch(index).contiguous(memory_format=layout))
+        F.cross_entropy(logits.float(), images.y[index]).backward()
+        opt.step()
+        return logits.detach().float()
+
+    return step
+
+
+def rate(work, images, warm, steps):
+    """Images per second."""
+    for _ in range(warm):
+        work()
+    synchronise()
+    start = time.perf_counter()
+    for _ in range(steps):
+        work()
+    synchronise()
+    return images * steps / (time.perf_counter() - start)
+
+
+def training(report, images, arch, shape, device):
+    """Speed of a training step by variant, achieved operations per second, and how far bfloat16 is from float32."""
+    index, rates, logits = torch.arange(shape["batch"], device=device), {}, {}
+    with FlopCounterMode(display=False) as counter:
+        stepper(new(arch, images, device), images, choose(resolve(overrides={"autocast": "off", "device": str(device)})))(index)
+    each = counter.get_total_flops() / len(index)
+    report.say("training", f"{arch}: operations of a step", each / 1e9, "GFLOP an image")
+    for name in shape["variants"]:
+        overrides, default_layout = VARIANTS[name]
+        compute = choose(resolve(overrides={**overrides, "device": str(device)}))
+        step = stepper(new(arch, images, device, default_layout), images, compute, default_layout)
+        logits[name] = step(index)
+        rates[name] = rate(lambda step=step: step(index), len(index), 3 if shape is FULL else 1, shape["steps"])
+        base = {"float32": None, "bfloat16, not deterministic": "bfloat16", "bfloat16, compiled": "bfloat16"}.get(name, "float32")
+        ratio = rates[name] / rates[base] if base else None
+        expected = f"at least as fast as {base}; x {ratio:.2f}" if base else ""
+        ok = None if ratio is None or shape is TINY else ratio > 0.95
+        report.say("training", f"{arch}: {name}", rates[name], f"images/s, {rates[name] * each / 1e12:.3g} TFLOP/s", expected, ok, wrong=False)
+    far = ((logits["bfloat16"] - logits["float32"]).abs().max() / logits["float32"].std()).item()
+    report.say("training", f"{arch}: first logits, bfloat16 - float32", far, "standard deviations", "0 < value < 0.2", 0 < far < 0.2)
+
+
+def memory(report, images, arch, shape, device):
+    """Peak memory of a training step by batch size."""
+    compute, last = choose(resolve(overrides={"autocast": "on", "device": str(device)})), 0.0
+    for batch in shape["batches"]:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        try:
+            stepper(new(arch, images, device), images, compute)(torch.arange(batch, device=device))
+        except torch.OutOfMemoryError:
+            report.say("memory", f"{arch}: batch {batch}", "no room", "", "fewer images at a time: megu.train.fit splits the batch")
+            break
+        peak = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else float("nan")
+        expected = ("more than the batch before", peak > last) if device.type == "cuda" else ("a GPU: not measured here",)
+        report.say("memory", f"{arch}: batch {batch}", peak, "GB", *expected)
+        last = peak
+
+
+def evaluation(report, images, arch, shape, device):
+    """Speed of predictions in float32, and what TF32 changes."""
+    model, index, said = new(arch, images, device).eval(), torch.arange(min(500, shape["images"]), device=device), {}
+    for name, tf32 in (("float32", False), ("TF32", True)):
+        choose(resolve(overrides={"device": str(device), "tf32": tf32}))
+        said[name] = predict(model, images, index)
+        speed = rate(lambda: predict(model, images, index), len(index), 1, max(1, shape["steps"] // 4))
+        report.say("evaluation", f"{arch}: {name}", speed, "images/s")
+    choose(resolve(overrides={"device": str(device)}))
+    far = ((said["TF32"] - said["float32"]).abs().max() / said["float32"].std()).item()
+    report.say("evaluation", f"{arch}: logits, TF32 - float32", far, "standard deviations", "below 0.05", far < 0.05)
+    again = predict(model, images, index, batch=97)
+    far = ((again - said["float32"]).abs().max() / said["float32"].std()).item()
+    report.say("evaluation", f"{arch}: logits, batches of 97 - of 500", far, "standard deviations", "below 0.001", far < 1e-3)
+
+
+def repeated(report, images, arch, shape, device):
+    """Training with augmentation, and noise through the trained network: the same bits twice."""
+    count = 3 * shape["batch"]
+
+    def once(deterministic):
+        compute = choose(resolve(overrides={"device": str(device), "autocast": "on", "deterministic": deterministic}))
+        model, gen = new(arch, images, device), generator(0, "twice")
+        recipe = Recipe(epochs=1, batch=shape["batch"], lr=0.01, augment=Augment(rotate=15.0))
+        fit(model, lambda i: (images.batch(i.to(device), recipe.augment, gen), images.y[i.to(device)]), count, recipe, gen, compute)
+        noise = optimise_noise(model, torch.arange(4, device=device), images.shape, 1, Noise(steps=5), generator(0, "noise"))
+        return [*model.state_dict().values(), noise]
+
+    for deterministic in (True, False):
+        same = all(torch.equal(a, b) for a, b in zip(once(deterministic), once(deterministic), strict=True))
+        if deterministic:
+            report.say("repeated", f"{arch}: deterministic, same bits twice", same, "", "True", same)
+        else:
+            report.say("repeated", f"{arch}: not deterministic, same bits twice", same, "")
+    choose(resolve(overrides={"device": str(device)}))
+
+
+def unlearning(report, shape, device, folder):
+    """MeGU on embedded images on this device and on the CPU: transition, labels, accuracies."""
+    usual = shape["unlearn"]
+    if shape is TINY:  # a few of the embedded images
+        few = load(resolve(overrides={"device": "cpu"}))
+        x, y = few.x[:, 0].numpy(), few.y.numpy()
+        np.savez(folder / "few.npz", x_train=x[:200], y_train=y[:200], x_test=x[-100:], y_test=y[-100:], class_names=np.array(few.classes))
+        usual = {**usual, "data.name": "npz", "data.path": str(folder / "few.npz")}
+    labs = {
+        "device": Experiment(run_dir=folder / "device", overrides={**usual, "device": str(device)}),
+        "cpu": Experiment(run_dir=folder / "cpu", overrides={**usual, "device": "cpu", "autocast": "off"}),
+    }
+    transition = {name: lab.transition() for name, lab in labs.items()}
+    far = float(np.abs(transition["device"] - transition["cpu"]).max())
+    report.say("unlearning", "transition matrix, device - CPU", far, "", "below 1e-6", far < 1e-6)
+    tasks = {name: lab.task("megu", 0) for name, lab in labs.items()}
+    tasks["device"] = replace(tasks["device"], original=models.copy_of(tasks["cpu"].original).to(device))
+    labels = {name: choose_labels(task, labs[name].parameters("megu")).cpu() for name, task in tasks.items()}
+    share = 100 * (labels["device"] == labels["cpu"]).double().mean().item()
+    report.say("unlearning", "perturbing labels of one original, equal", share, "percent", "at least 99.5", share >= 99.5)
+    parts = ("test_retain", "test_forget")
+    found = {
+        name: np.array([[accuracy(lab.logits("megu", seed)[part], lab.images.y[getattr(lab.split, part)]) for part in parts] for seed in lab.seeds])
+        for name, lab in labs.items()
+    }
+    spread = np.maximum(*(np.ptp(of, 0) for of in found.values()))
+    away = np.abs(found["device"].mean(0) - found["cpu"].mean(0))
+    for i, part in enumerate(parts):
+        value = float(found["device"][:, i].mean())
+        expected = f"{found['cpu'][:, i].mean():.1f} on the CPU, seed spread {spread[i]:.1f}"
+        report.say("unlearning", f"MeGU: accuracy, {part}", value, "percent", expected, bool(away[i] <= max(spread[i], 1.0)))
+    seconds = {name: float(lab.timings().query("method == 'megu' and part == 'total'")["seconds"].mean()) for name, lab in labs.items()}
+    report.say("unlearning", "MeGU: seconds", seconds["device"], "s", f"{seconds['cpu']:.1f} on the CPU")
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--out", type=Path, help="write what was measured as JSON")
+    arguments.add_argument("--cpu", action="store_true", help="tiny shapes on the CPU")
+    chosen = arguments.parse_args()
+    if not chosen.cpu and not torch.cuda.is_available():
+        print("gpu-smoke needs a GPU, and torch finds none here (--cpu runs tiny shapes)", file=sys.stderr)
+        raise SystemExit(2)
+    shape, report, start = TINY if chosen.cpu else FULL, Report(), time.perf_counter()
+    device = choose(resolve(overrides={"device": "cpu" if chosen.cpu else "auto"})).device
+    name = "CPU" if chosen.cpu else torch.cuda.get_device_name(device)
+    about = {"device": name, "torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    print(", ".join(f"{key} {value}" for key, value in about.items()))
+    images = synthetic(shape["images"], device)
+    for arch in shape["archs"]:
+        for part in (training, memory, evaluation, repeated):
+            part(report, images, arch, shape, device)
+    with tempfile.TemporaryDirectory() as folder:
+        unlearning(report, shape, device, Path(folder))
+    minutes, wrong = (time.perf_counter() - start) / 60, [line["what"] for line in report.lines if line["wrong"]]
+    print(f"{minutes:.1f} minutes; " + (f"not as expected: {'; '.join(wrong)}" if wrong else "nothing wrong was found"))
+    if chosen.out:
+        chosen.out.write_text(json.dumps({**about, "minutes": round(minutes, 2), "lines": report.lines}, indent=1) + "\n")
+    raise SystemExit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()

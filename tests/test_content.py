@@ -1,0 +1,233 @@
+"""What data are: a hash that no order changes, and CIFAR known by public facts."""
+
+import json
+from dataclasses import replace
+from importlib.resources import files
+
+import archives
+import huggingface_hub
+import numpy as np
+import pytest
+import torch
+from conftest import CIFAR
+
+from megu import content
+from megu.classes import CIFAR100, known_names
+from megu.data import by_superclass, pool
+from megu.profiles import resolve
+from megu.sources import load
+from megu.store import Run
+from megu.values import SettingsError
+
+NAMES = ("ant", "bee", "cow")
+FACTS = json.loads((files("megu") / "assets" / "cifar.json").read_text())
+# Moments of the training images as public code gives them to eight digits, found apart from the full ones that the facts were made from.
+PUBLISHED = {
+    "cifar10": ((0.49139968, 0.48215841, 0.44653091), (0.24703223, 0.24348513, 0.26158784)),
+    "cifar100": ((0.50707516, 0.48654887, 0.44091784), (0.26733429, 0.25643846, 0.27615047)),
+}
+
+
+def arrays(seed=0, per_class=20):
+    gen = np.random.default_rng(seed)
+    bright = gen.integers(60, 200, (3 * per_class, 1, 1, 1))
+    return (bright + gen.integers(-50, 50, (3 * per_class, 8, 8, 3))).astype("uint8"), np.arange(3 * per_class) % 3
+
+
+@pytest.fixture
+def images():
+    return pool("cifar-like", arrays(0), arrays(1, 5), NAMES)
+
+
+@pytest.fixture
+def known(images):
+    """The facts of these images, as those of CIFAR are known."""
+    out = {}
+    for part, x, index in (("train", images.x[:60], range(3)), ("test", images.x[60:], range(3))):
+        hashes = content.image_hashes(images, part)
+        whole = x.long()
+        out[part] = {
+            "images": len(x), "sums": whole.sum((0, 2, 3)).tolist(), "squares": whole.square().sum((0, 2, 3)).tolist(),
+            "witnesses": {NAMES[k]: hashes[k][:16] for k in index},
+        }  # fmt: skip
+    return out
+
+
+def changed(images, **more):
+    return replace(images, **{name: change(getattr(images, name).clone()) for name, change in more.items()})
+
+
+def hashes(images):
+    return {part: content.content_hash(content.image_hashes(images, part)) for part in ("train", "test")}
+
+
+def one_pixel(x):
+    x[7, 1, 2, 3] ^= 1
+    return x
+
+
+def swap(y):
+    y[[0, 1]] = y[[1, 0]]
+    return y
+
+
+def test_no_order_changes_the_hash_and_everything_else_does(images):
+    order = torch.cat([torch.randperm(60, generator=torch.Generator().manual_seed(0)), torch.arange(60, 75)])
+    mixed = replace(images, x=images.x[order], y=images.y[order], fine=images.fine[order])
+    assert mixed.digest() != images.digest() and hashes(mixed) == hashes(images)
+    renamed = replace(images, fine=2 - images.fine, fine_classes=NAMES[::-1])
+    assert hashes(renamed) == hashes(images)  # the same names at the same images
+
+    before = hashes(images)
+    for other in (changed(images, x=one_pixel), changed(images, fine=swap), replace(images, fine_classes=NAMES[::-1])):
+        found = hashes(other)
+        assert found["train"] != before["train"] and (found["test"] == before["test"]) == (other.fine_classes == NAMES)
+    twice = replace(images, x=torch.cat([images.x[:1], images.x[:1], images.x[2:]]))
+    assert hashes(twice)["train"] != before["train"] and hashes(twice)["test"] == before["test"]
+    assert content.image_hash(np.zeros((1, 2, 3), "uint8"), "a") != content.image_hash(np.zeros((1, 3, 2), "uint8"), "a")
+
+
+def test_complete_images_pass_in_any_order_and_subsets_are_named(images, known, monkeypatch):
+    order = torch.cat([torch.arange(60).flip(0), torch.arange(60, 75)])
+    content.check(replace(images, x=images.x[order], y=images.y[order], fine=images.fine[order]), known)
+    content.check(images, {"train": {**known["train"], "images": 90}})  # as a subset of 90
+    monkeypatch.setattr(content, "facts", lambda name: {**known, "test": {**known["test"], "images": 30}})
+    found = content.described(images)
+    assert found["train"]["official"] == "complete" and found["test"]["official"] == "subset, 15 of 30 images"
+    assert found["train"]["images"] == 60 and len(found["train"]["content"]) == 32
+
+
+def other_images(x):
+    x[2:60:3] = torch.from_numpy(arrays(5)[0][2:60:3]).permute(0, 3, 1, 2)
+    return x
+
+
+def one_image(x):
+    x[5] = torch.from_numpy(arrays(5)[0][5]).permute(2, 0, 1)
+    return x
+
+
+def relabel(y):
+    y[0] = 1
+    return y
+
+
+@pytest.mark.parametrize(("change", "expected"), [
+    ({"x": one_pixel}, "the sums of the pixel values by channel are"),
+    ({"x": other_images}, "the sums of the pixel values by channel are"),
+    ({"x": one_image}, "the sums of the pixel values by channel are"),
+    ({"fine": relabel}, "class 'ant' has 19 images, not 20;"),
+    ({"fine": lambda y: (y + 1) % 3}, r"the image known to be in class 'ant' is not there \(so in 3 of 3 classes\)"),
+    ({"x": lambda x: x.flip(3)}, "the image known to be in class 'ant' is not there"),
+])  # fmt: skip
+def test_what_is_not_cifar_is_refused_with_what_differs(images, known, change, expected):
+    with pytest.raises(SettingsError, match=f"the train images are not those of cifar-like: {expected}.*data.name npz") as refused:
+        content.check(changed(images, **change), known)
+    assert "\n" not in str(refused.value)
+
+
+def test_equal_sums_with_other_squares_are_refused(images, known):
+    def spread(x):
+        x[0, 0, 0, 0], x[0, 0, 0, 1] = 250, 0
+        return x
+
+    before = images.x[0, 0, 0, :2].long().sum().item()
+    with pytest.raises(SettingsError, match="the squares of the pixel values"):
+        known["train"]["sums"][0] += 250 - before
+        content.check(changed(images, x=spread), known)
+
+
+def test_what_the_public_facts_cannot_find_is_found_by_the_hash(images, known):
+    swapped = changed(images, fine=lambda y: torch.cat([y[:3], y[[4, 3]], y[5:]]))
+    content.check(swapped, known)
+    assert hashes(swapped)["train"] != hashes(images)["train"]
+
+
+def test_a_subset_has_no_more_images_of_a_class_than_cifar(images):
+    with pytest.raises(SettingsError, match="class 'ant' has 20 images, not 15 at most"):
+        content.check(images, {"train": {"images": 45}})
+    grouped = by_superclass(images, ("small", "small", "large"))
+    with pytest.raises(SettingsError, match="class 'small' has 40 images, not 30;"):
+        content.check(grouped, {"train": {"images": 60}})
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_the_facts_agree_with_the_published_moments(name):
+    known = FACTS[name]["train"]
+    n = known["images"] * 1024
+    mean = np.array(known["sums"]) / (255 * n)
+    std = np.sqrt(np.array(known["squares"]) / (255**2 * n) - mean**2)
+    assert np.abs(mean - PUBLISHED[name][0]).max() < 1e-8 and np.abs(std - PUBLISHED[name][1]).max() < 1e-8
+    other = 0.01 * 0.1 / np.sqrt(500)  # what one percent of other images moves a mean by, where the means of images spread by 0.1
+    assert other > 1000 * 1e-8
+    for part, count in (("train", 50_000), ("test", 10_000)):
+        assert FACTS[name][part]["images"] == count and set(FACTS[name][part]["witnesses"]) == set(known_names(name)[0])
+    assert 50_000 // len(CIFAR100) == 2_500
+
+
+@pytest.mark.parametrize(("name", "file"), [("cifar10", "cifar10_small.npz"), ("cifar100", "cifar100_medium.npz"), ("cifar20", "cifar100_medium.npz")])
+def test_real_images_agree_with_the_facts(name, file, monkeypatch):
+    if not (CIFAR / file).exists():
+        pytest.skip(f"needs ../shared/data/{file}")
+    images = load(resolve(overrides={"data.name": name, "data.path": str(CIFAR / file), "forget.scenario": "random"}))
+    known, found = content.facts(name), content.described(images)
+    for part in ("train", "test"):
+        hashes, fact = [one[:16] for one in content.image_hashes(images, part)], known[part]
+        assert found[part]["official"] == f"subset, {len(hashes)} of {fact['images']} images"
+        index = content._index(images, part)
+        for witness, k in zip((fact["witnesses"][c] for c in images.fine_classes), range(len(images.fine_classes)), strict=True):
+            assert images.fine[index][hashes.index(witness)] == k
+        # A random part of the images has about the mean of all of them, channel by channel: here to three standard errors.
+        mean = images.x[index].double().mean((2, 3)).mean(0)
+        error = images.x[index].double().mean((2, 3)).std(0) / len(hashes) ** 0.5
+        published = torch.tensor(fact["sums"]) / (fact["images"] * 1024)
+        assert ((mean - published).abs() < 3 * error).all() and not ((mean.flip(0) - published).abs() < 3 * error).all()
+    # As a complete set they would be refused, with the first thing that differs
+    pretended = {"train": {**known["train"], "images": images.num_train}}
+    with pytest.raises(SettingsError, match="the sums of the pixel values"):
+        content.check(images, pretended)
+
+
+def test_four_sources_of_the_same_images_have_one_content(tmp_path, monkeypatch):
+    parts = archives.random_parts()
+    for name in ("torchvision", "hub", "folder"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "torchvision" / "cifar-10-python.tar.gz").write_bytes(archives.archive(parts, monkeypatch))
+    archives.parquet(parts, tmp_path / "hub")
+    archives.folders(parts, tmp_path / "folder")
+    archives.npz(parts, tmp_path / "cifar.npz")
+    asked = []
+
+    def downloaded(repo, file, repo_type):
+        asked.append((repo, file, repo_type))
+        return tmp_path / "hub" / f"{file.partition('/')[2].partition('-')[0]}.parquet"
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", downloaded)
+    found = {}
+    for source, more in {
+        "torchvision": {"data.name": "cifar10", "data.path": str(tmp_path / "torchvision")},
+        "hub": {"data.name": "cifar10", "data.source": "hub"},
+        "npz": {"data.name": "cifar10", "data.path": str(tmp_path / "cifar.npz")},
+        "folder": {"data.name": "folder", "data.path": str(tmp_path / "folder")},
+    }.items():
+        images = load(resolve(overrides={"forget.scenario": "random", **more}))
+        found[source] = images.digest(), tuple(content.described(images)[part]["content"] for part in ("train", "test"))
+    assert asked == [("uoft-cs/cifar10", f"plain_text/{part}-00000-of-00001.parquet", "dataset") for part in ("train", "test")]
+    assert len({hashes for _, hashes in found.values()}) == 1 and len({digest for digest, _ in found.values()}) == 4
+
+    x, y = parts["train"]
+    archives.npz({**parts, "train": (x, np.roll(y, 1))}, tmp_path / "other.npz")
+    other = load(resolve(overrides={"forget.scenario": "random", "data.name": "cifar10", "data.path": str(tmp_path / "other.npz")}))
+    assert content.described(other)["train"]["content"] != found["npz"][1][0] and content.described(other)["test"]["content"] == found["npz"][1][1]
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line():
+    with pytest.raises(SettingsError, match="cifar100 could not be had from the hub .*: check the network, .*set data.path to an .npz") as refused:
+        load(resolve(overrides={"forget.scenario": "random", "data.name": "cifar100", "data.source": "hub"}))
+    assert "\n" not in str(refused.value)
+
+
+def test_the_manifest_says_what_the_data_are(tiny):
+    assert isinstance(tiny.run, Run)
+    note = tiny.run.manifest["notes"]["images"]
+    assert note == content.described(tiny.images) and note["train"]["images"] == 400 and "official" not in note["train"]
