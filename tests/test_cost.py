@@ -85,7 +85,7 @@ def test_questions_grow_with_the_square_of_the_classes():
 
 
 def test_measuring_writes_what_the_notebook_reads(tmp_path, monkeypatch):
-    for name, small in {"RETAIN": (20, 40), "SEEN": (20,), "FORGET": (4,), "CLASSES": (5,), "WIDTHS": (4,), "ASKED": ()}.items():
+    for name, small in {"RETAIN": (20, 40, 60), "SEEN": (20,), "FORGET": (4,), "CLASSES": (5,), "WIDTHS": (4,), "NETS": (), "ASKED": ()}.items():
         monkeypatch.setattr(costing, name, small)
     costing.measure(tmp_path, repeats=1)
     table, source = pd.read_csv(tmp_path / "cost.csv"), json.loads((tmp_path / "cost_source.json").read_text())
