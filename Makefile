@@ -47,6 +47,9 @@ ablation: $(READY)  ## MeGU's open points, changed one at a time (15 minutes on 
 truth: $(READY)  ## the entanglement measures on images whose parts are known (about 10 minutes on one busy core)
 	@$(BIN)/python -m megu truth --out paper_figures/data
 
+cost: $(READY)  ## seconds and memory of every stage, measured on this machine (about 5 minutes on one core), and the hours that the paper's grid would need
+	@$(BIN)/python -m megu cost --out paper_figures/data
+
 bench: $(READY)  ## speed of precision and layout in training, of the evaluation, and of shared prefixes, side by side
 	@$(BIN)/python tests/bench/precision.py
 	@$(BIN)/python tests/bench/evaluation.py
@@ -61,5 +64,5 @@ torture: $(READY)  ## the long version of the tests of kills and wrong input: 40
 clean:  ## remove runs (keeps .venv)
 	rm -rf runs
 
-.PHONY: help reproduce test check notebooks figures comparison ablation truth bench gpu-smoke torture clean
+.PHONY: help reproduce test check notebooks figures comparison ablation truth cost bench gpu-smoke torture clean
 .DEFAULT_GOAL := help

@@ -11,6 +11,7 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     store         run directory, manifest, stages
     team          the processes that train one model
     device        device, precision, seeds, stopwatch
+    memory        the most that a block of work held
     data          images on the device, batched augmentation
     content       what data are, whatever the order of their images
     download      a large file from a host
@@ -31,8 +32,10 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     guide         who says which concepts are alike
     transition    similarity, transition matrix, perturbing labels (eq. 4-8)
     noise         the positive-negative noise pair (eq. 9-10)
+    flops         operations of a network, counted
     task          one unlearning request, as every method receives it
     methods       MeGU and what it is compared with
+    work          how many images each method sends through the network
     truth         the measures against the known parts
     attacks       membership inference
     evaluate      every metric from one forward pass per split
@@ -44,10 +47,15 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     asking        what a run asks its guide
     making        how a run's models are made, each once
     experiment    a run: which pieces exist, and how they are made
+    cost          what a run costs: measured lines, counted operations
+    costing       seconds and memory of every stage, measured
     pretrain      originals and retrained models, by several processes
     relearn       how fast the forgotten comes back
     deletion      a user's request: names or positions to a split
     checkpoint    a classifier with all that it needs elsewhere
+    standin       what stands in for data that are not here and for long trainings
+    acts          every stage of a run once, with the true shapes
+    rehearsal     the stages tried and measured
     ownguide      who says which of a user's classes are alike
     plan          what is checked and estimated before any work
     findings      what a deletion report says
@@ -63,6 +71,7 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     heatmaps      matrices to figures
     figures       tables to figures
     grid_figures  the grid's tables to figures
+    cost_figures  measured costs to figures
     pattern_figures   entanglement and what unlearning cut, to figures
     report        the deletion report, HTML and JSON
     unlearning    your own model: from a request to a new model and its report
@@ -70,6 +79,7 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     executors     where a grid runs
     options       what several commands of the command line share
     own_commands  the commands for your own model
+    cost_commands  the commands about what a run needs
     grid_command  the command for the paper's experiments
     pretrain_command  the command for pretrain
     checkpoint_command  the command that exports a model

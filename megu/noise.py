@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from megu.device import in_batches
 from megu.models import frozen
 
-_AT_ONCE = 256  # noises in memory at a time
+AT_ONCE = 256  # noises in memory at a time, fewer where the device holds fewer
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ def optimise_noise(model, labels, shape, sign, noise, gen, around=None):
     """
     model = frozen(model)
     start = torch.randn(len(labels), *shape, generator=gen)
-    found = []
-    for part in torch.arange(len(labels)).split(_AT_ONCE):
+
+    def optimised(part):
         n = start[part].to(labels.device).requires_grad_()
         base = 0.0 if around is None else around[part]
         opt = torch.optim.Adam([n], noise.lr)
@@ -53,8 +54,9 @@ def optimise_noise(model, labels, shape, sign, noise, gen, around=None):
             opt.zero_grad()
             loss.backward()
             opt.step()
-        found.append(n.detach())
-    return torch.cat(found)
+        return n.detach()
+
+    return torch.cat(in_batches(optimised, torch.arange(len(labels)), AT_ONCE, "noise"))
 
 
 def noise_pair(model, x, y, y_perturb, noise, gen):

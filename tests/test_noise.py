@@ -42,6 +42,22 @@ def test_a_noise_does_not_depend_on_its_neighbours(trained, tiny):
     assert torch.allclose(many[:4], few, atol=1e-3)
 
 
+def test_less_memory_changes_no_noise(trained, tiny):
+    class Small(torch.nn.Module):
+        def __init__(self, net):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            if len(x) > 80:
+                raise torch.OutOfMemoryError("no room")
+            return self.net(x)
+
+    y = torch.arange(10).repeat(30)
+    many, few = (optimise_noise(net, y, tiny.images.shape, 1, Noise(steps=1), generator(0)) for net in (trained, Small(trained)))
+    assert torch.allclose(many, few, atol=1e-5) and not torch.allclose(many, many.roll(1, 0), atol=1e-1)
+
+
 def test_lambda_pulls_to_zero(trained, tiny):
     norms = [optimise_noise(trained, torch.arange(10), tiny.images.shape, 1, Noise(lam=lam), generator(0)).norm().item() for lam in (0.001, 0.1, 10.0)]
     assert norms[0] > norms[1] > norms[2]

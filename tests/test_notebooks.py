@@ -10,10 +10,10 @@ from conftest import ROOT
 from megu.store import STAGES
 
 STAGED = sorted(STAGES.values())
-OWN = "06_your_own_model"  # stands alone: it seals no stage
-NAMES = [*STAGED, OWN]
-PARAMETERS = {OWN: ["seed", "forget"], **dict.fromkeys(STAGED, ["profile", "seed", "run_dir", "overrides"])}
-LAST = {OWN: "assert all(claims.values())", **dict.fromkeys(STAGED, "lab.seal(claims)")}
+ALONE = {"06_your_own_model": ["seed", "forget"], "07_cost": ["profile", "seeds"]}  # stand alone: they seal no stage; their parameters
+NAMES = [*STAGED, *ALONE]
+PARAMETERS = {**ALONE, **dict.fromkeys(STAGED, ["profile", "seed", "run_dir", "overrides"])}
+LAST = {**dict.fromkeys(ALONE, "assert all(claims.values())"), **dict.fromkeys(STAGED, "lab.seal(claims)")}
 
 
 def read(name):

@@ -113,6 +113,15 @@ def test_schedules(schedule):
         assert set(rates) == {0.1}
 
 
+@pytest.mark.parametrize("total", range(1, 9))
+def test_a_short_training_has_a_schedule_too(total):
+    opt, steps = optimiser(torch.nn.Linear(1, 1), Recipe(epochs=1, lr=0.1), total)
+    for _ in range(total):
+        assert 0 < opt.param_groups[0]["lr"] <= 0.1
+        opt.step()
+        steps.step()
+
+
 def test_prediction_does_not_depend_on_the_batch(tiny):
     model = tiny.original(0)
     index = tiny.split.retain[:50]

@@ -1,0 +1,63 @@
+r"""Measured costs to a figure: seconds of every stage against what they grow with."""
+
+import matplotlib.pyplot as plt
+from matplotlib.ticker import NullFormatter
+
+from megu.style import ONLY_A, ONLY_B, SHARED, THIRD, styled
+
+PANELS = {  # title -> (label of the axis, column, stages)
+    "Images that are trained on or seen": ("images x epochs", "passes", ("fine-tuning", "evaluation")),
+    "Images to forget": ("forget images", "value", ("noise", "MeGU without noise")),
+    "Classes": ("classes K", "value", ("transition", "perturbing labels")),
+    "Questions to the guide": ("questions", "value", ("guide tiny", "guide composed", "keys of questions")),
+}
+
+
+def _plain(ax):
+    # Powers of ten alone: numbers between them run into each other.
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_minor_formatter(NullFormatter())
+
+
+@styled
+def costs(table):
+    r"""Seconds against images, forget images, classes and questions, with the line through them, on logarithmic axes.
+
+    Args:
+        table: DataFrame from `megu.cost.fitted`: stage, variable, value, passes, seconds, low, high, fitted.
+    Returns: Figure.
+    """
+    fig, axes = plt.subplots(2, 2, figsize=(8.6, 6.4))
+    for ax, (title, (label, column, stages)) in zip(axes.flat, PANELS.items(), strict=True):
+        for stage, colour, marker in zip(stages, (ONLY_A, ONLY_B, THIRD), "osD", strict=False):
+            part = table[table["stage"] == stage].sort_values("passes")
+            if not len(part):
+                continue
+            error = [part["seconds"] - part["low"], part["high"] - part["seconds"]]
+            ax.errorbar(part[column], part["seconds"], yerr=error, fmt=marker, color=colour, markersize=4, capsize=2, label=stage)
+            ax.plot(part[column], part["fitted"], color=colour, linewidth=1, linestyle="--")
+        ax.set(xscale="log", yscale="log", title=title, xlabel=label, ylabel="seconds, one thread")
+        _plain(ax)
+        ax.legend(frameon=False, loc="upper left")
+    return fig
+
+
+@styled
+def steps(table):
+    r"""Seconds of a training step against its operations, by network; grey: equal speeds.
+
+    Args:
+        table: the same; gflop of each step.
+    Returns: Figure.
+    """
+    part = table[table["stage"].str.startswith("training step")].sort_values("gflop")
+    fig, ax = plt.subplots(figsize=(5.6, 3.6))
+    for speed in (50, 100, 200, 400):
+        ax.plot(part["gflop"], part["gflop"] / speed, color=SHARED, linewidth=0.6)
+        ax.annotate(f"{speed} GFLOP/s", (part["gflop"].iloc[-1], part["gflop"].iloc[-1] / speed), fontsize=7, color=SHARED)
+    ax.errorbar(part["gflop"], part["seconds"], yerr=[part["seconds"] - part["low"], part["high"] - part["seconds"]], fmt="o", color=ONLY_A, capsize=2)
+    for row in part.itertuples():
+        ax.annotate(row.stage.partition(", ")[2], (row.gflop, row.seconds), fontsize=8, xytext=(5, 4), textcoords="offset points")
+    ax.set(xscale="log", yscale="log", xlabel="GFLOP of a step of 64 images", ylabel="seconds, one thread", title="A training step of several networks")
+    _plain(ax)
+    return fig

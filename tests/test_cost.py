@@ -1,0 +1,102 @@
+"""What a run costs: lines find what is there, operations are arithmetic, the grid is counted once."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+from megu import cost, costing
+from megu.flops import forward_flops
+from megu.profiles import resolve
+from megu.splits import make_split
+from megu.standin import stand_in
+from megu.values import SettingsError
+from megu.work import Work
+
+
+def synthetic(noise, count=8):
+    passes = 100 * 2 ** np.arange(count)
+    spread = 1 + noise * np.random.default_rng(0).standard_normal(count)
+    return pd.DataFrame({"stage": "a stage", "passes": passes, "seconds": (0.05 + 2e-4 * passes) * spread})
+
+
+def test_a_line_is_found_and_predicts_what_was_left_out():
+    table = synthetic(0.02)
+    line = cost.fit(table["passes"], table["seconds"])
+    assert line.overhead == pytest.approx(0.05, rel=0.1) and line.each == pytest.approx(2e-4, rel=0.05)
+    assert cost.held_out(table)["error"].abs().max() < 0.1
+    shuffled = table.assign(seconds=table["seconds"].sample(frac=1, random_state=1).to_numpy())
+    assert cost.held_out(shuffled)["error"].abs().median() > 0.4
+    falling = cost.fit(table["passes"], table["seconds"].iloc[::-1])
+    assert falling.each == 0 and falling.overhead > 0, "no image takes less than no time"
+
+
+def test_operations_are_the_arithmetic_of_the_network():
+    tokens, width, inner, layers = 197, 768, 3072, 12
+    products = 12 * tokens * (4 * width**2 + 2 * width * inner) + layers * 2 * tokens**2 * width + 196 * 768 * width + width * 100
+    assert layers == 12 and forward_flops("vit-b16", 100, (3, 32, 32)) == pytest.approx(2 * products, rel=1e-3)
+    fewest, most = cost.hours(Work(trained=1000), 1e12, "vit-b16", cost.CARD)
+    assert fewest == pytest.approx(3 * 1000 / (165.2 * 0.5) / 3600) and most == pytest.approx(3 * 1000 / (165.2 * 0.2) / 3600)
+    assert cost.hours(Work(seen=3000), 1e12, "vit-b16", cost.CARD)[0] == pytest.approx(3000 / (82.6 * 0.5) / 3600)  # float32
+
+
+@pytest.mark.parametrize(
+    ("scenario", "name", "forget"),
+    [("class", "cifar100", ["rocket"]), ("class", "cifar20", ["vehicles 2"]), ("subclass", "cifar20", ["sea"]), ("random", "cifar10", [])],
+)
+def test_sizes_are_those_of_the_split(scenario, name, forget):
+    settings = resolve("paper", 0, {"data.name": name, "forget.scenario": scenario, **({"forget.classes": forget} if forget else {})})
+    train, classes, _ = cost.CIFAR[name]
+    sizes, images = cost.sizes_of(settings, train, classes), stand_in(settings)
+    split = make_split(images, settings)
+    assert (sizes.forget, sizes.retain, sizes.classes) == (len(split.forget), len(split.retain), images.num_classes)
+    assert sizes.labels == len(images.y[split.forget].unique()) and sizes.sample == 10_000
+
+
+def test_the_grid_shares_its_originals():
+    table = cost.grid_cost("paper", 3)
+    models = table.groupby("stage")["models"].sum()
+    assert models["pre-training"] == 3 * 2 * 3, "three data sets, two networks, three seeds"
+    assert models["retrain"] == 24 * 3, "14 cells of the main tables, 10 of the appendix"
+    assert not table.duplicated(["stage", "data", "arch"]).any() and (table["hours_low"] < table["hours_high"]).all()
+    assert cost.grid_cost("paper", 1)["pflop"].sum() == pytest.approx(table["pflop"].sum() / 3)
+    row = table.set_index(["stage", "data", "arch"]).loc[("finetune", "cifar100", "vit-b16")]
+    assert row["pflop"] == pytest.approx(6 * 3 * 5 * 10_000 * forward_flops("vit-b16", 100, (3, 32, 32)) / 1e15)
+
+
+def test_a_measured_gpu_takes_the_place_of_the_assumption():
+    said = [("training", "operations of a step", 3.3), ("training", "bfloat16", 10_000.0), ("evaluation", "float32", 20_000.0)]
+    lines = [{"part": part, "what": f"resnet18: {what}", "value": value} for part, what, value in said]
+    gpu = cost.measured_gpu({"device": "a card", "lines": lines})
+    assert gpu.trained["resnet18"] == (33.0, 33.0) and gpu.seen["resnet18"] == pytest.approx((22.0, 22.0))
+    assert gpu.trained["vit-b16"] == cost.CARD.trained["vit-b16"] and gpu.name == "a card, measured"
+    fewest, most = cost.hours(Work(trained=3600 * 10_000), 1.1e9, "resnet18", gpu)
+    assert fewest == most == pytest.approx(1.0), "10,000 images a second, an hour"
+    with pytest.raises(SettingsError, match="holds no speed"):
+        cost.measured_gpu({"device": "CPU", "lines": [{"part": "training", "what": "resnet-small: bfloat16", "value": 1.0}]})
+
+
+def test_questions_grow_with_the_square_of_the_classes():
+    asked = cost.guide_cost({"tiny": 0.018}).set_index("data")
+    assert asked["questions"].to_dict() == {"cifar10": 800, "cifar20": 3200, "cifar100": 80_000, "imagenet": 8_000_000}
+    assert asked.loc["imagenet", "tiny, hours"] == pytest.approx(40)
+
+
+def test_measuring_writes_what_the_notebook_reads(tmp_path, monkeypatch):
+    for name, small in {"RETAIN": (20, 40, 60), "SEEN": (20,), "FORGET": (4,), "CLASSES": (5,), "WIDTHS": (4,), "NETS": (), "ASKED": ()}.items():
+        monkeypatch.setattr(costing, name, small)
+    costing.measure(tmp_path, repeats=1)
+    table, source = pd.read_csv(tmp_path / "cost.csv"), json.loads((tmp_path / "cost_source.json").read_text())
+    assert set(table.columns) == set(pd.read_csv(ROOT / "paper_figures" / "data" / "cost.csv").columns)
+    assert (table["low"] <= table["seconds"]).all() and (table["seconds"] <= table["high"]).all() and source["guides"] == []
+    assert (table.loc[table["variable"] == "weights", "tensor_mb"] > 1).all()
+
+
+def test_the_tracked_points_lie_on_lines():
+    table = pd.read_csv(ROOT / "paper_figures" / "data" / "cost.csv")
+    errors = cost.held_out(table)
+    assert len(errors) >= 15 and errors["error"].abs().median() < 0.1
+    shuffled = table.assign(seconds=table.groupby("stage")["seconds"].transform(lambda part: part.sample(frac=1, random_state=3).to_numpy()))
+    assert cost.held_out(shuffled)["error"].abs().median() > 0.3

@@ -1,0 +1,109 @@
+"""A rehearsal tries every stage, counts what it takes, and says which one fails."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from megu import acts, methods
+from megu.__main__ import app
+from megu.flops import counted, forward_flops
+from megu.memory import Tensors, per_image, watched
+from megu.profiles import resolve
+from megu.rehearsal import rehearse
+from megu.splits import make_split
+from megu.standin import shortened, stand_in
+from megu.values import SettingsError
+from megu.work import WORK, Sizes, work
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def test_every_stage_is_tried_and_counted(tiny_overrides):
+    said = []
+    table = rehearse(resolve(overrides={**tiny_overrides, "arch": "vit-tiny", "compare": ("megu-no-noise", "scrub")}), 4, said.append).set_index("stage")
+    assert (table["failed"] == "").all() and len(table) == 20
+    assert said[0] == "batches of 4 instead of 32 images" and said[-1].endswith("would run: 20 of 20 stages")
+    steps = table[table.index.str.endswith(" step")].drop("scrub step")  # which the paper does not have: tried, but not predicted
+    assert len(steps) == 10 and (steps["tensor_mb"] > 0).all()
+    # What is predicted for a step is what it took, but for the gradient of the first layer's input, which nothing needs.
+    assert (steps["gflop"] / steps["predicted_gflop"]).between(0.9, 1.1).all(), steps[["gflop", "predicted_gflop"]]
+
+
+def test_a_broken_stage_is_reported_and_the_others_run(tiny_npz, monkeypatch, tmp_path):
+    def broken(*_, **__):
+        raise RuntimeError("expected all tensors to be on the same device\nmore lines")
+
+    monkeypatch.setattr(acts, "perturbing_labels", broken)
+    values = [f"--set={value}" for value in ("data.name=npz", f"data.path={tiny_npz}", "compare=[]", "threads=1")]
+    run = CliRunner().invoke(app, ["rehearse", "--profile", "quick", "--batch", "4", "--out", str(tmp_path / "said.csv"), *values])
+    table = pd.read_csv(tmp_path / "said.csv", keep_default_na=False).set_index("stage")
+    assert table["failed"].loc["perturbing labels"] == "RuntimeError: expected all tensors to be on the same device"
+    assert table["failed"].loc["noise step"] == "MissingError: needs the labels, which failed"
+    assert set(table.index[table["failed"] != ""]) == {"perturbing labels", "noise step", "perturbed images"}
+    assert run.exit_code == 1 and "would not run: perturbing labels: RuntimeError" in run.output
+
+
+@pytest.mark.parametrize(
+    ("scenario", "name", "forget", "classes", "images"),
+    [("class", "cifar100", ["rocket"], 100, 450), ("class", "cifar20", ["vehicles 2"], 20, 2250), ("subclass", "cifar20", ["rocket"], 20, 450),
+     ("random", "cifar10", [], 10, 100)],
+)  # fmt: skip
+def test_images_that_are_not_here_have_the_true_numbers(scenario, name, forget, classes, images):
+    settings = resolve("paper", overrides={"data.name": name, "forget.scenario": scenario, "forget.classes": forget or ["rocket"]})
+    pool = stand_in(settings)
+    split = make_split(pool, settings)
+    assert (pool.num_classes, len(split.forget), len(pool.y)) == (classes, images, 60_000)
+    with pytest.raises(SettingsError, match="numbers of data 'npz' are not known"):
+        stand_in(resolve(overrides={"data.name": "npz"}))
+
+
+@pytest.fixture(scope="module")
+def task(tiny_npz):
+    """A request with a handful of images."""
+    made = acts.Acts(resolve(overrides={"data.name": "npz", "data.path": str(tiny_npz), "arch": "resnet-small"}), 8)
+    for act in (made.data, made.weights, made.transition):
+        act()
+    return made.task()
+
+
+@pytest.mark.parametrize("name", [name for name in WORK if name != "original"])
+def test_the_work_of_a_method_is_what_it_does(name, task):
+    # Noise of each image: how many labels are chosen, and so how many noises are shared, is not known beforehand.
+    parameters = shortened(methods.method_settings(name, resolve(overrides={"methods.megu.noise.per": "image"})), 8)
+    parts = len(task.split.forget), len(task.split.retain), len(task.retain_sample())
+    predicted = work(name, Sizes(*parts, labels=1, classes=task.num_classes), parameters, task.training)
+    with counted() as count:
+        methods.method(name).unlearn(task, parameters)
+    passes = count.get_total_flops() / forward_flops(task.arch, task.num_classes, task.images.shape)
+    assert passes / predicted.flops(1) == pytest.approx(1, abs=0.01)
+    more = [replace(predicted, **{kind: getattr(predicted, kind) + 1}) for kind in ("trained", "noised", "seen") if getattr(predicted, kind)]
+    assert all(abs(passes / other.flops(1) - 1) > 0.01 for other in more), "one image more would be noticed"
+
+
+def test_work_of_other_methods_is_not_made_up():
+    with pytest.raises(SettingsError, match="'scrub' is not modelled"):
+        work("scrub", Sizes(1, 1, 1, 1, 2), None, resolve().training)
+
+
+def test_memory_is_that_of_live_tensors():
+    with watched() as peak:
+        for _ in range(3):  # one at a time
+            block = torch.ones(1_000_000)
+            block = block.view(1000, 1000).t()[0]  # a view holds no memory of its own
+        del block
+    assert peak.tensors == pytest.approx(8, rel=0.01)  # the next is made before the last one goes
+    with watched() as peak:
+        kept = [torch.ones(1_000_000) for _ in range(30)]
+    assert peak.tensors == pytest.approx(120, rel=0.01) and len(kept) == 30 and peak.process > 60
+    net = torch.nn.Sequential(torch.nn.Linear(1000, 1000), torch.nn.ReLU(), torch.nn.Linear(1000, 1000)).requires_grad_(False)
+    grown = per_image(lambda count: net(torch.ones(count, 1000, requires_grad=True)).sum().backward(), 100)
+    assert 0.012 <= grown < 0.02  # input, what the activation lets through and output or a gradient: 4 kB each
+    with Tensors() as tensors:
+        net[1].forward(kept[0])
+    assert tensors.most == 4_000_000, "what was there before is not counted"
