@@ -36,6 +36,7 @@ figures: $(READY)  ## figures and README table from the tracked tidy data
 	@$(BIN)/python paper_figures/tab02_comparison.py --readme
 	@$(BIN)/python paper_figures/tab03_ablation.py --readme
 	@$(BIN)/python paper_figures/tab04_disentanglement.py --readme
+	@$(BIN)/python paper_figures/tab05_paper.py
 
 comparison: $(READY)  ## every method, three scenarios, 3 x 3 seeds, attacks with shadow models (an hour on 2 cores)
 	@$(BIN)/python -m megu compare --out paper_figures/data
@@ -58,7 +59,7 @@ gpu-smoke: $(READY)  ## what a GPU does with this project: speed, memory, repeat
 	@$(BIN)/python tests/bench/gpu_smoke.py $(if $(OUT),--out $(OUT))
 
 torture: $(READY)  ## the long version of the tests of kills and wrong input: 400 random kills, 11,000 wrong requests
-	@MEGU_TORTURE=1 TQDM_DISABLE=1 $(BIN)/python -m pytest tests/test_nothing_lost.py tests/test_unlearning.py tests/test_bad_input.py tests/test_bad_request.py
+	@MEGU_TORTURE=1 TQDM_DISABLE=1 $(BIN)/python -m pytest tests/test_nothing_lost.py tests/test_unlearning.py tests/test_bad_input.py tests/test_bad_request.py tests/test_device.py
 
 clean:  ## remove runs (keeps .venv)
 	rm -rf runs

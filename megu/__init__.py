@@ -40,6 +40,9 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     attacks       membership inference
     evaluate      every metric from one forward pass per split
     tables        tidy rows to means, intervals and gaps
+    grid_tables   a grid's tables, one grid at a time
+    reported      what the paper printed
+    paper_tables  our grid in the layout of the paper's tables
     shadows       shadow models of the likelihood-ratio attack
     asking        what a run asks its guide
     making        how a run's models are made, each once
@@ -67,6 +70,7 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     style         how figures look
     heatmaps      matrices to figures
     figures       tables to figures
+    grid_figures  the grid's tables to figures
     cost_figures  measured costs to figures
     pattern_figures   entanglement and what unlearning cut, to figures
     report        the deletion report, HTML and JSON

@@ -10,7 +10,6 @@ from huggingface_hub import ModelHubMixin, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from pydantic import Field, ValidationError, model_validator
 from torch import nn
-from transformers import ViTConfig, ViTForImageClassification
 
 import megu
 from megu import models
@@ -131,7 +130,7 @@ class Checkpoint(
                 why = (str(error).splitlines() or [type(error).__name__])[0][:120]
                 raise SettingsError(f"checkpoint {str(source)!r} is no folder, and the hub does not give it ({why}): check name and network") from None
         about = read_about(folder / CONFIG)
-        net = blank(about)
+        net = models.build(about.arch, len(about.classes), about.shape, 0, "blank", "random")
         fill(net, folder / WEIGHTS)
         if (found := weights_digest(net)) != about.weights:
             raise SettingsError(f"{WEIGHTS} in {folder.name!r} holds other weights than {CONFIG} names ({found[:12]}, not {about.weights[:12]}): get it again")
@@ -147,13 +146,6 @@ def read_about(path):
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, item['loc'])) or 'it'}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()]
         raise SettingsError(f"{path.name} in {path.parent.name!r} is no config of a checkpoint ({'; '.join(lines)})") from None
-
-
-def blank(about):
-    r"""A network of a checkpoint's architecture; ViT-B/16 from its configuration, without a hub."""
-    if about.arch == "vit-b16":
-        return models.ViT(ViTForImageClassification(ViTConfig(num_labels=len(about.classes), num_channels=about.shape[0])))
-    return models.build(about.arch, len(about.classes), about.shape, 0, "blank")
 
 
 def fill(net, path):
@@ -191,7 +183,7 @@ def export(run_dir, method, seed):
         "images": images, "code": manifest["code"], "megu": megu.__version__, "measured": measured(folder, known, method, seed),
     }  # fmt: skip
     about = About(weights="", **facts)
-    net = blank(about)
+    net = models.build(about.arch, len(about.classes), about.shape, 0, "blank", "random")
     fill(net, folder / name)
     return Checkpoint(net, about.model_copy(update={"weights": weights_digest(net)}))
 

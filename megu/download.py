@@ -87,16 +87,17 @@ def _receive(url, part, watch):
             part.unlink(missing_ok=True)
             raise requests.ConnectionError("the host sent another part than the one asked for")
         have = have if goes_on else 0
-        size = int(response.headers.get("Content-Length", 0))
+        left = int(response.headers.get("Content-Length", 0))
         with (
             open(part, "ab" if goes_on else "wb") as file,
-            tqdm(desc=part.stem, total=have + size if size else None, initial=have, unit="B", unit_scale=True) as bar,
+            tqdm(desc=part.stem, total=have + left if left else None, initial=have, unit="B", unit_scale=True) as bar,
         ):
             for chunk in response.iter_content(_CHUNK):
                 with writing(part):
                     file.write(chunk)
                 bar.update(len(chunk))
-                watch(len(chunk), have + size - bar.n)
+                left -= len(chunk)
+                watch(len(chunk), left)
 
 
 def _watch(what, otherwise, clock):
@@ -110,7 +111,7 @@ def _watch(what, otherwise, clock):
             return
         speed = got / seconds / 1e3
         if speed < SLOW and not said:
-            rest = f", {left / 6e4 / speed:.0f} more minutes" if left > 0 else ""
+            rest = f", about {max(1, round(left / 6e4 / speed))} more minutes" if left > 0 else ""
             logging.getLogger("megu").warning("%s (%.0f kB/s%s): it goes on; to stop it and do without, %s", what, speed, rest, otherwise)
             said = True
         began, got = clock(), 0

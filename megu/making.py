@@ -59,16 +59,18 @@ class MakesModels:
 
         Raises: SettingsError where the file is of another architecture, or names no more of the training images than chance would.
         """
-        train, label = self.split.train, f"original, seed {seed}"
+        return self._model(
+            "original", seed, lambda: self._task(self._new(seed, "original"), seed),
+            lambda task: self._original(task, f"original, seed {seed}"), self.once_for_all,
+        )  # fmt: skip
 
-        def given(_):
-            path = Path(self.settings.original.path)
-            model = read_model(path, read_weights(path), self.settings.arch, self.images.num_classes, self.images.shape).to(self.compute.device)
-            knows(model, self.images, train)
-            return model
-
-        fit = given if self.settings.original.path else lambda task: self._fit(task, train, label)
-        return self._model("original", seed, lambda: self._task(self._new(seed, "original"), seed), fit, self.once_for_all)
+    def _original(self, task, label):
+        if not self.settings.original.path:
+            return self._fit(task, self.split.train, label)
+        path = Path(self.settings.original.path)
+        model = read_model(path, read_weights(path), self.settings.arch, self.images.num_classes, self.images.shape).to(self.compute.device)
+        knows(model, self.images, self.split.train)
+        return model
 
     def trained(self, seed, purpose, index, label):
         r"""A new classifier, trained by the original's recipe on images ``index``; not kept."""

@@ -16,7 +16,7 @@ from megu.owndata import NORMALISE, moments
 from megu.train import predict
 from megu.values import SettingsError
 
-OURS = (*models.RESNETS, "vit-tiny")
+OURS = (*models.RESNETS, "vit-tiny", "vit-b16")
 _FIRST = ("stem.0.weight", "conv1.0.weight", "net.vit.embeddings.patch_embeddings.projection.weight")  # what sees the images in ours
 _PROBED = 500  # training images that the model is tried on before anything starts
 
@@ -34,7 +34,7 @@ def read_model(path, state, arch, num_classes, shape):
     Args:
         path: of the file, for messages.  state: its tensors by name.
         arch: name of a torchvision classifier, of one of ours, or ``module:function`` of your own (called with K, gives an ``nn.Module``).
-            A file of ours may also have the names of weiaicunzai/pytorch-cifar100, see `megu.keymap`.
+            A ResNet of ours may also have the names of weiaicunzai/pytorch-cifar100, see `megu.keymap`.
         num_classes: K.  shape: (C, H, W) of the images.
     Returns: ``nn.Module`` in eval mode.
     Raises: SettingsError where the file is none, damaged, a pickle, or of another architecture.
@@ -85,7 +85,7 @@ def builders(arch, num_classes, shape):
 
     known = theirs.list_models(module=theirs)
     out = [lambda: theirs.get_model(arch, weights=None, num_classes=num_classes)] if arch in known else []
-    out += [lambda: models.build(arch, num_classes, shape, 0)] if arch in OURS else []
+    out += [lambda: models.build(arch, num_classes, shape, 0, weights="random")] if arch in OURS else []
     if not out:
         near = difflib.get_close_matches(arch, [*OURS, *known], n=3, cutoff=0.4)
         raise SettingsError(

@@ -54,7 +54,7 @@ class _Other(MakesModels):
             return False
         task = self._task(self._new(seed, "original"), seed)
         if name == "original":
-            self._fit(task, self.split.train, name)
+            self._original(task, name)
         else:
             methods.method(name).unlearn(task, self.parameters(name))
         return True

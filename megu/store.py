@@ -24,8 +24,9 @@ STAGES = {  # stage -> the notebook that seals it, in the order of a run
 # Modules that results do not depend on.
 NO_RESULTS = {
     "__init__", "__main__", "options", "own_commands", "batch", "report", "style", "heatmaps", "figures", "pattern_figures", "workers", "slots", "tune",
-    "comparison", "ablation", "cells", "spec", "schedule", "grid", "executors", "grid_command", "pretrain", "pretrain_command", "checkpoint",
-    "checkpoint_command", "memory", "flops", "work", "standin", "acts", "rehearsal", "cost", "costing", "cost_figures", "cost_commands",
+    "comparison", "ablation", "cells", "spec", "schedule", "grid", "executors", "grid_command", "pretrain", "pretrain_command",
+    "checkpoint", "checkpoint_command", "grid_tables", "reported", "paper_tables", "grid_figures",
+    "memory", "flops", "work", "standin", "acts", "rehearsal", "cost", "costing", "cost_figures", "cost_commands",
 }  # fmt: skip
 PACKAGES = ("torch", "torchvision", "transformers", "open_clip_torch", "numpy", "scipy", "scikit-learn", "pandas")
 

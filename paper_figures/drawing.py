@@ -32,6 +32,11 @@ def registry(data):
     return table, titles
 
 
+def grids(data):
+    r"""Profiles that have a grid in ``data``."""
+    return sorted(path.stem.removeprefix("grid_").removesuffix("_seconds") for path in data.glob("grid_*_seconds.csv"))
+
+
 def main(draw, name):
     r"""Draw a figure from the data and write it as PNG."""
     data, out = folders()

@@ -19,7 +19,7 @@ from own import forget, network
 from torch.utils.data import TensorDataset
 
 from megu import methods, models
-from megu.classes import FASHION
+from megu.classes import CIFAR10, FASHION
 from megu.config import Recipe
 from megu.device import Compute, choose, generator, seeded
 from megu.experiment import Experiment
@@ -78,6 +78,27 @@ def tiny_overrides(tiny_npz):
 def tiny(tiny_overrides, tmp_path_factory):
     """A run on the tiny data, class-wise."""
     return Experiment(run_dir=tmp_path_factory.mktemp("run"), overrides=tiny_overrides)
+
+
+@pytest.fixture(scope="session")
+def cifar_like(tmp_path_factory, mini):
+    """Two folders with a file named as CIFAR-10's: 40 and 30 training images of each embedded class under its names."""
+    x, y = mini.x[:, 0].numpy(), mini.y.numpy()
+    folders = []
+    for per_class in (40, 30):
+        folder = tmp_path_factory.mktemp("cifar")
+        np.savez(
+            folder / "cifar10_tiny.npz",
+            x_train=x[: 10 * per_class], y_train=y[: 10 * per_class], x_test=x[10_000:10_100], y_test=y[10_000:10_100], class_names=np.array(CIFAR10),
+        )  # fmt: skip
+        folders.append(folder)
+    return folders
+
+
+@pytest.fixture(scope="session")
+def changes(cifar_like):
+    """Settings with which a spec takes a second, and needs no weights."""
+    return {"data.path": str(cifar_like[0]), "training.epochs": 1, "training.batch": 32, "retain_images": 60, "guide.source": "posterior", "guide.exemplars": 2}
 
 
 def needs_weights(*load):

@@ -20,11 +20,14 @@ SCRIPTS = sorted(p.name for p in (*HERE.glob("fig*.py"), *HERE.glob("tab*.py")))
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_script_builds_from_tidy_data(script, tmp_path):
     run_script(HERE / script, HERE / "data", tmp_path)
-    (made,) = tmp_path.iterdir()
-    assert (HERE / "out" / made.name).exists(), "the tracked figure is missing: make figures"
-    if made.suffix == ".png":
-        picture = Image.open(made).convert("L")
-        assert min(picture.size) > 300 and picture.getextrema()[0] < 100 < picture.getextrema()[1]
+    made, grids = list(tmp_path.iterdir()), {path.stem.split("_")[1] for path in (HERE / "data").glob("grid_*_source.json")}
+    each_profile = {"fig18_grid_time.py": len(grids), "fig19_grid_gaps.py": len(grids), "tab05_paper.py": 2 * len(grids | {"small", "paper"})}
+    assert len(made) == each_profile.get(script, 1)
+    for path in made:
+        assert (HERE / "out" / path.name).exists(), "the tracked figure is missing: make figures"
+        if path.suffix == ".png":
+            picture = Image.open(path).convert("L")
+            assert min(picture.size) > 300 and picture.getextrema()[0] < 100 < picture.getextrema()[1]
 
 
 def test_collect_refuses_an_unfinished_run(tmp_path):

@@ -1,6 +1,7 @@
 """An original that was trained elsewhere, in place of one trained here."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from megu import keymap, models
 from megu.experiment import Experiment
 from megu.ownmodel import weights_digest
+from megu.pretrain import _Other
 from megu.profiles import resolve
 from megu.store import StageError
 from megu.train import predict
@@ -65,6 +67,14 @@ def test_an_original_that_does_not_fit_is_refused(tiny_overrides, file, tmp_path
     with pytest.raises(SettingsError, match=expected):
         lab.original(0)
     assert not list((tmp_path / "runs").rglob("*.safetensors"))
+
+
+def test_processes_that_train_together_read_it_too(tiny_overrides, file, monkeypatch):
+    monkeypatch.setattr(_Other, "_fit", lambda *_: pytest.fail("trained"))
+    team = SimpleNamespace(told=lambda: "make", rank=1, size=2)
+    assert _Other(resolve(overrides={**tiny_overrides, "original.path": str(file)}), team).make("original", 0)
+    with pytest.raises(pytest.fail.Exception, match="trained"):
+        _Other(resolve(overrides=tiny_overrides), team).make("original", 0)
 
 
 @pytest.mark.parametrize(("values", "expected"), [

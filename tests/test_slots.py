@@ -3,19 +3,18 @@
 import os
 import time
 from concurrent.futures.process import BrokenProcessPool
+from queue import SimpleQueue
 
 import pytest
 from joblib import cpu_count
 
-from megu.slots import gpu_pool, visible
+from megu.slots import _take, gpu_pool, visible
 
 
 def what_it_sees(seconds):
     """Process, GPUs and threads of a worker, which stays busy for a while so that the next piece goes to another."""
-    import torch  # noqa: PLC0415
-
     time.sleep(seconds)
-    return os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"], torch.get_num_threads()
+    return os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"], int(os.environ["OMP_NUM_THREADS"])
 
 
 def die():
@@ -50,7 +49,18 @@ def test_without_a_gpu_a_worker_sees_none():
         assert {(gpu, threads) for _, gpu, threads in seen(pool, 1)} == {("", cpu_count())}
 
 
-def test_workers_share_the_gpus_evenly(monkeypatch):
+def test_torch_is_told_where_it_was_imported_before(monkeypatch):
+    """As with a caller whose main module imports it."""
+    for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "TQDM_DISABLE"):
+        monkeypatch.setenv(name, "as before")
+    slots, told = SimpleQueue(), []
+    slots.put("3")
+    monkeypatch.setattr("torch.set_num_threads", told.append)
+    _take(slots, 5)
+    assert told == [5] and os.environ["CUDA_VISIBLE_DEVICES"] == "3" and os.environ["OMP_NUM_THREADS"] == "5"
+
+
+def test_workers_share_the_gpus_evenly():
     """The slots as they wait in the queue: three workers on two GPUs; by default one for each."""
     queue = gpu_pool(3, ["0", "1"])._initargs[0]
     assert [queue.get() for _ in range(3)] == ["0", "1", "0"] and queue.empty()

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 
+import accelerate  # noqa: F401  (imported once, before the processes part)
 import pytest
 import torch
 from conftest import SHORT
@@ -24,7 +25,7 @@ from megu.values import SettingsError
 
 # 40 batches of 5 images: slices of 3 and 2.
 FIVE = {
-    "arch": "vit-tiny", "autocast": "off", "threads": 1, "seeds": 1, "training.epochs": 1, "training.batch": 5, "training.lr": 0.005, "data.validation": 0.45,
+    "arch": "vit-tiny", "autocast": "off", "threads": 1, "seeds": 1, "training.epochs": 1, "training.batch": 5, "training.lr": 0.005, "data.validation": 0.49,
 }  # fmt: skip
 SAME = 1e-6  # the largest difference of a weight that rounding may make; the controls differ by more than 1e-2
 

@@ -42,7 +42,7 @@ FULL = {
 }  # fmt: skip
 TINY = {
     "archs": ("resnet-small", "vit-tiny"), "batch": 4, "batches": (2, 4), "steps": 1, "images": 16, "variants": ("float32", "bfloat16"),
-    "unlearn": {"training.epochs": 1, "seeds": 2, "training.batch": 32, "retain_images": 60, "guide.exemplars": 2},
+    "unlearn": {"training.epochs": 1, "seeds": 2, "training.batch": 32, "retain_images": 60, "guide.source": "features", "methods.megu.noise.steps": 4},
 }  # fmt: skip
 
 

@@ -1,0 +1,20 @@
+r"""Gap of every method to the retrained model, in every cell of the grid: appendix G of arXiv 2602.17088, one picture for each profile."""
+
+from drawing import folders, grids, main
+
+from megu import grid_figures
+from megu.grid_tables import read_grid
+from megu.methods import METHODS
+from megu.paper_tables import paper_table
+from megu.reported import read_reported
+
+
+def draw(data, profile):
+    """From grid_<profile>.csv."""
+    rows, _, _ = read_grid(data, profile)
+    return grid_figures.cell_gaps(paper_table(rows, read_reported(data), "strict"), {name: entry.title for name, entry in METHODS.items()})
+
+
+if __name__ == "__main__":
+    for profile in grids(folders()[0]):
+        main(lambda data, profile=profile: draw(data, profile), f"fig19_grid_gaps_{profile}")

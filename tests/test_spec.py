@@ -1,0 +1,76 @@
+"""What a grid is made of: the paper's cells, and keys that change with what a result depends on."""
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+from megu.cells import CELLS, MAIN, PUBLIC_CODE
+from megu.methods import METHODS, method_settings
+from megu.profiles import resolve
+from megu.spec import RunSpec, grid
+from megu.values import SettingsError
+
+
+def test_the_papers_cells_are_all_there_and_are_settings():
+    reported = pd.read_csv(ROOT / "paper_figures" / "data" / "reported.csv")
+    asked = {(t, *rest) for t, *rest in reported[["table", "dataset", "scenario", "arch", "forget"]].itertuples(index=False)}
+    ours = {(t, c.data, c.scenario, {"resnet18": "resnet18", "vit-b16": "vit"}[c.arch], c.request.replace("images", "samples"))
+            for c in CELLS["paper"] for t in c.tables}  # fmt: skip
+    assert ours == asked
+    for cell in CELLS["paper"]:
+        settings = resolve("paper", 0, cell.overrides())
+        assert settings.retain_images == 10_000 and method_settings("megu", settings).recipe.epochs == (5 if cell.arch == "vit-b16" else 3)
+        assert settings.forget.count == 100 or cell.scenario != "random"
+        assert set(cell.methods) <= set(METHODS) and all(cell.scenario in METHODS[name].scenarios for name in cell.methods)
+    assert {(c.data, c.scenario, c.forget) for c in MAIN} <= {(c.data, c.scenario, c.forget) for c in CELLS["small"]}
+    assert set(PUBLIC_CODE.values()) <= set(METHODS)
+
+
+def test_recipes_are_those_of_the_public_code():
+    def training(data, arch, **more):
+        return resolve("paper", 0, {"data.name": data, "arch": arch, "forget.scenario": "random", **more}).training
+
+    assert [(training(d, "resnet18").epochs, training(d, "resnet18").milestones) for d in ("cifar10", "cifar20", "cifar100")] == [
+        (20, (8, 12, 16)), (40, (15, 30, 35)), (200, (60, 120, 160)),
+    ]  # fmt: skip
+    assert [(training(d, "vit-b16").epochs, training(d, "vit-b16").milestones) for d in ("cifar10", "cifar20", "cifar100")] == [
+        (8, (7,)), (9, (8,)), (8, (7,)),
+    ]  # fmt: skip
+    assert training("cifar20", "resnet18", **{"training.epochs": 3}).epochs == 3  # the user's word is the last
+
+
+def test_a_key_changes_with_what_the_result_depends_on_and_with_nothing_else(changes, cifar_like):
+    def key(text="method=megu", **more):
+        found = [s for s in grid("small", (f"data=cifar10,arch=resnet-small,scenario=class,seed=1,{text}",), 2, changes=changes | more)]
+        return next(s for s in found if s.method not in ("original", "retrain")).key
+
+    usual = key()
+    assert key(**{"data.path": str(cifar_like[1])}) == usual and key(**{"methods.ssd.alpha": 3.0}) == usual
+    others = [key("method=ssd"), key(**{"retain_images": 61}), key(**{"methods.megu.recipe.lr": 0.01}), key(**{"threads": 2})]
+    assert len({usual, *others}) == 5
+    assert key("method=ssd", **{"methods.ssd.alpha": 3.0}) != others[0]
+
+
+def test_references_come_along_and_nothing_else():
+    specs = grid("small", ("data=cifar10,arch=vit-tiny,scenario=random,method=megu,seed=1",), 2)
+    assert [(s.method, s.seed) for s in specs] == [("original", 1), ("retrain", 1), ("megu", 1)]
+    assert len(grid("paper", (), 3)) == 3 * sum(len(c.methods) for c in CELLS["paper"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("smal",), "did you mean 'small'"), (("small", ("dta=cifar10",)), "did you mean 'data'"), (("small", ("data=cifar1",)), "did you mean 'cifar10'"),
+        (("small", ("cifar10",)), "write field=value"), (("small", ("data=cifar10,scenario=subclass",)), "selects nothing"),
+        (("small", (), 2, 1, {"arch": "vit-tiny"}), "--only"), (("small", (), 2, 1, {"methods.megu.lr": 1}), "methods.megu.lr"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused_before_any_work(arguments, word):
+    with pytest.raises(SettingsError, match=word):
+        grid(*arguments)
+
+
+def test_a_spec_travels(changes):
+    spec = grid("small", ("data=cifar10,method=megu",), 1, changes=changes)[-1]
+    again = RunSpec.model_validate_json(spec.model_dump_json())
+    assert again == spec and again.key == spec.key and hash(again) == hash(spec)
