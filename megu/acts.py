@@ -159,7 +159,7 @@ class Acts:
                 loss.backward()
 
         kinds = {"trained": (True, False), "noised": (False, True), "seen": (False, False)}
-        self._made["memory of an image"] = found = {kind: per_image(lambda count, how=how: look(count, *how)) for kind, how in kinds.items()}
+        self._made["memory of an image"] = found = {kind: per_image(lambda count, how=how: look(count, *how), 1) for kind, how in kinds.items()}
         return Done((len(found),), torch.float32, note=", ".join(f"{kind} {mb:,.1f} MB" for kind, mb in found.items()))
 
     def _mb(self, kind, images, weights):

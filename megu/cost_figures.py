@@ -38,7 +38,7 @@ def costs(table):
             ax.plot(part[column], part["fitted"], color=colour, linewidth=1, linestyle="--")
         ax.set(xscale="log", yscale="log", title=title, xlabel=label, ylabel="seconds, one thread")
         _plain(ax)
-        ax.legend(frameon=False, loc="upper left")
+        ax.legend(frameon=False, loc="best")
     return fig
 
 
@@ -53,11 +53,19 @@ def steps(table):
     part = table[table["stage"].str.startswith("training step")].sort_values("gflop")
     fig, ax = plt.subplots(figsize=(5.6, 3.6))
     for speed in (50, 100, 200, 400):
-        ax.plot(part["gflop"], part["gflop"] / speed, color=SHARED, linewidth=0.6)
-        ax.annotate(f"{speed} GFLOP/s", (part["gflop"].iloc[-1], part["gflop"].iloc[-1] / speed), fontsize=7, color=SHARED)
+        end = 2 * part["gflop"].iloc[-1]
+        ax.plot([part["gflop"].iloc[0], end], [part["gflop"].iloc[0] / speed, end / speed], color=SHARED, linewidth=0.6)
+        ax.annotate(f"{speed} GFLOP/s", (end, end / speed), fontsize=7, color=SHARED, xytext=(3, -2), textcoords="offset points")
     ax.errorbar(part["gflop"], part["seconds"], yerr=[part["seconds"] - part["low"], part["high"] - part["seconds"]], fmt="o", color=ONLY_A, capsize=2)
     for row in part.itertuples():
-        ax.annotate(row.stage.partition(", ")[2], (row.gflop, row.seconds), fontsize=8, xytext=(5, 4), textcoords="offset points")
-    ax.set(xscale="log", yscale="log", xlabel="GFLOP of a step of 64 images", ylabel="seconds, one thread", title="A training step of several networks")
+        ax.annotate(row.stage.partition(", ")[2], (row.gflop, row.seconds), fontsize=8, xytext=(-8, 6), ha="right", textcoords="offset points")
+    ax.set(
+        xscale="log",
+        yscale="log",
+        xlim=(part["gflop"].iloc[0] / 4, 1.2 * end),
+        xlabel="GFLOP of a step of 64 images",
+        ylabel="seconds, one thread",
+        title="A training step of several networks",
+    )
     _plain(ax)
     return fig

@@ -22,7 +22,7 @@ from megu.models import ResNet, build
 from megu.profiles import resolve
 from megu.sources import load
 from megu.splits import Split, forgotten_classes, make_split
-from megu.store import code_digest, write_json
+from megu.store import write_json
 from megu.task import Task
 from megu.transition import perturbing_labels, similarity, transition_matrix
 
@@ -169,5 +169,5 @@ def measure(out, repeats=3, say=lambda text: None):
     pd.DataFrame(rows).to_csv(out / "cost.csv", index=False, float_format="%.6g")
     write_json(out / "cost_source.json", {
         "command": "python -m megu cost --out paper_figures/data", "seconds": "of the processor, one thread", "repeats": repeats, "device": "cpu, float32",
-        "exemplars": EXEMPLARS, "torch": torch.__version__, "code": code_digest(), "guides": asked,
+        "exemplars": EXEMPLARS, "torch": torch.__version__, "guides": asked,
     })  # fmt: skip

@@ -156,25 +156,29 @@ print(f"{held:,.0f} GB of pixels at {side} px")
 # %% [markdown]
 # ## What was found
 #
-# Seconds are a line in the images that pass through the network, and a line that was fitted to half of the points predicts the others. In the paper's grid the references (originals, retrained models) and their evaluation in float32 take most of the time, unlearning itself little. ImageNet-1k needs a data loader that this
-# project does not have, and a guide that is asked eight million questions.
+# Seconds are a line in the images that pass through the network: one that was fitted to half of the points predicts the others, and with shuffled seconds it does not. In the paper's grid the references (originals, retrained models) and
+# the evaluation in float32 take most of the time, unlearning itself little. On ImageNet-1k unlearning would be cheap beside retraining, but this project would need a data loader that it does not have, and a guide that is asked eight
+# million questions.
 
 # %%
-unlearned = grid[grid["what"] == "unlearning"]
-by_stage = imagenet.set_index(["arch", "stage", "retain"])["hours_high"].sort_index()
 passing = ["fine-tuning", "evaluation", "noise", "MeGU without noise"]
-network, mixed_up = (found[found["stage"].isin(passing)]["error"].abs() for found in (errors, control))
+worst, mixed_up = (found.groupby("stage")["error"].apply(lambda part: part.abs().max())[passing] for found in (errors, control))
+unlearned = grid[grid["what"] == "unlearning"]["hours_high"].sum()
+most = imagenet.pivot_table(index="arch", columns="stage", values="hours_high", aggfunc="max")
+grows = table[table["stage"].isin(passing)].groupby("stage")["tensor_mb"].agg(lambda part: part.max() / part.min())
+ratio = forward_flops("vit-b16", 100, (3, 32, 32)) / forward_flops("resnet18", 100, (3, 32, 32))
+
+# %%
 claims = {
-    "points of a network's stages that were left out are predicted within 25 %": network.max() < 0.25,
-    "with shuffled seconds they are not": mixed_up.max() > 0.5,
+    "points of a network's stages that were left out are predicted within 40 %": worst.max() < 0.4,
+    "with shuffled seconds no stage's are": mixed_up.min() > 0.4,
+    "fine-tuning on more images needs no more memory than its batch does": grows["fine-tuning"] < 1.5,
+    "noise, of which 256 are optimised at a time, does": grows["noise"] > 3,
     "networks reach different shares of the same processor": steps["speed"].max() > 1.5 * steps["speed"].min(),
-    "a ViT-B/16 takes thirty times the operations of a ResNet-18": 30
-    < forward_flops("vit-b16", 100, (3, 32, 32)) / forward_flops("resnet18", 100, (3, 32, 32))
-    < 33,
-    "unlearning is the smaller part of the grid": unlearned["hours_high"].sum() < 0.5 * total["hours_high"],
-    "on ImageNet MeGU takes less than a tenth of retraining": all(
-        (by_stage[arch, "megu"] < by_stage[arch, "retrain"].iloc[0] / 10).all() for arch in cost.EPOCHS
-    ),
+    "a ViT-B/16 takes about thirty times the operations of a ResNet-18": 30 < ratio < 33,
+    "unlearning is less than half of the grid's time": unlearned < 0.5 * total["hours_high"],
+    "the references are not": total["hours_high"] - unlearned > 0.5 * total["hours_high"],
+    "on ImageNet MeGU takes less than a tenth of retraining": (most["megu"] < most["retrain"] / 10).all(),
     "its pixels do not fit on a card of 80 GB": held > 80,
 }
 assert all(claims.values()), claims
