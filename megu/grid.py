@@ -12,6 +12,7 @@ import pandas as pd
 from megu.disk import atomic, write_json
 from megu.evaluate import observe
 from megu.experiment import Experiment, request
+from megu.grid_tables import minutes
 from megu.pretrain import pretrain
 from megu.schedule import Piece, carry_out
 from megu.store import Run, code_digest, digest, project_root
@@ -72,8 +73,9 @@ class Grid:
 
     def _open(self, spec):
         lab = _cell(self.path, spec.profile, json.dumps(self._overrides(spec)))
-        images = lab.images
-        self.run.same(f"data {spec.data}", {"digest": images.digest(), "train": images.num_train, "test": len(images.y) - images.num_train})
+        about = lab.run.manifest["notes"]["images"]
+        self.run.same(f"data {spec.data}", {"train": about["train"]["images"], "test": about["test"]["images"],
+                                            "content": f"{about['train']['content']} {about['test']['content']}"})  # fmt: skip
         return lab
 
     def _overrides(self, spec):
@@ -174,9 +176,9 @@ class Grid:
             "profile": profile, "command": command, "preset": sorted({s.preset for s in settings}), "seeds": sorted({spec.seed for spec in finished}),
             "repeats": len({spec.repeat for spec in finished}), "retain_images": sorted({s.retain_images for s in settings}),
             "epochs": {f"{s.data.name}, {s.arch}": s.training.epochs for s in settings},
-            "data": {key.partition(" ")[2]: value for key, value in manifest["notes"].items() if key.startswith("data ")},
+            "data": {spec.data: manifest["notes"][f"data {spec.data}"] for spec in finished},
             "device": sorted({manifest["artefacts"][self.name(spec)]["device"] for spec in finished}), "torch": manifest["versions"]["torch"],
-            "code": code_digest(), "minutes": round(seconds["seconds"].sum() / 60, 1), "measured": len(finished), "not_run": len(specs) - len(finished),
+            "code": code_digest(), "minutes": round(minutes(seconds), 1), "measured": len(finished), "not_run": len(specs) - len(finished),
         })  # fmt: skip
 
 
