@@ -5,8 +5,9 @@ import numpy as np
 
 from megu.style import PART_COLOURS, styled
 
-COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe-Ito without yellow and black
-MARKERS = "osD^v"  # of each next round of colours
+OWN = {"original": {"color": "black", "marker": "x"}, "megu": {"color": "#d55e00", "marker": "D"}}  # what to look for first
+COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # the rest of Okabe-Ito without yellow
+MARKERS = "os^v"  # of each next round of colours
 REQUEST = ["dataset", "scenario", "forget"]
 CELL = ["ours_arch", *REQUEST]
 PANELS = {  # column -> (title, unit, below this the axis is linear)
@@ -26,10 +27,9 @@ def _known(titles, table):
 
 
 def _looks(methods):
-    """Colour and marker of every method; the original, which nothing was done to, is a black cross."""
-    others = [name for name in methods if name != "original"]
-    looks = {name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i // len(COLOURS)]} for i, name in enumerate(others)}
-    return looks | {"original": {"color": "black", "marker": "x"}}
+    """Colour and marker of every method."""
+    others = [name for name in methods if name not in OWN]
+    return OWN | {name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i // len(COLOURS)]} for i, name in enumerate(others)}
 
 
 @styled

@@ -77,11 +77,11 @@ def far(table):
         texts = {"the paper's": [number(value, None, 2) for value in rows["paper"]]} if part["paper"].notna().any() else {}
         if texts and 0 < ran < of:
             texts[f"the paper's, {ran} of {of} cells"] = [number(value, None, 2) for value in rows["paper_same"]]
-        fewer = [f" ({row.cells:.0f} of {of})" if 0 < row.cells < ran else "" for row in rows.itertuples()]
-        ours = [number(row.ours, row.half_width, 2) + less for row, less in zip(rows.itertuples(), fewer, strict=True)]
+        fewer = [f" ({row.cells:.0f} of {of})" if row.cells < ran else "" for row in rows.itertuples()]
+        ours = [number(row.ours, row.half_width, 2) + less if row.cells > 0 else "-" if pd.isna(row.cells) else "not run"
+                for row, less in zip(rows.itertuples(), fewer, strict=True)]  # fmt: skip
         seeds = part["seeds"].max()
-        not_run = ["not run" if name in set(part["method"]) else "-" for name in methods]
-        texts |= {f"ours, {ran} of {of} cells, {seeds} seed{'s' if seeds > 1 else ''}": ours} if ran else {"ours": not_run}
+        texts[f"ours, {ran} of {of} cells, {seeds} seed{'s' if seeds > 1 else ''}" if ran else "ours"] = ours
         lines += [f"| {printed} | {ARCHS[arch]} | {whose} | " + " | ".join(values) + " |" for whose, values in texts.items()]
     return lines
 

@@ -13,10 +13,11 @@ from megu.classes import known_names
 from megu.evaluate import METRICS
 from megu.grid_tables import minutes, one_grid, read_grid
 from megu.methods import METHODS
-from megu.paper_tables import CODE, FORMS, distances, measured, paper_table
+from megu.paper_tables import FORMS, distances, measured, paper_table
 from megu.reported import COLUMNS, apart, read_reported
 
 HERE = ROOT / "paper_figures"
+CODE = FORMS["compat"].variants
 
 
 @pytest.fixture(scope="module")
