@@ -64,7 +64,7 @@ def cell_times(table, titles, columns=4):
     for column in range(columns):
         axes[(len(cells) - 1 - column) // columns, column].tick_params(labelbottom=True)
     axes[0, 0].invert_yaxis()
-    fig.supxlabel("time, % of the retraining of the same seed (dashed); guide and evaluation not included", fontsize=9)
+    fig.supxlabel("time, % of retraining (dashed),\nwithout guide and evaluation", fontsize=9)
     shown = [name for name in PART_COLOURS if name in set(parts)]
     fig.legend([plt.Rectangle((0, 0), 1, 1, color=PART_COLOURS[name]) for name in shown], shown, frameon=False, loc="outside upper center", ncols=len(shown))
     return fig
@@ -115,6 +115,8 @@ def cell_gaps(table, titles):
         for ax in axes[k :: len(PANELS)]:
             ax.set_xlim(min(low), max(high))
     handles, texts = axes[0].get_legend_handles_labels()
-    grey = plt.Rectangle((0, 0), 1, 1, color="#dddddd")
-    fig.legend([*handles, grey], [*texts, "difference of two sets of retrains (95 %)"], frameon=False, loc="outside lower center", ncols=4, fontsize=8)
+    if table["half_width"].notna().any():
+        handles.append(plt.Rectangle((0, 0), 1, 1, color="#dddddd"))
+        texts.append("difference of two sets of retrains (95 %)")
+    fig.legend(handles, texts, frameon=False, loc="outside lower center", ncols=4, fontsize=8)
     return fig

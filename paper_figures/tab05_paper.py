@@ -93,7 +93,7 @@ def listed(value):
     return ", ".join(map(str, value if isinstance(value, list) else [value]))
 
 
-def heading(profile, source, archs, seconds):
+def heading(profile, source, archs, datasets, seconds):
     r"""Lines that say what was run, and what the tables are not."""
     lines = [f"# The paper's tables, profile {profile}", ""]
     if not source:
@@ -107,7 +107,7 @@ def heading(profile, source, archs, seconds):
             "the next line says. The paper's numbers (ResNet-18 and ViT-B/16, all 50,000 images) stand beside ours so that signs and orders of magnitude "
             "can be compared; a gap between the two says nothing about the paper."
         ), ""]  # fmt: skip
-    images = {name: about["train"] for name, about in source["data"].items()}
+    images = {name: source["data"][name]["train"] for name in datasets}
     return [*lines, (
         f"`{source['command']}`: profile {profile}, preset {listed(source['preset'])}; training images {listed(images)}; "
         f"epochs {listed(source['epochs'])}; {listed(source['retain_images'])} retain images; seeds {listed(source['seeds'])} of pre-training x "
@@ -120,7 +120,7 @@ def heading(profile, source, archs, seconds):
 def tables(data, profile):
     r"""(Markdown, tidy DataFrame) of one profile's grid beside the paper's numbers."""
     (rows, seconds, source), reported = read_grid(data, profile), read_reported(data)
-    seeds, tidy, lines = len(source.get("seeds", ())), [], heading(profile, source, list(dict.fromkeys(rows["arch"])), seconds)
+    seeds, tidy, lines = len(source.get("seeds", ())), [], heading(profile, source, rows["arch"].unique(), rows["dataset"].unique(), seconds)
     for mode, (title, legend) in FORM.items():
         found = paper_table(rows, reported, mode)
         lines += ["", f"## {title}", "", legend, *blocks(found, seeds)]

@@ -39,7 +39,7 @@ def grid(cells=CELLS, seeds=(0, 1), repeats=2, methods=METHODS):
         "profile": "small", "command": "python -m megu grid --profile small --out paper_figures/data", "preset": ["tuned"], "seeds": list(seeds),
         "repeats": repeats, "device": ["cpu"], "torch": "2.14.1", "code": "0123456789ab", "measured": len(rows), "retain_images": [8000],
         "epochs": {"cifar100, resnet-small": 12, "cifar10, resnet-small": 20}, "not_run": 0,
-        "data": {"cifar100": {"digest": "0", "train": 25000, "test": 5000}, "cifar10": {"digest": "1", "train": 10000, "test": 2000}},
+        "data": {name: {"digest": "0", "train": 10_000 if name == "cifar10" else 25_000, "test": 2000} for name, *_ in cells},
     }  # fmt: skip
     return pd.DataFrame(rows), pd.DataFrame(seconds), source
 

@@ -9,6 +9,7 @@ import json
 import sys
 import tempfile
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from megu import data, models
 from megu.config import Augment, Noise, Recipe
-from megu.device import choose, forward, generator
+from megu.device import Stopwatch, choose, forward, generator
 from megu.evaluate import accuracy
 from megu.experiment import Experiment
 from megu.methods.megu import choose_labels
@@ -67,11 +68,6 @@ def synthetic(size, device):
     return data.pool("synthetic", (x, y), (x[:10], y[:10]), [str(k) for k in range(10)], device)
 
 
-def synchronise():
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
 def new(arch, images, device, default_layout=False):
     model = models.build(arch, 10, images.shape, 0, weights="random").to(device)
     return model.to(memory_format=torch.contiguous_format) if default_layout else model
@@ -95,14 +91,12 @@ def stepper(model, images, compute, default_layout=False):
 
 def rate(work, images, warm, steps):
     """Images per second."""
-    for _ in range(warm):
-        work()
-    synchronise()
-    start = time.perf_counter()
-    for _ in range(steps):
-        work()
-    synchronise()
-    return images * steps / (time.perf_counter() - start)
+    clock = Stopwatch()
+    for part, count in (("warm", warm), ("steps", steps)):
+        with clock(part):
+            for _ in range(count):
+                work()
+    return images * steps / clock.seconds["steps"]
 
 
 def training(report, images, arch, shape, device):
@@ -129,20 +123,16 @@ def training(report, images, arch, shape, device):
 
 def memory(report, images, arch, shape, device):
     """Peak memory of a training step by batch size."""
-    compute, last = choose(resolve(overrides={"autocast": "on", "device": str(device)})), 0.0
+    compute, peak = choose(resolve(overrides={"autocast": "on", "device": str(device)})), 0.0
     for batch in shape["batches"]:
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
+        torch.cuda.reset_peak_memory_stats() if device.type == "cuda" else None
         try:
             stepper(new(arch, images, device), images, compute)(torch.arange(batch, device=device))
         except torch.OutOfMemoryError:
             report.say("memory", f"{arch}: batch {batch}", "no room", "", "fewer images at a time: megu.train.fit splits the batch")
             break
-        peak = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else float("nan")
-        expected = ("more than the batch before", peak > last) if device.type == "cuda" else ("a GPU: not measured here",)
-        report.say("memory", f"{arch}: batch {batch}", peak, "GB", *expected)
-        last = peak
+        last, peak = peak, torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else "not measured"
+        report.say("memory", f"{arch}: batch {batch}", peak, "GB", *(("more than the batch before", peak > last) if device.type == "cuda" else ("a GPU",)))
 
 
 def evaluation(report, images, arch, shape, device):
@@ -153,33 +143,44 @@ def evaluation(report, images, arch, shape, device):
         said[name] = predict(model, images, index)
         speed = rate(lambda: predict(model, images, index), len(index), 1, max(1, shape["steps"] // 4))
         report.say("evaluation", f"{arch}: {name}", speed, "images/s")
-    choose(resolve(overrides={"device": str(device)}))
     far = ((said["TF32"] - said["float32"]).abs().max() / said["float32"].std()).item()
     report.say("evaluation", f"{arch}: logits, TF32 - float32", far, "standard deviations", "below 0.05", far < 0.05)
-    again = predict(model, images, index, batch=97)
-    far = ((again - said["float32"]).abs().max() / said["float32"].std()).item()
-    report.say("evaluation", f"{arch}: logits, batches of 97 - of 500", far, "standard deviations", "below 0.001", far < 1e-3)
 
 
 def repeated(report, images, arch, shape, device):
-    """Training with augmentation, and noise through the trained network: the same bits twice."""
-    count = 3 * shape["batch"]
+    """Training with augmentation, and noise through the trained network: the same bits twice, and no step that waits for the device."""
 
-    def once(deterministic):
+    def train(deterministic, steps):
         compute = choose(resolve(overrides={"device": str(device), "autocast": "on", "deterministic": deterministic}))
         model, gen = new(arch, images, device), generator(0, "twice")
         recipe = Recipe(epochs=1, batch=shape["batch"], lr=0.01, augment=Augment(rotate=15.0))
-        fit(model, lambda i: (images.batch(i.to(device), recipe.augment, gen), images.y[i.to(device)]), count, recipe, gen, compute)
+
+        def batch(position):
+            index = position.to(device, non_blocking=True)
+            return images.batch(index, recipe.augment, gen), images.y[index]
+
+        fit(model, batch, steps * shape["batch"], recipe, gen, compute)
+        return model
+
+    def once(deterministic):
+        model = train(deterministic, 3)
         noise = optimise_noise(model, torch.arange(4, device=device), images.shape, 1, Noise(steps=5), generator(0, "noise"))
         return [*model.state_dict().values(), noise]
 
-    for deterministic in (True, False):
-        same = all(torch.equal(a, b) for a, b in zip(once(deterministic), once(deterministic), strict=True))
-        if deterministic:
-            report.say("repeated", f"{arch}: deterministic, same bits twice", same, "", "True", same)
-        else:
-            report.say("repeated", f"{arch}: not deterministic, same bits twice", same, "")
-    choose(resolve(overrides={"device": str(device)}))
+    def waits(steps):
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            train(True, steps)
+        torch.cuda.set_sync_debug_mode("default")
+        return sum("synchroniz" in str(warning.message) for warning in heard)
+
+    for fixed in (True, False):
+        same = all(torch.equal(a, b) for a, b in zip(once(fixed), once(fixed), strict=True))
+        report.say("repeated", f"{arch}: {'' if fixed else 'not '}deterministic, same bits twice", same, "", *(("True", same) if fixed else ()))
+    if device.type == "cuda":
+        more = waits(8) - waits(2)
+        report.say("repeated", f"{arch}: times that 6 more steps wait for the GPU", more, "", "0", more == 0, wrong=False)
 
 
 def unlearning(report, shape, device, folder):
@@ -194,8 +195,7 @@ def unlearning(report, shape, device, folder):
         "device": Experiment(run_dir=folder / "device", overrides={**usual, "device": str(device)}),
         "cpu": Experiment(run_dir=folder / "cpu", overrides={**usual, "device": "cpu", "autocast": "off"}),
     }
-    transition = {name: lab.transition() for name, lab in labs.items()}
-    far = float(np.abs(transition["device"] - transition["cpu"]).max())
+    far = float(np.abs(labs["device"].transition() - labs["cpu"].transition()).max())
     report.say("unlearning", "transition matrix, device - CPU", far, "", "below 1e-6", far < 1e-6)
     tasks = {name: lab.task("megu", 0) for name, lab in labs.items()}
     tasks["device"] = replace(tasks["device"], original=models.copy_of(tasks["cpu"].original).to(device))
@@ -207,8 +207,7 @@ def unlearning(report, shape, device, folder):
         name: np.array([[accuracy(lab.logits("megu", seed)[part], lab.images.y[getattr(lab.split, part)]) for part in parts] for seed in lab.seeds])
         for name, lab in labs.items()
     }
-    spread = np.maximum(*(np.ptp(of, 0) for of in found.values()))
-    away = np.abs(found["device"].mean(0) - found["cpu"].mean(0))
+    spread, away = np.maximum(*(np.ptp(of, 0) for of in found.values())), np.abs(found["device"].mean(0) - found["cpu"].mean(0))
     for i, part in enumerate(parts):
         value = float(found["device"][:, i].mean())
         expected = f"{found['cpu'][:, i].mean():.1f} on the CPU, seed spread {spread[i]:.1f}"
@@ -218,7 +217,7 @@ def unlearning(report, shape, device, folder):
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--out", type=Path, help="write what was measured as JSON")
     arguments.add_argument("--cpu", action="store_true", help="tiny shapes on the CPU")
     chosen = arguments.parse_args()
@@ -227,8 +226,12 @@ def main():
         raise SystemExit(2)
     shape, report, start = TINY if chosen.cpu else FULL, Report(), time.perf_counter()
     device = choose(resolve(overrides={"device": "cpu" if chosen.cpu else "auto"})).device
-    name = "CPU" if chosen.cpu else torch.cuda.get_device_name(device)
-    about = {"device": name, "torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    about = {
+        "device": "CPU" if chosen.cpu else torch.cuda.get_device_name(device),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+    }
     print(", ".join(f"{key} {value}" for key, value in about.items()))
     images = synthetic(shape["images"], device)
     for arch in shape["archs"]:
