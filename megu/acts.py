@@ -1,6 +1,7 @@
 r"""The stages of a rehearsal: each piece of a run once, with the true network, shapes and recipe."""
 
 import tempfile
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -153,7 +154,8 @@ class Acts:
             for weight in model.parameters() if weights else ():  # their gradients do not grow with the images, and would hide what does
                 weight.register_post_accumulate_grad_hook(lambda weight: setattr(weight, "grad", None))
             x = self.images.batch(self.split.train[:count]).requires_grad_(image)
-            with self.compute.cast(), torch.set_grad_enabled(weights or image):
+            # Noise and evaluation are float32, see `megu.device.Compute`.
+            with self.compute.cast() if weights else nullcontext(), torch.set_grad_enabled(weights or image):
                 loss = model(x).float().square().sum()
             if weights or image:
                 loss.backward()

@@ -10,7 +10,7 @@ from megu.cells import CELLS
 from megu.flops import forward_flops
 from megu.methods import METHODS, method_settings
 from megu.profiles import resolve
-from megu.values import SettingsError
+from megu.values import SettingsError, closest
 from megu.work import Sizes, Work, work
 
 TOKENS = {"image": 576, "images": 3, "text": 120}  # of a question with two worked examples: assumed, as of a LLaVA-1.5
@@ -139,7 +139,12 @@ def grid_cost(profile="paper", seeds=3, gpu=CARD):
         profile: with CIFAR data.  seeds: of pre-training.  gpu: `Gpu`.
     Returns: DataFrame, one row per stage, data and network: models; trained, noised, seen, passes of images of one model (those of the first cell); gflop,
         of a forward pass; pflop, of all models; hours_low, hours_high, of all models, at the high and the low utilisation.
+    Raises: SettingsError for another profile, or one with networks whose speed is not known.
     """
+    if profile not in CELLS:
+        raise SettingsError(closest(profile, CELLS, "profile"))
+    if strange := sorted({cell.arch for cell in CELLS[profile] if cell.arch not in gpu.trained}):
+        raise SettingsError(f"profile {profile!r} has networks of which no speed on a GPU is assumed or measured ({', '.join(strange)}): use paper")
     rows, known = [], set()
     for cell in CELLS[profile]:
         settings = resolve(profile, 0, cell.overrides())

@@ -41,10 +41,10 @@ def cost(
     from megu.cost import CARD, grid_cost, measured_gpu  # noqa: PLC0415
     from megu.costing import measure  # noqa: PLC0415
 
-    if out is not None:
-        measure(out, say=typer.echo)
     gpu = measured_gpu(json.loads(smoke.read_text())) if smoke else CARD
     table = grid_cost(profile, seeds, gpu)
+    if out is not None:
+        measure(out, say=typer.echo)
     typer.echo(table.round(3).to_string(index=False))
     total = table[["pflop", "hours_low", "hours_high"]].sum()
     typer.echo(f"profile {profile}, {seeds} seeds: {total['pflop']:,.0f} PFLOP, {total['hours_low']:.0f} to {total['hours_high']:.0f} hours on one {gpu.name}")

@@ -66,6 +66,14 @@ def test_the_grid_shares_its_originals():
     assert row["pflop"] == pytest.approx(6 * 3 * 5 * 10_000 * forward_flops("vit-b16", 100, (3, 32, 32)) / 1e15)
 
 
+@pytest.mark.parametrize(
+    ("profile", "said"), [("papr", "did you mean 'paper'"), ("small", "no speed on a GPU is assumed or measured .resnet-small, vit-tiny.")]
+)
+def test_a_grid_without_a_known_speed_is_refused(profile, said):
+    with pytest.raises(SettingsError, match=said):
+        cost.grid_cost(profile)
+
+
 def test_a_measured_gpu_takes_the_place_of_the_assumption():
     said = [("training", "operations of a step", 3.3), ("training", "bfloat16", 10_000.0), ("evaluation", "float32", 20_000.0)]
     lines = [{"part": part, "what": f"resnet18: {what}", "value": value} for part, what, value in said]

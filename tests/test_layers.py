@@ -13,8 +13,8 @@ PACKAGE = ROOT / "megu"
 ORDER = re.findall(r"^    (\w+) {2,}", megu.__doc__, re.M)
 FILES = sorted(p for folder in ("megu", "tests", "paper_figures", "env") for p in (ROOT / folder).rglob("*.py"))
 NO_TORCH = (
-    "classes", "cells", "values", "config", "profiles", "disk", "store", "tables", "grid_tables", "reported", "paper_tables", "style", "figures", "grid_figures",
-    "pattern_figures", "heatmaps", "batch",
+    "classes", "cells", "values", "config", "profiles", "disk", "store", "tables", "grid_tables", "reported", "paper_tables", "style", "figures",
+    "grid_figures", "pattern_figures", "heatmaps", "batch",
 )  # fmt: skip
 
 
