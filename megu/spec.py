@@ -4,6 +4,7 @@ import shlex
 from functools import cache, cached_property
 from typing import Any
 
+from megu import pretrained
 from megu.cells import CELLS, Cell
 from megu.config import MACHINE, Part
 from megu.methods import METHODS, method_settings
@@ -54,8 +55,10 @@ class RunSpec(Part):
 
     @cached_property
     def key(self):
-        r"""Twelve hex digits over all that the result depends on: settings, the method's parameters, seeds, code; not where the data lie."""
+        r"""Twelve hex digits over all that the result depends on: settings, weights, the method's parameters, seeds, code; not where the data lie."""
         about = self.settings.model_dump(mode="json", exclude=OUTSIDE)
+        if self.arch == "vit-b16":
+            about["weights"] = pretrained.identity(self.settings.weights)
         parameters = method_settings(self.method, self.settings).model_dump(mode="json")
         return digest({"settings": about, "method": self.method, "parameters": parameters, "seed": self.seed, "repeat": self.repeat, "code": code_digest()})
 
@@ -117,7 +120,7 @@ def grid(profile="paper", only=(), seeds=2, repeats=1, changes=None):
     if not out:
         raise SettingsError(f"--only {' --only '.join(only)} selects nothing of the grid of profile {profile!r}")
     for entry in out:
-        _ = entry.key  # refuses a wrong setting now
+        method_settings(entry.method, entry.settings)  # refuses a wrong setting now
     return out
 
 
