@@ -37,6 +37,7 @@ figures: $(READY)  ## figures and README table from the tracked tidy data
 	@$(BIN)/python paper_figures/tab03_ablation.py --readme
 	@$(BIN)/python paper_figures/tab04_disentanglement.py --readme
 	@$(BIN)/python paper_figures/tab05_paper.py
+	@$(BIN)/python paper_figures/tab06_grid.py --readme
 
 comparison: $(READY)  ## every method, three scenarios, 3 x 3 seeds, attacks with shadow models (an hour on 2 cores)
 	@$(BIN)/python -m megu compare --out paper_figures/data

@@ -1,0 +1,45 @@
+r"""The small profile's grid in one Markdown table, cells in rows and methods in columns; `--readme` writes it into README.md."""
+
+import pandas as pd
+from tab01_results import publish
+
+from megu.cells import CELLS
+from megu.grid_tables import minutes, read_grid
+from megu.methods import METHODS
+from megu.tables import summary
+
+PROFILE, METRIC = "small", "tow"
+MARK = "<!-- grid: python paper_figures/tab06_grid.py --readme -->"
+CELL = ["arch", "dataset", "scenario", "forget"]
+
+
+def table(data):
+    r"""Tug-of-war of every cell and method ± half-width of its 95 % t-interval over the seeds, 1 = as the retrained model of the same seed."""
+    rows, seconds, source = read_grid(data, PROFILE)
+    found = rows[rows["metric"] == METRIC]
+    names = [name for name in METHODS if name in set(found["method"]) and name != "retrain"]
+    lines = ["| network, data, what is forgotten | seeds | " + " | ".join(METHODS[name].title for name in names) + " |", "|---" * (len(names) + 2) + "|"]
+    for cell, part in found.groupby(CELL, sort=False):
+        own = summary(part).set_index("method").reindex(names)
+        arch, dataset, scenario, forget = cell
+        asked = next(c.methods for c in CELLS[PROFILE] if (c.arch, c.data, c.scenario, c.request) == cell)
+        missing = ["not run" if name in asked else "-" for name in names]
+        texts = [
+            text if pd.isna(row["mean"]) else f"{row['mean']:.2f}" + (f" ± {row.half_width:.2f}" if row.seeds > 1 else "")
+            for text, row in zip(missing, own.iloc, strict=True)
+        ]  # fmt: skip
+        lines.append(f"| {arch}, {dataset}, {scenario}: {forget} | {part['seed'].nunique()} | " + " | ".join(texts) + " |")
+    images = ", ".join(f"{about['train']:,} of {name}" for name, about in source["data"].items())
+    epochs = ", ".join(f"{count} ({name})" for name, count in source["epochs"].items())
+    lines += ["", (
+        f"`{source['command']}`, profile {PROFILE}, seeds {', '.join(map(str, source['seeds']))} of pre-training x {source['repeats']} of unlearning; "
+        f"training images {images}, a tenth of them held out; epochs {epochs}; {', '.join(map(str, source['retain_images']))} retain images; "
+        f"{source['measured']} models in {minutes(seconds):.0f} process minutes, evaluation left out, {', '.join(source['device'])}, "
+        f"torch {source['torch']}. Tug-of-war (strict): product over forgotten training, retained training and retained test accuracy of "
+        "1 - |difference to the retrain of the same seed|, 1 = as retrain; ± half of the 95 % t-interval over the seeds."
+    )]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    publish(table, "tab06_grid", f"grid_{PROFILE}.csv", MARK)
