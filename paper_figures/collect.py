@@ -22,7 +22,7 @@ TABLES = (
 def command(manifest):
     r"""What repeats a run: the make target for the defaults, else the settings that differ from its profile's."""
     settings, profile = manifest["settings"], resolve(manifest["settings"]["profile"])
-    usual = {name: method_settings(name, profile).model_dump(mode="json") for name in profile.compare}
+    usual = {name: method_settings(name, profile).model_dump(mode="json") for name in profile.compare if name in manifest["parameters"]}
     changed = differences(json.loads(profile.model_dump_json(exclude={"methods"})), settings) + differences(usual, manifest["parameters"], "methods.")
     if not changed and settings["profile"] == "quick":
         return "make reproduce"
