@@ -65,6 +65,7 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     ablation      MeGU's open points, changed one at a time
     spec          one entry of a grid, and the key of its result
     schedule      pieces of work that wait for each other
+    cellrun       what the models of one cell share
     grid          the paper's cells, each result once
     comparison    every method in every scenario
     style         how figures look

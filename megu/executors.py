@@ -14,10 +14,11 @@ def executor(workers=None, scheduler=None, cluster=None, jobs=1):
 
     Args:
         workers: processes on this machine, None for one per GPU or core; 1 runs everything in this process.
-        scheduler: address of a Dask scheduler, e.g. ``tcp://host:8786``; its workers need the same disk and code; each carries out one piece at a time.
+        scheduler: address of a Dask scheduler, e.g. ``tcp://host:8786``; its workers need the same disk and code; start them with one thread, for
+            each carries out one piece at a time, and on a machine with several GPUs with one of them in ``CUDA_VISIBLE_DEVICES``.
         cluster: name in `CLUSTERS`: workers are jobs of that queue, as ``~/.config/dask/jobqueue.yaml`` describes them.
         jobs: of the cluster.
-    Raises: SettingsError where two of these are asked for, or a package or the scheduler is missing.
+    Raises: SettingsError where two of these are asked for; the context, where a package, the scheduler or a description of the jobs is missing.
     """
     if sum(choice is not None for choice in (workers, scheduler, cluster)) > 1:
         raise SettingsError("--workers, --scheduler and --cluster exclude each other: give one")
@@ -49,6 +50,9 @@ def _queue(name, jobs):
         import dask_jobqueue  # noqa: PLC0415  (optional)
     except ImportError:
         raise SettingsError("--cluster needs dask-jobqueue: pip install 'megu[cluster]'") from None
-    cluster = getattr(dask_jobqueue, CLUSTERS[name])()
+    try:
+        cluster = getattr(dask_jobqueue, CLUSTERS[name])()
+    except (ValueError, TypeError) as error:
+        raise SettingsError(f"--cluster {name}: {error}; describe one job in ~/.config/dask/jobqueue.yaml (cores: 1, processes: 1, memory, queue)") from None
     cluster.scale(jobs=jobs)
     return cluster

@@ -76,7 +76,8 @@ class Experiment(AsksGuide, MakesModels):
         self.run.note("device", str(self.compute))
         # What originals and shadow models depend on; the threads, because their seconds are compared with those of other models.
         common = {
-            **{key: about["settings"][key] for key in ("arch", "training")}, "validation": settings.data.validation, "device": str(self.compute),
+            **{key: about["settings"][key] for key in ("arch", "training")}, "validation": settings.data.validation, "name": self.images.name,
+            "device": str(self.compute),
             "threads": torch.get_num_threads() if self.compute.device.type == "cpu" else None, "data": about["data"], "code": about["code"],
             **{key: about[key] for key in ("weights",) if key in about},
         }  # fmt: skip

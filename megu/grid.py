@@ -3,51 +3,20 @@ r"""The grid: every spec measured once, on any executor; originals and retrained
 import json
 import threading
 import time
-import traceback
 from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
 
-from megu.disk import atomic, write_json
-from megu.evaluate import observe
-from megu.experiment import Experiment, request
+from megu.cellrun import CellRun
+from megu.disk import StageError, atomic, write_json
 from megu.grid_tables import minutes
 from megu.pretrain import pretrain
 from megu.schedule import Piece, carry_out
-from megu.store import Run, code_digest, digest, project_root
+from megu.store import Run, code_digest, project_root
 from megu.values import SettingsError
 
-
-class Cell(Experiment):
-    r"""What the models of one cell share.  Originals and retrained models lie in the shared directory; unlearned models are measured and not kept."""
-
-    def _directory(self, about, run_dir):
-        return super()._directory(about, Path(run_dir) / f"{self.settings.data.name}-{self.settings.arch}-{request(self.settings)}-{digest(about)[:6]}")
-
-    def once_for_all(self, name, make, save, load):
-        """See `megu.making.MakesModels.once_for_all`; no copy in the run."""
-        return self.shared.once(name, make, save, load)
-
-    def _of_request(self, name, make, save, load):
-        return self.shared.once(f"{self.split.digest()}/{name}", make, save, load)
-
-    def unlearned(self, name, seed):
-        """See `megu.making.MakesModels.unlearned`."""
-        return self._model(name, seed, *self._call(name, seed), self._of_request) if name == "retrain" else super().unlearned(name, seed)
-
-    def measured(self, name, seed, repeat):
-        r"""(tidy rows as of `megu.evaluate.rows`, facts: seconds by part, peak memory) of one model."""
-        if name in ("original", "retrain"):
-            found = self._measured(name, seed, 0, self.seen(name, seed))
-            file = f"models/{name}-{seed}.safetensors"
-            facts = self.shared.manifest["artefacts"][file if name == "original" else f"{self.split.digest()}/{file}"]
-        else:
-            model, facts = self._timed(*self._call(name, seed, repeat))
-            found = self._measured(name, seed, repeat, observe(model, self.images, self.split))
-        return found, {key: facts[key] for key in ("seconds", "peak_memory_mb")}
-
-
+CODE = code_digest()  # of what this process has loaded, whatever becomes of the files
 _ALONE = threading.Lock()  # a worker with several threads carries out one piece at a time: torch's random state is the process's
 
 
@@ -61,7 +30,7 @@ class Grid:
 
     def __init__(self, profile, path=None):
         self.path = Path(path or project_root() / "runs" / f"grid-{profile}").resolve()
-        self.run = Run(self.path, {"profile": profile})
+        self.run, self.code = Run(self.path, {"profile": profile}), CODE
 
     def name(self, spec):
         """Of the file of a result."""
@@ -72,10 +41,16 @@ class Grid:
         return self.name(spec) in self.run.manifest["artefacts"]
 
     def _open(self, spec):
+        if self.code != CODE:
+            raise StageError("this worker has loaded other code than the process that leads the grid: restart it")
         lab = _cell(self.path, spec.profile, json.dumps(self._overrides(spec)))
         about = lab.run.manifest["notes"]["images"]
-        self.run.same(f"data {spec.data}", {"train": about["train"]["images"], "test": about["test"]["images"],
-                                            "content": f"{about['train']['content']} {about['test']['content']}"})  # fmt: skip
+        self.run.same(f"data {spec.data}", {
+            "train": about["train"]["images"], "test": about["test"]["images"], "content": f"{about['train']['content']} {about['test']['content']}",
+            "order": lab.images.digest(),
+        })  # fmt: skip
+        # Where a queue mixes machines, a cell's models would be compared across precisions.
+        self.run.same(f"device for {spec.arch}", str(lab.compute))
         return lab
 
     def _overrides(self, spec):
@@ -87,7 +62,7 @@ class Grid:
             of_cell = [spec for spec in specs if spec.cell == cell]
             say(f"{cell.data}, {cell.arch}, {cell.scenario}, {cell.request}")
             overrides, seeds = self._overrides(of_cell[0]), list(dict.fromkeys(spec.seed for spec in of_cell))
-            pretrain(of_cell[0].profile, 0, self.path, overrides, say, Cell, seeds)
+            pretrain(of_cell[0].profile, 0, self.path, overrides, say, CellRun, seeds)
 
     def original(self, spec):
         """Make the original of a spec, once."""
@@ -105,7 +80,7 @@ class Grid:
         def make():
             started, lab = time.time(), self._open(spec)
             found, facts = lab.measured(spec.method, spec.seed, spec.repeat)
-            about = {"spec": str(spec), "device": lab.run.manifest["notes"]["device"], "started": round(started), "finished": round(time.time())}
+            about = {"spec": str(spec), "device": str(lab.compute), "started": round(started), "finished": round(time.time())}
             return found, {**facts, **about}
 
         with _ALONE:
@@ -133,15 +108,16 @@ class Grid:
         Returns: name of the piece -> (one line, file with the whole traceback and the command of its notebooks) of what failed.
         """
         pieces = self.pieces(specs)
-        failed = carry_out(pieces, executor, self.path.name)
+        commands = {piece.name: piece.arguments[0].command for piece in pieces}
         for piece in pieces:
             self._failure(piece.name).unlink(missing_ok=True)
-        commands = {piece.name: piece.arguments[0].command for piece in pieces}
-        for name, error in failed.items():
+
+        def keep(name, error):
             with atomic(self._failure(name)) as part:
-                part.write_text(f"its notebooks: {commands[name]}\n\n{''.join(traceback.format_exception(error))}")
-        return {name: (f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}", self._failure(name))
-                for name, error in failed.items()}  # fmt: skip
+                part.write_text(f"its notebooks: {commands[name]}\n\n{error.trace or error}")
+
+        failed = carry_out(pieces, executor, self.path.name, keep)
+        return {name: (str(error), self._failure(name)) for name, error in failed.items()}
 
     def _failure(self, name):
         return self.path / "failures" / f"{name.replace('/', '-')}.txt"
@@ -184,4 +160,4 @@ class Grid:
 
 @lru_cache(maxsize=2)
 def _cell(path, profile, overrides):
-    return Cell(profile, 0, path, json.loads(overrides))
+    return CellRun(profile, 0, path, json.loads(overrides))

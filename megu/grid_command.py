@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from megu.config import MACHINE
 from megu.options import Set, parse
 
 HELP = """Measure the paper's cells: every method, network and forgetting request of a profile.  Repeat it after an interrupt: it goes on.
@@ -20,6 +19,8 @@ A selection: all conditions of one --only, any of several:
   ... --only 'arch=resnet18,method=megu|ssd' --only scenario=random
 Dask workers, or jobs of dask-jobqueue, that share this folder:
   ... --scheduler tcp://host:8786       ... --cluster slurm --jobs 16
+  (dask worker tcp://host:8786 --nworkers 8 --nthreads 1; on a machine
+  with several GPUs each worker needs a CUDA_VISIBLE_DEVICES of its own)
 Four GPUs make originals and retrained models together, first:
   accelerate launch --num_processes 4 -m megu grid ... --pretrain"""
 
@@ -48,6 +49,7 @@ def grid(
     from megu.executors import executor  # noqa: PLC0415  (torch takes seconds; --help must not)
     from megu.grid import Grid  # noqa: PLC0415
     from megu.spec import grid as specs_of  # noqa: PLC0415
+    from megu.spec import recorded  # noqa: PLC0415
     from megu.workers import WorkError  # noqa: PLC0415
 
     specs = specs_of(profile, tuple(only or ()), seeds, repeats, parse(set))
@@ -55,7 +57,7 @@ def grid(
     left = made.pieces(specs)
     say(f"{len(specs)} models in {made.path.name}: {sum(map(made.finished, specs))} measured, {len(left)} pieces of work left")
     if dry_run:
-        typer.echo("\n".join(piece.name for piece in left))
+        say("\n".join(piece.name for piece in left))
         return
     if pretrain:
         made.pretrain(specs, say)
@@ -63,7 +65,7 @@ def grid(
     failed = made.carry_out(specs, executor(workers, scheduler, cluster, jobs)) if left else {}
     if out:
         again = [part for text in only or () for part in ("--only", text)] + ["--seeds", str(seeds), "--repeats", str(repeats)]
-        again += [part for text in set or () for part in ("--set", text) if text.partition("=")[0].rpartition(".")[2] not in MACHINE]
+        again += [part for text in set or () for part in ("--set", text) if recorded(*text.split("=", 1))]
         made.write(specs, out, f"python -m megu grid --profile {profile} {shlex.join(again)}")
         typer.echo(f"written: {os.path.relpath(out)}/grid_{profile}.csv and its seconds and source")
     if failed:

@@ -1,7 +1,7 @@
 r"""The ImageNet weights of ViT-B/16: where they are, which they are, and a network that starts from them."""
 
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -32,7 +32,7 @@ def find(weights):
         return None
     if weights is None:
         try:
-            return Path(cached_file(HUB, "model.safetensors"))
+            return _from_hub()
         except OSError:
             raise SettingsError(
                 f"the weights of {HUB} are not here and could not be downloaded: check the network, set weights to a local folder or .safetensors, "
@@ -45,6 +45,11 @@ def find(weights):
             f"weights {path.name!r} in {path.parent.name!r} is no .safetensors file that can be read: give one, or a folder with model.safetensors"
         )
     return path
+
+
+@cache
+def _from_hub():
+    return Path(cached_file(HUB, "model.safetensors"))  # asks the hub whether there is a newer one: once is enough
 
 
 def identity(weights):

@@ -1,12 +1,26 @@
 r"""Pieces of work that wait for each other, on any ``concurrent.futures`` executor."""
 
+import traceback
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 from dataclasses import dataclass
 
 from tqdm import tqdm
 
-BREAKS = 3  # an executor that breaks more often without having finished anything will not recover
+from megu.workers import WorkError
+
+BREAKS = 10  # an executor that breaks so often without having finished anything will not recover
+
+
+class PieceError(RuntimeError):
+    """Why a piece failed: one ``line``, and the whole ``trace``.  It is text, because not every exception can travel between processes."""
+
+    def __init__(self, line, trace=""):
+        super().__init__(line, trace)
+        self.line, self.trace = line, trace
+
+    def __str__(self):
+        return self.line
 
 
 @dataclass(frozen=True)
@@ -24,6 +38,14 @@ class Piece:
     arguments: tuple
     needs: tuple[str, ...] = ()
 
+    def __call__(self):
+        """Raises: PieceError for any error of the function."""
+        try:
+            self.function(*self.arguments)
+        except Exception as error:
+            line = (str(error).strip().splitlines() or ["no message"])[0]
+            raise PieceError(f"{type(error).__name__}: {line}", "".join(traceback.format_exception(error))) from None
+
 
 class Inline(Executor):
     """Runs each call at once, in this process."""
@@ -38,63 +60,82 @@ class Inline(Executor):
         return future
 
 
-def carry_out(pieces, executor, label=""):
+def carry_out(pieces, executor, label="", tell=lambda name, error: None):
     r"""Run pieces as soon as those that they need are done; one failure stops only what needs it.
+
+    Where a worker dies, what was under way is tried again, one piece at a time: a piece that kills its worker by itself fails alone.
 
     Args:
         pieces: list of `Piece`; of those that are ready, earlier ones go first.
-        executor: function without arguments that gives a ``concurrent.futures`` executor; called again where one broke because a worker died:
-            what was under way is then submitted anew.
+        executor: function without arguments that gives a ``concurrent.futures`` executor; called again where one broke.
         label: text of the progress bar, which shows pieces done, time left and failures.
-    Returns: name -> exception (of the piece, or of the piece that it needed) of every piece that did not succeed.
+        tell: called with name and `PieceError` of each failure when it happens.
+    Returns: name -> `PieceError` of every piece that did not succeed.
+    Raises: WorkError where a cluster's scheduler is gone.
     """
-    open_, failed, breaks = {piece.name: piece for piece in pieces}, {}, 0
-    done = {name for piece in pieces for name in piece.needs} - set(open_)  # what is not asked for is there
-    there = len(done)
+    work = _Work({piece.name: piece for piece in pieces}, tell)
     with tqdm(total=len(pieces), desc=label, unit="piece", smoothing=0.1) as bar:
-        while open_:
+        while work.open:
             with executor() as pool:
-                running = {}
                 try:
-                    while open_ or running:
-                        _submit(open_, running, done, failed, pool)
-                        finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                        for future in finished:
-                            error = future.exception()
-                            if isinstance(error, BrokenExecutor):
-                                raise error
-                            piece = running.pop(future)
-                            done.add(piece.name)
-                            breaks = 0
-                            if error is not None:
-                                failed[piece.name] = error
-                        bar.n = len(done) - there
-                        bar.set_postfix(failed=len(failed))
+                    while work.open or work.running:
+                        work.submit(pool)
+                        for future in wait(work.running, return_when=FIRST_COMPLETED).done:
+                            work.finish(future)
+                        bar.n = len(pieces) - len(work.open) - len(work.running)
+                        bar.set_postfix(failed=len(work.failed))
                 except BrokenExecutor as error:
-                    breaks += 1
-                    lost = list(running.values())
-                    if breaks > BREAKS:
-                        failed.update({piece.name: error for piece in (*lost, *open_.values())})
-                        open_.clear()
-                    else:
-                        open_ = {piece.name: piece for piece in (*lost, *open_.values())}
+                    work.recover(error)
+                except CancelledError:
+                    raise WorkError("the scheduler is gone; what is finished is kept, and the same command goes on with the rest") from None
                 except BaseException:
-                    for future in running:
-                        future.cancel()
+                    getattr(pool, "stop", lambda: [future.cancel() for future in work.running])()
                     raise
-    return failed
+    return work.failed
 
 
-def _submit(open_, running, done, failed, pool):
-    """Submit what is ready; what needs a failed piece fails with it."""
-    for piece in list(open_.values()):
-        if broken := next((name for name in piece.needs if name in failed), None):
-            failed[piece.name] = failed[broken]
-            done.add(piece.name)
-            del open_[piece.name]
-        elif done.issuperset(piece.needs):
-            del open_[piece.name]
-            future = pool.submit(piece.function, *piece.arguments)
-            running[future] = piece
-            if future.done():  # inline: what it makes possible may go first
-                return
+class _Work:
+    """What is open, what is under way, what failed."""
+
+    def __init__(self, pieces, tell):
+        self.open, self.tell, self.failed, self.running, self.suspects, self.breaks = dict(pieces), tell, {}, {}, set(), 0
+
+    def submit(self, pool):
+        """Submit what is ready; what needs a failed piece fails with it; of pieces that were under way when a worker died, one at a time."""
+        for piece in list(self.open.values()):
+            waiting = {*self.open, *(p.name for p in self.running.values())}
+            if broken := next((name for name in piece.needs if name in self.failed), None):
+                del self.open[piece.name]
+                self._fail(piece.name, PieceError(f"it needs {broken}, which failed: {self.failed[broken]}", self.failed[broken].trace))
+            elif waiting.isdisjoint(piece.needs) and not (self.suspects and (self.running or piece.name not in self.suspects)):
+                future = pool.submit(piece)
+                del self.open[piece.name]
+                self.running[future] = piece
+                if future.done():  # inline: what it makes possible may go first
+                    return
+
+    def finish(self, future):
+        """Take the result of a piece that ended.  Raises: BrokenExecutor where it did not end by itself."""
+        error = future.exception()
+        if isinstance(error, BrokenExecutor):
+            raise error
+        piece, self.breaks = self.running.pop(future), 0
+        self.suspects.discard(piece.name)
+        if error is not None:
+            self._fail(piece.name, error if isinstance(error, PieceError) else PieceError(f"{type(error).__name__}: {error}"))
+
+    def recover(self, error):
+        """After a worker died: a piece that was alone has killed it, several are suspects."""
+        lost, self.running, self.breaks = list(self.running.values()), {}, self.breaks + 1
+        if len(lost) == 1 or self.breaks > BREAKS:
+            for piece in lost if self.breaks <= BREAKS else (*lost, *self.open.values()):
+                self.open.pop(piece.name, None)
+                self.suspects.discard(piece.name)
+                self._fail(piece.name, PieceError(f"its worker died ({type(error).__name__}); memory may have been short"))
+        else:
+            self.suspects |= {piece.name for piece in lost}
+            self.open = {**{piece.name: piece for piece in lost}, **self.open}
+
+    def _fail(self, name, error):
+        self.failed[name] = error
+        self.tell(name, error)

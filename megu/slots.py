@@ -4,7 +4,7 @@ import os
 import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 
 from joblib import cpu_count
 
@@ -21,13 +21,23 @@ def visible():
     return names[:count]
 
 
+class Pool(ProcessPoolExecutor):
+    """A process pool that can be stopped at once."""
+
+    def stop(self):
+        """End the workers without waiting for what they do; files appear whole or not at all, so nothing is left half-written."""
+        self.shutdown(wait=False, cancel_futures=True)
+        for process in active_children():
+            process.terminate()
+
+
 def gpu_pool(workers=None, devices=None, most=8):
     r"""An executor whose workers do not get into each other's way: each has one GPU and its share of the cores.
 
     Args:
         workers: processes; None for one per GPU, or without a GPU one per core, at most ``most``.  More workers than GPUs share them evenly.
         devices: names of GPUs, None for all that are `visible`; an empty list is the CPU.
-    Returns: ``ProcessPoolExecutor`` of fresh (spawned) processes that see one GPU as ``cuda:0``; without a GPU they see none.  Functions and
+    Returns: `Pool` of fresh (spawned) processes that see one GPU as ``cuda:0``; without a GPU they see none.  Functions and
         arguments are pickled.  If a worker dies, what is under way raises ``BrokenProcessPool``: make another pool for it.
     """
     devices = visible() if devices is None else list(devices)
@@ -36,7 +46,7 @@ def gpu_pool(workers=None, devices=None, most=8):
     slots = context.SimpleQueue()
     for k in range(workers):
         slots.put(devices[k % len(devices)] if devices else "")
-    return ProcessPoolExecutor(workers, context, _take, (slots, max(1, cpu_count() // workers)))
+    return Pool(workers, context, _take, (slots, max(1, cpu_count() // workers)))
 
 
 def _take(slots, threads):

@@ -71,13 +71,18 @@ class RunSpec(Part):
     @property
     def command(self):
         """The notebooks with this model alone, to step through; without paths of this machine."""
-        compared = [] if METHODS[self.method].reference else [self.method]
-        values = {**self.overrides, "compare": compared}
-        pairs = [f"{name}={value}" for name, value in values.items() if name.rpartition(".")[2] not in MACHINE]
+        compared = [] if self.method in ("original", "retrain") else [self.method]
+        values = {**self.overrides, "compare": compared, "repeats": self.repeat + 1}
+        pairs = [f"{name}={value}" for name, value in values.items() if recorded(name, value)]
         return shlex.join(["python", "-m", "megu", "run", "--profile", self.profile, "--seed", str(self.seed), *(x for pair in pairs for x in ("--set", pair))])
 
     def __str__(self):
         return "/".join(map(str, self.about.values()))
+
+
+def recorded(name, value):
+    r"""Whether a setting may be written down: not where it is a path or an address of this machine."""
+    return name.rpartition(".")[2] not in MACHINE or value == "random"
 
 
 @cache
@@ -103,7 +108,7 @@ def grid(profile="paper", only=(), seeds=2, repeats=1, changes=None):
     pairs = tuple(sorted(_dotted(nest({"threads": 1, **(changes or {})}))))
     for name, _ in pairs:
         if name.startswith(CELL):
-            raise SettingsError(f"--set {name}: that is what the cells of a grid are; select cells by --only, or use `python -m megu run --set {name}=...`")
+            raise SettingsError(f"--set {name}: a grid's cells and seeds are chosen by --only, --seeds and --repeats; `python -m megu run` takes this setting")
     entries = [
         RunSpec(profile=profile, data=c.data, arch=c.arch, scenario=c.scenario, forget=c.forget, method=name, seed=seed, repeat=repeat, changes=pairs)
         for c in CELLS[profile] for seed in range(seeds) for name in c.methods for repeat in range(1 if METHODS[name].reference else repeats)
@@ -126,7 +131,8 @@ def grid(profile="paper", only=(), seeds=2, repeats=1, changes=None):
 
 def _dotted(values, prefix=""):
     for key, value in values.items():
-        yield from _dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
+        name = f"{prefix}{key}"
+        yield from _dotted(value, f"{name}.") if isinstance(value, dict) else [(name, tuple(value) if isinstance(value, list) else value)]
 
 
 @cache

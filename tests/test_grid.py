@@ -14,10 +14,10 @@ from conftest import ROOT
 from dask_jobqueue.local import LocalCluster
 from typer.testing import CliRunner
 
-from megu import grid as grids
 from megu.__main__ import app
+from megu.cellrun import CellRun
 from megu.executors import executor
-from megu.grid import Cell, Grid
+from megu.grid import Grid
 from megu.schedule import Inline
 from megu.spec import grid
 from megu.values import SettingsError
@@ -57,8 +57,8 @@ def test_finished_specs_are_skipped_and_other_methods_share_what_is_there(inline
     more = grid("small", ("data=cifar10,arch=resnet-small,scenario=class,method=amnesiac,seed=0",), 2, changes=changes)
     assert [p.name.split()[0] for p in made.pieces(more)] == ["original", "retrained", "cifar10/resnet-small/class/cat/amnesiac/0/0"]
     fits = []
-    usual = grids.Cell._fit
-    monkeypatch.setattr(grids.Cell, "_fit", lambda *a: fits.append(1) or usual(*a))
+    usual = CellRun._fit
+    monkeypatch.setattr(CellRunRun, "_fit", lambda *a: fits.append(1) or usual(*a))
     assert made.carry_out(more, Inline) == {} and not fits
 
 
@@ -67,29 +67,44 @@ def test_originals_and_retrained_models_can_be_made_ahead(changes, tmp_path, mon
     said = []
     made.pretrain(specs, said.append)
     assert said == ["cifar10, resnet-small, random, 100 images", "original, seed 0: done", "retrain, seed 0: done"]
-    monkeypatch.setattr(Cell, "_fit", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(CellRun, "_fit", lambda *_: pytest.fail("an original was trained again"))
+    monkeypatch.setattr("megu.task.Task.fresh_model", lambda _: pytest.fail("a model was retrained again"))
     assert made.carry_out(specs, Inline) == {} and all(map(made.finished, specs))
 
 
-def test_other_data_are_refused(inline, changes, cifar_like):
+def test_other_data_another_order_another_precision_and_other_code_are_refused(inline, changes, cifar_like, tmp_path, monkeypatch):
     made, _ = inline
-    other = grid("small", ("data=cifar10,arch=resnet-small,scenario=class,method=unsir,seed=0",), 1, changes=changes | {"data.path": str(cifar_like[1])})
-    failed = made.carry_out(other, Inline)
-    assert "choose another run_dir" in next(iter(failed.values()))[0]
+    ask = ("data=cifar10,arch=resnet-small,scenario=class,method=unsir,seed=0",)
+
+    def refused(**more):
+        failed = made.carry_out(grid("small", ask, 1, changes=changes | more), Inline)
+        return next(iter(failed.values()))[0]
+
+    assert "made with data cifar10" in refused(**{"data.path": str(cifar_like[1])})
+    with np.load(cifar_like[0] / "cifar10_tiny.npz") as arrays:
+        parts = dict(arrays)
+    order = np.random.default_rng(0).permutation(len(parts["y_train"]))
+    np.savez(tmp_path / "cifar10_tiny.npz", **parts | {"x_train": parts["x_train"][order], "y_train": parts["y_train"][order]})
+    assert "made with data cifar10" in refused(**{"data.path": str(tmp_path)})
+    usual = made.carry_out(grid("small", ("data=cifar10,arch=resnet-small,scenario=class,method=megu,seed=0",), 1, changes=changes), Inline)
+    other = "off" if "bfloat16" in made.run.manifest["notes"]["device for resnet-small"] else "on"
+    assert not usual and "made with device for resnet-small" in refused(autocast=other)
+    monkeypatch.setattr(made, "code", "another")
+    assert "other code" in refused()
 
 
 def test_one_failed_cell_does_not_stop_the_grid(changes, tmp_path, monkeypatch):
     made, specs = Grid("small", tmp_path / "g"), grid("small", TWO, 1, changes=changes)
-    usual = Cell.references
+    usual = CellRun.references
 
     def broken(lab, seed):
         if lab.settings.forget.scenario == "random":
             raise ValueError("no luck today")
         return usual(lab, seed)
 
-    monkeypatch.setattr(Cell, "references", broken)
+    monkeypatch.setattr(CellRun, "references", broken)
     failed = made.carry_out(specs, Inline)
-    assert len(failed) == 5 and all(error == "ValueError: no luck today" and "in broken" in file.read_text() for error, file in failed.values())
+    assert len(failed) == 5 and all(error.endswith("ValueError: no luck today") and "in broken" in file.read_text() for error, file in failed.values())
     assert [made.finished(s) for s in specs] == [s.scenario == "class" for s in specs]
     assert all("python -m megu run --profile small --seed 0 --set data.name=cifar10" in file.read_text().splitlines()[0] for _, file in failed.values())
     monkeypatch.undo()

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from megu.schedule import BREAKS, Inline, Piece, carry_out
 
 
-def write(folder, name, needs=(), fails=False, dies=None):
+def write(folder, name, needs=(), fails=False, dies=None, seconds=0.0):
     missing = [need for need in needs if not (folder / need).exists()]
     assert not missing, f"{name} ran before {missing}"
     if fails:
@@ -20,6 +20,7 @@ def write(folder, name, needs=(), fails=False, dies=None):
         (folder / "died").write_text(name)
         time.sleep(0.2)
         os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(seconds)
     with open(folder / name, "a") as file:
         file.write("x")
 
@@ -56,7 +57,8 @@ def test_without_the_order_it_fails(tmp_path):
 @pytest.mark.parametrize("executor", [Inline, threads])
 def test_a_failure_stops_only_what_needs_it(tmp_path, executor):
     failed = carry_out(pieces(tmp_path, b=(True,)), executor)
-    assert set(failed) == {"b", "d"} and failed["d"] is failed["b"] and str(failed["b"]) == "b is broken"
+    assert set(failed) == {"b", "d"} and str(failed["b"]) == "ValueError: b is broken" and "in write" in failed["b"].trace
+    assert str(failed["d"]) == "it needs b, which failed: ValueError: b is broken"
     assert {p.name for p in tmp_path.iterdir()} == set("acef")
 
 
@@ -84,8 +86,49 @@ def test_a_piece_that_always_kills_its_worker_ends(tmp_path):
         made.append(1)
         return processes()
 
-    failed = carry_out([Piece("killer", die, (tmp_path,)), Piece("after", write, (tmp_path, "after"), ("killer",))], executor)
-    assert set(failed) == {"killer", "after"} and len(made) == BREAKS + 1
+    sound = [Piece(name, write, (tmp_path, name, (), False, None, 1.0)) for name in "abc"]
+    told = []
+    failed = carry_out(
+        [Piece("killer", die, (tmp_path,)), Piece("after", write, (tmp_path, "after"), ("killer",)), *sound], executor, tell=lambda *f: told.append(f)
+    )
+    assert set(failed) == {"killer", "after"} and "its worker died" in str(failed["killer"]) and dict(told) == failed
+    assert {p.name for p in tmp_path.iterdir()} == set("abc") and len(made) <= 3
+
+
+def test_an_executor_that_never_works_ends(tmp_path):
+    failed = carry_out([Piece(str(k), die, (tmp_path,)) for k in range(BREAKS + 5)], processes)
+    assert len(failed) == BREAKS + 5
+
+
+class Breaking(Inline):
+    """Breaks at the second call of `submit`, before the piece is taken."""
+
+    calls = 0
+
+    def submit(self, *call, **more):
+        Breaking.calls += 1
+        if Breaking.calls == 2:
+            raise BrokenExecutor("a worker died between two pieces")
+        return super().submit(*call, **more)
+
+
+def test_no_piece_is_lost_where_it_could_not_be_handed_over(tmp_path):
+    assert carry_out(pieces(tmp_path), Breaking) == {}
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == dict.fromkeys("abcdef", "x")
+
+
+class CarefulError(Exception):
+    def __init__(self, *, word):
+        super().__init__(word)
+
+
+def careful():
+    raise CarefulError(word="this one cannot be unpickled")
+
+
+def test_errors_travel_as_text(tmp_path):
+    failed = carry_out([Piece("a", careful, ()), Piece("b", write, (tmp_path, "b"))], processes)
+    assert str(failed["a"]) == "CarefulError: this one cannot be unpickled" and set(failed) == {"a"}
 
 
 def interrupted():

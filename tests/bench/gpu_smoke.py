@@ -144,7 +144,14 @@ def evaluation(report, images, arch, shape, device):
         speed = rate(lambda: predict(model, images, index), len(index), 1, max(1, shape["steps"] // 4))
         report.say("evaluation", f"{arch}: {name}", speed, "images/s")
     far = ((said["TF32"] - said["float32"]).abs().max() / said["float32"].std()).item()
-    report.say("evaluation", f"{arch}: logits, TF32 - float32", far, "standard deviations", "below 0.05", far < 0.05)
+    report.say(
+        "evaluation",
+        f"{arch}: logits, TF32 - float32",
+        far,
+        "standard deviations",
+        "above 0 on a GPU, below 0.05",
+        far < 0.05 and (far > 0 or device.type == "cpu"),
+    )
 
 
 def repeated(report, images, arch, shape, device):
