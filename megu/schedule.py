@@ -125,9 +125,9 @@ class _Work:
             self._fail(piece.name, error if isinstance(error, PieceError) else PieceError(f"{type(error).__name__}: {error}"))
 
     def recover(self, error):
-        """After a worker died: a piece that was alone has killed it, several are suspects."""
+        """After a worker died: what was under way is suspected; a suspect that was alone, then, has killed it."""
         lost, self.running, self.breaks = list(self.running.values()), {}, self.breaks + 1
-        if len(lost) == 1 or self.breaks > BREAKS:
+        if self.breaks > BREAKS or [piece.name for piece in lost if piece.name in self.suspects]:
             for piece in lost if self.breaks <= BREAKS else (*lost, *self.open.values()):
                 self.open.pop(piece.name, None)
                 self.suspects.discard(piece.name)

@@ -8,6 +8,7 @@ import sys
 import time
 
 import dask_jobqueue
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
@@ -58,7 +59,7 @@ def test_finished_specs_are_skipped_and_other_methods_share_what_is_there(inline
     assert [p.name.split()[0] for p in made.pieces(more)] == ["original", "retrained", "cifar10/resnet-small/class/cat/amnesiac/0/0"]
     fits = []
     usual = CellRun._fit
-    monkeypatch.setattr(CellRunRun, "_fit", lambda *a: fits.append(1) or usual(*a))
+    monkeypatch.setattr(CellRun, "_fit", lambda *a: fits.append(1) or usual(*a))
     assert made.carry_out(more, Inline) == {} and not fits
 
 
