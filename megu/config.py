@@ -2,6 +2,7 @@ r"""Settings of a run: frozen, complete, checked before any work starts."""
 
 import hashlib
 import os
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,18 +34,28 @@ def _no_path(model):
     return model
 
 
+def _weights(value):
+    return value if value == "random" else _absolute(value)
+
+
 LocalPath = Annotated[str | None, AfterValidator(_absolute)]
-Weights = Annotated[str | None, AfterValidator(lambda value: value if value == "random" else _absolute(value))]
+Weights = Annotated[str | None, AfterValidator(_weights)]
 
 
 class Data(Part):
     """Where the images come from.  ``path`` (or ``$MEGU_DATA_PATH``) is of one machine and stays out of every manifest."""
 
     name: Literal["fashion-mini", "cifar10", "cifar20", "cifar100", "folder", "npz"] = "fashion-mini"
-    path: LocalPath = Field(default_factory=lambda: os.environ.get("MEGU_DATA_PATH"), exclude=True)
+    path: LocalPath = Field(default_factory=lambda: _absolute(os.environ.get("MEGU_DATA_PATH")), exclude=True)
     source: Literal["torchvision", "hub"] = "torchvision"
     size: Count | None = None
     validation: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
+
+
+@cache
+def _hashed(path, changed):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Original(Part):
@@ -64,7 +75,7 @@ class Original(Part):
         path = _absolute(values.get("path") or os.environ.get("MEGU_ORIGINAL"))
         if path and not Path(path).is_file():
             raise ValueError(f"{Path(path).name!r} does not exist: set original.path to a .safetensors file of weights")
-        return {**values, "path": path, "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else None}
+        return {**values, "path": path, "sha256": _hashed(path, Path(path).stat().st_mtime_ns) if path else None}
 
 
 class Augment(Part):
@@ -116,10 +127,10 @@ class Guide(Part):
     exemplars: Count = 20
     exemplar_seed: int = 0
     calibration: Literal["column", "content-free", "none"] = "column"
-    answers: LocalPath = Field(default_factory=lambda: os.environ.get("MEGU_ANSWERS"), exclude=True)
+    answers: LocalPath = Field(default_factory=lambda: _absolute(os.environ.get("MEGU_ANSWERS")), exclude=True)
     model: Annotated[str, AfterValidator(_no_path)] = ""
     revision: str | None = None
-    path: LocalPath = Field(default_factory=lambda: os.environ.get("MEGU_GUIDE_PATH"), exclude=True)
+    path: LocalPath = Field(default_factory=lambda: _absolute(os.environ.get("MEGU_GUIDE_PATH")), exclude=True)
     shots: Literal[0, 2] = 2
     batch: Count = 16
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
@@ -184,9 +195,9 @@ class Settings(Part):
     deterministic: bool = True
     tf32: bool = False
     data: Data = Data()
-    original: Original = Original()
+    original: Original = Field(default_factory=lambda: Original())
     arch: Literal["resnet-small", "resnet18", "vit-tiny", "vit-b16"] = "resnet-small"
-    weights: Weights = Field(default_factory=lambda: os.environ.get("MEGU_WEIGHTS"), exclude=True)
+    weights: Weights = Field(default_factory=lambda: _weights(os.environ.get("MEGU_WEIGHTS")), exclude=True)
     training: Recipe = Recipe(augment=Augment())
     forget: Forget = Forget()
     guide: Guide = Guide()

@@ -31,6 +31,8 @@ def read_grid(data, profile):
         raise ValueError(f"grid_{profile}.csv has the presets {' and '.join(presets)}: one file holds one preset")
     if strange := sorted(set(rows["seed"]) - set(source["seeds"])):
         raise ValueError(f"grid_{profile}.csv has seeds {strange}, its source has {source['seeds']}: rows of another grid are in it")
+    if strange := {*seconds[KEYS[:-1]].itertuples(index=False, name=None)} - {*rows[KEYS[:-1]].itertuples(index=False, name=None)}:
+        raise ValueError(f"grid_{profile}_seconds.csv has the time of {' '.join(map(str, min(strange)))}, of which there is no result: it is of another grid")
     rows = rows.assign(profile=profile, preset=presets[0], code=source["code"])
     one_grid(rows)
     return rows, seconds, source

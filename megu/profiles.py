@@ -22,12 +22,15 @@ PROFILES = {
     "paper": {
         "data.name": "cifar100", "arch": "resnet18", "forget.classes": ["rocket"], **_CIFAR_TRAINING, "retain_images": 10_000,
         "guide.exemplars": 8, "methods.megu.recipe.epochs": 3, "preset": "paper",
+        "methods.retrain-head.recipe.schedule": "multistep", "methods.retrain-head.recipe.batch": 64,
     },
 }  # fmt: skip
 
 
 def _multistep(epochs, *milestones):
-    return {"training.epochs": epochs, "training.milestones": list(milestones)}
+    steps = {"epochs": epochs, "milestones": list(milestones)}
+    # The public code's "retrain" takes as many epochs as its pre-training.
+    return {f"{recipe}.{name}": value for recipe in ("training", "methods.retrain-head.recipe") for name, value in steps.items()}
 
 
 def _dampening(alpha):
@@ -46,6 +49,10 @@ RECIPES = (  # (profile, data, network, scenario), None for any -> what differs 
     # The public code leaves a ViT's rate to its user: 0.01 is ours, for a pretrained net (A13).
     (("paper", None, "vit-b16", None), {**_multistep(8, 7), "training.lr": 0.01, "methods.megu.recipe.epochs": 5}),
     (("paper", "cifar20", "vit-b16", None), _multistep(9, 8)),
+    (("paper", None, "vit-b16", None), {"methods.bad-teacher.recipe.batch": 128}),
+    # Batches and noise steps of the public code in two of its scenarios.
+    (("paper", None, None, "random"), {"methods.finetune.recipe.batch": 128, "methods.ssd-code.batch": 128, "methods.retrain-head.recipe.batch": 128}),
+    (("paper", None, None, "subclass"), {"methods.unsir-ssd.noise.steps": 250}),
     (("paper", None, "vit-b16", "class"), _dampening(5.0)),
     (("paper", None, "vit-b16", "subclass"), _dampening(25.0)),
 )

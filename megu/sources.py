@@ -137,9 +137,11 @@ def _folder(data):
 def _cifar(data):
     """CIFAR-10, or CIFAR-100 with its superclasses; ``data.path`` may be an .npz, or a folder of earlier downloads or with cifar10*.npz, cifar100*.npz."""
     fine = "cifar10" if data.name == "cifar10" else "cifar100"
-    for file in sorted(Path(data.path or "").glob(f"{fine}*.npz")) if data.path else ():
-        if not file.stem[len(fine) :][:1].isdigit():
-            return _npz(data.model_copy(update={"path": str(file)}))
+    found = [file for file in sorted(Path(data.path).glob(f"{fine}*.npz")) if not file.stem[len(fine) :][:1].isdigit()] if data.path else []
+    if len(found) > 1:
+        raise SettingsError(f"{Path(data.path).name!r} holds {' and '.join(file.name for file in found)}: set data.path to one of them")
+    if found:
+        return _npz(data.model_copy(update={"path": str(found[0])}))
     if data.path and data.path.endswith(".npz"):
         return _npz(data)
     names, coarse = known_names(fine)

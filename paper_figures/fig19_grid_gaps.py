@@ -1,6 +1,6 @@
 r"""Gap of every method to the retrained model, in every cell of the grid: appendix G of arXiv 2602.17088, one picture for each profile."""
 
-from drawing import folders, grids, main
+from drawing import HERE, folders, grids, main
 
 from megu import grid_figures
 from megu.grid_tables import read_grid
@@ -12,7 +12,7 @@ from megu.reported import read_reported
 def draw(data, profile):
     """From grid_<profile>.csv."""
     rows, _, _ = read_grid(data, profile)
-    return grid_figures.cell_gaps(paper_table(rows, read_reported(data), "strict"), {name: entry.title for name, entry in METHODS.items()})
+    return grid_figures.cell_gaps(paper_table(rows, read_reported(HERE / "data"), "strict"), {name: entry.title for name, entry in METHODS.items()})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 r"""Tables 1-4 and 6-8 of arXiv 2602.17088 in its layout, ours beside the paper's, one Markdown and one tidy table for each profile of the grid."""
 
 import pandas as pd
-from drawing import folders, grids
+from drawing import HERE, folders, grids
 
 from megu.grid_tables import minutes, read_grid
 from megu.methods import METHODS
@@ -119,7 +119,7 @@ def heading(profile, source, archs, datasets, seconds):
 
 def tables(data, profile):
     r"""(Markdown, tidy DataFrame) of one profile's grid beside the paper's numbers."""
-    (rows, seconds, source), reported = read_grid(data, profile), read_reported(data)
+    (rows, seconds, source), reported = read_grid(data, profile), read_reported(HERE / "data")
     seeds, tidy, lines = len(source.get("seeds", ())), [], heading(profile, source, rows["arch"].unique(), rows["dataset"].unique(), seconds)
     for mode, (title, legend) in FORM.items():
         found = paper_table(rows, reported, mode)
@@ -142,7 +142,8 @@ def tables(data, profile):
 
 if __name__ == "__main__":
     data, out = folders()
-    profiles = sorted({"small", "paper", *grids(data)}) if (data / "reported.csv").exists() else ()  # a run has no such data of its own
+    own = data == HERE / "data"  # elsewhere, what was not run is not shown: a single run has no grid
+    profiles = sorted({*grids(data), *(("small", "paper") if own else ())})
     for profile in profiles:
         markdown, tidy = tables(data, profile)
         (out / f"grid_{profile}_tables.md").write_text(markdown)

@@ -37,6 +37,11 @@ def test_recipes_are_those_of_the_public_code():
         (8, (7,)), (9, (8,)), (8, (7,)),
     ]  # fmt: skip
     assert training("cifar20", "resnet18", **{"training.epochs": 3}).epochs == 3  # the user's word is the last
+    for cell in CELLS["paper"]:
+        settings = resolve("paper", 0, cell.overrides())
+        again = method_settings("retrain-head", settings).recipe  # the public code's "retrain" takes the epochs of its pre-training
+        assert (again.epochs, again.milestones, again.lr) == (settings.training.epochs, settings.training.milestones, 0.01)
+        assert again.batch == method_settings("finetune", settings).recipe.batch == (128 if cell.scenario == "random" else 64)
 
 
 def test_a_key_changes_with_what_the_result_depends_on_and_with_nothing_else(changes, cifar_like):
