@@ -54,12 +54,13 @@ def _take(slots, threads):
     os.environ["CUDA_VISIBLE_DEVICES"] = slots.get()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ["TQDM_DISABLE"] = "1"  # the bars of several processes would overwrite each other
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if parent := parent_process():
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
 
 
-def _end_with_parent():
+def _end_with(parent):
     # A killed parent cannot stop its workers; without it they would finish what is queued and then wait for ever.
-    parent_process().join()
+    parent.join()
     os._exit(1)

@@ -98,6 +98,7 @@ def test_what_cannot_be_read_is_refused_with_a_remedy(folder, tmp_path):
         (folder / "config.json", "'config.json' in .* is no .safetensors file"),
         (None, "could not be downloaded: check the network, set weights to a local folder"),
     ):
+        pretrained._from_hub.cache_clear()
         with pytest.raises(SettingsError, match=message):
             models.build("vit-b16", 5, SHAPE, 0, weights=weights and str(weights))
     with pytest.raises(SettingsError, match="takes images of 3 channels, these have 1: use arch vit-tiny"):
