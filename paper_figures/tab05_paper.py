@@ -111,7 +111,7 @@ def heading(profile, source, archs, datasets, seconds):
     return [*lines, (
         f"`{source['command']}`: profile {profile}, preset {listed(source['preset'])}; training images {listed(images)}; "
         f"epochs {listed(source['epochs'])}; {listed(source['retain_images'])} retain images; seeds {listed(source['seeds'])} of pre-training x "
-        f"{source['repeats']} of unlearning; {source['measured']} models in {minutes(seconds):.0f} minutes without their evaluation; "
+        f"{source['repeats']} of unlearning; {source['measured']} results, models trained in {minutes(seconds):.0f} minutes without their evaluation; "
         f"{listed(source['device'])}, torch {source['torch']}, code {source['code']}. "
         'Repeats are averaged for each seed; ± is half of the 95 % t-interval over the seeds of pre-training, n = 1 has none. "-": no such number.'
     )]  # fmt: skip

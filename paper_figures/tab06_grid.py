@@ -34,7 +34,7 @@ def table(data):
     lines += ["", (
         f"`{source['command']}`, profile {PROFILE}, seeds {', '.join(map(str, source['seeds']))} of pre-training x {source['repeats']} of unlearning; "
         f"training images {images}, a tenth of them held out; epochs {epochs}; {', '.join(map(str, source['retain_images']))} retain images; "
-        f"{source['measured']} models in {minutes(seconds):.0f} process minutes, evaluation left out, {', '.join(source['device'])}, "
+        f"{source['measured']} results, models trained in {minutes(seconds):.0f} process minutes, evaluation left out, {'; '.join(source['device'])}, "
         f"torch {source['torch']}. Tug-of-war (strict): product over forgotten training, retained training and retained test accuracy of "
         "1 - |difference to the retrain of the same seed|, 1 = as retrain; ± half of the 95 % t-interval over the seeds."
     )]  # fmt: skip
