@@ -143,6 +143,8 @@ def test_measuring_writes_what_the_notebook_reads(tmp_path, monkeypatch):
     costing.measure(tmp_path, repeats=1)
     table, source = pd.read_csv(tmp_path / "cost.csv"), json.loads((tmp_path / "cost_source.json").read_text())
     assert set(table.columns) == set(pd.read_csv(ROOT / "paper_figures" / "data" / "cost.csv").columns)
+    assert source["device"] == "cpu, float32" and costing.request()[0].device == "cpu" != resolve().device, "data and networks are on the processor"
+    assert table.set_index("stage")["tensor_mb"].isna()["transition"] and table.set_index("stage")["tensor_mb"]["perturbing labels"] > 0
     assert (table["low"] <= table["seconds"]).all() and (table["seconds"] <= table["high"]).all() and source["guides"] == []
     assert (table.loc[table["variable"] == "weights", "tensor_mb"] > 1).all()
 

@@ -12,7 +12,7 @@ from megu.__main__ import app
 from megu.flops import counted, forward_flops
 from megu.memory import Tensors, per_image, watched
 from megu.profiles import resolve
-from megu.rehearsal import rehearse
+from megu.rehearsal import rehearse, verdict
 from megu.sources import load
 from megu.splits import make_split
 from megu.standin import shortened, stand_in
@@ -62,6 +62,7 @@ def test_the_sum_is_that_of_the_run_itself(played):
     last, parts = said[-1].splitlines()[0], {"pre-training step": 1, "retrain step": 1, "megu-no-noise step": 3, "evaluation batch": 1}
     assert "(pre-training, retrain, megu-no-noise x 3, evaluation; not predicted: scrub)" in last
     assert float(last.split("this run: ")[1].split(" PFLOP")[0]) == pytest.approx(sum(table["pflop"][name] * n for name, n in parts.items()), rel=1e-3)
+    assert "not predicted: scrub, 4 shadow models)" in verdict(table.reset_index(), shadows=4)
     assert table["pflop"]["finetune step"] > 0 and table["times"]["finetune step"] == 0, "tried, not compared"
     images = load(settings)
     split = make_split(images, settings)
