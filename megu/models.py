@@ -49,6 +49,7 @@ class ResNet(nn.Module):
 
     def __init__(self, num_classes, channels, blocks, widths):
         super().__init__()
+        self.blocks = tuple(blocks)
         self.stem = nn.Sequential(nn.Conv2d(channels, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
         layers, width_in = [], widths[0]
         for stage, (count, width) in enumerate(zip(blocks, widths, strict=True)):

@@ -43,7 +43,7 @@ def read_model(path, state, arch, num_classes, shape):
     for build in builders(arch, num_classes, shape):
         with seeded(generator(0, "blank")):
             model = build()
-        named = names_in(state, model, arch)
+        named = names_in(state, model)
         misfit = misfits({named[name]: tensor for name, tensor in model.state_dict().items()}, state)
         if not misfit:
             model.load_state_dict({name: state[other] for name, other in named.items()})
@@ -95,11 +95,11 @@ def builders(arch, num_classes, shape):
     return out
 
 
-def names_in(state, model, arch):
+def names_in(state, model):
     r"""What each tensor of a model is called in a file: the same, or as `megu.keymap.theirs` says."""
     own = model.state_dict()
     other = isinstance(model, models.ResNet) and keymap.spoken(state)
-    return {name: keymap.theirs(name, models.RESNETS[arch][0]) if other else name for name in own}
+    return {name: keymap.theirs(name, model.blocks) if other else name for name in own}
 
 
 def misfits(own, state):
@@ -163,9 +163,12 @@ def working_copy(model, images, what="model"):
     return copy.requires_grad_(True)
 
 
-def knows(model, images, index):
+def knows(model, images, index, check="normalise, size and the order of the classes"):
     r"""Share of a sample of training images that the model names right, in [0, 1].
 
+    Args:
+        model: images to logits.  images: `megu.data.Images`.  index: ``(n,)`` int64, training images.
+        check: what the user can look at, for the message.
     Raises: SettingsError where that is no better than chance, or where another normalisation of 8-bit images would be far better.
     """
     index = index[:: max(1, len(index) // _PROBED)]
@@ -183,8 +186,7 @@ def knows(model, images, index):
     if share <= chance or share + 0.1 < max(others.values(), default=0):
         hint = "; normalise " + ", ".join(f"{name} {100 * value:.0f} %" for name, value in others.items()) if others else ""
         raise SettingsError(
-            f"the model names {100 * share:.0f} % of {len(y)} training images right (always naming one class: {100 * most:.0f} %): "
-            f"check normalise, size and the order of the classes{hint}"
+            f"the model names {100 * share:.0f} % of {len(y)} training images right (always naming one class: {100 * most:.0f} %): check {check}{hint}"
         )
     return share
 

@@ -17,7 +17,7 @@ def rehearse(settings, batch=None, say=lambda text: None):
         settings, batch: see `megu.acts.Acts`.  say: function of one line of text.
     Returns: DataFrame, one row per stage: stage, shape, dtype; seconds (everything is counted meanwhile, which small networks feel); process_mb and
         tensor_mb, the most beyond what was held before, see `megu.memory.watched`; gflop, counted, and predicted_gflop, by `megu.work`; pflop, of
-        the whole run; full_mb, tensors with the full batch; note; failed, one line, or empty.
+        one whole time; times, how often a seed of this run has it; full_mb, tensors with the full batch; note; failed, one line, or empty.
     """
     acts, rows = Acts(settings, batch), []
     if acts.batch < acts.full:
@@ -26,7 +26,7 @@ def rehearse(settings, batch=None, say=lambda text: None):
         rows.append(tried(name, act, acts))
         say(line(rows[-1]))
     table = pd.DataFrame(rows)
-    say(verdict(table))
+    say(verdict(table, settings.shadows))
     return table
 
 
@@ -39,7 +39,15 @@ def tried(name, act, acts):
                 done = act()
         except Exception as error:  # the reason is what a rehearsal is for
             why = f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
-    row = {"stage": name, "shape": "", "dtype": "", "seconds": clock.total, "process_mb": peak.process, "tensor_mb": peak.tensors}
+    row = {
+        "stage": name,
+        "times": acts.times.get(name.removesuffix(" step"), 1),
+        "shape": "",
+        "dtype": "",
+        "seconds": clock.total,
+        "process_mb": peak.process,
+        "tensor_mb": peak.tensors,
+    }
     row |= {"gflop": count.get_total_flops() / 1e9, "predicted_gflop": nan, "pflop": nan, "full_mb": nan, "note": "", "failed": why}
     if done is None:
         return row
@@ -57,15 +65,25 @@ def line(row):
         return f"{head} FAILED: {row['failed']}"
     text = f"{head} {row['shape']:22s} {row['dtype']:9s} {row['seconds']:7.2f} s {row['tensor_mb']:7,.0f} MB (process {row['process_mb']:6,.0f})"
     text += f" {row['gflop']:9,.1f} GFLOP" if row["gflop"] else ""
-    text += f" | whole run {row['pflop']:,.4g} PFLOP" if row["pflop"] == row["pflop"] else ""
+    often = f" x {row['times']}" if row["times"] else ", not in this run"
+    text += f" | as a whole {row['pflop']:,.4g} PFLOP{often if row['times'] != 1 else ''}" if row["pflop"] == row["pflop"] else ""
     text += f" | full batch {row['full_mb'] / 1e3:,.1f} GB" if row["full_mb"] == row["full_mb"] else ""
     return text + (f" | {row['note']}" if row["note"] else "")
 
 
-def verdict(table):
-    r"""The last lines of a rehearsal: what the whole run needs, and whether it would run."""
-    failed = table[table["failed"] != ""]
-    needs = f"one seed of this run: {table['pflop'].sum():,.4g} PFLOP, at most {table['full_mb'].max() / 1e3:,.1f} GB of tensors at a time"
+def verdict(table, shadows=0):
+    r"""The last lines of a rehearsal: what one seed of the run needs, of which stages, and whether it would run."""
+    failed, mine = table[table["failed"] != ""], table[table["times"] > 0]
+    known, steps = mine[mine["pflop"].notna()], mine[mine["stage"].str.endswith(" step") & (mine["failed"] == "")]
+    names = ", ".join(_name(row.stage) + (f" x {row.times}" if row.times > 1 else "") for row in known.itertuples())
+    unknown = [*map(_name, steps["stage"][steps["predicted_gflop"].isna()]), *([f"{shadows} shadow models"] if shadows else [])]
+    names += f"; not predicted: {', '.join(unknown)}" if unknown else ""
+    total = (known["pflop"] * known["times"]).sum()
+    needs = f"one seed of this run: {total:,.4g} PFLOP ({names}), at most {mine['full_mb'].max() / 1e3:,.1f} GB of tensors at a time"
     if len(failed):
         return f"{needs} (without what failed)\nwould not run: {'; '.join(f'{row.stage}: {row.failed}' for row in failed.itertuples())}"
     return f"{needs}\nwould run: {len(table)} of {len(table)} stages"
+
+
+def _name(stage):
+    return stage.removesuffix(" step").removesuffix(" batch")

@@ -9,6 +9,7 @@ import megu
 from megu.checkpoint import STEMS, About
 from megu.classes import known_names
 from megu.config import Noise, Recipe
+from megu.content import CIFAR, counts
 from megu.data import by_superclass, pool
 from megu.device import generator
 from megu.evaluate import Seen
@@ -16,7 +17,6 @@ from megu.ownmodel import weights_digest
 from megu.splits import Split
 from megu.values import SettingsError
 
-SIZES = {"cifar10": (50_000, 10_000), "cifar20": (50_000, 10_000), "cifar100": (50_000, 10_000)}  # training and test images
 SIDE = 32  # pixels
 
 
@@ -26,11 +26,11 @@ def stand_in(settings, where="cpu"):
     Raises: SettingsError where the data set's numbers are not known.
     """
     name = settings.data.name
-    if name not in SIZES:
-        raise SettingsError(f"the numbers of data {name!r} are not known: set data.path, or take one of {', '.join(SIZES)}")
+    if name not in CIFAR:
+        raise SettingsError(f"the numbers of data {name!r} are not known: set data.path, or take one of {', '.join(CIFAR)}")
     names, coarse = known_names("cifar10" if name == "cifar10" else "cifar100")
     rng = np.random.default_rng(0)
-    parts = [(rng.integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8), np.arange(count) % len(names)) for count in SIZES[name]]
+    parts = [(rng.integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8), np.arange(count) % len(names)) for count in counts(name)]
     images = pool(name, *parts, names, where)
     return by_superclass(images, coarse) if settings.label_level == "superclass" else images
 

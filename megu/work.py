@@ -9,13 +9,14 @@ from megu.values import SettingsError
 @dataclass(frozen=True)
 class Sizes:
     r"""Numbers of images: ``forget`` and ``retain`` of the request, ``sample`` of the retain images that methods fine-tune on,
-    ``labels`` of the classifier that forget images have, ``classes`` K."""
+    ``labels`` of the classifier that forget images have, ``classes`` K, ``barred`` of them that no perturbing label may be (the forgotten ones)."""
 
     forget: int
     retain: int
     sample: int
     labels: int
     classes: int
+    barred: int = 0
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,11 @@ class Work:
         trained: forward, and backward to the weights: three forward passes' operations.
         noised: forward, and backward to the image alone: two.
         seen: forward.
-        alone: of ``trained``, those that pass one at a time, which leaves a GPU mostly idle.
     """
 
     trained: int = 0
     noised: int = 0
     seen: int = 0
-    alone: int = 0
 
     def flops(self, forward):
         r"""$(3\,trained + 2\,noised + seen)\,f$ for f operations of one forward pass."""
@@ -41,7 +40,7 @@ class Work:
 
 def _noises(s, noise):
     """Noises of the pair at most: of each forget image, or of each label that is chosen and each that goes."""
-    pair = (s.forget, s.forget) if noise.per == "image" else (min(s.classes - 1, s.forget), s.labels)
+    pair = (s.forget, s.forget) if noise.per == "image" else (min(s.classes - s.barred, s.forget), s.labels)
     return 0 if noise.kind == "none" else sum(pair) * noise.steps
 
 
@@ -57,8 +56,7 @@ def _unsir(s, p):
 def _ssd(s, p):
     if p.importance == "batch":
         return Work(2 * s.forget + s.retain)
-    used = 2 * min(p.images, s.forget) + min(p.images, s.retain)
-    return Work(used, alone=used)
+    return Work(2 * min(p.images, s.forget) + min(p.images, s.retain))
 
 
 WORK: dict[str, Callable] = {  # method -> function of (`Sizes`, its settings)

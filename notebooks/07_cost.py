@@ -25,10 +25,12 @@
 
 # %%
 import json
+from dataclasses import astuple
 
 import pandas as pd
 
 from megu import cost, cost_figures
+from megu.acts import BATCH
 from megu.flops import forward_flops
 from megu.store import project_root
 
@@ -43,19 +45,20 @@ seeds: int = 3  # of pre-training
 # ## What was measured
 #
 # Each stage runs several times after one to warm up; the seconds are those of the processor, of one thread, so that what else runs on the machine disturbs little. Memory is that of live tensors, in a run of
-# its own. *passes* is what the seconds should be proportional to: images times epochs, images times steps of noise, exemplars times $K^2$ for the transition matrix, $n K$ for the labels of n images.
+# its own, and of the whole process, which is all there is where numpy works without tensors (NaN: the transition matrix, the keys of questions). *passes* is what the seconds should be proportional to: images times
+# epochs, images times steps of noise, exemplars times $K^2$ for the transition matrix. The labels of n images have two terms: $n K^2$ for a product of matrices, and $n K$ *entries* that are sorted.
 
 # %%
 table = cost.fitted(pd.read_csv(data / "cost.csv"))
 source = json.loads((data / "cost_source.json").read_text())
 print(", ".join(f"{key}: {source[key]}" for key in ("seconds", "repeats", "device")))
-ends = table.groupby("stage", sort=False).agg({name: ["min", "max"] for name in ("passes", "seconds", "tensor_mb")})
+ends = table.groupby("stage", sort=False).agg({name: ["min", "max"] for name in ("passes", "seconds", "tensor_mb", "process_mb")})
 ends
 
 # %% [markdown]
 # ## A line through it
 #
-# $$\text{seconds} = a + b \cdot \text{passes}, \qquad \min_{a, b \ge 0} \sum_i \left(\frac{a + b\,n_i - t_i}{t_i}\right)^2$$
+# $$\text{seconds} = a + b \cdot \text{passes} + c \cdot \text{entries}, \qquad \min_{a, b, c \ge 0} \sum_i \left(\frac{a + b\,n_i + c\,e_i - t_i}{t_i}\right)^2$$
 #
 # The errors are relative, so that small points count as much as large ones.
 
@@ -63,19 +66,22 @@ ends
 cost_figures.costs(table)
 
 # %%
-lines = {stage: cost.fit(part["passes"], part["seconds"]) for stage, part in table.groupby("stage", sort=False) if len(part) > 1}
-pd.DataFrame([{"stage": stage, "overhead, ms": 1e3 * line.overhead, "each, microseconds": 1e6 * line.each} for stage, line in lines.items()])
+lines = cost.lines(table)
+columns = {"overhead, ms": 1e3, "each, microseconds": 1e6, "entry, microseconds": 1e6}
+pd.DataFrame([[scale * part for scale, part in zip(columns.values(), astuple(line), strict=True)] for line in lines.values()], list(lines), columns)
 
 # %% [markdown]
-# How well does it predict? Every second point of a stage is left out, the line goes through the others, and the points left out are predicted. The control: the same with the seconds of each stage shuffled.
+# How well does it predict? Every number of passes is left out in turn, the largest too, the line goes through the other points, and those left out are predicted. The control: the same with the seconds of each
+# stage shuffled.
 
 # %%
 errors = cost.held_out(table)
 mixed = table.assign(seconds=table.groupby("stage")["seconds"].transform(lambda part: part.sample(frac=1, random_state=seeds).to_numpy()))
 control = cost.held_out(mixed)
 quality = pd.DataFrame({"points": errors.groupby("stage", sort=False).size()})
-quality["largest error, %"] = 100 * errors.groupby("stage")["error"].apply(lambda part: part.abs().max())
-quality["shuffled, %"] = 100 * control.groupby("stage")["error"].apply(lambda part: part.abs().max())
+for name, how in (("median", "median"), ("largest", "max")):
+    for kind, found in (("error", errors), ("shuffled", control)):
+        quality[f"{name} {kind}, %"] = 100 * found["error"].abs().groupby(found["stage"]).agg(how)
 quality
 
 # %% [markdown]
@@ -119,10 +125,13 @@ grid
 
 # %%
 grid["what"] = cost.references(grid).map({True: "references and evaluation", False: "unlearning"})
-columns = ["models", "pflop", "hours_low", "hours_high"]
-total = grid[columns].sum()
+added = ["models", "pflop", "hours_low", "hours_high"]
+total = grid[added].sum()
 print(f"{total['models']:.0f} models and evaluations, {total['pflop']:,.0f} PFLOP, {total['hours_low']:.0f} to {total['hours_high']:.0f} hours on one card")
-grid.groupby(["arch", "what"])[columns].sum()
+parts = grid.groupby(["arch", "what"])[added].sum()
+shares = 100 * parts / parts.groupby("arch").transform("sum")
+print("unlearning, share of the hours:", ", ".join(f"{arch} {share:.0f} %" for arch, share in shares.xs("unlearning", level="what")["hours_high"].items()))
+parts
 
 # %% [markdown]
 # With a card at hand, `python tests/bench/gpu_smoke.py --out gpu_smoke.json` measures its speed in ten minutes, and `python -m megu cost --smoke gpu_smoke.json` prints the same table with it in place of the assumption.
@@ -156,28 +165,33 @@ print(f"{held:,.0f} GB of pixels at {side} px")
 # %% [markdown]
 # ## What was found
 #
-# Seconds are a line in the images that pass through the network: one that was fitted to half of the points predicts the others, and with shuffled seconds it does not. In the paper's grid the references (originals, retrained models) and
-# the evaluation in float32 take most of the time, unlearning itself little. On ImageNet-1k unlearning would be cheap beside retraining, but this project would need a data loader that it does not have, and a guide that is asked eight
-# million questions.
+# Seconds are a line in the images that pass through the network: one fitted without a number of images predicts it, and with shuffled seconds it does not. The exception is half a batch of an evaluation, which takes
+# less than the line says; what the number of classes alone decides takes milliseconds and is extrapolated less well (*transition*, *perturbing labels*). In the paper's grid the references (originals,
+# retrained models) and the evaluation take most of the time of each network; the share of unlearning is printed above. On ImageNet-1k unlearning would be cheap beside retraining, but this project would need a data loader that it does not have, and a guide that is asked eight million questions.
 
 # %%
 passing = ["fine-tuning", "evaluation", "noise", "MeGU without noise"]
-worst, mixed_up = (found.groupby("stage")["error"].apply(lambda part: part.abs().max())[passing] for found in (errors, control))
-unlearned = grid[grid["what"] == "unlearning"]["hours_high"].sum()
+middle, mixed_up = (found["error"].abs().groupby(found["stage"]).median()[passing] for found in (errors, control))
+batches = errors[errors["stage"].isin(passing) & ~((errors["stage"] == "evaluation") & (errors["passes"] < BATCH))]
+largest = table.loc[table.groupby("stage")["passes"].idxmax(), ["stage", "passes"]].merge(errors).set_index("stage")["error"].abs()
 most = imagenet.pivot_table(index="arch", columns="stage", values="hours_high", aggfunc="max")
 grows = table[table["stage"].isin(passing)].groupby("stage")["tensor_mb"].agg(lambda part: part.max() / part.min())
 ratio = forward_flops("vit-b16", 100, (3, 32, 32)) / forward_flops("resnet18", 100, (3, 32, 32))
+labels = table[table["stage"] == "perturbing labels"].sort_values("passes")
+passes, seconds = labels["passes"], labels["seconds"]
+two, one = (abs(cost.fit(passes, seconds, e).seconds(passes, e)[-1] / seconds.iloc[-1] - 1) for e in (labels["entries"], 0))
 
 # %%
 claims = {
-    "points of a network's stages that were left out are predicted within 40 %": worst.max() < 0.4,
-    "with shuffled seconds no stage's are": mixed_up.min() > 0.4,
+    "points that were left out are predicted within 25 % in the median of each network's stage, shuffled ones of none": middle.max() < 0.25 < mixed_up.min(),
+    "each is within 40 %, but for an evaluation of less than a batch": batches["error"].abs().max() < 0.4,
+    "the largest number of images is within 15 %": largest[passing].max() < 0.15,
+    "the labels of 1000 classes are within 10 % of two terms, and not of one": two < 0.1 < one,
     "fine-tuning on more images needs no more memory than its batch does": grows["fine-tuning"] < 1.5,
     "noise, of which 256 are optimised at a time, does": grows["noise"] > 3,
     "networks reach different shares of the same processor": steps["speed"].max() > 1.5 * steps["speed"].min(),
     "a ViT-B/16 takes about thirty times the operations of a ResNet-18": 30 < ratio < 33,
-    "unlearning is less than half of the grid's time": unlearned < 0.5 * total["hours_high"],
-    "the references are not": total["hours_high"] - unlearned > 0.5 * total["hours_high"],
+    "unlearning is less than a quarter of each network's time": (shares.xs("unlearning", level="what")["hours_high"] < 25).all(),
     "on ImageNet MeGU takes less than a tenth of retraining": (most["megu"] < most["retrain"] / 10).all(),
     "its pixels do not fit on a card of 80 GB": held > 80,
 }

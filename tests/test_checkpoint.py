@@ -222,3 +222,17 @@ def test_what_cannot_be_sent_is_written_all_the_same(run, tmp_path):
     said = CliRunner().invoke(app, ["export", str(run.run.path), "finetune", "0", "--out", str(tmp_path / "out"), "--push", "someone/forgetful"])
     assert isinstance(said.exception, SettingsError) and "'someone/forgetful' was not sent" in str(said.exception)
     Checkpoint.from_pretrained(tmp_path / "out")
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(run, tmp_path, monkeypatch):
+    class ConnectError(Exception):
+        """No OSError, as that of the client that reaches the hub."""
+
+    class Unreachable(FakeApi):
+        def create_repo(self, *_, **__):
+            raise ConnectError("[Errno 111] Connection refused\nmore")
+
+    monkeypatch.setattr(hub_mixin, "HfApi", Unreachable)
+    said = CliRunner().invoke(app, ["export", str(run.run.path), "finetune", "0", "--out", str(tmp_path / "out"), "--push", "someone/forgetful"])
+    assert isinstance(said.exception, SettingsError) and "(ConnectError: [Errno 111] Connection refused)" in str(said.exception)
+    assert "\n" not in str(said.exception) and Checkpoint.from_pretrained(tmp_path / "out")

@@ -1,13 +1,19 @@
 """What a run costs: lines find what is there, operations are arithmetic, the grid is counted once."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
+from typer.testing import CliRunner
 
-from megu import cost, costing
+from megu import cost, costing, experiment
+from megu.__main__ import app
+from megu.cells import CELLS
+from megu.content import counts
+from megu.evaluate import observe
 from megu.flops import forward_flops
 from megu.profiles import resolve
 from megu.splits import make_split
@@ -19,7 +25,7 @@ from megu.work import Work
 def synthetic(noise, count=8):
     passes = 100 * 2 ** np.arange(count)
     spread = 1 + noise * np.random.default_rng(0).standard_normal(count)
-    return pd.DataFrame({"stage": "a stage", "passes": passes, "seconds": (0.05 + 2e-4 * passes) * spread})
+    return pd.DataFrame({"stage": "a stage", "passes": passes, "entries": 0, "seconds": (0.05 + 2e-4 * passes) * spread})
 
 
 def test_a_line_is_found_and_predicts_what_was_left_out():
@@ -29,8 +35,21 @@ def test_a_line_is_found_and_predicts_what_was_left_out():
     assert cost.held_out(table)["error"].abs().max() < 0.1
     shuffled = table.assign(seconds=table["seconds"].sample(frac=1, random_state=1).to_numpy())
     assert cost.held_out(shuffled)["error"].abs().median() > 0.4
+    assert list(cost.held_out(table)["passes"]) == list(table["passes"]), "the largest and the smallest too"
+    twins = pd.concat([table, table.assign(seconds=7.0)])
+    assert not np.allclose(cost.held_out(twins)["predicted"], 7, rtol=0.05) and cost.held_out(twins).groupby("passes")["predicted"].nunique().eq(1).all()
+    with pytest.raises(SettingsError, match="no stage was measured at four numbers of passes"):
+        cost.held_out(table.head(3))
     falling = cost.fit(table["passes"], table["seconds"].iloc[::-1])
     assert falling.each == 0 and falling.overhead > 0, "no image takes less than no time"
+
+
+def test_a_product_and_a_sort_are_two_terms():
+    k = np.array([10, 30, 100, 300, 1000])
+    seconds = 4e-8 * k**2 + 2e-5 * k
+    both, one = cost.fit(k**2, seconds, k), cost.fit(k**2, seconds)
+    assert both.each == pytest.approx(4e-8, rel=1e-3) and both.entry == pytest.approx(2e-5, rel=1e-3)
+    assert np.abs(one.seconds(k**2) / seconds - 1).max() > 0.3
 
 
 def test_operations_are_the_arithmetic_of_the_network():
@@ -48,8 +67,7 @@ def test_operations_are_the_arithmetic_of_the_network():
 )
 def test_sizes_are_those_of_the_split(scenario, name, forget):
     settings = resolve("paper", 0, {"data.name": name, "forget.scenario": scenario, **({"forget.classes": forget} if forget else {})})
-    train, classes, _ = cost.CIFAR[name]
-    sizes, images = cost.sizes_of(settings, train, classes), stand_in(settings)
+    sizes, images = cost.sizes_of(settings, counts(name)[0], cost.LABELS[name]), stand_in(settings)
     split = make_split(images, settings)
     assert (sizes.forget, sizes.retain, sizes.classes) == (len(split.forget), len(split.retain), images.num_classes)
     assert sizes.labels == len(images.y[split.forget].unique()) and sizes.sample == 10_000
@@ -79,11 +97,38 @@ def test_a_measured_gpu_takes_the_place_of_the_assumption():
     lines = [{"part": part, "what": f"resnet18: {what}", "value": value} for part, what, value in said]
     gpu = cost.measured_gpu({"device": "a card", "lines": lines})
     assert gpu.trained["resnet18"] == (33.0, 33.0) and gpu.seen["resnet18"] == pytest.approx((22.0, 22.0))
-    assert gpu.trained["vit-b16"] == cost.CARD.trained["vit-b16"] and gpu.name == "a card, measured"
+    assert gpu.trained["vit-b16"] == cost.CARD.trained["vit-b16"] and gpu.seen["vit-b16"] == cost.CARD.seen["vit-b16"]
+    assert gpu.name == f"a card, measured (vit-b16, resnet50: assumed, of an {cost.CARD.name})"
+    assert "resnet18 in part" in cost.measured_gpu({"device": "a card", "lines": lines[:2]}).name
+    every = [{**line, "what": line["what"].replace("resnet18", arch)} for arch in cost.SHARES for line in lines]
+    assert cost.measured_gpu({"device": "a card", "lines": every}).name == "a card, measured"
     fewest, most = cost.hours(Work(trained=3600 * 10_000), 1.1e9, "resnet18", gpu)
     assert fewest == most == pytest.approx(1.0), "10,000 images a second, an hour"
     with pytest.raises(SettingsError, match="holds no speed"):
         cost.measured_gpu({"device": "CPU", "lines": [{"part": "training", "what": "resnet-small: bfloat16", "value": 1.0}]})
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("seconds: 3", "Expecting value"), ("[1, 2]", "does not hold a device and lines"),
+    ('{"device": "a card", "lines": [{"part": "training"}]}', "does not hold"), ('{"device": "a card", "lines": []}', "holds no speed"),
+])  # fmt: skip
+def test_a_file_that_is_no_measurement_is_refused_in_a_line(text, said, tmp_path):
+    (tmp_path / "smoke.json").write_text(text)
+    run = CliRunner().invoke(app, ["cost", "--smoke", str(tmp_path / "smoke.json")])
+    assert isinstance(run.exception, SettingsError) and "--smoke 'smoke.json' cannot be used" in str(run.exception)
+    assert said in str(run.exception) and "\n" not in str(run.exception)
+
+
+def test_every_cell_sees_the_untrained_network_too(tiny, monkeypatch):
+    seen = []
+    monkeypatch.setattr(experiment, "observe", lambda model, images, split: seen.append(model) or observe(model, images, split))
+    monkeypatch.setattr(tiny, "_references", {})
+    monkeypatch.setattr(tiny, "seen", lambda name, seed: SimpleNamespace(logits=None))
+    tiny.references(0)
+    assert len(seen) == 1, "beside what was kept of original and retrained model"
+    table = cost.grid_cost("paper", 3)
+    cells = CELLS["paper"]
+    assert table.loc[table["stage"] == "evaluation", "models"].sum() == 3 * sum(len(cell.methods) + 1 for cell in cells)
 
 
 def test_questions_grow_with_the_square_of_the_classes():
@@ -98,6 +143,8 @@ def test_measuring_writes_what_the_notebook_reads(tmp_path, monkeypatch):
     costing.measure(tmp_path, repeats=1)
     table, source = pd.read_csv(tmp_path / "cost.csv"), json.loads((tmp_path / "cost_source.json").read_text())
     assert set(table.columns) == set(pd.read_csv(ROOT / "paper_figures" / "data" / "cost.csv").columns)
+    assert source["device"] == "cpu, float32" and costing.request()[0].device == "cpu" != resolve().device, "data and networks are on the processor"
+    assert table.set_index("stage")["tensor_mb"].isna()["transition"] and table.set_index("stage")["tensor_mb"]["perturbing labels"] > 0
     assert (table["low"] <= table["seconds"]).all() and (table["seconds"] <= table["high"]).all() and source["guides"] == []
     assert (table.loc[table["variable"] == "weights", "tensor_mb"] > 1).all()
 

@@ -1,6 +1,8 @@
 """Classifiers trained elsewhere: a ResNet with weiaicunzai's names gives the same logits here; a wrong name is one line."""
 
 import re
+import sys
+from types import ModuleType
 
 import pytest
 import torch
@@ -106,6 +108,19 @@ def test_a_classifier_trained_elsewhere_can_be_made_to_forget(tiny, tmp_path):
     done = CliRunner().invoke(app, ["unlearn", *map(str, words), "--forget", "trouser", "--guide", "model", "--normalise", "data"])
     assert done.exit_code == 0, done.exception
     assert int(re.search(r"model    ResNet, .* 10 classes, images 1x28x28; names (\d+) %", done.output)[1]) > 40
+
+
+def test_a_function_that_gives_one_of_our_networks(tiny, tmp_path, monkeypatch):
+    made = ModuleType("someones")
+    made.network = lambda num_classes: models.ResNet(num_classes, 1, *models.RESNETS["resnet-small"])
+    monkeypatch.setitem(sys.modules, "someones", made)
+    own = tiny.original(0).state_dict()
+    save_file({keymap.theirs(name, (1, 1, 1, 1)): tensor.contiguous() for name, tensor in own.items()}, tmp_path / "theirs.safetensors")
+    model = from_file(tmp_path / "theirs.safetensors", "someones:network")(10, (28, 28))
+    assert all(tensor.equal(own[name]) for name, tensor in model.state_dict().items())
+    made.network = lambda num_classes: models.ResNet(num_classes, 1, (2, 1, 1, 1), models.RESNETS["resnet-small"][1])
+    with pytest.raises(SettingsError, match="is no someones:network with 10 classes .* tensors are missing, e.g. conv2_x.1"):
+        from_file(tmp_path / "theirs.safetensors", "someones:network")(10, (28, 28))
 
 
 def without(name):

@@ -12,7 +12,8 @@ from megu.__main__ import app
 from megu.flops import counted, forward_flops
 from megu.memory import Tensors, per_image, watched
 from megu.profiles import resolve
-from megu.rehearsal import rehearse
+from megu.rehearsal import rehearse, verdict
+from megu.sources import load
 from megu.splits import make_split
 from megu.standin import shortened, stand_in
 from megu.values import SettingsError
@@ -24,9 +25,16 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-def test_every_stage_is_tried_and_counted(tiny_overrides):
-    said = []
-    table = rehearse(resolve(overrides={**tiny_overrides, "arch": "vit-tiny", "compare": ("megu-no-noise", "scrub")}), 4, said.append).set_index("stage")
+@pytest.fixture(scope="module")
+def played(tiny_overrides):
+    """(settings, table, what was said) of a rehearsal with batches of 4."""
+    torch.set_num_threads(1)
+    settings, said = resolve(overrides={**tiny_overrides, "arch": "vit-tiny", "compare": ("megu-no-noise", "scrub"), "repeats": 3}), []
+    return settings, rehearse(settings, 4, said.append).set_index("stage"), said
+
+
+def test_every_stage_is_tried_and_counted(played):
+    _, table, said = played
     assert (table["failed"] == "").all() and len(table) == 20
     assert said[0] == "batches of 4 instead of 32 images" and said[-1].endswith("would run: 20 of 20 stages")
     steps = table[table.index.str.endswith(" step")].drop("scrub step")  # which the paper does not have: tried, but not predicted
@@ -47,6 +55,33 @@ def test_a_broken_stage_is_reported_and_the_others_run(tiny_npz, monkeypatch, tm
     assert table["failed"].loc["noise step"] == "MissingError: needs the labels, which failed"
     assert set(table.index[table["failed"] != ""]) == {"perturbing labels", "noise step", "perturbed images"}
     assert run.exit_code == 1 and "would not run: perturbing labels: RuntimeError" in run.output
+
+
+def test_the_sum_is_that_of_the_run_itself(played):
+    settings, table, said = played
+    last, parts = said[-1].splitlines()[0], {"pre-training step": 1, "retrain step": 1, "megu-no-noise step": 3, "evaluation batch": 1}
+    assert "(pre-training, retrain, megu-no-noise x 3, evaluation; not predicted: scrub)" in last
+    assert float(last.split("this run: ")[1].split(" PFLOP")[0]) == pytest.approx(sum(table["pflop"][name] * n for name, n in parts.items()), rel=1e-3)
+    assert "not predicted: scrub, 4 shadow models)" in verdict(table.reset_index(), shadows=4)
+    assert table["pflop"]["finetune step"] > 0 and table["times"]["finetune step"] == 0, "tried, not compared"
+    images = load(settings)
+    split = make_split(images, settings)
+    # 1 retrained model and 3 of each method; the original and an untrained network; and that again in train mode
+    seen = 9 * sum(map(len, vars(split).values())) + len(split.forget) + len(split.test_forget)
+    assert table["pflop"]["evaluation batch"] == pytest.approx(seen * forward_flops("vit-tiny", images.num_classes, images.shape) / 1e15)
+
+
+@pytest.mark.parametrize("importance", ["sample", "batch"])
+def test_the_memory_of_a_full_step_is_what_it_took(importance, tiny_overrides):
+    settings = resolve(overrides={**tiny_overrides, "training.batch": 64, "methods.amnesiac.recipe.batch": 64, "methods.ssd.importance": importance})
+    made = acts.Acts(settings)
+    for act in (made.data, made.weights, made.transition, made.memory):
+        act()
+    for name in ("amnesiac", "ssd"):
+        with watched() as peak:
+            done = made.method(name)
+        assert 1 / 1.5 < done.full_mb / peak.tensors < 1.5, (name, done.full_mb, peak.tensors)
+    assert done.dtype == torch.float32 and (peak.tensors > 2 * made._mb("weighed", 1, 5)) == (importance == "batch"), "64 images are not one"
 
 
 @pytest.mark.parametrize(
@@ -86,6 +121,12 @@ def test_the_work_of_a_method_is_what_it_does(name, task):
     assert all(abs(passes / other.flops(1) - 1) > 0.01 for other in more), "one image more would be noticed"
 
 
+def test_every_label_can_be_chosen_for_single_images(task):
+    parameters = methods.method_settings("megu", resolve())
+    single, of_class = (work("megu", Sizes(50, 900, 100, labels=10, classes=10, barred=barred), parameters, task.training) for barred in (0, 1))
+    assert single.noised == 20 * parameters.noise.steps and of_class.noised == 19 * parameters.noise.steps
+
+
 def test_work_of_other_methods_is_not_made_up():
     with pytest.raises(SettingsError, match="'scrub' is not modelled"):
         work("scrub", Sizes(1, 1, 1, 1, 2), None, resolve().training)
@@ -99,11 +140,11 @@ def test_memory_is_that_of_live_tensors():
         del block
     assert peak.tensors == pytest.approx(8, rel=0.01)  # the next is made before the last one goes
     with watched() as peak:
-        kept = [torch.ones(1_000_000) for _ in range(30)]
-    assert peak.tensors == pytest.approx(120, rel=0.01) and len(kept) == 30 and peak.process > 60
+        kept = [torch.ones(10_000_000) for _ in range(3)]  # so large that the C library never keeps them for later
+    assert peak.tensors == pytest.approx(120, rel=0.01) and len(kept) == 3 and peak.process > 60
     net = torch.nn.Sequential(torch.nn.Linear(1000, 1000), torch.nn.ReLU(), torch.nn.Linear(1000, 1000)).requires_grad_(False)
     grown = per_image(lambda count: net(torch.ones(count, 1000, requires_grad=True)).sum().backward(), 100)
     assert 0.012 <= grown < 0.02  # input, what the activation lets through and output or a gradient: 4 kB each
     with Tensors() as tensors:
         net[1].forward(kept[0])
-    assert tensors.most == 4_000_000, "what was there before is not counted"
+    assert tensors.most == 40_000_000, "what was there before is not counted"
