@@ -63,7 +63,7 @@ def grid(
         made.pretrain(specs, say)
         return
     failed = made.carry_out(specs, executor(workers, scheduler, cluster, jobs)) if left else {}
-    if out:
+    if out and any(map(made.finished, specs)):
         again = [part for text in only or () for part in ("--only", text)] + ["--seeds", str(seeds), "--repeats", str(repeats)]
         again += [part for text in set or () for part in ("--set", text) if recorded(*text.split("=", 1))]
         made.write(specs, out, f"python -m megu grid --profile {profile} {shlex.join(again)}")

@@ -106,7 +106,7 @@ class _Work:
             waiting = {*self.open, *(p.name for p in self.running.values())}
             if broken := next((name for name in piece.needs if name in self.failed), None):
                 del self.open[piece.name]
-                self._fail(piece.name, PieceError(f"it needs {broken}, which failed: {self.failed[broken]}", self.failed[broken].trace))
+                self._fail(piece.name, PieceError(f"it needs {broken}, which failed", self.failed[broken].trace))
             elif waiting.isdisjoint(piece.needs) and not (self.suspects and (self.running or piece.name not in self.suspects)):
                 future = pool.submit(piece)
                 del self.open[piece.name]
