@@ -17,8 +17,8 @@ from megu.workers import each
 def recipe_digest(settings):
     r"""Ties a search to what it was made with: data, training recipe, request, guide, retain images; not seeds, methods or how answers are fetched."""
     fetched = ("shots", "batch", "dtype", "device_map", "reuse", "concurrency", "timeout", "retries", "repeats")
-    outside = {"seed", "seeds", "repeats", "shadows", "preset", "methods", "compare", "device", "threads", "autocast"}
-    about = settings.model_dump(mode="json", exclude=outside)
+    outside = {"seed", "seeds", "repeats", "shadows", "preset", "methods", "compare", "device", "threads", "autocast", "compile", "deterministic", "tf32"}
+    about = settings.model_dump(mode="json", exclude=outside if settings.original.path else {*outside, "original"})
     about["guide"] = {key: value for key, value in about["guide"].items() if key not in fetched and value not in ("", None)}
     return digest(about)
 
