@@ -52,6 +52,9 @@ def test_readme_table_is_the_data(monkeypatch):
     import tab02_comparison  # noqa: PLC0415
 
     assert tab02_comparison.tables(HERE / "data") in readme, "README's comparison is stale: make figures"
+    import tab06_grid  # noqa: PLC0415
+
+    assert tab06_grid.table(HERE / "data") in readme, "README's grid is stale: make figures"
 
 
 def test_source_and_data_belong_together():
