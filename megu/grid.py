@@ -13,10 +13,10 @@ from megu.disk import StageError, atomic, write_json
 from megu.grid_tables import minutes
 from megu.pretrain import pretrain
 from megu.schedule import Piece, carry_out
-from megu.store import Run, code_digest, project_root
+from megu.spec import CODE
+from megu.store import Run, project_root
 from megu.values import SettingsError
 
-CODE = code_digest()  # of what this process has loaded, whatever becomes of the files
 _ALONE = threading.Lock()  # a worker with several threads carries out one piece at a time: torch's random state is the process's
 
 
@@ -36,9 +36,10 @@ class Grid:
         """Of the file of a result."""
         return f"results/{spec.key}.csv"
 
-    def finished(self, spec):
-        """Whether the result of a spec is there."""
-        return self.name(spec) in self.run.manifest["artefacts"]
+    def finished(self, specs):
+        """Those of the specs whose results are there, and what is recorded of each result."""
+        known = self.run.manifest["artefacts"]
+        return {spec: known[self.name(spec)] for spec in specs if self.name(spec) in known}
 
     def _open(self, spec):
         if self.code != CODE:
@@ -88,13 +89,12 @@ class Grid:
 
     def pieces(self, specs):
         r"""The work that is left: `megu.schedule.Piece` of every spec without a result, and of the models that these need."""
-        models, out = {}, []
+        models, out, finished = {}, [], self.finished(specs)
         for spec in specs:
-            if self.finished(spec):
+            if spec in finished:
                 continue
-            original, retrained = (f"{kind} {'/'.join(map(str, about))}" for kind, about in (
-                ("original", (spec.data, spec.settings.label_level, spec.arch, spec.seed)), ("retrained", (*spec.about.values(),)[:4] + (spec.seed,)),
-            ))  # fmt: skip
+            original = f"original {spec.data}/{spec.settings.label_level}/{spec.arch}/{spec.seed}"
+            retrained = f"retrained {spec.data}/{spec.arch}/{spec.scenario}/{spec.cell.request}/{spec.seed}"
             models.setdefault(original, Piece(original, self.original, (spec,)))
             models.setdefault(retrained, Piece(retrained, self.retrained, (spec,), (original,)))
             out.append(Piece(str(spec), self.measure, (spec,), (original, retrained)))
@@ -124,10 +124,8 @@ class Grid:
 
     def tables(self, specs):
         r"""(rows, seconds): tidy DataFrames of all specs with a result; first columns dataset, arch, scenario, forget, method, seed, repeat."""
-        artefacts, found, seconds = self.run.manifest["artefacts"], [], []
-        for spec in specs:
-            if (facts := artefacts.get(self.name(spec))) is None:
-                continue
+        found, seconds = [], []
+        for spec, facts in self.finished(specs).items():
             rows = pd.read_csv(self.path / self.name(spec)).drop(columns=["method", "seed", "repeat", "goal", "images"])
             found.append(pd.DataFrame([spec.about]).merge(rows, how="cross"))
             seconds += [{**spec.about, "part": part, "seconds": value} for part, value in facts["seconds"].items()]
@@ -146,15 +144,15 @@ class Grid:
         out.mkdir(parents=True, exist_ok=True)
         rows.to_csv(out / f"grid_{profile}.csv", index=False, float_format="%.6g")
         seconds.to_csv(out / f"grid_{profile}_seconds.csv", index=False, float_format="%.4g")
-        manifest, finished = self.run.manifest, [spec for spec in specs if self.finished(spec)]
+        manifest, finished = self.run.manifest, self.finished(specs)
         settings = [spec.settings for spec in finished]
         write_json(out / f"grid_{profile}_source.json", {
             "profile": profile, "command": command, "preset": sorted({s.preset for s in settings}), "seeds": sorted({spec.seed for spec in finished}),
             "repeats": len({spec.repeat for spec in finished}), "retain_images": sorted({s.retain_images for s in settings}),
             "epochs": {f"{s.data.name}, {s.arch}": s.training.epochs for s in settings},
             "data": {spec.data: manifest["notes"][f"data {spec.data}"] for spec in finished},
-            "device": sorted({manifest["artefacts"][self.name(spec)]["device"] for spec in finished}), "torch": manifest["versions"]["torch"],
-            "code": code_digest(), "minutes": round(minutes(seconds), 1), "measured": len(finished), "not_run": len(specs) - len(finished),
+            "device": sorted({facts["device"] for facts in finished.values()}), "torch": manifest["versions"]["torch"],
+            "code": CODE, "minutes": round(minutes(seconds), 1), "measured": len(finished), "not_run": len(specs) - len(finished),
         })  # fmt: skip
 
 

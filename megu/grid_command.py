@@ -55,7 +55,7 @@ def grid(
     specs = specs_of(profile, tuple(only or ()), seeds, repeats, parse(set))
     made = Grid(profile, folder)
     left = made.pieces(specs)
-    say(f"{len(specs)} models in {made.path.name}: {sum(map(made.finished, specs))} measured, {len(left)} pieces of work left")
+    say(f"{len(specs)} models in {made.path.name}: {len(made.finished(specs))} measured, {len(left)} pieces of work left")
     if dry_run:
         say("\n".join(piece.name for piece in left))
         return
@@ -63,7 +63,7 @@ def grid(
         made.pretrain(specs, say)
         return
     failed = made.carry_out(specs, executor(workers, scheduler, cluster, jobs)) if left else {}
-    if out and any(map(made.finished, specs)):
+    if out and made.finished(specs):
         again = [part for text in only or () for part in ("--only", text)] + ["--seeds", str(seeds), "--repeats", str(repeats)]
         again += [part for text in set or () for part in ("--set", text) if recorded(*text.split("=", 1))]
         made.write(specs, out, f"python -m megu grid --profile {profile} {shlex.join(again)}")

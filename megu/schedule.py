@@ -102,8 +102,8 @@ class _Work:
 
     def submit(self, pool):
         """Submit what is ready; what needs a failed piece fails with it; of pieces that were under way when a worker died, one at a time."""
+        waiting = {*self.open, *(piece.name for piece in self.running.values())}  # what fails in this loop is looked up first
         for piece in list(self.open.values()):
-            waiting = {*self.open, *(p.name for p in self.running.values())}
             if broken := next((name for name in piece.needs if name in self.failed), None):
                 del self.open[piece.name]
                 self._fail(piece.name, PieceError(f"it needs {broken}, which failed", self.failed[broken].trace))

@@ -12,6 +12,7 @@ from megu.profiles import resolve
 from megu.store import code_digest, digest
 from megu.values import SettingsError, closest, nest
 
+CODE = code_digest()  # of what this process has loaded, whatever becomes of the files
 FIELDS = ("data", "arch", "scenario", "forget", "method", "seed", "repeat")
 CELL = ("data.name", "arch", "forget.", "compare", "seeds", "repeats", "shadows")  # settings that the grid itself gives
 OUTSIDE = {"compare", "methods", "seed", "seeds", "repeats", "shadows"}  # of the settings: no single result depends on them
@@ -60,7 +61,7 @@ class RunSpec(Part):
         if self.arch == "vit-b16":
             about["weights"] = pretrained.identity(self.settings.weights)
         parameters = method_settings(self.method, self.settings).model_dump(mode="json")
-        return digest({"settings": about, "method": self.method, "parameters": parameters, "seed": self.seed, "repeat": self.repeat, "code": code_digest()})
+        return digest({"settings": about, "method": self.method, "parameters": parameters, "seed": self.seed, "repeat": self.repeat, "code": CODE})
 
     @property
     def about(self):
@@ -113,7 +114,7 @@ def grid(profile="paper", only=(), seeds=2, repeats=1, changes=None):
         RunSpec(profile=profile, data=c.data, arch=c.arch, scenario=c.scenario, forget=c.forget, method=name, seed=seed, repeat=repeat, changes=pairs)
         for c in CELLS[profile] for seed in range(seeds) for name in c.methods for repeat in range(1 if METHODS[name].reference else repeats)
     ]  # fmt: skip
-    chosen = [entry for entry in entries if not only or any(_fits(entry, text) for text in only)]
+    chosen = {entry for entry in entries if not only or any(_fits(entry, text) for text in only)}
     for text in only:
         for name, values in _conditions(text):
             known = dict.fromkeys(str(_named(entry, name)) for entry in entries)
@@ -121,7 +122,7 @@ def grid(profile="paper", only=(), seeds=2, repeats=1, changes=None):
                 if value not in known:
                     raise SettingsError(closest(value, known, f"--only {text!r}: the {name}"))
     kept = {(e.cell, e.seed) for e in chosen}
-    out = [e for e in entries if e in set(chosen) or (e.method in ("original", "retrain") and (e.cell, e.seed) in kept)]
+    out = [e for e in entries if e in chosen or (e.method in ("original", "retrain") and (e.cell, e.seed) in kept)]
     if not out:
         raise SettingsError(f"--only {' --only '.join(only)} selects nothing of the grid of profile {profile!r}")
     for entry in out:

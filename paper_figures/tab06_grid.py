@@ -2,6 +2,7 @@ r"""The small profile's grid in one Markdown table, cells in rows and methods in
 
 import pandas as pd
 from tab01_results import publish
+from tab05_paper import listed, number
 
 from megu.cells import CELLS
 from megu.grid_tables import minutes, read_grid
@@ -24,16 +25,12 @@ def table(data):
         arch, dataset, scenario, forget = cell
         asked = next(c.methods for c in CELLS[PROFILE] if (c.arch, c.data, c.scenario, c.request) == cell)
         missing = ["not run" if name in asked else "-" for name in names]
-        texts = [
-            text if pd.isna(row["mean"]) else f"{row['mean']:.2f}" + (f" ± {row.half_width:.2f}" if row.seeds > 1 else "")
-            for text, row in zip(missing, own.iloc, strict=True)
-        ]  # fmt: skip
+        texts = [text if pd.isna(row["mean"]) else number(row["mean"], row.half_width, 2) for text, row in zip(missing, own.iloc, strict=True)]
         lines.append(f"| {arch}, {dataset}, {scenario}: {forget} | {part['seed'].nunique()} | " + " | ".join(texts) + " |")
     images = ", ".join(f"{about['train']:,} of {name}" for name, about in source["data"].items())
-    epochs = ", ".join(f"{count} ({name})" for name, count in source["epochs"].items())
     lines += ["", (
-        f"`{source['command']}`, profile {PROFILE}, seeds {', '.join(map(str, source['seeds']))} of pre-training x {source['repeats']} of unlearning; "
-        f"training images {images}, a tenth of them held out; epochs {epochs}; {', '.join(map(str, source['retain_images']))} retain images; "
+        f"`{source['command']}`, profile {PROFILE}, seeds {listed(source['seeds'])} of pre-training x {source['repeats']} of unlearning; "
+        f"training images {images}, a tenth of them held out; epochs {listed(source['epochs'])}; {listed(source['retain_images'])} retain images; "
         f"{source['measured']} results, models trained in {minutes(seconds):.0f} process minutes, evaluation left out, {'; '.join(source['device'])}, "
         f"torch {source['torch']}. Tug-of-war (strict): product over forgotten training, retained training and retained test accuracy of "
         "1 - |difference to the retrain of the same seed|, 1 = as retrain; ± half of the 95 % t-interval over the seeds."
