@@ -40,6 +40,11 @@ class Compute:
         usual = (f"{self.device.type}", "bfloat16 autocast" if self.autocast else "float32")
         return ", ".join(usual + ("compiled",) * self.compile + ("not deterministic",) * (not self.deterministic) + ("TF32",) * self.tf32)
 
+    @property
+    def hardware(self):
+        """The same with the name of the GPU: seconds of different ones cannot be compared."""
+        return f"{self}, {torch.cuda.get_device_name(self.device)}" if self.device.type == "cuda" else str(self)
+
     def cast(self):
         """Context of a training step."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast)

@@ -18,7 +18,7 @@ from megu.evaluate import References, blank_logits, load_seen, metrics, observe,
 from megu.making import MakesModels
 from megu.profiles import resolve
 from megu.sources import load
-from megu.store import Run, code_digest, digest, project_root
+from megu.store import CODE, Run, digest, project_root
 from megu.values import nest
 
 NOISES = ("pos", "neg", "random")  # kinds of MeGU's noise that are looked at beside both and none
@@ -67,7 +67,7 @@ class Experiment(AsksGuide, MakesModels):
             "settings": settings.model_dump(mode="json", exclude={"methods"}),
             "parameters": parameters,
             "data": self.images.digest(),
-            "code": code_digest(),
+            "code": CODE,
         }
         if settings.arch == "vit-b16":
             about["weights"] = pretrained.identity(settings.weights)

@@ -3,25 +3,29 @@ r"""The grid: every spec measured once, on any executor; originals and retrained
 import json
 import threading
 import time
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
+import torch
 
+from megu import content
 from megu.cellrun import CellRun
 from megu.disk import StageError, atomic, write_json
 from megu.grid_tables import minutes
+from megu.methods import METHODS
 from megu.pretrain import pretrain
 from megu.schedule import Piece, carry_out
-from megu.spec import CODE
-from megu.store import Run, project_root
+from megu.sources import load
+from megu.store import CODE, Run, project_root, sha256
 from megu.values import SettingsError
 
 _ALONE = threading.Lock()  # a worker with several threads carries out one piece at a time: torch's random state is the process's
 
 
 class Grid:
-    r"""A folder in which the results of a grid lie, by their keys.
+    r"""A folder in which the results of a grid lie, by their keys; all of one version of the data, torch, each guide, and one device for each network.
 
     Args:
         profile: of all specs.
@@ -37,22 +41,47 @@ class Grid:
         return f"results/{spec.key}.csv"
 
     def finished(self, specs):
-        """Those of the specs whose results are there, and what is recorded of each result."""
+        """Those of the specs whose results are there as they were written, and what is recorded of each result."""
         known = self.run.manifest["artefacts"]
-        return {spec: known[self.name(spec)] for spec in specs if self.name(spec) in known}
+        return {spec: known[self.name(spec)] for spec in specs if self.name(spec) in known and self._whole(spec, known[self.name(spec)])}
+
+    def _whole(self, spec, facts):
+        path = self.path / self.name(spec)
+        return path.exists() and sha256(path) == facts["sha256"]
 
     def _open(self, spec):
         if self.code != CODE:
             raise StageError("this worker has loaded other code than the process that leads the grid: restart it")
-        lab = _cell(self.path, spec.profile, json.dumps(self._overrides(spec)))
-        about = lab.run.manifest["notes"]["images"]
-        self.run.same(f"data {spec.data}", {
-            "train": about["train"]["images"], "test": about["test"]["images"], "content": f"{about['train']['content']} {about['test']['content']}",
-            "order": lab.images.digest(),
-        })  # fmt: skip
-        # Where a queue mixes machines, a cell's models would be compared across precisions.
-        self.run.same(f"device for {spec.arch}", str(lab.compute))
+        if spec.found() != spec.key:
+            raise StageError("this worker finds other weights, another original or other answers of the guide than the process that leads the grid")
+        asked = self.path, spec.profile, json.dumps(self._overrides(spec))
+        lab = _cell(*asked)
+        if not (lab.run.path.exists() and lab.shared.path.exists()):  # removed while this worker lived
+            _cell.cache_clear()
+            lab = _cell(*asked)
+        self._same_data(spec.data, lab.images, lab.run.manifest["notes"]["images"])
+        # Where a queue mixes machines, a cell's models would be compared across precisions and speeds.
+        self.run.same(f"device for {spec.arch}", lab.compute.hardware)
+        self.run.same("torch", torch.__version__)
         return lab
+
+    def _same_data(self, name, images, about):
+        self.run.same(f"data {name}", {
+            "train": about["train"]["images"], "test": about["test"]["images"], "content": f"{about['train']['content']} {about['test']['content']}",
+            "order": images.digest(),
+        })  # fmt: skip
+
+    def _same_guide(self, spec, lab):
+        # Settings may leave open which weights answer: a model without revision is the newest one, and a server says nothing.
+        lab.transition()
+        note = f"guide {spec.settings.guide.source}, version"
+        self.run.same(f"{note}, {spec.questions}", lab.run.manifest["notes"][note])
+
+    def check(self, specs):
+        r"""Raises: StageError where the data are others than those of the results in the folder, SettingsError where there are none; before any work."""
+        for spec in {spec.data: spec for spec in specs}.values():
+            images = load(spec.settings)
+            self._same_data(spec.data, images, content.described(images))
 
     def _overrides(self, spec):
         return {"guide.answers": str(self.path / "answers.jsonl"), **spec.overrides}
@@ -80,8 +109,10 @@ class Grid:
 
         def make():
             started, lab = time.time(), self._open(spec)
+            if METHODS[spec.method].guided:
+                self._same_guide(spec, lab)
             found, facts = lab.measured(spec.method, spec.seed, spec.repeat)
-            about = {"spec": str(spec), "device": str(lab.compute), "started": round(started), "finished": round(time.time())}
+            about = {"spec": str(spec), "device": lab.compute.hardware, "started": round(started), "finished": round(time.time())}
             return found, {**facts, **about}
 
         with _ALONE:
@@ -106,14 +137,16 @@ class Grid:
         Args:
             specs: list of `megu.spec.RunSpec`.  executor: see `megu.schedule.carry_out`.
         Returns: name of the piece -> (one line, file with the whole traceback and the command of its notebooks) of what failed.
+        Raises: as `check`; before any work.
         """
+        self.check(specs)
         pieces = self.pieces(specs)
         commands = {piece.name: piece.arguments[0].command for piece in pieces}
         for piece in pieces:
             self._failure(piece.name).unlink(missing_ok=True)
 
         def keep(name, error):
-            with atomic(self._failure(name)) as part:
+            with suppress(StageError), atomic(self._failure(name)) as part:  # of a full disk the piece's own error speaks
                 part.write_text(f"its notebooks: {commands[name]}\n\n{error.trace or error}")
 
         failed = carry_out(pieces, executor, self.path.name, keep)
@@ -141,18 +174,20 @@ class Grid:
         """
         profile = self.run.about["profile"]
         rows, seconds = self.tables(specs)
-        out.mkdir(parents=True, exist_ok=True)
-        rows.to_csv(out / f"grid_{profile}.csv", index=False, float_format="%.6g")
-        seconds.to_csv(out / f"grid_{profile}_seconds.csv", index=False, float_format="%.4g")
-        manifest, finished = self.run.manifest, self.finished(specs)
+        files = {}
+        for name, table, digits in ((f"grid_{profile}.csv", rows, "%.6g"), (f"grid_{profile}_seconds.csv", seconds, "%.4g")):
+            with atomic(out / name) as part:
+                table.to_csv(part, index=False, float_format=digits)
+            files[name] = sha256(out / name)  # so that a reader sees where an interrupt left files of two grids
+        notes, finished = self.run.manifest["notes"], self.finished(specs)
         settings = [spec.settings for spec in finished]
         write_json(out / f"grid_{profile}_source.json", {
             "profile": profile, "command": command, "preset": sorted({s.preset for s in settings}), "seeds": sorted({spec.seed for spec in finished}),
             "repeats": len({spec.repeat for spec in finished}), "retain_images": sorted({s.retain_images for s in settings}),
-            "epochs": {f"{s.data.name}, {s.arch}": s.training.epochs for s in settings},
-            "data": {spec.data: manifest["notes"][f"data {spec.data}"] for spec in finished},
-            "device": sorted({facts["device"] for facts in finished.values()}), "torch": manifest["versions"]["torch"],
-            "code": CODE, "minutes": round(minutes(seconds), 1), "measured": len(finished), "not_run": len(specs) - len(finished),
+            "epochs": {f"{s.data.name}, {s.arch}": f"from a file, sha256 {s.original.sha256}" if s.original.path else s.training.epochs for s in settings},
+            "data": {spec.data: notes[f"data {spec.data}"] for spec in finished},
+            "device": sorted({facts["device"] for facts in finished.values()}), "torch": notes["torch"], "files": files, "code": CODE,
+            "minutes": round(minutes(seconds), 1), "measured": len(finished), "not_run": len(specs) - len(finished),
         })  # fmt: skip
 
 

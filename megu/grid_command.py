@@ -40,7 +40,7 @@ def grid(
     jobs: Annotated[int, typer.Option(help="Jobs of the cluster.", min=1)] = 1,
     set: Set = None,
     pretrain: Annotated[bool, typer.Option("--pretrain", help="Make originals and retrained models only, by all processes that are launched.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what is left to do, do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what is left to do; nothing is measured.")] = False,
 ):
     """Run the grid of a profile."""
     say = typer.echo
@@ -62,7 +62,7 @@ def grid(
     if pretrain:
         made.pretrain(specs, say)
         return
-    failed = made.carry_out(specs, executor(workers, scheduler, cluster, jobs)) if left else {}
+    failed = made.carry_out(specs, executor(workers, scheduler, cluster, jobs))
     if out and made.finished(specs):
         again = [part for text in only or () for part in ("--only", text)] + ["--seeds", str(seeds), "--repeats", str(repeats)]
         again += [part for text in set or () for part in ("--set", text) if recorded(*text.split("=", 1))]

@@ -2,19 +2,24 @@ r"""One entry of a grid: which model of which cell is measured, and the key of i
 
 import shlex
 from functools import cache, cached_property
+from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 from megu import pretrained
 from megu.cells import CELLS, Cell
 from megu.config import MACHINE, Part
+from megu.guide import SOURCES
+from megu.guide.prompt import files_digest
 from megu.methods import METHODS, method_settings
 from megu.profiles import resolve
-from megu.store import code_digest, digest
+from megu.store import CODE, digest
 from megu.values import SettingsError, closest, nest
 
-CODE = code_digest()  # of what this process has loaded, whatever becomes of the files
 FIELDS = ("data", "arch", "scenario", "forget", "method", "seed", "repeat")
 CELL = ("data.name", "arch", "forget.", "compare", "seeds", "repeats", "shadows")  # settings that the grid itself gives
+LOCAL = ("data.path", "original.path", "weights", "guide.path", "guide.url")  # that every worker takes from the process which leads the grid
+FILED = ("mllm", "clip", "replay")  # guides that answer from files at guide.path
 OUTSIDE = {"compare", "methods", "seed", "seeds", "repeats", "shadows"}  # of the settings: no single result depends on them
 
 
@@ -56,12 +61,27 @@ class RunSpec(Part):
 
     @cached_property
     def key(self):
-        r"""Twelve hex digits over all that the result depends on: settings, weights, the method's parameters, seeds, code; not where the data lie."""
+        r"""Twelve hex digits over all that the result depends on: settings, weights, files of the guide, the method's parameters, seeds, code.
+
+        Not where files lie, and not the data and versions, of which a grid has one, see `megu.grid.Grid`.
+        """
+        return self.found()
+
+    def found(self):
+        r"""The `key` as this process finds it, which may have other files or other code than the one that made the spec."""
         about = self.settings.model_dump(mode="json", exclude=OUTSIDE)
         if self.arch == "vit-b16":
             about["weights"] = pretrained.identity(self.settings.weights)
+        if self.settings.guide.source in FILED and self.settings.guide.path:
+            about["guide"]["files"] = _files(self.settings.guide.path)
         parameters = method_settings(self.method, self.settings).model_dump(mode="json")
         return digest({"settings": about, "method": self.method, "parameters": parameters, "seed": self.seed, "repeat": self.repeat, "code": CODE})
+
+    @property
+    def questions(self):
+        r"""Twelve hex digits over all that the guide's questions and, of guides made from it, the classifier depend on: equal in several cells."""
+        about = self.settings.model_dump(mode="json", exclude=OUTSIDE | {"forget", "retain_images"})
+        return digest({"settings": about, "level": self.settings.label_level})
 
     @property
     def about(self):
@@ -71,11 +91,15 @@ class RunSpec(Part):
 
     @property
     def command(self):
-        """The notebooks with this model alone, to step through; without paths of this machine."""
+        """The notebooks with this model alone, to step through; without paths of this machine.
+
+        A guide that is made from the classifier asks the first one of a run: then there are the models of earlier seeds as well.
+        """
         compared = [] if self.method in ("original", "retrain") else [self.method]
-        values = {**self.overrides, "compare": compared, "repeats": self.repeat + 1}
+        first = 0 if getattr(SOURCES[self.settings.guide.source], "needs_model", False) else self.seed
+        values = {**self.overrides, "compare": compared, "repeats": self.repeat + 1, "seeds": self.seed - first + 1}
         pairs = [f"{name}={value}" for name, value in values.items() if recorded(name, value)]
-        return shlex.join(["python", "-m", "megu", "run", "--profile", self.profile, "--seed", str(self.seed), *(x for pair in pairs for x in ("--set", pair))])
+        return shlex.join(["python", "-m", "megu", "run", "--profile", self.profile, "--seed", str(first), *(x for pair in pairs for x in ("--set", pair))])
 
     def __str__(self):
         return "/".join(map(str, self.about.values()))
@@ -91,6 +115,20 @@ def _settings(spec):
     return resolve(spec.profile, 0, spec.overrides)
 
 
+@cache
+def _files(path):
+    path = Path(path)
+    if not path.exists():
+        raise SettingsError(f"guide.path: {path.name!r} does not exist: set it to the guide's file or folder")
+    return files_digest(sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path])
+
+
+def _here(profile, changes):
+    """Paths and addresses that this process would use, from settings or its environment, by dotted name."""
+    settings = resolve(profile, 0, changes)
+    return {name: value for name in LOCAL if (value := attrgetter(name)(settings)) is not None}
+
+
 def grid(profile="paper", only=(), seeds=2, repeats=1, changes=None):
     r"""The specs of a profile's grid, cells in the order of the paper's tables, references of a cell first.
 
@@ -100,16 +138,17 @@ def grid(profile="paper", only=(), seeds=2, repeats=1, changes=None):
             everything.  The original and the retrained model of what is selected are always there: they are the reference.
         seeds, repeats: of pre-training, and of unlearning for each.
         changes: dotted settings for all of them; by default one thread of a CPU, because another number adds in another order and a
-            grid's results shall not depend on where it runs.
+            grid's results shall not depend on where it runs.  Paths and addresses, also those from this process's environment, go along.
     Returns: list of `RunSpec`.
     Raises: SettingsError for an unknown field or value, a wrong setting, or where nothing is selected; before any work.
     """
     if profile not in CELLS:
         raise SettingsError(closest(profile, CELLS, "profile"))
-    pairs = tuple(sorted(_dotted(nest({"threads": 1, **(changes or {})}))))
-    for name, _ in pairs:
+    changes = dict(_dotted(nest({"threads": 1, **(changes or {})})))
+    for name in changes:
         if name.startswith(CELL):
             raise SettingsError(f"--set {name}: a grid's cells and seeds are chosen by --only, --seeds and --repeats; `python -m megu run` takes this setting")
+    pairs = tuple(sorted((changes | _here(profile, changes)).items()))
     entries = [
         RunSpec(profile=profile, data=c.data, arch=c.arch, scenario=c.scenario, forget=c.forget, method=name, seed=seed, repeat=repeat, changes=pairs)
         for c in CELLS[profile] for seed in range(seeds) for name in c.methods for repeat in range(1 if METHODS[name].reference else repeats)

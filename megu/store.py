@@ -48,9 +48,12 @@ def code_digest():
     root = Path(megu.__file__).parent
     digest = hashlib.sha256()
     for file in sorted(root.rglob("*.py")):
-        if file.stem not in NO_RESULTS:
+        if file.relative_to(root).with_suffix("").as_posix() not in NO_RESULTS:
             digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
     return digest.hexdigest()[:12]
+
+
+CODE = code_digest()  # of what this process has loaded, whatever becomes of the files
 
 
 def digest(about):

@@ -17,7 +17,7 @@ from megu.models import blocks
 from megu.patterns import DRAWS, EFFECT, LEVEL, index, moments, patterns
 from megu.profiles import resolve
 from megu.splits import Split
-from megu.store import Run, code_digest, project_root, write_json
+from megu.store import CODE, Run, project_root, write_json
 from megu.task import Task
 from megu.train import predict
 from megu.transition import transition_matrix
@@ -147,7 +147,7 @@ def measure(out, seeds=(0, 1, 2)):
 
     What is measured is kept in a run directory: repeat it after an interrupt, and it goes on.
     """
-    run, tables = Run(project_root() / "runs" / f"truth-{code_digest()[:6]}", {"code": code_digest()}), {"recovery": [], "units": [], "forgetting": []}
+    run, tables = Run(project_root() / "runs" / f"truth-{CODE[:6]}", {"code": CODE}), {"recovery": [], "units": [], "forgetting": []}
     for seed in seeds:
 
         def layers(seed=seed):

@@ -20,7 +20,7 @@ from megu.findings import Models
 from megu.ownguide import matrix_of
 from megu.ownmodel import has_features, weights_digest
 from megu.plan import heard, prepare
-from megu.store import PACKAGES, Run, StageError, code_digest
+from megu.store import CODE, PACKAGES, Run, StageError
 from megu.task import Task
 from megu.train import DivergedError, predict
 from megu.values import SettingsError
@@ -114,7 +114,7 @@ class Work:
                 "guide": {**p.settings.guide.model_dump(mode="json"), "source": p.guide.source} if methods.method(p.method).guided else {},
                 "parameters": {p.method: p.parameters.model_dump(mode="json")}, "data": p.images.digest(),
                 "normalise": [value.tolist() for value in (p.images.mean, p.images.std)], "model": self.before,
-                "reference": p.reference and weights_digest(p.reference), "forget": p.request.digest, "code": code_digest(),
+                "reference": p.reference and weights_digest(p.reference), "forget": p.request.digest, "code": CODE,
             }  # fmt: skip
             if p.guide.matrix is not None:
                 about["guide"]["matrix"] = p.guide.matrix.tolist()

@@ -15,12 +15,15 @@ from conftest import ROOT
 from dask_jobqueue.local import LocalCluster
 from typer.testing import CliRunner
 
+import megu.spec
 from megu.__main__ import app
 from megu.cellrun import CellRun
+from megu.disk import StageError
 from megu.executors import executor
 from megu.grid import Grid
 from megu.schedule import Inline
 from megu.spec import grid
+from megu.store import sha256
 from megu.values import SettingsError
 
 TWO = ("data=cifar10,arch=resnet-small,method=megu|finetune",)
@@ -81,17 +84,65 @@ def test_other_data_another_order_another_precision_and_other_code_are_refused(i
         failed = made.carry_out(grid("small", ask, 1, changes=changes | more), Inline)
         return next(iter(failed.values()))[0]
 
-    assert "made with data cifar10" in refused(**{"data.path": str(cifar_like[1])})
+    def refused_at_once(path):  # also where everything has a result
+        for what in (ask, TWO):
+            with pytest.raises(StageError, match="made with data cifar10"):
+                made.carry_out(grid("small", what, 1, changes=changes | {"data.path": str(path)}), lambda: pytest.fail("work began"))
+
+    refused_at_once(cifar_like[1])
     with np.load(cifar_like[0] / "cifar10_tiny.npz") as arrays:
         parts = dict(arrays)
     order = np.random.default_rng(0).permutation(len(parts["y_train"]))
     np.savez(tmp_path / "cifar10_tiny.npz", **parts | {"x_train": parts["x_train"][order], "y_train": parts["y_train"][order]})
-    assert "made with data cifar10" in refused(**{"data.path": str(tmp_path)})
+    refused_at_once(tmp_path)
     usual = made.carry_out(grid("small", ("data=cifar10,arch=resnet-small,scenario=class,method=megu,seed=0",), 1, changes=changes), Inline)
     other = "off" if "bfloat16" in made.run.manifest["notes"]["device for resnet-small"] else "on"
     assert not usual and "made with device for resnet-small" in refused(autocast=other)
+    with monkeypatch.context() as patched:
+        patched.setattr("torch.__version__", "1.0.0")
+        assert "made with torch" in refused()
     monkeypatch.setattr(made, "code", "another")
     assert "other code" in refused()
+
+
+def test_a_worker_that_finds_other_files_than_the_leader_is_refused(inline, changes, monkeypatch):
+    made, specs = inline
+    seen = grid("small", ("data=cifar10,arch=resnet-small,scenario=class,method=finetune,seed=0",), 1, changes=changes | {"training.epochs": 2})
+    kept = [spec.key for spec in seen]
+    monkeypatch.setenv("MEGU_ORIGINAL", str(next(made.path.glob("shared-*/models/original-0.safetensors"))))
+    megu.spec._settings.cache_clear()  # as in a process of its own
+    failed = made.carry_out(seen, Inline)
+    assert all("finds other weights, another original" in error for error, _ in list(failed.values())[:1]) and not made.finished(seen)
+    assert [spec.key for spec in seen] == kept
+    monkeypatch.undo()
+    megu.spec._settings.cache_clear()
+
+
+def test_another_version_of_a_guide_is_refused(inline, changes, monkeypatch):
+    made, _ = inline
+    monkeypatch.setattr("megu.grid._cell", lambda *asked: CellRun(*asked[1:2], 0, asked[0], json.loads(asked[2])))
+    note = next(name for name in made.run.manifest["notes"] if name.startswith("guide posterior, version"))
+    known = made.run.manifest["notes"][note]
+    made.run.note(note, "weights of yesterday")
+    ask = ("data=cifar10,arch=resnet-small,scenario=class,method=megu,seed=0",)
+    failed = made.carry_out(grid("small", ask, 1, changes=changes | {"methods.megu.labels.tau": 0.5}), Inline)
+    made.run.note(note, known)
+    assert [error for error, _ in failed.values()] and all("made with guide posterior, version" in error for error, _ in failed.values())
+
+
+def test_a_result_that_is_not_as_it_was_written_is_not_one(changes, tmp_path):
+    made = Grid("small", tmp_path / "g")
+    specs = grid("small", ("data=cifar10,arch=resnet-small,scenario=class,method=original,seed=0",), 1, changes=changes)
+    assert made.carry_out(specs, Inline) == {}
+    first, second = (made.path / made.name(spec) for spec in specs)
+    whole = first.read_text()
+    first.write_text(whole[: len(whole) // 2])
+    second.unlink()
+    assert made.finished(specs) == {}
+    failed = made.carry_out(specs, Inline)
+    assert list(failed) == [str(specs[0])] and "remove it to have it made again" in failed[str(specs[0])][0]
+    first.unlink()
+    assert made.carry_out(specs, Inline) == {} and first.read_text() == whole
 
 
 def test_one_failed_cell_does_not_stop_the_grid(changes, tmp_path, monkeypatch):
@@ -128,6 +179,9 @@ def test_the_command_writes_tables_that_say_where_they_are_from(changes, tmp_pat
     assert done.exit_code == 0, done.output
     table, source = pd.read_csv(tmp_path / "out" / "grid_small.csv"), json.loads((tmp_path / "out" / "grid_small_source.json").read_text())
     assert list(table) == ["dataset", "arch", "scenario", "forget", "method", "seed", "repeat", "metric", "value", "mode", "unit"]
+    assert source["files"] == {name: sha256(tmp_path / "out" / name) for name in ("grid_small.csv", "grid_small_seconds.csv")}
+    tracked = json.loads((ROOT / "paper_figures" / "data" / "grid_small_source.json").read_text())
+    assert set(tracked) == set(source) and {*map(frozenset, tracked["data"].values())} == {*map(frozenset, source["data"].values())}
     assert source["measured"] == 3 and source["data"]["cifar10"]["train"] == 400 and source["epochs"] == {"cifar10, resnet-small": 1}
     assert changes["data.path"] not in json.dumps(source) and str(tmp_path) not in json.dumps(source)
     assert source["command"].startswith("python -m megu grid --profile small --only data=cifar10") and "--set training.epochs=1" in source["command"]

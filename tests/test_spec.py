@@ -56,6 +56,39 @@ def test_a_key_changes_with_what_the_result_depends_on_and_with_nothing_else(cha
     assert key("method=ssd", **{"methods.ssd.alpha": 3.0}) != others[0]
 
 
+def test_a_key_changes_with_the_guides_answers_and_not_with_their_place(changes, tmp_path):
+    def key(file):
+        about = {"guide.source": "replay", "guide.path": str(file)}
+        return grid("small", ("data=cifar10,arch=resnet-small,scenario=class,method=megu",), 1, changes=changes | about)[-1].key
+
+    paths = [tmp_path / folder / "answers.jsonl" for folder in "abc"]
+    for path, text in zip(paths, ("one", "one", "two"), strict=True):
+        path.parent.mkdir()
+        path.write_text(text)
+    first, same, other = map(key, paths)
+    assert first == same != other
+    with pytest.raises(SettingsError, match="'missing' does not exist"):
+        key(tmp_path / "missing")
+
+
+def test_paths_of_the_environment_go_along_with_a_spec(changes, cifar_like, monkeypatch):
+    without = {name: value for name, value in changes.items() if name != "data.path"}
+    monkeypatch.setenv("MEGU_DATA_PATH", str(cifar_like[0]))
+    spec = grid("small", ("data=cifar10,method=megu",), 1, changes=without)[-1]
+    monkeypatch.delenv("MEGU_DATA_PATH")
+    assert RunSpec.model_validate_json(spec.model_dump_json()).settings.data.path == str(cifar_like[0])
+    assert str(cifar_like[0]) not in spec.command
+
+
+def test_the_command_of_a_later_seed_asks_a_guide_about_the_same_classifier(changes):
+    def command(source):
+        asked = ("data=cifar10,arch=resnet-small,scenario=class,method=megu,seed=2",)
+        return grid("small", asked, 3, changes=changes | {"guide.source": source})[-1].command
+
+    assert "--seed 0 " in command("posterior") and "seeds=3" in command("posterior")
+    assert "--seed 2 " in command("names") and "seeds=1" in command("names")
+
+
 def test_references_come_along_and_nothing_else():
     specs = grid("small", ("data=cifar10,arch=vit-tiny,scenario=random,method=megu,seed=1",), 2)
     assert [(s.method, s.seed) for s in specs] == [("original", 1), ("retrain", 1), ("megu", 1)]

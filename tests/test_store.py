@@ -1,13 +1,16 @@
 """The run directory: whole artefacts or none, and nothing mixed."""
 
 import json
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from megu.store import Run, StageError, atomic, code_digest, differences
+import megu
+from megu.store import CODE, Run, StageError, atomic, code_digest, differences
 
 ABOUT = {"settings": {"seed": 0, "noise": {"lam": 0.1}}}
 
@@ -112,6 +115,17 @@ def test_unknown_stage_and_damaged_manifest(tmp_path):
     (tmp_path / "manifest.json").write_text('{"settings": ')
     with pytest.raises(StageError, match="damaged"):
         Run(tmp_path, ABOUT)
+
+
+def test_the_codes_digest_covers_the_registries(tmp_path, monkeypatch):
+    copy = tmp_path / "megu"
+    shutil.copytree(Path(megu.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__", "assets"))
+    monkeypatch.setattr(megu, "__file__", str(copy / "__init__.py"))
+    assert code_digest() == CODE
+    for name, counts in (("__init__.py", False), ("grid.py", False), ("methods/__init__.py", True), ("guide/__init__.py", True), ("noise.py", True)):
+        before, file = code_digest(), copy / name
+        file.write_text(file.read_text() + "\n# another word\n")
+        assert (code_digest() != before) == counts, name
 
 
 def test_manifest_says_what_made_it(tmp_path):
