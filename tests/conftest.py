@@ -23,9 +23,12 @@ from megu.classes import CIFAR10, FASHION
 from megu.config import Recipe
 from megu.device import Compute, choose, generator, seeded
 from megu.experiment import Experiment
+from megu.grid import Grid
 from megu.guide import GuideUnavailableError
 from megu.profiles import resolve
+from megu.schedule import Inline
 from megu.sources import load
+from megu.spec import grid
 from megu.splits import forgotten_classes, make_split
 from megu.task import Task
 from megu.train import fit
@@ -38,6 +41,8 @@ SHORT = {"training.epochs": 2, "training.batch": 32, "training.lr": 0.1, "retain
 
 ARCHS = ("resnet-small", "vit-tiny")
 BRIEF = Recipe(epochs=1, batch=32, lr=0.05)
+
+TWO = ("data=cifar10,arch=resnet-small,method=megu|finetune",)  # cells of a grid
 
 
 @pytest.fixture
@@ -99,6 +104,19 @@ def cifar_like(tmp_path_factory, mini):
 def changes(cifar_like):
     """Settings with which a spec takes a second, and needs no weights."""
     return {"data.path": str(cifar_like[0]), "training.epochs": 1, "training.batch": 32, "retain_images": 60, "guide.source": "posterior", "guide.exemplars": 2}
+
+
+@pytest.fixture(scope="session")
+def inline(changes, tmp_path_factory):
+    """(grid, specs) of two cells and two methods, measured in this process."""
+    made, specs = Grid("small", tmp_path_factory.mktemp("inline")), grid("small", TWO, 1, changes=changes)
+    assert made.carry_out(specs, Inline) == {}
+    return made, specs
+
+
+def values(made, specs):
+    """Everything that a grid measured, without seconds."""
+    return made.tables(specs)[0]
 
 
 def needs_weights(*load):
