@@ -18,10 +18,15 @@ def executor(workers=None, scheduler=None, cluster=None, jobs=1):
             each carries out one piece at a time, and on a machine with several GPUs with one of them in ``CUDA_VISIBLE_DEVICES``.
         cluster: name in `CLUSTERS`: workers are jobs of that queue, as ``~/.config/dask/jobqueue.yaml`` describes them.
         jobs: of the cluster.
-    Raises: SettingsError where two of these are asked for; the context, where a package, the scheduler or a description of the jobs is missing.
+    Raises: SettingsError where two of these are asked for or one is mistyped; the context, where a package, the scheduler or a description of the
+        jobs is missing.
     """
     if sum(choice is not None for choice in (workers, scheduler, cluster)) > 1:
         raise SettingsError("--workers, --scheduler and --cluster exclude each other: give one")
+    if cluster and cluster not in CLUSTERS:
+        raise SettingsError(closest(cluster, CLUSTERS, "--cluster"))
+    if scheduler and "://" not in scheduler:
+        raise SettingsError(f"--scheduler {scheduler!r} is no address: write it as `dask scheduler` prints it, e.g. tcp://host:8786")
     if scheduler or cluster:
         return lambda: _dask(scheduler, cluster, jobs)
     return Inline if workers == 1 else lambda: gpu_pool(workers)
@@ -44,8 +49,6 @@ def _dask(scheduler, cluster, jobs):
 
 
 def _queue(name, jobs):
-    if name not in CLUSTERS:
-        raise SettingsError(closest(name, CLUSTERS, "--cluster"))
     try:
         import dask_jobqueue  # noqa: PLC0415  (optional)
     except ImportError:

@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from contextlib import suppress
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -34,7 +34,15 @@ class Grid:
 
     def __init__(self, profile, path=None):
         self.path = Path(path or project_root() / "runs" / f"grid-{profile}").resolve()
-        self.run, self.code = Run(self.path, {"profile": profile}), CODE
+        self.profile, self.code = profile, CODE
+
+    @cached_property
+    def run(self):
+        """The folder's `megu.store.Run`, made when something is to be kept in it."""
+        return Run(self.path, {"profile": self.profile})
+
+    def _known(self, group):
+        return self.run.manifest[group] if (self.path / "manifest.json").exists() else {}
 
     def name(self, spec):
         """Of the file of a result."""
@@ -42,7 +50,7 @@ class Grid:
 
     def finished(self, specs):
         """Those of the specs whose results are there as they were written, and what is recorded of each result."""
-        known = self.run.manifest["artefacts"]
+        known = self._known("artefacts")
         return {spec: known[self.name(spec)] for spec in specs if self.name(spec) in known and self._whole(spec, known[self.name(spec)])}
 
     def _whole(self, spec, facts):
@@ -93,16 +101,24 @@ class Grid:
             say(f"{cell.data}, {cell.arch}, {cell.scenario}, {cell.request}")
             overrides, seeds = self._overrides(of_cell[0]), list(dict.fromkeys(spec.seed for spec in of_cell))
             pretrain(of_cell[0].profile, 0, self.path, overrides, say, CellRun, seeds)
+            for spec in of_cell:
+                self._made(spec, "original")
+                self._made(spec, "retrained")
+
+    def _made(self, spec, what):
+        self.run.note(f"{what} {getattr(spec, what)}", spec.seed)
 
     def original(self, spec):
         """Make the original of a spec, once."""
         with _ALONE:
             self._open(spec).original(spec.seed)
+            self._made(spec, "original")
 
     def retrained(self, spec):
         """Make the retrained model of a spec, once, and what else its cell's models are compared with."""
         with _ALONE:
             self._open(spec).references(spec.seed)
+            self._made(spec, "retrained")
 
     def measure(self, spec):
         """Measure a spec, once."""
@@ -119,15 +135,20 @@ class Grid:
             self.run.once(self.name(spec), make, lambda table, path: table.to_csv(path, index=False), pd.read_csv)
 
     def pieces(self, specs):
-        r"""The work that is left: `megu.schedule.Piece` of every spec without a result, and of the models that these need."""
-        models, out, finished = {}, [], self.finished(specs)
+        r"""The work that is left: `megu.schedule.Piece` of every spec without a result, and of the models that these need.
+
+        A model that was made is not made again; where its file has been removed since, the first that needs it makes it.
+        """
+        models, out, finished, known = {}, [], self.finished(specs), self._known("notes")
         for spec in specs:
             if spec in finished:
                 continue
-            original = f"original {spec.data}/{spec.settings.label_level}/{spec.arch}/{spec.seed}"
+            original = f"original {spec.data}/{spec.arch}/{spec.settings.label_level}/{spec.seed}"
             retrained = f"retrained {spec.data}/{spec.arch}/{spec.scenario}/{spec.cell.request}/{spec.seed}"
-            models.setdefault(original, Piece(original, self.original, (spec,)))
-            models.setdefault(retrained, Piece(retrained, self.retrained, (spec,), (original,)))
+            if f"original {spec.original}" not in known:
+                models.setdefault(original, Piece(original, self.original, (spec,)))
+            if f"retrained {spec.retrained}" not in known:
+                models.setdefault(retrained, Piece(retrained, self.retrained, (spec,), (original,)))
             out.append(Piece(str(spec), self.measure, (spec,), (original, retrained)))
         return [*models.values(), *out]
 
@@ -172,7 +193,7 @@ class Grid:
         Args:
             specs: list of `megu.spec.RunSpec`.  out: folder.  command: what repeats this, without paths of this machine.
         """
-        profile = self.run.about["profile"]
+        profile = self.profile
         rows, seconds = self.tables(specs)
         files = {}
         for name, table, digits in ((f"grid_{profile}.csv", rows, "%.6g"), (f"grid_{profile}_seconds.csv", seconds, "%.4g")):

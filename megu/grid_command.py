@@ -26,7 +26,7 @@ Four GPUs make originals and retrained models together, first:
 
 
 def grid(
-    profile: Annotated[str, typer.Option(help="small or paper, see `megu.cells.CELLS`.")] = "small",
+    profile: Annotated[str, typer.Option(help="quick, small or paper, see `megu.cells.CELLS`.")] = "small",
     only: Annotated[
         list[str] | None, typer.Option(help="field=value|value,... of data, arch, scenario, forget, method, seed, repeat; may be repeated.")
     ] = None,
@@ -52,6 +52,7 @@ def grid(
     from megu.spec import recorded  # noqa: PLC0415
     from megu.workers import WorkError  # noqa: PLC0415
 
+    how = executor(workers, scheduler, cluster, jobs)
     specs = specs_of(profile, tuple(only or ()), seeds, repeats, parse(set))
     made = Grid(profile, folder)
     left = made.pieces(specs)
@@ -62,7 +63,7 @@ def grid(
     if pretrain:
         made.pretrain(specs, say)
         return
-    failed = made.carry_out(specs, executor(workers, scheduler, cluster, jobs))
+    failed = made.carry_out(specs, how)
     if out and made.finished(specs):
         again = [part for text in only or () for part in ("--only", text)] + ["--seeds", str(seeds), "--repeats", str(repeats)]
         again += [part for text in set or () for part in ("--set", text) if recorded(*text.split("=", 1))]

@@ -69,19 +69,30 @@ class RunSpec(Part):
 
     def found(self):
         r"""The `key` as this process finds it, which may have other files or other code than the one that made the spec."""
-        about = self.settings.model_dump(mode="json", exclude=OUTSIDE)
-        if self.arch == "vit-b16":
-            about["weights"] = pretrained.identity(self.settings.weights)
+        about = self._settings_without()
         if self.settings.guide.source in FILED and self.settings.guide.path:
             about["guide"]["files"] = _files(self.settings.guide.path)
         parameters = method_settings(self.method, self.settings).model_dump(mode="json")
         return digest({"settings": about, "method": self.method, "parameters": parameters, "seed": self.seed, "repeat": self.repeat, "code": CODE})
 
+    def _settings_without(self, *names):
+        about = self.settings.model_dump(mode="json", exclude=OUTSIDE.union(names)) | {"level": self.settings.label_level}
+        return about | ({"weights": pretrained.identity(self.settings.weights)} if self.arch == "vit-b16" else {})
+
     @property
     def questions(self):
-        r"""Twelve hex digits over all that the guide's questions and, of guides made from it, the classifier depend on: equal in several cells."""
-        about = self.settings.model_dump(mode="json", exclude=OUTSIDE | {"forget", "retain_images"})
-        return digest({"settings": about, "level": self.settings.label_level})
+        r"""Twelve hex digits over what the guide's questions and, of guides made from it, the classifier depend on; cells share it."""
+        return digest({"settings": self._settings_without("forget", "retain_images")})
+
+    @property
+    def original(self):
+        r"""Twelve hex digits over what the original of this spec depends on; cells share it."""
+        return digest({"settings": self._settings_without("forget", "retain_images", "guide", "preset"), "seed": self.seed, "code": CODE})
+
+    @property
+    def retrained(self):
+        r"""Twelve hex digits over what the retrained model of this spec depends on; methods share it."""
+        return digest({"settings": self._settings_without("retain_images", "guide", "preset"), "seed": self.seed, "code": CODE})
 
     @property
     def about(self):
@@ -179,8 +190,10 @@ def _dotted(values, prefix=""):
 def _conditions(text):
     pairs = [part.partition("=") for part in text.split(",")]
     for name, equals, _ in pairs:
-        if not equals or name.strip() not in FIELDS:
-            raise SettingsError(closest(name.strip(), FIELDS, f"--only {text!r}: write field=value; the field"))
+        if not equals:
+            raise SettingsError(f"--only {text!r}: {name.strip()!r} has no '=': write field=value or field=value|value, several with a comma between")
+        if name.strip() not in FIELDS:
+            raise SettingsError(closest(name.strip(), FIELDS, f"--only {text!r}: the field"))
     return tuple((name.strip(), tuple(one.strip() for one in values.split("|"))) for name, _, values in pairs)
 
 

@@ -28,10 +28,12 @@ def test_two_processes_find_what_one_finds(inline, changes, tmp_path):
 def test_executors_exclude_each_other_and_need_somebody_who_answers():
     with pytest.raises(SettingsError, match="give one"):
         executor(2, "tcp://127.0.0.1:1")
+    with pytest.raises(SettingsError, match="is no address"):
+        executor(scheduler="tcp//127.0.0.1:1")
     with pytest.raises(SettingsError, match="no Dask scheduler answers"), executor(scheduler="nonsense://127.0.0.1:1")():
         pass
-    with pytest.raises(SettingsError, match="did you mean 'slurm'"), executor(cluster="slurn")():
-        pass
+    with pytest.raises(SettingsError, match="did you mean 'slurm'"):
+        executor(cluster="slurn")
 
 
 def test_a_queue_is_asked_for_jobs(monkeypatch):

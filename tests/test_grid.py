@@ -1,6 +1,7 @@
 """The grid: each result once, wherever it runs, and the same result everywhere."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,8 @@ def test_finished_specs_are_skipped_and_other_methods_share_what_is_there(inline
     made, specs = inline
     assert made.pieces(specs) == []
     more = grid("small", ("data=cifar10,arch=resnet-small,scenario=class,method=amnesiac,seed=0",), 2, changes=changes)
-    assert [p.name.split()[0] for p in made.pieces(more)] == ["original", "retrained", "cifar10/resnet-small/class/cat/amnesiac/0/0"]
+    new = [p.name for p in made.pieces(more)]
+    assert new == [f"cifar10/resnet-small/class/cat/amnesiac/0/{repeat}" for repeat in range(len(new))] and new
     fits = []
     usual = CellRun._fit
     monkeypatch.setattr(CellRun, "_fit", lambda *a: fits.append(1) or usual(*a))
@@ -40,13 +42,33 @@ def test_finished_specs_are_skipped_and_other_methods_share_what_is_there(inline
 
 
 def test_originals_and_retrained_models_can_be_made_ahead(changes, tmp_path, monkeypatch):
-    made, specs = Grid("small", tmp_path / "g"), grid("small", ("data=cifar10,arch=resnet-small,scenario=random,method=megu",), 1, changes=changes)
+    made, specs = Grid("small", tmp_path / "g"), grid("small", ("data=cifar10,arch=resnet-small,scenario=random,method=megu",), 2, changes=changes)
     said = []
     made.pretrain(specs, said.append)
-    assert said == ["cifar10, resnet-small, random, 100 images", "original, seed 0: done", "retrain, seed 0: done"]
+    done = [f"{name}, seed {seed}: done" for seed in (0, 1) for name in ("original", "retrain")]
+    assert said[0] == "cifar10, resnet-small, random, 100 images" and sorted(said[1:]) == sorted(done)
+    assert [piece.name for piece in made.pieces(specs)] == [str(spec) for spec in specs], "what is made is not left to do"
     monkeypatch.setattr(CellRun, "_fit", lambda *_: pytest.fail("an original was trained again"))
     monkeypatch.setattr("megu.task.Task.fresh_model", lambda _: pytest.fail("a model was retrained again"))
     assert made.carry_out(specs, Inline) == {} and list(made.finished(specs)) == specs
+    table = values(made, specs).set_index(["method", "seed", "metric"])["value"]
+    for seed in (0, 1):  # each seed is compared with its own retrained model
+        assert table["retrain", seed, "tow"] == 1 and table["retrain", seed, "js_retrain"] == 0 and table["original", seed, "tow"] < 1
+
+
+def test_repeats_of_unlearning_differ_and_threads_of_a_worker_do_not_disturb_each_other(inline, changes, tmp_path):
+    made, _ = inline
+    specs = grid("small", ("data=cifar10,arch=resnet-small,scenario=class,method=finetune,seed=0",), 1, 2, changes)
+    assert made.carry_out(specs, lambda: ThreadPoolExecutor(2)) == {}
+    rows = {spec.repeat: made.tables([spec])[0]["value"] for spec in specs if spec.method == "finetune"}
+    assert not rows[0].equals(rows[1])
+    other = Grid("small", tmp_path / "g")
+    assert other.carry_out(specs, Inline) == {}
+    pd.testing.assert_frame_equal(values(other, specs), values(made, specs))
+    missing = grid("small", ("data=cifar10,arch=resnet-small,scenario=class,method=finetune|unsir,seed=0",), 1, 2, changes)
+    made.write(missing, tmp_path / "out", "a command")
+    source = json.loads((tmp_path / "out" / "grid_small_source.json").read_text())
+    assert (source["repeats"], source["measured"], source["not_run"]) == (2, 4, 2)
 
 
 def test_other_data_another_order_another_precision_and_other_code_are_refused(inline, changes, cifar_like, tmp_path, monkeypatch):
@@ -147,6 +169,7 @@ def test_the_command_writes_tables_that_say_where_they_are_from(changes, tmp_pat
     arguments = ["grid", "--only", "data=cifar10,arch=resnet-small,scenario=class,method=finetune,seed=0", "--folder", str(tmp_path / "g"), "--workers", "1"]
     arguments += [part for name, value in changes.items() for part in ("--set", f"{name}={value}")]
     dry = CliRunner().invoke(app, [*arguments, "--dry-run"])
+    assert not (tmp_path / "g").exists(), "a dry run leaves nothing behind"
     assert dry.exit_code == 0 and "0 measured, 5 pieces of work left" in dry.output and "retrained cifar10/resnet-small/class/cat/0" in dry.output
     done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output

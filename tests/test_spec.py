@@ -2,7 +2,9 @@
 
 import pandas as pd
 import pytest
+import torch
 from conftest import ROOT
+from safetensors.torch import save_file
 
 from megu.cells import CELLS, MAIN, PUBLIC_CODE
 from megu.methods import METHODS, method_settings
@@ -52,8 +54,44 @@ def test_a_key_changes_with_what_the_result_depends_on_and_with_nothing_else(cha
     usual = key()
     assert key(**{"data.path": str(cifar_like[1])}) == usual and key(**{"methods.ssd.alpha": 3.0}) == usual
     others = [key("method=ssd"), key(**{"retain_images": 61}), key(**{"methods.megu.recipe.lr": 0.01}), key(**{"threads": 2})]
-    assert len({usual, *others}) == 5
+    more = {"training.epochs": 2, "guide.exemplars": 3, "preset": "paper", "data.validation": 0.2, "autocast": "on", "deterministic": False, "tf32": True}
+    others += [key(**{name: value}) for name, value in more.items()]
+    assert len({usual, *others}) == 12
     assert key("method=ssd", **{"methods.ssd.alpha": 3.0}) != others[0]
+
+
+def test_a_key_changes_with_what_a_cell_gives_with_seeds_and_with_the_code(changes, monkeypatch):
+    specs = grid("small", ("arch=resnet-small,method=megu",), 2, 2, changes)
+    assert len({spec.key for spec in specs}) == len(specs)
+    assert sum(spec.method == "original" for spec in specs) == 2 * len({spec.cell for spec in specs}), "a reference has no seeds of unlearning"
+    monkeypatch.setattr("megu.spec.CODE", "another")
+    assert not {spec.key for spec in specs} & {spec.found() for spec in specs}
+
+
+def test_a_key_changes_with_the_weights_of_a_vit(changes, tmp_path):
+    def key(weights):
+        return grid("paper", ("arch=vit-b16,scenario=random,method=megu",), 1, changes=changes | {"weights": str(weights)})[-1].key
+
+    paths = [tmp_path / name for name in ("a.safetensors", "b.safetensors", "c.safetensors")]
+    for path, size in zip(paths, (1, 1, 2), strict=True):
+        save_file({"x": torch.zeros(size)}, path)
+    assert key(paths[0]) == key(paths[1]) and len({key("random"), key(paths[0]), key(paths[2])}) == 3
+
+
+def test_models_that_cells_share_have_one_name_in_all_of_them(changes):
+    specs = grid("small", ("data=cifar20,arch=resnet-small",), 2, changes=changes)
+    assert len({spec.original for spec in specs}) == 2, "one original for each seed: CIFAR-20 names superclasses, whatever is forgotten"
+    assert len({spec.retrained for spec in specs}) == 2 * len({spec.cell for spec in specs})
+
+
+def test_a_grid_computes_with_one_thread_so_that_it_is_the_same_everywhere():
+    only = ("data=cifar10,arch=resnet-small,scenario=random,method=megu",)
+    assert {s.settings.threads for s in grid("small", only, 1)} == {1} and {s.settings.threads for s in grid("small", only, 1, changes={"threads": 2})} == {2}
+
+
+def test_the_command_of_a_repeat_makes_it(changes):
+    specs = grid("small", ("data=cifar10,arch=resnet-small,scenario=class,method=megu,repeat=1",), 1, 2, changes)
+    assert "repeats=2" in specs[-1].command and specs[-1].repeat == 1
 
 
 def test_a_key_changes_with_the_guides_answers_and_not_with_their_place(changes, tmp_path):
@@ -99,7 +137,8 @@ def test_references_come_along_and_nothing_else():
     ("arguments", "word"),
     [
         (("smal",), "did you mean 'small'"), (("small", ("dta=cifar10",)), "did you mean 'data'"), (("small", ("data=cifar1",)), "did you mean 'cifar10'"),
-        (("small", ("cifar10",)), "write field=value"), (("small", ("data=cifar10,scenario=subclass",)), "selects nothing"),
+        (("small", ("cifar10",)), "write field=value"),
+        (("small", ("method",)), "'method' has no '='"), (("small", ("data=cifar10,scenario=subclass",)), "selects nothing"),
         (("small", (), 2, 1, {"arch": "vit-tiny"}), "--only"), (("small", (), 2, 1, {"methods.megu.lr": 1}), "methods.megu.lr"),
     ],
 )  # fmt: skip
