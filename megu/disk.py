@@ -8,6 +8,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
 
 class StageError(RuntimeError):
     """A stage is missing, was made with other settings, or its claims do not hold."""
@@ -44,6 +47,7 @@ def atomic(path, locked=False):
             yield part
             with open(part, "rb") as file:
                 os.fsync(file.fileno())
+            os.chmod(part, 0o666 & ~_UMASK)  # weights are written for their owner alone; who may read the directory may read them
             os.replace(part, path)
     finally:
         with suppress(OSError):

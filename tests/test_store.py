@@ -8,11 +8,21 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import save_file
 
 import megu
 from megu.store import CODE, Run, StageError, atomic, code_digest, differences
 
 ABOUT = {"settings": {"seed": 0, "noise": {"lam": 0.1}}}
+
+
+def test_who_may_read_a_directory_may_read_the_weights_in_it(tmp_path):
+    usual = tmp_path / "usual"
+    usual.touch()
+    with atomic(tmp_path / "x.safetensors") as part:
+        save_file({"x": torch.zeros(1)}, part)
+    assert (tmp_path / "x.safetensors").stat().st_mode == usual.stat().st_mode
 
 
 def test_atomic_leaves_nothing_behind_after_an_error(tmp_path):
