@@ -1,5 +1,6 @@
 """The paper's numbers, and ours beside them.  Numbers of ours here are made up: `paper_grid`."""
 
+import importlib
 import shutil
 
 import numpy as np
@@ -36,6 +37,13 @@ def made(tmp_path):
 @pytest.fixture
 def rows(made):
     return read_grid(made, "small")[0]
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Imports a script of paper_figures by its name."""
+    monkeypatch.syspath_prepend(str(HERE))
+    return importlib.import_module
 
 
 def altered(folder, change):
@@ -215,29 +223,23 @@ def test_a_public_codes_variant_stands_for_its_method_only_in_the_cells_that_hav
     assert far["1", "resnet18", name] == f"{CODE[name]}, {name}" and far["1", "vit-b16", name] == name
 
 
-def test_markdown_marks_the_public_codes_variants_cell_by_cell(made, rows, monkeypatch):
-    monkeypatch.syspath_prepend(str(HERE))
-    import tab05_paper  # noqa: PLC0415
-
+def test_markdown_marks_the_public_codes_variants_cell_by_cell(made, rows, script):
     _, seconds, source = paper_grid.grid()
     some = rows[(rows["method"] != "ssd-code") | in_cell(rows, "resnet-small", "rocket")]
     paper_grid.write(made, some, seconds, source)
-    text, _ = tab05_paper.tables(made, "small")
+    text, _ = script("tab05_paper").tables(made, "small")
     lines = [line.split(" | ") for line in text.partition("## Strict")[0].splitlines() if line.startswith("| SSD |")]
     assert ["†" in value for value in lines[0][1:]] == [True] * 3 + [False] * 3 and not any("not run" in value for value in lines[0])
     assert "†" not in text.partition("## Strict")[2].partition("## Distance")[0]
 
 
-def test_a_distance_says_of_how_many_cells_and_seeds_it_is(made, rows, reported, monkeypatch):
+def test_a_distance_says_of_how_many_cells_and_seeds_it_is(made, rows, reported, script):
     """Table 1: two cells with two seeds, and one of the other network with one seed, without SSD."""
-    monkeypatch.syspath_prepend(str(HERE))
-    import tab05_paper  # noqa: PLC0415
-
     _, seconds, source = paper_grid.grid()
     vit = rows["arch"] == "vit-tiny"
     some = rows[~rows["method"].isin(CODE.values()) & ~(vit & ((rows["seed"] > 0) | (rows["method"] == "ssd")))]
     paper_grid.write(made, some, seconds, source)
-    text, tidy = tab05_paper.tables(made, "small")
+    text, tidy = script("tab05_paper").tables(made, "small")
     tidy = tidy[(tidy["metric"] == "distance_to_retrain") & (tidy["table"] == "1")].set_index(["mode", "arch", "method"]).sort_index()
     for mode, part in zip(FORMS, text.partition("**compat**")[2].split("**strict**"), strict=True):
         lines = [line.strip("| ").split(" | ") for line in part.splitlines() if line.startswith(("| table", "| 1 |"))]
@@ -252,6 +254,41 @@ def test_a_distance_says_of_how_many_cells_and_seeds_it_is(made, rows, reported,
             printed = apart(reported).query("table == 1 and method == 'ssd' and arch == 'resnet18'")["apart"].mean()
             assert both[-2][2] == "the paper's, our cells" and both[-2][ssd] == f"{printed:.2f} (2 of 4 cells)" and "(3 of 4 cells)" in both[-2][megu]
             assert numbers.loc["ssd", "gap_to_paper"] == pytest.approx(numbers.loc["ssd", "ours"] - printed)
+
+
+def panels(figure):
+    """Title and texts of every panel."""
+    return {ax.get_title().replace("\n", ", "): [text.get_text().strip() for text in ax.texts] for ax in figure.axes if ax.get_title()}
+
+
+def test_what_is_no_part_of_a_cell_is_not_called_not_run(made, rows, script):
+    """UNSIR for random images, the bad teacher for classes, the second network for the cells of the appendix."""
+    _, seconds, source = paper_grid.grid()
+    some = [
+        part[~part["method"].isin([*CODE.values(), "scrub", "amnesiac"]) | (part["forget"].eq("cat") & part["method"].eq("amnesiac"))]
+        for part in (rows, seconds)
+    ]
+    beyond = some[0][in_cell(some[0], "resnet-small", "rocket")].assign(forget="baby")
+    paper_grid.write(made, pd.concat([some[0], beyond]), some[1], source)
+    drawn = panels(script("fig18_grid_time").draw(made, "small"))
+    names = ["finetune", "amnesiac", "bad-teacher", "unsir", "ssd", "megu"]
+    texts = {title: dict(zip(names, found, strict=True)) for title, found in drawn.items()}
+    assert {title: [name for name in names if found[name] == "-"] for title, found in texts.items()} == {
+        title: ["unsir"] if "random" in title else ["bad-teacher"] for title in texts
+    }  # fmt: skip
+    assert [title for title, found in texts.items() if found["amnesiac"] != "not run"] == ["cifar10, class, cat, resnet-small"]
+    lines = [line.strip("| ").split(" | ") for line in script("tab06_grid").table(made).splitlines() if line.startswith("| resnet")]
+    assert all(("-" in line) and ("not run" in line) != ("cat" in line[0]) for line in lines)
+    of = {title: found for title, found in panels(script("fig19_grid_gaps").draw(made, "small")).items() if title.endswith("loss attack AUC")}
+    assert of == {"resnet-small, 2 seeds, loss attack AUC": [], "vit-tiny, 2 seeds, loss attack AUC": ["not run", "not run", "not run", "-", "not run"]}
+
+
+def test_values_of_fewer_seeds_say_so(made, rows, script):
+    _, seconds, source = paper_grid.grid()
+    paper_grid.write(made, rows[(rows["method"] != "megu") | (rows["seed"] == 0)], seconds, source)
+    assert {title.split(", ")[1] for title in panels(script("fig19_grid_gaps").draw(made, "small"))} == {"1 to 2 seeds"}
+    head, _, *lines = [line.strip("| ").split(" | ") for line in script("tab06_grid").table(made).splitlines() if line.startswith("|")]
+    assert {"(n = 1)" in line[head.index("MeGU")] for line in lines} == {True} and {"(n = 1)" in line[head.index("SSD")] for line in lines} == {False}
 
 
 def test_a_method_without_a_seed_of_all_its_cells_has_no_distance_and_was_run(rows, reported):
