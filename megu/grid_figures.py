@@ -66,7 +66,7 @@ def cell_times(table, titles, asked, columns=4):
     for column in range(columns):
         axes[(len(cells) - 1 - column) // columns, column].tick_params(labelbottom=True)
     axes[0, 0].invert_yaxis()
-    fig.supxlabel("time, % of retraining (dashed),\nwithout guide and evaluation", fontsize=9)
+    fig.supxlabel("time, % of retraining (dashed), without guide and evaluation\n-: no method of this cell", fontsize=9)
     shown = [name for name in PART_COLOURS if name in set(parts)]
     fig.legend([plt.Rectangle((0, 0), 1, 1, color=PART_COLOURS[name]) for name in shown], shown, frameon=False, loc="outside upper center", ncols=len(shown))
     return fig
@@ -81,7 +81,7 @@ def cell_gaps(table, titles, asked):
     Args:
         table: DataFrame from `megu.paper_tables.paper_table` in strict mode.
         titles: method name -> title, in the order of the legend.
-        asked: dictionary from `megu.grid_tables.asked`: a cell without values is "not run" where the grid has it on this network, else "-".
+        asked: dictionary from `megu.grid_tables.asked`: a cell without values is "not run" where the grid has it on this network, else "not in the grid".
     Returns: Figure.  Role of appendix G of arXiv 2602.17088, for every cell.
     """
     table = table[table["status"] == "run"].drop_duplicates([*CELL, "method", "column"])
@@ -106,7 +106,7 @@ def cell_gaps(table, titles, asked):
         for i, cell in enumerate(cells):
             ax.axhline(i - 0.5, color="#bbbbbb", linewidth=0.5)
             if cell not in rows.loc["retrain"].index:
-                ax.text(0, i, "not run" if (arch, *cell) in asked else "-", ha="center", va="center", fontsize=8, backgroundcolor="white")
+                ax.text(0, i, "not run" if (arch, *cell) in asked else "not in the grid", ha="center", va="center", fontsize=8, backgroundcolor="white")
         ax.axvline(0, color="black", linewidth=0.8)
         ax.set_xscale("symlog", linthresh=linear)
         ax.tick_params(labelsize=8)
