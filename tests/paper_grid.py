@@ -54,3 +54,8 @@ def write(data, rows, seconds, source, profile="small"):
     files = {name: sha256(data / name) for name in (f"grid_{profile}.csv", f"grid_{profile}_seconds.csv")}
     (data / f"grid_{profile}_source.json").write_text(json.dumps({"files": files} | source))
     return data
+
+
+def in_cell(rows, arch, forget):
+    """Which rows are of a request on a network."""
+    return rows["arch"].eq(arch) & rows["forget"].eq(forget)
