@@ -33,12 +33,13 @@ def _looks(methods):
 
 
 @styled
-def cell_times(table, titles, columns=4):
+def cell_times(table, titles, asked, columns=4):
     r"""Time of every method as share of retraining, split into its parts, one panel for each cell.
 
     Args:
         table: DataFrame from `megu.grid_tables.time_shares`.
         titles: method name -> title, in the order of the bars.
+        asked: dictionary from `megu.grid_tables.asked`: a method without a time is "not run" where its cell has it, else "-".
         columns: panels in a row.
     Returns: Figure.  Role of Figure 4 of arXiv 2602.17088.
     """
@@ -57,21 +58,22 @@ def cell_times(table, titles, columns=4):
             ax.barh(range(len(methods)), wide[part].fillna(0), left=left, color=PART_COLOURS[part])
             left += wide[part].fillna(0).to_numpy()
         for i, total in enumerate(left):
-            ax.text(total, i, f" {total:.0f}" if wide.iloc[i].notna().any() else " not run", va="center", fontsize=7)
+            missing = "not run" if methods[i] in asked.get(cell, ()) else "-"
+            ax.text(total, i, f" {total:.0f}" if wide.iloc[i].notna().any() else f" {missing}", va="center", fontsize=7)
         ax.axvline(100, color="black", linewidth=0.8, linestyle="--")
         ax.set_title(_name(cell), fontsize=8)
         ax.set_yticks(range(len(methods)), [titles[name] for name in methods], fontsize=8)
     for column in range(columns):
         axes[(len(cells) - 1 - column) // columns, column].tick_params(labelbottom=True)
     axes[0, 0].invert_yaxis()
-    fig.supxlabel("time, % of retraining (dashed),\nwithout guide and evaluation", fontsize=9)
+    fig.supxlabel("time, % of retraining (dashed), without guide and evaluation\n-: no method of this cell", fontsize=9)
     shown = [name for name in PART_COLOURS if name in set(parts)]
     fig.legend([plt.Rectangle((0, 0), 1, 1, color=PART_COLOURS[name]) for name in shown], shown, frameon=False, loc="outside upper center", ncols=len(shown))
     return fig
 
 
 @styled
-def cell_gaps(table, titles):
+def cell_gaps(table, titles, asked):
     r"""Gap of every method to the retrained model, requests in rows, networks side by side, methods in colour, the retrained models' own spread in grey.
 
     Forget accuracy is that of the test images of what is forgotten, or of the forgotten images where single ones are.
@@ -79,6 +81,7 @@ def cell_gaps(table, titles):
     Args:
         table: DataFrame from `megu.paper_tables.paper_table` in strict mode.
         titles: method name -> title, in the order of the legend.
+        asked: dictionary from `megu.grid_tables.asked`: a cell without values is "not run" where the grid has it on this network, else "not in the grid".
     Returns: Figure.  Role of appendix G of arXiv 2602.17088, for every cell.
     """
     table = table[table["status"] == "run"].drop_duplicates([*CELL, "method", "column"])
@@ -103,12 +106,13 @@ def cell_gaps(table, titles):
         for i, cell in enumerate(cells):
             ax.axhline(i - 0.5, color="#bbbbbb", linewidth=0.5)
             if cell not in rows.loc["retrain"].index:
-                ax.text(0, i, "not run", ha="center", va="center", fontsize=8, backgroundcolor="white")
+                ax.text(0, i, "not run" if (arch, *cell) in asked else "not in the grid", ha="center", va="center", fontsize=8, backgroundcolor="white")
         ax.axvline(0, color="black", linewidth=0.8)
         ax.set_xscale("symlog", linthresh=linear)
         ax.tick_params(labelsize=8)
-        seeds = rows["seeds"].max()
-        ax.set(title=f"{arch}, {seeds} seed{'s' if seeds > 1 else ''}\n{title}", xlabel=f"gap to retrain ({unit})", ylim=(len(cells) - 0.5, -0.5))
+        few, many = rows["seeds"].min(), rows["seeds"].max()
+        seeds = f"{few} to {many} seeds" if few < many else f"{many} seed{'s' if many > 1 else ''}"
+        ax.set(title=f"{arch}, {seeds}\n{title}", xlabel=f"gap to retrain ({unit})", ylim=(len(cells) - 0.5, -0.5))
         ax.set_yticks(range(len(cells)), [f"{dataset}, {scenario}\n{forget}" for dataset, scenario, forget in cells])
     for k in range(len(PANELS)):  # the same metric has the same limits for every network
         low, high = zip(*(ax.get_xlim() for ax in axes[k :: len(PANELS)]), strict=True)

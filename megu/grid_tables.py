@@ -1,11 +1,14 @@
-r"""The tidy tables of a grid: read as one, refused where they are of two; the times of its models."""
+r"""The tidy tables of a grid: read as they were written, together or not at all; the times of its models."""
 
 import json
 
 import pandas as pd
 
+from megu.cells import CELLS
+from megu.store import sha256
+
 LIKE = {"resnet-small": "resnet18", "vit-tiny": "vit-b16"}  # architecture of a smaller profile -> the paper's, in whose place it stands
-SOURCE = ("profile", "command", "preset", "seeds", "repeats", "device", "torch", "code", "retain_images", "epochs", "data", "measured")
+SOURCE = ("profile", "command", "preset", "seeds", "repeats", "device", "torch", "code", "retain_images", "epochs", "data", "measured", "files")
 ORIGIN = ["profile", "preset", "code"]  # what all rows of one grid share
 KEYS = ["dataset", "arch", "scenario", "forget", "method", "seed", "repeat", "metric"]
 
@@ -17,29 +20,32 @@ def read_grid(data, profile):
         data: folder with ``grid_<profile>.csv``, ``grid_<profile>_seconds.csv`` and ``grid_<profile>_source.json``.
         profile: name in `megu.profiles.PROFILES`.
     Returns: two DataFrames and a dictionary; where no grid was run (no such files), empty ones.
-    Raises: ValueError where files and profile do not belong together, or rows of two grids are in one file.
+    Raises: ValueError where the source is missing, does not say all of `SOURCE`, is of another profile or of two presets, or where a table is not the
+        one whose SHA-256 the source has.
     """
-    if not (data / f"grid_{profile}.csv").exists():
+    tables, about = (f"grid_{profile}.csv", f"grid_{profile}_seconds.csv"), f"grid_{profile}_source.json"
+    if not any((data / name).exists() for name in (*tables, about)):
         return pd.DataFrame(columns=[*KEYS, "unit", "mode", "value", *ORIGIN]), pd.DataFrame(columns=[*KEYS[:-1], "part", "seconds"]), {}
-    rows, seconds = pd.read_csv(data / f"grid_{profile}.csv"), pd.read_csv(data / f"grid_{profile}_seconds.csv")
-    source = json.loads((data / f"grid_{profile}_source.json").read_text())
+    again = f"write the tables again with `python -m megu grid --profile {profile} ... --out`"
+    source = json.loads((data / about).read_text()) if (data / about).exists() else {}
     if missing := [name for name in SOURCE if source.get(name) is None]:
-        raise ValueError(f"grid_{profile}_source.json does not say {', '.join(missing)}: write the tables again with `python -m megu grid`")
+        raise ValueError(f"{about} does not say {', '.join(missing)}: {again}")
     if source["profile"] != profile:
-        raise ValueError(f"grid_{profile}_source.json is of profile {source['profile']!r}: one file holds one profile")
-    if len(presets := [source["preset"]] if isinstance(source["preset"], str) else source["preset"]) != 1:
-        raise ValueError(f"grid_{profile}.csv has the presets {' and '.join(presets)}: one file holds one preset")
-    if strange := sorted(set(rows["seed"]) - set(source["seeds"])):
-        raise ValueError(f"grid_{profile}.csv has seeds {strange}, its source has {source['seeds']}: rows of another grid are in it")
-    if strange := {*seconds[KEYS[:-1]].itertuples(index=False, name=None)} - {*rows[KEYS[:-1]].itertuples(index=False, name=None)}:
-        raise ValueError(f"grid_{profile}_seconds.csv has the time of {' '.join(map(str, min(strange)))}, of which there is no result: it is of another grid")
-    rows = rows.assign(profile=profile, preset=presets[0], code=source["code"])
-    one_grid(rows)
-    return rows, seconds, source
+        raise ValueError(f"{about} is of profile {source['profile']!r}: one file holds one profile")
+    for name in tables:
+        if not (data / name).exists() or sha256(data / name) != source["files"].get(name):
+            raise ValueError(f"{name} is not the file that {about} is of: it was changed, or an interrupted write mixed two grids; {again}")
+    if len(source["preset"]) != 1:
+        raise ValueError(f"grid_{profile}.csv has the presets {' and '.join(source['preset'])}: one file holds one preset")
+    rows, seconds = (pd.read_csv(data / name) for name in tables)
+    return rows.assign(profile=profile, preset=source["preset"][0], code=source["code"]), seconds, source
 
 
 def one_grid(rows):
-    r"""Raises: ValueError where ``rows`` are not of one grid: two profiles, presets or codes, a value twice, or two architectures in one place."""
+    r"""Refuse rows that were put together from several grids, each from its own `read_grid`.
+
+    Raises: ValueError where there are two profiles, presets or codes, a value twice, or two architectures in one place.
+    """
     for name in ORIGIN:
         if rows[name].nunique() > 1:
             raise ValueError(f"one table, one grid: the rows are of {name} {' and '.join(map(repr, rows[name].unique()))}")
@@ -48,6 +54,11 @@ def one_grid(rows):
     archs = rows["arch"].drop_duplicates()
     if (several := archs[archs.map(place).duplicated(keep=False)]).any():
         raise ValueError(f"one table, one profile: {' and '.join(sorted(several))} stand in one place of the paper's")
+
+
+def asked(profile):
+    r"""What a profile's grid consists of: (arch, dataset, scenario, forget) -> its methods; what is in no cell is "-" in a table, not "not run"."""
+    return {(cell.arch, cell.data, cell.scenario, cell.request): cell.methods for cell in CELLS[profile]}
 
 
 def place(arch):

@@ -12,7 +12,7 @@ from megu.reported import CELL, COLUMNS, apart
 from megu.tables import half_width, summary
 
 KEY = ["arch", *CELL, "method", "column"]  # of a value in a table, under the paper's names
-OURS = ["ours", "half_width", "seeds", "gap_to_retrain", "gap_half_width"]
+OURS = ["ours", "half_width", "seeds", "gap_to_retrain", "gap_half_width", "gap_seeds"]
 OTHER = "other"
 
 
@@ -23,7 +23,7 @@ class Form:
     Attributes:
         metrics: one of `megu.evaluate.METRICS` for each of `megu.reported.COLUMNS`.
         random: the same where single images are forgotten.
-        variants: method of the paper's tables -> the variant, repeating the public code, that stands for it in a grid that has it.
+        variants: method of the paper's tables -> the variant, repeating the public code, that stands for it in a cell that has it.
     """
 
     metrics: tuple[str, str, str]
@@ -43,8 +43,8 @@ def measured(rows, mode):
 
     Args:
         rows: DataFrame from `read_grid`.  mode: ``compat`` or ``strict``.
-    Returns: ``rows`` with the columns ours_arch and ours_method (what was run), column (of `megu.reported.COLUMNS`); compat: the variants that repeat
-        the public code stand for their method where the grid has them; strict: those variants are left out.
+    Returns: ``rows`` with the columns ours_arch and ours_method (what was run), column (of `megu.reported.COLUMNS`); compat: a variant that repeats
+        the public code stands for its method in the cells that have it, in the others the method itself; strict: those variants are left out.
     Raises: ValueError as `one_grid`, or where a metric is not of the mode.
     """
     one_grid(rows)
@@ -55,9 +55,11 @@ def measured(rows, mode):
     found = pd.concat(out)
     if wrong := sorted(set(found["mode"]) - {mode}):
         raise ValueError(f"one table, one mode: {found.loc[found['mode'] == wrong[0], 'metric'].iloc[0]} is {wrong[0]}, the table {mode}")
-    stands_for = {variant: name for name, variant in form.variants.items() if variant in set(found["method"])}
-    found = found[~found["method"].isin([*stands_for.values(), *(variant for variant in PUBLIC_CODE.values() if variant not in stands_for)])]
-    return found.assign(ours_arch=found["arch"], arch=found["arch"].map(place), ours_method=found["method"], method=found["method"].replace(stands_for))
+    names = {variant: name for name, variant in form.variants.items()}
+    found = found[~found["method"].isin(set(PUBLIC_CODE.values()) - set(names))]
+    found = found.assign(ours_arch=found["arch"], arch=found["arch"].map(place), ours_method=found["method"], method=found["method"].replace(names))
+    varied = found["ours_method"].ne(found["method"])
+    return found[varied | ~varied.groupby([found[name] for name in ("ours_arch", *CELL, "method")]).transform("any").astype(bool)]
 
 
 def paper_table(rows, reported, mode):
@@ -68,9 +70,9 @@ def paper_table(rows, reported, mode):
         reported: DataFrame from `megu.reported.read_reported`.
         mode: ``compat``, beside which the paper's numbers stand, or ``strict``.
     Returns: DataFrame with table (the paper's number, or "other" for cells that the paper has not), dataset, scenario, arch (the paper's place),
-        ours_arch, forget, method, ours_method (what was run in its place), mode, metric, column, ours, half_width (of the 95 % t-interval over
-        the seeds of pre-training), seeds, paper, gap_to_paper, gap_to_retrain, gap_half_width (of the paired differences to the retrain of the
-        same seed), status ("run" or "not run").
+        ours_arch, forget, method, ours_method (what was run for it in this cell; empty where nothing was), mode, metric, column, ours,
+        half_width (of the 95 % t-interval over the seeds of pre-training), seeds, paper, gap_to_paper, gap_to_retrain, gap_half_width (of the
+        paired differences to the retrain of the same seed), gap_seeds (that have both), status ("run" or "not run").
     Raises: ValueError as `measured`; strict: where a seed of a cell has no retrained model.
     """
     found, names = measured(rows, mode), _named(reported)
@@ -80,16 +82,16 @@ def paper_table(rows, reported, mode):
     out = pd.concat([names[["table", *KEY]], _beyond(ours, names)]).drop_duplicates()
     out = out.merge(ours, how="left", on=KEY).merge(names if mode == "compat" else names.assign(paper=np.nan), how="left", on=["table", *KEY])
     metric = {(single, column): name for single in (False, True) for column, name in zip(COLUMNS, _metrics(mode, single), strict=True)}
-    ran = found.drop_duplicates("method").set_index("method")["ours_method"].to_dict()
+    out = out.merge(found[[*KEY, "ours_method"]].drop_duplicates(), how="left", on=KEY)
     out = out.assign(
-        mode=mode, ours_method=[ran.get(name, name) for name in out["method"]], seeds=out["seeds"].fillna(0).astype(int),
+        mode=mode, seeds=out["seeds"].fillna(0).astype(int), gap_seeds=out["gap_seeds"].fillna(0).astype(int),
         metric=[metric[row.scenario == "random", row.column] for row in out.itertuples()],
-        gap_to_paper=out["ours"] - out["paper"], status=np.where(out["ours"].notna(), "run", "not run"),
+        gap_to_paper=out["ours"] - out["paper"], status=np.where(out["ours_method"].notna(), "run", "not run"),
     )  # fmt: skip
     order = [*dict.fromkeys(names["table"]), OTHER]
     return out.sort_values("table", key=lambda column: column.map(order.index), kind="stable", ignore_index=True)[[
         "table", "dataset", "scenario", "arch", "ours_arch", "forget", "method", "ours_method", "mode", "metric", "column", "ours", "half_width", "seeds",
-        "paper", "gap_to_paper", "gap_to_retrain", "gap_half_width", "status",
+        "paper", "gap_to_paper", "gap_to_retrain", "gap_half_width", "gap_seeds", "status",
     ]]  # fmt: skip
 
 
@@ -111,6 +113,8 @@ def _cell(part):
         about = " ".join(part[["dataset", "ours_arch", "scenario", "forget"]].iloc[0])
         raise ValueError(f"{about}, seed {missing[0]}: there is no retrained model, which is the reference of all gaps")
     found = summary(part.assign(metric=part["column"]))
+    both = part[part["seed"].isin(has)].groupby(["method", "column"])["seed"].nunique().rename("gap_seeds")
+    found = found.join(both, on=["method", "metric"])
     return found.rename(columns={"metric": "column", "mean": "ours", "gap": "gap_to_retrain"})[["method", "column", *OURS]]
 
 
@@ -130,9 +134,10 @@ def distances(rows, reported, mode):
     r"""Mean of $|\text{method} - \text{retrain}|$ over cells and columns, in points (an AUC times 100), ours and the paper's.
 
     Args: as of `paper_table`.
-    Returns: DataFrame with table, arch ("all": every architecture of the table), method, paper, paper_cells, paper_same (over our cells only),
-        ours (mean over the seeds), half_width, seeds, cells (that were run); the row retrain holds the mean distance of two retrained models
-        of different seeds, the noise floor.  Seeds in which a cell is missing are left out; strict has no numbers of the paper.
+    Returns: DataFrame with table, arch ("all": every architecture of the table), method, ours_method (what was run for it, several where cells differ),
+        paper, paper_cells, paper_same (over the cells of ours only), ours (mean over the seeds), half_width, seeds, cells (of ours).  Each value of
+        ours is over the cells that have this method, and the seeds that all these cells have; without such a seed it is empty.  The row retrain
+        holds the mean distance of two retrained models of different seeds, the noise floor; strict has no numbers of the paper.
     """
     found, distant = measured(rows, mode), apart(reported).assign(table=lambda part: part["table"].astype(str))
     found = found.assign(value=found["value"] * np.where(found["unit"] == "share", 100, 1)).merge(_named(reported)[["table", *KEY]], on=KEY)
@@ -143,28 +148,25 @@ def distances(rows, reported, mode):
             theirs = whole[whole["arch"].eq(arch) | (arch == "all")]
             ours = found[found["table"].eq(table) & found["arch"].isin(theirs["arch"])]
             about = {"table": table, "arch": arch, "paper_cells": len(theirs[cell].drop_duplicates())}
-            out.append({**about, "method": "retrain", **_distance(ours, "retrain")})
-            for method, printed in theirs.groupby("method", sort=False):
-                ran = ours.loc[ours["method"] == method, cell].drop_duplicates()
-                same = printed.merge(ran, on=cell)["apart"].mean() if len(ran) else np.nan
-                out.append({**about, "method": method, "paper": printed["apart"].mean(), "paper_same": same, **_distance(ours, method)})
+            for method in ("retrain", *theirs["method"].unique()):
+                printed, (numbers, ran) = theirs[theirs["method"] == method], _distance(ours, method)
+                kinds = ours[ours["method"] == method].merge(ran, on=cell)["ours_method"].unique()
+                out.append({
+                    **about, "method": method, "ours_method": ", ".join(kinds) or np.nan, "paper": printed["apart"].mean(),
+                    "paper_same": printed.merge(ran, on=cell)["apart"].mean(), **numbers, "cells": len(ran),
+                })  # fmt: skip
     out = pd.DataFrame(out)
     return out if mode == "compat" else out.assign(paper=np.nan, paper_same=np.nan)
 
 
 def _distance(part, method):
-    """Distance of a method to the retrain of its seed, cell by cell and column by column; of the retrain: to those of the other seeds."""
+    """Distance of a method to the retrain of its seed, cell by cell and column by column, of the retrain to those of the other seeds; and the cells."""
     if not {"retrain", method} <= set(part["method"]):
-        return {"ours": np.nan, "half_width": np.nan, "seeds": 0, "cells": 0}
+        return {"ours": np.nan, "half_width": np.nan, "seeds": 0}, part[["arch", *CELL]].head(0)
     wide = part[part["method"].isin(["retrain", method])].groupby(["arch", *CELL, "column", "method", "seed"])["value"].mean().unstack(["method", "seed"])
-    retrain = wide["retrain"].dropna(how="all").dropna(axis=1)
+    values = (wide["retrain"] if method == "retrain" else (wide[method] - wide["retrain"]).abs()).dropna(how="all").dropna(axis=1)
+    cells = values.index.droplevel("column").unique().to_frame(index=False)
     if method == "retrain":
-        pairs = [(retrain[a] - retrain[b]).abs().mean() for a, b in itertools.combinations(retrain, 2)]
-        return {"ours": np.mean(pairs) if pairs else np.nan, "half_width": np.nan, "seeds": retrain.shape[1], "cells": _cells(retrain)}
-    gaps = (wide[method] - wide["retrain"]).abs().dropna(how="all").dropna(axis=1)
-    mean = gaps.mean()
-    return {"ours": mean.mean(), "half_width": half_width(mean), "seeds": len(mean), "cells": _cells(gaps)}
-
-
-def _cells(wide):
-    return len(wide.droplevel("column").index.unique())
+        pairs = [(values[a] - values[b]).abs().mean() for a, b in itertools.combinations(values, 2)]
+        return {"ours": np.mean(pairs) if pairs else np.nan, "half_width": np.nan, "seeds": values.shape[1]}, cells
+    return {"ours": values.mean().mean(), "half_width": half_width(values.mean()), "seeds": values.shape[1]}, cells

@@ -3,7 +3,7 @@ r"""Gap of every method to the retrained model, in every cell of the grid: appen
 from drawing import HERE, folders, grids, main
 
 from megu import grid_figures
-from megu.grid_tables import read_grid
+from megu.grid_tables import asked, read_grid
 from megu.methods import METHODS
 from megu.paper_tables import paper_table
 from megu.reported import read_reported
@@ -12,7 +12,8 @@ from megu.reported import read_reported
 def draw(data, profile):
     """From grid_<profile>.csv."""
     rows, _, _ = read_grid(data, profile)
-    return grid_figures.cell_gaps(paper_table(rows, read_reported(HERE / "data"), "strict"), {name: entry.title for name, entry in METHODS.items()})
+    titles = {name: entry.title for name, entry in METHODS.items()}
+    return grid_figures.cell_gaps(paper_table(rows, read_reported(HERE / "data"), "strict"), titles, asked(profile))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ FORM = {  # mode -> (heading, what stands in a cell)
     "compat": ("Compat: measured as the public code does", (
         "A_r, A_f: mean of batch accuracies; member rate (the paper's MIA): share of forgotten training images that the entropy attack calls members; "
         "all in percent. "
-        "Where the grid has a method as the public code runs it, that one stands here, and its name says so. "
+        f"†: run as the public code runs it ({'; '.join(METHODS[name].title for name in FORMS['compat'].variants.values())}); "
+        "without †: what the strict tables show. "
         "A cell: **ours ± half-width / the paper's / ours minus the paper's**."
     )),
     "strict": ("Strict: measured by image, against a true retrain", (
@@ -31,10 +32,15 @@ def number(value, spread, digits, sign=""):
     return "-" if pd.isna(value) else f"{value:{sign}.{digits}f}" + (f" ± {spread:.{digits}f}" if pd.notna(spread) else "")
 
 
+def dagger(row):
+    r"""The mark of what was run as the public code runs it."""
+    return "†" if isinstance(row.ours_method, str) and row.ours_method != row.method else ""
+
+
 def cell(row, seeds):
     r"""Text of one cell; it says how many seeds it has where these are fewer than the grid's, or than an interval needs."""
     digits = 3 if row.metric.startswith("mia_loss") else 1
-    ours = number(row.ours, row.half_width, digits) if row.status == "run" else row.status
+    ours = number(row.ours, row.half_width, digits) + dagger(row) if row.status == "run" else row.status
     ours += f" (n = {row.seeds})" if row.status == "run" and row.seeds < max(2, seeds) else ""
     if row.mode == "compat":
         return f"{ours} / {number(row.paper, None, 2)} / {number(row.gap_to_paper, None, 1, '+')}"
@@ -47,9 +53,9 @@ def block(part, seeds):
     cells = {(row.forget, row.column, row.method): cell(row, seeds) for row in part.itertuples()}
     lines = ["| method | " + " | ".join(f"{forget}: {short}" for forget in concepts for short in SHORT[mode]) + " |"]
     lines.append("|---" * (1 + len(concepts) * len(COLUMNS)) + "|")
-    for name, ours in dict(zip(part["method"], part["ours_method"], strict=True)).items():
+    for name in part["method"].unique():
         texts = [cells.get((forget, column, name), "not run / - / -" if mode == "compat" else "not run") for forget in concepts for column in COLUMNS]
-        lines.append(f"| {METHODS[ours].title if ours in METHODS else ours} | " + " | ".join(texts) + " |")
+        lines.append(f"| {METHODS[name].title} | " + " | ".join(texts) + " |")
     return lines
 
 
@@ -66,23 +72,30 @@ def blocks(found, seeds):
     return lines
 
 
+def counted(texts, sizes):
+    r"""(addition to the row's name, texts) with the sizes of the values, "" for none: said once where all have the same, else beside each."""
+    if len(found := {size for size in sizes if size}) == 1:
+        return f", {found.pop()}", texts
+    return "", [f"{text} ({size})" if size else text for text, size in zip(texts, sizes, strict=True)]
+
+
 def far(table):
     r"""Markdown of the distances to retrain of one mode: the paper's and ours in rows, methods in columns."""
     methods = list(table["method"].unique())
     titles = ["two retrains" if name == "retrain" else METHODS[name].title for name in methods]
     lines = ["| table | network | whose | " + " | ".join(titles) + " |", "|---" * (3 + len(methods)) + "|"]
     for (printed, arch), part in table.groupby(["table", "arch"], sort=False):
-        rows, (of,) = part.set_index("method").reindex(methods), part["paper_cells"].unique()
-        ran = part["cells"].max()
-        texts = {"the paper's": [number(value, None, 2) for value in rows["paper"]]} if part["paper"].notna().any() else {}
-        if texts and 0 < ran < of:
-            texts[f"the paper's, {ran} of {of} cells"] = [number(value, None, 2) for value in rows["paper_same"]]
-        fewer = [f" ({row.cells:.0f} of {of})" if row.cells < ran else "" for row in rows.itertuples()]
-        ours = [number(row.ours, row.half_width, 2) + less if row.cells > 0 else "-" if pd.isna(row.cells) else "not run"
-                for row, less in zip(rows.itertuples(), fewer, strict=True)]  # fmt: skip
-        seeds = part["seeds"].max()
-        texts[f"ours, {ran} of {of} cells, {seeds} seed{'s' if seeds > 1 else ''}" if ran else "ours"] = ours
-        lines += [f"| {printed} | {ARCHS[arch]} | {whose} | " + " | ".join(values) + " |" for whose, values in texts.items()]
+        rows, (of,) = list(part.set_index("method", drop=False).reindex(methods).itertuples()), part["paper_cells"].unique()
+        cells = [f"{row.cells:.0f} of {of} cells" if row.cells > 0 else "" for row in rows]
+        texts = [("the paper's", [number(row.paper, None, 2) for row in rows])] if part["paper"].notna().any() else []
+        if texts and part["cells"].between(1, of - 1).any():
+            theirs = [number(row.paper_same, None, 2) for row in rows]
+            same, theirs = counted(theirs, [size if text != "-" else "" for text, size in zip(theirs, cells, strict=True)])
+            texts.append((f"the paper's{same or ', our cells'}", theirs))
+        sizes = [f"{size}, {row.seeds:.0f} seed{'s' if row.seeds > 1 else ''}" if pd.notna(row.ours) else "" for row, size in zip(rows, cells, strict=True)]
+        ours = ["not run" if row.cells == 0 else number(row.ours, row.half_width, 2) + (dagger(row) if pd.notna(row.ours) else "") for row in rows]
+        size, ours = counted(ours, sizes)
+        lines += [f"| {printed} | {ARCHS[arch]} | {whose} | " + " | ".join(values) + " |" for whose, values in [*texts, (f"ours{size}", ours)]]
     return lines
 
 
@@ -127,17 +140,18 @@ def tables(data, profile):
         tidy.append(found)
     lines += ["", "## Distance to retrain", "", (
         "Mean of |method - retrain| over the three columns and over the cells, in points (an AUC times 100), of each seed, then over the seeds. "
-        "Two retrains: the same between retrained models of two seeds, the noise floor."
+        "Each value is over the cells that its method was run in and the seeds that all of these have: the row says how many, or each value where they differ. "
+        "Two retrains: the same between retrained models of two seeds, the noise floor. †: some of its cells have † above."
     )]  # fmt: skip
-    for mode, cells in zip(FORMS, tidy[:], strict=True):
-        found, ran = distances(rows, reported, mode), cells.drop_duplicates("method").set_index("method")["ours_method"]
+    for mode in FORMS:
+        found = distances(rows, reported, mode)
         lines += ["", f"**{mode}**", "", *far(found)]
         tidy.append(found.assign(
-            forget="all", mode=mode, metric="distance_to_retrain", ours_method=found["method"].map(ran),
-            gap_to_paper=found["ours"] - found["paper_same"], status=found["ours"].notna().map({True: "run", False: "not run"}),
+            forget="all", mode=mode, metric="distance_to_retrain", gap_to_paper=found["ours"] - found["paper_same"],
+            status=found["cells"].gt(0).map({True: "run", False: "not run"}),
         ))  # fmt: skip
-    columns = [name for name in tidy[0] if name != "column"]
-    return "\n".join(lines) + "\n", pd.concat([part[columns] if "column" in part else part.reindex(columns=columns) for part in tidy])
+    columns = [*(name for name in tidy[0] if name != "column"), "cells", "paper_cells", "paper_same"]
+    return "\n".join(lines) + "\n", pd.concat([part.reindex(columns=columns) for part in tidy])
 
 
 if __name__ == "__main__":

@@ -4,8 +4,7 @@ import pandas as pd
 from tab01_results import publish
 from tab05_paper import listed, number
 
-from megu.cells import CELLS
-from megu.grid_tables import minutes, read_grid
+from megu.grid_tables import asked, minutes, read_grid
 from megu.methods import METHODS
 from megu.tables import summary
 
@@ -23,10 +22,12 @@ def table(data):
     for cell, part in found.groupby(CELL, sort=False):
         own = summary(part).set_index("method").reindex(names)
         arch, dataset, scenario, forget = cell
-        asked = next(c.methods for c in CELLS[PROFILE] if (c.arch, c.data, c.scenario, c.request) == cell)
-        missing = ["not run" if name in asked else "-" for name in names]
-        texts = [text if pd.isna(row["mean"]) else number(row["mean"], row.half_width, 2) for text, row in zip(missing, own.iloc, strict=True)]
-        lines.append(f"| {arch}, {dataset}, {scenario}: {forget} | {part['seed'].nunique()} | " + " | ".join(texts) + " |")
+        missing, seeds = ["not run" if name in asked(PROFILE).get(cell, ()) else "-" for name in names], part["seed"].nunique()
+        texts = [
+            text if pd.isna(row["mean"]) else number(row["mean"], row.half_width, 2) + (f" (n = {row.seeds:.0f})" if row.seeds < seeds else "")
+            for text, row in zip(missing, own.iloc, strict=True)
+        ]
+        lines.append(f"| {arch}, {dataset}, {scenario}: {forget} | {seeds} | " + " | ".join(texts) + " |")
     images = ", ".join(f"{about['train']:,} of {name}" for name, about in source["data"].items())
     lines += ["", (
         f"`{source['command']}`, profile {PROFILE}, seeds {listed(source['seeds'])} of pre-training x {source['repeats']} of unlearning; "

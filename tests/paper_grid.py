@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pandas as pd
 
+from megu.store import sha256
+
 CELLS = (
     ("cifar100", "resnet-small", "class", "rocket"), ("cifar100", "resnet-small", "class", "mushroom"), ("cifar20", "resnet-small", "subclass", "sea"),
     ("cifar10", "resnet-small", "random", "100 images"), ("cifar10", "resnet-small", "class", "cat"), ("cifar100", "vit-tiny", "class", "rocket"),
@@ -49,5 +51,11 @@ def write(data, rows, seconds, source, profile="small"):
     data.mkdir(exist_ok=True, parents=True)
     rows.to_csv(data / f"grid_{profile}.csv", index=False)
     seconds.to_csv(data / f"grid_{profile}_seconds.csv", index=False)
-    (data / f"grid_{profile}_source.json").write_text(json.dumps(source))
+    files = {name: sha256(data / name) for name in (f"grid_{profile}.csv", f"grid_{profile}_seconds.csv")}
+    (data / f"grid_{profile}_source.json").write_text(json.dumps({"files": files} | source))
     return data
+
+
+def in_cell(rows, arch, forget):
+    """Which rows are of a request on a network."""
+    return rows["arch"].eq(arch) & rows["forget"].eq(forget)

@@ -1,5 +1,8 @@
 """A grid's tables are read as one; times of its models.  All numbers are made up: `paper_grid`."""
 
+import shutil
+from pathlib import Path
+
 import pandas as pd
 import paper_grid
 import pytest
@@ -13,7 +16,7 @@ from megu.grid_tables import minutes, read_grid, time_shares
         ({"profile": "paper"}, "is of profile 'paper': one file holds one profile"),
         ({"preset": ["paper", "tuned"]}, "has the presets paper and tuned: one file holds one preset"),
         ({"epochs": None}, "does not say epochs"),
-        ({"seeds": [0]}, r"has seeds \[1\], its source has \[0\]: rows of another grid"),
+        ({"files": None}, "does not say files: write the tables again with `python -m megu grid --profile small ... --out`"),
     ],
 )
 def test_a_source_of_another_grid_is_refused(tmp_path, change, message):
@@ -21,6 +24,42 @@ def test_a_source_of_another_grid_is_refused(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         read_grid(paper_grid.write(tmp_path, rows, seconds, source | change), "small")
     read_grid(paper_grid.write(tmp_path, rows, seconds, source), "small")
+
+
+def appended(path):
+    """As a hand adds rows to a table: one more, of another method."""
+    table = pd.read_csv(path)
+    pd.concat([table, table.iloc[:1].assign(method="ssd-code", repeat=7)]).to_csv(path, index=False)
+
+
+@pytest.mark.parametrize("table", ["grid_small.csv", "grid_small_seconds.csv"])
+@pytest.mark.parametrize("change", [appended, Path.unlink, lambda path: path.write_text(path.read_text() + "\n")], ids=["appended", "removed", "one byte"])
+def test_a_table_that_is_not_the_one_that_was_written_is_refused(tmp_path, table, change):
+    change(paper_grid.write(tmp_path, *paper_grid.grid()) / table)
+    with pytest.raises(ValueError, match=f"{table} is not the file that grid_small_source.json is of: it was changed, or an interrupted write mixed"):
+        read_grid(tmp_path, "small")
+
+
+@pytest.mark.parametrize("written", [("grid_small.csv",), ("grid_small.csv", "grid_small_seconds.csv")], ids=len)
+def test_an_interrupted_write_is_refused(tmp_path, written):
+    """Tables are written in this order, the source last."""
+    old = paper_grid.write(tmp_path / "old", *paper_grid.grid(seeds=(0,)))
+    new = paper_grid.write(tmp_path / "new", *paper_grid.grid())
+    for name in written:
+        shutil.copy(new / name, old / name)
+    with pytest.raises(ValueError, match="an interrupted write mixed two grids"):
+        read_grid(old, "small")
+    (old / "grid_small_source.json").unlink()
+    with pytest.raises(ValueError, match="grid_small_source.json does not say profile, command"):
+        read_grid(old, "small")
+    shutil.copy(new / "grid_small_seconds.csv", old)
+    shutil.copy(new / "grid_small_source.json", old)
+    assert len(read_grid(old, "small")[0]) == len(read_grid(new, "small")[0])
+
+
+def test_no_grid_is_an_empty_one(tmp_path):
+    rows, seconds, source = read_grid(tmp_path, "small")
+    assert rows.empty and seconds.empty and not source
 
 
 def test_minutes_count_every_model_once():
