@@ -4,6 +4,7 @@ import pandas as pd
 from tab01_results import publish
 from tab05_paper import listed, number
 
+from megu.cells import PUBLIC_CODE
 from megu.grid_tables import asked, minutes, read_grid
 from megu.methods import METHODS
 from megu.tables import summary
@@ -17,7 +18,7 @@ def table(data):
     r"""Tug-of-war of every cell and method ± half-width of its 95 % t-interval over the seeds, 1 = as the retrained model of the same seed."""
     rows, seconds, source = read_grid(data, PROFILE)
     found = rows[rows["metric"] == METRIC]
-    names = [name for name in METHODS if name in set(found["method"]) and name != "retrain"]
+    names = [name for name in METHODS if name in set(found["method"]) - {"retrain", *PUBLIC_CODE.values()}]
     lines = ["| network, data, what is forgotten | seeds | " + " | ".join(METHODS[name].title for name in names) + " |", "|---" * (len(names) + 2) + "|"]
     for cell, part in found.groupby(CELL, sort=False):
         own = summary(part).set_index("method").reindex(names)
@@ -33,8 +34,8 @@ def table(data):
         f"`{source['command']}`, profile {PROFILE}, seeds {listed(source['seeds'])} of pre-training x {source['repeats']} of unlearning; "
         f"training images {images}, a tenth of them held out; epochs {listed(source['epochs'])}; {listed(source['retain_images'])} retain images; "
         f"{source['measured']} results, models trained in {minutes(seconds):.0f} process minutes, evaluation left out, {'; '.join(source['device'])}, "
-        f"torch {source['torch']}. Tug-of-war (strict): product over forgotten training, retained training and retained test accuracy of "
-        "1 - |difference to the retrain of the same seed|, 1 = as retrain; ± half of the 95 % t-interval over the seeds."
+        f"torch {source['torch']}, code {source['code']}. -: not of this cell. Tug-of-war (strict): product over forgotten training, retained training and retained test accuracy of "
+        "1 - |difference to the retrain of the same seed|, 1 = as retrain; ± half of the 95 % t-interval over the seeds, (n = ): of fewer seeds."
     )]  # fmt: skip
     return "\n".join(lines) + "\n"
 
