@@ -31,7 +31,7 @@ def load(settings, device="cpu"):
     Args:
         settings: `megu.config.Settings`; ``data.name`` chooses, ``data.path`` is needed for ``folder`` and ``npz``.
         device: of the tensors.
-    Raises: SettingsError where data are missing or damaged, or a class to forget does not exist in them.
+    Raises: SettingsError where data are missing, damaged or not what they are called, or a class to forget does not exist in them.
     """
     read = {"fashion-mini": _embedded, "folder": _folder, "npz": _npz}.get(settings.data.name, _cifar)
     train, test, names, coarse = read(settings.data)
