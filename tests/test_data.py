@@ -171,10 +171,10 @@ def test_folder(mini, tmp_path):
         sources.load(resolve(overrides=overrides))
 
 
-def cifar_file(path, fine, held, **more):
+def cifar_file(path, fine, held, side=32, **more):
     """Random images under the class names of a CIFAR, twice each, as ``path/<fine>.npz``."""
     y = np.arange(2 * len(held)) % len(held)
-    x = np.random.default_rng(0).integers(0, 256, (len(y), 32, 32, 3), dtype="uint8")
+    x = np.random.default_rng(0).integers(0, 256, (len(y), side, side, 3), dtype="uint8")
     np.savez(path / f"{fine}.npz", x_train=x, y_train=y, x_test=x[::2], y_test=y[::2], class_names=np.array(held), **more)
     return str(path / f"{fine}.npz")
 
@@ -192,6 +192,12 @@ def test_a_cifar_that_is_another_one_is_refused(tmp_path, asked, held, expected)
         with pytest.raises(SettingsError, match=expected) as refused:
             sources.load(resolve(overrides={"data.name": asked, "data.path": path, "forget.scenario": "random"}))
         assert "\n" not in str(refused.value)
+
+
+def test_a_cifar_of_another_size_is_refused(tmp_path):
+    path = cifar_file(tmp_path, "cifar10", known_names("cifar10")[0], side=16)
+    with pytest.raises(SettingsError, match=r"images of cifar10 are \(3, 32, 32\) \(C, H, W\), these are \(3, 16, 16\): .*use data.name npz"):
+        sources.load(resolve(overrides={"data.name": "cifar10", "data.path": path, "forget.scenario": "random"}))
 
 
 @pytest.mark.parametrize(("forget", "scenario"), [("vehicles 2", "class"), ("rocket", "subclass")])
