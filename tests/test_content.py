@@ -117,6 +117,7 @@ def relabel(y):
     ({"x": one_image}, "the sums of the pixel values by channel are"),
     ({"fine": relabel}, "class 'ant' has 19 images, not 20;"),
     ({"fine": lambda y: (y + 1) % 3}, r"the image known to be in class 'ant' is in class 'bee' \(so in 3 of 3 classes\)"),
+    ({"fine": lambda y: torch.cat([y[4:5], y[1:4], y[:1], y[5:]])}, r"the image known to be in class 'ant' is in class 'bee' \(so in 1 of 3 classes\)"),
     ({"x": lambda x: x.flip(3)}, "the image known to be in class 'ant' is not there"),
 ])  # fmt: skip
 def test_what_is_not_cifar_is_refused_with_what_differs(images, known, change, expected):
