@@ -50,10 +50,10 @@ def sums(count, mean, std):
 
 
 def witnesses(arrays, part):
-    """First sixteen digits of the hash of the first image of each class."""
+    """First sixteen digits of the hash, without a name, of the first image of each class."""
     names = [str(name).replace("_", " ") for name in arrays["class_names"]]
     x, y = arrays[f"x_{part}"].transpose(0, 3, 1, 2), arrays[f"y_{part}"]
-    return {name: image_hash(x[np.flatnonzero(y == k)[0]], name)[:16] for k, name in enumerate(names)}
+    return {name: image_hash(x[np.flatnonzero(y == k)[0]], "")[:16] for k, name in enumerate(names)}
 
 
 def main(folder):

@@ -1,6 +1,7 @@
 r"""Labelled images that live on the device as uint8; normalisation and augmentation are batched there."""
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import torch
@@ -76,15 +77,24 @@ def pool(name, train, test, fine_classes, device="cpu"):
 
     Args:
         name: of the data set.
-        train, test: pairs (images ``(n, H, W)`` or ``(n, H, W, C)`` uint8, labels ``(n,)`` integer), numpy arrays.
-        fine_classes: K names.
+        train, test: pairs (images ``(n, H, W)`` or ``(n, H, W, C)`` uint8, C 1 or 3, H and W at least 2, labels ``(n,)`` integer), numpy arrays.
+        fine_classes: K names, no two alike.
         device: of the tensors.
-    Raises: SettingsError for a wrong type, shape, label or an empty part.
+    Raises: SettingsError for a wrong type, shape, label or name, or an empty part.
     """
+    if twice := [one for one, count in Counter(fine_classes).items() if count > 1]:
+        raise SettingsError(f"{name}: the class name {twice[0]!r} is there {fine_classes.count(twice[0])} times; give every class a name of its own")
     xs, ys = [], []
     for part, (x, y) in (("train", train), ("test", test)):
         if x.dtype != "uint8" or x.ndim not in (3, 4):
             raise SettingsError(f"{name}: {part} images are {x.dtype} of shape {x.shape}; give uint8 of shape (n, H, W) or (n, H, W, C)")
+        if x.ndim == 4 and x.shape[3] not in (1, 3):
+            turned = ", as x.transpose(0, 2, 3, 1) gives" if x.shape[1] in (1, 3) else ""
+            raise SettingsError(f"{name}: {part} images of shape {x.shape} would have {x.shape[3]} channels; give (n, H, W, C) with C 1 or 3{turned}")
+        if min(x.shape[1:3]) < 2:
+            raise SettingsError(f"{name}: {part} images are {x.shape[1]} x {x.shape[2]} pixels; give at least 2 x 2")
+        if y.ndim != 1 or y.dtype.kind not in "iu":
+            raise SettingsError(f"{name}: {part} labels are {y.dtype} of shape {y.shape}; give integers of shape (n,), the position of each image's class name")
         if len(x) != len(y) or len(x) == 0:
             raise SettingsError(f"{name}: {part} has {len(x)} images and {len(y)} labels; give the same number of both, at least one")
         if int(y.min()) < 0 or int(y.max()) >= len(fine_classes):

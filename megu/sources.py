@@ -5,8 +5,10 @@ import io
 import json
 import warnings
 import zipfile
+import zlib
 from contextlib import suppress
 from importlib.resources import files
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from tqdm import tqdm
 from megu import content
 from megu.classes import known_names
 from megu.data import by_superclass, pool
-from megu.download import fetch
+from megu.download import digest, fetch
 from megu.store import project_root
 from megu.values import SettingsError, check_class_names
 
@@ -29,7 +31,7 @@ def load(settings, device="cpu"):
     Args:
         settings: `megu.config.Settings`; ``data.name`` chooses, ``data.path`` is needed for ``folder`` and ``npz``.
         device: of the tensors.
-    Raises: SettingsError where data are missing or damaged, or a class to forget does not exist in them.
+    Raises: SettingsError where data are missing, damaged or not what they are called, or a class to forget does not exist in them.
     """
     read = {"fashion-mini": _embedded, "folder": _folder, "npz": _npz}.get(settings.data.name, _cifar)
     train, test, names, coarse = read(settings.data)
@@ -68,20 +70,29 @@ def _npz(data):
             fits_memory(1, sum(member.file_size for member in archive.infolist()), f"{path.name} is damaged, or too large for this machine")
         with np.load(path, allow_pickle=False) as arrays:
             parts = {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise SettingsError(f"{path.name} cannot be read ({error}): give a complete .npz without pickled objects") from None
     missing = {"x_train", "y_train", "x_test", "y_test", "class_names"} - set(parts)
     if missing:
         raise SettingsError(f"{path.name} lacks {', '.join(sorted(missing))}")
-    coarse = ()
+    names, coarse = _names(parts, "class_names", path.name), ()
     if {"fine_to_coarse", "coarse_names"} <= set(parts):
-        coarse = tuple(_plain(parts["coarse_names"][k]) for k in parts["fine_to_coarse"])
-    names = tuple(_plain(name) for name in parts["class_names"])
+        supers, of = _names(parts, "coarse_names", path.name), parts["fine_to_coarse"]
+        if of.shape != (len(names),) or of.dtype.kind not in "iu" or of.min() < 0 or of.max() >= len(supers):
+            held = f"{of.min()} to {of.max()}, {of.dtype}" if of.size and of.dtype.kind in "iuf" else of.dtype
+            raise SettingsError(
+                f"{path.name}: fine_to_coarse is {held} of shape {of.shape}; give {len(names)} integers from 0 to {len(supers) - 1}, "
+                f"for each of class_names its position in coarse_names"
+            )
+        coarse = tuple(supers[k] for k in of)
     return (parts["x_train"], parts["y_train"]), (parts["x_test"], parts["y_test"]), names, coarse
 
 
-def _plain(name):
-    return str(name).replace("_", " ")
+def _names(parts, key, file):
+    names = parts[key]
+    if names.ndim != 1 or len(names) < 2 or names.dtype.kind not in "Uiu":
+        raise SettingsError(f"{file}: {key} is {names.dtype} of shape {names.shape}; give at least two names, strings of shape (K,)")
+    return tuple(str(name).replace("_", " ") for name in names)
 
 
 def picture(file, size=None, mode="RGB"):
@@ -117,13 +128,17 @@ def fits_memory(count, size, what):
 
 def _folder(data):
     root = _existing(data, "a folder with train/<class>/*.png and test/<class>/*.png")
-    names = tuple(sorted(path.name for path in (root / "train").glob("*") if path.is_dir()))
+    names, tested = (tuple(sorted(path.name for path in (root / part).glob("[!.]*") if path.is_dir())) for part in ("train", "test"))
     if len(names) < 2:
         raise SettingsError(f"{root.name}/train has {len(names)} class folders: make one folder of images per class, at least two")
+    if other := [name for name in tested if name not in names]:
+        raise SettingsError(f"{root.name}/test has the class folder {other[0]!r}, which {root.name}/train lacks: rename it, or give training images of it")
     size = data.size or 32
 
     def part(which):
         found = [(file, k) for k, name in enumerate(names) for file in sorted((root / which / name).glob("*")) if file.is_file()]
+        if which == "train" and (empty := set(range(len(names))).difference(k for _, k in found)):
+            raise SettingsError(f"{root.name}/train/{names[min(empty)]} holds no images: put some into it, or remove the folder")
         images = []
         for file, _ in tqdm(found, desc=f"{which} images", unit="image"):
             images.append(picture(file, (size, size)))
@@ -135,24 +150,48 @@ def _folder(data):
 
 
 def _cifar(data):
-    """CIFAR-10, or CIFAR-100 with its superclasses; ``data.path`` may be an .npz, or a folder of earlier downloads or with cifar10*.npz, cifar100*.npz."""
+    """CIFAR-10, or CIFAR-100 with its superclasses; ``data.path``: an .npz, the archive, or a folder of the archive or of cifar10*.npz, cifar100*.npz."""
     fine = "cifar10" if data.name == "cifar10" else "cifar100"
     found = [file for file in sorted(Path(data.path).glob(f"{fine}*.npz")) if not file.stem[len(fine) :][:1].isdigit()] if data.path else []
     if len(found) > 1:
         raise SettingsError(f"{Path(data.path).name!r} holds {' and '.join(file.name for file in found)}: set data.path to one of them")
-    if found:
-        return _npz(data.model_copy(update={"path": str(found[0])}))
-    if data.path and data.path.endswith(".npz"):
-        return _npz(data)
-    names, coarse = known_names(fine)
-    train, test = _cifar_hub(fine) if data.source == "hub" else _cifar_torchvision(fine, data.path or str(project_root() / "data"))
-    return train, test, names, coarse if fine == "cifar100" else ()
+    if found or (data.path and data.path.endswith(".npz")):
+        return _cifar_npz(data if not found else data.model_copy(update={"path": str(found[0])}), fine)
+    train, test = _cifar_hub(fine) if data.source == "hub" else _cifar_torchvision(fine, Path(data.path) if data.path else project_root() / "data")
+    return train, test, *known_names(fine)
 
 
-def _cifar_torchvision(fine, root):
+def _cifar_npz(data, fine):
+    (train, test, held, grouped), (names, coarse), file = _npz(data), known_names(fine), Path(data.path).name
+    if held != names:
+        k, *pair = next((k, a, b) for k, (a, b) in enumerate(zip_longest(held, names, fillvalue="none")) if a != b)
+        fits = next((name for name in ("cifar10", "cifar100") if known_names(name)[0] == held), "npz")
+        raise SettingsError(
+            f"{file} has {len(held)} classes, not the {len(names)} of {data.name} in their order (class {k} is {pair[0]!r}, not {pair[1]!r}): "
+            f"set data.name to {fits}, or data.path to images of {data.name}"
+        )
+    if grouped and coarse and not len({*zip(grouped, coarse, strict=True)}) == len({*grouped}) == len({*coarse}):
+        raise SettingsError(f"{file} groups the classes otherwise than {data.name}: leave fine_to_coarse out, or use data.name npz")
+    return train, test, names, grouped or coarse  # their own names of the superclasses, which may be spelled otherwise
+
+
+def _downloads(path, kind):
+    # The folder in which torchvision looks for the archive or what was unpacked from it; nothing is made at a place that was mistyped.
+    if path.name == kind.filename and path.is_file() and (found := digest(path)) != kind.tgz_md5:
+        raise SettingsError(f"data.path is {str(path)!r}, which is not the archive as published (MD5 {found}, not {kind.tgz_md5}): get it again")
+    if path.name in (kind.filename, kind.base_folder) and path.exists():
+        return path.parent
+    if path.is_dir() or (not path.exists() and not path.suffix and path.parent.is_dir()):
+        return path
+    why = "is a file of another kind" if path.exists() else "does not exist"
+    raise SettingsError(f"data.path is {str(path)!r}, which {why}: set it to an .npz, to {kind.filename}, or to a folder for it in one that exists")
+
+
+def _cifar_torchvision(fine, path):
     import torchvision  # noqa: PLC0415  (slow import, rarely needed)
 
-    kind, root = torchvision.datasets.CIFAR10 if fine == "cifar10" else torchvision.datasets.CIFAR100, Path(root)
+    kind = torchvision.datasets.CIFAR10 if fine == "cifar10" else torchvision.datasets.CIFAR100
+    root = _downloads(path, kind)
 
     def read(unpack=False):  # checks the MD5 sums of archive and members before it reads them
         parts = [kind(root, train=train, download=unpack) for train in (True, False)]

@@ -87,14 +87,15 @@ def tiny(tiny_overrides, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def cifar_like(tmp_path_factory, mini):
-    """Two folders with a file named as CIFAR-10's: 40 and 30 training images of each embedded class under its names."""
-    x, y = mini.x[:, 0].numpy(), mini.y.numpy()
+    """Two folders with a file named as CIFAR-10's: 40 and 30 training images of each embedded class under its names and in its shape."""
+    few = torch.cat([mini.x[:400], mini.x[10_000:10_100]])
+    x, y = torch.nn.functional.pad(few, (2, 2, 2, 2)).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy(), mini.y.numpy()
     folders = []
     for per_class in (40, 30):
         folder = tmp_path_factory.mktemp("cifar")
         np.savez(
             folder / "cifar10_tiny.npz",
-            x_train=x[: 10 * per_class], y_train=y[: 10 * per_class], x_test=x[10_000:10_100], y_test=y[10_000:10_100], class_names=np.array(CIFAR10),
+            x_train=x[: 10 * per_class], y_train=y[: 10 * per_class], x_test=x[400:], y_test=y[10_000:10_100], class_names=np.array(CIFAR10),
         )  # fmt: skip
         folders.append(folder)
     return folders

@@ -44,11 +44,10 @@ def known(images):
     """The facts of these images, as those of CIFAR are known."""
     out = {}
     for part, x, index in (("train", images.x[:60], range(3)), ("test", images.x[60:], range(3))):
-        hashes = content.image_hashes(images, part)
         whole = x.long()
         out[part] = {
             "images": len(x), "sums": whole.sum((0, 2, 3)).tolist(), "squares": whole.square().sum((0, 2, 3)).tolist(),
-            "witnesses": {NAMES[k]: hashes[k][:16] for k in index},
+            "witnesses": {NAMES[k]: content.image_hash(x[k].numpy(), "")[:16] for k in index},
         }  # fmt: skip
     return out
 
@@ -117,7 +116,8 @@ def relabel(y):
     ({"x": other_images}, "the sums of the pixel values by channel are"),
     ({"x": one_image}, "the sums of the pixel values by channel are"),
     ({"fine": relabel}, "class 'ant' has 19 images, not 20;"),
-    ({"fine": lambda y: (y + 1) % 3}, r"the image known to be in class 'ant' is not there \(so in 3 of 3 classes\)"),
+    ({"fine": lambda y: (y + 1) % 3}, r"the image known to be in class 'ant' is in class 'bee' \(so in 3 of 3 classes\)"),
+    ({"fine": lambda y: torch.cat([y[4:5], y[1:4], y[:1], y[5:]])}, r"the image known to be in class 'ant' is in class 'bee' \(so in 1 of 3 classes\)"),
     ({"x": lambda x: x.flip(3)}, "the image known to be in class 'ant' is not there"),
 ])  # fmt: skip
 def test_what_is_not_cifar_is_refused_with_what_differs(images, known, change, expected):
@@ -141,6 +141,14 @@ def test_what_the_public_facts_cannot_find_is_found_by_the_hash(images, known):
     swapped = changed(images, fine=lambda y: torch.cat([y[:3], y[[4, 3]], y[5:]]))
     content.check(swapped, known)
     assert hashes(swapped)["train"] != hashes(images)["train"]
+
+
+def test_the_known_images_that_a_subset_holds_are_in_their_classes(images, known):
+    part = {"train": {**known["train"], "images": 90}}
+    content.check(replace(images, x=images.x[6:], y=images.y[6:], fine=images.fine[6:], num_train=54), part)  # it holds none of them
+    content.check(changed(images, fine=lambda y: torch.cat([y[1:2], y[1:]])), part)  # one alone may be a twin in another class
+    with pytest.raises(SettingsError, match=r"the image known to be in class 'ant' is in class 'bee' \(so in 2 of 3 classes\)"):
+        content.check(changed(images, fine=swap), part)
 
 
 def test_a_subset_has_no_more_images_of_a_class_than_cifar(images):
@@ -171,9 +179,9 @@ def test_real_images_agree_with_the_facts(name, file, monkeypatch):
     images = load(resolve(overrides={"data.name": name, "data.path": str(CIFAR / file), "forget.scenario": "random"}))
     known, found = content.facts(name), content.described(images)
     for part in ("train", "test"):
-        hashes, fact = [one[:16] for one in content.image_hashes(images, part)], known[part]
+        index, fact = content._index(images, part), known[part]
+        hashes = [content.image_hash(x, "")[:16] for x in images.x[index].numpy()]
         assert found[part]["official"] == f"subset, {len(hashes)} of {fact['images']} images"
-        index = content._index(images, part)
         for witness, k in zip((fact["witnesses"][c] for c in images.fine_classes), range(len(images.fine_classes)), strict=True):
             assert images.fine[index][hashes.index(witness)] == k
         # A random part of the images has about the mean of all of them, channel by channel: here to three standard errors.
@@ -185,6 +193,12 @@ def test_real_images_agree_with_the_facts(name, file, monkeypatch):
     pretended = {"train": {**known["train"], "images": images.num_train}}
     with pytest.raises(SettingsError, match="the sums of the pixel values"):
         content.check(images, pretended)
+    # ... and with classes in another order also as the subset that they are
+    with pytest.raises(SettingsError, match=f"in {len(known['test']['witnesses'])} of {len(images.fine_classes)} classes"):
+        content.check(replace(images, fine=(images.fine + 1) % len(images.fine_classes)))
+    grey = replace(images, x=images.x[:, :1])
+    with pytest.raises(SettingsError, match=rf"images of {name} are \(3, 32, 32\) .*, these are \(1, 32, 32\): "):
+        content.check(grey)
 
 
 def test_four_sources_of_the_same_images_have_one_content(tmp_path, monkeypatch):

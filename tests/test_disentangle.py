@@ -32,7 +32,7 @@ def keeping(*units):
 def plain():
     """Three classes of six-pixel images, and the request to forget class 0."""
     rng, y = np.random.default_rng(0), np.tile(np.arange(3), 300)
-    x = (100 + 60 * SERVES[y] + rng.normal(0, 20, (900, 6))).clip(0, 255).astype("uint8")[:, None]
+    x = (100 + 60 * SERVES[y] + rng.normal(0, 20, (900, 6))).clip(0, 255).astype("uint8").reshape(-1, 2, 3)
     images = pool("plain", (x[:600], y[:600]), (x[600:], y[600:]), ("a", "b", "c"))
     where = [(images.y == 0, torch.arange(900) < 600), (images.y != 0, torch.arange(900) < 600), (images.y == 0, torch.arange(900) >= 600)]
     forget, retain, test_forget = (torch.nonzero(a & b).flatten() for a, b in where)

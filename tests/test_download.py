@@ -184,6 +184,31 @@ def test_an_archive_of_cifar_is_downloaded_resumed_and_read(host, cifar, tmp_pat
     assert load(settings).digest() == images.digest() and len(host.asked) == 3
 
 
+def at(path):
+    return load(resolve(overrides={"data.name": "cifar10", "data.path": str(path), "forget.classes": ["cat"]}))
+
+
+@pytest.mark.parametrize("typed", ["typo/data", "typo/cifar10.npzz", "cifar10.npzz", "cifar10.tar.gz"])
+def test_a_mistyped_place_is_neither_made_nor_filled(host, cifar, tmp_path, typed):
+    with pytest.raises(SettingsError, match=f"data.path is '.*{typed}', which does not exist: set it to an .npz, to cifar-10-python.tar.gz, or to a folder"):
+        at(tmp_path / typed)
+    assert not host.asked and not list(tmp_path.iterdir())
+
+
+def test_the_archive_itself_or_what_was_unpacked_from_it_may_be_given(host, cifar, tmp_path):
+    given = tmp_path / "cifar-10-python.tar.gz"
+    given.write_bytes(host.file)
+    images = at(given)
+    assert at(tmp_path / "cifar-10-batches-py").digest() == images.digest() == at(tmp_path).digest() and len(images.y) == 30
+    (other := tmp_path / "cifar-100-python.tar.gz").write_bytes(host.file)
+    with pytest.raises(SettingsError, match="cifar-100-python.tar.gz', which is a file of another kind: set it to an .npz, to cifar-10-python.tar.gz"):
+        at(other)
+    given.write_bytes(host.file[:-1])
+    with pytest.raises(SettingsError, match="which is not the archive as published .MD5 .*: get it again"):
+        at(given)
+    assert not host.asked and given.read_bytes() == host.file[:-1]
+
+
 def test_a_host_that_gives_another_archive(host, cifar, tmp_path):
     host.cuts, host.file = 0, host.file[:-1]
     with pytest.raises(SettingsError, match="gave another file than cifar-10-python.tar.gz.*set data.source to 'hub', or data.path to an .npz"):

@@ -30,7 +30,7 @@ def glass():
 def known():
     """600 images of six classes; of their eight pixels the last serves nobody."""
     rng, y = np.random.default_rng(0), np.repeat(np.arange(6), 100)
-    x = (100 + 40 * np.pad(SERVES, ((0, 0), (0, 1)))[y] + rng.normal(0, 20, (600, 8))).clip(0, 255).astype("uint8")[:, None]
+    x = (100 + 40 * np.pad(SERVES, ((0, 0), (0, 1)))[y] + rng.normal(0, 20, (600, 8))).clip(0, 255).astype("uint8").reshape(-1, 2, 4)
     return pool("known", (x, y), (x[:6], y[:6]), NAMES)
 
 
