@@ -118,7 +118,7 @@ def gaps(summary, titles, metrics, symlog=False):
             else:
                 ax.xaxis.set_major_locator(MaxNLocator(4))
             ax.tick_params("x", labelbottom=True, labelsize=7 if symlog else None)
-            ax.set(title=f"{scenario}: {title}" if scenario else title, xlabel=f"gap to retrain ({UNITS.get(unit, unit)})")
+            ax.set(title=f"{scenario}:\n{title}" if scenario else title, xlabel=f"gap to retrain ({UNITS.get(unit, unit)})")
     axes[0, 0].invert_yaxis()
     handles, texts = axes[0, -1].get_legend_handles_labels()
     fig.legend(handles, texts, frameon=False, loc="outside lower right")

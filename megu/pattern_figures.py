@@ -133,7 +133,7 @@ def disentangled(table, titles):
     Args:
         table: DataFrame with method, view, measure (suppressed, kept, score), mean, half_width over seeds.
         titles: method name -> title, in the order of the rows.
-    Returns: Figure: a row of panels; the retrained model, where it can be compared, is the line.
+    Returns: Figure: a row of panels; the retrained model, where it can be compared, is the line, its interval the band.
     """
     panels = [(view, measure) for view in dict.fromkeys(table["view"]) for measure in dict.fromkeys(table["measure"])]
     methods = [name for name in titles if name in set(table["method"]) and name != "retrain"]
@@ -144,8 +144,8 @@ def disentangled(table, titles):
         part = table[(table["view"] == view) & (table["measure"] == measure)].set_index("method")
         if "retrain" in part.index:
             goal, half = part.loc["retrain", ["mean", "half_width"]]
-            ax.axvspan(goal - np.nan_to_num(half), goal + np.nan_to_num(half), color="#dddddd", label="its 95 % interval over seeds")
-            ax.axvline(goal, color=ONLY_B, linestyle="--", label="retrain, mean")
+            ax.axvspan(goal - np.nan_to_num(half), goal + np.nan_to_num(half), color="#dddddd", label="retrain: 95 % interval over seeds")
+            ax.axvline(goal, color=ONLY_B, linestyle="--", label="retrain: mean")
         rows = part.reindex(methods)
         ax.errorbar(rows["mean"], range(len(methods)), xerr=rows["half_width"].fillna(0), fmt="o", color=ONLY_A, capsize=2, markersize=4)
         ax.set_yticks(range(len(methods)), [titles[name] for name in methods])
