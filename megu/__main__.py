@@ -15,9 +15,13 @@ app = typer.Typer(help="Machine unlearning guided by a multimodal model (MeGU, a
 
 
 def _experiment(profile, seed, run_dir, pairs, usual=None):
-    from megu.experiment import Experiment  # noqa: PLC0415  (torch takes seconds; --help must not)
+    from megu.profiles import resolve  # noqa: PLC0415
 
-    return Experiment(profile, seed, run_dir, {**(usual or {}), **parse(pairs)})
+    values = {**(usual or {}), **parse(pairs)}
+    resolve(profile, seed, values)  # a wrong setting is refused before torch is imported, which takes seconds
+    from megu.experiment import Experiment  # noqa: PLC0415
+
+    return Experiment(profile, seed, run_dir, values)
 
 
 @app.command()
