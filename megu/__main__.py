@@ -27,9 +27,9 @@ def _experiment(profile, seed, run_dir, pairs, usual=None):
 @app.command()
 def run(profile: Profile = "quick", seed: Seed = 0, run_dir: RunDir = None, set: Set = None):
     """Run notebooks 00-05 and print where the results are.  Repeat it after an interrupt: it goes on."""
+    lab = _experiment(profile, seed, run_dir, set)
     from megu.batch import build_figures, run_notebooks  # noqa: PLC0415
 
-    lab = _experiment(profile, seed, run_dir, set)
     run_notebooks(lab, say=typer.echo)
     build_figures(lab.run, say=typer.echo)
     typer.echo(f"results: {os.path.relpath(lab.run.path)}/summary.csv; executed notebooks: {os.path.relpath(lab.run.path)}/notebooks")

@@ -80,7 +80,7 @@ def collect(run_dir, out=DATA):
     source = {
         "command": command(manifest), "profile": settings["profile"], "forget": settings["forget"], "seeds": manifest["seeds"],
         "digest": manifest["digest"], "megu": manifest["megu"], "device": manifest["notes"]["device"],
-        "torch": manifest["versions"]["torch"], "split": manifest["notes"]["split"], "retain_images": settings["retain_images"],
+        "torch": manifest["versions"]["torch"], "split": manifest["notes"]["split"], "retain_images": settings["retain_images"], "threads": settings["threads"],
         "stage_seconds": {stage: facts["seconds"] for stage, facts in manifest["stages"].items()},
     }  # fmt: skip
     (out / "source.json").write_text(json.dumps(source, indent=1, sort_keys=True) + "\n")
