@@ -54,7 +54,10 @@ def _changed(usual, values, where=""):
 
 def _literal(value):
     """Text that ``--set`` reads as this value."""
-    return value if isinstance(value, str) and parse([f"name={value}"]) == {"name": value} else repr(value)
+    if isinstance(value, str) and parse([f"name={value}"]) == {"name": value}:
+        return value
+    text = repr(value)
+    return text if '"' in text else text.replace("'", '"')  # a shell takes it between single quotes then
 
 
 def collect(run_dir, out=DATA):
