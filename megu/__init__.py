@@ -59,6 +59,7 @@ r"""Machine unlearning guided by a multimodal model: a reference reproduction of
     ownguide      who says which of a user's classes are alike
     plan          what is checked and estimated before any work
     findings      what a deletion report says
+    verdict       the word that it comes to, and by which rule
     workers       pieces of work in several processes
     slots         a pool of processes, one for each GPU
     tune          choice of hyper-parameters on validation images

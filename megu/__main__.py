@@ -1,6 +1,7 @@
 r"""The command line: ``python -m megu run | guide | answers | tune | compare | ablate | disentangle | truth | unlearn | report | grid | ...``."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -14,17 +15,21 @@ app = typer.Typer(help="Machine unlearning guided by a multimodal model (MeGU, a
 
 
 def _experiment(profile, seed, run_dir, pairs, usual=None):
-    from megu.experiment import Experiment  # noqa: PLC0415  (torch takes seconds; --help must not)
+    from megu.profiles import resolve  # noqa: PLC0415
 
-    return Experiment(profile, seed, run_dir, {**(usual or {}), **parse(pairs)})
+    values = {**(usual or {}), **parse(pairs)}
+    resolve(profile, seed, values)  # a wrong setting is refused before torch is imported, which takes seconds
+    from megu.experiment import Experiment  # noqa: PLC0415
+
+    return Experiment(profile, seed, run_dir, values)
 
 
 @app.command()
 def run(profile: Profile = "quick", seed: Seed = 0, run_dir: RunDir = None, set: Set = None):
     """Run notebooks 00-05 and print where the results are.  Repeat it after an interrupt: it goes on."""
+    lab = _experiment(profile, seed, run_dir, set)
     from megu.batch import build_figures, run_notebooks  # noqa: PLC0415
 
-    lab = _experiment(profile, seed, run_dir, set)
     run_notebooks(lab, say=typer.echo)
     build_figures(lab.run, say=typer.echo)
     typer.echo(f"results: {os.path.relpath(lab.run.path)}/summary.csv; executed notebooks: {os.path.relpath(lab.run.path)}/notebooks")
@@ -179,17 +184,21 @@ app.command(help=pretrain_command.EXAMPLES)(pretrain_command.pretrain)
 app.command()(checkpoint_command.export)
 
 
+FOR_PEOPLE = {  # module -> its errors whose message is all that a person needs
+    "batch": ("NotebookError",), "guide": ("AnswersMissingError", "GuideUnavailableError"), "disk": ("StageError",), "train": ("DivergedError",),
+    "workers": ("WorkError",),
+}  # fmt: skip
+
+
 def main():
     r"""Run the command line; errors that are meant for people are one line and exit code 2."""
-    from megu.batch import NotebookError  # noqa: PLC0415
-    from megu.guide import AnswersMissingError, GuideUnavailableError  # noqa: PLC0415
-    from megu.store import StageError  # noqa: PLC0415
-    from megu.train import DivergedError  # noqa: PLC0415
-    from megu.workers import WorkError  # noqa: PLC0415
-
     try:
         app()
-    except (SettingsError, StageError, NotebookError, GuideUnavailableError, AnswersMissingError, DivergedError, WorkError) as error:
+    except Exception as error:
+        # A module that was not imported has raised nothing; importing them all would make --help wait for torch.
+        known = [(sys.modules.get(f"megu.{name}"), kinds) for name, kinds in FOR_PEOPLE.items()]
+        if not isinstance(error, (SettingsError, *(getattr(module, kind) for module, kinds in known if module for kind in kinds))):
+            raise
         typer.echo(f"megu: {error}", err=True)
         raise SystemExit(2) from None
 

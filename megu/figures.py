@@ -2,9 +2,10 @@ r"""Tables and arrays to matplotlib figures, in one style; nothing is computed h
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from megu.heatmaps import matrix
-from megu.style import ONLY_A, ONLY_B, PART_COLOURS, SHARED, styled
+from megu.style import METRICS, ONLY_A, ONLY_B, PART_COLOURS, SHARED, UNITS, styled
 
 
 @styled
@@ -89,7 +90,7 @@ def gaps(summary, titles, metrics, symlog=False):
     r"""Every method's distance to the retrained model, with the noise floor of retraining.
 
     Args:
-        summary: DataFrame from `megu.tables.summary`; with a column scenario, each has a row of panels.
+        summary: DataFrame from `megu.tables.summary`; with a column scenario, each has a row of panels, where methods that it lacks are "not run".
         titles: method name -> title, in the order of the rows.
         metrics: names of the metrics, one panel each.
         symlog: logarithmic beyond one unit, where some methods are far away.
@@ -109,9 +110,15 @@ def gaps(summary, titles, metrics, symlog=False):
             rows = part.reindex(methods)
             ax.errorbar(rows["gap"], range(len(methods)), xerr=rows["gap_half_width"].fillna(0), fmt="o", color=ONLY_A, capsize=3, markersize=4)
             ax.set_yticks(range(len(methods)), [titles[name] for name in methods])
+            for y in (y for y, name in enumerate(methods) if name not in part.index):
+                ax.text(0, y, " not run", va="center", fontsize=7)
+            unit, title = part["unit"].iloc[0], METRICS.get(metric, metric)
             if symlog:
-                ax.set_xscale("symlog", linthresh=1 if part["unit"].iloc[0] == "percent" else 0.1)
-            ax.set(title=f"{scenario}: {metric}" if scenario else metric, xlabel=f"gap to retrain ({part['unit'].iloc[0]})")
+                ax.set_xscale("symlog", linthresh=1 if unit == "percent" else 0.1)
+            else:
+                ax.xaxis.set_major_locator(MaxNLocator(4))
+            ax.tick_params("x", labelbottom=True, labelsize=7 if symlog else None)
+            ax.set(title=f"{scenario}:\n{title}" if scenario else title, xlabel=f"gap to retrain ({UNITS.get(unit, unit)})")
     axes[0, 0].invert_yaxis()
     handles, texts = axes[0, -1].get_legend_handles_labels()
     fig.legend(handles, texts, frameon=False, loc="outside lower right")
@@ -156,15 +163,18 @@ def ablation(table, metrics):
     """
     rows = table[["point", "variant"]].drop_duplicates()
     rows = rows[~rows["point"].isin(["default", "retrain"])]
+    names = [row.variant if row.variant.startswith(row.point) else f"{row.point}: {row.variant}" for row in rows.itertuples()]
     fig, axes = plt.subplots(1, len(metrics), figsize=(2.8 * len(metrics) + 1.8, 0.27 * len(rows) + 1.2), sharey=True, squeeze=False)
     for ax, metric in zip(axes.flat, metrics, strict=True):
         part = table[table["metric"] == metric]
+        unit = part["unit"].iloc[0]
         found = rows.merge(part, how="left", on=["point", "variant"])
         ax.axvline(0, color="black", linewidth=0.8)
         ax.axvline(-part["default_distance"].iloc[0], color=ONLY_B, linestyle="--", label="retrain (mean)")
         ax.errorbar(found["change"], range(len(found)), xerr=found["change_half_width"], fmt="o", color=ONLY_A, capsize=3, markersize=4)
-        ax.set_yticks(range(len(found)), [f"{row.point}: {row.variant}" for row in rows.itertuples()])
-        ax.set(title=metric, xlabel=f"change against the default ({part['unit'].iloc[0]})")
+        ax.set_yticks(range(len(found)), names)
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+        ax.set(title=METRICS.get(metric, metric), xlabel=f"change against the default ({UNITS.get(unit, unit)})")
     axes[0, 0].invert_yaxis()
     handles, texts = axes[0, -1].get_legend_handles_labels()
     fig.legend(handles, texts, frameon=False, loc="outside lower right")

@@ -1,4 +1,4 @@
-r"""What a deletion report says: accuracies with intervals, attacks with their curves, predictions, nearest concepts, a verdict."""
+r"""What a deletion report says: accuracies with intervals, attacks with their curves, every metric, predictions, nearest concepts."""
 
 import math
 from dataclasses import dataclass
@@ -153,65 +153,3 @@ def nearest(models, images, split, transition, most=3):
         row = {way: [names[j] for j in np.argsort(-sim[k], kind="stable") if j != k][:most] for way, sim in ways.items()}
         out.append({"class": names[k], **{way: row.get(way) for way in ("guide", "before", "after", "reference")}})
     return out
-
-
-def verdict(request, models, images, split, sample, measured, attacked):
-    r"""The report in plain words.
-
-    Args:
-        request: `megu.deletion.Request`.  models: `Models`.  images, split: as measured.
-        sample: (images given, images trained on) where the retain images are a sample, else None.
-        measured: what `accuracies` gave.  attacked: what `curves` gave.
-    Returns: dictionary: word (forgotten, partly, not forgotten, no trace, trace), findings and limits, lists of sentences.
-    """
-    acc = {(row["model"], row["part"]): row for row in measured}
-    before, after = acc["before", "forget"], acc["after", "forget"]
-    what = ", ".join(request.names) or f"{before['images']} single images"
-    chance, whole = 100 / images.num_classes, request.scenario == "class"
-    said = f"{PARTS['forget'].capitalize()} named right: {_interval(before)} before, {_interval(after)} after"
-    said += (
-        f", {_interval(acc['reference', 'forget'])} by the retrained reference." if ("reference", "forget") in acc else "; no retrained reference was given."
-    )
-    findings = [said]
-    strongest = max((row for row in attacked if row["model"] == "after"), key=lambda row: abs(row["auc"] - 0.5), default=None)
-    if strongest is None:
-        findings.append("No attack was measured: there are no unseen images of the same classes.")
-    else:
-        band = f"AUC {strongest['auc']:.3f} (95 % interval {strongest['low']:.3f} to {strongest['high']:.3f})"
-        told = not strongest["low"] <= 0.5 <= strongest["high"]
-        findings.append(
-            f"An attacker who sees the {strongest['attack']} of each image can{' still' if told else 'not'} tell forgotten images from unseen ones "
-            f"of the same classes: {band}; 0.5 is a coin."
-        )
-        if told and strongest["auc"] < 0.5:
-            findings.append("Below 0.5 the forgotten images stand out the other way: they look less like training images than unseen ones do.")
-    for part in ("test_retain", "retain"):
-        moved = change(models, images, split, part)
-        if moved:
-            findings.append(f"{PARTS[part].capitalize()}: {moved[0]:+.1f} ± {moved[1]:.1f} points of accuracy.")
-    if whole:
-        word = "forgotten" if after["high"] <= max(chance, 5) or after["percent"] == 0 else "partly" if after["high"] < before["low"] else "not forgotten"
-    else:
-        word = "not told" if strongest is None else "trace" if told else "no trace"
-    if whole and word != "forgotten":
-        findings.append("More epochs (recipe.epochs), a larger learning rate (recipe.lr) or another method may forget more; choose on images outside the test.")
-    limits = [
-        "This is evidence, not a proof of deletion: a short training changed the weights, and what remains in them is seen only as far as these numbers see.",
-        "A stronger attack may see more: one with shadow models (not run here), with access to the weights, or one that trains the model on for some steps.",
-    ]
-    if "reference" not in models.seen:
-        limits.append("Without a model retrained on the retained images alone, nothing says how near the result is to never having seen the forgotten ones.")
-    if sample:
-        limits.append(
-            f"Only {sample[0]:,} of {sample[1]:,} training images were given: what the model lost on the others was neither repaired nor measured, and no "
-            "metric on retained training images speaks for them beyond its interval."
-        )
-    if not whole:
-        limits.append(
-            "Single images and sub-classes share labels with what stays: naming them right is no sign of memory, naming them wrong no sign of deletion."
-        )
-    return {"word": word, "what": what, "findings": findings, "limits": limits}
-
-
-def _interval(row):
-    return f"{row['percent']:.1f} % ({row['low']:.1f} to {row['high']:.1f})"

@@ -27,15 +27,16 @@ def matrix(values, names, *, title, xlabel, ylabel, label, ax=None, marked=None)
         names: K class names.
         title, xlabel, ylabel: texts.  label: of the colour bar.
         ax: Axes or None for a figure of its own.
-        marked: list of (row, column) to be framed.
-    Returns: Figure.
+        marked: list of (row, column) to be framed; the axis label has to say what the frame means.
+    Returns: Figure.  Colours span the values off the diagonal; an arrow of the colour bar says that some on it lie beyond.
     """
     values, k = np.asarray(values, float), len(names)
     if ax is None:
         ax = plt.subplots(figsize=(0.52 * k + 1.6, 0.46 * k + 1.2))[1]
     off = values[~np.eye(k, dtype=bool)]
     shown = _heat(ax, values, names, names, off.min(), off.max(), lambda value: f"{value:.2f}".replace("0.", ".", 1))
-    ax.figure.colorbar(shown, ax=ax, label=label)
+    beyond = {(True, True): "both", (True, False): "min", (False, True): "max"}.get((values.min() < off.min(), values.max() > off.max()), "neither")
+    ax.figure.colorbar(shown, ax=ax, label=label, extend=beyond)
     for i, j in marked or ():
         ax.add_patch(plt.Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=ONLY_B, linewidth=2))
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)

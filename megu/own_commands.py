@@ -62,7 +62,8 @@ def unlearn(
     typer.echo("\n".join(ready.plan.lines))
     if not dry_run:
         done = carry_out(ready, out)
-        typer.echo(f"verdict  {done.report['verdict']['word']}: {done.report['verdict']['findings'][0]}")
+        verdict = done.report["verdict"]
+        typer.echo(f"verdict  {verdict['word']}: {verdict['findings'][0]}\nrule     {verdict['rule']}")
         typer.echo(f"written  model.safetensors, report.html, report.json in {os.path.relpath(out)}")
 
 

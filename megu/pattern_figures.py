@@ -59,26 +59,28 @@ def depth(pairs, a):
 
 @styled
 def agreement(table):
-    r"""How far views of the features order the classes as the guide does: DataFrame from `megu.features.agreement`, to Figure."""
-    fig, ax = plt.subplots(figsize=(6, 0.36 * len(table) + 1.4))
+    r"""How far views of the features order the classes as one guide does: DataFrame from `megu.features.agreement`, with a column guide, to Figure."""
+    fig, ax = plt.subplots(figsize=(6, 0.36 * len(table) + 1.6))
     y = np.arange(len(table))
-    ax.errorbar(table["order"], y, xerr=[table["order"] - table["low"], table["high"] - table["order"]], fmt="o", color=ONLY_A, capsize=3, label="view")
+    reach = [table["order"] - table["low"], table["high"] - table["order"]]
+    ax.errorbar(table["order"], y, xerr=reach, fmt="o", color=ONLY_A, capsize=3, label="mean over the classes, 95 % interval")
     ax.plot(table["shuffled"], y, "|", color=ONLY_B, markersize=12, label="97.5 % of shuffled class names")
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_yticks(y, table["view"])
-    ax.invert_yaxis()
-    ax.set(xlabel="rank correlation with the guide's T, mean over classes (95 %)", xlim=(-0.55, 1))
+    guide = table["guide"].iloc[0]
+    ax.set(title=f"Views of the features against T of one guide: {guide}", xlabel="rank correlation of a view with the guide's T", xlim=(-0.55, 1))
+    ax.set_ylim(len(table) - 0.5, -0.5)
     fig.legend(*ax.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=2, fontsize=8)
     return fig
 
 
 @styled
-def maps(table, label="activation above the mean, s.d. of image means"):
+def maps(table, layer):
     r"""Where in the images patterns are seen, on one scale.
 
     Args:
         table: DataFrame with row, panel (titles), y, x, grey (the image in [0, 1]) and value (the map, NaN for the image alone).
-        label: of the colour bar.
+        layer: name of the layer whose units are shown.
     Returns: Figure.
     """
     rows, panels = (list(dict.fromkeys(table[name])) for name in ("row", "panel"))
@@ -98,7 +100,7 @@ def maps(table, label="activation above the mean, s.d. of image means"):
         if panels.index(panel) == 0:
             ax.set_ylabel(row, fontsize=8, rotation=0, ha="right", va="center")
     fig.get_layout_engine().set(w_pad=0.15)
-    fig.colorbar(shown, ax=axes, label=label, shrink=0.8)
+    fig.colorbar(shown, ax=axes, label=f"activation of {layer} above the mean,\ns.d. of image means", shrink=0.8)
     return fig
 
 
@@ -131,23 +133,26 @@ def disentangled(table, titles):
     Args:
         table: DataFrame with method, view, measure (suppressed, kept, score), mean, half_width over seeds.
         titles: method name -> title, in the order of the rows.
-    Returns: Figure: a row of panels; the retrained model, where it can be compared, is the line.
+    Returns: Figure: a row of panels; the retrained model, where it can be compared, is the line, its interval the band.
     """
     panels = [(view, measure) for view in dict.fromkeys(table["view"]) for measure in dict.fromkeys(table["measure"])]
     methods = [name for name in titles if name in set(table["method"]) and name != "retrain"]
+    reach = table["half_width"].fillna(0)  # a t-interval over few seeds may leave [0, 1]; it is shown whole
+    limits = min(0, (table["mean"] - reach).min()) - 0.05, max(1, (table["mean"] + reach).max()) + 0.05
     fig, axes = plt.subplots(1, len(panels), figsize=(1.75 * len(panels) + 2.4, 0.27 * len(methods) + 1.2), sharey=True, squeeze=False)
     for ax, (view, measure) in zip(axes.flat, panels, strict=True):
         part = table[(table["view"] == view) & (table["measure"] == measure)].set_index("method")
         if "retrain" in part.index:
             goal, half = part.loc["retrain", ["mean", "half_width"]]
-            ax.axvspan(goal - np.nan_to_num(half), goal + np.nan_to_num(half), color="#dddddd")
-            ax.axvline(goal, color=ONLY_B, linestyle="--", label="retrain, 95 % over seeds")
+            ax.axvspan(goal - np.nan_to_num(half), goal + np.nan_to_num(half), color="#dddddd", label="retrain: 95 % interval over seeds")
+            ax.axvline(goal, color=ONLY_B, linestyle="--", label="retrain: mean")
         rows = part.reindex(methods)
         ax.errorbar(rows["mean"], range(len(methods)), xerr=rows["half_width"].fillna(0), fmt="o", color=ONLY_A, capsize=2, markersize=4)
         ax.set_yticks(range(len(methods)), [titles[name] for name in methods])
-        ax.set(title=f"{view}:\n{measure}", xlim=(-0.05, 1.05))
+        what = {"suppressed": "share of unique", "kept": "share of associated", "score": "suppressed x kept"}[measure]
+        ax.set(title=f"{view}:\n{measure}", xlabel=what, xlim=limits)
     axes[0, 0].invert_yaxis()
-    fig.legend(*axes[0, -1].get_legend_handles_labels(), frameon=False, loc="outside lower right")
+    fig.legend(*axes[0, -1].get_legend_handles_labels(), frameon=False, loc="outside lower right", ncols=2)
     return fig
 
 
@@ -188,7 +193,7 @@ def recovered(layers, forgetting, titles):
         left.plot(
             range(len(names)), part["rho"], "o-", color=ONLY_A, markersize=4, label="index against true overlap" if seed == layers["seed"].min() else None
         )
-    left.axhline(0.9, color=ONLY_B, linestyle="--", linewidth=1)
+    left.axhline(0.9, color=ONLY_B, linestyle="--", linewidth=1, label="0.9, what notebook 01 asks of the last layer")
     left.set_xticks(range(len(names)), names)
     left.set(ylabel="rank correlation", xlabel="layer, from the image to the head", title="Recovery of the overlap that is there")
     methods = [name for name in titles if name in set(forgetting["method"])]
@@ -198,8 +203,8 @@ def recovered(layers, forgetting, titles):
         right.errorbar(part["mean"], y, xerr=part["half_width"].fillna(0), fmt=mark, color=colour, capsize=2, markersize=4, label=f"{measure} parts")
     right.set_yticks(range(len(methods)), [titles[name] for name in methods])
     right.invert_yaxis()
-    right.axvline(1, color="black", linewidth=0.8)
-    right.set(xlabel="reaction to a part over the original's", title="What is left of the forgotten class's parts", xlim=(0, None))
+    right.axvline(1, color="black", linewidth=0.8, label="as in the original")
+    right.set(xlabel="reaction to a part over the original's, 95 % interval over seeds", title="What is left of the forgotten class's parts")
     handles, texts = (sum(both, []) for both in zip(left.get_legend_handles_labels(), right.get_legend_handles_labels(), strict=True))
-    fig.legend(handles, texts, frameon=False, loc="outside lower center", ncols=4, fontsize=8)
+    fig.legend(handles, texts, frameon=False, loc="outside lower center", ncols=3, fontsize=8)
     return fig

@@ -16,6 +16,7 @@ from megu import findings
 from megu.store import atomic, write_json
 from megu.style import STYLE
 from megu.values import SettingsError
+from megu.verdict import verdict
 
 NAME = "megu deletion report 1"
 TITLES = {"before": "before", "after": "after", "reference": "retrained reference"}
@@ -55,7 +56,7 @@ def compose(request, images, split, ids, trained_on, done, found, transition):
         "metrics": findings.metrics(found, images, split),
         "predictions": findings.predictions(found, images, split, ids),
         "nearest": findings.nearest(found, images, split, transition),
-        "verdict": findings.verdict(request, found, images, split, sample, measured, attacked),
+        "verdict": verdict(request, found, images, split, sample, measured, attacked),
     }  # fmt: skip
 
 

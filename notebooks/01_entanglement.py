@@ -115,10 +115,10 @@ chosen = {
     f"only {names[asked]}": serves[asked] & ~serves[other],
     f"only {names[other]}": serves[other] & ~serves[asked],
 }
-panels = {f"{what} ({units.sum()})": pattern_map(original, images.batch(shown), layer, units, found[layer]) for what, units in chosen.items()}
+panels = {f"{what} ({units.sum()} units)": pattern_map(original, images.batch(shown), layer, units, found[layer]) for what, units in chosen.items()}
 where = tidy(images, shown, [f"{names[k]} {i}" for k in (asked, other) for i in (1, 2)], {"image": None, **panels})
 lab.run.table("maps.csv", lambda: where.round(2))
-pattern_figures.maps(where)
+pattern_figures.maps(where, layer)
 
 # %% [markdown]
 # ## Other views of similarity

@@ -81,7 +81,13 @@ print(origin)
 # %% tags=["nbval-ignore-output"]
 marked = [(j, k) for k, j in enumerate(nearest(sim))]
 heatmaps.matrix(
-    transition, names, title="Transition matrix T", xlabel="class k", ylabel="candidate label", label="share of class k's similarity", marked=marked
+    transition,
+    names,
+    title="Transition matrix T",
+    xlabel="class k (framed: its nearest other class)",
+    ylabel="candidate label",
+    label="share of class k's similarity",
+    marked=marked,
 )
 
 # %% [markdown]

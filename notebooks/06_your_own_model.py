@@ -107,11 +107,11 @@ print("written:", *sorted(path.name for path in out.glob("report.*")), *sorted(p
 # %% [markdown]
 # ## The report
 #
-# `report.html` needs no other file, prints well and reads without colour; `report.json` holds the same numbers. Its verdict, in plain words:
+# `report.html` needs no other file, prints well and reads without colour; `report.json` holds the same numbers. Its verdict, the rule that it follows from, and why, in plain words:
 
 # %% tags=["nbval-ignore-output"]
 verdict = result.report["verdict"]
-print(verdict["word"], *verdict["findings"], "", "Limits", *verdict["limits"], sep="\n")
+print(f"{verdict['word']} ({verdict['rule']})", *verdict["findings"], "", "Limits", *verdict["limits"], sep="\n")
 
 # %% tags=["nbval-ignore-output"]
 SVG(report.bars(result.report["accuracy"]))

@@ -4,13 +4,14 @@ The tables are tracked, so that every figure can be drawn without a run. ``sourc
 """
 
 import json
+import shlex
 import shutil
 import sys
 from pathlib import Path
 
 from megu.methods import method_settings
+from megu.options import parse
 from megu.profiles import resolve
-from megu.store import differences
 
 DATA = Path(__file__).parent / "data"
 TABLES = (
@@ -20,13 +21,43 @@ TABLES = (
 
 
 def command(manifest):
-    r"""What repeats a run: the make target for the defaults, else the settings that differ from its profile's."""
-    settings, profile = manifest["settings"], resolve(manifest["settings"]["profile"])
-    usual = {name: method_settings(name, profile).model_dump(mode="json") for name in profile.compare if name in manifest["parameters"]}
-    changed = differences(json.loads(profile.model_dump_json(exclude={"methods"})), settings) + differences(usual, manifest["parameters"], "methods.")
-    if not changed and settings["profile"] == "quick":
+    r"""The command that repeats a run: the make target for the defaults, else `python -m megu run` with every setting that differs from its profile's.
+
+    Paths of the run's machine (its own data, weights, answers) are in no manifest, and so not in the command.
+    """
+    settings = manifest["settings"]
+    profile, seed = settings["profile"], settings["seed"]
+    changed = {name: value for name, value in _changed(_dumped(resolve(profile, seed)), settings).items() if name.split(".")[0] in ("data", "arch", "forget")}
+    changed |= _changed(_dumped(resolve(profile, seed, changed)), settings)  # without what a recipe for these data and this network brings along
+    usual = {name: method_settings(name, resolve(profile, seed, changed)).model_dump(mode="json") for name in manifest["parameters"]}
+    changed |= _changed(usual, manifest["parameters"], "methods.")
+    if not changed and profile == "quick" and not seed:
         return "make reproduce"
-    return f"python -m megu run --profile {settings['profile']}" + (f" ({'; '.join(changed)})" if changed else "")
+    chosen = [part for name, value in changed.items() for part in ("--set", f"{name}={_literal(value)}")]
+    return shlex.join(["python", "-m", "megu", "run", "--profile", profile, *(["--seed", str(seed)] if seed else []), *chosen])
+
+
+def _dumped(settings):
+    return settings.model_dump(mode="json", exclude={"methods"})
+
+
+def _changed(usual, values, where=""):
+    """What differs in two nested dictionaries, by dotted name."""
+    out = {}
+    for name, value in values.items():
+        if isinstance(value, dict) and isinstance(usual.get(name), dict):
+            out |= _changed(usual[name], value, f"{where}{name}.")
+        elif name not in usual or value != usual[name]:
+            out[f"{where}{name}"] = value
+    return out
+
+
+def _literal(value):
+    """Text that ``--set`` reads as this value."""
+    if isinstance(value, str) and parse([f"name={value}"]) == {"name": value}:
+        return value
+    text = repr(value)
+    return text if '"' in text else text.replace("'", '"')  # a shell takes it between single quotes then
 
 
 def collect(run_dir, out=DATA):
@@ -37,10 +68,14 @@ def collect(run_dir, out=DATA):
         out: folder of the tidy tables.
     Raises: SystemExit naming what is missing; nothing is copied then.
     """
-    manifest = json.loads((run_dir / "manifest.json").read_text())
+    try:
+        manifest = json.loads((run_dir / "manifest.json").read_text())
+        sealed = manifest["stages"]
+    except (OSError, ValueError, TypeError, KeyError):
+        raise SystemExit(f"{run_dir.name!r} is no run directory: give one that `python -m megu run` made") from None
     missing = [name for name in TABLES if not (run_dir / f"{name}.csv").exists()]
-    if "evaluate" not in manifest["stages"] or missing:
-        raise SystemExit(f"run {run_dir.name} is not finished (missing: {', '.join(missing) or 'stage evaluate'}): run `make reproduce` again")
+    if "evaluate" not in sealed or missing:
+        raise SystemExit(f"run {run_dir.name} is not finished (missing: {', '.join(missing) or 'stage evaluate'}): repeat the command that made it, it goes on")
     out.mkdir(parents=True, exist_ok=True)
     for name in TABLES:
         shutil.copyfile(run_dir / f"{name}.csv", out / f"{name}.csv")
@@ -48,7 +83,7 @@ def collect(run_dir, out=DATA):
     source = {
         "command": command(manifest), "profile": settings["profile"], "forget": settings["forget"], "seeds": manifest["seeds"],
         "digest": manifest["digest"], "megu": manifest["megu"], "device": manifest["notes"]["device"],
-        "torch": manifest["versions"]["torch"], "split": manifest["notes"]["split"], "retain_images": settings["retain_images"],
+        "torch": manifest["versions"]["torch"], "split": manifest["notes"]["split"], "retain_images": settings["retain_images"], "threads": settings["threads"],
         "stage_seconds": {stage: facts["seconds"] for stage, facts in manifest["stages"].items()},
     }  # fmt: skip
     (out / "source.json").write_text(json.dumps(source, indent=1, sort_keys=True) + "\n")

@@ -11,9 +11,14 @@ HERE = Path(__file__).parent
 
 
 def folders():
-    r"""(data, out): the first two arguments of the command line, by default the tracked data/ and out/; out is made."""
+    r"""(data, out): the first two arguments of the command line, by default the tracked data/ and out/; out is made.
+
+    Raises: SystemExit where there is no such folder of data.
+    """
     given = [Path(argument) for argument in sys.argv[1:] if not argument.startswith("--")]
-    data, out = [*given, *(HERE / "data", HERE / "out")[len(given) :]]
+    data, out = [*given, *(HERE / "data", HERE / "out")[len(given) :]][:2]
+    if not data.is_dir():
+        raise SystemExit(f"{data.name!r} is no folder: give one with tidy tables, as `python paper_figures/collect.py RUN_DIR FOLDER` writes them")
     out.mkdir(parents=True, exist_ok=True)
     return data, out
 
@@ -21,6 +26,11 @@ def folders():
 def asked(data):
     r"""Name of the class whose entanglement is shown: the first of maps.csv."""
     return pd.read_csv(data / "maps.csv")["row"].iloc[0].rpartition(" ")[0]
+
+
+def layers(data):
+    r"""Layers of entanglement.csv, from the image to what the head receives."""
+    return list(dict.fromkeys(pd.read_csv(data / "entanglement.csv")["layer"]))
 
 
 def registry(data):
@@ -38,7 +48,11 @@ def grids(data):
 
 
 def main(draw, name):
-    r"""Draw a figure from the data and write it as PNG."""
+    r"""Draw a figure from the data and write it as PNG.  Raises: SystemExit naming the table that is missing."""
     data, out = folders()
-    draw(data).savefig(out / f"{name}.png", dpi=150, metadata={"Software": None})
+    try:
+        figure = draw(data)
+    except FileNotFoundError as error:
+        raise SystemExit(f"{Path(error.filename).name} is not in {data.name!r}: `python paper_figures/collect.py RUN_DIR FOLDER` writes it") from None
+    figure.savefig(out / f"{name}.png", dpi=150, metadata={"Software": None})
     print(out / f"{name}.png")

@@ -19,7 +19,8 @@ def draw(data):
     for ax, (guide, title) in zip(axes, TITLES.items(), strict=True):
         part = table[table["guide"] == guide].pivot(index="candidate", columns="class", values="transition").reindex(index=names, columns=names)
         marked = [(j, k) for k, j in enumerate(nearest(part.T))]
-        heatmaps.matrix(part, names, title=title, xlabel="class k", ylabel="candidate label", label="share of class k's similarity", ax=ax, marked=marked)
+        below = "class k (framed: its nearest other class)"
+        heatmaps.matrix(part, names, title=title, xlabel=below, ylabel="candidate label", label="share of class k's similarity", ax=ax, marked=marked)
     return fig
 
 

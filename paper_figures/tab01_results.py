@@ -37,14 +37,20 @@ def table(data):
         cells.append("-" if name == "original" else f"{share.mean():.1f}")
         lines.append("| " + " | ".join(cells) + " |")
     forget = source["forget"]
-    what = f"{forget['count']} random images" if forget["scenario"] == "random" else ", ".join(forget["classes"])
+    what = "forgetting of {count} random images" if forget["scenario"] == "random" else "{scenario}-wise forgetting of {names}"
+    what = what.format(**forget, names=", ".join(forget["classes"]))
     lines += [
         "",
-        f"`{source['command']}`, profile {source['profile']}, {forget['scenario']}-wise forgetting of {what}, seeds {', '.join(map(str, source['seeds']))}, "
+        f"`{source['command']}`, profile {source['profile']}, {what}, seeds {', '.join(map(str, source['seeds']))}, "
         f"{source['retain_images']} retain images, {source['device']}, torch {source['torch']}. Accuracy and member rate in percent; "
-        "mean ± half-width of the 95 % t-interval over the seeds; in brackets the gap to the retrain of the same seed, which is the goal.",
+        f"{spread_of(source, 'mean')}; in brackets the gap to the retrain of the same seed, which is the goal.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def spread_of(source, what, seeds="seeds"):
+    r"""What the numbers of a table are; with one seed there is no interval."""
+    return f"{what} ± half-width of the 95 % t-interval over the {seeds}" if len(source["seeds"]) > 1 else f"{what}, of one seed and so without interval"
 
 
 def with_table(text, markdown, mark=MARK):

@@ -3,7 +3,7 @@ r"""Every method against the true retrain, one Markdown table for each scenario;
 import json
 
 import pandas as pd
-from tab01_results import publish
+from tab01_results import publish, spread_of
 
 from megu.methods import METHODS
 from megu.tables import summary
@@ -56,7 +56,7 @@ def tables(data):
         f"`python -m megu compare --out paper_figures/data{chosen}`, profile {source['profile']}, "
         f"seeds {', '.join(map(str, source['seeds']))} of pre-training x {source['repeats']} of unlearning, {source['shadows']} shadow models, "
         f"{source['retain_images']} retain images, {source['device']}, torch {source['torch']}. First row: the goal and its noise floor. "
-        "Below: gap to the retrain of the same seed ± half-width of the 95 % t-interval over the seeds of pre-training; "
+        f"Below: {spread_of(source, 'gap to the retrain of the same seed', 'seeds of pre-training')}; "
         "ToW itself, 1 = as retrain. Rows are in the order of ToW."
     )
     return "\n".join(out) + "\n"

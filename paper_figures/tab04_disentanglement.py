@@ -3,7 +3,7 @@ r"""What every method suppresses and keeps of the forgotten concept's patterns, 
 import json
 
 from drawing import registry
-from tab01_results import publish
+from tab01_results import publish, spread_of
 
 from megu.tables import over_seeds
 
@@ -26,7 +26,7 @@ def table(data):
     lines += ["", (
         f"`python -m megu disentangle --out paper_figures/data`, profile {source['profile']}, class-wise forgetting of "
         f"{', '.join(source['forget']['classes'])}, seeds {', '.join(map(str, source['seeds']))}, {source['device']}, torch {source['torch']}. "
-        "Mean ± half-width of the 95 % t-interval over the seeds."
+        f"{spread_of(source, 'Mean')}."
     )]  # fmt: skip
     return "\n".join(lines) + "\n"
 

@@ -1,11 +1,13 @@
 """Settings: what is wrong is said in one line, before any work."""
 
+import importlib
 import subprocess
 import sys
 
 import pytest
 from conftest import ROOT
 
+from megu import __main__ as command_line
 from megu import methods
 from megu.__main__ import parse
 from megu.classes import FASHION
@@ -96,3 +98,16 @@ def test_command_line_error_is_one_line_with_an_exit_code():
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 2
     assert done.stderr.startswith("megu: forget.classes") and done.stderr.count("\n") == 1
+
+
+KINDS = [(module, kind) for module, kinds in command_line.FOR_PEOPLE.items() for kind in kinds]
+
+
+@pytest.mark.parametrize(("module", "kind"), [*KINDS, ("values", "SettingsError")])
+def test_errors_for_people_are_one_line_and_others_are_not_hidden(module, kind, monkeypatch, capsys):
+    error = getattr(importlib.import_module(f"megu.{module}"), kind)
+    for raised, seen in ((error("what to do"), SystemExit), (RuntimeError("a defect"), RuntimeError)):
+        monkeypatch.setattr(command_line, "app", lambda raised=raised: (_ for _ in ()).throw(raised))
+        with pytest.raises(seen) as end:
+            command_line.main()
+        assert seen is RuntimeError or (end.value.code == 2 and capsys.readouterr().err == "megu: what to do\n")

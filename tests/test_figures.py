@@ -2,15 +2,22 @@
 
 import functools
 import json
+import runpy
+import shlex
+import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
 from PIL import Image
 
-from megu import figures, methods
+from megu import figures, heatmaps, methods
 from megu.batch import NotebookError, run_script
+from megu.options import parse
 from megu.profiles import resolve
+from megu.style import METRICS
+from megu.tables import summary
 from megu.tune import recipe_digest
 
 HERE = ROOT / "paper_figures"
@@ -37,6 +44,95 @@ def test_collect_refuses_an_unfinished_run(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("script", ["collect.py", "fig5_gaps.py", "fig6_comparison.py", "tab01_results.py"])
+def test_a_folder_that_is_not_there_is_answered_in_one_sentence(script, tmp_path):
+    with pytest.raises(NotebookError, match=r"'nowhere' is no (folder|run directory): give one") as told:
+        run_script(HERE / script, tmp_path / "nowhere", tmp_path / "out")
+    assert "\n" not in str(told.value) and isinstance(told.value.__cause__, SystemExit) and not (tmp_path / "out").exists()
+    if script == "fig5_gaps.py":
+        with pytest.raises(NotebookError, match=r"summary\.csv is not in"):
+            run_script(HERE / script, tmp_path, tmp_path / "out")
+
+
+CHANGES = (
+    ("quick", 0, {}), ("quick", 3, {"seeds": 1, "forget.classes": ["sandal"], "compare": ["megu"]}),
+    ("quick", 0, {"methods.megu.noise.lam": 0.2, "methods.finetune.recipe.lr": 0.05, "forget.scenario": "random", "forget.count": 7}),
+    ("small", 0, {"data.name": "cifar20", "forget.classes": ["vehicles 2"], "arch": "vit-tiny", "training.epochs": 2}),
+    ("paper", 1, {"preset": "tuned", "compare": ["ssd", "megu"], "guide.source": "mllm", "guide.model": "7"}),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("profile", "seed", "overrides"), CHANGES)
+def test_the_command_of_a_run_makes_the_same_run(profile, seed, overrides, monkeypatch):
+    monkeypatch.syspath_prepend(str(HERE))
+    import collect  # noqa: PLC0415
+
+    settings = resolve(profile, seed, overrides)
+    parameters = {name: methods.method_settings(name, settings).model_dump(mode="json") for name in settings.compare}
+    said = shlex.split(collect.command({"settings": settings.model_dump(mode="json", exclude={"methods"}), "parameters": parameters}))
+    if not overrides:
+        assert said == ["make", "reproduce"]
+        return
+    assert said[:6] == ["python", "-m", "megu", "run", "--profile", profile] and ("--seed" in said) == bool(seed)
+    again = resolve(profile, seed, parse([said[i + 1] for i, part in enumerate(said) if part == "--set"]))
+    assert again.model_dump(exclude={"methods"}) == settings.model_dump(exclude={"methods"})
+    assert {name: methods.method_settings(name, again).model_dump(mode="json") for name in again.compare} == parameters
+    assert len(said) < 20, "what a recipe brings along need not be said"
+
+
+def test_one_seed_has_no_interval(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(HERE))
+    import tab01_results  # noqa: PLC0415
+    import tab03_ablation  # noqa: PLC0415
+
+    for name in ("timings.csv", "ablation.csv", "results.csv"):
+        table = pd.read_csv(HERE / "data" / name)
+        table[table["seed"] == 0].to_csv(tmp_path / name, index=False)
+    summary(pd.read_csv(tmp_path / "results.csv")).to_csv(tmp_path / "summary.csv", index=False)
+    for name in ("source.json", "ablation_source.json"):
+        (tmp_path / name).write_text(json.dumps(json.loads((HERE / "data" / name).read_text()) | {"seeds": [0]}))
+    for script in (tab01_results, tab03_ablation):
+        assert "±" not in script.table(tmp_path) and "nan" not in script.table(tmp_path) and "one seed" in script.table(tmp_path)
+        assert "±" in script.table(HERE / "data")
+
+
+def drawn(script):
+    """The figure of a script, drawn from the tracked data."""
+    sys.path.insert(0, str(HERE))
+    try:
+        made = runpy.run_path(str(HERE / script))
+        return made["draw"](HERE / "data")
+    finally:
+        sys.path.remove(str(HERE))
+
+
+@pytest.mark.parametrize("script", ["fig5_gaps.py", "fig6_comparison.py"])
+def test_metrics_have_words(script):
+    fig = drawn(script)
+    assert not [ax.get_title() for ax in fig.axes if "_" in ax.get_title() or ax.get_title() in METRICS]
+    assert {label.get_text() for ax in fig.axes for label in ax.texts} <= {" not run"} and all(ax.xaxis.get_tick_params()["labelbottom"] for ax in fig.axes)
+    assert any(ax.texts for ax in fig.axes) == (script == "fig6_comparison.py"), "what was not run is said"
+
+
+@pytest.mark.parametrize("script", ["fig15_disentanglement.py", "fig16_known_parts.py"])
+def test_no_interval_is_cut_and_every_line_is_explained(script):
+    fig = drawn(script)
+    for ax in fig.axes:
+        low, high = ax.get_xlim()
+        ends = [x for bars in ax.containers for lines in bars[2] for segment in lines.get_segments() for x in segment[:, 0] if np.isfinite(x)]
+        assert ax.get_xlabel() and all(low <= x <= high for x in ends)
+    explained = " ".join(text.get_text() for text in fig.legends[0].get_texts())
+    assert ("interval" if "15" in script else "0.9") in explained
+
+
+def test_a_colour_bar_says_what_lies_beyond_it():
+    sim = np.array([[0.9, 0.2], [0.1, 0.15]])
+    words = {"title": "", "xlabel": "", "ylabel": "", "label": "share"}
+    for top, extend in ((0.9, "max"), (0.15, "neither")):
+        sim[0, 0] = top
+        assert heatmaps.matrix(sim, "ab", **words).axes[1]._colorbar.extend == extend
+
+
 def test_only_collect_reads_runs():
     for script in HERE.glob("*.py"):
         assert script.stem == "collect" or "manifest" not in script.read_text()
@@ -52,6 +148,11 @@ def test_readme_table_is_the_data(monkeypatch):
     import tab02_comparison  # noqa: PLC0415
 
     assert tab02_comparison.tables(HERE / "data") in readme, "README's comparison is stale: make figures"
+    import tab03_ablation  # noqa: PLC0415
+    import tab04_disentanglement  # noqa: PLC0415
+
+    for script in (tab03_ablation, tab04_disentanglement):
+        assert script.table(HERE / "data") in readme, "README's table is stale: make figures"
     import tab06_grid  # noqa: PLC0415
 
     assert tab06_grid.table(HERE / "data") in readme, "README's grid is stale: make figures"

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 
 import pytest
 from conftest import ROOT
@@ -58,6 +60,13 @@ def test_modules_without_torch():
             assert "import torch" not in path.read_text() and "from torch" not in path.read_text()
             reached = imported(path)
             assert reached <= set(NO_TORCH) | {"__version__"}, f"{name} reaches torch through {reached}"
+
+
+def test_help_waits_for_no_slow_import():
+    slow = "[name for name in ('torch', 'transformers', 'pandas', 'papermill', 'matplotlib') if name in sys.modules]"
+    code = "import sys\nsys.argv = ['megu', '--help']\nfrom megu import __main__\ntry:\n    __main__.main()\nfinally:\n    sys.exit(str(SLOW))"
+    said = subprocess.run([sys.executable, "-c", code.replace("SLOW", slow)], capture_output=True, text=True, cwd=ROOT)
+    assert "unlearn" in said.stdout and said.stderr.strip() == "[]"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
