@@ -34,8 +34,9 @@ def table(data):
         f"`{source['command']}`, profile {PROFILE}, seeds {listed(source['seeds'])} of pre-training x {source['repeats']} of unlearning; "
         f"training images {images}, a tenth of them held out; epochs {listed(source['epochs'])}; {listed(source['retain_images'])} retain images; "
         f"{source['measured']} results, models trained in {minutes(seconds):.0f} process minutes, evaluation left out, {'; '.join(source['device'])}, "
-        f"torch {source['torch']}, code {source['code']}. -: not of this cell. Tug-of-war (strict): product over forgotten training, retained training and retained test accuracy of "
-        "1 - |difference to the retrain of the same seed|, 1 = as retrain; ± half of the 95 % t-interval over the seeds, (n = ): of fewer seeds."
+        f"torch {source['torch']}, code {source['code']}. -: not of this cell. Tug-of-war (strict): product over forgotten training, retained training and "
+        "retained test accuracy of 1 - |difference to the retrain of the same seed|, 1 = as retrain; ± half of the 95 % t-interval over the seeds, (n = ): of "
+        "fewer seeds."
     )]  # fmt: skip
     return "\n".join(lines) + "\n"
 
