@@ -12,7 +12,7 @@ import torch
 from conftest import CIFAR
 
 from megu import content
-from megu.classes import known_names
+from megu.classes import CIFAR10, known_names
 from megu.data import by_superclass, pool
 from megu.profiles import resolve
 from megu.sources import load
@@ -157,6 +157,21 @@ def test_a_subset_has_no_more_images_of_a_class_than_cifar(images):
     grouped = by_superclass(images, ("small", "small", "large"))
     with pytest.raises(SettingsError, match="class 'small' has 40 images, not 30;"):
         content.check(grouped, {"train": {"images": 60}})
+
+
+@pytest.mark.parametrize(("part", "most"), [("train", 5000), ("test", 1000)])
+def test_a_file_with_more_images_of_a_class_than_cifar_is_refused_where_it_is_read(tmp_path, part, most):
+    def given(count):
+        out = {"class_names": np.array(CIFAR10)}
+        for which in ("train", "test"):
+            n = count if which == part else 1
+            out |= {f"x_{which}": np.full((n, 2, 2, 3), 9, "uint8"), f"y_{which}": np.full(n, 3)}
+        np.savez(tmp_path / "cifar10_mine.npz", **out)
+        return load(resolve(overrides={"data.name": "cifar10", "data.path": str(tmp_path), "forget.scenario": "random"}))
+
+    assert len(given(most).y) == most + 1
+    with pytest.raises(SettingsError, match=f"the {part} images are not those of cifar10: class 'cat' has {most + 1} images, not {most} at most"):
+        given(most + 1)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import logging
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -80,6 +81,12 @@ def test_a_file_comes_once(host, tmp_path):
     assert host.asked == [None]
 
 
+def test_a_damaged_file_is_fetched_again(host, tmp_path):
+    (tmp_path / "data.tar.gz").write_bytes(FILE[:-1])
+    get(host, tmp_path / "data.tar.gz")
+    assert host.asked == [None]
+
+
 def test_a_broken_connection_goes_on_where_it_stopped(host, tmp_path):
     host.cut, host.cuts = PIECE, 2
     get(host, tmp_path / "data.tar.gz")
@@ -153,10 +160,15 @@ def test_a_slow_host_is_said_once(host, tmp_path, caplog, seconds, expected):
     assert all("data.tar.gz comes slowly from 127.0.0.1 (27 kB/s, about 1 more minutes): " in line and line.endswith(OTHERWISE) for line in found)
 
 
-def test_a_host_that_falls_silent_is_given_up(host, tmp_path, monkeypatch):
-    monkeypatch.setattr(download.requests, "get", lambda *_, **__: (_ for _ in ()).throw(download.requests.ReadTimeout()))
-    with pytest.raises(SettingsError, match="no answer in time"):
-        get(host, tmp_path / "data.tar.gz")
+def test_a_host_that_takes_the_call_and_stays_silent_is_given_up(tmp_path, monkeypatch):
+    for name, value in (("TIMEOUT", 0.1), ("ATTEMPTS", 2), ("WAIT", wait_none())):
+        monkeypatch.setattr(download, name, value)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hangs_up = threading.Timer(5, silent.close)  # whoever waited so long sees a connection that breaks
+        hangs_up.start()
+        with pytest.raises(SettingsError, match=r"could not be downloaded from 127.0.0.1 \(no answer in time\)"):
+            fetch(f"http://127.0.0.1:{silent.getsockname()[1]}/data.tar.gz", tmp_path / "data.tar.gz", MD5, OTHERWISE)
+        hangs_up.cancel()
 
 
 @pytest.fixture

@@ -88,6 +88,15 @@ def test_predictions_are_shares_of_the_forget_images(no_guide, tiny):
     assert len(shares) == len(tiny.method_names) * len(tiny.seeds) and shares.between(99.99, 100.01).all()
 
 
+def test_every_seed_is_compared_with_the_retrained_model_of_its_own(tiny):
+    assert len(tiny.seeds) == 2
+    for seed in tiny.seeds:
+        same, original = (tiny.rows(name, seed).set_index("metric")["value"] for name in ("retrain", "original"))
+        assert same[["tow", "tow_mia", "js_retrain", "activation_distance"]].tolist() == pytest.approx([1, 1, 0, 0], abs=1e-6)
+        assert original["js_retrain"] > 1e-3 and original["tow"] < 0.999, "negative control"
+        assert original["cka_original_forget"] == pytest.approx(1, abs=1e-5) and same["cka_original_forget"] < 0.999
+
+
 @pytest.mark.parametrize("scenario", ["class", "random"])
 def test_disentanglement_of_every_method_is_kept(no_guide, tiny_overrides, tmp_path, scenario):
     whole = {"forget.classes": ["trouser"]} if scenario == "class" else {"forget.scenario": "random", "forget.count": 20}

@@ -71,6 +71,15 @@ def test_the_sum_is_that_of_the_run_itself(played):
     assert table["pflop"]["evaluation batch"] == pytest.approx(seen * forward_flops("vit-tiny", images.num_classes, images.shape) / 1e15)
 
 
+def test_the_verdict_names_the_largest_memory_of_this_run(played):
+    table = played[1].reset_index()
+    mine = table["times"] > 0
+    assert mine.any() and not mine.all()
+    table["full_mb"] = [9000.0 * (not its) + 100 * k for k, its in enumerate(mine)]  # what is not compared would need most
+    most = table["full_mb"][mine].max() / 1e3
+    assert f", at most {most:.1f} GB of tensors at a time" in verdict(table) and 1 < most < 3
+
+
 @pytest.mark.parametrize("importance", ["sample", "batch"])
 def test_the_memory_of_a_full_step_is_what_it_took(importance, tiny_overrides):
     settings = resolve(overrides={**tiny_overrides, "training.batch": 64, "methods.amnesiac.recipe.batch": 64, "methods.ssd.importance": importance})

@@ -1,14 +1,34 @@
 """Pieces wait for what they need, and one failure or one dead worker takes nothing else with it."""
 
+import itertools
 import os
 import signal
 import time
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 
 import pytest
+from tqdm import tqdm
 
+from megu import schedule
 from megu.schedule import BREAKS, Inline, Piece, carry_out
+from megu.workers import WorkError
+
+ENOUGH = 200  # looks at the bar, or calls of `submit`: none of these tests needs half as many
+
+
+@pytest.fixture(autouse=True)
+def shown(monkeypatch):
+    """(pieces done, pieces failed) at each look at the progress bar; work that gets nowhere fails instead of looking for ever."""
+    looks = []
+
+    class Bar(tqdm):
+        def set_postfix(self, failed):
+            looks.append((self.n, failed))
+            assert len(looks) < ENOUGH, "the work gets nowhere"
+
+    monkeypatch.setattr(schedule, "tqdm", Bar)
+    return looks
 
 
 def write(folder, name, needs=(), fails=False, dies=None, seconds=0.0):
@@ -100,21 +120,81 @@ def test_an_executor_that_never_works_ends(tmp_path):
     assert len(failed) == BREAKS + 5
 
 
-class Breaking(Inline):
-    """Breaks at the second call of `submit`, before the piece is taken."""
+def breaking(at):
+    """Executors that break at those calls of `submit` whose number, from 1 on, is ``at``: before the piece is taken."""
+    count = itertools.count(1)
 
-    calls = 0
+    class Breaking(Inline):
+        def submit(self, *call, **more):
+            number = next(count)
+            assert number < ENOUGH, "the work gets nowhere"
+            if at(number):
+                raise BrokenExecutor("a worker died between two pieces")
+            return super().submit(*call, **more)
 
-    def submit(self, *call, **more):
-        Breaking.calls += 1
-        if Breaking.calls == 2:
-            raise BrokenExecutor("a worker died between two pieces")
-        return super().submit(*call, **more)
+    return Breaking
 
 
 def test_no_piece_is_lost_where_it_could_not_be_handed_over(tmp_path):
-    assert carry_out(pieces(tmp_path), Breaking) == {}
+    assert carry_out(pieces(tmp_path), breaking(lambda number: number == 2)) == {}
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == dict.fromkeys("abcdef", "x")
+
+
+def test_only_breaks_without_anything_finished_between_them_are_too_many(tmp_path):
+    many = [Piece(str(k), write, (tmp_path, str(k))) for k in range(BREAKS + 5)]
+    assert carry_out(many, breaking(lambda number: number % 2 == 0)) == {} and len(list(tmp_path.iterdir())) == BREAKS + 5
+    assert set(carry_out(many, breaking(lambda number: True))) == {piece.name for piece in many}
+    assert carry_out(many, breaking(lambda number: number <= BREAKS)) == {}, "after the last break that is borne"
+
+
+def test_the_bar_shows_what_is_done_and_what_failed(tmp_path, shown):
+    assert set(carry_out(pieces(tmp_path, b=(True,)), Inline)) == {"b", "d"}
+    assert shown == [(1, 0), (2, 0), (3, 0), (4, 0), (5, 1), (6, 2)]
+
+
+class Waiting(Executor):
+    """Takes two pieces, which it does not begin; then the user interrupts."""
+
+    def __init__(self):
+        self.taken = []
+
+    def submit(self, piece):
+        if len(self.taken) == 2:
+            raise KeyboardInterrupt
+        self.taken.append(Future())
+        return self.taken[-1]
+
+
+class Stopping(Waiting):
+    """As `megu.slots.Pool`, which ends its workers by itself."""
+
+    stopped = 0
+
+    def stop(self):
+        self.stopped += 1
+
+
+def test_an_interrupt_leaves_nothing_to_be_begun(tmp_path):
+    loose = [Piece(name, write, (tmp_path, name)) for name in "abc"]
+    for pool, cancelled in ((Waiting(), True), (Stopping(), False)):
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(loose, lambda pool=pool: pool)
+        assert [future.cancelled() for future in pool.taken] == 2 * [cancelled] and getattr(pool, "stopped", 0) == (not cancelled)
+
+
+class Gone(Executor):
+    """A cluster without a scheduler: what it was given is cancelled."""
+
+    def submit(self, piece):
+        future = Future()
+        future.cancel()
+        future.set_running_or_notify_cancel()
+        return future
+
+
+def test_a_scheduler_that_is_gone_is_one_line(tmp_path):
+    with pytest.raises(WorkError, match="^the scheduler is gone; what is finished is kept, and the same command goes on with the rest$"):
+        carry_out(pieces(tmp_path), Gone)
 
 
 class CarefulError(Exception):

@@ -1,10 +1,14 @@
 """The local pool: a GPU and a share of the cores for each worker; a worker that dies is heard of."""
 
 import os
+import subprocess
+import sys
 import time
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from queue import SimpleQueue
 
+import psutil
 import pytest
 from joblib import cpu_count
 
@@ -47,6 +51,64 @@ def test_each_worker_sees_a_gpu_of_its_own_and_a_death_is_heard_of():
 def test_without_a_gpu_a_worker_sees_none():
     with gpu_pool(1, devices=[]) as pool:
         assert {(gpu, threads) for _, gpu, threads in seen(pool, 1)} == {("", cpu_count())}
+
+
+def toil(file):
+    """Work for a minute, after a word about which process does it."""
+    file.with_suffix(".part").write_text(str(os.getpid()))
+    file.with_suffix(".part").rename(file)
+    time.sleep(60)
+
+
+def worker(file):
+    """The process that toils, once it does."""
+    deadline = time.time() + 30
+    while not file.exists():
+        assert time.time() < deadline, "no worker began"
+        time.sleep(0.02)
+    return psutil.Process(int(file.read_text()))
+
+
+def gone(process, seconds=5):
+    """Whether a process ends in time, far below its minute; it is ended in any case."""
+    try:
+        deadline = time.time() + seconds
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            if time.time() > deadline:
+                process.kill()
+                return False
+            time.sleep(0.02)
+    except psutil.NoSuchProcess:
+        pass
+    return True
+
+
+def test_a_pool_that_is_stopped_ends_busy_workers(tmp_path):
+    pool = gpu_pool(1, devices=[])
+    pool.submit(toil, tmp_path / "toils")
+    busy = worker(tmp_path / "toils")
+    pool.stop()
+    assert gone(busy, 1)
+
+
+CALLER = """
+import sys
+from pathlib import Path
+from megu.slots import gpu_pool
+from test_slots import toil
+pool = gpu_pool(1, [])
+pool.submit(toil, Path(sys.argv[1])).result()
+"""
+
+
+def test_a_killed_caller_leaves_no_worker(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(path) for path in Path(__file__).parents[:2])}
+    caller = subprocess.Popen([sys.executable, "-c", CALLER, str(tmp_path / "toils")], env=environment, stderr=subprocess.DEVNULL)
+    busy = worker(tmp_path / "toils")
+    assert busy.is_running()
+    caller.kill()
+    caller.wait()
+    assert gone(busy)
 
 
 def test_torch_is_told_where_it_was_imported_before(monkeypatch):

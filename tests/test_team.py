@@ -12,7 +12,7 @@ from killing import child, ended
 from safetensors.torch import load_file
 from torch import nn
 
-from megu import models
+from megu import models, task
 from megu import pretrain as ahead
 from megu.config import Recipe
 from megu.device import Compute, generator
@@ -28,6 +28,18 @@ FIVE = {
     "arch": "vit-tiny", "autocast": "off", "threads": 1, "seeds": 1, "training.epochs": 1, "training.batch": 5, "training.lr": 0.005, "data.validation": 0.49,
 }  # fmt: skip
 SAME = 1e-6  # the largest difference of a weight that rounding may make; the controls differ by more than 1e-2
+
+
+def noted(put):
+    """A list of the mean loss of each epoch of every training from here on; ``put`` is setattr or monkeypatch's."""
+    losses = []
+
+    def fitted(*args, **more):
+        losses.append(fit(*args, **more))
+        return losses[-1]
+
+    put(task, "fit", fitted)
+    return losses
 
 
 def side_by_side(path, overrides, patch=None, size=2):
@@ -46,10 +58,11 @@ def side_by_side(path, overrides, patch=None, size=2):
             if patch:
                 setattr(Team, *patch)
                 ahead.NAMES = ("original",)
-            said = []
+            said, losses = [], noted(setattr)
             lab = pretrain(run_dir=path, overrides=overrides, say=said.append)
             assert (lab is None) == bool(rank)
             (path.parent / f"{path.name}-{rank}.json").write_text(json.dumps(said))
+            (path.parent / f"{path.name}-{rank}-losses.json").write_text(json.dumps(losses))
 
         return child(work)
 
@@ -66,17 +79,22 @@ def far(path, other, name):
 
 @pytest.fixture(scope="module")
 def single(tiny_npz, tmp_path_factory):
-    """(settings, the run of one process)."""
+    """(settings, the run of one process, its losses)."""
     overrides = {**SHORT, **FIVE, "data.name": "npz", "data.path": str(tiny_npz)}
-    said = []
-    lab = pretrain(run_dir=tmp_path_factory.mktemp("single") / "run", overrides=overrides, say=said.append)
+    said, path = [], tmp_path_factory.mktemp("single") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        losses = noted(patch.setattr)
+        pretrain(run_dir=path, overrides=overrides, say=said.append)
     assert said == ["original, seed 0: done", "retrain, seed 0: done"]
-    return overrides, lab.run.path
+    return overrides, path, losses
 
 
 def test_two_processes_make_the_models_of_one_and_a_run_finds_them(single, tmp_path, monkeypatch):
-    overrides, alone = single
+    overrides, alone, losses = single
     assert side_by_side(tmp_path / "run", overrides) == [0, 0]
+    for rank in range(2):
+        found = json.loads((tmp_path / f"run-{rank}-losses.json").read_text())
+        assert len(found) == 2 and found == [pytest.approx(one, rel=1e-5) for one in losses], "each process knows the loss of the whole batch"
     for name in ("original", "retrain"):
         assert far(tmp_path / "run", alone, name) < SAME, name
     assert json.loads((tmp_path / "run-0.json").read_text()) == [f"{name}, seed 0: made by 2 processes" for name in ("original", "retrain")]
@@ -101,7 +119,7 @@ def test_two_processes_make_the_models_of_one_and_a_run_finds_them(single, tmp_p
     ids=["every slice counts the same", "both take the same slice"],
 )
 def test_controls_are_far_from_one_process(single, tmp_path, member, wrong):
-    overrides, alone = single
+    overrides, alone, _ = single
     assert side_by_side(tmp_path / "run", overrides, (member, wrong)) == [0, 0]
     assert far(tmp_path / "run", alone, "original") > 1e-2
 
