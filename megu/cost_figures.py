@@ -9,7 +9,7 @@ PANELS = {  # title -> (label of the axis, column, stages)
     "Images that are trained on or seen": ("images x epochs", "passes", ("fine-tuning", "evaluation")),
     "Images to forget": ("forget images", "value", ("noise", "MeGU without noise")),
     "Classes": ("classes K", "value", ("transition", "perturbing labels")),
-    "Questions to the guide": ("questions; at a line its labels an image", "value", ("guide tiny", "guide composed", "keys of questions")),
+    "Questions to the guide": ("questions (at a line: labels an image)", "value", ("guide tiny", "guide composed", "keys of questions")),
 }
 
 
@@ -37,9 +37,9 @@ def costs(table):
             ax.errorbar(part[column], part["seconds"], yerr=error, fmt=marker, color=colour, markersize=4, capsize=2, label=stage)
             for variable, points in part.groupby("variable", sort=False):
                 ax.plot(points[column], points["fitted"], color=colour, linewidth=1, linestyle="--")
-                if "labels" in variable:  # of several numbers of labels each image has one line
-                    end = points.iloc[-1]
-                    ax.annotate(variable.split()[1], (end[column], end["fitted"]), fontsize=7, color=colour, xytext=(4, -3), textcoords="offset points")
+                if "labels" in variable and len(points) > 1:  # a line of each number of labels that images are asked about
+                    end = (points[column].iloc[-1], points["seconds"].iloc[-1])
+                    ax.annotate(variable.split()[1], end, fontsize=7, color=colour, xytext=(-4, 6), ha="right", textcoords="offset points")
         ax.set(xscale="log", yscale="log", title=title, xlabel=label, ylabel="seconds, one thread")
         _plain(ax)
         ax.legend(frameon=False, loc="best")

@@ -10,7 +10,7 @@ from conftest import ROOT
 from torchvision.models import ResNet50_Weights
 from typer.testing import CliRunner
 
-from megu import cost, experiment
+from megu import cost, cost_figures, experiment
 from megu.__main__ import app
 from megu.cells import CELLS
 from megu.content import counts
@@ -202,3 +202,22 @@ def test_the_tracked_points_lie_on_lines():
     assert len(errors) >= 15 and errors["error"].abs().median() < 0.1
     shuffled = table.assign(seconds=table.groupby("stage")["seconds"].transform(lambda part: part.sample(frac=1, random_state=3).to_numpy()))
     assert cost.held_out(shuffled)["error"].abs().median() > 0.3
+
+
+def test_the_tracked_guides_carry_over_to_another_number_of_labels():
+    table = pd.read_csv(ROOT / "paper_figures" / "data" / "cost.csv")
+    labels = table["variable"].str.extract(r"questions, (\d+) labels")[0].astype(float)
+    left_out = table[labels == 30][["stage", "passes"]].merge(cost.held_out(table))
+    assert set(left_out["stage"]) == {"guide composed", "guide tiny"} and left_out["error"].abs().max() < 0.25
+    ten, thousand = (table[(table["stage"] == "guide composed") & (labels == k)] for k in (10, 1000))
+    assert ((ten["seconds"] / ten["entries"]).min() * thousand["entries"] > 5 * thousand["seconds"]).all(), "multiplied by questions alone it does not"
+
+
+def test_a_line_joins_points_of_one_number_of_labels():
+    table = cost.fitted(pd.read_csv(ROOT / "paper_figures" / "data" / "cost.csv"))
+    ax = cost_figures.costs(table).axes[-1]
+    joined = [line.get_xydata() for line in ax.lines if line.get_linestyle() == "--"]
+    parts = [part.sort_values("passes")[["value", "fitted"]] for _, part in table[table["part"] == "guides"].groupby(["stage", "variable"])]
+    for part in parts:
+        assert any(np.array_equal(part, points) for points in joined)
+    assert {text.get_text() for text in ax.texts} == {"10", "100", "1000"}
