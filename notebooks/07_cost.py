@@ -146,7 +146,7 @@ parts
 # $$\text{seconds} = a + b \cdot n K + c \cdot n K^2$$
 #
 # and neither of the last two terms can be left out: what a question takes where ten share an image is not what it takes where a thousand do. Hours are those of the guides that are small enough for a CPU (without loading them, and without the keys of
-# the questions, a line of their own above); a large one is paid by the token (three images of 576 tokens and some words for a question with two examples: assumed).
+# the questions, a line of their own above; the tiny multimodal LLM was asked about at most 100 labels an image, so ImageNet's hours are extrapolated); a large one is paid by the token (three images of 576 tokens and some words for a question with two examples: assumed).
 
 # %%
 asking = {stage.removeprefix("guide "): line for stage, line in lines.items() if stage.startswith("guide")}
