@@ -138,11 +138,14 @@ def hours(passes, forward, arch, gpu, half=True):
     return tuple((trained / (gpu.trained if half else gpu.seen)[arch][end] + rest / gpu.seen[arch][end]) / 1e12 / 3600 for end in (1, 0))
 
 
-def _row(stage, data, arch, models, passes, forward, gpu, half=True):
+ADDED = ("models", "pflop", "hours_low", "hours_high")  # what adds up over rows
+
+
+def _row(stage, data, arch, models, passes, forward, gpu, scenario="", half=True):
     fewest, most = hours(passes, forward, arch, gpu, half)
     return {
-        "stage": stage, "data": data, "arch": arch, "models": models, "trained": passes.trained, "noised": passes.noised, "seen": passes.seen,
-        "gflop": forward / 1e9, "pflop": models * passes.flops(forward) / 1e15, "hours_low": models * fewest, "hours_high": models * most,
+        "stage": stage, "data": data, "arch": arch, "scenario": scenario, "models": models, "trained": passes.trained, "noised": passes.noised,
+        "seen": passes.seen, "gflop": forward / 1e9, "pflop": models * passes.flops(forward) / 1e15, "hours_low": models * fewest, "hours_high": models * most,
     }  # fmt: skip
 
 
@@ -160,8 +163,9 @@ def grid_cost(profile="paper", seeds=3, gpu=CARD):
 
     Args:
         profile: with CIFAR data.  seeds: of pre-training.  gpu: `Gpu`.
-    Returns: DataFrame, one row per stage, data and network: models; trained, noised, seen, passes of images of one model (those of the first cell); gflop,
-        of a forward pass; pflop, of all models; hours_low, hours_high, of all models, at the high and the low utilisation.
+    Returns: DataFrame, one row per stage, data, network and scenario (of pre-training and evaluation all): models; trained, noised, seen, passes of images
+        of each one of them; gflop, f of a forward pass; pflop, models (3 trained + 2 noised + seen) f; hours_low, hours_high, of all models, at the high and
+        the low utilisation.
     Raises: SettingsError for another profile, or one with networks whose speed is not known.
     """
     if profile not in CELLS:
@@ -177,14 +181,14 @@ def grid_cost(profile="paper", seeds=3, gpu=CARD):
         for name in (["pre-training"] if (cell.data, cell.arch) not in known else []) + names:
             parameters = None if name == "pre-training" else method_settings(name, settings)
             passes = work(name, sizes, parameters, settings.training)
-            rows.append(_row(name, cell.data, cell.arch, seeds, passes, forward, gpu, half=not name.startswith("ssd")))
+            scenario = "" if name == "pre-training" else cell.scenario
+            rows.append(_row(name, cell.data, cell.arch, seeds, passes, forward, gpu, scenario, half=not name.startswith("ssd")))
         # Once each: the original, every method's model, and the untrained network that some metrics compare with.
         rows.append(_row("evaluation", cell.data, cell.arch, seeds * (len(names) + 2), Work(seen=train + test), forward, gpu))
         known.add((cell.data, cell.arch))
     table = pd.DataFrame(rows)
-    added = ("models", "pflop", "hours_low", "hours_high")
-    how = {column: "sum" if column in added else "first" for column in table if column not in ("stage", "data", "arch")}
-    return table.groupby(["stage", "data", "arch"], sort=False).agg(how).reset_index()
+    # Cells are one row only where every one of their models takes the same passes: a row multiplies out.
+    return table.groupby([column for column in table if column not in ADDED], sort=False)[list(ADDED)].sum().reset_index()[list(table)]
 
 
 IMAGENET = {"train": 1_281_167, "test": 50_000, "classes": 1000, "forget": 1300}
@@ -204,22 +208,25 @@ def imagenet_cost(retain=(10_000, 100_000), gpu=CARD):
                 if name == "megu" or sample == retain[0]:
                     passes = work(name, sizes, parameters, training)
                     rows.append({**_row(name, "imagenet", arch, 1, passes, forward, gpu), "retain": sample if name == "megu" else sizes.retain})
-        rows.append({**_row("evaluation", "imagenet", arch, 1, Work(seen=n["train"] + n["test"]), forward, gpu), "retain": sizes.retain})
+        # As in the grid: the original, the untrained network, and the models of a request, retrained and MeGU's.
+        rows.append({**_row("evaluation", "imagenet", arch, 4, Work(seen=n["train"] + n["test"]), forward, gpu), "retain": sizes.retain})
     return pd.DataFrame(rows)
 
 
-def guide_cost(each, exemplars=8):
+def guide_cost(asking, exemplars=8):
     r"""What asking the guide takes: every exemplar with every label.
 
     Args:
-        each: guide -> seconds of a question, measured.  exemplars: n of each class.
-    Returns: DataFrame: data, classes, questions ($n K^2$), tokens (1e6, of a question with two worked examples, assumed), and hours of each guide.
+        asking: guide -> `Line` of its seconds, passes being images and entries questions: an image is looked at once for all K labels.
+        exemplars: n of each class.
+    Returns: DataFrame: data, classes, images ($n K$), questions ($n K^2$), tokens (1e6, of a question with two worked examples, assumed), and hours of
+        each guide.
     """
     rows, tokens = [], TOKENS["image"] * TOKENS["images"] + TOKENS["text"]
     for data, classes in {**LABELS, "imagenet": IMAGENET["classes"]}.items():
-        questions = exemplars * classes**2
-        spent = {f"{guide}, hours": questions * seconds / 3600 for guide, seconds in each.items()}
-        rows.append({"data": data, "classes": classes, "questions": questions, "million tokens": questions * tokens / 1e6, **spent})
+        images, questions = exemplars * classes, exemplars * classes**2
+        spent = {f"{guide}, hours": float(line.seconds(images, questions)) / 3600 for guide, line in asking.items()}
+        rows.append({"data": data, "classes": classes, "images": images, "questions": questions, "million tokens": questions * tokens / 1e6, **spent})
     return pd.DataFrame(rows)
 
 

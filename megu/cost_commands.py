@@ -32,6 +32,7 @@ def cost(
     out: Annotated[
         Path | None, typer.Option(help="Folder for cost.csv: measure on this machine, some minutes.  Without it only the prediction is printed.")
     ] = None,
+    part: Annotated[list[str] | None, typer.Option(help="With --out: measure images, classes, weights or guides alone; may be repeated.")] = None,
     smoke: Annotated[Path | None, typer.Option(help="gpu_smoke.json of a GPU: its measured speed instead of an assumed one.", exists=True)] = None,
     profile: Annotated[str, typer.Option(help="Whose grid is predicted.")] = "paper",
     seeds: Annotated[int, typer.Option(help="Seeds of pre-training.", min=1)] = 3,
@@ -40,15 +41,17 @@ def cost(
     import json  # noqa: PLC0415
 
     from megu.cost import CARD, grid_cost, measured_gpu  # noqa: PLC0415
-    from megu.costing import measure  # noqa: PLC0415
+    from megu.costing import PARTS, measure  # noqa: PLC0415
 
+    if part and out is None:
+        raise SettingsError("--part chooses what is measured, but without --out nothing is: give --out FOLDER")
     try:
         gpu = measured_gpu(json.loads(smoke.read_text())) if smoke else CARD
     except (OSError, ValueError) as error:  # among them what is no text or no JSON
         raise SettingsError(f"--smoke {smoke.name!r} cannot be used: {str(error).splitlines()[0]}") from None
     table = grid_cost(profile, seeds, gpu)
     if out is not None:
-        measure(out, say=typer.echo)
+        measure(out, part or tuple(PARTS), say=typer.echo)
     typer.echo(table.round(3).to_string(index=False))
     total = table[["pflop", "hours_low", "hours_high"]].sum()
     typer.echo(f"profile {profile}, {seeds} seeds: {total['pflop']:,.0f} PFLOP, {total['hours_low']:.0f} to {total['hours_high']:.0f} hours on one {gpu.name}")

