@@ -14,6 +14,7 @@ SCRIPT = ROOT / "tests" / "bench" / "gpu_smoke.py"
 def run(monkeypatch, *arguments):
     """Exit code of the script."""
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
+    monkeypatch.syspath_prepend(SCRIPT.parent)
     with pytest.raises(SystemExit) as caught:
         runpy.run_path(str(SCRIPT), run_name="__main__")
     return caught.value.code
