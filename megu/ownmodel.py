@@ -99,13 +99,14 @@ def builders(arch, num_classes, shape):
 def names_in(state, model):
     r"""What each tensor of a model is called in a file: the same, or as `megu.keymap.theirs` says; either behind `megu.keymap.wrapped`.
 
-    Files of old versions lack the number of batches that a layer has seen, so it may be missing and starts at 0.
+    Where a file has no numbers of batches that layers have seen, as of old versions of PyTorch, they are left out and start at 0.
     """
     own = model.state_dict()
     before = "" if keymap.wrapped(own) else keymap.wrapped(state)
     other = isinstance(model, models.ResNet) and keymap.spoken(state)
     names = {name: before + (keymap.theirs(name, model.blocks) if other else name) for name in own}
-    return {name: there for name, there in names.items() if there in state or not name.endswith(".num_batches_tracked")}
+    counted = any(name.endswith(".num_batches_tracked") for name in state)
+    return {name: there for name, there in names.items() if counted or not name.endswith(".num_batches_tracked")}
 
 
 def misfits(own, state):

@@ -68,7 +68,9 @@ def original():
 
 
 def written(model, tmp_path, change=lambda state: state):
-    save_file(change({name: tensor.clone() for name, tensor in model.state_dict().items()}), tmp_path / "theirs.safetensors")
+    save_file(
+        change({name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in model.state_dict().items()}), tmp_path / "theirs.safetensors"
+    )
     return tmp_path / "theirs.safetensors"
 
 
