@@ -45,7 +45,7 @@ def test_every_part_is_measured_and_a_device_that_does_not_repeat_itself_is_foun
 
 
 def test_a_variant_or_a_part_that_fails_is_a_line_and_the_others_are_measured(monkeypatch, tmp_path, capsys):
-    from megu import models  # noqa: PLC0415
+    from megu import experiment, models  # noqa: PLC0415
 
     def fails(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
@@ -64,6 +64,7 @@ def test_a_variant_or_a_part_that_fails_is_a_line_and_the_others_are_measured(mo
                 fails()
             return self.net(x)
 
+    monkeypatch.setattr(experiment, "Experiment", fails)
     monkeypatch.setattr(models, "build", lambda *a, **k: NoBfloat16(build(*a, **k)))
     assert run(monkeypatch, "--cpu", "--out", tmp_path / "found.json") == 1
     lines = json.loads((tmp_path / "found.json").read_text())["lines"]

@@ -126,24 +126,25 @@ def test_a_function_that_gives_one_of_our_networks(tiny, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("names", ["theirs", "ours"])
-def test_files_of_a_wrapped_network_and_without_counts_of_batches(original, tmp_path, names):
+def test_files_of_a_wrapped_network_and_without_counts_of_batches(tmp_path, names):
     """As ``DataParallel`` saves it, and as versions of PyTorch before 0.4.1 did."""
-    plain = from_file(written(original, tmp_path), "resnet18")(7, (32, 32))
-    saved = original if names == "theirs" else plain
+    theirs = lived(Theirs(7, 3, models.RESNETS["resnet-small"][1], 1))
+    plain = from_file(written(theirs, tmp_path), "resnet-small")(7, (32, 32))
+    saved = theirs if names == "theirs" else plain
     x = torch.randn(4, 3, 32, 32, generator=generator(1, "x"))
     for change in (
         lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
         lambda state: {name: tensor for name, tensor in state.items() if "num_batches_tracked" not in name},
         lambda state: {f"module.{name}": tensor for name, tensor in state.items() if "num_batches_tracked" not in name},
     ):
-        found = from_file(written(saved, tmp_path, change), "resnet18")(7, (32, 32))
+        found = from_file(written(saved, tmp_path, change), "resnet-small")(7, (32, 32))
         assert torch.equal(found(x), plain(x)) and found.state_dict().keys() == plain.state_dict().keys()
     for change in (
         lambda state: {("module." if i else "") + name: tensor for i, (name, tensor) in enumerate(state.items())},  # the control: not all of them
         lambda state: {name: tensor for name, tensor in state.items() if "running_mean" not in name},
     ):
-        with pytest.raises(SettingsError, match="is no resnet18 with 7 classes .* tensors are missing"):
-            from_file(written(saved, tmp_path, change), "resnet18")(7, (32, 32))
+        with pytest.raises(SettingsError, match="is no resnet-small with 7 classes .* tensors are missing"):
+            from_file(written(saved, tmp_path, change), "resnet-small")(7, (32, 32))
 
 
 def test_grey_images_of_a_wrapped_network(tmp_path):
