@@ -1,19 +1,22 @@
 r"""A classifier with all that it needs to be used elsewhere: weights, how images are normalised, what it was made to forget, hashes."""
 
+import hashlib
 import json
 from importlib.resources import files
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
 import torch
 from huggingface_hub import ModelHubMixin, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from pydantic import Field, ValidationError, model_validator
+from pydantic_core import from_json
 from torch import nn
 
 import megu
 from megu import models
-from megu.config import Count, Forget, Part
+from megu.config import Forget, Part
 from megu.disk import atomic, write_json
 from megu.methods import METHODS
 from megu.ownmodel import misfits, read_weights, weights_digest
@@ -26,13 +29,16 @@ STEMS = {
     "vit-b16": "patches of 16 px, images resized to 224 px",
 }
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+Channels, Side = Annotated[int, Field(ge=1, le=16)], Annotated[int, Field(ge=1, le=1024)]
+Mean, Std = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)], Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
 class About(Part):
     r"""What ``config.json`` says; a key that is not one of these is refused.
 
     Attributes:
-        arch: ours, see `megu.models.build`.  stem: in words.  classes: in the order of the logits.  shape: (C, H, W) of the images.
+        arch: ours, see `megu.models.build`.  stem: in words, that of the arch.  classes: different, in the order of the logits.
+        shape: (C, H, W) of the images, at most 16 channels and 1024 px.
         mean, std: of each channel of images in [0, 1]; the network is given (x - mean) / std.
         method: that made it, see `megu.methods.METHODS`.  seed: of pre-training.
         forget: the request, None where nothing was forgotten.  split: digest of retain, forget, validation and test images.
@@ -45,9 +51,9 @@ class About(Part):
     arch: str
     stem: str
     classes: tuple[str, ...] = Field(min_length=2)
-    shape: tuple[Count, Count, Count]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    shape: tuple[Channels, Side, Side]
+    mean: tuple[Mean, ...]
+    std: tuple[Std, ...]
     method: str
     seed: int
     forget: Forget | None
@@ -63,9 +69,19 @@ class About(Part):
     def _fits_together(self):
         if self.arch not in STEMS:
             raise ValueError(closest(self.arch, STEMS, "arch"))
-        if len(self.mean) != self.shape[0] or len(self.std) != self.shape[0] or min(self.std) <= 0:
-            raise ValueError(f"mean and std are {self.mean} and {self.std}: give one of each channel ({self.shape[0]}), std above 0")
+        if self.stem != STEMS[self.arch]:
+            raise ValueError(f"stem is {self.stem!r}, but that of {self.arch} is {STEMS[self.arch]!r}")
+        if len(self.mean) != self.shape[0] or len(self.std) != self.shape[0]:
+            raise ValueError(f"mean and std are {self.mean} and {self.std}: give one of each channel ({self.shape[0]})")
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"two classes are called {max(self.classes, key=self.classes.count)!r}: give each a name of its own")
+        if self.arch == "vit-tiny" and not self.shape[1] == self.shape[2] >= 4:
+            raise ValueError(f"shape is {self.shape}: images for vit-tiny are square and of at least 4 px")
         return self
+
+    def sealed(self):
+        r"""SHA-256 over what logits are made from and stand for: ``classes``, ``shape``, ``mean``, ``std``, ``weights``."""
+        return hashlib.sha256(self.model_dump_json(include={"classes", "shape", "mean", "std", "weights"}).encode()).hexdigest()
 
 
 class Checkpoint(
@@ -105,7 +121,7 @@ class Checkpoint(
             raise SettingsError(f"the weights have changed (hash {found[:12]}, not {self.about.weights[:12]}): make a checkpoint of the model as it is now")
         with atomic(save_directory / WEIGHTS) as part:
             models.save(self.net, part, {"method": self.about.method, "weights": self.about.weights})
-        write_json(save_directory / CONFIG, self.about.model_dump(mode="json"))
+        write_json(save_directory / CONFIG, {**self.about.model_dump(mode="json"), "sha256": self.about.sealed()})
 
     def generate_model_card(self, **more):
         """The model card, see ``megu/assets/model_card.md.j2``."""
@@ -142,7 +158,19 @@ def read_about(path):
     if not path.is_file():
         raise SettingsError(f"{path.parent.name!r} has no {path.name}, so it is no checkpoint of megu: export one by `python -m megu export`")
     try:
-        return About.model_validate_json(path.read_bytes())
+        config = from_json(path.read_bytes())
+        written = config.pop("sha256", "none")
+    except (ValueError, AttributeError, TypeError):
+        raise SettingsError(f"{path.name} in {path.parent.name!r} is no config of a checkpoint (no JSON object): get it again") from None
+    about = _checked(config, path)
+    if written != about.sealed():
+        raise SettingsError(f"classes, shape, mean, std or weights in {path.name} of {path.parent.name!r} are not those that its sha256 names: get it again")
+    return about
+
+
+def _checked(config, path):
+    try:
+        return About.model_validate(config)
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, item['loc'])) or 'it'}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()]
         raise SettingsError(f"{path.name} in {path.parent.name!r} is no config of a checkpoint ({'; '.join(lines)})") from None
@@ -182,7 +210,7 @@ def export(run_dir, method, seed):
         "forget": None if method == "original" else settings["forget"], **{key: images.pop(key) for key in ("classes", "shape", "mean", "std")},
         "images": images, "code": manifest["code"], "megu": megu.__version__, "measured": measured(folder, known, method, seed),
     }  # fmt: skip
-    about = About(weights="", **facts)
+    about = _checked({**facts, "weights": ""}, folder / "manifest.json")
     net = models.build(about.arch, len(about.classes), about.shape, 0, "blank", "random")
     fill(net, folder / name)
     return Checkpoint(net, about.model_copy(update={"weights": weights_digest(net)}))

@@ -209,8 +209,14 @@ class Stopwatch:
         return sum(self.seconds.values())
 
 
-def peak_memory_mb():
-    r"""Largest memory so far, MB: of the accelerator where there is one, else of the process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+def fresh_peak(device):
+    r"""Makes `peak_memory_mb` count from now on: on a GPU; that of a process cannot be reset."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory_mb(device):
+    r"""Largest memory, MB (1e6 bytes): on a GPU that of all tensors held at a time since `fresh_peak`, on a CPU that of the process since it started."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6  # Linux counts in KiB

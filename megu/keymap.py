@@ -29,4 +29,9 @@ def theirs(name, blocks):
 
 def spoken(state):
     r"""Whether the tensors of a file (a dictionary by name) are called in that way."""
-    return any(re.match(r"conv[2-5]_x\.", name) for name in state)
+    return any(re.match(r"(module\.)?conv[2-5]_x\.", name) for name in state)
+
+
+def wrapped(state):
+    r"""What stands before every name where ``DataParallel`` was saved with the network in it: ``module.``, else nothing."""
+    return "module." if all(name.startswith("module.") for name in state) else ""

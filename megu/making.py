@@ -37,10 +37,11 @@ class MakesModels:
         return models.build(self.settings.arch, self.images.num_classes, self.images.shape, seed, purpose, self.settings.weights).to(self.compute.device)
 
     def _timed(self, prepare, train):
-        task, total = prepare(), Stopwatch()
+        task, total, where = prepare(), Stopwatch(), self.compute.device
+        device.fresh_peak(where)  # prepare() may have made other models
         with total("total"):
             model = train(task)
-        return model, {"seconds": {**task.clock.seconds, **total.seconds}, "peak_memory_mb": round(device.peak_memory_mb())}
+        return model, {"seconds": {**task.clock.seconds, **total.seconds}, "peak_memory_mb": round(device.peak_memory_mb(where))}
 
     def _model(self, name, seed, prepare, train, once=None):
         about = {"method": name, "seed": seed, "arch": self.settings.arch, "digest": digest(self.run.about)}

@@ -10,6 +10,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+CPU = torch.device("cpu")
+
 
 @dataclass
 class Peak:
@@ -46,17 +48,17 @@ def _storage(tensor):
 
 
 @contextmanager
-def watched(every=0.002):
+def watched(device=CPU, every=0.002):
     r"""A block whose memory is watched; gives a `Peak` that is filled in at the end.
 
-    The process (on CUDA: what torch allocates) is sampled every ``every`` seconds, so that what lives for less may be missed, and what the C library
-    keeps from earlier work seems to need nothing; tensors are counted one by one.
+    The process (where ``device`` is a GPU: what torch allocates there) is sampled every ``every`` seconds, so that what lives for less may be missed,
+    and what the C library keeps from earlier work seems to need nothing; tensors are counted one by one.
     """
     peak, process, over = Peak(), psutil.Process(), threading.Event()
-    cuda = torch.cuda.is_available()
+    cuda = device.type == "cuda"
     if cuda:
-        torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated() if cuda else process.memory_info().rss
+        torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device) if cuda else process.memory_info().rss
     most = [before]
 
     def look():
@@ -72,7 +74,7 @@ def watched(every=0.002):
             yield peak
     finally:
         over.set()
-        most.append(torch.cuda.max_memory_allocated() if cuda else process.memory_info().rss)
+        most.append(torch.cuda.max_memory_allocated(device) if cuda else process.memory_info().rss)
         peak.process, peak.tensors = (max(most) - before) / 1e6, tensors.most / 1e6
 
 

@@ -46,11 +46,12 @@ def optimise_noise(model, labels, shape, sign, noise, gen, around=None):
 
     def optimised(part):
         n = start[part].to(labels.device).requires_grad_()
-        base = 0.0 if around is None else around[part]
+        part = part.to(labels.device)
+        y, base = labels[part], 0.0 if around is None else around[part]
         opt = torch.optim.Adam([n], noise.lr)
         for _ in range(noise.steps):
             logits = model((base + n).contiguous(memory_format=torch.channels_last))
-            loss = sign * F.cross_entropy(logits, labels[part], reduction="sum") + noise.lam * n.square().sum()
+            loss = sign * F.cross_entropy(logits, y, reduction="sum") + noise.lam * n.square().sum()
             opt.zero_grad()
             loss.backward()
             opt.step()

@@ -24,7 +24,7 @@ _PROBED = 500  # training images that the model is tried on before anything star
 def from_file(path, arch):
     r"""A function of (K, (height, width)) that gives the classifier of a file, see `read_model`; the file is looked at now."""
     state = read_weights(path)
-    channels = next((state[name].shape[1] for name in _FIRST if name in state and state[name].ndim == 4), 3)
+    channels = next((state[name].shape[1] for name in state if name.removeprefix(keymap.wrapped(state)) in _FIRST and state[name].ndim == 4), 3)
     return lambda num_classes, size: read_model(path, state, arch, num_classes, (channels, *size))
 
 
@@ -44,9 +44,10 @@ def read_model(path, state, arch, num_classes, shape):
         with seeded(generator(0, "blank")):
             model = build()
         named = names_in(state, model)
-        misfit = misfits({named[name]: tensor for name, tensor in model.state_dict().items()}, state)
+        own = model.state_dict()
+        misfit = misfits({other: own[name] for name, other in named.items()}, state)
         if not misfit:
-            model.load_state_dict({name: state[other] for name, other in named.items()})
+            model.load_state_dict(own | {name: state[other] for name, other in named.items()})
             return model.eval()
         reasons.append(misfit)
     raise SettingsError(
@@ -96,10 +97,16 @@ def builders(arch, num_classes, shape):
 
 
 def names_in(state, model):
-    r"""What each tensor of a model is called in a file: the same, or as `megu.keymap.theirs` says."""
+    r"""What each tensor of a model is called in a file: the same, or as `megu.keymap.theirs` says; either behind `megu.keymap.wrapped`.
+
+    Where a file has no numbers of batches that layers have seen, as of old versions of PyTorch, they are left out and start at 0.
+    """
     own = model.state_dict()
+    before = "" if keymap.wrapped(own) else keymap.wrapped(state)
     other = isinstance(model, models.ResNet) and keymap.spoken(state)
-    return {name: keymap.theirs(name, model.blocks) if other else name for name in own}
+    names = {name: before + (keymap.theirs(name, model.blocks) if other else name) for name in own}
+    counted = any(name.endswith(".num_batches_tracked") for name in state)
+    return {name: there for name, there in names.items() if counted or not name.endswith(".num_batches_tracked")}
 
 
 def misfits(own, state):

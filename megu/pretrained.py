@@ -72,17 +72,19 @@ def vit_b16(num_classes, weights):
     Args:
         num_classes: K.
         weights: see `find`; with ``random`` all weights are drawn, for rehearsals without the file.
-    Returns: `transformers.ViTForImageClassification`.
-    Raises: SettingsError where the file is of another network.
+    Returns: `transformers.ViTForImageClassification` in float32, also where the file is of half precision.
+    Raises: SettingsError where the file is of another network, or holds values that are no numbers.
     Source: Dosovitskiy et al. 2021.  Departs: the head is new for K = 1000 as well.
     """
     config, path = ViTConfig(num_labels=num_classes, **CONFIG), find(weights)
     if path is None:
         return ViTForImageClassification(config)
     try:
-        state = {name: tensor for name, tensor in load_file(path).items() if not name.startswith("classifier.")}
+        state = {name: tensor.float() for name, tensor in load_file(path).items() if not name.startswith("classifier.")}
     except (SafetensorError, OSError) as error:
         raise SettingsError(f"weights {path.name!r} is damaged ({str(error).splitlines()[0][:100]}): copy or download it again") from None
+    if broken := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
+        raise SettingsError(f"weights {path.name!r} holds values that are no numbers (NaN or infinite), e.g. in {broken[0]}: copy or download it again")
     with _quiet():  # transformers translates the names of older versions
         net, found = ViTForImageClassification.from_pretrained(None, config=config, state_dict=state, ignore_mismatched_sizes=True, output_loading_info=True)
     missing = [name for name in sorted(found["missing_keys"]) if not name.startswith("classifier.")]

@@ -28,9 +28,9 @@ PROFILES = {
 
 
 def _multistep(epochs, *milestones):
-    steps = {"epochs": epochs, "milestones": list(milestones)}
-    # The public code's "retrain" takes as many epochs as its pre-training.
-    return {f"{recipe}.{name}": value for recipe in ("training", "methods.retrain-head.recipe") for name, value in steps.items()}
+    # The public code's "retrain" takes the epochs and milestones of its pre-training, but counts from 0 as we do; its pre-training counts from 1.
+    recipes = {"training": [epoch - 1 for epoch in milestones], "methods.retrain-head.recipe": list(milestones)}
+    return {f"{recipe}.{name}": value for recipe, drops in recipes.items() for name, value in (("epochs", epochs), ("milestones", drops))}
 
 
 def _dampening(alpha):

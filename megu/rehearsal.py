@@ -33,7 +33,7 @@ def rehearse(settings, batch=None, say=lambda text: None):
 def tried(name, act, acts):
     r"""One stage as a row of `rehearse`."""
     clock, done, why = Stopwatch(), None, ""
-    with watched() as peak, counted() as count:
+    with watched(acts.compute.device) as peak, counted() as count:
         try:
             with clock(name):
                 done = act()

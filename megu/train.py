@@ -56,12 +56,12 @@ def fit(model, batch, count, recipe, gen, compute, *, loss=F.cross_entropy, afte
         loss: function of (logits float32, labels), mean over the batch.
         after: function of the model, called after every step, or None.
         label: text of the progress bar.
-    Where a batch does not fit into the device's memory, its gradient is summed over parts: the same up to rounding, but for batch
-    normalisation, whose statistics are then those of the parts.
+    Where a batch does not fit into the device's memory, its gradient is summed over parts: the same up to rounding, but for dropout, drawn anew, and
+    batch normalisation, whose statistics are then those of the parts, and of what the failed attempt saw.
 
     Returns: mean loss of each epoch, list of float.
     Raises: ValueError for ``count`` 0, DivergedError where loss or weights are no numbers any more or the loss explodes, SettingsError where
-        the model shall be compiled and cannot be.
+        the model shall be compiled and cannot be, or memory does not suffice for single images, or for the optimiser.
     """
     if count < 1:
         raise ValueError(f"{label}: there are {count} items to train on")
@@ -74,7 +74,6 @@ def fit(model, batch, count, recipe, gen, compute, *, loss=F.cross_entropy, afte
 
     def gradient(x, y):
         """The batch's mean loss, with its gradient in the weights."""
-        opt.zero_grad(set_to_none=True)
         value = 0.0
         for part, wanted in zip(team.share(x).tensor_split(parts), team.share(y).tensor_split(parts), strict=True):
             with compute.cast():
@@ -88,21 +87,28 @@ def fit(model, batch, count, recipe, gen, compute, *, loss=F.cross_entropy, afte
         for epoch in range(recipe.epochs):
             total = torch.zeros((), device=compute.device)
             for index in torch.randperm(count, generator=gen).tensor_split(batches):
-                x, y = batch(index)
-                value = None
+                drawn, x, value = gen.get_state(), None, None
                 while value is None:
                     try:
+                        opt.zero_grad(set_to_none=True)  # leaves its room to the batch
+                        if x is None:
+                            x, y = batch(index)
                         value = gradient(x, y)
                         continue
-                    except torch.OutOfMemoryError:
-                        pass  # what the failed attempt holds is freed when this block ends
+                    except torch.OutOfMemoryError:  # what the failed attempt holds is freed when this block ends
+                        if x is None:
+                            gen.set_state(drawn)  # the next attempt augments in the same way
                     except compile_errors() as error:
                         what, why = type(model).__name__, next(iter(str(error).splitlines()), "")
                         raise SettingsError(f"{label}: {what} cannot be compiled here ({type(error).__name__}: {why}): set compile to False") from error
-                    if team.size > 1:  # the others wait for gradients of the same parts
-                        raise SettingsError(f"{label}: {len(x)} images do not fit into the memory of {team.size} devices: use more, or a smaller batch")
-                    parts = too_big(parts, len(x), label)
-                opt.step()
+                    if team.size > 1 or (x is None and parts == len(index)):  # the others of a team wait for gradients of the same parts
+                        raise SettingsError(f"{label}: {len(index)} images do not fit into the memory of {team.size} devices: use more, or a smaller batch")
+                    parts = too_big(parts, len(index), label)
+                try:
+                    opt.step()
+                except torch.OutOfMemoryError:  # some weights may have moved, so there is no second attempt
+                    what = type(opt).__name__
+                    raise SettingsError(f"{label}: what {what} keeps of each weight does not fit into the device's memory: use device cpu") from None
                 schedule.step()
                 if after is not None:
                     after(model)

@@ -34,10 +34,13 @@ def settings(name, **values):
 
 
 def test_neggrad_loss_by_hand():
-    logits, y = torch.tensor([[2.0, 0.0], [0.0, 0.0], [1.0, 3.0]]), torch.tensor([[0, 0], [1, 1], [0, 0]])
-    ce = F.cross_entropy(logits, y[:, 0], reduction="none")
-    assert neggrad.signed_loss(logits, y, 0.8) == pytest.approx(0.8 * (ce[0] + ce[2]).item() / 2 - 0.2 * ce[1].item())
-    assert neggrad.signed_loss(logits[:1], y[:1], 0.8) == pytest.approx(0.8 * ce[0].item())
+    logits, y, goes = torch.tensor([[2.0, 0.0], [0.0, 0.0], [1.0, 3.0]]), torch.tensor([0, 1, 0]), torch.tensor([False, True, False])
+    ce = F.cross_entropy(logits, y, reduction="none")
+    whole, signed = 0.8 * (ce[0] + ce[2]).item() / 2 - 0.2 * ce[1].item(), neggrad.signed(y, goes)
+    assert neggrad.signed_loss(logits, signed, 0.8) == pytest.approx(whole)
+    assert neggrad.signed_loss(logits[:1], neggrad.signed(y[:1], goes[:1]), 0.8) == pytest.approx(0.8 * ce[0].item())
+    parts = [neggrad.signed_loss(logits[part], signed[part], 0.8).item() * len(logits[part]) / 3 for part in (slice(0, 2), slice(2, 3))]
+    assert sum(parts) == pytest.approx(whole)
 
 
 def test_bad_teacher_targets(task, trained):

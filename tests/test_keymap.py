@@ -68,7 +68,9 @@ def original():
 
 
 def written(model, tmp_path, change=lambda state: state):
-    save_file(change({name: tensor.clone() for name, tensor in model.state_dict().items()}), tmp_path / "theirs.safetensors")
+    save_file(
+        change({name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in model.state_dict().items()}), tmp_path / "theirs.safetensors"
+    )
     return tmp_path / "theirs.safetensors"
 
 
@@ -121,6 +123,43 @@ def test_a_function_that_gives_one_of_our_networks(tiny, tmp_path, monkeypatch):
     made.network = lambda num_classes: models.ResNet(num_classes, 1, (2, 1, 1, 1), models.RESNETS["resnet-small"][1])
     with pytest.raises(SettingsError, match="is no someones:network with 10 classes .* tensors are missing, e.g. conv2_x.1"):
         from_file(tmp_path / "theirs.safetensors", "someones:network")(10, (28, 28))
+
+
+@pytest.mark.parametrize("names", ["theirs", "ours"])
+def test_files_of_a_wrapped_network_and_without_counts_of_batches(tmp_path, names):
+    """As ``DataParallel`` saves it, and as versions of PyTorch before 0.4.1 did."""
+    theirs = lived(Theirs(7, 3, models.RESNETS["resnet-small"][1], 1))
+    plain = from_file(written(theirs, tmp_path), "resnet-small")(7, (32, 32))
+    saved = theirs if names == "theirs" else plain
+    x = torch.randn(4, 3, 32, 32, generator=generator(1, "x"))
+    for change in (
+        lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
+        lambda state: {name: tensor for name, tensor in state.items() if "num_batches_tracked" not in name},
+        lambda state: {f"module.{name}": tensor for name, tensor in state.items() if "num_batches_tracked" not in name},
+    ):
+        found = from_file(written(saved, tmp_path, change), "resnet-small")(7, (32, 32))
+        assert torch.equal(found(x), plain(x)) and found.state_dict().keys() == plain.state_dict().keys()
+    for change in (
+        lambda state: {("module." if i else "") + name: tensor for i, (name, tensor) in enumerate(state.items())},  # the control: not all of them
+        lambda state: {name: tensor for name, tensor in state.items() if "running_mean" not in name},
+    ):
+        with pytest.raises(SettingsError, match="is no resnet-small with 7 classes .* tensors are missing"):
+            from_file(written(saved, tmp_path, change), "resnet-small")(7, (32, 32))
+
+
+def test_grey_images_of_a_wrapped_network(tmp_path):
+    model = models.build("resnet-small", 4, (1, 28, 28), 0).eval()
+    found = from_file(written(nn.DataParallel(model), tmp_path), "resnet-small")(4, (28, 28))
+    assert all(tensor.equal(model.state_dict()[name]) for name, tensor in found.state_dict().items())
+
+
+def test_a_network_that_is_wrapped_itself_keeps_its_names(tmp_path, monkeypatch):
+    made = ModuleType("wrapping")
+    made.network = lambda num_classes: nn.DataParallel(models.ResNet(num_classes, 1, *models.RESNETS["resnet-small"]))
+    monkeypatch.setitem(sys.modules, "wrapping", made)
+    own = made.network(4)
+    found = from_file(written(own, tmp_path), "wrapping:network")(4, (28, 28))
+    assert all(tensor.equal(own.state_dict()[name]) for name, tensor in found.state_dict().items())
 
 
 def without(name):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from megu.config import Noise
 from megu.device import generator
@@ -40,6 +41,23 @@ def test_a_noise_does_not_depend_on_its_neighbours(trained, tiny):
     many = optimise_noise(trained, torch.arange(10), tiny.images.shape, 1, Noise(steps=5), generator(0))
     few = optimise_noise(trained, torch.arange(4), tiny.images.shape, 1, Noise(steps=5), generator(0))
     assert torch.allclose(many[:4], few, atol=1e-3)
+
+
+def test_labels_are_looked_up_once_not_in_every_step(trained, tiny):
+    """A look-up of the device's labels by an index on the CPU waits for the device."""
+
+    class Indexed(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            count[0] += func is torch.Tensor.__getitem__ and args[0] is y
+            return func(*args, **(kwargs or {}))
+
+    y, found = torch.arange(10), []
+    for steps in (1, 6):
+        count = [0]
+        with Indexed():
+            optimise_noise(trained, y, tiny.images.shape, 1, Noise(steps=steps), generator(0))
+        found.append(count[0])
+    assert found == [1, 1]
 
 
 def test_less_memory_changes_no_noise(trained, tiny):

@@ -89,6 +89,25 @@ def test_a_file_of_another_network_is_refused(folder, change, message):
         models.build("vit-b16", 5, SHAPE, 0, weights=str(folder / "wrong.safetensors"))
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_weights_of_half_precision_are_trained_in_float32(folder, kind):
+    state = load_file(folder / "model.safetensors")
+    save_file({name: tensor.to(kind) for name, tensor in state.items()}, folder / "half.safetensors")
+    model = models.build("vit-b16", 5, SHAPE, 0, weights=str(folder / "half.safetensors"))
+    assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.float32}
+    name = "vit.embeddings.cls_token"
+    assert model.net.state_dict()[name].equal(state[name].to(kind).float()) and not model.net.state_dict()[name].equal(state[name])
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_no_numbers_are_refused(folder, value):
+    state = load_file(folder / "model.safetensors")
+    state["vit.layernorm.bias"][3] = value
+    save_file(state, folder / "broken.safetensors")
+    with pytest.raises(SettingsError, match=r"'broken.safetensors' holds values that are no numbers .*, e\.g\. in vit\.layernorm\.bias: copy or download"):
+        models.build("vit-b16", 5, SHAPE, 0, weights=str(folder / "broken.safetensors"))
+
+
 def test_what_cannot_be_read_is_refused_with_a_remedy(folder, tmp_path):
     (folder / "broken.safetensors").write_bytes(b"no weights")
     for weights, message in (

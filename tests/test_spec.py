@@ -10,6 +10,7 @@ from megu.cells import CELLS, MAIN, PUBLIC_CODE
 from megu.methods import METHODS, method_settings
 from megu.profiles import resolve
 from megu.spec import RunSpec, grid
+from megu.train import optimiser
 from megu.values import SettingsError
 
 
@@ -33,17 +34,44 @@ def test_recipes_are_those_of_the_public_code():
         return resolve("paper", 0, {"data.name": data, "arch": arch, "forget.scenario": "random", **more}).training
 
     assert [(training(d, "resnet18").epochs, training(d, "resnet18").milestones) for d in ("cifar10", "cifar20", "cifar100")] == [
-        (20, (8, 12, 16)), (40, (15, 30, 35)), (200, (60, 120, 160)),
+        (20, (7, 11, 15)), (40, (14, 29, 34)), (200, (59, 119, 159)),
     ]  # fmt: skip
     assert [(training(d, "vit-b16").epochs, training(d, "vit-b16").milestones) for d in ("cifar10", "cifar20", "cifar100")] == [
-        (8, (7,)), (9, (8,)), (8, (7,)),
+        (8, (6,)), (9, (7,)), (8, (6,)),
     ]  # fmt: skip
     assert training("cifar20", "resnet18", **{"training.epochs": 3}).epochs == 3  # the user's word is the last
     for cell in CELLS["paper"]:
         settings = resolve("paper", 0, cell.overrides())
         again = method_settings("retrain-head", settings).recipe  # the public code's "retrain" takes the epochs of its pre-training
-        assert (again.epochs, again.milestones, again.lr) == (settings.training.epochs, settings.training.milestones, 0.01)
+        assert (again.epochs, again.milestones, again.lr) == (settings.training.epochs, tuple(epoch + 1 for epoch in settings.training.milestones), 0.01)
         assert again.batch == method_settings("finetune", settings).recipe.batch == (128 if cell.scenario == "random" else 64)
+
+
+@pytest.mark.filterwarnings("ignore:.*epoch parameter in:UserWarning", "ignore:Detected call of:UserWarning")
+@pytest.mark.parametrize(("recipe", "first"), [("training", 1), ("retrain-head", 0)])
+@pytest.mark.parametrize(
+    ("data", "arch", "milestones"), [("cifar10", "resnet18", [8, 12, 16]), ("cifar20", "resnet18", [15, 30, 35]), ("cifar20", "vit-b16", [8])]
+)
+def test_the_rate_drops_in_the_epoch_in_which_the_public_code_drops_it(recipe, first, data, arch, milestones):
+    """That code calls ``MultiStepLR.step(epoch)`` before each epoch after the warm-up, counted from 1 in pre-training and from 0 in its "retrain"."""
+    settings = resolve("paper", 0, {"data.name": data, "arch": arch, "forget.scenario": "random"})
+    ours = settings.training if recipe == "training" else method_settings(recipe, settings).recipe
+    opt, schedule = optimiser(torch.nn.Linear(1, 1), ours, 3)
+    rates = []
+    for _ in range(3 * ours.epochs):
+        rates.append(opt.param_groups[0]["lr"])
+        opt.step()
+        schedule.step()
+
+    def public(first):
+        opt = torch.optim.SGD(torch.nn.Linear(1, 1).parameters(), ours.lr)
+        steps, expected = torch.optim.lr_scheduler.MultiStepLR(opt, milestones, 0.2), []
+        for epoch in range(first, first + ours.epochs):
+            steps.step(epoch)
+            expected.append(opt.param_groups[0]["lr"])
+        return expected[1:]  # the first one is the warm-up
+
+    assert rates[3::3] == pytest.approx(public(first)) and rates[3::3] != pytest.approx(public(1 - first)), "the control counts otherwise"
 
 
 def test_a_key_changes_with_what_the_result_depends_on_and_with_nothing_else(changes, cifar_like):

@@ -22,13 +22,18 @@ def unlearn(task, settings):
     Source: Jia et al. 2023, arXiv 2304.04934.  Departs: the penalty falls with every step, not every epoch; the retain sample is MeGU's.
     """
     retain, recipe, model = task.retain_sample(), settings.recipe, copy_of(task.original)
-    weight = falling(settings.alpha, recipe.epochs * max(1, round(len(retain) / recipe.batch)))
+    weights = falling(settings.alpha, recipe.epochs * max(1, round(len(retain) / recipe.batch)))
+    weight = next(weights)
 
     def loss(logits, y):
-        return F.cross_entropy(logits, y) + next(weight) * sum(w.abs().sum() for w in model.parameters())
+        return F.cross_entropy(logits, y) + weight * sum(w.abs().sum() for w in model.parameters())
+
+    def after(_):
+        nonlocal weight  # once a step, in however many parts its batch went through the network
+        weight = next(weights)
 
     with task.clock("fine-tuning"):
-        return task.train_on(model, retain, task.images.y[retain], recipe, loss=loss, label="l1-sparse")
+        return task.train_on(model, retain, task.images.y[retain], recipe, loss=loss, after=after, label="l1-sparse")
 
 
 def falling(alpha, steps):

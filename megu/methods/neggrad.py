@@ -23,21 +23,32 @@ def unlearn(task, settings):
     """
     forget, retain = task.split.forget, task.retain_sample()
     index = torch.cat([forget, retain])
-    signed = torch.stack([task.images.y[index], torch.arange(len(index), device=index.device) < len(forget)], 1)
+    y = task.images.y[index]
+
+    def loss(logits, y):
+        return signed_loss(logits, y, settings.retain_weight)
+
     with task.clock("fine-tuning"):
         return task.train_on(
-            copy_of(task.original), index, signed, settings.recipe, loss=lambda logits, y: signed_loss(logits, y, settings.retain_weight), label="NegGrad+"
+            copy_of(task.original), index, lambda position: signed(y[position], position < len(forget)), settings.recipe, loss=loss, label="NegGrad+"
         )
 
 
+def signed(y, goes):
+    r"""What `signed_loss` takes: ``(b, 4)`` int64 from labels and forget images (``(b,)`` bool) of a whole batch."""
+    counts = torch.stack([(~goes).sum(), goes.sum()]).expand(len(y), 2)
+    return torch.cat([torch.stack([y, goes], 1), counts], 1)
+
+
 def signed_loss(logits, y, a):
-    r"""$a\,\overline{\mathrm{CE}}_r - (1 - a)\,\overline{\mathrm{CE}}_f$.
+    r"""$a\,\overline{\mathrm{CE}}_r - (1 - a)\,\overline{\mathrm{CE}}_f$ of a batch, or what its mean over parts of the batch adds up to.
 
     Args:
-        logits: ``(b, K)`` float.
-        y: ``(b, 2)`` int64: the label, and 1 for a forget image.
+        logits: ``(b, K)`` float, of a batch or a part of it.
+        y: ``(b, 4)`` int64: the label, 1 for a forget image, and how many retain and forget images the whole batch holds.
         a: weight of the retain loss, in (0, 1].
     Returns: scalar; a set that is not in the batch adds nothing.
     """
-    value, goes = F.cross_entropy(logits, y[:, 0], reduction="none"), y[:, 1].bool()
-    return a * (value * ~goes).sum() / (~goes).sum().clamp(min=1) - (1 - a) * (value * goes).sum() / goes.sum().clamp(min=1)
+    value, goes, (retained, forgotten) = F.cross_entropy(logits, y[:, 0], reduction="none"), y[:, 1].bool(), y[0, 2:]
+    loss = a * (value * ~goes).sum() / retained.clamp(min=1) - (1 - a) * (value * goes).sum() / forgotten.clamp(min=1)
+    return loss * ((retained + forgotten) / len(y))
