@@ -4,8 +4,6 @@ import json
 from dataclasses import replace
 from importlib.resources import files
 
-import archives
-import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -214,45 +212,6 @@ def test_real_images_agree_with_the_facts(name, file, monkeypatch):
     grey = replace(images, x=images.x[:, :1])
     with pytest.raises(SettingsError, match=rf"images of {name} are \(3, 32, 32\) .*, these are \(1, 32, 32\): "):
         content.check(grey)
-
-
-def test_four_sources_of_the_same_images_have_one_content(tmp_path, monkeypatch):
-    parts = archives.random_parts()
-    for name in ("torchvision", "hub", "folder"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "torchvision" / "cifar-10-python.tar.gz").write_bytes(archives.archive(parts, monkeypatch))
-    archives.parquet(parts, tmp_path / "hub")
-    archives.folders(parts, tmp_path / "folder")
-    archives.npz(parts, tmp_path / "cifar.npz")
-    asked = []
-
-    def downloaded(repo, file, repo_type):
-        asked.append((repo, file, repo_type))
-        return tmp_path / "hub" / f"{file.partition('/')[2].partition('-')[0]}.parquet"
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", downloaded)
-    found = {}
-    for source, more in {
-        "torchvision": {"data.name": "cifar10", "data.path": str(tmp_path / "torchvision")},
-        "hub": {"data.name": "cifar10", "data.source": "hub"},
-        "npz": {"data.name": "cifar10", "data.path": str(tmp_path / "cifar.npz")},
-        "folder": {"data.name": "folder", "data.path": str(tmp_path / "folder")},
-    }.items():
-        images = load(resolve(overrides={"forget.scenario": "random", **more}))
-        found[source] = images.digest(), tuple(content.described(images)[part]["content"] for part in ("train", "test"))
-    assert asked == [("uoft-cs/cifar10", f"plain_text/{part}-00000-of-00001.parquet", "dataset") for part in ("train", "test")]
-    assert len({hashes for _, hashes in found.values()}) == 1 and len({digest for digest, _ in found.values()}) == 4
-
-    x, y = parts["train"]
-    archives.npz({**parts, "train": (x, np.roll(y, 1))}, tmp_path / "other.npz")
-    other = load(resolve(overrides={"forget.scenario": "random", "data.name": "cifar10", "data.path": str(tmp_path / "other.npz")}))
-    assert content.described(other)["train"]["content"] != found["npz"][1][0] and content.described(other)["test"]["content"] == found["npz"][1][1]
-
-
-def test_a_hub_that_cannot_be_reached_is_one_line():
-    with pytest.raises(SettingsError, match="cifar100 could not be had from the hub .*: check the network, .*set data.path to an .npz") as refused:
-        load(resolve(overrides={"forget.scenario": "random", "data.name": "cifar100", "data.source": "hub"}))
-    assert "\n" not in str(refused.value)
 
 
 def test_the_manifest_says_what_the_data_are(tiny):
