@@ -163,7 +163,7 @@ def test_a_file_with_more_images_of_a_class_than_cifar_is_refused_where_it_is_re
         out = {"class_names": np.array(CIFAR10)}
         for which in ("train", "test"):
             n = count if which == part else 1
-            out |= {f"x_{which}": np.full((n, 2, 2, 3), 9, "uint8"), f"y_{which}": np.full(n, 3)}
+            out |= {f"x_{which}": np.full((n, 32, 32, 3), 9, "uint8"), f"y_{which}": np.full(n, 3)}
         np.savez(tmp_path / "cifar10_mine.npz", **out)
         return load(resolve(overrides={"data.name": "cifar10", "data.path": str(tmp_path), "forget.scenario": "random"}))
 
