@@ -84,14 +84,14 @@ def maps(table, layer):
     Returns: Figure.
     """
     rows, panels = (list(dict.fromkeys(table[name])) for name in ("row", "panel"))
-    fig, axes = plt.subplots(len(rows), len(panels), figsize=(1.35 * len(panels) + 2, 1.35 * len(rows) + 0.5), squeeze=False)
+    fig, axes = plt.subplots(len(rows), len(panels), figsize=(1.35 * len(panels) + 2, 1.35 * len(rows) + 0.5), squeeze=False, layout="compressed")
     top, shown = np.nanquantile(table["value"], 0.998), None
     for (row, panel), part in table.groupby(["row", "panel"], sort=False):
         ax = axes[rows.index(row), panels.index(panel)]
         grey, value = (part.pivot(index="y", columns="x", values=name).to_numpy() for name in ("grey", "value"))
-        ax.imshow(grey, cmap="gray", vmin=0, vmax=1)
+        ax.imshow(grey, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         if np.isfinite(value).any():
-            shown = ax.imshow(value, cmap="inferno", vmin=0, vmax=top, alpha=0.75)
+            shown = ax.imshow(value, cmap="inferno", vmin=0, vmax=top, alpha=0.75, interpolation="nearest")
         ax.set_xticks([])
         ax.set_yticks([])
         ax.spines[:].set_visible(False)

@@ -129,7 +129,8 @@ looks = {
 }
 before_after = pd.concat([look.assign(row=title, panel=look["panel"] + ", image " + look["row"]) for title, look in looks.items()], ignore_index=True)
 lab.run.table("maps_after.csv", lambda: before_after.round(2))
-pattern_figures.maps(before_after[before_after["panel"].str.endswith("1")], layer)  # figure 14 has both
+some_methods = before_after["row"].isin([titles["original"], "MeGU, no noise", "MeGU"])
+pattern_figures.maps(before_after[some_methods & before_after["panel"].str.endswith("1")], layer)  # figure 14: all methods, both images
 
 # %% [markdown]
 # ## Every method

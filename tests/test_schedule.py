@@ -54,7 +54,9 @@ def threads():
 
 
 def processes():
-    return ProcessPoolExecutor(2, get_context("fork"))
+    apart = get_context("forkserver")  # not fork: the threads of this process have locks that a child would wait for
+    apart.set_forkserver_preload(["megu.schedule"])
+    return ProcessPoolExecutor(2, apart)
 
 
 def pieces(folder, **special):
