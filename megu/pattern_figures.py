@@ -84,7 +84,7 @@ def maps(table, layer):
     Returns: Figure.
     """
     rows, panels = (list(dict.fromkeys(table[name])) for name in ("row", "panel"))
-    fig, axes = plt.subplots(len(rows), len(panels), figsize=(1.35 * len(panels) + 2, 1.35 * len(rows) + 0.5), squeeze=False, layout="compressed")
+    fig, axes = plt.subplots(len(rows), len(panels), figsize=(1.35 * len(panels) + 2, 1.1 * len(rows) + 0.6), squeeze=False, layout="compressed")
     top, shown = np.nanquantile(table["value"], 0.998), None
     for (row, panel), part in table.groupby(["row", "panel"], sort=False):
         ax = axes[rows.index(row), panels.index(panel)]
