@@ -13,7 +13,7 @@ os.umask(_UMASK)
 
 
 class StageError(RuntimeError):
-    """A stage is missing, was made with other settings, or its claims do not hold."""
+    """A stage is missing, was made with other settings, or its invariants do not hold."""
 
 
 @contextmanager

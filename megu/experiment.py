@@ -104,8 +104,8 @@ class Experiment(AsksGuide, MakesModels):
         self.run.require(*stages)
 
     def seal(self, claims):
-        r"""Finish the notebook's stage: all claims (sentence -> bool) must hold."""
-        self.run.seal(self.stage, claims, time.perf_counter() - self._started)
+        r"""Finish the notebook's stage with its claims and return those that hold or fail as lines, see `megu.store.Run.seal`."""
+        return self.run.seal(self.stage, claims, time.perf_counter() - self._started)
 
     # Names that are short in a notebook
     @property

@@ -63,8 +63,8 @@ def optimise_noise(model, labels, shape, sign, noise, gen, around=None):
 def noise_pair(model, x, y, y_perturb, noise, gen):
     r"""The noise pair of every forget image.
 
-    $N_{pos} = \arg\min_N \mathrm{CE}(f(N), y_{perturb}) + \lambda\lVert N\rVert$,
-    $N_{neg} = \arg\min_N -\mathrm{CE}(f(N), y) + \lambda\lVert N\rVert$.
+    $N_{pos} = \arg\min_N \mathrm{CE}(f(N), y_{perturb}) + \lambda\lVert N\rVert^2$,
+    $N_{neg} = \arg\min_N -\mathrm{CE}(f(N), y) + \lambda\lVert N\rVert^2$.
 
     Args:
         model: the original classifier.
@@ -75,7 +75,7 @@ def noise_pair(model, x, y, y_perturb, noise, gen):
             ``around="image"`` (A8) optimises image + noise; ``kind="random"`` is the control: noise of the same norm without meaning.
         gen: CPU generator.
     Returns: `NoisePair`.
-    Source: arXiv 2602.17088 eq. 9-10.  Departs: A6, A7, A8 of the assumption log.
+    Source: arXiv 2602.17088 eq. 9-10.  Departs: A6 (the paper writes the norm, not its square), A7, A8 of the assumption log.
     """
 
     def one(labels, sign):

@@ -10,6 +10,7 @@ import pandas as pd
 from filelock import FileLock
 
 import megu
+from megu.claims import statements
 from megu.disk import StageError, atomic, write_json, writing
 from megu.values import SettingsError
 
@@ -26,7 +27,7 @@ NO_RESULTS = {
     "__init__", "__main__", "options", "own_commands", "batch", "report", "style", "heatmaps", "figures", "pattern_figures", "workers", "slots", "tune",
     "comparison", "ablation", "cells", "spec", "schedule", "grid", "executors", "grid_command", "pretrain", "pretrain_command",
     "checkpoint", "checkpoint_command", "grid_tables", "reported", "paper_tables", "grid_figures",
-    "memory", "flops", "work", "standin", "acts", "rehearsal", "cost", "costing", "cost_figures", "cost_commands",
+    "claims", "memory", "flops", "work", "standin", "acts", "rehearsal", "cost", "costing", "cost_figures", "cost_commands",
 }  # fmt: skip
 PACKAGES = ("torch", "torchvision", "transformers", "open_clip_torch", "numpy", "scipy", "scikit-learn", "pandas")
 
@@ -187,16 +188,19 @@ class Run:
                 raise StageError(f"stage {stage!r} is missing in run directory {self.path.name!r}: run notebooks/{STAGES[stage]} first")
 
     def seal(self, stage, claims, seconds):
-        r"""Finish a stage: every claim must hold, then the stage is written to the manifest.
+        r"""Finish a stage: its claims are written to the manifest with their state, value and bound.
 
         Args:
             stage: name in `STAGES`.
-            claims: dictionary, sentence -> bool.
+            claims: list of `megu.claims.Claim`.
             seconds: wall time of the stage.
-        Raises: StageError with the claims that do not hold; nothing is sealed then.
+        Returns: list of lines, the claims that hold or fail, see `megu.claims.statements`.
+        Raises: StageError with the invariants that fail; nothing is sealed then.
         """
-        failed = [claim for claim, holds in claims.items() if not bool(holds)]
-        if failed:
-            raise StageError(f"stage {stage!r} is not sealed, because this does not hold: {'; '.join(failed)}")
+        try:
+            lines = statements(claims)
+        except StageError as error:
+            raise StageError(f"stage {stage!r} is not sealed: {error}") from None
         if not self.sealed(stage):
-            self._update("stages", stage, {"claims": list(claims), "seconds": round(seconds, 2)})
+            self._update("stages", stage, {"claims": [claim.record() for claim in claims], "seconds": round(seconds, 2)})
+        return lines
