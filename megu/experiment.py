@@ -20,6 +20,7 @@ from megu.profiles import resolve
 from megu.sources import load
 from megu.store import CODE, Run, digest, project_root
 from megu.values import nest
+from megu.workers import each, share
 
 NOISES = ("pos", "neg", "random")  # kinds of MeGU's noise that are looked at beside both and none
 
@@ -106,6 +107,14 @@ class Experiment(AsksGuide, MakesModels):
     def seal(self, claims):
         r"""Finish the notebook's stage with its claims and return those that hold or fail as lines, see `megu.store.Run.seal`."""
         return self.run.seal(self.stage, claims, time.perf_counter() - self._started)
+
+    def each(self, function, cases):
+        r"""Call ``function(self, *case)`` for every case, in one process per core where a process has one thread; what it makes it must keep.
+
+        Raises: megu.workers.WorkError with the cases that failed; the others are kept.
+        """
+        workers = share()[0] if self.settings.threads == 1 and self.compute.device.type == "cpu" else 1
+        each(function, [(self, *case) for case in cases], min(workers, len(cases)), function.__name__)
 
     # Names that are short in a notebook
     @property

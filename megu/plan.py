@@ -87,7 +87,7 @@ def own_settings(method, settings, entry):
         raise SettingsError(f"settings has guide.source={settings['guide.source']!r}: say which guide by guide= (in the shell --guide)")
     common = ("guide", "device", "threads", "autocast", "compile", "deterministic", "tf32")
     flat = {name if name.partition(".")[0] in common else f"methods.{method}.{name}": value for name, value in (settings or {}).items()}
-    return {"data.name": "folder", "autocast": "off", "compare": [method], "forget.scenario": entry.scenarios[0], **nest(flat)}
+    return {"data.name": "folder", "autocast": "off", "threads": 0, "compare": [method], "forget.scenario": entry.scenarios[0], **nest(flat)}
 
 
 @contextmanager

@@ -18,10 +18,11 @@ def share(workers=None, most=8):
     Args:
         workers: processes; None for one per core, at most ``most``, and one alone on a GPU.
 
-    Small networks keep one core busy but hardly two: on CPU, processes of one thread each do more than one process of many.
+    Small networks keep one core busy but hardly two: on CPU, processes of one thread each do more than one process of many,
+    and sums that are added by one thread are the same whatever the number of cores.
     """
     workers = workers or (1 if torch.cuda.is_available() else min(cpu_count(), most))
-    return workers, {"threads": max(1, cpu_count() // workers)} if workers > 1 else {}
+    return workers, {"threads": 1} if workers > 1 else {}
 
 
 def each(function, cases, workers=1, label=""):

@@ -70,11 +70,11 @@ print("split", lab.split.digest())
 # ## The original models and the goal
 #
 # One original and one retrained model for each seed, by the same recipe: same network, same schedule, fresh weights. This is the long
-# part of the notebook. What is finished is kept, so an interrupted run goes on where it stopped.
+# part of the notebook, so there is one process per core, of one thread each. What is finished is kept: an interrupted run goes on where it stopped.
 
 # %%
-originals = {s: lab.original(s) for s in lab.seeds}
-retrained = {s: lab.unlearned("retrain", s) for s in lab.seeds}
+lab.each(Experiment.original, [(s,) for s in lab.seeds])
+lab.each(Experiment.unlearned, [("retrain", s) for s in lab.seeds])
 
 # %% [markdown]
 # Accuracies in percent. The last two columns are what unlearning is about: does the original know the forgotten class on images that

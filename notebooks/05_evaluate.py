@@ -33,7 +33,7 @@ from megu import figures, heatmaps, pattern_figures
 from megu.claims import finding, invariant
 from megu.disentangle import shares
 from megu.evaluate import METRICS, expected
-from megu.experiment import Experiment
+from megu.experiment import NOISES, Experiment
 from megu.maps import pattern_map, tidy
 from megu.methods import METHODS
 from megu.models import blocks
@@ -102,6 +102,7 @@ heatmaps.predictions(predictions.groupby(["method", "label"], sort=False, as_ind
 # *aligned* reads them through a linear map fitted on retained images, so that the retrained model can be compared: it is the goal.
 
 # %% tags=["nbval-ignore-output"]
+lab.each(Experiment.disentangled, [("megu", s, kind) for kind in NOISES for s in lab.seeds])
 cut = lab.run.table("disentanglement.csv", lab.disentanglement)
 kinds = {
     f"megu, {kind} noise": f"MeGU, {words}" for kind, words in (("pos", "positive noise alone"), ("neg", "negative noise alone"), ("random", "noise shuffled"))

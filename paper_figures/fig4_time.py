@@ -1,7 +1,7 @@
 r"""Seconds of every method by part: Figure 4 of arXiv 2602.17088."""
 
-import pandas as pd
 from drawing import main
+from tracked import default_request
 
 from megu import figures
 from megu.methods import METHODS
@@ -9,8 +9,8 @@ from megu.tables import stage_seconds
 
 
 def draw(data):
-    """From timings.csv: mean over the seeds; the guide is asked once per data set and has a bar of its own."""
-    return figures.time_per_stage(stage_seconds(pd.read_csv(data / "timings.csv")), {name: METHODS[name].title for name in METHODS})
+    """Mean over the seeds; the guide is asked once per data set and has a bar of its own."""
+    return figures.time_per_stage(stage_seconds(default_request(data)[1]), {name: METHODS[name].title for name in METHODS})
 
 
 if __name__ == "__main__":

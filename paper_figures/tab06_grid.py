@@ -1,4 +1,4 @@
-r"""The small profile's grid in one Markdown table, cells in rows and methods in columns; `--readme` writes it into README.md."""
+r"""The small profile's grid in one Markdown table, cells in rows and methods in columns."""
 
 import pandas as pd
 from tab01_results import publish
@@ -10,7 +10,6 @@ from megu.methods import METHODS
 from megu.tables import summary
 
 PROFILE, METRIC = "small", "tow"
-MARK = "<!-- grid: python paper_figures/tab06_grid.py --readme -->"
 CELL = ["arch", "dataset", "scenario", "forget"]
 
 
@@ -42,4 +41,4 @@ def table(data):
 
 
 if __name__ == "__main__":
-    publish(table, "tab06_grid", f"grid_{PROFILE}.csv", MARK)
+    publish(table, "tab06_grid", f"grid_{PROFILE}.csv")
