@@ -35,15 +35,17 @@
 import numpy as np
 import pandas as pd
 
-from megu import ablation, figures, heatmaps
-from megu.claims import finding, invariant
-from megu.experiment import Experiment
-from megu.features import agreement as ordered_alike
+from megu.core.train import predict
+from megu.figures import heatmaps
+from megu.figures import results as figures
 from megu.guide.agreement import nearest
+from megu.measure.summary import half_width
+from megu.measure.views import agreement as ordered_alike
 from megu.methods.megu import choose_labels
-from megu.tables import half_width
-from megu.train import predict
-from megu.transition import perturbing_labels, transition_matrix
+from megu.perturbing_labels import perturbing_labels, transition_matrix
+from megu.runs import ablation
+from megu.runs.claims import finding, invariant
+from megu.runs.experiment import Experiment
 
 # %% tags=["parameters"]
 profile: str = "quick"  # quick, small or paper
@@ -121,7 +123,7 @@ for source in sims:
 # %% [markdown]
 # ## Are their neighbours sensible?
 #
-# For nine of the clothing classes a list of sensible neighbours was written before any guide was asked (`megu/classes.py`). The count of classes whose
+# For nine of the clothing classes a list of sensible neighbours was written before any guide was asked (`megu/settings/class_names.py`). The count of classes whose
 # nearest neighbour is on it is compared with the count after the candidate names are shuffled (its mean is chance, *p* the share of shuffles with as many hits).
 
 # %% tags=["nbval-ignore-output"]
@@ -147,7 +149,9 @@ concordance.groupby(["first", "second"], sort=False)[["order", "nearest"]].agg([
 # %% tags=["nbval-ignore-output"]
 effect = ablation.tracked("A12")
 effect = effect[effect["metric"].isin(["acc_retain_test", "acc_forget_test", "tow"])]
-effect.pivot(index="variant", columns="metric", values=["change", "change_half_width"]).swaplevel(axis=1).sort_index(axis=1).round(3)
+effect.pivot(index="variant", columns="metric", values=["change", "change_half_width"]).swaplevel(axis=1).sort_index(
+    axis=1
+).round(3)
 
 # %% [markdown]
 # ## Perturbing labels (eq. 7-8)
@@ -160,17 +164,26 @@ task, settings = lab.task("megu", lab.settings.seed), lab.parameters("megu")
 y_perturb = choose_labels(task, settings)
 forget, tau = lab.split.forget, settings.labels.tau
 posterior, y = predict(task.original, images, forget).softmax(1), images.y[forget]
-print(f"tau = {tau}, K = {images.num_classes}: K tau = {images.num_classes * tau:.1f}; {len(y_perturb)} forget images have a perturbing label")
+print(
+    f"tau = {tau}, K = {images.num_classes}: K tau = {images.num_classes * tau:.1f}; {len(y_perturb)} forget images have a perturbing label"
+)
 
 # %% [markdown]
 # Three rankings side by side: the paper's, the nearest class, the farthest one; and what the model alone would say without any guide.
 
 # %% tags=["nbval-ignore-output"]
 options = {"ranked (the paper's)": "rank", "nearest": "nearest", "farthest": "farthest"}
-chosen = {name: perturbing_labels(transition, posterior, y, exclude=lab.forgotten, tau=tau, choice=choice) for name, choice in options.items()}
+chosen = {
+    name: perturbing_labels(transition, posterior, y, exclude=lab.forgotten, tau=tau, choice=choice)
+    for name, choice in options.items()
+}
 chosen["model alone, no guide"] = posterior.scatter(1, y[:, None], 0).argmax(1)
-shares = {name: np.bincount(labels.cpu(), minlength=images.num_classes) / len(labels) * 100 for name, labels in chosen.items()}
-distribution = pd.DataFrame([{"choice": n, "label": names[k], "share": v[k]} for n, v in shares.items() for k in range(len(names))])
+shares = {
+    name: np.bincount(labels.cpu(), minlength=images.num_classes) / len(labels) * 100 for name, labels in chosen.items()
+}
+distribution = pd.DataFrame(
+    [{"choice": n, "label": names[k], "share": v[k]} for n, v in shares.items() for k in range(len(names))]
+)
 lab.run.table("label_distribution.csv", lambda: distribution)
 figures.label_distribution(distribution)
 
@@ -195,9 +208,13 @@ kept = lab.run.table("transition.csv", lambda: tidy)
 # %% tags=["nbval-ignore-output"]
 views = lab.run.table("views.csv", None)
 seen = {
-    name: part.pivot(index="class_a", columns="class_b", values="similarity").loc[list(names), list(names)] for name, part in views.groupby("view", sort=False)
+    name: part.pivot(index="class_a", columns="class_b", values="similarity").loc[list(names), list(names)]
+    for name, part in views.groupby("view", sort=False)
 }
-alike = pd.concat([ordered_alike(seen, transition_matrix(found)).assign(guide=source) for source, found in sims.items()], ignore_index=True)
+alike = pd.concat(
+    [ordered_alike(seen, transition_matrix(found)).assign(guide=source) for source, found in sims.items()],
+    ignore_index=True,
+)
 lab.run.table("view_agreement.csv", lambda: alike)
 kept = alike[alike["guide"] == lab.settings.guide.source].drop(columns="guide").round(2)  # figure 13 draws it
 kept
@@ -213,11 +230,17 @@ alike.pivot(index="view", columns="guide", values="order").loc[list(seen), list(
 
 # %% tags=["nbval-ignore-output"]
 asked = names[int(y.mode().values)]
-entangled = lab.run.table("entanglement.csv", None).query("layer == 'head input' and class_a == @asked").set_index("class_b")[["index", "low", "high"]]
+entangled = (
+    lab.run.table("entanglement.csv", None)
+    .query("layer == 'head input' and class_a == @asked")
+    .set_index("class_b")[["index", "low", "high"]]
+)
 ranked = distribution[distribution["choice"] == next(iter(options))].set_index("label")["share"]
 beside = entangled.join(ranked).sort_values("share", ascending=False)
 most, pushed = beside.index[0], beside[beside["share"] >= 10]
-print(f"most {asked} images are pushed to {most} ({beside['share'].iloc[0]:.0f} %), whose index with {asked} is {beside['index'].iloc[0]:.2f}")
+print(
+    f"most {asked} images are pushed to {most} ({beside['share'].iloc[0]:.0f} %), whose index with {asked} is {beside['index'].iloc[0]:.2f}"
+)
 print(
     f"classes with at least 10 %, mean index weighted by share: {np.average(pushed['index'], weights=pushed['share']):.2f}; the most entangled class: {beside['index'].max():.2f}"
 )
@@ -236,11 +259,34 @@ barred = settings.labels.exclude_forgotten  # else the forgotten class may be ch
 claims = [
     invariant("every column of T sums to 1: largest departure", abs(transition.sum(0) - 1).max(), "<", 1e-6),
     invariant("images with their own class as perturbing label", (y_perturb == y).sum(), "==", 0, asked=barred),
-    invariant("forgotten classes among the perturbing labels", len(set(y_perturb.tolist()) & set(lab.forgotten)), "==", 0, asked=barred),
-    finding("classes of 9 whose neighbour by the guide is sensible, mean over draws", own["hits"].mean(), ">=", 6, asked=listed),
+    invariant(
+        "forgotten classes among the perturbing labels",
+        len(set(y_perturb.tolist()) & set(lab.forgotten)),
+        "==",
+        0,
+        asked=barred,
+    ),
+    finding(
+        "classes of 9 whose neighbour by the guide is sensible, mean over draws",
+        own["hits"].mean(),
+        ">=",
+        6,
+        asked=listed,
+    ),
     finding("with shuffled names, most", own["shuffled"].max(), "<", 4, asked=listed),
     finding("share of shuffles with as many, largest", own["p"].max(), "<=", 0.05, asked=listed),
-    finding("guide with exchanged labels: more or less than the guide", control["hits"].mean() - own["hits"].mean(), "<", 0, asked=listed and len(control)),
-    finding(f"the class that most {asked} images are pushed to shares patterns with it: lower end of the index", beside["low"].iloc[0], ">", 0),
+    finding(
+        "guide with exchanged labels: more or less than the guide",
+        control["hits"].mean() - own["hits"].mean(),
+        "<",
+        0,
+        asked=listed and len(control),
+    ),
+    finding(
+        f"the class that most {asked} images are pushed to shares patterns with it: lower end of the index",
+        beside["low"].iloc[0],
+        ">",
+        0,
+    ),
 ]
 print(*lab.seal(claims), sep="\n")

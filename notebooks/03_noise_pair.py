@@ -35,16 +35,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from megu import figures, pattern_figures
-from megu.claims import finding, invariant
-from megu.device import generator
-from megu.disentangle import shares
-from megu.experiment import Experiment
+from megu.core.device import generator
+from megu.core.train import predict
+from megu.figures import patterns as pattern_figures
+from megu.figures import results as figures
+from megu.measure.disentanglement import shares
+from megu.measure.patterns import EFFECT, moments, response
+from megu.measure.summary import half_width
 from megu.methods.megu import choose_labels, make_noise
-from megu.noise import NoisePair, added, optimise_noise, shuffled_pixels
-from megu.patterns import EFFECT, moments, response
-from megu.tables import half_width
-from megu.train import predict
+from megu.noise_pair import NoisePair, added, optimise_noise, shuffled_pixels
+from megu.runs.claims import finding, invariant
+from megu.runs.experiment import Experiment
 
 # %% tags=["parameters"]
 profile: str = "quick"  # quick, small or paper
@@ -57,7 +58,9 @@ lab = Experiment(profile, seed, run_dir, overrides, stage="noise")
 lab.require("prepare", "labels")
 images, names, forget = lab.images, lab.images.classes, lab.split.forget
 original, settings = lab.original(lab.settings.seed), lab.parameters("megu")
-print(f"{settings.noise.steps} steps of Adam at {settings.noise.lr}, lambda {settings.noise.lam}, one noise for each {settings.noise.per}")
+print(
+    f"{settings.noise.steps} steps of Adam at {settings.noise.lr}, lambda {settings.noise.lam}, one noise for each {settings.noise.per}"
+)
 
 # %% [markdown]
 # ## The pair
@@ -76,7 +79,15 @@ print(f"noise for {len(x)} images: {tuple(pair.pos.shape)} positive, {tuple(pair
 
 # %% tags=["nbval-ignore-output"]
 with_pair = added(x, pair, settings.noise)
-shown = torch.stack([images.restore(x[:3]), figures.stretched(pair.pos[:3]), figures.stretched(pair.neg[:3]), images.restore(with_pair[:3])], 1).flatten(0, 1)
+shown = torch.stack(
+    [
+        images.restore(x[:3]),
+        figures.stretched(pair.pos[:3]),
+        figures.stretched(pair.neg[:3]),
+        images.restore(with_pair[:3]),
+    ],
+    1,
+).flatten(0, 1)
 titles = [t for k in range(3) for t in (names[y[k]], f"pos: {names[y_perturb[k]]}", f"neg: {names[y[k]]}", "together")]
 figures.image_grid(shown.cpu(), titles, columns=4, size=1.2)
 
@@ -125,17 +136,32 @@ groups = {
 gen = generator(lab.settings.seed, "meaning")
 fresh = {
     f"positive ({names[per]})": optimise_noise(original, y.new_full((32,), per), images.shape, +1, settings.noise, gen),
-    f"negative ({names[asked]})": optimise_noise(original, y.new_full((32,), asked), images.shape, -1, settings.noise, gen),
+    f"negative ({names[asked]})": optimise_noise(
+        original, y.new_full((32,), asked), images.shape, -1, settings.noise, gen
+    ),
 }
 blind = NoisePair(shuffled_pixels(pair.pos, gen), shuffled_pixels(pair.neg, gen))
-shown = {name: n for kind, noise in fresh.items() for name, n in ((kind, noise), (f"{kind}, shuffled", shuffled_pixels(noise, gen)))}
+shown = {
+    name: n
+    for kind, noise in fresh.items()
+    for name, n in ((kind, noise), (f"{kind}, shuffled", shuffled_pixels(noise, gen)))
+}
 shown |= {"forget images": x, "with the pair": with_pair, "with the pair, shuffled": added(x, blind, settings.noise)}
-responses = {(name, group): response(original, n, weights, ordinary) for name, n in shown.items() for group, weights in groups.items()}
+responses = {
+    (name, group): response(original, n, weights, ordinary)
+    for name, n in shown.items()
+    for group, weights in groups.items()
+}
 meaning = pd.DataFrame(
-    [{"input": name, "patterns": group, "mean": r.mean(), "half_width": half_width(r), "n": len(r)} for (name, group), r in responses.items()]
+    [
+        {"input": name, "patterns": group, "mean": r.mean(), "half_width": half_width(r), "n": len(r)}
+        for (name, group), r in responses.items()
+    ]
 )
 lab.run.table("noise_meaning.csv", lambda: meaning)
-meaning.pivot(index="input", columns="patterns", values="mean").reindex(index=list(shown), columns=list(groups)).round(2)
+meaning.pivot(index="input", columns="patterns", values="mean").reindex(index=list(shown), columns=list(groups)).round(
+    2
+)
 
 # %% tags=["nbval-ignore-output"]
 pattern_figures.meaning(meaning)
@@ -153,10 +179,25 @@ positive, negative, unique, shared, of_per = *fresh, *groups
 blind, both = "{}, shuffled".format, "with the pair"
 print(f"patterns {unique}:", ends.loc[unique, "mean"][["forget images", both, blind(both)]].round(1).to_dict())
 in_features = [
-    finding(f"positive noise activates the patterns {of_per} beyond shuffled", ends["low"][of_per, positive], ">", ends["high"][of_per, blind(positive)]),
-    finding("negative noise activates the associated ones less", ends["high"][shared, negative], "<", ends["low"][shared, blind(negative)]),
+    finding(
+        f"positive noise activates the patterns {of_per} beyond shuffled",
+        ends["low"][of_per, positive],
+        ">",
+        ends["high"][of_per, blind(positive)],
+    ),
+    finding(
+        "negative noise activates the associated ones less",
+        ends["high"][shared, negative],
+        "<",
+        ends["low"][shared, blind(negative)],
+    ),
     finding("so does the pair, in forget images", ends["high"][shared, both], "<", ends["low"][shared, blind(both)]),
-    finding(f"which show the patterns {of_per} more with it", ends["low"][of_per, both], ">", ends["high"][of_per, blind(both)]),
+    finding(
+        f"which show the patterns {of_per} more with it",
+        ends["low"][of_per, both],
+        ">",
+        ends["high"][of_per, blind(both)],
+    ),
 ]
 
 # %%
@@ -165,8 +206,13 @@ taken = strength.set_index("noise")
 per, own = taken["perturbing class"], taken["forgotten class"]
 claims = [
     invariant("the pair is finite", torch.isfinite(with_pair).all()),
-    invariant("the original model is the one of notebook 00", torch.allclose(predict(original, images, forget), kept_logits, atol=1e-3)),
-    finding("positive noise is taken for the perturbing class beyond chance", per["positive"], ">", 1 / images.num_classes),
+    invariant(
+        "the original model is the one of notebook 00",
+        torch.allclose(predict(original, images, forget), kept_logits, atol=1e-3),
+    ),
+    finding(
+        "positive noise is taken for the perturbing class beyond chance", per["positive"], ">", 1 / images.num_classes
+    ),
     finding("more than the same pixels shuffled", per["positive"], ">", per["positive, shuffled"]),
     finding("negative noise is not taken for the forgotten class", own["negative"], "<", 0.01),
     finding("less than the same pixels shuffled", own["negative"], "<", own["negative, shuffled"]),

@@ -26,12 +26,12 @@
 # on retain images alone, random wrong labels without a guide, MeGU with random labels, and MeGU without noise. All use the same retain sample and the same number of epochs.
 
 # %%
-from megu import figures
-from megu.claims import finding, invariant
-from megu.evaluate import accuracy
-from megu.experiment import Experiment
+from megu.figures import results as figures
+from megu.measure.metrics import accuracy
+from megu.measure.summary import stage_seconds
 from megu.methods import METHODS
-from megu.tables import stage_seconds
+from megu.runs.claims import finding, invariant
+from megu.runs.experiment import Experiment
 
 # %% tags=["parameters"]
 profile: str = "quick"  # quick, small or paper
@@ -64,7 +64,10 @@ unlearned = {case: lab.unlearned(*case) for case in cases}
 first, split, y = lab.settings.seed, lab.split, lab.images.y
 shown = {name: lab.logits(name, first) for name in lab.method_names}
 for name, logits in shown.items():
-    kept, forgotten = accuracy(logits["val_retain"], y[split.val_retain]), accuracy(logits["val_forget"], y[split.val_forget])
+    kept, forgotten = (
+        accuracy(logits["val_retain"], y[split.val_retain]),
+        accuracy(logits["val_forget"], y[split.val_forget]),
+    )
     print(f"{METHODS[name].title:20s} retained {kept:5.1f}   forgotten {forgotten:5.1f}")
 
 # %% [markdown]
@@ -77,7 +80,9 @@ figures.time_per_stage(stage_seconds(lab.timings()), {name: METHODS[name].title 
 
 # %% tags=["nbval-ignore-output"]
 share = lab.relative_time("megu")
-print(f"MeGU takes {100 * share.mean():.1f} % of the time of retraining (seeds from {100 * share.min():.1f} to {100 * share.max():.1f} %)")
+print(
+    f"MeGU takes {100 * share.mean():.1f} % of the time of retraining (seeds from {100 * share.min():.1f} to {100 * share.max():.1f} %)"
+)
 
 # %% [markdown]
 # ## What was found
@@ -96,8 +101,20 @@ few = lab.settings.forget.scenario == "random"  # single images of classes that 
 claims = [
     invariant("every unlearned model has the original's shapes", same_shapes),
     finding(f"models that differ from their original, of {len(states)}", changed, "==", len(states)),
-    finding("MeGU knows fewer of the forget images than the original: difference, points", known["megu"] - known["original"], "<", 0, asked=not few),
-    finding("less than half as many: share of what the original knows", known["megu"] / max(known["original"], 1e-9), "<", 0.5, asked=lab.forgotten),
+    finding(
+        "MeGU knows fewer of the forget images than the original: difference, points",
+        known["megu"] - known["original"],
+        "<",
+        0,
+        asked=not few,
+    ),
+    finding(
+        "less than half as many: share of what the original knows",
+        known["megu"] / max(known["original"], 1e-9),
+        "<",
+        0.5,
+        asked=lab.forgotten,
+    ),
     finding("MeGU takes less time than retraining: largest share", share.max(), "<", 1),
 ]
 print(*lab.seal(claims), sep="\n")

@@ -29,17 +29,19 @@
 import pandas as pd
 import torch
 
-from megu import figures, heatmaps, pattern_figures
-from megu.claims import finding, invariant
-from megu.disentangle import shares
-from megu.evaluate import METRICS, expected
-from megu.experiment import NOISES, Experiment
-from megu.maps import pattern_map, tidy
+from megu.core.models import blocks
+from megu.figures import heatmaps
+from megu.figures import patterns as pattern_figures
+from megu.figures import results as figures
+from megu.measure.disentanglement import shares
+from megu.measure.maps import pattern_map, tidy
+from megu.measure.metrics import METRICS, expected
+from megu.measure.patterns import moments
+from megu.measure.summary import against_default, by_scenario, over_seeds, summary
 from megu.methods import METHODS
-from megu.models import blocks
-from megu.patterns import moments
-from megu.store import project_root
-from megu.tables import against_default, by_scenario, over_seeds, summary
+from megu.runs.claims import finding, invariant
+from megu.runs.experiment import NOISES, Experiment
+from megu.settings.files import project_root
 
 # %% tags=["parameters"]
 profile: str = "quick"  # quick, small or paper
@@ -67,7 +69,9 @@ lab.run.table("timings.csv", lab.timings)
 table = lab.run.table("summary.csv", lambda: summary(results))
 measured = expected(lab.settings.shadows)
 cell = table.apply(lambda row: f"{row['mean']:.2f} ± {row['half_width']:.2f}", axis=1)
-table.assign(cell=cell).pivot(index="metric", columns="method", values="cell").reindex(index=measured, columns=list(titles)).rename(columns=titles)
+table.assign(cell=cell).pivot(index="metric", columns="method", values="cell").reindex(
+    index=measured, columns=list(titles)
+).rename(columns=titles)
 
 # %% [markdown]
 # ## Gaps to retrain
@@ -82,7 +86,10 @@ figures.gaps(table, titles, shown)
 wide = table.pivot(index="method", columns="metric", values="gap").drop(index=["original", "retrain"])
 for metric in shown:
     order = wide[metric].abs().sort_values()
-    print(f"{metric:20s} closest to retrain: " + ", ".join(f"{titles[m]} ({wide.loc[m, metric]:+.2f})" for m in order.index))
+    print(
+        f"{metric:20s} closest to retrain: "
+        + ", ".join(f"{titles[m]} ({wide.loc[m, metric]:+.2f})" for m in order.index)
+    )
 
 # %% [markdown]
 # ## What the forget images are taken for
@@ -105,7 +112,8 @@ heatmaps.predictions(predictions.groupby(["method", "label"], sort=False, as_ind
 lab.each(Experiment.disentangled, [("megu", s, kind) for kind in NOISES for s in lab.seeds])
 cut = lab.run.table("disentanglement.csv", lab.disentanglement)
 kinds = {
-    f"megu, {kind} noise": f"MeGU, {words}" for kind, words in (("pos", "positive noise alone"), ("neg", "negative noise alone"), ("random", "noise shuffled"))
+    f"megu, {kind} noise": f"MeGU, {words}"
+    for kind, words in (("pos", "positive noise alone"), ("neg", "negative noise alone"), ("random", "noise shuffled"))
 }
 over = over_seeds(cut, ["method", "view", "measure"])
 over.assign(cell=over["mean"].map("{:.2f}".format) + " ± " + over["half_width"].map("{:.2f}".format)).pivot(
@@ -126,13 +134,20 @@ own = shares(found.effects()[0], (int(images.y[some[0]]),))
 units = {"unique": own.unique[0] > 0, "associated": own.associated[0].max(0) > own.unique[0]}
 after = {titles[name]: lab.unlearned(name, lab.settings.seed) for name in lab.method_names if name != "retrain"}
 looks = {
-    title: tidy(images, some, ["1", "2"], {k: pattern_map(model, images.batch(some), layer, u, found) for k, u in units.items()})
+    title: tidy(
+        images, some, ["1", "2"], {k: pattern_map(model, images.batch(some), layer, u, found) for k, u in units.items()}
+    )
     for title, model in after.items()
 }
-before_after = pd.concat([look.assign(row=title, panel=look["panel"] + ", image " + look["row"]) for title, look in looks.items()], ignore_index=True)
+before_after = pd.concat(
+    [look.assign(row=title, panel=look["panel"] + ", image " + look["row"]) for title, look in looks.items()],
+    ignore_index=True,
+)
 lab.run.table("maps_after.csv", lambda: before_after.round(2))
 some_methods = before_after["row"].isin([titles["original"], "MeGU, no noise", "MeGU"])
-pattern_figures.maps(before_after[some_methods & before_after["panel"].str.endswith("1")], layer)  # figure 14: all methods, both images
+pattern_figures.maps(
+    before_after[some_methods & before_after["panel"].str.endswith("1")], layer
+)  # figure 14: all methods, both images
 
 # %% [markdown]
 # ## Every method
@@ -174,13 +189,21 @@ for row in told.sort_values("change").itertuples():
 
 # %%
 score = over[over["view"] == "in place"].pivot(index="method", columns="measure", values="mean").loc["original"]
-aligned = cut[(cut["view"] == "aligned") & (cut["measure"] == "suppressed")].pivot(index="seed", columns="method", values="value")
+aligned = cut[(cut["view"] == "aligned") & (cut["measure"] == "suppressed")].pivot(
+    index="seed", columns="method", values="value"
+)
 ahead = (aligned["retrain"] - aligned.drop(columns="retrain").max(axis=1)).min()
 concept = bool(score.notna().all())  # of single images no concept goes
 of_patterns = [
     invariant("in place the original suppresses nothing", score["suppressed"], "<", 1e-6, asked=concept),
     invariant("and keeps everything", score["kept"], ">", 1 - 1e-6, asked=concept),
-    finding("retraining suppresses more of the unique patterns (aligned) than every method on every seed: least lead", ahead, ">", 0, asked=concept),
+    finding(
+        "retraining suppresses more of the unique patterns (aligned) than every method on every seed: least lead",
+        ahead,
+        ">",
+        0,
+        asked=concept,
+    ),
 ]
 
 # %%
@@ -192,10 +215,23 @@ default = not lab.overrides and lab.settings.profile == "quick" and lab.compute.
 claims = [
     invariant("rows for every method, metric and seed", len(results), "==", len(lab.cases()) * len(measured)),
     *of_patterns,
-    *(finding(f"{titles[name]} has forgotten: forgotten test images named right, %", value[name], "<=", 2, asked=whole) for name in ("megu", "retrain")),
+    *(
+        finding(
+            f"{titles[name]} has forgotten: forgotten test images named right, %", value[name], "<=", 2, asked=whole
+        )
+        for name in ("megu", "retrain")
+    ),
     finding("the original fails that test, %", value["original"], ">", 2, asked=whole),
-    finding("MeGU is not shown to lose more than 2 points of retained test accuracy: lost for sure", lost["megu"], "<=", 2, asked=several),
+    finding(
+        "MeGU is not shown to lose more than 2 points of retained test accuracy: lost for sure",
+        lost["megu"],
+        "<=",
+        2,
+        asked=several,
+    ),
     finding("MeGU without noise is", lost.get("megu-no-noise"), ">", 2, asked=several and "megu-no-noise" in lost),
-    finding("MeGU takes at most 15 % of retraining: share", lab.relative_time("megu").mean(), "<=", 0.15, asked=default),
+    finding(
+        "MeGU takes at most 15 % of retraining: share", lab.relative_time("megu").mean(), "<=", 0.15, asked=default
+    ),
 ]
 print(*lab.seal(claims), sep="\n")

@@ -1,6 +1,6 @@
-r"""Documents whose numbers are read from tables: `python paper_figures/documents.py` writes every marked span of them again.
+r"""Documents whose numbers are read from tables: `python paper_figures/documents.py` writes their marked spans again.
 
-A span stands between ``<!-- begin name -->`` and ``<!-- end name -->``.  Outside of spans a document has no measured number.
+A span stands between ``<!-- begin name -->`` and ``<!-- end name -->``.  Outside of spans no number is a measured one.
 """
 
 import re
@@ -18,7 +18,7 @@ DOCUMENTS = {  # path -> {span: function of the folder of tidy data}
         "results": tab01_results.table,
         "grid": tab06_grid.table,
         "assumptions": assumptions.table,
-    },
+    }
 }
 
 

@@ -3,7 +3,7 @@ r"""Distance of every method to the retrained model, with the noise floor of ret
 from drawing import main
 from tracked import default_request
 
-from megu import figures
+from megu.figures import results as figures
 from megu.methods import METHODS
 
 

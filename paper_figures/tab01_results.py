@@ -16,10 +16,13 @@ COLUMNS = {  # metric -> heading; the mode stands in every heading
 
 
 def table(data):
-    r"""Markdown: mean ± half-width of the 95 % t-interval, [gap to retrain of the same seed] in brackets, relative time."""
+    r"""Markdown: mean ± half-width of the 95 % t-interval, gap to retrain in brackets, relative time."""
     summary, timings, source = default_request(data)
     seconds = timings[timings["part"] == "total"].groupby(["method", "seed"])["seconds"].mean().unstack("method")
-    lines = ["| method | " + " | ".join(COLUMNS.values()) + " | time, % of retrain |", "|---" * (len(COLUMNS) + 2) + "|"]
+    lines = [
+        "| method | " + " | ".join(COLUMNS.values()) + " | time, % of retrain |",
+        "|---" * (len(COLUMNS) + 2) + "|",
+    ]
     for name in dict.fromkeys(summary["method"]):
         part = summary[summary["method"] == name].set_index("metric")
         cells = [METHODS[name].title]
@@ -32,21 +35,32 @@ def table(data):
         cells.append("-" if name == "original" else f"{share.mean():.1f}")
         lines.append("| " + " | ".join(cells) + " |")
     forget = source["forget"]
-    what = "forgetting of {count} random images" if forget["scenario"] == "random" else "{scenario}-wise forgetting of {names}"
+    what = (
+        "forgetting of {count} random images"
+        if forget["scenario"] == "random"
+        else "{scenario}-wise forgetting of {names}"
+    )
     what = what.format(**forget, names=", ".join(forget["classes"]))
     repeats = f" of pre-training x {source['repeats']} of unlearning" if source.get("repeats", 1) > 1 else ""
     lines += [
         "",
-        f"`{source['command']}`, profile {source['profile']}, {what}, seeds {', '.join(map(str, source['seeds']))}{repeats}, "
-        f"{source['retain_images']} retain images, {source['device']}, torch {source['torch']}. Accuracy and member rate in percent; "
-        f"{spread_of(source, 'mean')}; in brackets the gap to the retrain of the same seed, which is the goal.",
+        (
+            f"`{source['command']}`, profile {source['profile']}, {what}, seeds"
+            f" {', '.join(map(str, source['seeds']))}{repeats}, {source['retain_images']} retain images,"
+            f" {source['device']}, torch {source['torch']}. Accuracy and member rate in percent;"
+            f" {spread_of(source, 'mean')}; in brackets the gap to the retrain of the same seed, which is the goal."
+        ),
     ]
     return "\n".join(lines) + "\n"
 
 
 def spread_of(source, what, seeds="seeds"):
     r"""What the numbers of a table are; with one seed there is no interval."""
-    return f"{what} ± half-width of the 95 % t-interval over the {seeds}" if len(source["seeds"]) > 1 else f"{what}, of one seed and so without interval"
+    return (
+        f"{what} ± half-width of the 95 % t-interval over the {seeds}"
+        if len(source["seeds"]) > 1
+        else f"{what}, of one seed and so without interval"
+    )
 
 
 def publish(make, name, needs):

@@ -6,9 +6,9 @@ from functools import lru_cache
 
 import pandas as pd
 
+from megu.measure.summary import against_default, by_scenario, over_seeds, summary
 from megu.methods import METHODS
-from megu.profiles import resolve
-from megu.tables import against_default, by_scenario, over_seeds, summary
+from megu.settings.profiles import resolve
 
 
 @lru_cache
@@ -25,7 +25,7 @@ def source(data, name):
 
 @lru_cache
 def compared(data):
-    r"""Means and gaps of every method, by (scenario, metric, method): the only table that a sentence about methods is written from."""
+    r"""Means and gaps by (scenario, metric, method): the one table that sentences about methods are written from."""
     return by_scenario(table(data, "comparison")).set_index(["scenario", "metric", "method"]).sort_index()
 
 
@@ -51,7 +51,8 @@ def time_share(data, scenario="class"):
 
 
 def default_request(data):
-    r"""(summary, seconds, source) of the default request's methods: from the comparison where it is there, so that one name has one value, else a run's own."""
+    r"""(summary, seconds, source) of the default request's methods: from the comparison where it is there, so that one
+    name has one value, else a run's own."""
     if not (data / "comparison.csv").exists():
         return table(data, "summary"), table(data, "timings"), source(data, "source")
     named = ("original", "retrain", *resolve().compare)
