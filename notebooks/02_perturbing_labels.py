@@ -240,6 +240,9 @@ print(
 print(f"mean index of the labels, by share: {mean:.2f}; of the most entangled class: {beside['index'].max():.2f}")
 beside.round(2)
 
+# %% tags=["nbval-ignore-output"]
+figures.share_and_index(beside, asked)
+
 # %% [markdown]
 # ## What was found
 #

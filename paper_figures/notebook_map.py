@@ -7,7 +7,7 @@ from megu.runs.store import STAGES
 MAP = {  # notebook -> (question, figures and tables)
     "00_prepare": ("what does the classifier know, and what would it know had it never seen these images?", "table 1"),
     "01_entanglement": ("which classes share features, and can that be measured?", "figures 1, 11, 12, 16"),
-    "02_perturbing_labels": ("which class is each image pushed to, and who says so?", "figures 3, 7, 13"),
+    "02_perturbing_labels": ("which class is each image pushed to, and who says so?", "figures 3, 7, 13, 21"),
     "03_noise_pair": ("what does the network take the noises for?", "figure 17"),
     "04_unlearn": ("what is left of the forgotten class, and what did it cost?", "figure 4"),
     "05_evaluate": ("how far is each model from the retrained one?", "figures 5, 6, 8 to 10, 14, 15"),
