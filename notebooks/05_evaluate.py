@@ -58,9 +58,9 @@ for name, metric in METRICS.items():
     print(f"{name:24s} {metric.mode:7s} {metric.unit:8s} goal: {metric.goal}")
 
 # %% [markdown]
-# ## The table
+# ## The table of this run
 #
-# Mean over the seeds and half-width of the 95 % t-interval. Retrain's own half-width says how much the goal itself moves with the seed. LiRA needs shadow models and relearning needs
+# README quotes the comparison below, with three repeats of unlearning for each seed; what follows here is of this run. Mean over the seeds and half-width of the 95 % t-interval. Retrain's own half-width says how much the goal itself moves with the seed. LiRA needs shadow models and relearning needs
 # trainings: both are part of the comparison below.
 
 # %% tags=["nbval-ignore-output"]
@@ -74,7 +74,7 @@ table.assign(cell=cell).pivot(index="metric", columns="method", values="cell").r
 ).rename(columns=titles)
 
 # %% [markdown]
-# ## Gaps to retrain
+# ## Gaps to retrain, in this run
 #
 # The grey band is what the difference of two sets of retrains would span; a bar that crosses zero cannot be told from the goal with this number of seeds.
 
