@@ -91,7 +91,7 @@ def test_one_name_has_one_value():
 
 def last_output(name):
     notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
-    return notebook.cells[-1].outputs[-1]["text"]
+    return "".join(output.get("text", "") for output in notebook.cells[-1].outputs)
 
 
 def test_notebooks_and_tables_are_of_one_run():

@@ -2,8 +2,11 @@
 
 import pytest
 
+from megu.methods import METHODS
+from megu.own.plan import own_settings
 from megu.runs.workers import each, share
 from megu.settings.errors import WorkError
+from megu.settings.profiles import resolve
 
 
 def leave(path, k):
@@ -34,3 +37,11 @@ def test_the_cores_are_shared():
     workers, settings = share()
     assert 1 <= workers <= 8 and (settings or workers == 1)
     assert share(1) == (1, {}) and share(2) == (2, {"threads": 1})
+
+
+def test_the_walk_the_comparison_and_the_ablation_add_with_one_thread():
+    """Sums of other numbers of threads have other last digits, which training grows into other models."""
+    assert resolve().threads == share(2)[1]["threads"] == 1
+    assert resolve("quick", 0, own_settings("megu", None, METHODS["megu"])).threads == 0, (
+        "a user's own model: all cores"
+    )
