@@ -40,7 +40,7 @@ from megu.measure.patterns import moments
 from megu.measure.summary import against_default, by_scenario, over_seeds, summary
 from megu.methods import METHODS
 from megu.runs.experiment import Experiment
-from megu.settings.files import project_root
+from megu.settings.files import shipped
 
 # %% tags=["parameters"]
 profile: str = "quick"  # quick, small or paper
@@ -154,7 +154,7 @@ pattern_figures.maps(
 # repository, and the first lines below say what it holds so far; nothing is computed again here. ToW (tug-of-war) multiplies what is left of 1 after the gaps in forgotten, retained and test accuracy: 1 is the retrained model. Figure 6 draws the gaps.
 
 # %%
-data = project_root() / "paper_figures" / "data"
+data = shipped("paper_figures") / "data"
 compared = pd.read_csv(data / "comparison.csv")
 overall = by_scenario(compared)
 print("measured so far:", (data / "comparison_source.json").read_text())
