@@ -2,7 +2,7 @@ r"""One thing at a time: MeGU's open points (A2, A6-A10, A12 and tau), each chan
 
 import pandas as pd
 
-from megu.settings.files import project_root, write_json
+from megu.settings.files import shipped, write_json
 from megu.measure.summary import against_default
 from megu.runs.workers import each
 
@@ -57,7 +57,7 @@ def measured(lab, point, variant, seed):
 def tracked(point):
     r"""What `make ablation` measured for one point of the assumption log, see `megu.measure.summary.against_default`;
     empty where its table is not here."""
-    file = project_root() / "paper_figures" / "data" / "ablation.csv"
+    file = shipped("paper_figures") / "data" / "ablation.csv"
     found = against_default(pd.read_csv(file)) if file.exists() else pd.DataFrame(columns=["point", "variant", "metric", "change", "change_half_width"])
     return found[found["point"] == point]
 

@@ -1,18 +1,21 @@
 r"""Choice of hyper-parameters on validation images: the same number of trials for every method."""
 
 import numpy as np
-import optuna
 import pandas as pd
 from tqdm import tqdm
 
 from megu.measure.metrics import accuracy
 from megu.runs.experiment import Experiment
 from megu.methods import METHODS, method
+from megu.settings.extras import extra
 from megu.settings.files import digest
 from megu.core.train import predict
 from megu.settings.values import merge, nest
 from megu.settings.errors import SettingsError
 from megu.runs.workers import each
+
+with extra("tune"):
+    import optuna
 
 
 def recipe_digest(settings):

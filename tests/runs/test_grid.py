@@ -157,7 +157,7 @@ def test_one_failed_cell_does_not_stop_the_grid(changes, tmp_path, monkeypatch):
     ] * 4
     assert list(made.finished(specs)) == [s for s in specs if s.scenario == "class"]
     assert all("python -m megu run --profile small --seed 0 --set data.name=cifar10" in file.read_text().splitlines()[0] for _, file in failed.values())
-    again = ["grid", "--folder", str(made.path), "--only", "data=cifar10,arch=resnet-small,scenario=random,method=megu,seed=0", "--workers", "1"]
+    again = ["study", "paper", "--folder", str(made.path), "--only", "data=cifar10,arch=resnet-small,scenario=random,method=megu,seed=0", "--workers", "1"]
     again += [part for name, value in changes.items() for part in ("--set", f"{name}={value}")]
     told = CliRunner().invoke(app, [*again, "--out", str(tmp_path / "out")]).exception
     assert "no luck today" in str(told) and not (tmp_path / "out").exists()
@@ -166,7 +166,7 @@ def test_one_failed_cell_does_not_stop_the_grid(changes, tmp_path, monkeypatch):
 
 
 def test_the_command_writes_tables_that_say_where_they_are_from(changes, tmp_path):
-    arguments = ["grid", "--only", "data=cifar10,arch=resnet-small,scenario=class,method=finetune,seed=0", "--folder", str(tmp_path / "g"), "--workers", "1"]
+    arguments = ["study", "paper", "--only", "data=cifar10,arch=resnet-small,scenario=class,method=finetune,seed=0", "--folder", str(tmp_path / "g"), "--workers", "1"]
     arguments += [part for name, value in changes.items() for part in ("--set", f"{name}={value}")]
     dry = CliRunner().invoke(app, [*arguments, "--dry-run"])
     assert not (tmp_path / "g").exists(), "a dry run leaves nothing behind"
@@ -180,6 +180,6 @@ def test_the_command_writes_tables_that_say_where_they_are_from(changes, tmp_pat
     assert set(tracked) == set(source) and {*map(frozenset, tracked["data"].values())} == {*map(frozenset, source["data"].values())}
     assert source["measured"] == 3 and source["data"]["cifar10"]["train"] == 400 and source["epochs"] == {"cifar10, resnet-small": 1}
     assert changes["data.path"] not in json.dumps(source) and str(tmp_path) not in json.dumps(source)
-    assert source["command"].startswith("python -m megu grid --profile small --only data=cifar10") and "--set training.epochs=1" in source["command"]
+    assert source["command"].startswith("megu study paper --profile small --only data=cifar10") and "--set training.epochs=1" in source["command"]
     seconds = pd.read_csv(tmp_path / "out" / "grid_small_seconds.csv")
     assert set(seconds["method"]) == {"original", "retrain", "finetune"} and (seconds["seconds"] > 0).all()
