@@ -56,7 +56,10 @@ def test_a_dry_run_asks_nothing_and_says_what_asking_would_take(asking, tmp_path
     )
     assert said.endswith(f"{18 * 500 + text} tokens with the images, a price of {(18 * 500 + text) / 1000:.2f}")
     assert "for the text alone: give --image-tokens" in megu(*asking, "--dry-run", "--price", 1000)
-    assert "54 images" in megu(*asking, "--set", "guide.shots=2", "--dry-run") and not (tmp_path / "answers.jsonl").exists()
+    assert (
+        "54 images" in megu(*asking, "--set", "guide.shots=2", "--dry-run")
+        and not (tmp_path / "answers.jsonl").exists()
+    )
 
 
 def test_a_command_that_is_repeated_asks_only_what_is_open(asking, serve, tmp_path):
@@ -123,7 +126,10 @@ def test_a_run_replays_what_the_command_has_collected(serve, tiny_npz, tiny_over
     url, seen = serve(lambda body, number: (200, reply(odds_of(body))))
     every_class = "guide", "ask", *SERVED, "--data", tiny_npz, "--exemplars", 2, "--out", tmp_path
     megu(*every_class, "--set", f"guide.url={url}")
-    replayed = {**tiny_overrides, "guide": {"source": "replay", "path": str(tmp_path / "answers.jsonl"), "exemplars": 2}}
+    replayed = {
+        **tiny_overrides,
+        "guide": {"source": "replay", "path": str(tmp_path / "answers.jsonl"), "exemplars": 2},
+    }
     lab = Experiment(run_dir=tmp_path / "run", overrides=replayed)
     transition = lab.transition()
     assert np.allclose(transition.sum(0), 1) and np.ptp(transition) > 1e-3 and seen["requests"] == 200

@@ -1,11 +1,8 @@
 """The core stands alone: what needs an extra says which, in one line, and leaves nothing behind."""
 
-import subprocess
-import sys
 import tomllib
 from importlib.metadata import packages_distributions
 
-import pytest
 from conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
