@@ -41,7 +41,7 @@ from megu.measure.summary import against_default, by_scenario, over_seeds, summa
 from megu.methods import METHODS
 from megu.runs.claims import finding, invariant
 from megu.runs.experiment import NOISES, Experiment
-from megu.settings.files import project_root
+from megu.settings.files import shipped
 
 # %% tags=["parameters"]
 profile: str = "quick"  # quick, small or paper
@@ -152,7 +152,7 @@ pattern_figures.maps(before_after[few], layer)  # figure 14: all methods, both i
 # repository, and the first lines below say what it holds so far; nothing is computed again here. ToW (tug-of-war) multiplies what is left of 1 after the gaps in forgotten, retained and test accuracy: 1 is the retrained model. Figure 6 draws the gaps.
 
 # %%
-data = project_root() / "paper_figures" / "data"
+data = shipped("paper_figures") / "data"
 compared = pd.read_csv(data / "comparison.csv")
 overall = by_scenario(compared)
 print("measured so far:", (data / "comparison_source.json").read_text())

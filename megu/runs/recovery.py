@@ -14,12 +14,20 @@ def measure(out, seeds=(0, 1, 2)):
 
     What is measured is kept in a run directory: repeat it after an interrupt, and it goes on.
     """
-    run, tables = Run(project_root() / "runs" / f"truth-{CODE[:6]}", {"code": CODE}), {"recovery": [], "units": [], "forgetting": []}
+    run, tables = (
+        Run(project_root() / "runs" / f"truth-{CODE[:6]}", {"code": CODE}),
+        {"recovery": [], "units": [], "forgetting": []},
+    )
     for seed in seeds:
 
         def layers(seed=seed):
             here = world(seed)
-            return recovery(here.original, here.data, here.test, (*blocks(here.original, here.data.images.batch(here.test[:2])), None))
+            return recovery(
+                here.original,
+                here.data,
+                here.test,
+                (*blocks(here.original, here.data.images.batch(here.test[:2])), None),
+            )
 
         make = {
             "recovery": layers,
@@ -31,5 +39,10 @@ def measure(out, seeds=(0, 1, 2)):
     out.mkdir(parents=True, exist_ok=True)
     for name, rows in tables.items():
         pd.concat(rows).to_csv(out / f"truth_{name}.csv", index=False, float_format="%.6g")
-    about = {"command": "python -m megu truth --out paper_figures/data", "seeds": list(seeds), "torch": torch.__version__, "threads": torch.get_num_threads()}
+    about = {
+        "command": "python -m megu truth --out paper_figures/data",
+        "seeds": list(seeds),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
     write_json(out / "truth_source.json", about)

@@ -6,6 +6,7 @@ from unittest import mock
 import torch
 from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
+
 from megu.settings.errors import WorkError
 
 
@@ -40,7 +41,9 @@ def each(function, cases, workers=1, label=""):
         done = Parallel(workers, return_as="generator_unordered")(delayed(_tried)(function, case) for case in cases)
         failed = [failure for failure in tqdm(done, desc=label, total=len(cases), unit="piece") if failure]
     if failed:
-        raise WorkError(f"{len(failed)} of {len(cases)} pieces failed ({label}); the others are kept.  {'; '.join(sorted(failed))}")
+        raise WorkError(
+            f"{len(failed)} of {len(cases)} pieces failed ({label}); the others are kept.  {'; '.join(sorted(failed))}"
+        )
 
 
 def _tried(function, case):

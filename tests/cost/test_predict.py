@@ -205,7 +205,7 @@ def test_a_measured_gpu_takes_the_place_of_the_assumption():
 ])  # fmt: skip
 def test_a_file_that_is_no_measurement_is_refused_in_a_line(text, said, tmp_path):
     (tmp_path / "smoke.json").write_text(text)
-    run = CliRunner().invoke(app, ["cost", "--smoke", str(tmp_path / "smoke.json")])
+    run = CliRunner().invoke(app, ["cost", "predict", "--smoke", str(tmp_path / "smoke.json")])
     assert isinstance(run.exception, SettingsError) and "--smoke 'smoke.json' cannot be used" in str(run.exception)
     assert said in str(run.exception) and "\n" not in str(run.exception)
 

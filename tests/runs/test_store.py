@@ -57,7 +57,11 @@ def test_two_processes_make_an_artefact_once(tmp_path):
         return pd.DataFrame({"value": [len(made)]}), {}
 
     def once(k):  # its own Run, as another process has
-        return Run(tmp_path, ABOUT).once("t.csv", slow, lambda table, path: table.to_csv(path, index=False), pd.read_csv)["value"].item()
+        return (
+            Run(tmp_path, ABOUT)
+            .once("t.csv", slow, lambda table, path: table.to_csv(path, index=False), pd.read_csv)["value"]
+            .item()
+        )
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(once, range(4))) == [1, 1, 1, 1]
@@ -116,8 +120,18 @@ def test_a_missing_stage_names_the_notebook(tmp_path):
 
 def test_an_invariant_that_fails_seals_nothing(tmp_path):
     run = Run(tmp_path, ABOUT)
-    with pytest.raises(StageError, match=r"'prepare' is not sealed: .* two is three; fails: a sum \[nan, asked == 1\]$"):
-        run.seal("prepare", [invariant("two is two", True), invariant("two is three", False), invariant("a sum", float("nan"), "==", 1)], 1.0)
+    with pytest.raises(
+        StageError, match=r"'prepare' is not sealed: .* two is three; fails: a sum \[nan, asked == 1\]$"
+    ):
+        run.seal(
+            "prepare",
+            [
+                invariant("two is two", True),
+                invariant("two is three", False),
+                invariant("a sum", float("nan"), "==", 1),
+            ],
+            1.0,
+        )
     assert not run.sealed("prepare")
     run.seal("prepare", [invariant("two is three", False, asked=False)], 1.0)
 
@@ -134,7 +148,14 @@ def test_a_finding_is_recorded_whatever_it_is_and_stated_where_it_was_asked(tmp_
     ]  # fmt: skip
     kept = run.manifest["stages"]["prepare"]["claims"]
     assert [claim["state"] for claim in kept] == ["holds", "fails", "holds", "not asked here", "fails", "fails"]
-    assert kept[1] == {"sentence": "forgotten, %", "value": 42.31, "relation": "<=", "bound": 2, "kind": "finding", "state": "fails"}
+    assert kept[1] == {
+        "sentence": "forgotten, %",
+        "value": 42.31,
+        "relation": "<=",
+        "bound": 2,
+        "kind": "finding",
+        "state": "fails",
+    }
     assert [claim["value"] for claim in kept[3:]] == [9.0, None, None] and kept[0]["kind"] == "invariant"
 
 
@@ -152,7 +173,13 @@ def test_the_codes_digest_covers_the_registries(tmp_path, monkeypatch):
     shutil.copytree(Path(megu.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__", "assets"))
     monkeypatch.setattr(megu, "__file__", str(copy / "__init__.py"))
     assert code_digest() == CODE
-    for name, counts in (("__init__.py", False), ("grid.py", False), ("methods/__init__.py", True), ("guide/__init__.py", True), ("noise.py", True)):
+    for name, counts in (
+        ("__main__.py", False),
+        ("figures/grid.py", False),
+        ("methods/__init__.py", True),
+        ("guide/__init__.py", True),
+        ("noise_pair.py", True),
+    ):
         before, file = code_digest(), copy / name
         file.write_text(file.read_text() + "\n# another word\n")
         assert (code_digest() != before) == counts, name
