@@ -37,16 +37,16 @@ figures: $(READY)  ## figures, tables and the marked spans of the documents from
 	@for script in paper_figures/fig*.py paper_figures/tab*.py paper_figures/documents.py; do $(BIN)/python $$script || exit 1; done
 
 comparison: $(READY)  ## every method, three scenarios, 3 x 3 seeds, attacks with shadow models (an hour on 2 cores)
-	@$(BIN)/python -m megu compare --out paper_figures/data
+	@$(BIN)/python -m megu study comparison --out paper_figures/data
 
 ablation: $(READY)  ## MeGU's open points, changed one at a time (15 minutes on 2 cores)
-	@$(BIN)/python -m megu ablate --out paper_figures/data
+	@$(BIN)/python -m megu study ablation --out paper_figures/data
 
 truth: $(READY)  ## the entanglement measures on images whose parts are known (about 10 minutes on one busy core)
-	@$(BIN)/python -m megu truth --out paper_figures/data
+	@$(BIN)/python -m megu study recovery --out paper_figures/data
 
 cost: $(READY)  ## seconds and memory of every stage, measured on this machine (about 5 minutes on one core), and the hours that the paper's grid would need
-	@$(BIN)/python -m megu cost --out paper_figures/data
+	@$(BIN)/python -m megu cost measure --out paper_figures/data
 
 bench: $(READY)  ## speed of precision and layout in training, of the evaluation, and of shared prefixes, side by side
 	@$(BIN)/python tests/bench/precision.py

@@ -19,7 +19,7 @@
 #
 # | reads | writes | feeds |
 # |---|---|---|
-# | `paper_figures/data/cost.csv`, measured by `python -m megu cost --out paper_figures/data` | nothing: it stands alone | fig20 |
+# | `paper_figures/data/cost.csv`, measured by `python -m megu cost measure --out paper_figures/data` | nothing: it stands alone | fig20 |
 #
 # Seconds are measured on a CPU, GPU hours are arithmetic: operations are counted, and the share of a card's speed that is reached is **assumed, not measured**. The last section but one says how to replace the assumption.
 
@@ -154,7 +154,7 @@ print(
 parts
 
 # %% [markdown]
-# With a card at hand, `python env/gpu_smoke.py --out gpu_smoke.json` measures its speed, and `python -m megu cost --smoke gpu_smoke.json` prints the same table with it in place of the assumption.
+# With a card at hand, `python env/gpu_smoke.py --out gpu_smoke.json` measures its speed, and `python -m megu cost predict --smoke gpu_smoke.json` prints the same table with it in place of the assumption.
 #
 # ## The guide
 #
