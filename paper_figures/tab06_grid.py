@@ -43,7 +43,7 @@ def table(data):
     lines += [
         "",
         (
-            f"`{source['command'].replace('megu grid', 'megu study paper')}`, profile {PROFILE}, seeds"
+            f"`{source['command']}`, profile {PROFILE}, seeds"
             f" {listed(source['seeds'])} of pre-training x {source['repeats']} of unlearning; training images {images},"
             f" a tenth of them held out; epochs {listed(source['epochs'])}; {listed(source['retain_images'])} retain"
             f" images; {source['measured']} results, models trained in {minutes(seconds):.0f} process minutes,"
