@@ -19,7 +19,7 @@ from megu.measure.summary import minutes
         ({"epochs": None}, "does not say epochs"),
         (
             {"files": None},
-            "does not say files: write the tables again with `python -m megu grid --profile small ... --out`",
+            "does not say files: write the tables again with `python -m megu study paper --profile small ... --out`",
         ),
     ],
 )
