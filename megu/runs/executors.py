@@ -6,6 +6,7 @@ from megu.runs.schedule import Inline
 from megu.runs.slots import gpu_pool
 from megu.settings.values import closest
 from megu.settings.errors import SettingsError
+from megu.settings.extras import extra
 
 CLUSTERS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster"}  # of dask-jobqueue
 
@@ -36,10 +37,8 @@ def executor(workers=None, scheduler=None, cluster=None, jobs=1):
 
 @contextmanager
 def _dask(scheduler, cluster, jobs):
-    try:
-        from distributed import Client  # noqa: PLC0415  (optional)
-    except ImportError:
-        raise SettingsError("--scheduler and --cluster need Dask: pip install 'megu[cluster]'") from None
+    with extra("cluster"):
+        from distributed import Client  # noqa: PLC0415
     with ExitStack() as stack:
         address = stack.enter_context(_queue(cluster, jobs)) if cluster else scheduler
         try:
@@ -51,10 +50,8 @@ def _dask(scheduler, cluster, jobs):
 
 
 def _queue(name, jobs):
-    try:
-        import dask_jobqueue  # noqa: PLC0415  (optional)
-    except ImportError:
-        raise SettingsError("--cluster needs dask-jobqueue: pip install 'megu[cluster]'") from None
+    with extra("cluster"):
+        import dask_jobqueue  # noqa: PLC0415
     try:
         cluster = getattr(dask_jobqueue, CLUSTERS[name])()
     except (ValueError, TypeError) as error:

@@ -10,7 +10,12 @@ from typer.testing import CliRunner
 from megu.cli.main import RENAMED, app
 from megu.settings.errors import SettingsError
 
-NOW = {**RENAMED, "guide --source clip": "guide ask", "cost --out results": "cost measure", "cost --seeds 1": "cost predict"}
+NOW = {
+    **RENAMED,
+    "guide --source clip": "guide ask",
+    "cost --out results": "cost measure",
+    "cost --seeds 1": "cost predict",
+}
 
 
 def invoke(*words):
