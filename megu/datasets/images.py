@@ -1,6 +1,5 @@
 r"""Labelled images that live on the device as uint8; normalisation and augmentation are batched there."""
 
-import hashlib
 from collections import Counter
 from dataclasses import dataclass, replace
 
@@ -8,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from megu.settings.errors import SettingsError
+from megu.settings.files import hash_bytes
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,8 @@ class Images:
 
     def digest(self):
         """Twelve hex digits over all pixels, labels and names."""
-        digest = hashlib.sha256("|".join(self.classes).encode())
-        for tensor in (self.x, self.y, self.fine):
-            digest.update(tensor.cpu().numpy().tobytes())
-        return digest.hexdigest()[:12]
+        arrays = (tensor.cpu().numpy().tobytes() for tensor in (self.x, self.y, self.fine))
+        return hash_bytes("|".join(self.classes), *arrays)[:12]
 
     @property
     def shape(self):

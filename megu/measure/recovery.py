@@ -2,7 +2,7 @@ r"""Do the measures find what is there? Entanglement, pattern sets and forgettin
 (`megu.measure.known_parts`)."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import pandas as pd
@@ -14,8 +14,9 @@ from megu.core.device import Compute, Stopwatch, choose
 from megu.core.splits import Split
 from megu.core.train import predict
 from megu.measure import known_parts
-from megu.measure.disentanglement import Before, looked
-from megu.measure.patterns import DRAWS, EFFECT, LEVEL, index, moments, patterns
+from megu.measure.disentanglement import Before
+from megu.measure.outputs import collect_features
+from megu.measure.patterns import DRAWS, EFFECT, LEVEL, entanglement_index, moments, patterns
 from megu.methods import METHODS, method_settings
 from megu.methods.task import Task
 from megu.perturbing_labels import transition_matrix
@@ -64,7 +65,7 @@ def recovery(model, data, test, layers=(None,), draws=DRAWS):
     truth, out = known_parts.true_overlap()[above], []
 
     def rho(effects):
-        return stats.spearmanr(index(effects)[above], truth).statistic
+        return stats.spearmanr(entanglement_index(effects)[above], truth).statistic
 
     for layer, found in moments(model, data.images, test, layers, boot=draws, null=draws).items():
         sets = patterns(found, boot=draws)
@@ -166,10 +167,8 @@ def forgetting(here, seed, names=("original", "retrain", *COMPARED), asked=known
         here.compute,
         Stopwatch(),
     )
-    before, own = (
-        Before(images, split, lambda index: looked(here.original, images, index), draws=1),
-        set(known_parts.CLASSES["A"]),
-    )
+    before = Before(images, split, partial(collect_features, here.original, images), draws=1)
+    own = set(known_parts.CLASSES["A"])
     group = {
         part: "other" if part not in own else "shared" if len(known_parts.owners(part)) > 1 else "unique"
         for part in asked
@@ -180,11 +179,6 @@ def forgetting(here, seed, names=("original", "retrain", *COMPARED), asked=known
         left = pd.Series({part: strength(model, images, part) / usual[part] for part in asked}).groupby(group).mean()
         accuracy = {f"acc_{part}": 100 * (predict(model, images, at).argmax(1) == images.y[at]).double().mean().item()
                     for part, at in (("forget", split.test_forget), ("retain", split.test_retain))}  # fmt: skip
-        said = {
-            key: value[0]
-            for key, value in before.scores(lambda index, model=model: looked(model, images, index), in_place=False)[
-                "aligned"
-            ].items()
-        }
-        out.append({"method": name, **left, **accuracy, **said})
+        aligned = before.scores(partial(collect_features, model, images), in_place=False)["aligned"]
+        out.append({"method": name, **left, **accuracy, **{key: value[0] for key, value in aligned.items()}})
     return pd.DataFrame(out)
