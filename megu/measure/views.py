@@ -126,16 +126,8 @@ def agreement(views: dict[str, View], transition: View, draws: int = 2000, seed:
         shuffled = np.array([(own * guide[np.ix_(order, order)]).sum(1).mean() for order in shuffles])
         half = stats.t.ppf(0.975, k - 1) * stats.sem(rows)
         p = (1 + (shuffled >= rows.mean()).sum()) / (1 + draws)
-        out.append(
-            {
-                "view": name,
-                "order": rows.mean(),
-                "low": rows.mean() - half,
-                "high": rows.mean() + half,
-                "shuffled": np.quantile(shuffled, 0.975),
-                "p": p,
-            }
-        )
+        bounds = {"low": rows.mean() - half, "high": rows.mean() + half, "shuffled": np.quantile(shuffled, 0.975)}
+        out.append({"view": name, "order": rows.mean(), **bounds, "p": p})
     return pd.DataFrame(out)
 
 
