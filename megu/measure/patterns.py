@@ -186,7 +186,11 @@ def patterns(found: Moments, boot: int = DRAWS, effect: float = EFFECT, level: f
     effects, p = found.effects(), found.p_values(effect)
     serves = [stats.false_discovery_control(one.ravel()).reshape(one.shape) <= level for one in (p[0], *p[1 + boot :])]
     return Patterns(
-        serves[0], effects[0], effects[1 : 1 + boot], effects[1 + boot :], np.array([one.sum() for one in serves[1:]])
+        serves[0],
+        effects[0],
+        effects[1 : 1 + boot],
+        effects[1 + boot :],
+        np.array([one.sum() for one in serves[1:]], int),
     )
 
 
