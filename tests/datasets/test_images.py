@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from archives import loaded
 from conftest import CIFAR
 from PIL import Image
 
@@ -132,22 +133,22 @@ def test_an_npz_whose_bytes_were_damaged_is_refused(tmp_path):
     content[start] = 0xFF  # a kind of block that deflate does not have
     (tmp_path / "mine.npz").write_bytes(content)
     with pytest.raises(SettingsError, match="mine.npz cannot be read .*invalid block type"):
-        sources.load(resolve(overrides={"data.name": "npz", "data.path": str(tmp_path / "mine.npz")}))
+        loaded("npz", tmp_path / "mine.npz")
 
 
 def test_npz_and_its_refusals(tiny_npz, tmp_path):
-    images = sources.load(resolve(overrides={"data.name": "npz", "data.path": str(tiny_npz)}))
+    images = loaded("npz", tiny_npz)
     assert images.num_train == 400 and images.shape == (1, 28, 28)
     broken = tmp_path / "broken.npz"
     broken.write_bytes(tiny_npz.read_bytes()[:5000])
     for path, expected in ((broken, "cannot be read"), (tmp_path / "none.npz", "does not exist")):
         with pytest.raises(SettingsError, match=expected):
-            sources.load(resolve(overrides={"data.name": "npz", "data.path": str(path)}))
+            loaded("npz", path)
     np.savez(tmp_path / "pickled.npz", x_train=np.array([{"a": 1}], dtype=object))
     with pytest.raises(SettingsError, match="cannot be read"):
-        sources.load(resolve(overrides={"data.name": "npz", "data.path": str(tmp_path / "pickled.npz")}))
+        loaded("npz", tmp_path / "pickled.npz")
     with pytest.raises(SettingsError, match="does not exist; did you mean 'coat'"):
-        sources.load(resolve(overrides={"data.name": "npz", "data.path": str(tiny_npz), "forget.classes": ["goat"]}))
+        loaded("npz", tiny_npz, **{"forget.scenario": "class", "forget.classes": ["goat"]})
 
 
 def test_folder(mini, tmp_path):
@@ -202,7 +203,7 @@ def test_a_cifar_that_is_another_one_is_refused(tmp_path, asked, held, expected)
         str(tmp_path),
     ):  # the file, and its folder
         with pytest.raises(SettingsError, match=expected) as refused:
-            sources.load(resolve(overrides={"data.name": asked, "data.path": path, "forget.scenario": "random"}))
+            loaded(asked, path)
         assert "\n" not in str(refused.value)
 
 
@@ -212,7 +213,7 @@ def test_a_cifar_of_another_size_is_refused(tmp_path):
         SettingsError,
         match=r"images of cifar10 are \(3, 32, 32\) \(C, H, W\), these are \(3, 16, 16\): .*use data.name npz",
     ):
-        sources.load(resolve(overrides={"data.name": "cifar10", "data.path": path, "forget.scenario": "random"}))
+        loaded("cifar10", path)
 
 
 @pytest.mark.parametrize(("forget", "scenario"), [("vehicles 2", "class"), ("rocket", "subclass")])
@@ -247,9 +248,7 @@ def test_cifar_has_superclasses_where_its_arrays_have_none(tmp_path, forget, sce
 def test_real_cifar_arrays(name, file, forget, classes):
     if not (CIFAR / file).exists():
         pytest.skip(f"needs ../shared/data/{file}")
-    images = sources.load(
-        resolve(overrides={"data.name": name, "data.path": str(CIFAR / file), "forget.classes": [forget]})
-    )
+    images = loaded(name, CIFAR / file, **{"forget.scenario": "class", "forget.classes": [forget]})
     assert images.shape == (3, 32, 32) and images.num_classes == classes
 
 
