@@ -69,32 +69,33 @@ def unlearn(
     ] = False,
 ):
     """Unlearn with a classifier and images of the user's own."""
-    from megu.core.loading import from_file  # noqa: PLC0415
-    from megu.own.plan import prepare, read_names  # noqa: PLC0415
+    from megu.own.estimate import estimate  # noqa: PLC0415
+    from megu.own.request import Request, check  # noqa: PLC0415
     from megu.own.unlearn import carry_out  # noqa: PLC0415
 
     if bool(forget) == bool(forget_list) or (out is None and not dry_run):
         raise SettingsError("give --forget or --forget-list (one of them), and --out FOLDER (or --dry-run)")
-    ready = prepare(
-        from_file(model, arch),
-        data,
-        forget_list or forget,
+    request = Request(
+        model=model,
+        data=data,
+        forget=forget_list or forget,
+        arch=arch,
         test=test,
-        classes=classes and read_names(classes),
-        subclasses=None,
+        classes=classes,
         guide=guide,
         method=method,
         seed=seed,
-        reference=reference and from_file(reference, arch),
+        reference=reference,
         normalise=normalise,
         size=size,
         retain_images=retain_images,
         trained_on=trained_on,
         settings=parse(set),
     )
-    typer.echo("\n".join(ready.plan.lines))
+    checked = check(request)
+    typer.echo("\n".join(estimate(checked).lines))
     if not dry_run:
-        done = carry_out(ready, out)
+        done = carry_out(checked, out)
         verdict = done.report["verdict"]
         typer.echo(f"verdict  {verdict['word']}: {verdict['findings'][0]}\nrule     {verdict['rule']}")
         typer.echo(f"written  model.safetensors, report.html, report.json in {os.path.relpath(out)}")

@@ -4,6 +4,8 @@ import hashlib
 from dataclasses import dataclass, fields
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from megu.core.device import generator
 from megu.settings.errors import SettingsError
@@ -61,7 +63,33 @@ def masks(images, fraction):
     return is_train & ~is_val, is_val, ~is_train
 
 
-def make_split(images, settings):
+def split_of(images, goes: Bool[Tensor, " N"], validation=0.0) -> Split:
+    r"""The split of a pool in which the images ``goes`` are to be forgotten.
+
+    Args:
+        images: `megu.datasets.images.Images`.
+        goes: which images of the pool; of test and validation images those that are no longer to be named right.
+        validation: share of each class of the training images that is held out.
+    Raises: SettingsError where nothing would be forgotten or retained.
+    """
+    train, held_out, test = masks(images, validation)
+    parts = (mask & which for mask in (train, held_out, test) for which in (goes, ~goes))
+    split = Split(*(torch.nonzero(part).flatten() for part in parts))
+    if not len(split.forget) or not len(split.retain):
+        raise SettingsError(
+            f"{len(split.forget)} of {len(split.train)} training images would be forgotten and {len(split.retain)}"
+            " retained: both must be there"
+        )
+    return split
+
+
+def of_classes(images, scenario, names) -> Bool[Tensor, " N"]:
+    r"""Which images are of these classes (``scenario`` class) or sub-classes (subclass)."""
+    known, labels = (images.classes, images.y) if scenario == "class" else (images.fine_classes, images.fine)
+    return torch.isin(labels, torch.tensor([known.index(name) for name in names], device=labels.device))
+
+
+def make_split(images, settings) -> Split:
     r"""The `Split` of a forgetting request.
 
     Args:
@@ -69,39 +97,19 @@ def make_split(images, settings):
         settings: `megu.settings.config.Settings`; ``forget`` says what goes, ``data.validation`` how much is held out.
     Raises: SettingsError where nothing would be forgotten or retained.
     """
-    device, forget = images.x.device, settings.forget
-    train, is_val, test = masks(images, settings.data.validation)
-
-    if forget.scenario == "random":
-        members = torch.nonzero(train).flatten()
-        if forget.count >= len(members):
-            raise SettingsError(
-                f"forget.count is {forget.count}, but there are {len(members)} training images: forget fewer"
-            )
-        chosen = torch.randperm(len(members), generator=generator(0, images.name, "forget"))[: forget.count].to(device)
-        goes = torch.zeros_like(train)
-        goes[members[chosen]] = True
-    else:
-        names = images.classes if forget.scenario == "class" else images.fine_classes
-        labels = images.y if forget.scenario == "class" else images.fine
-        goes = torch.isin(labels, torch.tensor([names.index(name) for name in forget.classes], device=device))
-
-    def part(mask):
-        return torch.nonzero(mask).flatten()
-
-    split = Split(
-        part(train & goes),
-        part(train & ~goes),
-        part(is_val & goes),
-        part(is_val & ~goes),
-        part(test & goes),
-        part(test & ~goes),
-    )
-    if not len(split.forget) or not len(split.retain):
+    forget, validation = settings.forget, settings.data.validation
+    if forget.scenario != "random":
+        return split_of(images, of_classes(images, forget.scenario, forget.classes), validation)
+    train = masks(images, validation)[0]
+    members = torch.nonzero(train).flatten()
+    if forget.count >= len(members):
         raise SettingsError(
-            f"{len(split.forget)} images to forget and {len(split.retain)} to retain: both must be there"
+            f"forget.count is {forget.count}, but there are {len(members)} training images: forget fewer"
         )
-    return split
+    chosen = torch.randperm(len(members), generator=generator(0, images.name, "forget"))[: forget.count]
+    goes = torch.zeros_like(train)
+    goes[members[chosen.to(train.device)]] = True
+    return split_of(images, goes, validation)
 
 
 def forgotten_classes(images, split, settings):

@@ -15,12 +15,25 @@ from megu.measure.attacks import class_matched, lira_scores, logit_confidence
 
 @dataclass(frozen=True)
 class Metric:
-    """What a number is: mode (strict or compat), unit, the value that unlearning aims at, and the images it is from."""
+    r"""What a number is.
+
+    Attributes:
+        mode: strict or compat.  unit.  goal: the value that unlearning aims at.  images: that it is from.
+        needs: words for what must be there besides the model: ``test`` images or those of forgotten classes
+            (``test_forget``), a linear ``head``, a model after ``retrain``, an ``untrained`` one (``untrained_batch``:
+            with batch statistics), ``shadows``, or a ``training`` of its own.
+    """
 
     mode: str
     unit: str
     goal: str
     images: str
+    needs: str = ""
+
+    @property
+    def description(self):
+        """Mode, unit, goal and images, as tables have them."""
+        return {name: getattr(self, name) for name in ("mode", "unit", "goal", "images")}
 
 
 _MATCHED = "forgotten against unseen images of the same classes"
@@ -29,47 +42,64 @@ _CHANCE_TPR = "retrain; 0.01 = cannot be told"
 METRICS = {
     "acc_retain_train": Metric("strict", "percent", "retrain", "retained training images"),
     "acc_forget_train": Metric("strict", "percent", "retrain", "forgotten training images"),
-    "acc_retain_test": Metric("strict", "percent", "retrain", "test images of what is retained"),
-    "acc_forget_test": Metric("strict", "percent", "retrain", "test images of what is forgotten"),
-    "mia_loss_auc": Metric("strict", "share", _CHANCE, _MATCHED),
-    "mia_loss_bacc": Metric("strict", "share", _CHANCE, _MATCHED),
-    "mia_loss_tpr": Metric("strict", "share", _CHANCE_TPR, _MATCHED),
-    "mia_entropy_auc": Metric("strict", "share", _CHANCE, _MATCHED),
-    "mia_entropy_bacc": Metric("strict", "share", _CHANCE, _MATCHED),
-    "mia_entropy_tpr": Metric("strict", "share", _CHANCE_TPR, _MATCHED),
-    "mia_lira_online_auc": Metric("strict", "share", _CHANCE, _MATCHED),
-    "mia_lira_online_tpr": Metric("strict", "share", _CHANCE_TPR, _MATCHED),
-    "mia_lira_offline_auc": Metric("strict", "share", _CHANCE, _MATCHED),
-    "mia_lira_offline_tpr": Metric("strict", "share", _CHANCE_TPR, _MATCHED),
+    "acc_retain_test": Metric("strict", "percent", "retrain", "test images of what is retained", "test"),
+    "acc_forget_test": Metric("strict", "percent", "retrain", "test images of what is forgotten", "test test_forget"),
+    "mia_loss_auc": Metric("strict", "share", _CHANCE, _MATCHED, "test"),
+    "mia_loss_bacc": Metric("strict", "share", _CHANCE, _MATCHED, "test"),
+    "mia_loss_tpr": Metric("strict", "share", _CHANCE_TPR, _MATCHED, "test"),
+    "mia_entropy_auc": Metric("strict", "share", _CHANCE, _MATCHED, "test"),
+    "mia_entropy_bacc": Metric("strict", "share", _CHANCE, _MATCHED, "test"),
+    "mia_entropy_tpr": Metric("strict", "share", _CHANCE_TPR, _MATCHED, "test"),
+    "mia_lira_online_auc": Metric("strict", "share", _CHANCE, _MATCHED, "test shadows"),
+    "mia_lira_online_tpr": Metric("strict", "share", _CHANCE_TPR, _MATCHED, "test shadows"),
+    "mia_lira_offline_auc": Metric("strict", "share", _CHANCE, _MATCHED, "test shadows"),
+    "mia_lira_offline_tpr": Metric("strict", "share", _CHANCE_TPR, _MATCHED, "test shadows"),
     "probe_forget_acc": Metric(
-        "strict", "percent", "retrain", "linear head refitted on training images; test images of what is forgotten"
+        "strict",
+        "percent",
+        "retrain",
+        "linear head refitted on training images; test images of what is forgotten",
+        "head test test_forget",
     ),
-    "js_retrain": Metric("strict", "nats", "0 and the noise floor", "forgotten training images"),
-    "activation_distance": Metric("strict", "share", "0 and the noise floor", "forgotten training images"),
-    "zrf": Metric("strict", "share", "retrain", "forgotten training images"),
-    "cka_retrain_retain": Metric("strict", "share", "1 and the noise floor", "test images of what is retained"),
-    "cka_retrain_forget": Metric("strict", "share", "1 and the noise floor", "forgotten training images"),
-    "cka_original_forget": Metric("strict", "share", "retrain", "forgotten training images"),
-    "tow": Metric("strict", "share", "1", "forgotten training, retained training, retained test images"),
-    "tow_mia": Metric("strict", "share", "1", "the same, with the loss attack in place of the forget accuracy"),
-    "relearn_steps": Metric("strict", "steps", "retrain", "forgotten training images, training on all"),
+    "js_retrain": Metric("strict", "nats", "0 and the noise floor", "forgotten training images", "retrain"),
+    "activation_distance": Metric("strict", "share", "0 and the noise floor", "forgotten training images", "retrain"),
+    "zrf": Metric("strict", "share", "retrain", "forgotten training images", "untrained"),
+    "cka_retrain_retain": Metric(
+        "strict", "share", "1 and the noise floor", "test images of what is retained", "retrain head test"
+    ),
+    "cka_retrain_forget": Metric(
+        "strict", "share", "1 and the noise floor", "forgotten training images", "retrain head"
+    ),
+    "cka_original_forget": Metric("strict", "share", "retrain", "forgotten training images", "head"),
+    "tow": Metric(
+        "strict", "share", "1", "forgotten training, retained training, retained test images", "retrain test"
+    ),
+    "tow_mia": Metric(
+        "strict", "share", "1", "the same, with the loss attack in place of the forget accuracy", "retrain test"
+    ),
+    "relearn_steps": Metric("strict", "steps", "retrain", "forgotten training images, training on all", "training"),
     "batch_acc_retain": Metric(
-        "compat", "percent", "retrain", "test images of what is retained; all test images where none is"
+        "compat", "percent", "retrain", "test images of what is retained; all test images where none is", "test"
     ),
     "batch_acc_forget": Metric(
         "compat",
         "percent",
         "retrain",
         "test images of what is forgotten; forgotten training images where there is none",
+        "test",
     ),
     "mia_ssd_member_rate": Metric(
-        "compat", "percent", "retrain", "forgotten training images, judge fitted on retained and test"
+        "compat", "percent", "retrain", "forgotten training images, judge fitted on retained and test", "test"
     ),
     "mia_salun_nonmember_rate": Metric(
-        "compat", "percent", "retrain", "forgotten training images, judge fitted on retained and test"
+        "compat", "percent", "retrain", "forgotten training images, judge fitted on retained and test", "test"
     ),
     "zrf_reversed": Metric(
-        "compat", "share", "retrain", "test images of what is forgotten; forgotten training images where there is none"
+        "compat",
+        "share",
+        "retrain",
+        "test images of what is forgotten; forgotten training images where there is none",
+        "untrained_batch",
     ),
 }
 
@@ -77,7 +107,8 @@ METRICS = {
 def expected(shadows=0):
     r"""Names in `METRICS` that `metrics` gives: LiRA only with shadow models; ``relearn_steps`` is a training, see
     `megu.measure.relearn`."""
-    return [name for name in METRICS if name != "relearn_steps" and (shadows or not name.startswith("mia_lira"))]
+    absent = {"training"} if shadows else {"training", "shadows"}
+    return [name for name, metric in METRICS.items() if absent.isdisjoint(metric.needs.split())]
 
 
 @dataclass(frozen=True)
@@ -282,5 +313,5 @@ def compared(own, seen, images, split, references):
 def rows(method, seed, values, repeat=0):
     r"""Metrics as tidy rows: method, seed (of pre-training), repeat (of unlearning), metric, value, unit, mode, goal,
     images."""
-    about = [{"metric": name, "value": value, **vars(METRICS[name])} for name, value in values.items()]
+    about = [{"metric": name, "value": value, **METRICS[name].description} for name, value in values.items()]
     return pd.DataFrame([{"method": method, "seed": seed, "repeat": repeat, **row} for row in about])

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from megu.datasets.folder import shown
+from megu.datasets.user_images import as_pictures
 from megu.guide import (
     SOURCES,
     Book,
@@ -33,7 +33,7 @@ NAMED = (
 
 
 @dataclass(frozen=True)
-class Choice:
+class GuideChoice:
     r"""A guide as asked for: ``source`` in `megu.guide.SOURCES`, ``model`` or ``matrix``; ``matrix``; whether another
     may stand in where it cannot work."""
 
@@ -43,7 +43,7 @@ class Choice:
 
 
 def choose_guide(guide, num_classes):
-    r"""The `Choice` that ``guide`` means.
+    r"""The `GuideChoice` that ``guide`` means.
 
     Args:
         guide: a name, None (the composed guide, or what can stand in for it), a ``(K, K)`` transition matrix whose
@@ -52,14 +52,14 @@ def choose_guide(guide, num_classes):
     Raises: SettingsError where it is none of these.
     """
     if guide is None:
-        return Choice("composed", free=True)
+        return GuideChoice("composed", free=True)
     if isinstance(guide, str | Path) and str(guide).endswith((".csv", ".npy")):
-        return Choice("matrix", checked(read_matrix(Path(guide)), num_classes, Path(guide).name))
+        return GuideChoice("matrix", checked(read_matrix(Path(guide)), num_classes, Path(guide).name))
     if isinstance(guide, str):
         if guide not in NAMED:
             raise SettingsError(closest(guide, NAMED, "guide") + "; or give a matrix, or a .csv or .npy file of one")
-        return Choice(guide)
-    return Choice("matrix", checked(guide, num_classes, "guide"))
+        return GuideChoice(guide)
+    return GuideChoice("matrix", checked(guide, num_classes, "guide"))
 
 
 def read_matrix(path):
@@ -102,47 +102,44 @@ def checked(matrix, num_classes, what):
     return matrix / sums
 
 
-def matrix_of(choice, model, images, index, settings, device, path=None):
-    r"""The transition matrix that a choice leads to.
+def transition_of(checked, path=None):
+    r"""The transition matrix that the choice of a `megu.own.request.CheckedRequest` leads to.
 
     Args:
-        choice: `Choice`.
-        model: classifier, for ``model``.
-        images: `megu.datasets.images.Images`.  index: training images that exemplars are drawn from.
-        settings: `megu.settings.config.Guide`.  device: torch device.
         path: of the answers, or None for memory.
     Returns: (``(K, K)`` array, dictionary for the report: source, origin, answers, answers_sha256, matrix_sha256).
     Raises: SettingsError, or what the guide raises, where it cannot work and was asked for by name.
     """
-    source, log = choice.source, logging.getLogger("megu")
+    choice, images, index, log = checked.guide, checked.images, checked.forget.split.train, logging.getLogger("megu")
+    source = choice.source
+    if source == "matrix":
+        return choice.matrix, _about(source, "a matrix that was given", choice.matrix)
     if choice.free and all(name.isdigit() for name in images.classes):
         source = "features"
         log.warning(
             "the classes have no names, only numbers: the guide without language (features) is asked instead of the"
             " composed one"
         )
-    if source == "matrix":
-        return choice.matrix, _about("matrix", "a matrix that was given", choice.matrix)
     if source != MODEL:
         try:
-            return asked(source, images, index, settings, device, path)
+            return of_guide(source, images, index, checked.settings.guide, checked.compute.device, path)
         except GuideUnavailableError as missing:
             if not choice.free:
                 raise
             log.warning(
                 "the composed guide cannot be asked (%s): the model's own class-mean features stand in for it", missing
             )
-    return of_model(model, images, index)
+    return of_features(checked.original, images, index)
 
 
-def asked(source, images, index, settings, device, path):
-    r"""Matrix and report of a guide of the package, see `matrix_of`."""
+def of_guide(source, images, index, settings, device, path):
+    r"""Matrix and report of a guide of the package, see `transition_of`."""
     exemplars = draw_exemplars(images, index, settings.exemplars + 1, settings.exemplar_seed)
-    small = shown(images, exemplars.to(images.x.device))
-    drawn = (small, torch.arange(len(small.y)), settings.exemplars, settings.exemplar_seed)
+    pictures = as_pictures(images, exemplars.to(images.x.device))
+    drawn = (pictures, torch.arange(len(pictures.y)), settings.exemplars, settings.exemplar_seed)
     exemplars = draw_exemplars(*drawn)
-    guide = SOURCES[source](small.classes, small, exemplars, settings, device)
-    questions = list(questions_for(small, exemplars, draw_shots(*drawn) if getattr(guide, "shots", 0) else None))
+    guide = SOURCES[source](pictures.classes, pictures, exemplars, settings, device)
+    questions = list(questions_for(pictures, exemplars, draw_shots(*drawn) if getattr(guide, "shots", 0) else None))
     book = Book(settings.answers or path)
     if book.damaged:
         logging.getLogger("megu").warning(
@@ -150,11 +147,10 @@ def asked(source, images, index, settings, device, path):
             book.damaged,
         )
     known = sum(question.key(guide) in book.answers for question in questions)
-    answers = ask(guide, to_ask(guide, questions, small.num_classes, settings.calibration), book)
-    scores = heard(guide, answers, small.num_classes, settings.calibration)
-    matrix = transition_matrix(
-        similarity(scores, small.y.cpu().numpy()[exemplars.numpy()], small.num_classes, settings.calibration)
-    )
+    answers = ask(guide, to_ask(guide, questions, pictures.num_classes, settings.calibration), book)
+    scores = heard(guide, answers, pictures.num_classes, settings.calibration)
+    y = pictures.y.cpu().numpy()[exemplars.numpy()]
+    matrix = transition_matrix(similarity(scores, y, pictures.num_classes, settings.calibration))
     origin = (
         f"{len(questions)} answers of {guide.name} ({guide.version}), {len(questions) - known} asked now, {known} asked"
         " before"
@@ -163,7 +159,7 @@ def asked(source, images, index, settings, device, path):
     return matrix, _about(source, origin, matrix, len(answers), digest)
 
 
-def of_model(model, images, index):
+def of_features(model, images, index):
     r"""Matrix and report of the model's own class-mean features: $S_{kl} = (1 + \cos(\mu_k - \mu, \mu_l - \mu)) /
     2$."""
     sim = centroid_similarity(feature_table(model, images, index), images.y[index].cpu().numpy(), images.num_classes)

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from killing import TORTURE
 
-from megu.core.loading import from_file
-from megu.datasets.sources import picture
-from megu.own import plan
+from megu.core.loading import read_model
+from megu.datasets.folder import read_image
+from megu.own import unlearn as unlearning
 from megu.own.guide_choice import choose_guide
 
 GENERATED = 1400 if TORTURE else 140  # examples of each of the eight generators
@@ -22,8 +22,8 @@ GENERATED = 1400 if TORTURE else 140  # examples of each of the eight generators
 
 @pytest.fixture(autouse=True)
 def no_long_work(monkeypatch):
-    """Whatever is refused is refused before the plan measures, trains or asks anything."""
-    monkeypatch.setattr(plan, "measure", lambda *_: pytest.fail("long work began"))
+    """Whatever is refused is refused before anything is trained or asked."""
+    monkeypatch.setattr(unlearning, "carry_out", lambda *_: pytest.fail("long work began"))
 
 
 def test_the_request_itself_would_be_good():
@@ -127,7 +127,7 @@ def test_checkpoints_of_noise(content, kind):
     }[kind]
     path = Path(TMP) / "model.safetensors"
     path.write_bytes(lead + content)
-    refused(lambda: from_file(path, "resnet18"), "model.safetensors")
+    refused(lambda: read_model(path, "resnet18", 3, (32, 32)), "model.safetensors")
 
 
 @many
@@ -139,7 +139,7 @@ def test_images_of_noise(content, head):
     path = Path(TMP) / "cat" / "broken.png"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(head + content)
-    refused(lambda: picture(path), "cat/broken.png")
+    refused(lambda: read_image(path), "cat/broken.png")
 
 
 TMP = None

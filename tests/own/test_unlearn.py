@@ -23,8 +23,7 @@ from megu.core.device import generator, seeded
 from megu.core.loading import weights_digest
 from megu.core.train import DivergedError
 from megu.guide import GuideUnavailableError
-from megu.own import guide_choice as ownguide
-from megu.own import report
+from megu.own import guide_choice, report
 from megu.own import unlearn as unlearning
 from megu.settings.errors import SettingsError, StageError
 from megu.settings.files import alone
@@ -227,7 +226,7 @@ def test_a_guide_that_cannot_be_asked_is_stood_in_for_and_said(model, parts, mon
     def missing(*_):
         raise GuideUnavailableError("the weights are not installed")
 
-    monkeypatch.setattr(ownguide, "asked", missing)
+    monkeypatch.setattr(guide_choice, "of_guide", missing)
     result = forget(model, parts, guide=None)
     assert (
         result.report["done"]["guide"]["source"] == "model" and "stand in for it" in result.report["done"]["notices"][0]
