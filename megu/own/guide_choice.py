@@ -9,27 +9,14 @@ import numpy as np
 import torch
 
 from megu.datasets.user_images import as_pictures
-from megu.guide import (
-    SOURCES,
-    Book,
-    GuideUnavailableError,
-    ask,
-    draw_exemplars,
-    draw_shots,
-    heard,
-    questions_for,
-    to_ask,
-)
+from megu.guide import SOURCES, GuideSession, GuideUnavailableError, draw_exemplars
 from megu.measure.views import centroid_similarity, feature_table
 from megu.perturbing_labels import similarity, transition_matrix
 from megu.settings.errors import SettingsError
 from megu.settings.values import closest
 
 MODEL = "model"  # the similarity of the model's own class-mean features
-NAMED = (
-    *(name for name, source in SOURCES.items() if not getattr(source, "needs_model", False)),
-    MODEL,
-)  # what can be asked for by name
+NAMED = (*(name for name, source in SOURCES.items() if not source.needs_model), MODEL)  # what can be asked for by name
 
 
 @dataclass(frozen=True)
@@ -122,7 +109,7 @@ def transition_of(checked, path=None):
         )
     if source != MODEL:
         try:
-            return of_guide(source, images, index, checked.settings.guide, checked.compute.device, path)
+            return of_guide(source, images, index, checked.settings, checked.compute.device, path)
         except GuideUnavailableError as missing:
             if not choice.free:
                 raise
@@ -134,29 +121,18 @@ def transition_of(checked, path=None):
 
 def of_guide(source, images, index, settings, device, path):
     r"""Matrix and report of a guide of the package, see `transition_of`."""
-    exemplars = draw_exemplars(images, index, settings.exemplars + 1, settings.exemplar_seed)
-    pictures = as_pictures(images, exemplars.to(images.x.device))
-    drawn = (pictures, torch.arange(len(pictures.y)), settings.exemplars, settings.exemplar_seed)
-    exemplars = draw_exemplars(*drawn)
-    guide = SOURCES[source](pictures.classes, pictures, exemplars, settings, device)
-    questions = list(questions_for(pictures, exemplars, draw_shots(*drawn) if getattr(guide, "shots", 0) else None))
-    book = Book(settings.answers or path)
-    if book.damaged:
-        logging.getLogger("megu").warning(
-            "%d lines of the answers do not carry their checksum (damaged or edited by hand): they are asked again",
-            book.damaged,
-        )
-    known = sum(question.key(guide) in book.answers for question in questions)
-    answers = ask(guide, to_ask(guide, questions, pictures.num_classes, settings.calibration), book)
-    scores = heard(guide, answers, pictures.num_classes, settings.calibration)
-    y = pictures.y.cpu().numpy()[exemplars.numpy()]
-    matrix = transition_matrix(similarity(scores, y, pictures.num_classes, settings.calibration))
+    settings = settings.model_copy(update={"guide": settings.guide.model_copy(update={"source": source})})
+    pool = draw_exemplars(images, index, settings.guide.exemplars + 1, settings.guide.exemplar_seed)
+    pictures = as_pictures(images, pool.to(images.x.device))
+    answers, allowed = settings.guide.answers or path, torch.arange(len(pictures.y))
+    scores = GuideSession(settings, pictures, device, answers=answers, allowed=allowed).scores()
+    matrix = transition_matrix(similarity(scores.values, scores.of_class, pictures.num_classes, scores.calibration))
+    guide, count = scores.guide, len(scores.answers)
     origin = (
-        f"{len(questions)} answers of {guide.name} ({guide.version}), {len(questions) - known} asked now, {known} asked"
-        " before"
+        f"{count} answers of {guide.name} ({guide.version}), {scores.new} asked now, {count - scores.new} asked before"
     )
-    digest = hashlib.sha256("\n".join(f"{answer.question} {answer.raw!r}" for answer in answers).encode()).hexdigest()
-    return matrix, _about(source, origin, matrix, len(answers), digest)
+    lines = "\n".join(f"{answer.question} {answer.raw!r}" for answer in scores.answers)
+    return matrix, _about(source, origin, matrix, count, hashlib.sha256(lines.encode()).hexdigest())
 
 
 def of_features(model, images, index):

@@ -19,7 +19,7 @@ from megu.core.loading import read_model
 from megu.datasets import folder as folders
 from megu.datasets import sources
 from megu.datasets.folder import read_image
-from megu.guide import Answer, Book
+from megu.guide import Answer, AnswerStore
 from megu.own import unlearn as unlearning
 from megu.own.report import read
 from megu.settings.profiles import resolve
@@ -206,13 +206,13 @@ def test_a_zip_bomb_is_measured_before_it_is_opened(tmp_path, monkeypatch):
 
 
 def test_answers_edited_by_hand_are_asked_again(tmp_path, caplog):
-    Book(tmp_path / "answers.jsonl").add(
+    AnswerStore(tmp_path / "answers.jsonl").add(
         [Answer("q", "i", "ape", "s", "v", 0.5), Answer("r", "i", "bee", "s", "v", 0.25)]
     )
     text = (tmp_path / "answers.jsonl").read_text()
     (tmp_path / "answers.jsonl").write_text(text.replace('"raw": 0.5', '"raw": 0.9'))
-    book = Book(tmp_path / "answers.jsonl")
-    assert book.damaged == 1 and set(book.answers) == {"r"}
+    store = AnswerStore(tmp_path / "answers.jsonl")
+    assert store.damaged == 1 and set(store.answers) == {"r"}
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"report": "other"}', "\x00"])
