@@ -43,16 +43,13 @@ def test_names_that_are_no_class(name):
     refused(lambda: ask(name))
 
 
-@many
-@given(
-    st.lists(
-        st.one_of(
-            st.integers(max_value=-1), st.integers(min_value=30), st.floats(), st.booleans(), st.none(), st.just("ape")
-        ),
-        min_size=1,
-        max_size=5,
-    )
+no_position = st.one_of(
+    st.integers(max_value=-1), st.integers(min_value=30), st.floats(), st.booleans(), st.none(), st.just("ape")
 )
+
+
+@many
+@given(st.lists(no_position, min_size=1, max_size=5))
 def test_positions_that_are_none(positions):
     if set(map(str, positions)) == {"ape"}:
         positions.append(1)
@@ -77,17 +74,12 @@ def test_files_of_positions(content):
     refused(lambda: ask(path), "ids.txt" if b"\xff" in content else "")
 
 
+no_label = st.floats(allow_nan=True).filter(lambda v: v not in (0, 1, 2))
+no_class = st.integers(max_value=-1) | st.integers(min_value=3)
+
+
 @many
-@given(
-    st.one_of(
-        st.integers(max_value=-1),
-        st.integers(min_value=3),
-        st.floats(allow_nan=True).filter(lambda v: v not in (0, 1, 2)),
-        st.text(),
-        st.none(),
-        st.booleans(),
-    )
-)
+@given(st.one_of(no_class, no_label, st.text(), st.none(), st.booleans()))
 def test_labels_out_of_range(label):
     x, y = images()
     items = [*zip(x, y, strict=True), (x[0], label)]
@@ -103,15 +95,11 @@ def test_matrices_whose_columns_do_not_sum_to_1(values):
     refused(lambda: choose_guide(matrix, 3), "guide")
 
 
+no_setting, value = st.text("abcdefghij._", min_size=1, max_size=20), st.none() | st.integers() | st.text(max_size=9)
+
+
 @many
-@given(
-    st.dictionaries(
-        st.text("abcdefghij._", min_size=1, max_size=20),
-        st.one_of(st.none(), st.integers(), st.text(max_size=9)),
-        min_size=1,
-        max_size=3,
-    )
-)
+@given(st.dictionaries(no_setting, value, min_size=1, max_size=3))
 def test_settings_that_do_not_exist(values):
     refused(lambda: ask(settings=values))
 
