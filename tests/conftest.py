@@ -19,6 +19,13 @@ for name in (
 import dataclasses
 from pathlib import Path
 
+from jaxtyping import install_import_hook
+
+# The shapes in the signatures of these modules are checked at every call; before anything of megu is imported.
+TYPED = [f"megu.{name}" for name in ("noise_pair", "core.models", "measure.attacks", "measure.distances")]
+TYPED += [f"megu.measure.{name}" for name in ("outputs", "patterns", "views")]
+install_import_hook(TYPED, "beartype.beartype")
+
 import numpy as np
 import pytest
 import torch

@@ -1,21 +1,20 @@
 r"""A classifier that a user brings: read from safetensors, checked before any work, never altered."""
 
 import difflib
-import hashlib
 import importlib
 from dataclasses import replace
 
 import torch
 from jaxtyping import Int64
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from megu.core import keymap, models
 from megu.core.device import generator, seeded
+from megu.core.tensors import read_tensors
 from megu.core.train import predict
 from megu.datasets.user_images import NORMALISE, moments
 from megu.settings.errors import SettingsError
+from megu.settings.files import hash_bytes
 
 OURS = (*models.RESNETS, "vit-tiny", "vit-b16")
 # What sees the images in ours.
@@ -36,7 +35,7 @@ def read_model(path, arch, num_classes, shape, state=None) -> nn.Module:
     Returns: ``nn.Module`` in eval mode.
     Raises: SettingsError where the file is none, damaged, a pickle, or of another architecture.
     """
-    state, reasons = read_weights(path) if state is None else state, []
+    state, reasons = read_tensors(path, "model") if state is None else state, []
     shape = shape if len(shape) == 3 else (channels_in(state), *shape)
     for build in builders(arch, num_classes, shape):
         with seeded(generator(0, "blank")):
@@ -52,27 +51,6 @@ def read_model(path, arch, num_classes, shape, state=None) -> nn.Module:
         f"{path.name} is no {arch} with {num_classes} classes ({min(reasons)[1]}): check arch, and that the classes are"
         " those it was trained on"
     )
-
-
-def read_weights(path):
-    r"""The tensors of a safetensors file by name.  Raises: SettingsError where it is none; nothing else is ever
-    opened."""
-    if not path.is_file():
-        raise SettingsError(f"model {path.name!r} does not exist: give a .safetensors file")
-    with open(path, "rb") as file:
-        head = file.read(9)
-    if path.suffix != ".safetensors" or head[:2] in (b"PK", b"\x80\x02") or head[8:] != b"{":
-        raise SettingsError(
-            f"model {path.name!r} is not a safetensors file, and nothing else is opened, since a pickle can run code:"
-            " save it by safetensors.torch.save_file(model.state_dict(), 'model.safetensors'); the tensors of a .pth"
-            " that you trust are torch.load(file, weights_only=True)"
-        )
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise SettingsError(
-            f"model {path.name!r} is damaged ({str(error).splitlines()[0][:100]}): save or copy it again"
-        ) from None
 
 
 def builders(arch, num_classes, shape):
@@ -141,15 +119,14 @@ def channels_in(state):
     return next((weight.shape[1] for weight in first if weight.ndim == 4), 3)
 
 
-def weights_digest(model):
+def weights_digest(model) -> str:
     r"""SHA-256 over names and bits of all tensors of a model."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(
-            f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode()
-            + tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        )
-    return digest.hexdigest()
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    parts = (
+        (f"{name} {tensor.dtype} {tuple(tensor.shape)}", tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        for name, tensor in tensors.items()
+    )
+    return hash_bytes(*(part for pair in parts for part in pair))
 
 
 def check_and_copy(model, images, what="model") -> nn.Module:

@@ -1,49 +1,46 @@
 r"""What is forgotten, what is retained, what is held out: index tensors into `megu.datasets.images.Images`."""
 
-import hashlib
 from dataclasses import dataclass, fields
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from megu.core.device import generator
+from megu.core.tensors import hash_tensors
 from megu.settings.errors import SettingsError
 
 
 @dataclass(frozen=True)
 class Split:
-    r"""Disjoint parts of the pool, each an ``(n,)`` int64 index tensor on the images' device.
+    r"""Disjoint parts of the pool, each an index on the images' device.
 
     The validation images are carved from the training images once per data set and stay out of every training; all
     choices use them.  ``*_forget`` parts hold images of the forgotten (sub-)classes and are empty for random
     forgetting, where nothing but the forget images themselves is to be forgotten.
     """
 
-    forget: torch.Tensor
-    retain: torch.Tensor
-    val_forget: torch.Tensor
-    val_retain: torch.Tensor
-    test_forget: torch.Tensor
-    test_retain: torch.Tensor
+    forget: Int[Tensor, " _"]
+    retain: Int[Tensor, " _"]
+    val_forget: Int[Tensor, " _"]
+    val_retain: Int[Tensor, " _"]
+    test_forget: Int[Tensor, " _"]
+    test_retain: Int[Tensor, " _"]
 
     @property
-    def train(self):
+    def train(self) -> Int[Tensor, " _"]:
         """D = retain and forget images together, in the pool's order."""
         return torch.cat([self.retain, self.forget]).sort().values
 
     def digest(self):
         """Twelve hex digits over all six parts, for the manifest."""
-        digest = hashlib.sha256()
-        for part in fields(self):
-            digest.update(part.name.encode() + getattr(self, part.name).cpu().numpy().tobytes())
-        return digest.hexdigest()[:12]
+        return hash_tensors({part.name: getattr(self, part.name) for part in fields(self)})[:12]
 
 
-def validation_indices(images, fraction):
+def validation_indices(images, fraction: float) -> Int[Tensor, " n"]:
     r"""The validation images: ``fraction`` of each class of the training images, drawn once per data set.
 
-    Returns: ``(n,)`` int64, sorted.  The draw depends on the data alone, not on the run's seed.
+    Returns: sorted.  The draw depends on the data alone, not on the run's seed.
     """
     gen = generator(0, images.name, "validation")
     fine = images.fine[: images.num_train].cpu()
@@ -54,8 +51,8 @@ def validation_indices(images, fraction):
     return torch.cat(chosen).sort().values.to(images.x.device)
 
 
-def masks(images, fraction):
-    r"""Which images of the pool are for training, for validation and for tests: three ``(N,)`` bool, disjoint,
+def masks(images, fraction: float) -> tuple[Bool[Tensor, " N"], ...]:
+    r"""Which images of the pool are for training, for validation and for tests: disjoint,
     complete."""
     is_train = torch.arange(len(images.y), device=images.y.device) < images.num_train
     is_val = torch.zeros_like(is_train)
@@ -112,7 +109,7 @@ def make_split(images, settings) -> Split:
     return split_of(images, goes, validation)
 
 
-def forgotten_classes(images, split, settings):
+def forgotten_classes(images, split: Split, settings) -> tuple[int, ...]:
     r"""Indices of the classifier's classes that disappear altogether (class-wise forgetting), else an empty tuple."""
     if settings.forget.scenario != "class":
         return ()

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 from jaxtyping import Float32, Int64, UInt8
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from megu.datasets.npz import fits_memory
 from megu.settings.errors import SettingsError
 from megu.settings.values import closest
 
@@ -61,7 +61,7 @@ class ClassFolders:
         files, skipped = list_images(folder, self.classes)
         if not files:
             raise SettingsError(f"{folder.name!r} holds no images: put them into one folder per class")
-        check_memory(len(files), self.size[0] * self.size[1] * len(mode), "set a smaller size, or give fewer images")
+        fits_memory(len(files), self.size[0] * self.size[1] * len(mode), "set a smaller size, or give fewer images")
         x = np.empty((len(files), *self.size, len(mode)), np.uint8)
         for i, (file, *_) in enumerate(tqdm(files, desc=f"images of {folder.name}", unit="image", leave=False)):
             x[i] = read_image(file, self.size, mode).reshape(x.shape[1:])
@@ -188,14 +188,3 @@ def read_image(file, size=None, mode="RGB") -> UInt8[np.ndarray, "H W *C"]:
         raise SettingsError(
             f"{file.parent.name}/{file.name} is not a readable image ({error}): remove or replace it"
         ) from None
-
-
-def check_memory(count, size, remedy):
-    r"""Raise SettingsError where ``count`` times ``size`` bytes are more than this machine has left; ``remedy``: what
-    to do instead."""
-    free = psutil.virtual_memory().available
-    if count * size > 0.9 * free:
-        raise SettingsError(
-            f"{count * size / 1e9:.1f} GB of images do not fit into the {free / 1e9:.1f} GB of memory that are free:"
-            f" {remedy}"
-        )

@@ -1,6 +1,5 @@
 r"""What data are, whatever order their images come in: a hash of their content, and what is publicly known of CIFAR."""
 
-import hashlib
 import json
 from functools import cache
 from importlib.resources import files
@@ -9,6 +8,7 @@ import torch
 
 from megu.datasets.images import levels
 from megu.settings.errors import SettingsError
+from megu.settings.files import hash_bytes
 
 CIFAR = {"cifar10": "cifar10", "cifar20": "cifar100", "cifar100": "cifar100"}  # data.name -> whose images they are
 SHAPE = (3, 32, 32)  # of each of them
@@ -17,7 +17,7 @@ SHAPE = (3, 32, 32)  # of each of them
 def image_hash(pixels, name):
     r"""SHA-256 of one labelled image, 64 hex digits: its pixels ``(C, H, W)`` uint8 (a numpy array), their shape, and
     the name of its class."""
-    return hashlib.sha256(f"{name}|{pixels.shape}|".encode() + pixels.tobytes()).hexdigest()
+    return hash_bytes(f"{name}|{pixels.shape}|", pixels.tobytes())
 
 
 def image_hashes(images, part):

@@ -9,8 +9,9 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from megu.datasets.folder import ImagePart, check_memory, class_name
+from megu.datasets.folder import ImagePart, class_name
 from megu.datasets.images import Images
+from megu.datasets.npz import fits_memory
 from megu.settings.errors import SettingsError
 
 NORMALISE = {
@@ -59,7 +60,7 @@ def read_dataset(data, num_classes, mode, what, subclasses=None) -> ImagePart:
             )
         image, label = to_tensor(item[0], mode, where), to_class(item[1], num_classes, where)
         if not images:
-            check_memory(len(data), image.numel() * image.element_size(), "give uint8 images, or fewer of them")
+            fits_memory(len(data), image.numel() * image.element_size(), "give uint8 images, or fewer of them")
         elif image.shape != images[0].shape or image.dtype != images[0].dtype:
             raise SettingsError(f"{where} is {_kind(image)}, image 0 {_kind(images[0])}: give one size and type")
         images.append(image)

@@ -1,7 +1,6 @@
 r"""A classifier with all that it needs to be used elsewhere: weights, how images are normalised, what it was made to
 forget, hashes."""
 
-import hashlib
 import json
 from importlib.resources import files
 from pathlib import Path
@@ -18,11 +17,12 @@ from torch import Tensor, nn
 
 import megu
 from megu.core import models
-from megu.core.loading import misfits, read_weights, weights_digest
+from megu.core.loading import misfits, weights_digest
+from megu.core.tensors import read_tensors
 from megu.methods import METHODS
 from megu.settings.config import Forget, Part
 from megu.settings.errors import SettingsError
-from megu.settings.files import atomic, sha256, write_json
+from megu.settings.files import atomic, hash_bytes, hash_file, write_json
 from megu.settings.values import closest
 
 STEMS = {
@@ -91,7 +91,7 @@ class About(Part):
         r"""SHA-256 over what logits are made from and stand for: ``classes``, ``shape``, ``mean``, ``std``,
         ``weights``."""
         content = self.model_dump_json(include={"classes", "shape", "mean", "std", "weights"})
-        return hashlib.sha256(content.encode()).hexdigest()
+        return hash_bytes(content)
 
 
 class Checkpoint(
@@ -208,7 +208,10 @@ def _checked(config, where):
 def read_net(about, path) -> nn.Module:
     r"""The network that `About` names, with the weights of a safetensors file.  Raises: SettingsError where it is none,
     damaged, or of another architecture."""
-    net, state = models.build(about.arch, len(about.classes), about.shape, 0, "blank", "random"), read_weights(path)
+    net, state = (
+        models.build(about.arch, len(about.classes), about.shape, 0, "blank", "random"),
+        read_tensors(path, "model"),
+    )
     if misfit := misfits(net.state_dict(), state):
         raise SettingsError(
             f"{path.name} in {path.parent.name!r} does not fit the architecture that is named for it ({misfit[1]})"
@@ -241,7 +244,7 @@ def export(run_dir, method, seed):
         if not models_there:
             raise SettingsError(f"{folder.name!r} holds no models yet: run first")
         raise SettingsError(closest(f"{method}-{seed}", models_there, f"in {folder.name!r} the model"))
-    if not (folder / name).is_file() or sha256(folder / name) != known[name]["sha256"]:
+    if not (folder / name).is_file() or hash_file(folder / name) != known[name]["sha256"]:
         raise SettingsError(
             f"{name} in {folder.name!r} is not the file that was written there: remove it and run again"
         )

@@ -11,6 +11,7 @@ from megu.core.splits import Split
 from megu.figures.deletion import MODELS, PARTS
 from megu.measure import attacks
 from megu.measure.metrics import METRICS, References, compared, own_metrics
+from megu.measure.outputs import Outputs
 from megu.measure.views import centroid_similarity
 
 MISSING = {  # what a metric may need (see `megu.measure.metrics.Metric`) -> why it is not there, the first that holds
@@ -31,14 +32,14 @@ class Models:
     r"""Outputs of the models on the same split.
 
     Attributes:
-        seen: ``before``, ``after`` and, where there is one, ``reference`` (a model retrained without the forget
-            images): `megu.measure.metrics.Seen` each.
+        outputs: ``before``, ``after`` and, where there is one, ``reference`` (a model retrained without the forget
+            images): `megu.measure.outputs.Outputs` each.
         split: the parts that were measured.
         blank: logits of an untrained network, part -> ``(n, K)``, or None.
         features: whether the features are the input of a linear head.
     """
 
-    seen: dict
+    outputs: dict[str, Outputs]
     split: Split
     blank: dict | None
     features: bool
@@ -48,7 +49,7 @@ class Models:
         """What there is of `MISSING`."""
         tested = {"test_forget": len(self.split.test_forget) > 0}
         there = {
-            "retrain": "reference" in self.seen,
+            "retrain": "reference" in self.outputs,
             "untrained": self.blank is not None,
             "head": self.features,
             "test": tested["test_forget"] or len(self.split.test_retain) > 0,
@@ -71,7 +72,7 @@ def accuracies(models, images):
     r"""List of dictionaries: model, part, images, percent, and low and high of the 95 % Wilson interval; parts without
     images are left out."""
     out = []
-    for name, outputs in models.seen.items():
+    for name, outputs in models.outputs.items():
         for part in PARTS:
             count = len(getattr(models.split, part))
             if count:
@@ -89,7 +90,7 @@ def change(models, images, part):
     count = len(getattr(models.split, part))
     if not count:
         return None
-    before, after = (right(models.seen[name], images, models.split, part).double() for name in ("before", "after"))
+    before, after = (right(models.outputs[name], images, models.split, part).double() for name in ("before", "after"))
     difference = 100 * (after - before)
     return difference.mean().item(), 1.96 * difference.std(correction=0).item() / math.sqrt(count)
 
@@ -104,7 +105,7 @@ def attack_curves(models, images):
     unseen = "test_forget" if len(split.test_forget) else "test_retain"
     y, y_unseen = images.y[split.forget], images.y[getattr(split, unseen)]
     for attack in ("loss", "entropy"):
-        for name, outputs in models.seen.items():
+        for name, outputs in models.outputs.items():
             scores = [_score(attack, outputs.logits[part], y) for part, y in (("forget", y), (unseen, y_unseen))]
             curve = attacks.class_matched_roc(scores[0], y, scores[1], y_unseen)
             if curve:
@@ -134,11 +135,11 @@ def metrics(models, images):
     Returns: list of dictionaries with metric, mode, unit, goal, images, before, after, reference (None where not
         available), and why not.
     """
-    values, reference = {}, models.seen.get("reference")
-    for name, outputs in models.seen.items():
+    values, reference = {}, models.outputs.get("reference")
+    for name, outputs in models.outputs.items():
         values[name] = own_metrics(outputs, images, models.split)
         nobody = {part: logits * math.nan for part, logits in outputs.logits.items()}
-        against = References(models.seen["before"], reference or outputs, models.blank or nobody, nobody)
+        against = References(models.outputs["before"], reference or outputs, models.blank or nobody, nobody)
         values[name] |= compared(values[name], outputs, images, models.split, against)
     out = []
     for metric, about in METRICS.items():
@@ -155,7 +156,7 @@ def predictions(models, images, ids):
     r"""What the forget images are taken for: shares in percent by model and label, and the first images one by one (no
     pixels)."""
     names, out, forget = images.classes, {"shares": {}, "images": []}, models.split.forget
-    top = {name: outputs.logits["forget"].softmax(1).max(1) for name, outputs in models.seen.items()}
+    top = {name: outputs.logits["forget"].softmax(1).max(1) for name, outputs in models.outputs.items()}
     for name, (_, label) in top.items():
         share = 100 * label.bincount(minlength=len(names)).double() / len(label)
         largest = share.argsort(descending=True).tolist()
@@ -174,7 +175,7 @@ def nearest(models, images, transition, most=3):
     if transition is not None:
         ways["guide"] = np.asarray(transition).T  # row k = the shares of class k
     if models.features and len(np.unique(y)) == len(names):
-        for name, outputs in models.seen.items():
+        for name, outputs in models.outputs.items():
             table = np.concatenate([outputs.features[part].double().cpu().numpy() for part in ("retain", "forget")])
             ways[name] = centroid_similarity(table, y, len(names))
 

@@ -1,6 +1,5 @@
 r"""What is to be forgotten: names of classes or sub-classes, or single images, turned into a split."""
 
-import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 from megu.core.splits import Split, of_classes, split_of
 from megu.datasets.folder import class_name
 from megu.settings.errors import SettingsError
+from megu.settings.files import hash_bytes
 from megu.settings.values import closest
 
 _LARGEST = 50_000_000  # bytes of a file of positions
@@ -62,7 +62,7 @@ def forget_set(forget, images, ids) -> ForgetSet:
     goes = of_classes(images, scenario, names) if names else at_positions(forget, images)
     split = split_of(images, goes)
     lines = "\n".join(sorted(ids[i] for i in split.forget.tolist()))
-    return ForgetSet(scenario, names, split, hashlib.sha256(lines.encode()).hexdigest())
+    return ForgetSet(scenario, names, split, hash_bytes(lines))
 
 
 def check_names(names, images):

@@ -1,6 +1,5 @@
 r"""Who says which of a user's classes are alike: a guide of the package, the model's own features, or a matrix."""
 
-import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from megu.guide import SOURCES, GuideSession, GuideUnavailableError, draw_exempl
 from megu.measure.views import centroid_similarity, feature_table
 from megu.perturbing_labels import similarity, transition_matrix
 from megu.settings.errors import SettingsError
+from megu.settings.files import hash_bytes
 from megu.settings.values import closest
 
 MODEL = "model"  # the similarity of the model's own class-mean features
@@ -132,7 +132,7 @@ def of_guide(source, images, index, settings, device, path):
         f"{count} answers of {guide.name} ({guide.version}), {scores.new} asked now, {count - scores.new} asked before"
     )
     lines = "\n".join(f"{answer.question} {answer.raw!r}" for answer in scores.answers)
-    return matrix, _about(source, origin, matrix, count, hashlib.sha256(lines.encode()).hexdigest())
+    return matrix, _about(source, origin, matrix, count, hash_bytes(lines))
 
 
 def of_features(model, images, index):
@@ -146,5 +146,5 @@ def of_features(model, images, index):
 def _about(source, origin, matrix, answers=0, digest=None):
     return {
         "source": source, "origin": origin, "answers": answers, "answers_sha256": digest,
-        "matrix_sha256": hashlib.sha256(np.ascontiguousarray(matrix, "<f8").tobytes()).hexdigest(),
+        "matrix_sha256": hash_bytes(np.ascontiguousarray(matrix, "<f8").tobytes()),
     }  # fmt: skip

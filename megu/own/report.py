@@ -1,6 +1,5 @@
 r"""The deletion report of one unlearned model: a JSON file with a schema, and one HTML file that needs no other."""
 
-import hashlib
 import json
 from importlib.resources import files
 from pathlib import Path
@@ -12,7 +11,7 @@ from megu.figures import deletion
 from megu.own import findings
 from megu.own.verdict import verdict
 from megu.settings.errors import SettingsError
-from megu.settings.files import atomic, write_json
+from megu.settings.files import atomic, hash_bytes, write_json
 
 NAME = "megu deletion report 1"
 _ASSETS = files("megu.own") / "assets"
@@ -40,7 +39,7 @@ def compose(checked, done, models, transition, disentanglement):
             "names": list(forget.names),
             "images": len(forget.split.forget),
             "index_sha256": forget.digest,
-            "pixels_sha256": hashlib.sha256(images.x[forget.split.forget].cpu().numpy().tobytes()).hexdigest(),
+            "pixels_sha256": hash_bytes(images.x[forget.split.forget].cpu().numpy().tobytes()),
             "data": {
                 "name": images.name,
                 "digest": images.digest(),

@@ -14,7 +14,8 @@ from torch.utils.data import Dataset
 from megu import methods
 from megu.core import device, models
 from megu.core.device import Compute, Stopwatch
-from megu.core.loading import channels_of, check_accuracy, check_and_copy, read_model, read_weights
+from megu.core.loading import channels_of, check_accuracy, check_and_copy, read_model
+from megu.core.tensors import read_tensors
 from megu.datasets.folder import ClassFolders, class_names, find_classes
 from megu.datasets.images import Images
 from megu.datasets.user_images import pool_parts, read_dataset
@@ -184,7 +185,10 @@ def read_inputs(request, where):
     data, test, size = request.data, request.test, request.size
     if size is not None and (isinstance(size, bool) or not isinstance(size, int) or not 2 <= size <= 4096):
         raise SettingsError(f"size is {size!r}: give pixels, an integer from 2 to 4096")
-    given = [(one, read_weights(one)) if isinstance(one, Path) else one for one in (request.model, request.reference)]
+    given = [
+        (one, read_tensors(one, "model")) if isinstance(one, Path) else one
+        for one in (request.model, request.reference)
+    ]
     classes = read_names(request.classes) if isinstance(request.classes, Path) else request.classes
     if isinstance(data, str | Path):
         folders = find_classes(data, classes, size)

@@ -16,7 +16,7 @@ from megu.core.loading import has_features, weights_digest
 from megu.core.splits import forgotten_classes
 from megu.core.train import DivergedError, predict
 from megu.measure.disentanglement import disentanglement, forgotten_concepts
-from megu.measure.metrics import load_seen, observe, save_seen
+from megu.measure.outputs import collect_outputs, load_outputs, save_outputs
 from megu.methods.task import Task
 from megu.own import report
 from megu.own.findings import Models
@@ -184,13 +184,13 @@ def collect(checked, store, new) -> Models:
     r"""Outputs of original, new and reference model, on the split that is measured."""
     images, split, features = checked.images, checked.forget.split, has_features(checked.original, checked.images)
     split = replace(split, retain=_sample(split.retain, MEASURED, checked.settings.seed, "measured"))
-    seen, seconds = {}, 0.0
+    outputs, seconds = {}, 0.0
 
     def look(model, x):
         return models.features(model, x) if features else (model(x), model(x))
 
     def load(path):
-        return load_seen(path, checked.compute.device)
+        return load_outputs(path, checked.compute.device)
 
     for name, model in {"before": checked.original, "after": new, "reference": checked.reference}.items():
         if model is not None:
@@ -198,19 +198,19 @@ def collect(checked, store, new) -> Models:
             def make(model=model):
                 clock = Stopwatch()
                 with clock("evaluation"):
-                    outputs = observe(model, images, split, 100, look)
-                return outputs, {"seconds": round(clock.total, 3)}
+                    made = collect_outputs(model, images, split, 100, look)
+                return made, {"seconds": round(clock.total, 3)}
 
             file = f"outputs-{name}.safetensors"
-            seen[name] = store.once(file, make, save_seen, load)
+            outputs[name] = store.once(file, make, save_outputs, load)
             seconds += store.manifest["artefacts"][file]["seconds"]
     checked.clock.seconds["evaluation"] = seconds
     try:
         blank = models.reset(checked.original, checked.settings.seed, "untrained")
-        blank = observe(blank, images, split, 100, look).logits
+        blank = collect_outputs(blank, images, split, 100, look).logits
     except SettingsError:
         blank = None
-    return Models(seen, split, blank, features)
+    return Models(outputs, split, blank, features)
 
 
 def _sample(index, count, seed, purpose):

@@ -46,7 +46,7 @@ def verdict(forget, models, images, sample, measured, attacked):
             " on images outside the test."
         )
     what = ", ".join(forget.names) or f"{before['images']} single images"
-    limits = _limits(whole, "reference" in models.seen, reference, sample)
+    limits = _limits(whole, "reference" in models.outputs, reference, sample)
     return {"word": word, "rule": rule, "what": what, "findings": findings, "limits": limits}
 
 

@@ -14,7 +14,7 @@ from megu.core import models
 from megu.core import weights as pretrained
 from megu.runs.experiment import Experiment
 from megu.settings.errors import SettingsError
-from megu.settings.files import sha256
+from megu.settings.files import hash_file
 from megu.settings.profiles import resolve
 
 SMALL = {
@@ -88,7 +88,7 @@ def test_the_hub_is_asked_for_the_same_file(folder, monkeypatch):
     assert (
         pretrained.identity(None)
         == pretrained.identity(str(folder))
-        == f"sha256 {sha256(folder / 'model.safetensors')}"
+        == f"sha256 {hash_file(folder / 'model.safetensors')}"
     )
 
 
@@ -199,7 +199,7 @@ def test_the_manifest_names_the_weights_and_runs_of_others_are_apart(folder, tmp
         for name, weights in (("file", str(folder)), ("drawn", "random"))
     }
     said = {name: lab.run.manifest["weights"] for name, lab in labs.items()}
-    assert said == {"file": f"sha256 {sha256(folder / 'model.safetensors')}", "drawn": "random"}
+    assert said == {"file": f"sha256 {hash_file(folder / 'model.safetensors')}", "drawn": "random"}
     assert labs["file"].shared.path != labs["drawn"].shared.path
     assert str(tmp_path) not in (labs["file"].run.path / "manifest.json").read_text()
     found = labs["file"].unlearned("retrain", 0), labs["drawn"].unlearned("retrain", 0)

@@ -15,8 +15,7 @@ from torch.utils.data import TensorDataset
 
 from megu.cli import main as command
 from megu.core.loading import read_model
-from megu.datasets import folder as folders
-from megu.datasets import sources
+from megu.datasets import npz, sources
 from megu.guide import Answer, AnswerStore
 from megu.own import unlearn as unlearning
 from megu.own.report import read
@@ -154,13 +153,13 @@ def test_hostile_checkpoints(tmp_path):
 def test_a_zip_bomb_is_measured_before_it_is_opened(tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as bomb:
         bomb.writestr("../../x_train.npy", b"\0" * 30_000_000)
-    monkeypatch.setattr(folders.psutil, "virtual_memory", lambda: SimpleNamespace(available=20_000_000))
+    monkeypatch.setattr(npz.psutil, "virtual_memory", lambda: SimpleNamespace(available=20_000_000))
     monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("it was opened"))
     refused(
         lambda: sources.load(resolve(overrides={"data.name": "npz", "data.path": str(tmp_path / "bomb.npz")})),
         "bomb.npz",
     )
-    refused(lambda: folders.check_memory(1000, 30_000, "give a sample"), "0.0 GB of images", "give a sample")
+    refused(lambda: npz.fits_memory(1000, 30_000, "give a sample"), "0.0 GB of images", "give a sample")
 
 
 def test_answers_edited_by_hand_are_asked_again(tmp_path, caplog):

@@ -22,7 +22,7 @@ def judged(after, reference=None, attacked=(), scenario="class"):
     ]
     request = SimpleNamespace(names=("rocket",), scenario=scenario)
     nothing = SimpleNamespace(test_retain=[], retain=[])
-    return verdict(request, SimpleNamespace(seen=named, split=nothing), None, None, measured, list(attacked))
+    return verdict(request, SimpleNamespace(outputs=named, split=nothing), None, None, measured, list(attacked))
 
 
 @pytest.mark.parametrize(
