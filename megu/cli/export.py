@@ -24,14 +24,15 @@ def export(
 ):
     """Write a model of a run as a checkpoint that others can load
     (`megu.own.checkpoint.Checkpoint.from_pretrained`)."""
-    from megu.own import checkpoint  # noqa: PLC0415  (a slow import)
+    from megu.own.checkpoint import CONFIG, WEIGHTS  # noqa: PLC0415  (a slow import)
+    from megu.own.export import export as export_model  # noqa: PLC0415
 
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise SettingsError(f"--out {out.name!r} is not empty: name a new folder")
-    made = checkpoint.export(run_dir, method, seed)
+    made = export_model(run_dir, method, seed)
     with writing(out):
         made.save_pretrained(out)
-    typer.echo(f"written  {checkpoint.WEIGHTS}, {checkpoint.CONFIG}, README.md in {os.path.relpath(out)}")
+    typer.echo(f"written  {WEIGHTS}, {CONFIG}, README.md in {os.path.relpath(out)}")
     if push:
         try:
             typer.echo(

@@ -1,15 +1,20 @@
 r"""The deletion report of one unlearned model: a JSON file with a schema, and one HTML file that needs no other."""
 
 import json
+from datetime import UTC, datetime
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
 import jinja2
 
 import megu
+from megu import methods
+from megu.core.loading import weights_digest
 from megu.figures import deletion
 from megu.own import findings
 from megu.own.verdict import verdict
+from megu.runs.store import PACKAGES
 from megu.settings.errors import SettingsError
 from megu.settings.files import atomic, hash_bytes, write_json
 
@@ -23,7 +28,7 @@ def compose(checked, done, models, transition, disentanglement):
 
     Args:
         checked: `megu.own.request.CheckedRequest`.
-        done: what was done, a dictionary.
+        done: what was done, see `provenance`.
         models: `megu.own.findings.Models`.
         transition: ``(K, K)`` array or None.
         disentanglement: list of rows or None.
@@ -61,6 +66,31 @@ def compose(checked, done, models, transition, disentanglement):
         "disentanglement": disentanglement,
     }
     return json.loads(json.dumps(facts, allow_nan=False))
+
+
+def provenance(checked, before, new, guide, training):
+    r"""What the report says of how the new model was made; ``training``: facts of `megu.own.unlearn.unlearned`."""
+    return {
+        "method": checked.request.method,
+        "title": methods.method(checked.request.method).title,
+        "settings": checked.parameters.model_dump(mode="json"),
+        "seed": checked.settings.seed,
+        "guide": guide,
+        "device": str(checked.compute.device.type),
+        "precision": "bfloat16 autocast" if checked.compute.autocast else "float32",
+        "versions": {name: version(name) for name in PACKAGES},
+        "history": training["history"],
+        "notices": list(dict.fromkeys(checked.notices)),
+        "seconds": {part: round(value, 3) for part, value in checked.clock.seconds.items()} | training["seconds"],
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": {
+            "class": type(checked.given).__name__,
+            "parameters": sum(w.numel() for w in checked.given.parameters()),
+            "sha256_before": before,
+            "sha256_after": weights_digest(new),
+            "reference": checked.reference is not None,
+        },
+    }
 
 
 def write(facts, folder):

@@ -2,8 +2,6 @@ r"""Your own classifier and your own images: one call from a request to a new mo
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -22,7 +20,7 @@ from megu.own import report
 from megu.own.findings import Models
 from megu.own.guide_choice import transition_of
 from megu.own.request import Request, check, collect_notices
-from megu.runs.store import CODE, PACKAGES, Run
+from megu.runs.store import CODE, Run
 from megu.settings.errors import SettingsError, StageError
 from megu.settings.files import alone
 
@@ -81,7 +79,7 @@ def carry_out(checked, out=None) -> Unlearned:
                 "the model that was given has changed while its copy was at work: give one that no other thread trains"
             )
         scores = disentanglement_scores(checked, found, new)
-        done = provenance(checked, before, new, guide, training)
+        done = report.provenance(checked, before, new, guide, training)
         facts = report.compose(checked, done, found, matrix, scores)
         if folder:
             report.write(facts, folder)
@@ -236,28 +234,3 @@ def disentanglement_scores(checked, found, new):
     with checked.clock("evaluation"):
         scores = disentanglement(checked.original, new, checked.reference, images, few, draws=100, seed=seed)
     return scores.astype(object).where(scores.notna(), None).round(4).to_dict("records")
-
-
-def provenance(checked, before, new, guide, training):
-    r"""What the report says of how the new model was made; ``training``: facts of `unlearned`."""
-    return {
-        "method": checked.request.method,
-        "title": methods.method(checked.request.method).title,
-        "settings": checked.parameters.model_dump(mode="json"),
-        "seed": checked.settings.seed,
-        "guide": guide,
-        "device": str(checked.compute.device.type),
-        "precision": "bfloat16 autocast" if checked.compute.autocast else "float32",
-        "versions": {name: version(name) for name in PACKAGES},
-        "history": training["history"],
-        "notices": list(dict.fromkeys(checked.notices)),
-        "seconds": {part: round(value, 3) for part, value in checked.clock.seconds.items()} | training["seconds"],
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "model": {
-            "class": type(checked.given).__name__,
-            "parameters": sum(w.numel() for w in checked.given.parameters()),
-            "sha256_before": before,
-            "sha256_after": weights_digest(new),
-            "reference": checked.reference is not None,
-        },
-    }

@@ -8,7 +8,8 @@ from PIL import Image
 
 from megu.datasets.folder import find_classes, list_images, read_image
 from megu.datasets.sources import load
-from megu.own.request import Request, read_inputs
+from megu.own.inputs import read_inputs
+from megu.own.request import Request
 from megu.settings.profiles import resolve
 
 

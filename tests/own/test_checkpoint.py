@@ -17,7 +17,8 @@ from megu.core import weights as pretrained
 from megu.core.loading import weights_digest
 from megu.core.train import predict
 from megu.own import checkpoint
-from megu.own.checkpoint import About, Checkpoint, export
+from megu.own.checkpoint import About, Checkpoint
+from megu.own.export import export
 from megu.runs.experiment import Experiment
 from megu.settings.config import Forget
 from megu.settings.errors import SettingsError
