@@ -40,6 +40,7 @@ def ask(
     interrupt: it goes on."""
     from megu import guide as guides
     from megu.core.device import choose
+    from megu.datasets.sources import load
     from megu.settings.profiles import resolve
 
     values = {"forget.scenario": "random", "guide.source": source} | (
@@ -47,17 +48,14 @@ def ask(
     )
     settings = resolve(profile, 0, {**values, **(guides.data_settings(data) if data else {}), **parse(set)})
     names = [name.strip() for name in classes.split(",") if name.strip()]
-    asked = guides.inquire(guides.SOURCES[settings.guide.source], settings, choose(settings).device, names)
-    inquiry = guides.Inquiry(*asked, guides.Book(out / "answers.jsonl"))
-    if (write_batch or read_batch) and not hasattr(inquiry.guide, "body"):
-        raise SettingsError(
-            f"guide.source={settings.guide.source} sends no requests: a batch file needs --source served"
-        )
+    device = choose(settings).device
+    answers = out / "answers.jsonl"
+    session = guides.GuideSession(settings, load(settings, device), device, answers=answers, classes=names)
     for replies in read_batch or ():
-        _put(replies, *guides.read_batch(*asked, replies, inquiry.book), "lines")
-    for file in guides.write_batch(inquiry.guide, inquiry.open, write_batch, sampled) if write_batch else ():
+        _put(replies, *guides.read_batch(*session.questions(), replies, session.store), "lines")
+    for file in guides.write_batch(*session.open_questions(), write_batch, sampled) if write_batch else ():
         typer.echo(f"written: {file.name}")
-    typer.echo(inquiry.bill(price, image_tokens) if dry_run or write_batch or read_batch else inquiry.ask())
+    typer.echo(session.bill(price, image_tokens) if dry_run or write_batch or read_batch else session.ask())
 
 
 @app.command()
@@ -75,12 +73,12 @@ def answers(
 
     if not (import_ or file.is_file()):
         raise SettingsError(f"{file.name!r} does not exist: name the answers.jsonl that `megu guide ask` wrote")
-    book = guides.Book(file)
+    store = guides.AnswerStore(file)
     if import_:
-        _put(import_, *guides.import_answers(import_, book), "rows")
+        _put(import_, *guides.import_answers(import_, store), "rows")
     if export:
-        guides.export_answers(book, export)
-    for (name, version), count in Counter((answer.source, answer.version) for answer in book.answers.values()).items():
+        guides.export_answers(store, export)
+    for (name, version), count in Counter((answer.source, answer.version) for answer in store.answers.values()).items():
         typer.echo(f"{count} answers of {name} ({version})")
-    if book.damaged:
-        typer.echo(f"{book.damaged} damaged lines were left out")
+    if store.damaged:
+        typer.echo(f"{store.damaged} damaged lines were left out")

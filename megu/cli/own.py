@@ -51,32 +51,33 @@ def unlearn(
     dry_run: DryRun = False,
 ):
     """Unlearn with a classifier and images of the user's own."""
-    from megu.core.loading import from_file
-    from megu.own.plan import prepare, read_names
+    from megu.own.estimate import estimate
+    from megu.own.request import Request, check
     from megu.own.unlearn import carry_out
 
     if bool(forget) == bool(forget_list) or (out is None and not dry_run):
         raise SettingsError("give --forget or --forget-list (one of them), and --out FOLDER (or --dry-run)")
-    ready = prepare(
-        from_file(model, arch),
-        data,
-        forget_list or forget,
+    request = Request(
+        model=model,
+        data=data,
+        forget=forget_list or forget,
+        arch=arch,
         test=test,
-        classes=classes and read_names(classes),
-        subclasses=None,
+        classes=classes,
         guide=guide,
         method=method,
         seed=seed,
-        reference=reference and from_file(reference, arch),
+        reference=reference,
         normalise=normalise,
         size=size,
         retain_images=retain_images,
         trained_on=trained_on,
         settings=parse(set),
     )
-    typer.echo("\n".join(ready.plan.lines))
+    checked = check(request)
+    typer.echo("\n".join(estimate(checked).lines))
     if not dry_run:
-        done = carry_out(ready, out)
+        done = carry_out(checked, out)
         verdict = done.report["verdict"]
         typer.echo(f"verdict  {verdict['word']}: {verdict['findings'][0]}\nrule     {verdict['rule']}")
         typer.echo(f"written  model.safetensors, report.html, report.json in {os.path.relpath(out)}")
@@ -98,14 +99,15 @@ def export(
     public: option(bool, "Let everyone see it on the hub.", "--public") = False,
 ):
     """Write a model of a run as a checkpoint that others can load: `megu.own.checkpoint.Checkpoint.from_pretrained`."""
-    from megu.own import checkpoint
+    from megu.own.checkpoint import CONFIG, WEIGHTS
+    from megu.own.export import export as export_model
 
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise SettingsError(f"--out {out.name!r} is not empty: name a new folder")
-    made = checkpoint.export(run_dir, method, seed)
+    made = export_model(run_dir, method, seed)
     with writing(out):
         made.save_pretrained(out)
-    typer.echo(f"written  {checkpoint.WEIGHTS}, {checkpoint.CONFIG}, README.md in {os.path.relpath(out)}")
+    typer.echo(f"written  {WEIGHTS}, {CONFIG}, README.md in {os.path.relpath(out)}")
     if push:
         try:
             url = made.push_to_hub(push, private=not public, commit_message=f"{method}, seed {seed}")

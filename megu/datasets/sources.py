@@ -2,17 +2,15 @@ r"""Where images come from: the embedded set, CIFAR, a folder, an ``.npz``; CIFA
 
 import io
 import json
-import warnings
 from importlib.resources import files
 
 import numpy as np
-from PIL import Image
-from tqdm import tqdm
 
 from megu.datasets import identity
 from megu.datasets.cifar import read_cifar
+from megu.datasets.folder import find_classes
 from megu.datasets.images import Images, by_superclass, pool
-from megu.datasets.npz import existing_path, fits_memory, read_npz  # noqa: F401
+from megu.datasets.npz import existing_path, read_npz
 from megu.settings.class_names import known_names
 from megu.settings.config import Settings
 from megu.settings.errors import SettingsError
@@ -55,65 +53,10 @@ def _embedded(_):
     return (arrays["x_train"], arrays["y_train"]), (arrays["x_test"], arrays["y_test"]), names, coarse
 
 
-def picture(file, size=None, mode="RGB"):
-    r"""One image file as an array.
-
-    Args:
-        file: path.
-        size: (height, width) to be resized to, or None.
-        mode: ``RGB``, or ``L`` for grey.
-    Returns: ``(H, W, 3)`` or ``(H, W)`` uint8; 16-bit images keep their upper 8 bits, CMYK and palettes are converted.
-    Raises: SettingsError naming folder and file where it is truncated, no image, of a kind without 8-bit meaning, under
-        2 or over 89 million pixels.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
-                if min(image.size) < 2 or image.mode in ("I", "F"):
-                    raise ValueError(f"{image.width} x {image.height} pixels of mode {image.mode}")
-                if image.mode.startswith("I;16"):
-                    image = Image.fromarray((np.asarray(image) >> 8).astype("uint8"))
-                image = image.convert(mode)
-                return np.asarray(image if size is None else image.resize(size[::-1], Image.Resampling.BILINEAR))
-    except Exception as error:  # a damaged file makes the readers of its format fail in their own ways
-        raise SettingsError(
-            f"{file.parent.name}/{file.name} is not a readable image ({error}): remove or replace it"
-        ) from None
-
-
 def _folder(data):
     root = existing_path(data, "a folder with train/<class>/*.png and test/<class>/*.png")
-    names, tested = (
-        tuple(sorted(path.name for path in (root / part).glob("[!.]*") if path.is_dir())) for part in ("train", "test")
-    )
-    if len(names) < 2:
-        raise SettingsError(
-            f"{root.name}/train has {len(names)} class folders: make one folder of images per class, at least two"
-        )
-    if other := [name for name in tested if name not in names]:
-        raise SettingsError(
-            f"{root.name}/test has the class folder {other[0]!r}, which {root.name}/train lacks: rename it, or give"
-            " training images of it"
-        )
-    size = data.size or 32
-
-    def part(which):
-        found = [
-            (file, k)
-            for k, name in enumerate(names)
-            for file in sorted((root / which / name).glob("*"))
-            if file.is_file()
-        ]
-        if which == "train" and (empty := set(range(len(names))).difference(k for _, k in found)):
-            raise SettingsError(
-                f"{root.name}/train/{names[min(empty)]} holds no images: put some into it, or remove the folder"
-            )
-        images = []
-        for file, _ in tqdm(found, desc=f"{which} images", unit="image"):
-            images.append(picture(file, (size, size)))
-        if not images:
-            raise SettingsError(f"{root.name}/{which} holds no images: put them into {which}/<class>/")
-        return np.stack(images), np.array([k for _, k in found])
-
-    return part("train"), part("test"), names, ()
+    found = find_classes(root, size=data.size)
+    if found.test is None:
+        raise SettingsError(f"{root.name!r} has no folders train and test beside each other: make both")
+    parts = (found.read(found.train), found.read(found.test))
+    return *((part.x.permute(0, 2, 3, 1).numpy(), part.y.numpy()) for part in parts), found.classes, ()

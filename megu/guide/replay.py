@@ -5,39 +5,39 @@ import math
 from collections import Counter
 from pathlib import Path
 
-from megu.guide.base import GuideUnavailableError
-from megu.guide.book import Book
+from megu.guide.answers import AnswerStore
+from megu.guide.base import Guide, GuideUnavailableError, source
 
 
-class ReplayGuide:
+@source("replay")
+class ReplayGuide(Guide):
     r"""The raw score that an answers file holds for an image and a label; nothing where it holds none.
 
     An answer is found by the image's hash and the label, whoever gave it and for which run.  The file must hold the
     answers of one guide, or ``guide.model`` name the one that is meant (its source as written there) and, where that
     has several versions, ``guide.revision`` the version.
 
-    Args:
-        class_names, images, exemplars, device: not used; every source is built by the same call.
-        settings: `megu.settings.config.Guide`: path, an answers file (JSON lines as `megu.guide.book.Book` writes
-            them); model and revision, see above.
+    Settings: path, an answers file (JSON lines of a `megu.guide.AnswerStore`); model and revision, see above.
     Raises: GuideUnavailableError where there is no such file, it holds several guides, no answer of the one that is
         named, or several answers of it for one image and label (asked with other worked examples).
     """
 
-    def __init__(self, class_names=(), images=None, exemplars=None, settings=None, device=None):
+    def __init__(self, context):
+        super().__init__(context)
+        settings = self.settings
         path = Path(settings.path or "")
         if not settings.path or not path.is_file():
             raise GuideUnavailableError(f"guide.source=replay needs guide.path, an answers file; {path.name!r} is none")
-        book = Book(path)
+        store = AnswerStore(path)
         answers = [
             a
-            for a in book.answers.values()
+            for a in store.answers.values()
             if settings.model in ("", a.source) and settings.revision in (None, a.version)
         ]
         guides = sorted({(answer.source, answer.version) for answer in answers})
-        damaged = f", {book.damaged} lines are damaged" if book.damaged else ""
+        damaged = f", {store.damaged} lines are damaged" if store.damaged else ""
         if not guides:
-            known = ", ".join(sorted({repr(answer.source) for answer in book.answers.values()})) or "nobody"
+            known = ", ".join(sorted({repr(answer.source) for answer in store.answers.values()})) or "nobody"
             raise GuideUnavailableError(
                 f"{path.name!r} has no answers of the guide that is asked for, but of {known}{damaged}: see guide.model"
                 " and revision"
@@ -66,11 +66,11 @@ class ReplayGuide:
 
     def score(self, questions):
         r"""Raw scores of questions, NaN where the file has no answer."""
-        found = [self._known.get((question.image_hash, question.label), math.nan) for question in questions]
-        if missing := sum(map(math.isnan, found)):
+        scores = [self._known.get((question.image_hash, question.label), math.nan) for question in questions]
+        if missing := sum(map(math.isnan, scores)):
             self.failures[self._absent] = missing
-        return found
+        return scores
 
-    def as_they_come(self, questions):
+    def stream(self, questions):
         r"""Pairs (position of the question, raw score) of those that have an answer."""
         return ((at, raw) for at, raw in enumerate(self.score(questions)) if not math.isnan(raw))

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cached_property
 from itertools import islice
 
-from megu.guide.base import GuideUnavailableError
+from megu.guide.base import Guide, GuideUnavailableError, require, source
 from megu.guide.prompt import PROMPT_VERSION, Cost, conversation
 
 LEAST = 1e-6  # probability of a word that a server leaves out or rounds to nothing
@@ -17,7 +17,8 @@ WORDS = ("true", "false")
 GARBAGE = (ValueError, AttributeError, TypeError, LookupError, ArithmeticError)  # what a reply that is none ends in
 
 
-class ServedMllm:
+@source("served")
+class ServedMllm(Guide):
     r"""Log-odds of True against False as the first token of the reply.
 
     Where the server gives log-probabilities, $s = \log \sum_{\mathrm{True}} p - \log \sum_{\mathrm{False}} p$ over the
@@ -27,33 +28,29 @@ class ServedMllm:
     Sampling is the server's: one that takes the most likely token at temperature 1 as well gives the same reply over
     and over, and its counts say nothing.
 
-    Args:
-        class_names, images, exemplars, device: not used; every source is built by the same call.
-        settings: `megu.settings.config.Guide`: model, url, shots, concurrency, timeout, retries, repeats.
+    Settings: model, url, shots, concurrency, timeout, retries, repeats.
     The key comes from ``$MEGU_GUIDE_KEY`` or ``$OPENAI_API_KEY`` and is kept nowhere.
     Raises: GuideUnavailableError where there is no model, and before the first request where there is no url, the
         client is not installed, or the server refuses key or model.
     Source: arXiv 2602.17088 section 4.1.  Departs: A12.
     """
 
-    log_odds = dear = True
+    log_odds = costly = True
 
-    def __init__(self, class_names=(), images=None, exemplars=None, settings=None, device=None):
+    def __init__(self, context):
+        super().__init__(context)
+        settings, self.shots, self.cost, self.failures = self.settings, self.settings.shots, Cost(), Counter()
         if not settings.model:
             raise GuideUnavailableError(
                 "guide.source=served needs guide.model, the name that the server gives its model"
             )
-        self.settings, self.shots, self.cost, self.failures = settings, settings.shots, Cost(), Counter()
         self.name = f"{settings.model} (served)"
         self.version = (
             f"{settings.revision or 'as served'}, {self.shots}-shot, up to {settings.repeats} replies, prompt"
             f" {PROMPT_VERSION}"
         )
-        self._refused, self._tells, self._many = (
-            None,
-            True,
-            True,
-        )  # whether the server gives log-probabilities, and several replies at once
+        # Whether the server gives log-probabilities, and several replies at once.
+        self._refused, self._tells, self._many = None, True, True
 
     @cached_property
     def _client(self):
@@ -61,10 +58,7 @@ class ServedMllm:
             raise GuideUnavailableError(
                 "guide.source=served needs guide.url (or $MEGU_GUIDE_URL), e.g. http://localhost:8000/v1"
             )
-        try:
-            import openai  # noqa: PLC0415  (needed by this guide alone)
-        except ImportError:
-            raise GuideUnavailableError("the client is not installed: `pip install openai`") from None
+        openai = require("openai", "pip install 'megu[served]'")
         key = os.environ.get("MEGU_GUIDE_KEY") or os.environ.get("OPENAI_API_KEY") or "none"
         return openai.OpenAI(
             base_url=self.settings.url, api_key=key, timeout=self.settings.timeout, max_retries=self.settings.retries
@@ -86,10 +80,10 @@ class ServedMllm:
 
     def score(self, questions):
         r"""Log-odds of True for every question, NaN where there is no answer."""
-        found = dict(self.as_they_come(questions))
-        return [found.get(at, math.nan) for at in range(len(questions))]
+        scores = dict(self.stream(questions))
+        return [scores.get(at, math.nan) for at in range(len(questions))]
 
-    def as_they_come(self, questions):
+    def stream(self, questions):
         r"""Pairs (position of the question, log-odds or NaN) in the order of the replies; at most ``concurrency``
         requests at a time.
 
@@ -97,7 +91,7 @@ class ServedMllm:
         """
         _ = self._client  # made once, before the threads
         pool, rest, under_way = ThreadPoolExecutor(self.settings.concurrency), iter(enumerate(questions)), {}
-        self._enough = False
+        self._stopped = False
 
         def take(future):
             at = under_way.pop(future)
@@ -108,9 +102,8 @@ class ServedMllm:
             # The next question is asked when a reply has been taken, and so kept: a process that dies loses no more
             # than was under way.
             while True:
-                for at, question in islice(
-                    rest, 0 if self._refused or self._enough else self.settings.concurrency - len(under_way)
-                ):
+                free = 0 if self._refused or self._stopped else self.settings.concurrency - len(under_way)
+                for at, question in islice(rest, free):
                     under_way[pool.submit(self._one, question)] = at
                 if not under_way:
                     break
@@ -126,10 +119,6 @@ class ServedMllm:
                 f"{self.name}: the server refuses ({self._refused}): check guide.model, guide.url and the key"
             )
 
-    def stop(self):
-        """Ask no more; what is under way is still given."""
-        self._enough = True
-
     def _counted(self, odds, failure, tokens, share):
         if odds is not None and math.isnan(odds):
             self.failures[failure or "neither True nor False"] += 1
@@ -144,8 +133,7 @@ class ServedMllm:
 
     def _sampled(self, question):
         # Some servers ignore n, some refuse it: ask until there are enough, at most once for each reply.
-        import openai  # noqa: PLC0415
-
+        openai = require("openai")
         replies, wanted = [], self.settings.repeats
         while len(replies) < wanted and (left := wanted - sum(len(reply.choices) for reply in replies)) > 0:
             try:
@@ -157,10 +145,8 @@ class ServedMllm:
         return replies
 
     def _one(self, question):
-        # (log-odds, NaN for no answer, None where it was not asked; why there is none; tokens; probability of either
-        # word)
-        import openai  # noqa: PLC0415
-
+        # (log-odds, NaN for no answer, None where not asked; why there is none; tokens; probability of either word)
+        openai = require("openai")
         if self._refused:
             return None, "", 0, 0.0
         replies, odds, tells = [], None, self._tells
@@ -170,11 +156,8 @@ class ServedMllm:
                     replies = [self._reply(question)]
                     choices = replies[0].choices
                     odds, tells = log_odds(choices), _likely(choices) is not None
-                except (
-                    openai.BadRequestError,
-                    openai.UnprocessableEntityError,
-                ):  # some refuse to give log-probabilities
-                    tells = False
+                except (openai.BadRequestError, openai.UnprocessableEntityError):
+                    tells = False  # some refuse to give log-probabilities
             if odds is None:
                 sampled = self._sampled(question)
                 replies, choices = replies + sampled, [choice for reply in sampled for choice in reply.choices]
@@ -201,10 +184,10 @@ def _word(text):
 
 def _likely(choices):
     # The most likely first tokens, or None where the server gives no log-probabilities.
-    found = getattr(choices[0], "logprobs", None)
-    if found is None or not getattr(found, "content", None):
+    given = getattr(choices[0], "logprobs", None)
+    if given is None or not getattr(given, "content", None):
         return None
-    return getattr(found.content[0], "top_logprobs", None) or [found.content[0]]
+    return getattr(given.content[0], "top_logprobs", None) or [given.content[0]]
 
 
 def log_odds(choices):
@@ -230,10 +213,9 @@ def log_odds(choices):
     given = {word: [one.logprob for one in likely if _word(one.token) == word] for word in WORDS}
     if not any(given.values()):
         return math.nan
-    left = max(
-        LEAST, min(math.exp(min(one.logprob for one in likely)), 1 - sum(math.exp(one.logprob) for one in likely))
-    )
-    has = {word: max(LEAST, sum(map(math.exp, found))) if found else left for word, found in given.items()}
+    shares = [math.exp(one.logprob) for one in likely]
+    left = max(LEAST, min(min(shares), 1 - sum(shares)))
+    has = {word: max(LEAST, sum(map(math.exp, odds))) if odds else left for word, odds in given.items()}
     if not all(given.values()) and left >= max(has.values()):
         return None
     return math.log(has["true"]) - math.log(has["false"])

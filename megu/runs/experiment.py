@@ -4,7 +4,7 @@ import json
 import os
 import re
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,11 @@ from megu import methods
 from megu.core import device, splits, weights as pretrained
 from megu.datasets import identity
 from megu.measure import disentanglement, shadows
-from megu.runs.asking import AsksGuide
 from megu.core.device import Stopwatch
+from megu.guide import GuideSession
+from megu.guide.agreement import agreement_tables
 from megu.measure.metrics import References, blank_logits, load_seen, metrics, observe, rows, save_seen
+from megu.perturbing_labels import similarity, transition_matrix
 from megu.runs.making import MakesModels
 from megu.settings.profiles import resolve
 from megu.datasets.sources import load
@@ -47,7 +49,7 @@ def _opened(run_dir, profile, seed, overrides):
     return Experiment(profile, seed, run_dir, json.loads(overrides))
 
 
-class Experiment(AsksGuide, MakesModels):
+class Experiment(MakesModels):
     r"""One run with its data, split, device and everything made so far.
 
     Args:
@@ -91,6 +93,7 @@ class Experiment(AsksGuide, MakesModels):
             common["original"] = settings.original.sha256
         self.shared = Run(self.run.path.parent / f"shared-{digest(common)[:6]}", common)
         self.run.note("images", identity.described(self.images))
+        self.guide = GuideSession(settings, self.images, self.compute.device, self.run, partial(self.original, settings.seed))
         self.stage, self._started = stage, time.perf_counter()
         if stage is not None:
             self.run.sealed(stage)
@@ -123,6 +126,30 @@ class Experiment(AsksGuide, MakesModels):
     def method_names(self):
         """Rows of every table: the untouched original, the true retrain, and what is compared with them."""
         return ("original", "retrain", *self.settings.compare)
+
+    # What the guide's answers say
+    def similarity(self, source=None, draw=None):
+        r"""``(K, K)`` similarity S of eq. 4-5, row k = class k; ``source``, ``draw``: see `megu.guide.GuideSession.scores`."""
+        return self._similarity(self.guide.scores(source, draw))
+
+    def _similarity(self, scores):
+        return similarity(scores.values, scores.of_class, self.images.num_classes, scores.calibration)
+
+    def similarities(self, draw=None, sources=None):
+        r"""S of several sources, ``{source: (K, K)}``, see `megu.guide.GuideSession.all_scores`."""
+        return {source: self._similarity(scores) for source, scores in self.guide.all_scores(draw, sources).items()}
+
+    def agreement(self, draws=(), sources=None):
+        r"""`megu.guide.agreement.agreement_tables` on the run's own exemplars and on fresh ``draws``, exemplar seeds that no
+        choice was made on."""
+        sims = [(self.settings.guide.exemplar_seed if draw is None else draw, self.similarities(draw, sources)) for draw in (None, *draws)]
+        return agreement_tables(sims, self.images.classes)
+
+    def transition(self, source=None):
+        r"""``(K, K)`` transition matrix T of eq. 6, columns sum to 1."""
+        if source not in self._transitions:
+            self._transitions[source] = transition_matrix(self.similarity(source))
+        return self._transitions[source]
 
     # Results
     def seen(self, name, seed):

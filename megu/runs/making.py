@@ -5,7 +5,7 @@ from pathlib import Path
 from megu import methods
 from megu.core import device, models
 from megu.core.device import Stopwatch
-from megu.core.loading import knows, read_model, read_weights
+from megu.core.loading import check_accuracy, read_model
 from megu.settings.files import digest
 from megu.methods.task import Task
 from megu.settings.values import build, nest
@@ -79,8 +79,8 @@ class MakesModels:
         if not self.settings.original.path:
             return self._fit(task, self.split.train, label)
         path = Path(self.settings.original.path)
-        model = read_model(path, read_weights(path), self.settings.arch, self.images.num_classes, self.images.shape).to(self.compute.device)
-        knows(model, self.images, self.split.train, _CHECK)
+        model = read_model(path, self.settings.arch, self.images.num_classes, self.images.shape).to(self.compute.device)
+        check_accuracy(model, self.images, self.split.train, _CHECK)
         return model
 
     def trained(self, seed, purpose, index, label):

@@ -113,7 +113,7 @@ class RunSpec(Part):
             as well.
         """
         compared = [] if self.method in ("original", "retrain") else [self.method]
-        first = 0 if getattr(SOURCES[self.settings.guide.source], "needs_model", False) else self.seed
+        first = 0 if SOURCES[self.settings.guide.source].needs_model else self.seed
         values = {**self.overrides, "compare": compared, "repeats": self.repeat + 1, "seeds": self.seed - first + 1}
         pairs = [f"{name}={value}" for name, value in values.items() if recorded(name, value)]
         return shlex.join(["python", "-m", "megu", "run", "--profile", self.profile, "--seed", str(first), *(x for pair in pairs for x in ("--set", pair))])
