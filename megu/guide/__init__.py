@@ -6,7 +6,7 @@ imported in the list below.
 """
 
 # ruff: noqa: F401
-from megu.guide.answers import Answer, AnswerStore, answer_matrix, ask, scores_from_answers, shipped, shipped_answers
+from megu.guide.answers import Answer, AnswerStore, ask, scores_from_answers, shipped, shipped_answers
 from megu.guide.base import SOURCES, AnswersMissingError, Guide, GuideContext, GuideUnavailableError, ImageGuide, source
 
 # The sources in the order of every table; what is imported here can be asked.
