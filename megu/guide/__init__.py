@@ -1,8 +1,8 @@
 r"""Who says which concepts are alike.
 
 A question is an exemplar and a candidate label (`questions`), an answer one number, asked once and stored (`answers`,
-`session`).  Each source is one file, named after it: a subclass of `base.Guide` under ``@source``; a new one is
-imported in the list below.
+`session`).  Each source is one file, named after it: a subclass of `base.Guide` under ``@source``.  A new one is added
+to the imports below and to the names in `megu.settings.config.Source`.
 """
 
 # ruff: noqa: F401

@@ -71,8 +71,7 @@ class GuideContext:
 
 
 class Guide(ABC):
-    r"""Anything that scores how well an image fits a label: one file in this folder, ``@source("its name")`` above its
-    class, and its module's name in ``megu/guide/__init__.py``.
+    r"""Anything that scores how well an image fits a label; see `megu.guide` for where a new one goes.
 
     Attributes:
         name: what it is.  version: pins model, weights and prompt; both are part of every answer's key.
