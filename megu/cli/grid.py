@@ -1,7 +1,6 @@
 r"""The command for the paper's experiments: ``python -m megu grid``."""
 
 import os
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +34,7 @@ def grid(
     ] = None,
     seeds: Annotated[int, typer.Option(help="Seeds of pre-training.", min=1)] = 2,
     repeats: Annotated[int, typer.Option(help="Seeds of unlearning for each of them.", min=1)] = 1,
-    folder: Annotated[Path | None, typer.Option(help="Where the results lie; by default runs/grid-<profile>.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where the results lie; by default runs/study-<profile>.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the tidy tables of what was selected there.")] = None,
     workers: Annotated[
         int | None, typer.Option(help="Processes on this machine; one per GPU or core if left out.", min=1)
@@ -57,46 +56,8 @@ def grid(
     if int(os.environ.get("RANK", 0)):  # one of several processes that pretrain together: the first one speaks
         os.environ["TQDM_DISABLE"], say = "1", lambda _: None
     from megu.runs.executors import executor  # noqa: PLC0415  (torch takes seconds; --help must not)
-    from megu.runs.grid import Grid  # noqa: PLC0415
-    from megu.runs.spec import grid as specs_of  # noqa: PLC0415
-    from megu.runs.spec import recorded  # noqa: PLC0415
-    from megu.settings.errors import WorkError  # noqa: PLC0415
+    from megu.runs.study import paper  # noqa: PLC0415
 
-    how = executor(workers, scheduler, cluster, jobs)
-    specs = specs_of(profile, tuple(only or ()), seeds, repeats, parse(set))
-    made = Grid(profile, folder)
-    left = made.pieces(specs)
-    say(
-        f"{len(specs)} models in {made.path.name}: {len(made.finished(specs))} measured, {len(left)} pieces of work"
-        " left"
-    )
-    if dry_run:
-        say("\n".join(piece.name for piece in left))
-        return
-    if pretrain:
-        made.pretrain(specs, say)
-        return
-    failed = made.carry_out(specs, how)
-    if out and made.finished(specs):
-        again = [part for text in only or () for part in ("--only", text)] + [
-            "--seeds",
-            str(seeds),
-            "--repeats",
-            str(repeats),
-        ]
-        again += [part for text in set or () for part in ("--set", text) if recorded(*text.split("=", 1))]
-        made.write(specs, out, f"python -m megu grid --profile {profile} {shlex.join(again)}")
-        typer.echo(f"written: {os.path.relpath(out)}/grid_{profile}.csv and its seconds and source")
-    if failed:
-        lines = [f"  {name}: {error} ({os.path.relpath(file)})" for name, (error, file) in failed.items()]
-        raise WorkError(
-            "\n".join(
-                [
-                    (
-                        f"{len(failed)} of {len(left)} pieces failed; the others are kept, and the same command tries"
-                        " again:"
-                    ),
-                    *lines,
-                ]
-            )
-        )
+    how, only = executor(workers, scheduler, cluster, jobs), tuple(only or ())
+    more = {"folder": folder, "out": out, "pretrain": pretrain, "dry_run": dry_run}
+    paper(profile, only, seeds, repeats, parse(set), how=how, say=say, **more)

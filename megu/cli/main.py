@@ -150,12 +150,8 @@ def tune(
 ):
     """Choose learning rates, noise weights and the like on validation images (class-wise forgetting)."""
     from megu.runs.tune import tune as search  # noqa: PLC0415
-    from megu.runs.workers import share  # noqa: PLC0415
 
-    workers, usual = share(workers)
-    table = search(
-        profile, trials=trials, methods=method, overrides={**usual, **parse(set)}, run_dir=run_dir, workers=workers
-    )
+    table = search(profile, trials=trials, methods=method, overrides=parse(set), run_dir=run_dir, workers=workers)
     table.to_csv(out, index=False)
     typer.echo(table[table["chosen"]].to_string(index=False))
 
@@ -174,36 +170,23 @@ def compare(
     set: Set = None,
 ):
     """Every method against the true retrain.  Repeat it after an interrupt: it goes on."""
-    from megu.runs.comparison import ANY, compare_all  # noqa: PLC0415
+    from megu.runs.study import ANY, comparison  # noqa: PLC0415
 
-    compare_all(
-        out,
-        profile,
-        scenario or ANY,
-        typer.echo,
-        workers,
-        seeds=seeds,
-        repeats=repeats,
-        shadows=shadows,
-        overrides=parse(set),
-    )
+    comparison(out, profile, scenario or ANY, workers, seeds, repeats, shadows, parse(set))
 
 
 @app.command()
 def ablate(
     out: Annotated[Path, typer.Option(help="Folder for the tidy table.")],
+    seeds: Annotated[int, typer.Option(help="Seeds of pre-training.", min=1)] = 3,
     profile: Profile = "quick",
-    seed: Seed = 0,
-    run_dir: RunDir = None,
     workers: Workers = None,
     set: Set = None,
 ):
     """MeGU's open points changed one at a time.  Repeat it after an interrupt: it goes on."""
-    from megu.runs.ablation import ablate_all  # noqa: PLC0415
-    from megu.runs.workers import share  # noqa: PLC0415
+    from megu.runs.study import ablation  # noqa: PLC0415
 
-    workers, usual = share(workers)
-    ablate_all(_experiment(profile, seed, run_dir, set, usual), out, workers)
+    ablation(out, profile, range(seeds), workers, parse(set))
 
 
 @app.command()
@@ -214,11 +197,11 @@ def disentangle(
     workers: Workers = None,
     set: Set = None,
 ):
-    """Which patterns every method cuts (class-wise).  Takes the models of `compare` where they are there; goes on after
-    an interrupt."""
-    from megu.runs.comparison import disentangle_all  # noqa: PLC0415
+    """Which patterns every method cuts (class-wise).  Takes the originals of `compare` where they are there; goes on
+    after an interrupt."""
+    from megu.runs.study import disentanglement  # noqa: PLC0415
 
-    disentangle_all(out, profile, workers, seeds, parse(set))
+    disentanglement(out, profile, workers, seeds, parse(set))
 
 
 @app.command()
@@ -227,9 +210,9 @@ def truth(
     seeds: Annotated[int, typer.Option(help="Seeds of data, training and unlearning.", min=1)] = 3,
 ):
     """Check the entanglement measures on images whose parts are known.  Repeat it after an interrupt: it goes on."""
-    from megu.runs.recovery import measure  # noqa: PLC0415
+    from megu.runs.study import recovery  # noqa: PLC0415
 
-    measure(out, range(seeds))
+    recovery(out, range(seeds))
 
 
 app.command(help=own_commands.EXAMPLES)(own_commands.unlearn)
