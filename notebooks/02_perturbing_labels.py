@@ -64,7 +64,7 @@ images, names = lab.images, lab.images.classes
 # Exemplars come from the training images, drawn once per data set (A1). Here is the first of each class.
 
 # %%
-exemplars = lab.exemplars()
+exemplars = lab.guide.exemplars()
 first = [int(exemplars[images.y.cpu()[exemplars] == k][0]) for k in range(images.num_classes)]
 figures.image_grid(images.x[first].cpu() / 255.0, names, columns=images.num_classes, size=0.7)
 
@@ -74,14 +74,14 @@ figures.image_grid(images.x[first].cpu() / 255.0, names, columns=images.num_clas
 # Column $k$ of $T$ says how class $k$'s similarity is shared among all classes; every column sums to 1. The frame marks the nearest other class.
 
 # %%
-scores, of_class, origin = lab.ask_guide()
-print(f"{scores.shape[0]} exemplars x {scores.shape[1]} candidate labels")
+scores = lab.guide.scores()
+print(f"{scores.values.shape[0]} exemplars x {scores.values.shape[1]} candidate labels")
 sim = lab.similarity()
 transition = transition_matrix(sim)
 print("columns sum to", np.unique(transition.sum(0).round(9)))
 
 # %% tags=["nbval-ignore-output"]
-print(origin)
+print(scores.origin)
 
 # %% tags=["nbval-ignore-output"]
 marked = [(j, k) for k, j in enumerate(nearest(sim))]

@@ -81,6 +81,7 @@ def guide(
     """Ask a guide about the exemplars of a data set and keep the answers.  Repeat it after an interrupt: it goes on."""
     from megu import guide as guides  # noqa: PLC0415
     from megu.core.device import choose  # noqa: PLC0415
+    from megu.datasets.sources import load  # noqa: PLC0415
     from megu.settings.profiles import resolve  # noqa: PLC0415
 
     values = {"forget.scenario": "random", "guide.source": source} | (
@@ -88,21 +89,17 @@ def guide(
     )
     settings = resolve(profile, 0, {**values, **(guides.data_settings(data) if data else {}), **parse(set)})
     names = [name.strip() for name in classes.split(",") if name.strip()]
-    asked = guides.inquire(guides.SOURCES[settings.guide.source], settings, choose(settings).device, names)
-    inquiry = guides.Inquiry(*asked, guides.Book(out))
-    if (write_batch or read_batch) and not hasattr(inquiry.guide, "body"):
-        raise SettingsError(
-            f"guide.source={settings.guide.source} sends no requests: a batch file needs --source served"
-        )
+    device = choose(settings).device
+    session = guides.GuideSession(settings, load(settings, device), device, answers=out, classes=names)
     for replies in read_batch or ():
-        kept, left_out = guides.read_batch(*asked, replies, inquiry.book)
+        kept, left_out = guides.read_batch(*session.questions(), replies, session.store)
         typer.echo(
             f"{replies.name}: {kept} answers put"
             f" in{''.join(f'; {count} lines left out: {why}' for why, count in left_out.items())}"
         )
-    for file in guides.write_batch(inquiry.guide, inquiry.open, write_batch, sampled) if write_batch else ():
+    for file in guides.write_batch(*session.open_questions(), write_batch, sampled) if write_batch else ():
         typer.echo(f"written: {file.name}")
-    typer.echo(inquiry.bill(price, image_tokens) if dry_run or write_batch or read_batch else inquiry.ask())
+    typer.echo(session.bill(price, image_tokens) if dry_run or write_batch or read_batch else session.ask())
 
 
 @app.command()
@@ -121,19 +118,19 @@ def answers(
 
     if not (import_ or file.is_file()):
         raise SettingsError(f"{file.name!r} does not exist")
-    book = guides.Book(file)
+    store = guides.AnswerStore(file)
     if import_:
-        kept, left_out = guides.import_answers(import_, book)
+        kept, left_out = guides.import_answers(import_, store)
         typer.echo(
             f"{import_.name}: {kept} answers put"
             f" in{''.join(f'; {count} rows left out: {why}' for why, count in left_out.items())}"
         )
     if export:
-        guides.export_answers(book, export)
-    for (name, version), count in Counter((answer.source, answer.version) for answer in book.answers.values()).items():
+        guides.export_answers(store, export)
+    for (name, version), count in Counter((answer.source, answer.version) for answer in store.answers.values()).items():
         typer.echo(f"{count} answers of {name} ({version})")
-    if book.damaged:
-        typer.echo(f"{book.damaged} damaged lines were left out")
+    if store.damaged:
+        typer.echo(f"{store.damaged} damaged lines were left out")
 
 
 @app.command()
@@ -186,7 +183,7 @@ def ablate(
     """MeGU's open points changed one at a time.  Repeat it after an interrupt: it goes on."""
     from megu.runs.study import ablation  # noqa: PLC0415
 
-    ablation(out, profile, range(seeds), workers, parse(set))
+    ablation(out, profile, workers, seeds, parse(set))
 
 
 @app.command()

@@ -9,27 +9,14 @@ import numpy as np
 import torch
 
 from megu.datasets.folder import shown
-from megu.guide import (
-    SOURCES,
-    Book,
-    GuideUnavailableError,
-    ask,
-    draw_exemplars,
-    draw_shots,
-    heard,
-    questions_for,
-    to_ask,
-)
+from megu.guide import SOURCES, GuideSession, GuideUnavailableError, draw_exemplars
 from megu.measure.views import centroid_similarity, feature_table
 from megu.perturbing_labels import similarity, transition_matrix
 from megu.settings.errors import SettingsError
 from megu.settings.values import closest
 
 MODEL = "model"  # the similarity of the model's own class-mean features
-NAMED = (
-    *(name for name, source in SOURCES.items() if not getattr(source, "needs_model", False)),
-    MODEL,
-)  # what can be asked for by name
+NAMED = (*(name for name, source in SOURCES.items() if not source.needs_model), MODEL)  # what can be asked for by name
 
 
 @dataclass(frozen=True)
@@ -109,7 +96,7 @@ def matrix_of(choice, model, images, index, settings, device, path=None):
         choice: `Choice`.
         model: classifier, for ``model``.
         images: `megu.datasets.images.Images`.  index: training images that exemplars are drawn from.
-        settings: `megu.settings.config.Guide`.  device: torch device.
+        settings: `megu.settings.config.Settings`.  device: torch device.
         path: of the answers, or None for memory.
     Returns: (``(K, K)`` array, dictionary for the report: source, origin, answers, answers_sha256, matrix_sha256).
     Raises: SettingsError, or what the guide raises, where it cannot work and was asked for by name.
@@ -137,30 +124,19 @@ def matrix_of(choice, model, images, index, settings, device, path=None):
 
 def asked(source, images, index, settings, device, path):
     r"""Matrix and report of a guide of the package, see `matrix_of`."""
-    exemplars = draw_exemplars(images, index, settings.exemplars + 1, settings.exemplar_seed)
-    small = shown(images, exemplars.to(images.x.device))
-    drawn = (small, torch.arange(len(small.y)), settings.exemplars, settings.exemplar_seed)
-    exemplars = draw_exemplars(*drawn)
-    guide = SOURCES[source](small.classes, small, exemplars, settings, device)
-    questions = list(questions_for(small, exemplars, draw_shots(*drawn) if getattr(guide, "shots", 0) else None))
-    book = Book(settings.answers or path)
-    if book.damaged:
-        logging.getLogger("megu").warning(
-            "%d lines of the answers do not carry their checksum (damaged or edited by hand): they are asked again",
-            book.damaged,
-        )
-    known = sum(question.key(guide) in book.answers for question in questions)
-    answers = ask(guide, to_ask(guide, questions, small.num_classes, settings.calibration), book)
-    scores = heard(guide, answers, small.num_classes, settings.calibration)
-    matrix = transition_matrix(
-        similarity(scores, small.y.cpu().numpy()[exemplars.numpy()], small.num_classes, settings.calibration)
-    )
+    settings = settings.model_copy(update={"guide": settings.guide.model_copy(update={"source": source})})
+    pool = draw_exemplars(images, index, settings.guide.exemplars + 1, settings.guide.exemplar_seed)
+    small = shown(images, pool.to(images.x.device))
+    answers = settings.guide.answers or path
+    session = GuideSession(settings, small, device, answers=answers, allowed=torch.arange(len(small.y)))
+    scores = session.scores()
+    matrix = transition_matrix(similarity(scores.values, scores.of_class, small.num_classes, scores.calibration))
+    guide, count = scores.guide, len(scores.answers)
     origin = (
-        f"{len(questions)} answers of {guide.name} ({guide.version}), {len(questions) - known} asked now, {known} asked"
-        " before"
+        f"{count} answers of {guide.name} ({guide.version}), {scores.new} asked now, {count - scores.new} asked before"
     )
-    digest = hashlib.sha256("\n".join(f"{answer.question} {answer.raw!r}" for answer in answers).encode()).hexdigest()
-    return matrix, _about(source, origin, matrix, len(answers), digest)
+    lines = "\n".join(f"{answer.question} {answer.raw!r}" for answer in scores.answers)
+    return matrix, _about(source, origin, matrix, count, hashlib.sha256(lines.encode()).hexdigest())
 
 
 def of_model(model, images, index):

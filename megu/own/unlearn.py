@@ -179,7 +179,7 @@ class Work:
         path, clock = self.run and self.run.path / "answers.jsonl", Stopwatch()
         with clock("guide"):
             matrix, about = matrix_of(
-                p.guide, p.original, p.images, p.request.split.train, p.settings.guide, p.compute.device, path
+                p.guide, p.original, p.images, p.request.split.train, p.settings, p.compute.device, path
             )
         if self.run:
             self.run.same(

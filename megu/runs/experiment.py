@@ -5,7 +5,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,10 @@ from megu.core import device, splits
 from megu.core import weights as pretrained
 from megu.datasets import identity
 from megu.datasets.sources import load
+from megu.guide import GuideSession
+from megu.guide.agreement import agreement_tables
 from megu.methods.task import Task
-from megu.perturbing_labels import transition_matrix
-from megu.runs.asking import AsksGuide
+from megu.perturbing_labels import similarity, transition_matrix
 from megu.runs.evaluation import Evaluation, outputs_file
 from megu.runs.executors import executor
 from megu.runs.models import REFERENCES, Models
@@ -52,14 +53,6 @@ def _request(settings):
 @lru_cache
 def _opened(run_dir, profile, seed, overrides):
     return Experiment(profile, seed, run_dir, json.loads(overrides))
-
-
-class GuideSession(AsksGuide):
-    """What a run asks its guide."""
-
-    def __init__(self, settings, images, compute, run, original):
-        self.settings, self.images, self.compute, self.run, self.original = settings, images, compute, run, original
-        self._transitions = {}
 
 
 class Experiment:
@@ -101,7 +94,8 @@ class Experiment:
         self.shared = RunDirectory(path.parent / f"shared-{digest(common)[:6]}", common)
         given = (settings, self.images, self.split, self.compute)
         self.models = Models(*given, lambda source: self.transition(source), self.run, self.shared, copies=not study)
-        self.guide = GuideSession(settings, self.images, self.compute, self.run, self.models.original)
+        original = partial(self.models.original, settings.seed)
+        self.guide = GuideSession(settings, self.images, self.compute.device, self.run, original)
         self.evaluation, self._transitions = Evaluation(self.models), {}
         self.stage, self._started = stage, time.perf_counter()
         if stage is not None:
@@ -184,10 +178,28 @@ class Experiment:
         """See `megu.runs.models.Models.parameters`."""
         return self.models.parameters(name)
 
+    def similarity(self, source: str | None = None, draw: int | None = None) -> Float[np.ndarray, "K K"]:
+        r"""S of eq. 4-5, row k = class k; ``source``, ``draw``: see `megu.guide.GuideSession.scores`."""
+        return self._similarity(self.guide.scores(source, draw))
+
+    def _similarity(self, scores):
+        return similarity(scores.values, scores.of_class, self.images.num_classes, scores.calibration)
+
+    def similarities(self, draw: int | None = None, sources: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+        r"""S of several sources, see `megu.guide.GuideSession.all_scores`."""
+        return {source: self._similarity(scores) for source, scores in self.guide.all_scores(draw, sources).items()}
+
+    def agreement(self, draws: Iterable[int] = (), sources: Iterable[str] | None = None):
+        r"""`megu.guide.agreement.agreement_tables` on the run's own exemplars and on fresh ``draws``, exemplar seeds
+        that no choice was made on."""
+        own, all_draws = self.settings.guide.exemplar_seed, (None, *draws)
+        sims = [(own if draw is None else draw, self.similarities(draw, sources)) for draw in all_draws]
+        return agreement_tables(sims, self.images.classes)
+
     def transition(self, source: str | None = None) -> Float[np.ndarray, "K K"]:
         r"""Transition matrix T of eq. 6 by the answers of guide ``source`` (None: the run's own), columns sum to 1."""
         if source not in self._transitions:
-            self._transitions[source] = transition_matrix(self.guide.similarity(source))
+            self._transitions[source] = transition_matrix(self.similarity(source))
         return self._transitions[source]
 
     def rows(self, name: str, seed: int, repeat: int = 0) -> pd.DataFrame:

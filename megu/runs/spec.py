@@ -139,7 +139,7 @@ class Spec:
         as well.
         """
         compared = [] if self.method in REFERENCES else [self.method]
-        first = 0 if getattr(SOURCES[self.settings.guide.source], "needs_model", False) else self.seed
+        first = 0 if SOURCES[self.settings.guide.source].needs_model else self.seed
         counts = {"compare": compared, "repeats": self.repeat + 1, "seeds": self.seed - first + 1}
         own = {name if name == "guide.source" else f"methods.{self.method}.{name}": v for name, v in self.variation}
         pairs = [f"{name}={v}" for name, v in {**self.overrides, **own, **counts}.items() if recorded(name, v)]
@@ -170,19 +170,14 @@ def _files(path):
     return files_digest(sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path])
 
 
-def cell_of(profile: str, overrides: dict | None = None) -> tuple[Cell, dict]:
-    r"""The cell of a profile's own request, and the settings that it leaves."""
-    changes = dict(_dotted(nest(overrides or {})))
-    for name in ("seeds", "repeats", "shadows", "compare"):
-        if name in changes:
-            raise SettingsError(
-                f"--set {name}: a study is given this by an option of its own; `megu run` takes this setting"
-            )
-    s = resolve(profile, 0, changes)
+def cell_of(profile: str, overrides: dict | None = None) -> tuple[Cell, dict, Settings]:
+    r"""The cell of a profile's own request; the settings that are of its models; all settings, with the numbers of
+    seeds and repeats."""
+    values = dict(_dotted(nest(overrides or {})))
+    s = resolve(profile, 0, values)
     cell = Cell(s.data.name, s.arch, s.forget.scenario, () if s.forget.scenario == "random" else s.forget.classes)
-    return cell, {
-        n: v for n, v in changes.items() if n not in ("data.name", "arch", "forget.scenario", "forget.classes")
-    }
+    given = ("data.name", "arch", "forget.scenario", "forget.classes", "seeds", "repeats", "compare")
+    return cell, {name: value for name, value in values.items() if name not in given}, s
 
 
 def specs_of(
@@ -207,7 +202,7 @@ def specs_of(
     changes = dict(_dotted(nest({"threads": 1, **(changes or {})})))
     settings = resolve(profile, 0, {**cell.overrides(), **changes})
     here = {name: value for name in LOCAL if (value := attrgetter(name)(settings)) is not None}
-    given = {"changes": tuple(sorted((changes | here).items())), **more}
+    given, cell = {"changes": tuple(sorted((changes | here).items())), **more}, replace(cell, tables=())
     specs = [
         Spec(
             profile,

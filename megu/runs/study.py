@@ -22,6 +22,7 @@ from megu.runs.spec import Spec, cell_of, paper_grid, recorded, specs_of
 from megu.runs.store import CODE, RunDirectory
 from megu.settings.errors import WorkError
 from megu.settings.files import atomic, project_root, sha256, write_json
+from megu.settings.values import merge, nest
 
 RIVALS = ("tiny", "features", "names", "posterior", "confusion", "own-features", "shuffled")  # of the composed guide
 ABLATIONS = {  # point of the assumption log -> variant -> what it changes in MeGU
@@ -71,18 +72,12 @@ def _measured(specs, workers, folder):
     return engine, rows, seconds, source | {key: source[key][0] for key in ("device", "retain_images")}
 
 
-def comparison_specs(
-    profile: str = "quick",
-    scenario: str = "class",
-    seeds: int = 3,
-    repeats: int = 3,
-    shadows: int = 8,
-    overrides: dict | None = None,
-) -> list[Spec]:
-    r"""Every method that supports a scenario, with the steps that relearning takes after the first unlearning."""
-    cell, changes = cell_of(profile, {**(overrides or {}), "forget.scenario": scenario})
-    others = [name for name, entry in METHODS.items() if scenario in entry.scenarios and name not in REFERENCES]
-    given = profile, cell, (*REFERENCES, *others), range(seeds), repeats, {**changes, "shadows": shadows}
+def comparison_specs(profile: str, scenario: str, overrides: dict) -> list[Spec]:
+    r"""Every method that supports a scenario (or those of ``compare``), with the steps that relearning takes after the
+    first unlearning."""
+    cell, changes, s = cell_of(profile, merge(nest(overrides), {"forget": {"scenario": scenario}}))
+    names = [name for name, entry in METHODS.items() if scenario in entry.scenarios and name not in REFERENCES]
+    given = profile, cell, (*REFERENCES, *overrides.get("compare", names)), s.seed_list, s.repeats, changes
     return specs_of(*given, measures=lambda repeat: ("metrics",) if repeat else ("metrics", "relearn"))
 
 
@@ -99,31 +94,31 @@ def comparison(
 ):
     r"""Every method in every scenario, over seeds of pre-training and of unlearning: ``comparison.csv``,
     ``comparison_seconds.csv``, ``comparison_source.json``."""
-    counts = seeds, repeats, shadows, overrides
-    specs = [spec for scenario in scenarios for spec in comparison_specs(profile, scenario, *counts)]
+    usual = {"seeds": seeds, "repeats": repeats, "shadows": shadows, **(overrides or {})}
+    specs = [spec for scenario in scenarios for spec in comparison_specs(profile, scenario, usual)]
     engine, rows, seconds, source = _measured(specs, workers, folder)
     columns = ["method", "seed", "repeat", "metric", "value", "mode", "unit", "scenario"]
     times = ["method", "seed", "repeat", "part", "seconds", "scenario"]
     guides = pd.DataFrame(engine.guide_seconds(specs), columns=times)
     tables = {"comparison": rows[columns], "comparison_seconds": pd.concat([seconds[times], guides])}
-    write_tables(out, "comparison", tables, {**source, "scenarios": list(scenarios), "shadows": shadows})
+    write_tables(out, "comparison", tables, {**source, "scenarios": list(scenarios), "shadows": usual["shadows"]})
 
 
 def ablation(
     out: Path,
     profile: str = "quick",
-    seeds: Sequence[int] = range(3),
     workers: int | None = None,
+    seeds: int = 3,
     overrides: dict | None = None,
     folder: Path | None = None,
 ):
     r"""MeGU's open points (A2, A6-A10, A12 and tau), each changed alone: ``ablation.csv``, ``ablation_source.json``."""
-    cell, changes = cell_of(profile, overrides)
-    specs = specs_of(profile, cell, ["retrain"], seeds, 1, changes, point="retrain", variant="retrain")
+    cell, changes, s = cell_of(profile, {"seeds": seeds, **(overrides or {})})
+    specs = specs_of(profile, cell, ["retrain"], s.seed_list, 1, changes, point="retrain", variant="retrain")
     for point, variants in ABLATIONS.items():
         for variant, values in variants.items():
             more = {"point": point, "variant": variant, "variation": tuple(values.items())}
-            specs += specs_of(profile, cell, ["megu"], seeds, 1, changes, **more)
+            specs += specs_of(profile, cell, ["megu"], s.seed_list, 1, changes, **more)
     _, rows, _, source = _measured(specs, workers, folder)
     columns = ["seed", "metric", "value", "mode", "unit", "point", "variant"]
     write_tables(out, "ablation", {"ablation": rows[columns]}, source)
@@ -149,13 +144,14 @@ def disentanglement(
 ):
     r"""The patterns that every method cuts, class-wise, and MeGU with each kind of noise: ``disentanglement_all.csv``
     and its source."""
-    cell, changes = cell_of(profile, {**(overrides or {}), "forget.scenario": "class"})
+    usual = merge({"seeds": seeds}, nest(overrides or {}))
+    cell, changes, s = cell_of(profile, merge(usual, {"forget": {"scenario": "class"}}))
     names = [name for name, e in METHODS.items() if "class" in e.scenarios and (name in REFERENCES or not e.reference)]
     kinds = {name: () for name in names} | {f"megu, {kind} noise": (("noise.kind", kind),) for kind in NOISES}
     specs = []
     for name, variation in kinds.items():
         more = {"variation": variation, "variant": name, "measures": ("patterns",)}
-        specs += specs_of(profile, cell, [name.partition(",")[0]], range(seeds), 1, changes, **more)
+        specs += specs_of(profile, cell, [name.partition(",")[0]], s.seed_list, 1, changes, **more)
     _, rows, _, source = _measured(specs, workers, folder)
     rows = rows.assign(method=rows["variant"])[["view", "measure", "value", "low", "high", "method", "seed"]]
     write_tables(out, "disentanglement_all", {"disentanglement_all": rows}, source)

@@ -63,7 +63,8 @@ def tune(profile="quick", seed=100, seeds=3, trials=20, methods=None, overrides=
     run = Experiment(profile, seed, run_dir, merge(nest(overrides or {}), {"seeds": seeds}))
     if run.settings.forget.scenario != "class":
         raise SettingsError(
-            f"tune works on class-wise forgetting, where the goal is 0; forget.scenario is {run.settings.forget.scenario!r}"
+            "tune works on class-wise forgetting, where the goal is 0; forget.scenario is"
+            f" {run.settings.forget.scenario!r}"
         )
     names = [name for name, entry in METHODS.items() if entry.search] if methods is None else list(methods)
     if any(method(name).guided for name in names):

@@ -18,7 +18,7 @@ from megu.cli import main as command
 from megu.core.loading import from_file
 from megu.datasets import sources
 from megu.datasets.sources import picture
-from megu.guide import Answer, Book
+from megu.guide import Answer, AnswerStore
 from megu.own import plan
 from megu.own.report import read
 from megu.settings.profiles import resolve
@@ -201,12 +201,12 @@ def test_a_zip_bomb_is_measured_before_it_is_opened(tmp_path, monkeypatch):
 
 
 def test_answers_edited_by_hand_are_asked_again(tmp_path, caplog):
-    Book(tmp_path / "answers.jsonl").add(
+    AnswerStore(tmp_path / "answers.jsonl").add(
         [Answer("q", "i", "ape", "s", "v", 0.5), Answer("r", "i", "bee", "s", "v", 0.25)]
     )
     text = (tmp_path / "answers.jsonl").read_text()
     (tmp_path / "answers.jsonl").write_text(text.replace('"raw": 0.5', '"raw": 0.9'))
-    book = Book(tmp_path / "answers.jsonl")
+    book = AnswerStore(tmp_path / "answers.jsonl")
     assert book.damaged == 1 and set(book.answers) == {"r"}
 
 
