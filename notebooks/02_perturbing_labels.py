@@ -43,7 +43,7 @@ from megu.measure.summary import half_width
 from megu.measure.views import agreement as ordered_alike
 from megu.methods.megu import choose_labels
 from megu.perturbing_labels import perturbing_labels, transition_matrix
-from megu.runs import ablation
+from megu.runs import study
 from megu.runs.claims import finding, invariant
 from megu.runs.experiment import Experiment
 
@@ -147,7 +147,7 @@ concordance.groupby(["first", "second"], sort=False)[["order", "nearest"]].agg([
 # seeds. The rows *labels* leave T out: random labels are what a uniform matrix would give, *nearest* and *farthest* take the first and the last class of the ranking, *posterior* the model's own second guess.
 
 # %% tags=["nbval-ignore-output"]
-effect = ablation.tracked("A12")
+effect = study.tracked_ablation("A12")
 effect = effect[effect["metric"].isin(["acc_retain_test", "acc_forget_test", "tow"])]
 effect.pivot(index="variant", columns="metric", values=["change", "change_half_width"]).swaplevel(axis=1).sort_index(
     axis=1

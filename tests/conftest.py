@@ -38,7 +38,7 @@ from megu.perturbing_labels import transition_matrix
 from megu.runs.engine import Engine
 from megu.runs.experiment import Experiment
 from megu.runs.runner import Inline
-from megu.runs.spec import paper_grid
+from megu.runs.study import paper_grid
 from megu.settings.class_names import CIFAR10, FASHION
 from megu.settings.config import Recipe
 from megu.settings.profiles import resolve

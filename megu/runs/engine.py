@@ -19,7 +19,7 @@ from megu.methods import METHODS
 from megu.runs.experiment import Experiment
 from megu.runs.pretrain import pretrain
 from megu.runs.runner import Job, run_jobs
-from megu.runs.spec import Spec
+from megu.runs.spec import Need, Spec
 from megu.runs.store import CODE, RunDirectory
 from megu.settings.errors import SettingsError, StageError
 from megu.settings.files import atomic, project_root, sha256
@@ -90,28 +90,31 @@ class Engine:
     def _overrides(self, spec):
         return {"guide.answers": str(self.path / "answers.jsonl"), **spec.overrides}
 
-    def make(self, spec: Spec, kind: str, key: str, number: int = 0):
+    def make(self, spec: Spec, need: Need):
         """Make what several specs need, once, and note that it is there."""
         with _ALONE:
             run = self._open(spec)
-            if kind == "original":
+            if need.kind == "original":
                 run.models.original(spec.seed)
-            elif kind == "shadow":
-                confidence(run.models, number, spec.settings.shadows)
-            elif kind == "retrained":
+            elif need.kind == "shadow":
+                confidence(run.models, need.number, spec.settings.shadows)
+            elif need.kind == "retrained":
                 run.evaluation.references(spec.seed)
             else:
                 self._ask(spec, run)
-            self.run.note(f"{kind} {key}", spec.seed)
+            self._note(need)
+
+    def _note(self, need):
+        self.run.note(f"{need.kind} {need.key}", True)
 
     def _ask(self, spec, run):
         # Settings may leave open which weights answer: a model without revision is the newest one, and a server says
         # nothing.
         run.transition(spec.source)
-        notes, source = run.run.manifest["notes"], spec.settings.guide.source
-        self.run.same(f"guide {source}, version, {spec.questions}", notes[f"guide {source}, version"])
-        if seconds := notes.get(f"guide {source}, seconds"):
-            self.run.note(f"guide {source}, seconds, {spec.questions}", seconds)
+        notes, guide = run.run.manifest["notes"], f"guide {spec.settings.guide.source}"
+        self.run.same(f"{guide}, version, {spec.questions}", notes[f"{guide}, version"])
+        if seconds := notes.get(f"{guide}, seconds"):
+            self.run.note(f"{guide}, seconds, {spec.questions}", seconds)
 
     def measure(self, spec: Spec):
         """Measure a spec, once."""
@@ -137,29 +140,12 @@ class Engine:
         """
         first, last, finished, known = {}, [], self.finished(specs), self._known("notes")
         for spec in specs:
-            if spec in finished:
-                continue
-            c, level = spec.cell, spec.settings.label_level
-            original = (f"original {c.data}/{c.arch}/{level}/{spec.seed}", "original", spec.original)
-            retrained = (
-                f"retrained {c.data}/{c.arch}/{c.scenario}/{c.request}/{spec.seed}",
-                "retrained",
-                spec.retrained,
-            )
-            count = spec.settings.shadows
-            shadows = [
-                (f"shadow {c.data}/{c.arch}/{level}/{k} of {count}", "shadow", spec.shadow(k), k) for k in range(count)
-            ]
-            asked = []
-            if METHODS[spec.method].guided:
-                asked = [(f"answers {c.data}/{c.arch}/{level}/{spec.settings.guide.source}", "answers", spec.questions)]
-            for name, kind, key, *number in (original, *shadows, retrained, *asked):
-                if f"{kind} {key}" not in known and name not in first:
-                    needs = {"retrained": (original, *shadows), "answers": (original,)}.get(kind, ())
-                    needs = tuple(one[0] for one in needs)
-                    first[name] = Job(name, self.make, (spec, kind, key, *number), needs)
-            needs = tuple(name for name, *_ in (original, *shadows, retrained, *asked))
-            last.append(Job(str(spec), self.measure, (spec,), needs))
+            if spec not in finished:
+                needs = spec.needs
+                for name, need in needs.items():
+                    if f"{need.kind} {need.key}" not in known:
+                        first.setdefault(name, Job(name, self.make, (spec, need), need.after))
+                last.append(Job(str(spec), self.measure, (spec,), tuple(needs)))
         return [*first.values(), *last]
 
     def check(self, specs: Sequence[Spec]):
@@ -202,9 +188,9 @@ class Engine:
             say(f"{c.data}, {c.arch}, {c.scenario}, {c.request}")
             seeds = list(dict.fromkeys(spec.seed for spec in of_cell))
             pretrain(self.profile, 0, None, self._overrides(of_cell[0]), say, self.path, seeds)
-            for spec in of_cell:
-                self.run.note(f"original {spec.original}", spec.seed)
-                self.run.note(f"retrained {spec.retrained}", spec.seed)
+            for need in (need for spec in of_cell for need in spec.needs.values()):
+                if need.kind in ("original", "retrained"):
+                    self._note(need)
 
     # Results
     def tables(self, specs: Sequence[Spec]) -> tuple[pd.DataFrame, pd.DataFrame]:

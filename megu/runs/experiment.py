@@ -96,7 +96,7 @@ class Experiment:
         self.models = Models(*given, lambda source: self.transition(source), self.run, self.shared, copies=not study)
         original = partial(self.models.original, settings.seed)
         self.guide = GuideSession(settings, self.images, self.compute.device, self.run, original)
-        self.evaluation, self._transitions = Evaluation(self.models), {}
+        self.evaluation, self.forgotten, self._transitions = Evaluation(self.models), self.models.forgotten, {}
         self.stage, self._started = stage, time.perf_counter()
         if stage is not None:
             self.run.sealed(stage)

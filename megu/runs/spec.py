@@ -1,12 +1,12 @@
-r"""One entry of a study: which model of which cell is measured, and the key of its result; the paper's grid of them."""
+r"""One entry of a study: which model of which cell is measured, and the key of its result."""
 
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from megu.core import weights as pretrained
 from megu.guide import SOURCES
@@ -14,19 +14,32 @@ from megu.guide.prompt import files_digest
 from megu.methods import METHODS, method_settings
 from megu.runs.models import REFERENCES
 from megu.runs.store import CODE
-from megu.settings.cells import CELLS, Cell
+from megu.settings.cells import Cell
 from megu.settings.config import MACHINE, Settings
 from megu.settings.errors import SettingsError
 from megu.settings.files import digest
 from megu.settings.profiles import resolve
-from megu.settings.values import closest, nest
+from megu.settings.values import nest
 
-FIELDS = ("data", "arch", "scenario", "forget", "method", "seed", "repeat")
-# Settings that a grid itself gives, and those that every worker takes from the process which leads the study.
-CELL = ("data.name", "arch", "forget.", "compare", "seeds", "repeats", "shadows")
+# Settings that every worker takes from the process which leads the study
 LOCAL = ("data.path", "original.path", "weights", "guide.path", "guide.url")
 FILED = ("mllm", "clip", "replay")  # guides that answer from files at guide.path
 OUTSIDE = {"compare", "methods", "seed", "seeds", "repeats"}  # of the settings: no single result depends on them
+WITHOUT = {  # settings on which what several models need does not depend
+    "original": ("forget", "retain_images", "guide", "preset", "shadows"),
+    "shadow": ("forget", "retain_images", "guide", "preset"),
+    "retrained": ("retain_images", "guide", "preset", "shadows"),
+    "answers": ("forget", "retain_images", "shadows"),
+}
+
+
+class Need(NamedTuple):
+    r"""What several specs need: its kind, a digest over what it depends on, its number, names of what comes first."""
+
+    kind: str
+    key: str
+    number: int
+    after: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -95,34 +108,34 @@ class Spec:
         return digest({"settings": about, **made, "measures": self.measures, "code": CODE})
 
     def _settings_without(self, *names):
-        about = self.settings.model_dump(mode="json", exclude=OUTSIDE.union(names)) | {
-            "level": self.settings.label_level
-        }
-        vit = self.cell.arch == "vit-b16"
-        return about | ({"weights": pretrained.identity(self.settings.weights)} if vit else {})
+        settings = self.settings
+        about = settings.model_dump(mode="json", exclude=OUTSIDE.union(names)) | {"level": settings.label_level}
+        return about | ({"weights": pretrained.identity(settings.weights)} if self.cell.arch == "vit-b16" else {})
 
-    # What cells and methods share
+    @property
+    def needs(self) -> dict[str, "Need"]:
+        r"""What is made before this model and shared with others, by a name that says which."""
+        c, settings = self.cell, self.settings
+        data, seed = f"{c.data}/{c.arch}/{settings.label_level}", {"seed": self.seed}
+        original = f"original {data}/{self.seed}"
+        shadows = {
+            f"shadow {data}/{k} of {settings.shadows}": self._need("shadow", shadow=k) for k in range(settings.shadows)
+        }
+        retrained = f"retrained {data.rpartition('/')[0]}/{c.scenario}/{c.request}/{self.seed}"
+        needs = {original: self._need("original", **seed), **shadows}
+        needs[retrained] = self._need("retrained", tuple(needs), **seed)
+        if METHODS[self.method].guided:
+            needs[f"answers {data}/{settings.guide.source}"] = self._need("answers", (original,))
+        return needs
+
     @property
     def questions(self) -> str:
         r"""Digest over what the guide's questions and, of guides made from it, the classifier depend on."""
-        return digest({"settings": self._settings_without("forget", "retain_images", "shadows")})
+        return self._need("answers").key
 
-    @property
-    def original(self) -> str:
-        r"""Digest over what the original depends on."""
-        return self._made("forget", "retain_images", "guide", "preset", "shadows", seed=self.seed)
-
-    @property
-    def retrained(self) -> str:
-        r"""Digest over what the retrained model depends on."""
-        return self._made("retain_images", "guide", "preset", "shadows", seed=self.seed)
-
-    def shadow(self, k: int) -> str:
-        r"""Digest over what shadow model k depends on."""
-        return self._made("forget", "retain_images", "guide", "preset", shadow=k)
-
-    def _made(self, *without, **which):
-        return digest({"settings": self._settings_without(*without), **which, "code": CODE})
+    def _need(self, kind, after=(), **which):
+        settings = self._settings_without(*WITHOUT[kind])
+        return Need(kind, digest({"settings": settings, **which, "code": CODE}), which.get("shadow", 0), after)
 
     @property
     def about(self) -> dict:
@@ -173,7 +186,7 @@ def _files(path):
 def cell_of(profile: str, overrides: dict | None = None) -> tuple[Cell, dict, Settings]:
     r"""The cell of a profile's own request; the settings that are of its models; all settings, with the numbers of
     seeds and repeats."""
-    values = dict(_dotted(nest(overrides or {})))
+    values = dict(dotted(nest(overrides or {})))
     s = resolve(profile, 0, values)
     cell = Cell(s.data.name, s.arch, s.forget.scenario, () if s.forget.scenario == "random" else s.forget.classes)
     given = ("data.name", "arch", "forget.scenario", "forget.classes", "seeds", "repeats", "compare")
@@ -199,7 +212,7 @@ def specs_of(
         measures, more: see `Spec`; measures may be a function of the repeat.
     Raises: SettingsError for a wrong setting, before any work.
     """
-    changes = dict(_dotted(nest({"threads": 1, **(changes or {})})))
+    changes = dict(dotted(nest({"threads": 1, **(changes or {})})))
     settings = resolve(profile, 0, {**cell.overrides(), **changes})
     here = {name: value for name in LOCAL if (value := attrgetter(name)(settings)) is not None}
     given, cell = {"changes": tuple(sorted((changes | here).items())), **more}, replace(cell, tables=())
@@ -222,64 +235,11 @@ def specs_of(
     return specs
 
 
-def _dotted(values, prefix=""):
+def dotted(values: dict, prefix: str = ""):
+    r"""(dotted name, value) of everything in nested dictionaries; lists become tuples."""
     for key, value in values.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict):
-            yield from _dotted(value, f"{name}.")
+            yield from dotted(value, f"{name}.")
         else:
             yield name, tuple(value) if isinstance(value, list) else value
-
-
-def paper_grid(
-    profile: str = "paper", only: Sequence[str] = (), seeds: int = 2, repeats: int = 1, changes: dict | None = None
-) -> list[Spec]:
-    r"""The specs of a profile's grid, cells in the order of the paper's tables, references of a cell first.
-
-    Args:
-        profile: name in `megu.settings.cells.CELLS`.
-        only: selections such as ``"data=cifar10,method=megu|ssd"``: all conditions of one must hold, one of several
-            suffices; none selects everything.  The original and the retrained model of what is selected are always
-            there: they are the reference.
-        seeds, repeats: of pre-training, and of unlearning for each.
-        changes: see `specs_of`.
-    Raises: SettingsError for an unknown field or value, a wrong setting, or where nothing is selected; before any work.
-    """
-    if profile not in CELLS:
-        raise SettingsError(closest(profile, CELLS, "profile"))
-    for name, _ in _dotted(nest(changes or {})):
-        if name.startswith(CELL):
-            raise SettingsError(
-                f"--set {name}: a grid's cells and seeds are chosen by --only, --seeds and --repeats; `megu run` takes"
-                " this setting"
-            )
-    specs = [s for c in CELLS[profile] for s in specs_of(profile, c, c.methods, range(seeds), repeats, changes)]
-    conditions = [_conditions(text) for text in only]
-    for text, pairs in zip(only, conditions, strict=True):
-        for name, values in pairs:
-            known = dict.fromkeys(_value(spec, name) for spec in specs)
-            if unknown := [value for value in values if value not in known]:
-                raise SettingsError(closest(unknown[0], known, f"--only {text!r}: the {name}"))
-    chosen = [s for s in specs if not only or any(all(_value(s, n) in v for n, v in pairs) for pairs in conditions)]
-    cells = {(spec.cell, spec.seed) for spec in chosen}
-    chosen = {*chosen, *(s for s in specs if s.method in REFERENCES and (s.cell, s.seed) in cells)}
-    if not chosen:
-        raise SettingsError(f"--only {' --only '.join(only)} selects nothing of the grid of profile {profile!r}")
-    return [spec for spec in specs if spec in chosen]
-
-
-def _conditions(text):
-    pairs = [part.partition("=") for part in text.split(",")]
-    for name, equals, _ in pairs:
-        if not equals:
-            raise SettingsError(
-                f"--only {text!r}: {name.strip()!r} has no '=': write field=value or field=value|value, several with a"
-                " comma between"
-            )
-        if name.strip() not in FIELDS:
-            raise SettingsError(closest(name.strip(), FIELDS, f"--only {text!r}: the field"))
-    return [(name.strip(), [one.strip() for one in values.split("|")]) for name, _, values in pairs]
-
-
-def _value(spec, name):
-    return str(spec.about["dataset" if name == "data" else name])

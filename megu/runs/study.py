@@ -3,7 +3,6 @@ r"""The studies: each is a list of specs, measured by one engine and written as 
 import os
 import shlex
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -18,37 +17,16 @@ from megu.runs.executors import executor
 from megu.runs.experiment import NOISES
 from megu.runs.models import REFERENCES
 from megu.runs.runner import Job, run_all
-from megu.runs.spec import Spec, cell_of, paper_grid, recorded, specs_of
+from megu.runs.spec import Spec, cell_of, dotted, recorded, specs_of
 from megu.runs.store import CODE, RunDirectory
-from megu.settings.errors import WorkError
+from megu.settings.cells import ABLATIONS, CELLS
+from megu.settings.errors import SettingsError, WorkError
 from megu.settings.files import atomic, project_root, sha256, write_json
-from megu.settings.values import merge, nest
+from megu.settings.values import closest, merge, nest
 
-RIVALS = ("tiny", "features", "names", "posterior", "confusion", "own-features", "shuffled")  # of the composed guide
-ABLATIONS = {  # point of the assumption log -> variant -> what it changes in MeGU
-    "default": {"as tuned": {}},
-    "A2": {"forgotten class may be chosen": {"labels.exclude_forgotten": False}},
-    "A6": {
-        "lambda 0.01": {"noise.lam": 0.01},
-        "lambda 1": {"noise.lam": 1.0},
-        "10 steps": {"noise.steps": 10},
-        "160 steps": {"noise.steps": 160},
-    },
-    "A7": {"one noise per image": {"noise.per": "image"}},
-    "A8": {"image + noise optimised": {"noise.per": "image", "noise.around": "image"}},
-    "A9": {
-        "convex mix": {"noise.combine": "mix", "noise.weight_pos": 0.3, "noise.weight_neg": 0.3},
-        "separate items": {"noise.combine": "separate"},
-    },
-    "A10": {
-        "weights 0.13, 0.5": {"noise.weight_pos": 0.13, "noise.weight_neg": 0.5},
-        "weights 1.2, 4.5": {"noise.weight_pos": 1.2, "noise.weight_neg": 4.5},
-    },
-    "noise": {kind: {"noise.kind": kind} for kind in ("none", "pos", "neg", "random")},
-    "A12": {f"labels: {choice}": {"labels.choice": choice} for choice in ("random", "nearest", "farthest", "posterior")}
-    | {f"guide: {source}": {"guide.source": source} for source in RIVALS},
-    "tau": {f"tau {tau:g}": {"labels.tau": tau} for tau in (0.1, 0.5, 0.8)},
-}
+FIELDS = ("data", "arch", "scenario", "forget", "method", "seed", "repeat")
+# Settings that the paper's grid itself gives
+CELL = ("data.name", "arch", "forget.", "compare", "seeds", "repeats", "shadows")
 
 
 def write_tables(out: Path, name: str, tables: dict[str, pd.DataFrame], source: dict):
@@ -157,6 +135,60 @@ def disentanglement(
     write_tables(out, "disentanglement_all", {"disentanglement_all": rows}, source)
 
 
+def paper_grid(
+    profile: str = "paper", only: Sequence[str] = (), seeds: int = 2, repeats: int = 1, changes: dict | None = None
+) -> list[Spec]:
+    r"""The specs of a profile's grid, cells in the order of the paper's tables, references of a cell first.
+
+    Args:
+        profile: name in `megu.settings.cells.CELLS`.
+        only: selections such as ``"data=cifar10,method=megu|ssd"``: all conditions of one must hold, one of several
+            suffices; none selects everything.  The original and the retrained model of what is selected are always
+            there: they are the reference.
+        seeds, repeats: of pre-training, and of unlearning for each.
+        changes: see `specs_of`.
+    Raises: SettingsError for an unknown field or value, a wrong setting, or where nothing is selected; before any work.
+    """
+    if profile not in CELLS:
+        raise SettingsError(closest(profile, CELLS, "profile"))
+    for name, _ in dotted(nest(changes or {})):
+        if name.startswith(CELL):
+            raise SettingsError(
+                f"--set {name}: a grid's cells and seeds are chosen by --only, --seeds and --repeats; `megu run` takes"
+                " this setting"
+            )
+    specs = [s for c in CELLS[profile] for s in specs_of(profile, c, c.methods, range(seeds), repeats, changes)]
+    conditions = [_conditions(text) for text in only]
+    for text, pairs in zip(only, conditions, strict=True):
+        for name, values in pairs:
+            known = dict.fromkeys(_value(spec, name) for spec in specs)
+            if unknown := [value for value in values if value not in known]:
+                raise SettingsError(closest(unknown[0], known, f"--only {text!r}: the {name}"))
+    chosen = [s for s in specs if not only or any(all(_value(s, n) in v for n, v in pairs) for pairs in conditions)]
+    cells = {(spec.cell, spec.seed) for spec in chosen}
+    chosen = {*chosen, *(s for s in specs if s.method in REFERENCES and (s.cell, s.seed) in cells)}
+    if not chosen:
+        raise SettingsError(f"--only {' --only '.join(only)} selects nothing of the grid of profile {profile!r}")
+    return [spec for spec in specs if spec in chosen]
+
+
+def _conditions(text):
+    pairs = [part.partition("=") for part in text.split(",")]
+    for name, equals, _ in pairs:
+        if not equals:
+            raise SettingsError(
+                f"--only {text!r}: {name.strip()!r} has no '=': write field=value or field=value|value, several with a"
+                " comma between"
+            )
+        if name.strip() not in FIELDS:
+            raise SettingsError(closest(name.strip(), FIELDS, f"--only {text!r}: the field"))
+    return [(name.strip(), [one.strip() for one in values.split("|")]) for name, _, values in pairs]
+
+
+def _value(spec, name):
+    return str(spec.about["dataset" if name == "data" else name])
+
+
 def paper(
     profile: str = "small",
     only: Sequence[str] = (),
@@ -174,7 +206,7 @@ def paper(
     r"""The paper's cells; ``grid_<profile>.csv``, its seconds and source, in the folder ``out``: all that is known.
 
     Args:
-        profile, only, seeds, repeats, overrides: see `megu.runs.spec.paper_grid`.
+        profile, only, seeds, repeats, overrides: see `paper_grid`.
         folder: where the results lie.  how: see `megu.runs.executors.executor`.
         pretrain: make originals and retrained models only.  dry_run: say what is left to do, do nothing.
     Raises: WorkError with what failed, after all the rest.
@@ -212,24 +244,20 @@ def recovery(out: Path, seeds: Sequence[int] = range(3), workers: int = 1):
     write_tables(out, "truth", tables, {"command": "megu study recovery --out paper_figures/data", **about})
 
 
-def _layers(seed):
-    here = known.world(seed)
+def _layers(here, seed):
     layers = (*blocks(here.original, here.data.images.batch(here.test[:2])), None)
     return known.recovery(here.original, here.data, here.test, layers)
 
 
-def _units(seed):
-    here = known.world(seed)
-    return known.units(here.original, here.data, here.test)
-
-
-def _forgetting(seed):
-    return known.forgetting(known.world(seed), seed)
-
-
-_RECOVER = {"recovery": _layers, "units": _units, "forgetting": _forgetting}
+_RECOVER = {
+    "recovery": _layers,
+    "units": lambda here, seed: known.units(here.original, here.data, here.test),
+    "forgetting": known.forgetting,
+}
 
 
 def _recover(run, seed):
-    tables = ((f"{name}-{seed}.csv", partial(make, seed)) for name, make in _RECOVER.items())
-    return [run.table(*table).assign(seed=seed) for table in tables]
+    def table(name, make):
+        return run.table(f"{name}-{seed}.csv", lambda: make(known.world(seed), seed)).assign(seed=seed)
+
+    return [table(*one) for one in _RECOVER.items()]

@@ -17,7 +17,7 @@ from megu.runs.evaluation import Evaluation
 from megu.runs.executors import executor
 from megu.runs.models import Models
 from megu.runs.runner import Inline
-from megu.runs.spec import paper_grid
+from megu.runs.study import paper_grid
 from megu.settings.errors import StageError
 from megu.settings.files import sha256
 
