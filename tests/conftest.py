@@ -36,10 +36,10 @@ from megu.datasets.sources import load
 from megu.guide import GuideUnavailableError
 from megu.methods.task import Task
 from megu.perturbing_labels import transition_matrix
+from megu.runs.engine import Engine
 from megu.runs.experiment import Experiment
-from megu.runs.grid import Grid
-from megu.runs.schedule import Inline
-from megu.runs.spec import grid
+from megu.runs.runner import Inline
+from megu.runs.study import paper_grid
 from megu.settings.class_names import CIFAR10, FASHION
 from megu.settings.config import Recipe
 from megu.settings.profiles import resolve
@@ -143,15 +143,15 @@ def changes(cifar_like):
 
 @pytest.fixture(scope="session")
 def inline(changes, tmp_path_factory):
-    """(grid, specs) of two cells and two methods, measured in this process."""
-    made, specs = Grid("small", tmp_path_factory.mktemp("inline")), grid("small", TWO, 1, changes=changes)
-    assert made.carry_out(specs, Inline) == {}
-    return made, specs
+    """(engine, specs) of two cells and two methods, measured in this process."""
+    engine, specs = Engine("small", tmp_path_factory.mktemp("inline")), paper_grid("small", TWO, 1, changes=changes)
+    assert engine.carry_out(specs, Inline) == {}
+    return engine, specs
 
 
-def values(made, specs):
-    """Everything that a grid measured, without seconds."""
-    return made.tables(specs)[0]
+def values(engine, specs):
+    """Everything that an engine measured, without seconds."""
+    return engine.tables(specs)[0]
 
 
 def needs_weights(*load):

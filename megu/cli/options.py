@@ -50,11 +50,11 @@ def parse(pairs):
     return out
 
 
-def experiment(profile, seed, run_dir, pairs, usual=None):
+def experiment(profile, seed, run_dir, pairs):
     r"""A run; a wrong setting is refused before torch is imported, which takes seconds."""
     from megu.settings.profiles import resolve
 
-    values = {**(usual or {}), **parse(pairs)}
+    values = parse(pairs)
     resolve(profile, seed, values)
     from megu.runs.experiment import Experiment
 

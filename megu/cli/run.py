@@ -38,11 +38,8 @@ def tune(
 ):
     """Choose learning rates, noise weights and the like on validation images (class-wise forgetting): tuning.csv."""
     from megu.runs.tune import tune as search
-    from megu.runs.workers import share
 
-    workers, usual = share(workers)
-    values = {**usual, **parse(set)}
-    table = search(profile, trials=trials, methods=method, overrides=values, run_dir=run_dir, workers=workers)
+    table = search(profile, trials=trials, methods=method, overrides=parse(set), run_dir=run_dir, workers=workers)
     out.mkdir(parents=True, exist_ok=True)
     table.to_csv(out / "tuning.csv", index=False)
     typer.echo(table[table["chosen"]].to_string(index=False))

@@ -31,7 +31,12 @@ def run_notebooks(lab, *, say=print):
     """
     notebooks = shipped("notebooks")
     settings, run = lab.settings, lab.run
-    parameters = {"profile": settings.profile, "seed": settings.seed, "run_dir": "", "overrides": without_paths(lab.overrides)}
+    parameters = {
+        "profile": settings.profile,
+        "seed": settings.seed,
+        "run_dir": "",
+        "overrides": without_paths(lab.overrides),
+    }
     # Paths of this machine travel in the environment, so that no executed notebook holds one.
     paths = {
         "MEGU_RUN_DIR": run.path.resolve(),
@@ -72,10 +77,21 @@ def without_paths(overrides):
 def _execute(source, out, parameters):
     out.parent.mkdir(exist_ok=True)
     try:
-        papermill.execute_notebook(source, out, parameters, cwd=os.getcwd(), kernel_name="python3", progress_bar=False, extra_arguments=["--log-level=40"])
+        papermill.execute_notebook(
+            source,
+            out,
+            parameters,
+            cwd=os.getcwd(),
+            kernel_name="python3",
+            progress_bar=False,
+            extra_arguments=["--log-level=40"],
+        )
     except PapermillExecutionError as error:
         last = (error.evalue.strip().splitlines() or ["no message"])[-1]
-        raise NotebookError(f"{source.stem} failed: {error.ename}: {last} (the executed copy is in the run directory, notebooks/{out.name})") from None
+        raise NotebookError(
+            f"{source.stem} failed: {error.ename}: {last} (the executed copy is in the run directory,"
+            f" notebooks/{out.name})"
+        ) from None
     finally:
         if out.exists():
             notebook = nbformat.read(out, as_version=4)
@@ -109,7 +125,10 @@ def run_script(script, *arguments):
     Raises: NotebookError naming the script, and why it failed.
     """
     printed = io.StringIO()
-    with mock.patch.object(sys, "argv", [str(script), *map(str, arguments)]), mock.patch.object(sys, "path", [str(script.parent), *sys.path]):
+    with (
+        mock.patch.object(sys, "argv", [str(script), *map(str, arguments)]),
+        mock.patch.object(sys, "path", [str(script.parent), *sys.path]),
+    ):
         try:
             with contextlib.redirect_stdout(printed):
                 runpy.run_path(str(script), run_name="__main__")
