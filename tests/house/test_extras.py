@@ -10,10 +10,10 @@ from test_environment import EXTRAS, PROJECT, plain
 
 from megu.core import models
 from megu.core.parallel import Team
-from megu.guide import ClipGuide, ServedMllm
+from megu.guide import SOURCES, GuideContext
 from megu.runs.executors import executor
 from megu.settings.config import Guide
-from megu.settings.extras import MissingExtraError
+from megu.settings.errors import MeguError
 
 HIDE = """
 import sys
@@ -28,7 +28,7 @@ for found in pkgutil.walk_packages(megu.__path__, "megu."):
         try:
             importlib.import_module(found.name)
         except MissingExtraError as error:
-            print(found.name, str(error).split("megu")[-1])
+            print(found.name, str(error).split("megu")[-1][:-1])
 """
 MAIN = "from megu.cli.main import main\nsys.argv[0] = 'megu'\nmain()"
 PATH = os.pathsep.join(sys.path)
@@ -50,7 +50,8 @@ def test_the_core_needs_no_extra(tmp_path):
     said = without(set(EXTRAS) - {"test"}, ALL, cwd=tmp_path)
     need = [line for line in said.stdout.splitlines() if not line.startswith("megu.cost.")]
     assert said.returncode == 0, said.stderr
-    assert need == ["megu.own.checkpoint [guides]'", "megu.runs.notebooks [notebooks]'", "megu.runs.tune [tune]'"]
+    extras = {"own.checkpoint": "guides", "own.export": "guides", "runs.notebooks": "notebooks", "runs.tune": "tune"}
+    assert need == [f"megu.{module} [{extra}]'" for module, extra in extras.items()]
 
 
 COMMANDS = {
@@ -66,8 +67,12 @@ def test_a_command_without_its_extra_says_it_in_one_line(missing, tmp_path):
     extra, module = missing
     said = without([extra], MAIN, *COMMANDS[missing], cwd=tmp_path)
     assert said.returncode == 2
-    assert said.stderr == f"megu: {module} is not installed: pip install 'megu[{extra}]'\n"
+    assert said.stderr == f"megu: {module} is not installed: `pip install 'megu[{extra}]'`\n"
     assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+def asks(source, **settings):
+    return SOURCES[source](GuideContext(["a", "b"], Guide(**settings)))
 
 
 def dask():
@@ -77,8 +82,8 @@ def dask():
 
 PARTS = {
     ("guides", "transformers"): lambda: models.build("vit-tiny", 10, (1, 28, 28), 0),
-    ("guides", "open_clip"): lambda: ClipGuide(["a", "b"], settings=Guide(model="ViT-B-32", revision="laion"))._loaded,
-    ("served", "openai"): lambda: ServedMllm(["a", "b"], settings=Guide(model="a", url="http://localhost"))._client,
+    ("guides", "open_clip"): lambda: asks("clip", model="ViT-B-32", revision="laion")._loaded,
+    ("served", "openai"): lambda: asks("served", model="a", url="http://localhost")._client,
     ("cluster", "distributed"): dask,
     ("cluster", "accelerate"): lambda: Team(cpu=True),
 }
@@ -88,5 +93,5 @@ PARTS = {
 def test_a_part_without_its_extra_is_refused(missing, monkeypatch):
     extra, module = missing
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingExtraError, match=rf"{module} is not installed: pip install 'megu\[{extra}\]'"):
+    with pytest.raises(MeguError, match=rf"{module} is not installed: `pip install 'megu\[{extra}\]'`"):
         PARTS[missing]()
