@@ -19,7 +19,7 @@ from megu.core.splits import Split, forgotten_classes, make_split
 from megu.cost.flops import counted, forward_flops
 from megu.cost.memory import watched
 from megu.datasets.sources import load
-from megu.guide import SOURCES, GuideUnavailableError, Question
+from megu.guide import SOURCES, GuideContext, GuideUnavailableError, Question
 from megu.guide.composed import imagenet_labels
 from megu.measure.metrics import observe
 from megu.methods import METHODS, method_settings
@@ -225,7 +225,8 @@ def of_guides(shape=(3, 32, 32)):
     for source, sizes in ASKED.items():
         try:
             names = imagenet_labels()[: max(labels for _, labels in sizes)]
-            guide = SOURCES[source](names, settings=resolve(overrides={**HERE, "guide.source": source}).guide)
+            settings = resolve(overrides={**HERE, "guide.source": source}).guide
+            guide = SOURCES[source](GuideContext(names, settings))
             ask(guide, 1, names[:2])
         except GuideUnavailableError:
             continue

@@ -10,14 +10,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 import torch
-from archives import archive, random_parts
+from archives import archive, loaded, random_parts
 from tenacity import wait_none
 
-from megu.datasets import download, identity, sources
+from megu.datasets import cifar as reader
+from megu.datasets import download, identity
 from megu.datasets.download import fetch
-from megu.datasets.sources import load
 from megu.settings.errors import SettingsError, StageError
-from megu.settings.profiles import resolve
 
 FILE = np.random.default_rng(0).bytes(3_000_000)
 MD5 = hashlib.md5(FILE).hexdigest()
@@ -194,10 +193,7 @@ def cifar(host, monkeypatch):
 
 
 def test_an_archive_of_cifar_is_downloaded_resumed_and_read(host, cifar, tmp_path, monkeypatch):
-    settings = resolve(
-        overrides={"data.name": "cifar10", "data.path": str(tmp_path / "data"), "forget.classes": ["cat"]}
-    )
-    images = load(settings)
+    images = at(tmp_path / "data")
     assert host.asked == [None, "bytes=16384-", "bytes=32768-"]
     x, y = cifar["train"]
     assert torch.equal(images.x[:20].permute(0, 2, 3, 1), torch.from_numpy(x)) and images.y[:20].tolist() == y.tolist()
@@ -205,15 +201,15 @@ def test_an_archive_of_cifar_is_downloaded_resumed_and_read(host, cifar, tmp_pat
 
     with monkeypatch.context() as once:  # a folder that has everything may be one that cannot be written
         for name in ("fetch", "FileLock"):
-            once.setattr(sources, name, lambda *_, name=name: pytest.fail(name))
-        assert load(settings).digest() == images.digest()
+            once.setattr(reader, name, lambda *_, name=name: pytest.fail(name))
+        assert at(tmp_path / "data").digest() == images.digest()
 
     (tmp_path / "data" / "cifar-10-batches-py" / "test_batch").write_bytes(b"damaged")  # the archive is there still
-    assert load(settings).digest() == images.digest() and len(host.asked) == 3
+    assert at(tmp_path / "data").digest() == images.digest() and len(host.asked) == 3
 
 
 def at(path):
-    return load(resolve(overrides={"data.name": "cifar10", "data.path": str(path), "forget.classes": ["cat"]}))
+    return loaded("cifar10", path)
 
 
 @pytest.mark.parametrize("typed", ["typo/data", "typo/cifar10.npzz", "cifar10.npzz", "cifar10.tar.gz"])
@@ -255,6 +251,4 @@ def test_a_host_that_gives_another_archive(host, cifar, tmp_path):
         SettingsError,
         match="gave another file than cifar-10-python.tar.gz.*set data.source to 'hub', or data.path to an .npz",
     ):
-        load(
-            resolve(overrides={"data.name": "cifar10", "data.path": str(tmp_path / "data"), "forget.classes": ["cat"]})
-        )
+        at(tmp_path / "data")

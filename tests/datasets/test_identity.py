@@ -7,15 +7,14 @@ from importlib.resources import files
 import numpy as np
 import pytest
 import torch
+from archives import loaded
 from conftest import CIFAR
 
 from megu.datasets import identity
 from megu.datasets.images import by_superclass, pool
-from megu.datasets.sources import load
 from megu.runs.store import Run
 from megu.settings.class_names import CIFAR10, known_names
 from megu.settings.errors import SettingsError
-from megu.settings.profiles import resolve
 
 NAMES = ("ant", "bee", "cow")
 FACTS = json.loads((files("megu.datasets") / "assets" / "cifar.json").read_text())
@@ -176,9 +175,7 @@ def test_a_file_with_more_images_of_a_class_than_cifar_is_refused_where_it_is_re
             n = count if which == part else 1
             out |= {f"x_{which}": np.full((n, 32, 32, 3), 9, "uint8"), f"y_{which}": np.full(n, 3)}
         np.savez(tmp_path / "cifar10_mine.npz", **out)
-        return load(
-            resolve(overrides={"data.name": "cifar10", "data.path": str(tmp_path), "forget.scenario": "random"})
-        )
+        return loaded("cifar10", tmp_path)
 
     assert len(given(most).y) == most + 1
     with pytest.raises(
@@ -210,7 +207,7 @@ def test_the_facts_agree_with_the_published_moments(name):
 def test_real_images_agree_with_the_facts(name, file, monkeypatch):
     if not (CIFAR / file).exists():
         pytest.skip(f"needs ../shared/data/{file}")
-    images = load(resolve(overrides={"data.name": name, "data.path": str(CIFAR / file), "forget.scenario": "random"}))
+    images = loaded(name, CIFAR / file)
     known, found = identity.facts(name), identity.described(images)
     for part in ("train", "test"):
         index, fact = identity._index(images, part), known[part]
