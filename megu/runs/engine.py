@@ -71,11 +71,7 @@ class Engine:
                 "this worker finds other weights, another original or other answers of the guide than the process that"
                 " leads the study"
             )
-        cell = self.path, spec.profile, json.dumps(self._overrides(spec))
-        run = _cell(*cell)
-        if not (run.run.path.exists() and run.shared.path.exists()):  # new, or removed while this worker lived
-            _cell.cache_clear()
-            run = _cell(*cell)
+        run = _cell(self.path, spec.profile, json.dumps(self._overrides(spec)))
         self._same_data(spec.cell.data, run.images, run.run.manifest["notes"]["images"])
         # Where a queue mixes machines, a cell's models would be compared across precisions and speeds.
         self.run.same(f"device for {spec.cell.arch}", run.compute.hardware)
