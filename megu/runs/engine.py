@@ -49,7 +49,7 @@ class Engine:
         return self.run.manifest[group] if (self.path / "manifest.json").exists() else {}
 
     def file(self, spec: Spec) -> str:
-        """Of a result."""
+        """The file of a result."""
         return f"results/{spec.key}.csv"
 
     def finished(self, specs: Sequence[Spec]) -> dict[Spec, dict]:
@@ -62,7 +62,6 @@ class Engine:
     def _whole(path, facts):
         return path.exists() and sha256(path) == facts["sha256"]
 
-    # One job in a worker
     def _open(self, spec):
         if self.code != CODE:
             raise StageError("this worker has loaded other code than the process that leads the study: restart it")
