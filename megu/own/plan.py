@@ -135,6 +135,7 @@ def own_settings(method, settings, entry):
     return {
         "data.name": "folder",
         "autocast": "off",
+        "threads": 0,
         "compare": [method],
         "forget.scenario": entry.scenarios[0],
         **nest(flat),

@@ -6,11 +6,21 @@ import pandas as pd
 
 from megu import guide as guides
 from megu.core import splits
-from megu.settings.class_names import SENSIBLE_NEIGHBOURS
 from megu.core.device import Stopwatch
-from megu.guide import COMPARED, SOURCES, Book, GuideUnavailableError, ask, draw_exemplars, draw_shots, questions_for, replayed
+from megu.guide import (
+    COMPARED,
+    SOURCES,
+    Book,
+    GuideUnavailableError,
+    ask,
+    draw_exemplars,
+    draw_shots,
+    questions_for,
+    replayed,
+)
 from megu.guide.agreement import same_nearest, same_order, sensible_hits, shuffled_hits
 from megu.perturbing_labels import similarity, transition_matrix
+from megu.settings.class_names import SENSIBLE_NEIGHBOURS
 
 
 class AsksGuide:
@@ -33,7 +43,10 @@ class AsksGuide:
         exemplars, source = self.exemplars(draw), SOURCES[source or self.settings.guide.source]
         more = {}
         if getattr(source, "needs_model", False):
-            more = {"model": self.original(self.settings.seed), "held_out": splits.validation_indices(self.images, self.settings.data.validation)}
+            more = {
+                "model": self.original(self.settings.seed),
+                "held_out": splits.validation_indices(self.images, self.settings.data.validation),
+            }
         guide = source(self.images.classes, self.images, exemplars, self.settings.guide, self.compute.device, **more)
         shots = draw_shots(*self._drawn(draw)) if getattr(guide, "shots", 0) else None
         return guide, list(questions_for(self.images, exemplars, shots))
@@ -56,13 +69,20 @@ class AsksGuide:
         answers, origin = self._answers(guide, guides.to_ask(guide, questions, k, calibration), source, draw)
         if draw is None and f"guide {source}" not in self.run.manifest["notes"]:
             self.run.note(f"guide {source}", origin)
-        return guides.heard(guide, answers, k, calibration), self.images.y.cpu().numpy()[self.exemplars(draw).numpy()], origin
+        return (
+            guides.heard(guide, answers, k, calibration),
+            self.images.y.cpu().numpy()[self.exemplars(draw).numpy()],
+            origin,
+        )
 
     def _answers(self, guide, questions, source, draw):
         """List of `megu.guide.Answer`, and the sentence that says where they are from."""
         book, clock = Book(self.settings.guide.answers or self.run.path / "answers.jsonl"), Stopwatch()
         if getattr(guide, "slow", False) and (replay := replayed(guide, questions, self.images.name)):
-            return replay, f"{len(questions)} answers of {guide.name}, given when the package was made: the same model, images and words"
+            return (
+                replay,
+                f"{len(questions)} answers of {guide.name}, given when the package was made: the same model, images and words",
+            )
         known = len(book.answers)
         try:
             with clock("guide"):
@@ -95,10 +115,16 @@ class AsksGuide:
         Left out are sources whose weights are missing, and slow ones that would have to be asked now.
         """
         out = {}
-        for source in sources or dict.fromkeys(COMPARED if draw is not None else (*COMPARED, self.settings.guide.source)):
+        for source in sources or dict.fromkeys(
+            COMPARED if draw is not None else (*COMPARED, self.settings.guide.source)
+        ):
             try:
                 guide, questions = self.questions(source, draw)
-                if source == self.settings.guide.source or not getattr(guide, "slow", False) or replayed(guide, questions, self.images.name):
+                if (
+                    source == self.settings.guide.source
+                    or not getattr(guide, "slow", False)
+                    or replayed(guide, questions, self.images.name)
+                ):
                     out[source] = self.similarity(source, draw)
             except GuideUnavailableError:
                 continue
@@ -120,10 +146,27 @@ class AsksGuide:
             sims, own = self.similarities(draw, sources), self.settings.guide.exemplar_seed if draw is None else draw
             for source, sim in sims.items():
                 hits, (shuffled, p) = sensible_hits(sim, names), shuffled_hits(sim, names)
-                single.append({"guide": source, "draw": own, "hits": hits, "shuffled": round(shuffled, 2), "p": round(p, 3), "of": scored})
+                single.append(
+                    {
+                        "guide": source,
+                        "draw": own,
+                        "hits": hits,
+                        "shuffled": round(shuffled, 2),
+                        "p": round(p, 3),
+                        "of": scored,
+                    }
+                )
             for first, second in itertools.combinations(sims, 2):
                 both = sims[first], sims[second]
-                pairs.append({"first": first, "second": second, "draw": own, "order": same_order(*both), "nearest": same_nearest(*both)})
+                pairs.append(
+                    {
+                        "first": first,
+                        "second": second,
+                        "draw": own,
+                        "order": same_order(*both),
+                        "nearest": same_nearest(*both),
+                    }
+                )
         return pd.DataFrame(single), pd.DataFrame(pairs)
 
     def transition(self, source=None):

@@ -98,10 +98,8 @@ def test_a_broken_connection_goes_on_where_it_stopped(host, tmp_path):
 def test_the_next_call_goes_on_where_the_last_one_gave_up(host, tmp_path):
     host.cut, host.cuts = PIECE // 8, 7
     with refused(
-        (
-            r"data.tar.gz could not be downloaded from 127.0.0.1 \(the connection broke\); 0.8 MB are here: repeat .*,"
-            r" or set"
-        )
+        r"data.tar.gz could not be downloaded from 127.0.0.1 \(the connection broke\); 0.8 MB are here: repeat .*,"
+        r" or set"
     ):
         get(host, tmp_path / "data.tar.gz")
     assert len(host.asked) == download.ATTEMPTS and not (tmp_path / "data.tar.gz").exists()
@@ -212,10 +210,7 @@ def at(path):
 @pytest.mark.parametrize("typed", ["typo/data", "typo/cifar10.npzz", "cifar10.npzz", "cifar10.tar.gz"])
 def test_a_mistyped_place_is_neither_made_nor_filled(host, cifar, tmp_path, typed):
     with refused(
-        (
-            f"data.path is '.*{typed}', which does not exist: set it to an .npz, to cifar-10-python.tar.gz, or to a"
-            " folder"
-        )
+        f"data.path is '.*{typed}', which does not exist: set it to an .npz, to cifar-10-python.tar.gz, or to a folder"
     ):
         at(tmp_path / typed)
     assert not host.asked and not list(tmp_path.iterdir())

@@ -9,7 +9,7 @@ from refusals import refused
 
 from megu import methods
 from megu.cli import main as command_line
-from megu.cli.main import parse
+from megu.cli.options import parse
 from megu.runs.experiment import Experiment
 from megu.settings import machine
 from megu.settings.class_names import FASHION
