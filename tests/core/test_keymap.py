@@ -16,12 +16,7 @@ from typer.testing import CliRunner
 from megu.cli.main import app
 from megu.core import keymap, models
 from megu.core.device import generator, seeded
-<<<<<<< HEAD
 from megu.core.loading import read_model
-from megu.settings.errors import SettingsError
-=======
-from megu.core.loading import from_file
->>>>>>> core
 
 
 class Theirs(nn.Module):
@@ -157,15 +152,8 @@ def test_a_function_that_gives_one_of_our_networks(tiny, tmp_path, monkeypatch):
     model = read_model(tmp_path / "theirs.safetensors", "someones:network", 10, (28, 28))
     assert all(tensor.equal(own[name]) for name, tensor in model.state_dict().items())
     made.network = lambda num_classes: models.ResNet(num_classes, 1, (2, 1, 1, 1), models.RESNETS["resnet-small"][1])
-<<<<<<< HEAD
-    with pytest.raises(
-        SettingsError, match="is no someones:network with 10 classes .* tensors are missing, e.g. conv2_x.1"
-    ):
-        read_model(tmp_path / "theirs.safetensors", "someones:network", 10, (28, 28))
-=======
     with refused("is no someones:network with 10 classes .* tensors are missing, e.g. conv2_x.1"):
-        from_file(tmp_path / "theirs.safetensors", "someones:network")(10, (28, 28))
->>>>>>> core
+        read_model(tmp_path / "theirs.safetensors", "someones:network", 10, (28, 28))
 
 
 @pytest.mark.parametrize("names", ["theirs", "ours"])
@@ -188,13 +176,8 @@ def test_files_of_a_wrapped_network_and_without_counts_of_batches(tmp_path, name
         },  # the control: not all of them
         lambda state: {name: tensor for name, tensor in state.items() if "running_mean" not in name},
     ):
-<<<<<<< HEAD
-        with pytest.raises(SettingsError, match="is no resnet-small with 7 classes .* tensors are missing"):
-            read_model(written(saved, tmp_path, change), "resnet-small", 7, (32, 32))
-=======
         with refused("is no resnet-small with 7 classes .* tensors are missing"):
-            from_file(written(saved, tmp_path, change), "resnet-small")(7, (32, 32))
->>>>>>> core
+            read_model(written(saved, tmp_path, change), "resnet-small", 7, (32, 32))
 
 
 def test_grey_images_of_a_wrapped_network(tmp_path):
@@ -230,16 +213,8 @@ def renamed(state):
     (lambda state: state, 10, r"fc\.weight is \(7, 512\), not \(10, 512\)"),
 ])  # fmt: skip
 def test_a_wrong_or_missing_name_is_one_line(original, tmp_path, change, classes, expected):
-<<<<<<< HEAD
-    with pytest.raises(
-        SettingsError, match=f"theirs.safetensors is no resnet18 with {classes} classes .{expected}"
-    ) as refused:
-        read_model(written(original, tmp_path, change), "resnet18", classes, (32, 32))
-    assert "\n" not in str(refused.value)
-=======
     with refused(f"theirs.safetensors is no resnet18 with {classes} classes .{expected}"):
-        from_file(written(original, tmp_path, change), "resnet18")(classes, (32, 32))
->>>>>>> core
+        read_model(written(original, tmp_path, change), "resnet18", classes, (32, 32))
 
 
 @pytest.mark.parametrize("arch", [*models.RESNETS])
@@ -268,10 +243,5 @@ def test_our_own_files_are_read_too(arch, shape, tmp_path):
 
 def test_a_pth_is_not_opened_and_the_message_says_how_to_convert_it(tmp_path):
     torch.save({"a": torch.zeros(1)}, tmp_path / "theirs.pth")
-<<<<<<< HEAD
-    with pytest.raises(SettingsError, match=r"theirs\.pth' is not a safetensors file.*save_file\(.*weights_only=True"):
-        read_model(tmp_path / "theirs.pth", "resnet18", 3, (32, 32))
-=======
     with refused(r"theirs\.pth' is not a safetensors file.*save_file\(.*weights_only=True"):
-        from_file(tmp_path / "theirs.pth", "resnet18")
->>>>>>> core
+        read_model(tmp_path / "theirs.pth", "resnet18", 3, (32, 32))
