@@ -17,9 +17,9 @@
 #
 # **Question.** How do seconds and memory grow with the images to forget, the images to retain, the classes and the weights, and how many GPU hours do the paper's experiments need, and ImageNet's?
 #
-# | reads | writes | minutes | feeds |
-# |---|---|---|---|
-# | `paper_figures/data/cost.csv`, measured by `python -m megu cost --out paper_figures/data` | nothing: it stands alone | few | fig20 |
+# | reads | writes | feeds |
+# |---|---|---|
+# | `paper_figures/data/cost.csv`, measured by `python -m megu cost --out paper_figures/data` | nothing: it stands alone | fig20 |
 #
 # Seconds are measured on a CPU, GPU hours are arithmetic: operations are counted, and the share of a card's speed that is reached is **assumed, not measured**. The last section but one says how to replace the assumption.
 
@@ -199,27 +199,23 @@ print(f"{held:,.0f} GB of pixels at {side} px")
 passing = ["fine-tuning", "evaluation", "noise", "MeGU without noise"]
 middle, mixed_up = (found["error"].abs().groupby(found["stage"]).median()[passing] for found in (errors, control))
 batches = errors[errors["stage"].isin(passing) & ~((errors["stage"] == "evaluation") & (errors["passes"] < BATCH))]
-largest = (
-    table.loc[table.groupby("stage")["passes"].idxmax(), ["stage", "passes"]]
-    .merge(errors)
-    .set_index("stage")["error"]
-    .abs()
-)
+ends = table.loc[table.groupby("stage")["passes"].idxmax(), ["stage", "passes"]]
+largest = ends.merge(errors).set_index("stage")["error"].abs()
 most = imagenet.pivot_table(index="arch", columns="stage", values="hours_high", aggfunc="max")
 grows = table[table["stage"].isin(passing)].groupby("stage")["tensor_mb"].agg(lambda part: part.max() / part.min())
 ratio = forward_flops("vit-b16", 100, (3, 32, 32)) / forward_flops("resnet18", 100, (3, 32, 32))
+
+# %%
 labels = table[table["stage"] == "perturbing labels"].sort_values("passes")
 passes, seconds, extrapolated = labels["passes"], labels["seconds"], largest["perturbing labels"]
-two, one = (
-    abs(cost.fit(passes, seconds, e).seconds(passes, e)[-1] / seconds.iloc[-1] - 1) for e in (labels["entries"], 0)
-)
-# Of 30 labels an image, which no other point of a guide has; and seconds of a question where ten share an image, over those where a thousand do.
+fits = (cost.fit(passes, seconds, e).seconds(passes, e)[-1] for e in (labels["entries"], 0))
+two, one = (abs(fitted / seconds.iloc[-1] - 1) for fitted in fits)
+# Of 30 labels an image, which no other point of a guide has.
 asked_of_30 = table.loc[table["variable"] == "questions, 30 labels", ["stage", "passes"]].merge(errors)["error"].abs()
+# Seconds of a question where ten share an image, over those where a thousand do.
 shared = {guide: (line.each / 10 + line.entry) / (line.each / 1000 + line.entry) for guide, line in asking.items()}
-print(
-    "a question of ten labels takes",
-    ", ".join(f"{times:.1f} times that of a thousand ({guide})" for guide, times in shared.items()),
-)
+said = ", ".join(f"{times:.1f} times that of a thousand ({guide})" for guide, times in shared.items())
+print("a question of ten labels takes", said)
 
 # %%
 share_of_hours = shares.xs("unlearning", level="what")["hours_high"]

@@ -7,11 +7,7 @@ import pytest
 import torch
 from archives import loaded
 from conftest import CIFAR
-<<<<<<< HEAD
-=======
-from PIL import Image
 from refusals import refused
->>>>>>> core
 
 from megu.core.device import generator
 from megu.datasets import sources
@@ -150,35 +146,6 @@ def test_npz_and_its_refusals(tiny_npz, tmp_path):
         loaded("npz", tiny_npz, **{"forget.scenario": "class", "forget.classes": ["goat"]})
 
 
-<<<<<<< HEAD
-=======
-def test_folder(mini, tmp_path):
-    for part in ("train", "test"):
-        for k in range(3):
-            (tmp_path / part / mini.classes[k]).mkdir(parents=True)
-            for i in range(4):
-                Image.fromarray(mini.x[k + 10 * i, 0].numpy()).save(tmp_path / part / mini.classes[k] / f"{i}.png")
-    overrides = {"data.name": "folder", "data.path": str(tmp_path), "data.size": 28, "forget.classes": ["trouser"]}
-    images = sources.load(resolve(overrides=overrides))
-    assert images.classes == ("pullover", "t-shirt", "trouser") and images.shape == (3, 28, 28) and len(images.y) == 24
-    assert torch.equal(images.x[0, 0], mini.x[2, 0])
-
-    (tmp_path / "train" / ".hidden").mkdir()
-    assert sources.load(resolve(overrides=overrides)).digest() == images.digest()
-    (tmp_path / "train" / "dress").mkdir()
-    with refused("/train/dress holds no images: put some into it, or remove the folder"):
-        sources.load(resolve(overrides=overrides | {"forget.classes": ["dress"]}))
-    (tmp_path / "train" / "dress").rmdir()
-    (tmp_path / "test" / "trousers").mkdir()
-    with refused("/test has the class folder 'trousers', which .*/train lacks: rename it"):
-        sources.load(resolve(overrides=overrides))
-    (tmp_path / "test" / "trousers").rmdir()
-    (tmp_path / "train" / "trouser" / "4.png").write_bytes(b"no image")
-    with refused(r"trouser/4\.png is not a readable image"):
-        sources.load(resolve(overrides=overrides))
-
-
->>>>>>> core
 def cifar_file(path, fine, held, side=32, **more):
     """Random images under the class names of a CIFAR, twice each, as ``path/<fine>.npz``."""
     y = np.arange(2 * len(held)) % len(held)
