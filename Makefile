@@ -57,7 +57,7 @@ bench: $(READY)  ## speed of precision and layout in training, of the evaluation
 	@$(BIN)/python tests/bench/prefix.py
 
 gpu-smoke: $(READY)  ## what a GPU does with this project: speed, memory, repeatability, MeGU against the CPU (under 10 minutes)
-	@$(BIN)/python tests/bench/gpu_smoke.py $(if $(OUT),--out $(OUT))
+	@$(BIN)/python env/gpu_smoke.py $(if $(OUT),--out $(OUT))
 
 torture: $(READY)  ## the long version of the tests of kills and wrong input: 400 random kills, 11,000 wrong requests
 	@MEGU_TORTURE=1 TQDM_DISABLE=1 $(BIN)/python -m pytest tests/test_nothing_lost.py tests/test_unlearning.py tests/test_bad_input.py tests/test_bad_request.py tests/test_device.py

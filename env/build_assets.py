@@ -1,7 +1,8 @@
-r"""Builds megu/assets/fashion_mini.npz from the public Fashion-MNIST: `python env/build_assets.py [FOLDER]`.
+r"""Builds megu/datasets/assets/fashion_mini.npz from the public Fashion-MNIST: `python env/build_assets.py [FOLDER]`.
 
-FOLDER holds the four idx files (Debian's package dataset-fashion-mnist puts them into /usr/share/datasets/fashion-mnist);
-without it torchvision downloads them. The first 1,000 training and 200 test images of each class are taken in file order
+FOLDER holds the four idx files (Debian's package dataset-fashion-mnist puts them into
+/usr/share/datasets/fashion-mnist); without it torchvision downloads them. The first 1,000 training and 200 test images
+of each class are taken in file order
 and written round-robin by class, so the result is the same bytes for everyone.
 """
 
@@ -17,14 +18,18 @@ from pathlib import Path
 import numpy as np
 import torchvision
 
-ASSETS = Path(__file__).parents[1] / "megu" / "assets"
+ASSETS = Path(__file__).parents[1] / "megu" / "datasets" / "assets"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 PER_CLASS = {"train": 1000, "test": 200}
 
 
 def read_idx(folder, prefix):
-    images = np.frombuffer(gzip.decompress((folder / f"{prefix}-images-idx3-ubyte.gz").read_bytes()), np.uint8, offset=16)
-    labels = np.frombuffer(gzip.decompress((folder / f"{prefix}-labels-idx1-ubyte.gz").read_bytes()), np.uint8, offset=8)
+    images = np.frombuffer(
+        gzip.decompress((folder / f"{prefix}-images-idx3-ubyte.gz").read_bytes()), np.uint8, offset=16
+    )
+    labels = np.frombuffer(
+        gzip.decompress((folder / f"{prefix}-labels-idx1-ubyte.gz").read_bytes()), np.uint8, offset=8
+    )
     return images.reshape(-1, 28, 28), labels
 
 

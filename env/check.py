@@ -5,11 +5,11 @@ import os
 
 import torch
 
-from megu.device import choose
+from megu.core.device import choose
 from megu.guide import GuideUnavailableError
 from megu.guide.composed import lite0, minilm
 from megu.guide.tiny import smollm2
-from megu.profiles import resolve
+from megu.settings.profiles import resolve
 
 for name in ("megu", "torch", "torchvision", "transformers", "open_clip_torch", "jupyterlab", "papermill"):
     print(f"{name:18s} {importlib.metadata.version(name)}")

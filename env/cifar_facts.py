@@ -1,8 +1,11 @@
-r"""Builds megu/assets/cifar.json, what `megu.content` knows of the whole CIFAR: `python env/cifar_facts.py FOLDER`.
+r"""Builds megu/datasets/assets/cifar.json, what `megu.datasets.identity` knows of the whole CIFAR: `python
+env/cifar_facts.py FOLDER`.
 
-Sums of the pixel values and of their squares come from the moments of each channel that public code gives to full double precision: a mean
-times 255 times the number of pixels must be a whole number, which no wrong digit would give. The test images of CIFAR-100 are all 60,000 less the
-training images. FOLDER holds real, perhaps incomplete CIFAR arrays (cifar10_small.npz, cifar100_medium.npz); the first image of each class is the witness.
+Sums of the pixel values and of their squares come from the moments of each channel that public code gives to full
+    double precision: a mean times 255 times the number of pixels must be a whole number, which no wrong digit would
+    give. The test images of CIFAR-100 are all 60,000 less the
+training images. FOLDER holds real, perhaps incomplete CIFAR arrays (cifar10_small.npz, cifar100_medium.npz); the first
+image of each class is the witness.
 """
 
 import json
@@ -12,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from megu.content import image_hash
+from megu.datasets.identity import image_hash
 
-ASSETS = Path(__file__).parents[1] / "megu" / "assets"
+ASSETS = Path(__file__).parents[1] / "megu" / "datasets" / "assets"
 PIXELS = 32 * 32
 PUBLISHED = {  # data set -> part -> (images, mean, standard deviation of each channel)
     "cifar10": {
@@ -45,7 +48,9 @@ def sums(count, mean, std):
     """Exact sums of pixel values and of their squares, one for each channel."""
     n = count * PIXELS
     first = [whole(Fraction(m) * 255 * n) for m in mean]
-    second = [whole((Fraction(s) ** 2 + Fraction(f, 255 * n) ** 2) * 255**2 * n) for f, s in zip(first, std, strict=True)]
+    second = [
+        whole((Fraction(s) ** 2 + Fraction(f, 255 * n) ** 2) * 255**2 * n) for f, s in zip(first, std, strict=True)
+    ]
     return {"sums": first, "squares": second}
 
 
@@ -60,7 +65,10 @@ def main(folder):
     facts = {}
     for name, parts in PUBLISHED.items():
         arrays = np.load(folder / FILES[name], allow_pickle=False)
-        facts[name] = {part: {"images": given[0], **sums(*given), "witnesses": witnesses(arrays, part)} for part, given in parts.items()}
+        facts[name] = {
+            part: {"images": given[0], **sums(*given), "witnesses": witnesses(arrays, part)}
+            for part, given in parts.items()
+        }
     (ASSETS / "cifar.json").write_text(json.dumps(facts, indent=1) + "\n")
     print(f"cifar.json: {(ASSETS / 'cifar.json').stat().st_size / 1e3:.1f} kB")
 

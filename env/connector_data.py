@@ -1,4 +1,5 @@
-r"""What the tiny MLLM is trained on, and what is held out: images as visual tokens, and labels that are true or false of them."""
+r"""What the tiny MLLM is trained on, and what is held out: images as visual tokens, and labels that are true or false
+of them."""
 
 import hashlib
 import re
@@ -8,14 +9,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
-from megu import splits
-from megu.classes import CIFAR100
+from megu.core import splits
+from megu.datasets.sources import load
 from megu.guide import draw_exemplars
 from megu.guide.composed import imagenet_labels, lite0
 from megu.guide.tiny import visual_tokens
-from megu.profiles import resolve
-from megu.sources import load
-from megu.store import atomic
+from megu.settings.class_names import CIFAR100
+from megu.settings.files import atomic
+from megu.settings.profiles import resolve
 
 # One class of each superclass, drawn once (numpy's default_rng(0)); no training sees their names or images.
 HELD_OUT = (
@@ -59,7 +60,9 @@ def drawings(folder):
     """The embedded set: 300 training images of each class that no guide is asked about."""
     images = load(resolve())
     allowed = splits.masks(images, 0.1)[0].nonzero().flatten()
-    asked = torch.cat([draw_exemplars(images, allowed, 21, seed) for seed in DRAWS])  # 20, and one more that is a worked example
+    asked = torch.cat(
+        [draw_exemplars(images, allowed, 21, seed) for seed in DRAWS]
+    )  # 20, and one more that is a worked example
     allowed = allowed[~torch.isin(allowed, asked)]
     chosen = draw_exemplars(images, allowed, 300, seed=1)
     return *look(images.x[chosen], folder, "drawings"), images.y[chosen], images.classes
@@ -78,9 +81,16 @@ class Pool:
         self.tokens = torch.cat([tokens[seen], grey])
         self.said = logits[seen][:, allowed].float().topk(5)  # five likeliest words of each photo
         coarse = {name: superclass for superclass, names in CIFAR100.items() for name in names}
-        self.own = [(self.names[k], coarse[self.names[k]]) for k in y[seen]] + [(grey_names[k], grey_names[k]) for k in grey_y]
-        self.photos, self.labels = int(seen.sum()), sorted({name for pair in self.own for name in pair} | set(self.words))
-        self.near = {name: [n for n in names if n not in held_out and n != name] for names in CIFAR100.values() for name in names}
+        self.own = [(self.names[k], coarse[self.names[k]]) for k in y[seen]] + [
+            (grey_names[k], grey_names[k]) for k in grey_y
+        ]
+        self.photos, self.labels = (
+            int(seen.sum()),
+            sorted({name for pair in self.own for name in pair} | set(self.words)),
+        )
+        self.near = {
+            name: [n for n in names if n not in held_out and n != name] for names in CIFAR100.values() for name in names
+        }
         self.near |= {name: [n for n in grey_names if n != name] for name in grey_names}
 
     def batch(self, rng, n):
@@ -89,7 +99,8 @@ class Pool:
         return np.where(grey, rng.integers(self.photos, len(self.own), n), rng.integers(0, self.photos, n))
 
     def true(self, i, rng):
-        """Something that image i shows: its class (more often than not), what the image network calls it, or its superclass."""
+        """Something that image i shows: its class (more often than not), what the image network calls it, or its
+        superclass."""
         kind = rng.random()
         if i < self.photos and kind < 0.4:
             p = self.said.values[i].softmax(0).numpy()
@@ -101,7 +112,11 @@ class Pool:
         shown = {*self.own[i], *((self.words[k] for k in self.said.indices[i].tolist()) if i < self.photos else ())}
         while True:
             near = self.near[self.own[i][0]]
-            label = near[rng.integers(len(near))] if near and rng.random() < 0.4 else self.own[rng.integers(len(self.own))][0]
+            label = (
+                near[rng.integers(len(near))]
+                if near and rng.random() < 0.4
+                else self.own[rng.integers(len(self.own))][0]
+            )
             label = self.labels[rng.integers(len(self.labels))] if rng.random() < 0.3 else label
             if label not in shown:
                 return label

@@ -1,14 +1,17 @@
-r"""Trains the tiny MLLM (`megu/guide/tiny.py`); `--help` says with what, `megu/assets/tiny_mllm.md` is the model card.
+r"""Trains the tiny MLLM (`megu/guide/tiny.py`); `--help` says with what, `megu/guide/assets/tiny_mllm.md` is the model
+card.
 
-Four stages, each from where the one before it stopped; EfficientNet-Lite0 stays as it is, and SmolLM2 gets a low-rank addition to its attention:
+Four stages, each from where the one before it stopped; EfficientNet-Lite0 stays as it is, and SmolLM2 gets a low-rank
+addition to its attention:
 
     words       connector alone: what it makes of an image lies near the word embeddings of what the image shows
     captions    connector, by the language model's own loss: "A photo of a ..."
     reading     low-rank addition, by questions about words in place of images: is it a ...? True or False
     questions   both, by the paper's question about images
 
-Images: training images of the embedded set that no guide is asked about, and CIFAR-100 training images of 80 classes.  Labels: class names, and what
-EfficientNet-Lite0 itself calls a photo (ImageNet labels), never a name of the 20 classes that are held out.  Interrupted, it goes on at the last kept step.
+Images: training images of the embedded set that no guide is asked about, and CIFAR-100 training images of 80 classes.
+    Labels: class names, and what EfficientNet-Lite0 itself calls a photo (ImageNet labels), never a name of the 20
+    classes that are held out.  Interrupted, it goes on at the last kept step.
 """
 
 import argparse
@@ -26,24 +29,30 @@ from tqdm import tqdm
 
 from megu.guide.prompt import PROMPT
 from megu.guide.tiny import ATTENTION, CHAT, IMAGE, TOKENS, smollm2, weights_file
-from megu.store import atomic, digest, project_root, write_json
+from megu.settings.files import atomic, digest, project_root, write_json
 
 BEGINNINGS = (" A photo of a", " This is a", " The image shows a")
 STAGES = {  # steps, images or questions a step, largest learning rate of the connector and of the low-rank addition
-    "words": (1500, 64, 1e-3, 0), "captions": (300, 32, 1e-3, 0), "reading": (60, 32, 0, 2e-3), "questions": (850, 32, 6e-4, 2e-3),
-}  # fmt: skip
+    "words": (1500, 64, 1e-3, 0),
+    "captions": (300, 32, 1e-3, 0),
+    "reading": (60, 32, 0, 2e-3),
+    "questions": (850, 32, 6e-4, 2e-3),
+}
 RANK = 8
 
 
 class Connector(nn.Module):
-    """`LlavaMultiModalProjector` after a standardisation of its input, which is folded into the first layer when it is saved."""
+    """`LlavaMultiModalProjector` after a standardisation of its input, which is folded into the first layer when it is
+    saved."""
 
     def __init__(self, tokens, scale):
         super().__init__()
         flat = tokens.flatten(0, 1).float()
         self.mean, self.std, self.scale = flat.mean(0), flat.std(0) + 1e-3, scale
         self.linear_1, self.linear_2 = nn.Linear(flat.shape[1], 576), nn.Linear(576, 576)
-        nn.init.normal_(self.linear_2.weight, std=2.5 * scale / 576**0.5)  # outputs start at the size of word embeddings
+        nn.init.normal_(
+            self.linear_2.weight, std=2.5 * scale / 576**0.5
+        )  # outputs start at the size of word embeddings
 
     def forward(self, tokens):
         x = F.dropout((tokens.float() - self.mean) / self.std, 0.1, self.training)
@@ -87,7 +96,10 @@ class Speaker:
                 setattr(layer.self_attn, name, self.added[f"{i}-{name}"])
         self.embed, self.head = self.model.get_input_embeddings(), self.model.lm_head
         self.begin, self.rest = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": PROMPT}]}], chat_template=CHAT, add_generation_prompt=True, tokenize=False
+            [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": PROMPT}]}],
+            chat_template=CHAT,
+            add_generation_prompt=True,
+            tokenize=False,
         ).split(IMAGE)
         self.answers = [self.tokenizer.encode(word)[0] for word in ("False", "True")]
 
@@ -98,16 +110,29 @@ class Speaker:
         return [self.tokenizer.encode(text, add_special_tokens=False) for text in texts]
 
     def states(self, visual, before, after):
-        """Last hidden states ``(n, T, d)`` of ``before``, the visual tokens and ``after`` (padded on the right), and where ``after`` starts."""
+        """Last hidden states ``(n, T, d)`` of ``before``, the visual tokens and ``after`` (padded on the right), and
+        where ``after`` starts."""
         longest = max(map(len, after))
         padded = torch.tensor([ids + [0] * (longest - len(ids)) for ids in after])
-        mask = torch.tensor([[1] * (len(before) + visual.shape[1] + len(ids)) + [0] * (longest - len(ids)) for ids in after])
-        parts = [self.embed(torch.tensor([before] * len(after), dtype=torch.int64)), visual.bfloat16(), self.embed(padded)]
-        return self.model.model(inputs_embeds=torch.cat(parts, 1), attention_mask=mask).last_hidden_state, len(before) + visual.shape[1]
+        mask = torch.tensor(
+            [[1] * (len(before) + visual.shape[1] + len(ids)) + [0] * (longest - len(ids)) for ids in after]
+        )
+        parts = [
+            self.embed(torch.tensor([before] * len(after), dtype=torch.int64)),
+            visual.bfloat16(),
+            self.embed(padded),
+        ]
+        return (
+            self.model.model(inputs_embeds=torch.cat(parts, 1), attention_mask=mask).last_hidden_state,
+            len(before) + visual.shape[1],
+        )
 
     def in_words(self, labels):
-        """Embeddings of labels in place of visual tokens ``(n, 5, d)``: their words, repeated, with a third as much noise."""
-        found = self.embed(torch.tensor([(ids * TOKENS)[:TOKENS] for ids in self.ids([f" {label.lower()}" for label in labels])])).float()
+        """Embeddings of labels in place of visual tokens ``(n, 5, d)``: their words, repeated, with a third as much
+        noise."""
+        found = self.embed(
+            torch.tensor([(ids * TOKENS)[:TOKENS] for ids in self.ids([f" {label.lower()}" for label in labels])])
+        ).float()
         return found + 0.3 * found.std() * torch.randn_like(found)
 
     def directions(self, labels):
@@ -120,7 +145,10 @@ class Speaker:
         beginning = self.ids([BEGINNINGS[rng.integers(len(BEGINNINGS))]])[0]
         labels = self.ids([f" {label.lower()}" for label in labels])
         states, start = self.states(visual, [], [beginning + ids for ids in labels])
-        rows, places, words = zip(*((i, start + len(beginning) + j - 1, w) for i, ids in enumerate(labels) for j, w in enumerate(ids)), strict=True)
+        rows, places, words = zip(
+            *((i, start + len(beginning) + j - 1, w) for i, ids in enumerate(labels) for j, w in enumerate(ids)),
+            strict=True,
+        )
         return F.cross_entropy(self.head(states[list(rows), list(places)]).float(), torch.tensor(words))
 
     def answer_logits(self, visual, labels):
@@ -134,13 +162,17 @@ class Speaker:
 
 
 def step_loss(stage, pool, speaker, connector, n, rng, place, words):
-    """Loss of one step of a stage; ``words``: directions of ``pool.labels`` and their centre, ``place`` a label's row."""
+    """Loss of one step of a stage; ``words``: directions of ``pool.labels`` and their centre, ``place`` a label's
+    row."""
     if stage in ("words", "captions"):
         index = pool.batch(rng, n)
         true, visual = [pool.true(i, rng) for i in index], connector(pool.tokens[index])
         if stage == "captions":
             return speaker.caption_loss(visual, true, rng)
-        return F.cross_entropy(F.normalize(visual.mean(1) - words[1], dim=1) @ words[0].T / 0.05, torch.tensor([place[label] for label in true]))
+        return F.cross_entropy(
+            F.normalize(visual.mean(1) - words[1], dim=1) @ words[0].T / 0.05,
+            torch.tensor([place[label] for label in true]),
+        )
     index = pool.batch(rng, n // 2)
     true, false = [pool.true(i, rng) for i in index], [pool.false(i, rng) for i in index]
     visual = speaker.in_words(true) if stage == "reading" else connector(pool.tokens[index])
@@ -150,7 +182,11 @@ def step_loss(stage, pool, speaker, connector, n, rng, place, words):
 def train(pool, speaker, connector, folder):
     """All stages; state kept every 50 steps.  Returns: losses by stage."""
     about = digest({"labels": pool.labels, "stages": STAGES, "rank": RANK, "images": len(pool.own)})
-    kept, words, place = folder / f"training-{about}.pt", speaker.directions(pool.labels), {label: i for i, label in enumerate(pool.labels)}
+    kept, words, place = (
+        folder / f"training-{about}.pt",
+        speaker.directions(pool.labels),
+        {label: i for i, label in enumerate(pool.labels)},
+    )
     state = torch.load(kept, weights_only=True) if kept.exists() else {"losses": {}}
     if "connector" in state:
         connector.load_state_dict(state["connector"])
@@ -180,7 +216,11 @@ def train(pool, speaker, connector, folder):
                 print(stage, len(losses), f"{np.mean(losses[-50:]):.3f}", flush=True)
                 if stage == "words" and len(losses) == steps:
                     connector.rescale(pool.tokens[:500])
-                state |= {"connector": connector.state_dict(), "addition": {k: v.data for k, v in speaker.addition().items()}, "opt": opt.state_dict()}
+                state |= {
+                    "connector": connector.state_dict(),
+                    "addition": {k: v.data for k, v in speaker.addition().items()},
+                    "opt": opt.state_dict(),
+                }
                 with atomic(kept) as part:
                     torch.save(state, part)
     connector.eval()
@@ -189,18 +229,24 @@ def train(pool, speaker, connector, folder):
 
 @torch.no_grad()
 def zero_shot(pool, speaker, connector, names, n=10):
-    """How well the answers tell classes apart, on ``n`` test images of each: accuracy (raw, each label centred) and AUC of true against other labels."""
+    """How well the answers tell classes apart, on ``n`` test images of each: accuracy (raw, each label centred) and AUC
+    of true against other labels."""
     tokens, _, y = pool.test
     which = [i for name in names for i in (y == pool.names.index(name)).nonzero().flatten()[:n].tolist()]
     odds = []
     for i in tqdm(which, desc="zero-shot"):
-        false, true = speaker.answer_logits(connector(tokens[i][None]).repeat(len(names), 1, 1), names)[:, speaker.answers].T
+        false, true = speaker.answer_logits(connector(tokens[i][None]).repeat(len(names), 1, 1), names)[
+            :, speaker.answers
+        ].T
         odds.append((true - false).numpy())
     odds, of = np.array(odds), np.repeat(np.arange(len(names)), n)
     centred = odds - odds.mean(0)
     is_true = np.eye(len(names), dtype=bool)[of]
     found = {"accuracy": (odds.argmax(1) == of).mean(), "accuracy, centred": (centred.argmax(1) == of).mean()}
-    found |= {"auc": roc_auc_score(is_true.ravel(), odds.ravel()), "auc, centred": roc_auc_score(is_true.ravel(), centred.ravel())}
+    found |= {
+        "auc": roc_auc_score(is_true.ravel(), odds.ravel()),
+        "auc, centred": roc_auc_score(is_true.ravel(), centred.ravel()),
+    }
     return {key: round(float(value), 3) for key, value in found.items()}
 
 
@@ -209,8 +255,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split(";")[0])
     parser.add_argument("--data-path", required=True, help="CIFAR-100: an .npz, or a folder of an earlier download")
     parser.add_argument("--out", type=Path, default=weights_file(), help="safetensors file of the trained weights")
-    parser.add_argument("--work", type=Path, default=project_root() / "runs" / "tiny_mllm", help="folder for features and what is kept of the training")
-    parser.add_argument("--dev", action="store_true", help="hold out twenty more classes and measure on them: to choose the recipe")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=project_root() / "runs" / "tiny_mllm",
+        help="folder for features and what is kept of the training",
+    )
+    parser.add_argument(
+        "--dev", action="store_true", help="hold out twenty more classes and measure on them: to choose the recipe"
+    )
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
@@ -221,7 +274,10 @@ def main():
     with atomic(options.out) as part:
         save_file({name: value.detach().half().contiguous() for name, value in weights.items()}, part)
     report = {"images": len(pool.own), "labels": len(pool.labels)}
-    report["loss"] = {stage: [round(float(np.mean(values[i : i + 50])), 3) for i in range(0, len(values), 50)] for stage, values in losses.items()}
+    report["loss"] = {
+        stage: [round(float(np.mean(values[i : i + 50])), 3) for i in range(0, len(values), 50)]
+        for stage, values in losses.items()
+    }
     report["zero-shot"] = zero_shot(pool, speaker, connector, list(DEV if options.dev else HELD_OUT))
     write_json(options.work / "report.json", report)
     print(json.dumps(report, indent=1))

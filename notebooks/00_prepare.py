@@ -27,8 +27,8 @@
 # *retrained*, made from scratch on $D_r$ alone. The retrained model is the goal. Scoring lower than it is not better.
 
 # %%
-from megu import figures
-from megu.experiment import Experiment
+from megu.figures import results as figures
+from megu.runs.experiment import Experiment
 
 # %% [markdown]
 # These four values are all that a run needs; everything else follows from them and is kept in the run's manifest.
@@ -41,7 +41,9 @@ overrides: dict = {}  # e.g. {"forget.classes": ["sandal"]}
 
 # %%
 lab = Experiment(profile, seed, run_dir, overrides, stage="prepare")
-print(f"forget {lab.settings.forget.scenario}: {', '.join(lab.settings.forget.classes)}, {lab.settings.seeds} seeds from {lab.settings.seed}")
+print(
+    f"forget {lab.settings.forget.scenario}: {', '.join(lab.settings.forget.classes)}, {lab.settings.seeds} seeds from {lab.settings.seed}"
+)
 
 # %% [markdown]
 # ## The images
@@ -51,7 +53,9 @@ print(f"forget {lab.settings.forget.scenario}: {', '.join(lab.settings.forget.cl
 # %%
 images = lab.images
 titles = list(images.classes) * 2
-picked = [int(i) for turn in (0, 1) for k in range(images.num_classes) for i in [(images.y == k).nonzero().flatten()[turn]]]
+picked = [
+    int(i) for turn in (0, 1) for k in range(images.num_classes) for i in [(images.y == k).nonzero().flatten()[turn]]
+]
 figures.image_grid(images.x[picked].cpu() / 255.0, titles, columns=10)
 
 # %% [markdown]
@@ -80,7 +84,11 @@ retrained = {s: lab.unlearned("retrain", s) for s in lab.seeds}
 # it has never seen, the retrained model does not.
 
 # %% tags=["nbval-ignore-output"]
-measured = {(name, s): lab.rows(name, s).set_index("metric")["value"].to_dict() for name in ("original", "retrain") for s in lab.seeds}
+measured = {
+    (name, s): lab.rows(name, s).set_index("metric")["value"].to_dict()
+    for name in ("original", "retrain")
+    for s in lab.seeds
+}
 print(f"{'model':10s} seed  retain train  retain test  forget train  forget test")
 for (name, s), value in measured.items():
     print(f"{name:10s} {s:4d}  {value['acc_retain_train']:12.1f}  {value['acc_retain_test']:11.1f}", end="")
@@ -96,9 +104,14 @@ for (name, s), value in measured.items():
 chance = 100 / images.num_classes
 whole_class = bool(lab.forgotten)
 claims = {
-    "every original names retained test images well above chance": all(measured["original", s]["acc_retain_test"] > 2 * chance for s in lab.seeds),
-    "every original knows the forget images": all(measured["original", s]["acc_forget_train"] > 2 * chance for s in lab.seeds),
-    "no retrained model knows a class that it never saw": not whole_class or all(measured["retrain", s]["acc_forget_test"] == 0 for s in lab.seeds),
+    "every original names retained test images well above chance": all(
+        measured["original", s]["acc_retain_test"] > 2 * chance for s in lab.seeds
+    ),
+    "every original knows the forget images": all(
+        measured["original", s]["acc_forget_train"] > 2 * chance for s in lab.seeds
+    ),
+    "no retrained model knows a class that it never saw": not whole_class
+    or all(measured["retrain", s]["acc_forget_test"] == 0 for s in lab.seeds),
     "a retrained model is not the original": all(measured["original", s] != measured["retrain", s] for s in lab.seeds),
 }
 lab.seal(claims)

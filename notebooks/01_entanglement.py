@@ -30,12 +30,13 @@
 import numpy as np
 import pandas as pd
 
-from megu import pattern_figures, truth
-from megu.experiment import Experiment
-from megu.features import VIEWS, feature_table, plane
-from megu.maps import pattern_map, tidy
-from megu.models import blocks
-from megu.patterns import entanglement, index, moments, patterns
+from megu.core.models import blocks
+from megu.figures import patterns as pattern_figures
+from megu.measure import recovery
+from megu.measure.maps import pattern_map, tidy
+from megu.measure.patterns import entanglement, index, moments, patterns
+from megu.measure.views import VIEWS, feature_table, plane
+from megu.runs.experiment import Experiment
 
 # %% tags=["parameters"]
 profile: str = "quick"  # quick, small or paper
@@ -50,7 +51,9 @@ images, names, original = lab.images, lab.images.classes, lab.original(lab.setti
 test = lab.split.test_retain.new_tensor(np.concatenate([lab.split.test_retain.cpu(), lab.split.test_forget.cpu()]))
 asked = int(images.y[lab.split.forget[0]])
 layers = [*blocks(original, images.batch(test[:2])), None]  # None: what the head receives
-print(f"{len(test)} test images of {len(names)} classes; layers: {', '.join(layer or 'head input' for layer in layers)}")
+print(
+    f"{len(test)} test images of {len(names)} classes; layers: {', '.join(layer or 'head input' for layer in layers)}"
+)
 
 # %% [markdown]
 # ## Which units serve which class
@@ -65,7 +68,9 @@ print(f"{len(test)} test images of {len(names)} classes; layers: {', '.join(laye
 # %% tags=["nbval-ignore-output"]
 found = moments(original, images, test, layers, seed=lab.settings.seed)
 sets = {layer: patterns(found[layer]) for layer in layers}
-print("units of the last layer that serve each class:", dict(zip(names, sets[None].serves.sum(1).tolist(), strict=True)))
+print(
+    "units of the last layer that serve each class:", dict(zip(names, sets[None].serves.sum(1).tolist(), strict=True))
+)
 
 # %% [markdown]
 # ## How entangled are two classes
@@ -74,7 +79,9 @@ print("units of the last layer that serve each class:", dict(zip(names, sets[Non
 # measure, negative where what serves one is silent for the other. The grey band is what labels without meaning give. Right: the sets behind it.
 
 # %% tags=["nbval-ignore-output"]
-by_layer = pd.concat([entanglement(sets[layer], names).assign(layer=layer or "head input") for layer in layers], ignore_index=True)
+by_layer = pd.concat(
+    [entanglement(sets[layer], names).assign(layer=layer or "head input") for layer in layers], ignore_index=True
+)
 lab.run.table("entanglement.csv", lambda: by_layer)
 pairs = by_layer[by_layer["layer"] == "head input"]
 pattern_figures.entanglement(pairs, names[asked])
@@ -82,7 +89,9 @@ pattern_figures.entanglement(pairs, names[asked])
 # %% tags=["nbval-ignore-output"]
 mine = pairs[pairs["class_a"] == names[asked]].sort_values("index", ascending=False)
 nearest = mine.iloc[0]
-print(f"{names[asked]} and {nearest['class_b']}: index {nearest['index']:.2f}, 95 % from {nearest['low']:.2f} to {nearest['high']:.2f}")
+print(
+    f"{names[asked]} and {nearest['class_b']}: index {nearest['index']:.2f}, 95 % from {nearest['low']:.2f} to {nearest['high']:.2f}"
+)
 print(f"they share {nearest['shared']} units; {nearest['only_a']} serve {names[asked]} alone of the two")
 print(f"the same pair with permuted labels: from {nearest['null_low']:.3f} to {nearest['null_high']:.3f}")
 
@@ -90,7 +99,9 @@ print(f"the same pair with permuted labels: from {nearest['null_low']:.3f} to {n
 # **Control.** With the labels of the images permuted, no unit serves any class, and no pair is entangled: the numbers above are not what any grouping of images would show.
 
 # %%
-print(f"units found in {len(sets[None].null_served)} permutations of the labels, mean: {sets[None].null_served.mean():.2f} of {sets[None].serves.size}")
+print(
+    f"units found in {len(sets[None].null_served)} permutations of the labels, mean: {sets[None].null_served.mean():.2f} of {sets[None].serves.size}"
+)
 
 # %% [markdown]
 # ## Where in depth concepts part
@@ -115,7 +126,10 @@ chosen = {
     f"only {names[asked]}": serves[asked] & ~serves[other],
     f"only {names[other]}": serves[other] & ~serves[asked],
 }
-panels = {f"{what} ({units.sum()} units)": pattern_map(original, images.batch(shown), layer, units, found[layer]) for what, units in chosen.items()}
+panels = {
+    f"{what} ({units.sum()} units)": pattern_map(original, images.batch(shown), layer, units, found[layer])
+    for what, units in chosen.items()
+}
 where = tidy(images, shown, [f"{names[k]} {i}" for k in (asked, other) for i in (1, 2)], {"image": None, **panels})
 lab.run.table("maps.csv", lambda: where.round(2))
 pattern_figures.maps(where, layer)
@@ -128,27 +142,38 @@ pattern_figures.maps(where, layer)
 
 # %% tags=["nbval-ignore-output"]
 table, y = feature_table(original, images, test), images.y[test].cpu().numpy()
-views = {"entanglement index": index(sets[None].effects), **{name: view(table, y, len(names)) for name, view in VIEWS.items()}}
+views = {
+    "entanglement index": index(sets[None].effects),
+    **{name: view(table, y, len(names)) for name, view in VIEWS.items()},
+}
 order = [(a, b) for a in range(len(names)) for b in range(len(names))]
-kept = pd.DataFrame([{"view": view, "class_a": names[a], "class_b": names[b], "similarity": sim[a, b]} for view, sim in views.items() for a, b in order])
+kept = pd.DataFrame(
+    [
+        {"view": view, "class_a": names[a], "class_b": names[b], "similarity": sim[a, b]}
+        for view, sim in views.items()
+        for a, b in order
+    ]
+)
 lab.run.table("views.csv", lambda: kept)
 wide = kept[kept["class_a"] < kept["class_b"]].pivot(index=["class_a", "class_b"], columns="view", values="similarity")
 wide.corr("spearman").round(2)
 
 # %% tags=["nbval-ignore-output"]
 some = np.random.default_rng(lab.settings.seed).permutation(len(y))[:1000]
-points = pd.DataFrame(plane(table[some], lab.settings.seed), columns=["x", "y"]).assign(**{"class": np.array(names)[y[some]]})
+points = pd.DataFrame(plane(table[some], lab.settings.seed), columns=["x", "y"]).assign(
+    **{"class": np.array(names)[y[some]]}
+)
 pattern_figures.plane(points, names, [names[asked], *mine["class_b"][:2]])
 
 # %% [markdown]
 # ## Is the measure right? Images whose overlap is known
 #
-# `megu/parts.py` draws images of ten classes, each a known set of parts (shapes, textures, colours, positions), some its own and some shared: the overlap of two classes is the Jaccard index of their
+# `megu/measure/known_parts.py` draws images of ten classes, each a known set of parts (shapes, textures, colours, positions), some its own and some shared: the overlap of two classes is the Jaccard index of their
 # sets. A small network is trained on them, and the index has to recover that overlap: rank correlation over the 45 pairs, with an interval over images, against permuted labels.
 
 # %% tags=["nbval-ignore-output"]
-here = truth.world(lab.settings.seed)
-recovered = truth.recovery(here.original, here.data, here.test)
+here = recovery.world(lab.settings.seed)
+recovered = recovery.recovery(here.original, here.data, here.test)
 at = recovered.iloc[0]
 print(f"rank correlation with the true overlap {at['rho']:.2f}, 95 % from {at['low']:.2f} to {at['high']:.2f}")
 print(f"with permuted labels {at['null']:.2f} (mean), 95 % from {at['null_low']:.2f} to {at['null_high']:.2f}")
@@ -158,7 +183,7 @@ print(f"with permuted labels {at['null']:.2f} (mean), 95 % from {at['null_low']:
 # units by looking on.
 
 # %% tags=["nbval-ignore-output"]
-units = truth.units(here.original, here.data, here.test)
+units = recovery.units(here.original, here.data, here.test)
 by_kind = units.groupby("kind")[["reacting", "found", "both", "found_permuted"]].sum()
 precision, recall = (by_kind["both"].sum() / by_kind[name].sum() for name in ("found", "reacting"))
 by_kind.assign(precision=by_kind["both"] / by_kind["found"], recall=by_kind["both"] / by_kind["reacting"]).round(2)
@@ -172,13 +197,15 @@ by_kind.assign(precision=by_kind["both"] / by_kind["found"], recall=by_kind["bot
 # %%
 default = not lab.overrides and lab.settings.profile == "quick"  # the first three were found on this request
 claims = {
-    "the forgotten class is entangled with its nearest class more than permuted labels explain": not default or nearest["low"] > nearest["null_high"],
+    "the forgotten class is entangled with its nearest class more than permuted labels explain": not default
+    or nearest["low"] > nearest["null_high"],
     "not every class is: the farthest one is not": not default or mine.iloc[-1]["high"] < mine.iloc[-1]["null_high"],
     "they share units": not default or nearest["shared"] > 0,
     "with permuted labels fewer than one unit serves a class": sets[None].null_served.mean() < 1,
     "the known overlap is recovered: rank correlation at least 0.9": at["rho"] >= 0.9,
     "with permuted labels it is not": abs(at["null"]) < 0.1 and at["null_high"] < at["low"],
-    "units that react to a part are found: precision at least 0.9, recall at least 0.7": precision >= 0.9 and recall >= 0.7,
+    "units that react to a part are found: precision at least 0.9, recall at least 0.7": precision >= 0.9
+    and recall >= 0.7,
     "with permuted labels they are not": by_kind["found_permuted"].sum() < 0.05 * by_kind["found"].sum(),
 }
 lab.seal(claims)

@@ -33,14 +33,16 @@
 import numpy as np
 import pandas as pd
 
-from megu import ablation, figures, heatmaps
-from megu.experiment import Experiment
-from megu.features import agreement as ordered_alike
+from megu.core.train import predict
+from megu.figures import heatmaps
+from megu.figures import results as figures
 from megu.guide.agreement import nearest
+from megu.measure.summary import half_width
+from megu.measure.views import agreement as ordered_alike
 from megu.methods.megu import choose_labels
-from megu.tables import half_width
-from megu.train import predict
-from megu.transition import perturbing_labels, transition_matrix
+from megu.perturbing_labels import perturbing_labels, transition_matrix
+from megu.runs import ablation
+from megu.runs.experiment import Experiment
 
 # %% tags=["parameters"]
 profile: str = "quick"  # quick, small or paper
@@ -118,7 +120,7 @@ for source in sims:
 # %% [markdown]
 # ## Are their neighbours sensible?
 #
-# For nine of the clothing classes a list of sensible neighbours was written before any guide was asked (`megu/classes.py`). The count of classes whose
+# For nine of the clothing classes a list of sensible neighbours was written before any guide was asked (`megu/settings/class_names.py`). The count of classes whose
 # nearest neighbour is on it is compared with the count after the candidate names are shuffled (its mean is chance, *p* the share of shuffles with as many hits).
 
 # %% tags=["nbval-ignore-output"]
@@ -144,7 +146,9 @@ concordance.groupby(["first", "second"], sort=False)[["order", "nearest"]].agg([
 # %% tags=["nbval-ignore-output"]
 effect = ablation.tracked("A12")
 effect = effect[effect["metric"].isin(["acc_retain_test", "acc_forget_test", "tow"])]
-effect.pivot(index="variant", columns="metric", values=["change", "change_half_width"]).swaplevel(axis=1).sort_index(axis=1).round(3)
+effect.pivot(index="variant", columns="metric", values=["change", "change_half_width"]).swaplevel(axis=1).sort_index(
+    axis=1
+).round(3)
 
 # %% [markdown]
 # ## Perturbing labels (eq. 7-8)
@@ -157,17 +161,26 @@ task, settings = lab.task("megu", lab.settings.seed), lab.parameters("megu")
 y_perturb = choose_labels(task, settings)
 forget, tau = lab.split.forget, settings.labels.tau
 posterior, y = predict(task.original, images, forget).softmax(1), images.y[forget]
-print(f"tau = {tau}, K = {images.num_classes}: K tau = {images.num_classes * tau:.1f}; {len(y_perturb)} forget images have a perturbing label")
+print(
+    f"tau = {tau}, K = {images.num_classes}: K tau = {images.num_classes * tau:.1f}; {len(y_perturb)} forget images have a perturbing label"
+)
 
 # %% [markdown]
 # Three rankings side by side: the paper's, the nearest class, the farthest one; and what the model alone would say without any guide.
 
 # %% tags=["nbval-ignore-output"]
 options = {"ranked (the paper's)": "rank", "nearest": "nearest", "farthest": "farthest"}
-chosen = {name: perturbing_labels(transition, posterior, y, exclude=lab.forgotten, tau=tau, choice=choice) for name, choice in options.items()}
+chosen = {
+    name: perturbing_labels(transition, posterior, y, exclude=lab.forgotten, tau=tau, choice=choice)
+    for name, choice in options.items()
+}
 chosen["model alone, no guide"] = posterior.scatter(1, y[:, None], 0).argmax(1)
-shares = {name: np.bincount(labels.cpu(), minlength=images.num_classes) / len(labels) * 100 for name, labels in chosen.items()}
-distribution = pd.DataFrame([{"choice": n, "label": names[k], "share": v[k]} for n, v in shares.items() for k in range(len(names))])
+shares = {
+    name: np.bincount(labels.cpu(), minlength=images.num_classes) / len(labels) * 100 for name, labels in chosen.items()
+}
+distribution = pd.DataFrame(
+    [{"choice": n, "label": names[k], "share": v[k]} for n, v in shares.items() for k in range(len(names))]
+)
 lab.run.table("label_distribution.csv", lambda: distribution)
 figures.label_distribution(distribution)
 
@@ -192,9 +205,13 @@ kept = lab.run.table("transition.csv", lambda: tidy)
 # %% tags=["nbval-ignore-output"]
 views = lab.run.table("views.csv", None)
 seen = {
-    name: part.pivot(index="class_a", columns="class_b", values="similarity").loc[list(names), list(names)] for name, part in views.groupby("view", sort=False)
+    name: part.pivot(index="class_a", columns="class_b", values="similarity").loc[list(names), list(names)]
+    for name, part in views.groupby("view", sort=False)
 }
-alike = pd.concat([ordered_alike(seen, transition_matrix(found)).assign(guide=source) for source, found in sims.items()], ignore_index=True)
+alike = pd.concat(
+    [ordered_alike(seen, transition_matrix(found)).assign(guide=source) for source, found in sims.items()],
+    ignore_index=True,
+)
 lab.run.table("view_agreement.csv", lambda: alike)
 kept = alike[alike["guide"] == lab.settings.guide.source].drop(columns="guide").round(2)  # figure 13 draws it
 kept
@@ -216,10 +233,14 @@ allowed = not settings.labels.exclude_forgotten
 claims = {
     "every column of T sums to 1": np.allclose(transition.sum(0), 1),
     "no perturbing label is the image's own class, unless that is allowed": allowed or bool((y_perturb != y).all()),
-    "no perturbing label is a forgotten class, unless that is allowed": allowed or not set(y_perturb.tolist()) & set(lab.forgotten),
+    "no perturbing label is a forgotten class, unless that is allowed": allowed
+    or not set(y_perturb.tolist()) & set(lab.forgotten),
     "the guide's neighbours are sensible for at least 6 of 9 classes": not listed or own["hits"].mean() >= 6,
-    "shuffled names give fewer than 4, and rarely as many": not listed or (own["shuffled"].max() < 4 and own["p"].max() <= 0.05),
-    "the guide with exchanged labels has fewer sensible neighbours than the guide": not listed or control.empty or control["hits"].mean() < own["hits"].mean(),
+    "shuffled names give fewer than 4, and rarely as many": not listed
+    or (own["shuffled"].max() < 4 and own["p"].max() <= 0.05),
+    "the guide with exchanged labels has fewer sensible neighbours than the guide": not listed
+    or control.empty
+    or control["hits"].mean() < own["hits"].mean(),
 }
 lab.seal(claims)
 print(*claims, sep="\n")

@@ -33,15 +33,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from megu import figures, pattern_figures
-from megu.device import generator
-from megu.disentangle import shares
-from megu.experiment import Experiment
+from megu.core.device import generator
+from megu.core.train import predict
+from megu.figures import patterns as pattern_figures
+from megu.figures import results as figures
+from megu.measure.disentanglement import shares
+from megu.measure.patterns import EFFECT, moments, response
+from megu.measure.summary import half_width
 from megu.methods.megu import choose_labels, make_noise
-from megu.noise import NoisePair, added, optimise_noise, shuffled_pixels
-from megu.patterns import EFFECT, moments, response
-from megu.tables import half_width
-from megu.train import predict
+from megu.noise_pair import NoisePair, added, optimise_noise, shuffled_pixels
+from megu.runs.experiment import Experiment
 
 # %% tags=["parameters"]
 profile: str = "quick"  # quick, small or paper
@@ -54,7 +55,9 @@ lab = Experiment(profile, seed, run_dir, overrides, stage="noise")
 lab.require("prepare", "labels")
 images, names, forget = lab.images, lab.images.classes, lab.split.forget
 original, settings = lab.original(lab.settings.seed), lab.parameters("megu")
-print(f"{settings.noise.steps} steps of Adam at {settings.noise.lr}, lambda {settings.noise.lam}, one noise for each {settings.noise.per}")
+print(
+    f"{settings.noise.steps} steps of Adam at {settings.noise.lr}, lambda {settings.noise.lam}, one noise for each {settings.noise.per}"
+)
 
 # %% [markdown]
 # ## The pair
@@ -73,7 +76,15 @@ print(f"noise for {len(x)} images: {tuple(pair.pos.shape)} positive, {tuple(pair
 
 # %% tags=["nbval-ignore-output"]
 with_pair = added(x, pair, settings.noise)
-shown = torch.stack([images.restore(x[:3]), figures.stretched(pair.pos[:3]), figures.stretched(pair.neg[:3]), images.restore(with_pair[:3])], 1).flatten(0, 1)
+shown = torch.stack(
+    [
+        images.restore(x[:3]),
+        figures.stretched(pair.pos[:3]),
+        figures.stretched(pair.neg[:3]),
+        images.restore(with_pair[:3]),
+    ],
+    1,
+).flatten(0, 1)
 titles = [t for k in range(3) for t in (names[y[k]], f"pos: {names[y_perturb[k]]}", f"neg: {names[y[k]]}", "together")]
 figures.image_grid(shown.cpu(), titles, columns=4, size=1.2)
 
@@ -122,17 +133,32 @@ groups = {
 gen = generator(lab.settings.seed, "meaning")
 fresh = {
     f"positive ({names[per]})": optimise_noise(original, y.new_full((32,), per), images.shape, +1, settings.noise, gen),
-    f"negative ({names[asked]})": optimise_noise(original, y.new_full((32,), asked), images.shape, -1, settings.noise, gen),
+    f"negative ({names[asked]})": optimise_noise(
+        original, y.new_full((32,), asked), images.shape, -1, settings.noise, gen
+    ),
 }
 blind = NoisePair(shuffled_pixels(pair.pos, gen), shuffled_pixels(pair.neg, gen))
-shown = {name: n for kind, noise in fresh.items() for name, n in ((kind, noise), (f"{kind}, shuffled", shuffled_pixels(noise, gen)))}
+shown = {
+    name: n
+    for kind, noise in fresh.items()
+    for name, n in ((kind, noise), (f"{kind}, shuffled", shuffled_pixels(noise, gen)))
+}
 shown |= {"forget images": x, "with the pair": with_pair, "with the pair, shuffled": added(x, blind, settings.noise)}
-responses = {(name, group): response(original, n, weights, ordinary) for name, n in shown.items() for group, weights in groups.items()}
+responses = {
+    (name, group): response(original, n, weights, ordinary)
+    for name, n in shown.items()
+    for group, weights in groups.items()
+}
 meaning = pd.DataFrame(
-    [{"input": name, "patterns": group, "mean": r.mean(), "half_width": half_width(r), "n": len(r)} for (name, group), r in responses.items()]
+    [
+        {"input": name, "patterns": group, "mean": r.mean(), "half_width": half_width(r), "n": len(r)}
+        for (name, group), r in responses.items()
+    ]
 )
 lab.run.table("noise_meaning.csv", lambda: meaning)
-meaning.pivot(index="input", columns="patterns", values="mean").reindex(index=list(shown), columns=list(groups)).round(2)
+meaning.pivot(index="input", columns="patterns", values="mean").reindex(index=list(shown), columns=list(groups)).round(
+    2
+)
 
 # %% tags=["nbval-ignore-output"]
 pattern_figures.meaning(meaning)
@@ -147,23 +173,34 @@ pattern_figures.meaning(meaning)
 
 # %%
 default = not lab.overrides and lab.settings.profile == "quick"  # these four were found on this request
-low, high = (meaning.assign(edge=meaning["mean"] + sign * meaning["half_width"]).pivot(index="input", columns="patterns", values="edge") for sign in (-1, 1))
+low, high = (
+    meaning.assign(edge=meaning["mean"] + sign * meaning["half_width"]).pivot(
+        index="input", columns="patterns", values="edge"
+    )
+    for sign in (-1, 1)
+)
 positive, negative, _, shared, of_per = *fresh, *groups
 in_features = {
-    "positive noise activates the perturbing class's patterns more than shuffled": not default or low[of_per][positive] > high[of_per][f"{positive}, shuffled"],
-    "negative noise activates the associated ones less": not default or high[shared][negative] < low[shared][f"{negative}, shuffled"],
+    "positive noise activates the perturbing class's patterns more than shuffled": not default
+    or low[of_per][positive] > high[of_per][f"{positive}, shuffled"],
+    "negative noise activates the associated ones less": not default
+    or high[shared][negative] < low[shared][f"{negative}, shuffled"],
     "with the pair the associated ones respond less than with it shuffled": not default
     or high[shared]["with the pair"] < low[shared]["with the pair, shuffled"],
-    "and the perturbing class's more": not default or low[of_per]["with the pair"] > high[of_per]["with the pair, shuffled"],
+    "and the perturbing class's more": not default
+    or low[of_per]["with the pair"] > high[of_per]["with the pair, shuffled"],
 }
 
 # %%
 at = strength.set_index("noise")
 claims = {
-    "the positive noise is taken for the perturbing class more than chance": at.loc["positive", "perturbing class"] > 1 / images.num_classes,
-    "and more than the same pixels shuffled": at.loc["positive", "perturbing class"] > at.loc["positive, shuffled", "perturbing class"],
+    "the positive noise is taken for the perturbing class more than chance": at.loc["positive", "perturbing class"]
+    > 1 / images.num_classes,
+    "and more than the same pixels shuffled": at.loc["positive", "perturbing class"]
+    > at.loc["positive, shuffled", "perturbing class"],
     "the negative noise is not taken for the forgotten class": at.loc["negative", "forgotten class"] < 0.01,
-    "while the same pixels shuffled are, more than it": at.loc["negative, shuffled", "forgotten class"] > at.loc["negative", "forgotten class"],
+    "while the same pixels shuffled are, more than it": at.loc["negative, shuffled", "forgotten class"]
+    > at.loc["negative", "forgotten class"],
     **in_features,
     "the pair is finite": bool(torch.isfinite(with_pair).all()),
     "the original model is the one of notebook 00": torch.allclose(

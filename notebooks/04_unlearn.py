@@ -26,11 +26,11 @@
 # on retain images alone, random wrong labels without a guide, MeGU with random labels, and MeGU without noise. All use the same retain sample and the same number of epochs.
 
 # %%
-from megu import figures
-from megu.evaluate import accuracy
-from megu.experiment import Experiment
+from megu.figures import results as figures
+from megu.measure.metrics import accuracy
+from megu.measure.summary import stage_seconds
 from megu.methods import METHODS
-from megu.tables import stage_seconds
+from megu.runs.experiment import Experiment
 
 # %% tags=["parameters"]
 profile: str = "quick"  # quick, small or paper
@@ -61,7 +61,10 @@ unlearned = {(name, s): lab.unlearned(name, s) for name in lab.settings.compare 
 first, split, y = lab.settings.seed, lab.split, lab.images.y
 shown = {name: lab.logits(name, first) for name in lab.method_names}
 for name, logits in shown.items():
-    kept, forgotten = accuracy(logits["val_retain"], y[split.val_retain]), accuracy(logits["val_forget"], y[split.val_forget])
+    kept, forgotten = (
+        accuracy(logits["val_retain"], y[split.val_retain]),
+        accuracy(logits["val_forget"], y[split.val_forget]),
+    )
     print(f"{METHODS[name].title:20s} retained {kept:5.1f}   forgotten {forgotten:5.1f}")
 
 # %% [markdown]
@@ -74,7 +77,9 @@ figures.time_per_stage(stage_seconds(lab.timings()), {name: METHODS[name].title 
 
 # %% tags=["nbval-ignore-output"]
 share = lab.relative_time("megu")
-print(f"MeGU takes {100 * share.mean():.1f} % of the time of retraining (seeds from {100 * share.min():.1f} to {100 * share.max():.1f} %)")
+print(
+    f"MeGU takes {100 * share.mean():.1f} % of the time of retraining (seeds from {100 * share.min():.1f} to {100 * share.max():.1f} %)"
+)
 
 # %% [markdown]
 # ## What was found
@@ -90,7 +95,8 @@ claims = {
     "every unlearned model differs from its original": all(
         any(bool((m.state_dict()[k] != weights[s][k]).any()) for k in weights[s]) for (_, s), m in unlearned.items()
     ),
-    "where a class or a part of one goes, MeGU knows fewer of its images than the original": few or known["megu"] < known["original"],
+    "where a class or a part of one goes, MeGU knows fewer of its images than the original": few
+    or known["megu"] < known["original"],
     "less than half as many, where a whole class goes": not lab.forgotten or known["megu"] < known["original"] / 2,
     "MeGU takes less time than retraining": bool((share < 1).all()),
 }

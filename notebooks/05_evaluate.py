@@ -29,16 +29,18 @@
 import pandas as pd
 import torch
 
-from megu import figures, heatmaps, pattern_figures
-from megu.disentangle import shares
-from megu.evaluate import METRICS, expected
-from megu.experiment import Experiment
-from megu.maps import pattern_map, tidy
+from megu.core.models import blocks
+from megu.figures import heatmaps
+from megu.figures import patterns as pattern_figures
+from megu.figures import results as figures
+from megu.measure.disentanglement import shares
+from megu.measure.maps import pattern_map, tidy
+from megu.measure.metrics import METRICS, expected
+from megu.measure.patterns import moments
+from megu.measure.summary import against_default, by_scenario, over_seeds, summary
 from megu.methods import METHODS
-from megu.models import blocks
-from megu.patterns import moments
-from megu.store import project_root
-from megu.tables import against_default, by_scenario, over_seeds, summary
+from megu.runs.experiment import Experiment
+from megu.settings.files import project_root
 
 # %% tags=["parameters"]
 profile: str = "quick"  # quick, small or paper
@@ -66,7 +68,9 @@ lab.run.table("timings.csv", lab.timings)
 table = lab.run.table("summary.csv", lambda: summary(results))
 measured = expected(lab.settings.shadows)
 cell = table.apply(lambda row: f"{row['mean']:.2f} ± {row['half_width']:.2f}", axis=1)
-table.assign(cell=cell).pivot(index="metric", columns="method", values="cell").reindex(index=measured, columns=list(titles)).rename(columns=titles)
+table.assign(cell=cell).pivot(index="metric", columns="method", values="cell").reindex(
+    index=measured, columns=list(titles)
+).rename(columns=titles)
 
 # %% [markdown]
 # ## Gaps to retrain
@@ -81,7 +85,10 @@ figures.gaps(table, titles, shown)
 wide = table.pivot(index="method", columns="metric", values="gap").drop(index=["original", "retrain"])
 for metric in shown:
     order = wide[metric].abs().sort_values()
-    print(f"{metric:20s} closest to retrain: " + ", ".join(f"{titles[m]} ({wide.loc[m, metric]:+.2f})" for m in order.index))
+    print(
+        f"{metric:20s} closest to retrain: "
+        + ", ".join(f"{titles[m]} ({wide.loc[m, metric]:+.2f})" for m in order.index)
+    )
 
 # %% [markdown]
 # ## What the forget images are taken for
@@ -103,7 +110,8 @@ heatmaps.predictions(predictions.groupby(["method", "label"], sort=False, as_ind
 # %% tags=["nbval-ignore-output"]
 cut = lab.run.table("disentanglement.csv", lab.disentanglement)
 kinds = {
-    f"megu, {kind} noise": f"MeGU, {words}" for kind, words in (("pos", "positive noise alone"), ("neg", "negative noise alone"), ("random", "noise shuffled"))
+    f"megu, {kind} noise": f"MeGU, {words}"
+    for kind, words in (("pos", "positive noise alone"), ("neg", "negative noise alone"), ("random", "noise shuffled"))
 }
 over = over_seeds(cut, ["method", "view", "measure"])
 over.assign(cell=over["mean"].map("{:.2f}".format) + " ± " + over["half_width"].map("{:.2f}".format)).pivot(
@@ -124,13 +132,20 @@ own = shares(found.effects()[0], (int(images.y[some[0]]),))
 units = {"unique": own.unique[0] > 0, "associated": own.associated[0].max(0) > own.unique[0]}
 after = {titles[name]: lab.unlearned(name, lab.settings.seed) for name in lab.method_names if name != "retrain"}
 looks = {
-    title: tidy(images, some, ["1", "2"], {k: pattern_map(model, images.batch(some), layer, u, found) for k, u in units.items()})
+    title: tidy(
+        images, some, ["1", "2"], {k: pattern_map(model, images.batch(some), layer, u, found) for k, u in units.items()}
+    )
     for title, model in after.items()
 }
-before_after = pd.concat([look.assign(row=title, panel=look["panel"] + ", image " + look["row"]) for title, look in looks.items()], ignore_index=True)
+before_after = pd.concat(
+    [look.assign(row=title, panel=look["panel"] + ", image " + look["row"]) for title, look in looks.items()],
+    ignore_index=True,
+)
 lab.run.table("maps_after.csv", lambda: before_after.round(2))
 some_methods = before_after["row"].isin([titles["original"], "MeGU, no noise", "MeGU"])
-pattern_figures.maps(before_after[some_methods & before_after["panel"].str.endswith("1")], layer)  # figure 14: all methods, both images
+pattern_figures.maps(
+    before_after[some_methods & before_after["panel"].str.endswith("1")], layer
+)  # figure 14: all methods, both images
 
 # %% [markdown]
 # ## Every method
@@ -173,9 +188,13 @@ for row in told.sort_values("change").itertuples():
 # %%
 default = not lab.overrides and lab.settings.profile == "quick"  # the bounds were set for this request
 score = over[over["view"] == "in place"].pivot(index="method", columns="measure", values="mean")
-aligned = cut[(cut["view"] == "aligned") & (cut["measure"] == "suppressed")].pivot(index="seed", columns="method", values="value")
+aligned = cut[(cut["view"] == "aligned") & (cut["measure"] == "suppressed")].pivot(
+    index="seed", columns="method", values="value"
+)
 of_patterns = {
-    "the original suppresses nothing and keeps everything": not (score.loc["original", "suppressed"] > 0.01 or score.loc["original", "kept"] < 0.99),
+    "the original suppresses nothing and keeps everything": not (
+        score.loc["original", "suppressed"] > 0.01 or score.loc["original", "kept"] < 0.99
+    ),
     "retraining suppresses the unique patterns, aligned, more than every method does, on every seed": not default
     or bool((aligned.drop(columns="retrain").max(axis=1) < aligned["retrain"]).all()),
 }
@@ -188,7 +207,8 @@ on_cpu = lab.compute.device.type == "cpu"  # and the bound on time for this devi
 claims = {
     **of_patterns,
     "every method has every metric for every seed": len(results) == len(lab.cases()) * len(measured),
-    "MeGU has forgotten (at most 2 % on forgotten test images), retrain too": not default or max(value["megu"], value["retrain"]) <= 2,
+    "MeGU has forgotten (at most 2 % on forgotten test images), retrain too": not default
+    or max(value["megu"], value["retrain"]) <= 2,
     "the original fails that test": not default or value["original"] > 2,
     "MeGU is not shown to lose more than 2 points of retained test accuracy": not default or shown_loss["megu"] <= 2,
     "MeGU without noise is": not default or shown_loss["megu-no-noise"] > 2,

@@ -35,11 +35,14 @@ from PIL import Image
 from safetensors.torch import save_file
 from torchvision import datasets, models, transforms
 
-from megu import figures, report, unlearn
-from megu.ownmodel import weights_digest
-from megu.profiles import resolve
-from megu.sources import load
-from megu.store import code_digest, project_root
+from megu import unlearn
+from megu.core.loading import weights_digest
+from megu.datasets.sources import load
+from megu.figures import results as figures
+from megu.own import report
+from megu.runs.store import code_digest
+from megu.settings.files import project_root
+from megu.settings.profiles import resolve
 
 # %% tags=["parameters"]
 seed: int = 0  # of the training and of the unlearning
@@ -63,7 +66,9 @@ print(f"{len(files)} training images in {len(known.classes)} folders, e.g. {file
 
 # %%
 some = [Image.open(file).convert("RGB") for file in files[::120]]
-figures.image_grid(torch.stack([transforms.functional.to_tensor(image) for image in some]), [file.parent.name for file in files[::120]])
+figures.image_grid(
+    torch.stack([transforms.functional.to_tensor(image) for image in some]), [file.parent.name for file in files[::120]]
+)
 
 # %% [markdown]
 # ## A classifier that is not ours
@@ -81,7 +86,9 @@ for _ in range(5):
         torch.nn.functional.cross_entropy(model(x), y).backward()
         step.step()
 save_file(model.eval().state_dict(), here / "model.safetensors")
-print(f"{type(model).__name__} with {sum(w.numel() for w in model.parameters()):,} weights knows {len(photos.classes)} classes")
+print(
+    f"{type(model).__name__} with {sum(w.numel() for w in model.parameters()):,} weights knows {len(photos.classes)} classes"
+)
 
 # %% [markdown]
 # ## The request
@@ -89,8 +96,23 @@ print(f"{type(model).__name__} with {sum(w.numel() for w in model.parameters()):
 # From the shell. A class name that is misspelt is refused before any work, with the nearest name; `--dry-run` prints a plan.
 
 # %%
-command = [sys.executable, "-m", "megu", "unlearn", "--model", "model.safetensors", "--arch", "resnet18", "--data", "photos", "--normalise", "unit"]
-refused = subprocess.run([*command, "--forget", forget[0] + forget[2:], "--out", "forgotten"], cwd=here, capture_output=True, text=True)
+command = [
+    sys.executable,
+    "-m",
+    "megu",
+    "unlearn",
+    "--model",
+    "model.safetensors",
+    "--arch",
+    "resnet18",
+    "--data",
+    "photos",
+    "--normalise",
+    "unit",
+]
+refused = subprocess.run(
+    [*command, "--forget", forget[0] + forget[2:], "--out", "forgotten"], cwd=here, capture_output=True, text=True
+)
 print(refused.stderr.strip())
 print("exit code", refused.returncode, "| something was written:", (here / "forgotten").exists())
 
@@ -102,7 +124,9 @@ print("exit code", refused.returncode, "| something was written:", (here / "forg
 before = weights_digest(model)
 out = here / f"forgotten-{forget}-{before[:6]}"
 result = unlearn(model, here / "photos", forget, normalise="unit", seed=seed, settings={"guide.exemplars": 8}, out=out)
-print("written:", *sorted(path.name for path in out.glob("report.*")), *sorted(path.name for path in out.glob("model.*")))
+print(
+    "written:", *sorted(path.name for path in out.glob("report.*")), *sorted(path.name for path in out.glob("model.*"))
+)
 
 # %% [markdown]
 # ## The report
@@ -141,12 +165,14 @@ for why, names in metrics.groupby("not_available").groups.items():
 # %%
 accuracy = {(row["model"], row["part"]): row for row in result.report["accuracy"]}
 claims = {
-    "a misspelt class is refused with the right name": refused.returncode == 2 and f"did you mean '{forget}'" in refused.stderr,
+    "a misspelt class is refused with the right name": refused.returncode == 2
+    and f"did you mean '{forget}'" in refused.stderr,
     "nothing is written then": not (here / "forgotten").exists(),
     "the given model is unchanged, bit for bit": weights_digest(model) == before,
     "the new model names fewer than 10 % of the forgotten images right": accuracy["after", "forget"]["percent"] < 10,
     "the original fails that test": accuracy["before", "forget"]["percent"] > 50,
-    "retained test images lose less than 10 points": accuracy["after", "test_retain"]["percent"] > accuracy["before", "test_retain"]["percent"] - 10,
+    "retained test images lose less than 10 points": accuracy["after", "test_retain"]["percent"]
+    > accuracy["before", "test_retain"]["percent"] - 10,
     "no metric is given without what it needs": metrics.loc["js_retrain", ["before", "after"]].isna().all(),
 }
 assert all(claims.values()), claims

@@ -29,10 +29,11 @@ from dataclasses import astuple
 
 import pandas as pd
 
-from megu import cost, cost_figures
-from megu.acts import BATCH
-from megu.flops import forward_flops
-from megu.store import project_root
+from megu.cost import predict as cost
+from megu.cost.flops import forward_flops
+from megu.cost.stages import BATCH
+from megu.figures import cost as cost_figures
+from megu.settings.files import project_root
 
 pd.set_option("display.precision", 3, "display.max_rows", 100)
 data = project_root() / "paper_figures" / "data"
@@ -54,7 +55,9 @@ table = cost.fitted(pd.read_csv(data / "cost.csv"))
 source = json.loads((data / "cost_source.json").read_text())
 print("seconds", source["seconds"])
 print(pd.DataFrame(source["measured"]).T.to_string())
-ends = table.groupby("stage", sort=False).agg({name: ["min", "max"] for name in ("passes", "seconds", "tensor_mb", "process_mb")})
+ends = table.groupby("stage", sort=False).agg(
+    {name: ["min", "max"] for name in ("passes", "seconds", "tensor_mb", "process_mb")}
+)
 ends
 
 # %% [markdown]
@@ -70,7 +73,11 @@ cost_figures.costs(table)
 # %%
 lines = cost.lines(table)
 columns = {"overhead, ms": 1e3, "each, microseconds": 1e6, "entry, microseconds": 1e6}
-pd.DataFrame([[scale * part for scale, part in zip(columns.values(), astuple(line), strict=True)] for line in lines.values()], list(lines), columns)
+pd.DataFrame(
+    [[scale * part for scale, part in zip(columns.values(), astuple(line), strict=True)] for line in lines.values()],
+    list(lines),
+    columns,
+)
 
 # %% [markdown]
 # How well does it predict? Every number of passes is left out in turn, the largest too, the line goes through the other points, and those left out are predicted (of a guide also images with a number of
@@ -78,7 +85,9 @@ pd.DataFrame([[scale * part for scale, part in zip(columns.values(), astuple(lin
 
 # %%
 errors = cost.held_out(table)
-mixed = table.assign(seconds=table.groupby("stage")["seconds"].transform(lambda part: part.sample(frac=1, random_state=seeds).to_numpy()))
+mixed = table.assign(
+    seconds=table.groupby("stage")["seconds"].transform(lambda part: part.sample(frac=1, random_state=seeds).to_numpy())
+)
 control = cost.held_out(mixed)
 quality = pd.DataFrame({"points": errors.groupby("stage", sort=False).size()})
 for name, how in (("median", "median"), ("largest", "max")):
@@ -96,7 +105,9 @@ cost_figures.steps(table)
 
 # %%
 steps = table[table["stage"].str.startswith("training step")].assign(speed=lambda part: part["gflop"] / part["seconds"])
-steps[["stage", "value", "gflop", "seconds", "speed", "tensor_mb"]].rename(columns={"value": "weights", "speed": "GFLOP a second"})
+steps[["stage", "value", "gflop", "seconds", "speed", "tensor_mb"]].rename(
+    columns={"value": "weights", "speed": "GFLOP a second"}
+)
 
 # %% [markdown]
 # On a GPU with a peak of $P$ operations a second, of which a share $u$ is reached,
@@ -130,14 +141,19 @@ grid
 grid["what"] = cost.references(grid).map({True: "references and evaluation", False: "unlearning"})
 added = ["models", "pflop", "hours_low", "hours_high"]
 total = grid[added].sum()
-print(f"{total['models']:.0f} models and evaluations, {total['pflop']:,.0f} PFLOP, {total['hours_low']:.0f} to {total['hours_high']:.0f} hours on one card")
+print(
+    f"{total['models']:.0f} models and evaluations, {total['pflop']:,.0f} PFLOP, {total['hours_low']:.0f} to {total['hours_high']:.0f} hours on one card"
+)
 parts = grid.groupby(["arch", "what"])[added].sum()
 shares = 100 * parts / parts.groupby("arch").transform("sum")
-print("unlearning, share of the hours:", ", ".join(f"{arch} {share:.0f} %" for arch, share in shares.xs("unlearning", level="what")["hours_high"].items()))
+print(
+    "unlearning, share of the hours:",
+    ", ".join(f"{arch} {share:.0f} %" for arch, share in shares.xs("unlearning", level="what")["hours_high"].items()),
+)
 parts
 
 # %% [markdown]
-# With a card at hand, `python tests/bench/gpu_smoke.py --out gpu_smoke.json` measures its speed in ten minutes, and `python -m megu cost --smoke gpu_smoke.json` prints the same table with it in place of the assumption.
+# With a card at hand, `python env/gpu_smoke.py --out gpu_smoke.json` measures its speed in ten minutes, and `python -m megu cost --smoke gpu_smoke.json` prints the same table with it in place of the assumption.
 #
 # ## The guide
 #
@@ -185,29 +201,49 @@ print(f"{held:,.0f} GB of pixels at {side} px")
 passing = ["fine-tuning", "evaluation", "noise", "MeGU without noise"]
 middle, mixed_up = (found["error"].abs().groupby(found["stage"]).median()[passing] for found in (errors, control))
 batches = errors[errors["stage"].isin(passing) & ~((errors["stage"] == "evaluation") & (errors["passes"] < BATCH))]
-largest = table.loc[table.groupby("stage")["passes"].idxmax(), ["stage", "passes"]].merge(errors).set_index("stage")["error"].abs()
+largest = (
+    table.loc[table.groupby("stage")["passes"].idxmax(), ["stage", "passes"]]
+    .merge(errors)
+    .set_index("stage")["error"]
+    .abs()
+)
 most = imagenet.pivot_table(index="arch", columns="stage", values="hours_high", aggfunc="max")
 grows = table[table["stage"].isin(passing)].groupby("stage")["tensor_mb"].agg(lambda part: part.max() / part.min())
 ratio = forward_flops("vit-b16", 100, (3, 32, 32)) / forward_flops("resnet18", 100, (3, 32, 32))
 labels = table[table["stage"] == "perturbing labels"].sort_values("passes")
 passes, seconds, extrapolated = labels["passes"], labels["seconds"], largest["perturbing labels"]
-two, one = (abs(cost.fit(passes, seconds, e).seconds(passes, e)[-1] / seconds.iloc[-1] - 1) for e in (labels["entries"], 0))
+two, one = (
+    abs(cost.fit(passes, seconds, e).seconds(passes, e)[-1] / seconds.iloc[-1] - 1) for e in (labels["entries"], 0)
+)
 # Of 30 labels an image, which no other point of a guide has; and seconds of a question where ten share an image, over those where a thousand do.
 asked_of_30 = table.loc[table["variable"] == "questions, 30 labels", ["stage", "passes"]].merge(errors)["error"].abs()
 shared = {guide: (line.each / 10 + line.entry) / (line.each / 1000 + line.entry) for guide, line in asking.items()}
-print("a question of ten labels takes", ", ".join(f"{times:.1f} times that of a thousand ({guide})" for guide, times in shared.items()))
+print(
+    "a question of ten labels takes",
+    ", ".join(f"{times:.1f} times that of a thousand ({guide})" for guide, times in shared.items()),
+)
 
 # %%
 claims = {
-    "points that were left out are predicted within 25 % in the median of each network's stage, shuffled ones of none": middle.max() < 0.25 < mixed_up.min(),
-    "each within 40 % (not half a batch of an evaluation), the largest within 15 %": batches["error"].abs().max() < 0.4 and largest[passing].max() < 0.15,
-    "two terms fitted through all labels are within 10 % at 1000 classes; one is not, nor two that left these out": two < 0.1 < min(one, extrapolated),
-    "a guide's seconds at 30 labels an image are predicted from other numbers of labels within 25 %": asked_of_30.max() < 0.25,
-    "to the composed guide a question of ten labels takes more than five times one of a thousand": shared["composed"] > 5,
-    "more images need no more memory in fine-tuning, but more in noise, 256 at a time": grows["fine-tuning"] < 1.5 and grows["noise"] > 3,
+    "points that were left out are predicted within 25 % in the median of each network's stage, shuffled ones of none": middle.max()
+    < 0.25
+    < mixed_up.min(),
+    "each within 40 % (not half a batch of an evaluation), the largest within 15 %": batches["error"].abs().max() < 0.4
+    and largest[passing].max() < 0.15,
+    "two terms fitted through all labels are within 10 % at 1000 classes; one is not, nor two that left these out": two
+    < 0.1
+    < min(one, extrapolated),
+    "a guide's seconds at 30 labels an image are predicted from other numbers of labels within 25 %": asked_of_30.max()
+    < 0.25,
+    "to the composed guide a question of ten labels takes more than five times one of a thousand": shared["composed"]
+    > 5,
+    "more images need no more memory in fine-tuning, but more in noise, 256 at a time": grows["fine-tuning"] < 1.5
+    and grows["noise"] > 3,
     "networks reach different shares of the same processor": steps["speed"].max() > 1.5 * steps["speed"].min(),
     "a ViT-B/16 takes about thirty times the operations of a ResNet-18": 30 < ratio < 33,
-    "unlearning is less than a quarter of each network's time": (shares.xs("unlearning", level="what")["hours_high"] < 25).all(),
+    "unlearning is less than a quarter of each network's time": (
+        shares.xs("unlearning", level="what")["hours_high"] < 25
+    ).all(),
     "on ImageNet MeGU takes less than a tenth of retraining": (most["megu"] < most["retrain"] / 10).all(),
     "its pixels do not fit on a card of 80 GB": held > 80,
 }

@@ -1,4 +1,5 @@
-r"""The only reader of runs: copies a run's tidy tables to paper_figures/data, `python paper_figures/collect.py RUN_DIR`.
+r"""The only reader of runs: copies a run's tidy tables to paper_figures/data, `python paper_figures/collect.py
+RUN_DIR`.
 
 The tables are tracked, so that every figure can be drawn without a run. ``source.json`` says which run they came from.
 """
@@ -9,32 +10,58 @@ import shutil
 import sys
 from pathlib import Path
 
+from megu.cli.options import parse
 from megu.methods import method_settings
-from megu.options import parse
-from megu.profiles import resolve
+from megu.settings.profiles import resolve
 
 DATA = Path(__file__).parent / "data"
 TABLES = (
-    "results", "summary", "timings", "transition", "agreement", "concordance", "entanglement", "maps", "views", "view_agreement", "label_distribution",
-    "noise", "noise_meaning", "predictions", "disentanglement", "maps_after",
-)  # fmt: skip
+    "results",
+    "summary",
+    "timings",
+    "transition",
+    "agreement",
+    "concordance",
+    "entanglement",
+    "maps",
+    "views",
+    "view_agreement",
+    "label_distribution",
+    "noise",
+    "noise_meaning",
+    "predictions",
+    "disentanglement",
+    "maps_after",
+)
 
 
 def command(manifest):
-    r"""The command that repeats a run: the make target for the defaults, else `python -m megu run` with every setting that differs from its profile's.
+    r"""The command that repeats a run: the make target for the defaults, else `python -m megu run` with every setting
+    that differs from its profile's.
 
     Paths of the run's machine (its own data, weights, answers) are in no manifest, and so not in the command.
     """
     settings = manifest["settings"]
     profile, seed = settings["profile"], settings["seed"]
-    changed = {name: value for name, value in _changed(_dumped(resolve(profile, seed)), settings).items() if name.split(".")[0] in ("data", "arch", "forget")}
-    changed |= _changed(_dumped(resolve(profile, seed, changed)), settings)  # without what a recipe for these data and this network brings along
-    usual = {name: method_settings(name, resolve(profile, seed, changed)).model_dump(mode="json") for name in manifest["parameters"]}
+    changed = {
+        name: value
+        for name, value in _changed(_dumped(resolve(profile, seed)), settings).items()
+        if name.split(".")[0] in ("data", "arch", "forget")
+    }
+    changed |= _changed(
+        _dumped(resolve(profile, seed, changed)), settings
+    )  # without what a recipe for these data and this network brings along
+    usual = {
+        name: method_settings(name, resolve(profile, seed, changed)).model_dump(mode="json")
+        for name in manifest["parameters"]
+    }
     changed |= _changed(usual, manifest["parameters"], "methods.")
     if not changed and profile == "quick" and not seed:
         return "make reproduce"
     chosen = [part for name, value in changed.items() for part in ("--set", f"{name}={_literal(value)}")]
-    return shlex.join(["python", "-m", "megu", "run", "--profile", profile, *(["--seed", str(seed)] if seed else []), *chosen])
+    return shlex.join(
+        ["python", "-m", "megu", "run", "--profile", profile, *(["--seed", str(seed)] if seed else []), *chosen]
+    )
 
 
 def _dumped(settings):
@@ -75,17 +102,28 @@ def collect(run_dir, out=DATA):
         raise SystemExit(f"{run_dir.name!r} is no run directory: give one that `python -m megu run` made") from None
     missing = [name for name in TABLES if not (run_dir / f"{name}.csv").exists()]
     if "evaluate" not in sealed or missing:
-        raise SystemExit(f"run {run_dir.name} is not finished (missing: {', '.join(missing) or 'stage evaluate'}): repeat the command that made it, it goes on")
+        raise SystemExit(
+            f"run {run_dir.name} is not finished (missing: {', '.join(missing) or 'stage evaluate'}): repeat the"
+            " command that made it, it goes on"
+        )
     out.mkdir(parents=True, exist_ok=True)
     for name in TABLES:
         shutil.copyfile(run_dir / f"{name}.csv", out / f"{name}.csv")
     settings = manifest["settings"]
     source = {
-        "command": command(manifest), "profile": settings["profile"], "forget": settings["forget"], "seeds": manifest["seeds"],
-        "digest": manifest["digest"], "megu": manifest["megu"], "device": manifest["notes"]["device"],
-        "torch": manifest["versions"]["torch"], "split": manifest["notes"]["split"], "retain_images": settings["retain_images"], "threads": settings["threads"],
+        "command": command(manifest),
+        "profile": settings["profile"],
+        "forget": settings["forget"],
+        "seeds": manifest["seeds"],
+        "digest": manifest["digest"],
+        "megu": manifest["megu"],
+        "device": manifest["notes"]["device"],
+        "torch": manifest["versions"]["torch"],
+        "split": manifest["notes"]["split"],
+        "retain_images": settings["retain_images"],
+        "threads": settings["threads"],
         "stage_seconds": {stage: facts["seconds"] for stage, facts in manifest["stages"].items()},
-    }  # fmt: skip
+    }
     (out / "source.json").write_text(json.dumps(source, indent=1, sort_keys=True) + "\n")
 
 

@@ -18,7 +18,10 @@ def folders():
     given = [Path(argument) for argument in sys.argv[1:] if not argument.startswith("--")]
     data, out = [*given, *(HERE / "data", HERE / "out")[len(given) :]][:2]
     if not data.is_dir():
-        raise SystemExit(f"{data.name!r} is no folder: give one with tidy tables, as `python paper_figures/collect.py RUN_DIR FOLDER` writes them")
+        raise SystemExit(
+            f"{data.name!r} is no folder: give one with tidy tables, as `python paper_figures/collect.py RUN_DIR"
+            " FOLDER` writes them"
+        )
     out.mkdir(parents=True, exist_ok=True)
     return data, out
 
@@ -34,11 +37,16 @@ def layers(data):
 
 
 def registry(data):
-    r"""(disentanglement scores, titles of their methods in order): of every method where they are there, else of a run's own."""
-    table = pd.read_csv(next(path for path in (data / "disentanglement_all.csv", data / "disentanglement.csv") if path.exists()))
+    r"""(disentanglement scores, titles of their methods in order): of every method where they are there, else of a
+    run's own."""
+    table = pd.read_csv(
+        next(path for path in (data / "disentanglement_all.csv", data / "disentanglement.csv") if path.exists())
+    )
     titles = {name: entry.title for name, entry in METHODS.items()} | {
-        "megu, pos noise": "MeGU, positive noise alone", "megu, neg noise": "MeGU, negative noise alone", "megu, random noise": "MeGU, noise shuffled",
-    }  # fmt: skip
+        "megu, pos noise": "MeGU, positive noise alone",
+        "megu, neg noise": "MeGU, negative noise alone",
+        "megu, random noise": "MeGU, noise shuffled",
+    }
     return table, titles
 
 
@@ -53,6 +61,9 @@ def main(draw, name):
     try:
         figure = draw(data)
     except FileNotFoundError as error:
-        raise SystemExit(f"{Path(error.filename).name} is not in {data.name!r}: `python paper_figures/collect.py RUN_DIR FOLDER` writes it") from None
+        raise SystemExit(
+            f"{Path(error.filename).name} is not in {data.name!r}: `python paper_figures/collect.py RUN_DIR FOLDER`"
+            " writes it"
+        ) from None
     figure.savefig(out / f"{name}.png", dpi=150, metadata={"Software": None})
     print(out / f"{name}.png")

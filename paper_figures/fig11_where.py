@@ -3,7 +3,7 @@ r"""Figure 1's role in the image: where associated and unique patterns of two en
 import pandas as pd
 from drawing import layers, main
 
-from megu import pattern_figures
+from megu.figures import patterns as pattern_figures
 
 
 def draw(data):

@@ -3,7 +3,7 @@ r"""Where in depth the forgotten concept parts from the others."""
 import pandas as pd
 from drawing import asked, main
 
-from megu import pattern_figures
+from megu.figures import patterns as pattern_figures
 
 
 def draw(data):

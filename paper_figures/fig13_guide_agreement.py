@@ -3,7 +3,7 @@ r"""The guide's matrix T against five views of the network's features."""
 import pandas as pd
 from drawing import main
 
-from megu import pattern_figures
+from megu.figures import patterns as pattern_figures
 
 
 def draw(data):

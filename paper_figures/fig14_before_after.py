@@ -3,7 +3,7 @@ r"""Unique and associated patterns of forget images before and after unlearning.
 import pandas as pd
 from drawing import layers, main
 
-from megu import pattern_figures
+from megu.figures import patterns as pattern_figures
 
 
 def draw(data):

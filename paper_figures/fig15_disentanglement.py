@@ -2,12 +2,13 @@ r"""What each method suppressed of the forgotten concept's unique patterns and k
 
 from drawing import main, registry
 
-from megu import pattern_figures
-from megu.tables import over_seeds
+from megu.figures import patterns as pattern_figures
+from megu.measure.summary import over_seeds
 
 
 def draw(data):
-    """From disentanglement_all.csv, every method of the registry; a run has disentanglement.csv, those that it compares."""
+    """From disentanglement_all.csv, every method of the registry; a run has disentanglement.csv, those that it
+    compares."""
     table, titles = registry(data)
     return pattern_figures.disentangled(over_seeds(table, ["method", "view", "measure"]), titles)
 

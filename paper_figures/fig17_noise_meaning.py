@@ -3,7 +3,7 @@ r"""What the noise pair activates, against the same pixels shuffled."""
 import pandas as pd
 from drawing import main
 
-from megu import pattern_figures
+from megu.figures import patterns as pattern_figures
 
 
 def draw(data):

@@ -1,12 +1,13 @@
-r"""Gap of every method to the retrained model, in every cell of the grid: appendix G of arXiv 2602.17088, one picture for each profile."""
+r"""Gap of every method to the retrained model, in every cell of the grid: appendix G of arXiv 2602.17088, one picture
+for each profile."""
 
 from drawing import HERE, folders, grids, main
 
-from megu import grid_figures
-from megu.grid_tables import asked, read_grid
+from megu.figures import grid as grid_figures
+from megu.figures.grid_tables import asked, read_grid
+from megu.figures.paper_tables import paper_table
+from megu.figures.reported import read_reported
 from megu.methods import METHODS
-from megu.paper_tables import paper_table
-from megu.reported import read_reported
 
 
 def draw(data, profile):

@@ -3,7 +3,7 @@ r"""Entangled concepts: the role of Figure 1 of arXiv 2602.17088, as a measureme
 import pandas as pd
 from drawing import asked, main
 
-from megu import pattern_figures
+from megu.figures import patterns as pattern_figures
 
 
 def draw(data):

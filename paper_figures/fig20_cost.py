@@ -3,8 +3,8 @@ r"""Seconds of every stage against images, forget images, classes and questions,
 import pandas as pd
 from drawing import folders, main
 
-from megu import cost_figures
-from megu.cost import fitted
+from megu.cost.predict import fitted
+from megu.figures import cost as cost_figures
 
 
 def draw(data):

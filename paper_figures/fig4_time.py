@@ -3,14 +3,16 @@ r"""Seconds of every method by part: Figure 4 of arXiv 2602.17088."""
 import pandas as pd
 from drawing import main
 
-from megu import figures
+from megu.figures import results as figures
+from megu.measure.summary import stage_seconds
 from megu.methods import METHODS
-from megu.tables import stage_seconds
 
 
 def draw(data):
     """From timings.csv: mean over the seeds; the guide is asked once per data set and has a bar of its own."""
-    return figures.time_per_stage(stage_seconds(pd.read_csv(data / "timings.csv")), {name: METHODS[name].title for name in METHODS})
+    return figures.time_per_stage(
+        stage_seconds(pd.read_csv(data / "timings.csv")), {name: METHODS[name].title for name in METHODS}
+    )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@ r"""Distance of every method to the retrained model, with the noise floor of ret
 import pandas as pd
 from drawing import main
 
-from megu import figures
+from megu.figures import results as figures
 from megu.methods import METHODS
 
 

@@ -3,9 +3,9 @@ r"""Where every method stands, scenario by scenario: gaps to retrain of the comp
 import pandas as pd
 from drawing import folders, main
 
-from megu import figures
+from megu.figures import results as figures
+from megu.measure.summary import by_scenario
 from megu.methods import METHODS
-from megu.tables import by_scenario
 
 
 def draw(data):

@@ -1,9 +1,10 @@
-r"""Appendix C's role: which classes are chosen as perturbing labels, by the rank of the paper and by its alternatives."""
+r"""Appendix C's role: which classes are chosen as perturbing labels, by the rank of the paper and by its
+alternatives."""
 
 import pandas as pd
 from drawing import main
 
-from megu import figures
+from megu.figures import results as figures
 
 
 def draw(data):

@@ -3,7 +3,7 @@ r"""Appendix D's role: what the forget images are taken for after unlearning, me
 import pandas as pd
 from drawing import main
 
-from megu import heatmaps
+from megu.figures import heatmaps
 from megu.methods import METHODS
 
 

@@ -3,8 +3,8 @@ r"""Appendix E's role: MeGU with other values of tau, the noise weights, lambda 
 import pandas as pd
 from drawing import folders, main
 
-from megu import figures
-from megu.tables import against_default
+from megu.figures import results as figures
+from megu.measure.summary import against_default
 
 
 def main_of(points, name):
@@ -12,7 +12,9 @@ def main_of(points, name):
 
     def draw(data):
         table = against_default(pd.read_csv(data / "ablation.csv"))
-        return figures.ablation(table[table["point"].isin(points)], ["acc_retain_test", "acc_forget_test", "mia_ssd_member_rate", "tow"])
+        return figures.ablation(
+            table[table["point"].isin(points)], ["acc_retain_test", "acc_forget_test", "mia_ssd_member_rate", "tow"]
+        )
 
     if (folders()[0] / "ablation.csv").exists():
         main(draw, name)

@@ -20,11 +20,15 @@ MARK = "<!-- results: python paper_figures/tab01_results.py --readme -->"
 
 
 def table(data):
-    r"""Markdown: mean ± half-width of the 95 % t-interval, [gap to retrain of the same seed] in brackets, relative time."""
+    r"""Markdown: mean ± half-width of the 95 % t-interval, [gap to retrain of the same seed] in brackets, relative
+    time."""
     summary, timings = pd.read_csv(data / "summary.csv"), pd.read_csv(data / "timings.csv")
     source = json.loads((data / "source.json").read_text())
     seconds = timings[timings["part"] == "total"].pivot(index="seed", columns="method", values="seconds")
-    lines = ["| method | " + " | ".join(COLUMNS.values()) + " | time, % of retrain |", "|---" * (len(COLUMNS) + 2) + "|"]
+    lines = [
+        "| method | " + " | ".join(COLUMNS.values()) + " | time, % of retrain |",
+        "|---" * (len(COLUMNS) + 2) + "|",
+    ]
     for name in dict.fromkeys(summary["method"]):
         part = summary[summary["method"] == name].set_index("metric")
         cells = [METHODS[name].title]
@@ -37,20 +41,31 @@ def table(data):
         cells.append("-" if name == "original" else f"{share.mean():.1f}")
         lines.append("| " + " | ".join(cells) + " |")
     forget = source["forget"]
-    what = "forgetting of {count} random images" if forget["scenario"] == "random" else "{scenario}-wise forgetting of {names}"
+    what = (
+        "forgetting of {count} random images"
+        if forget["scenario"] == "random"
+        else "{scenario}-wise forgetting of {names}"
+    )
     what = what.format(**forget, names=", ".join(forget["classes"]))
     lines += [
         "",
-        f"`{source['command']}`, profile {source['profile']}, {what}, seeds {', '.join(map(str, source['seeds']))}, "
-        f"{source['retain_images']} retain images, {source['device']}, torch {source['torch']}. Accuracy and member rate in percent; "
-        f"{spread_of(source, 'mean')}; in brackets the gap to the retrain of the same seed, which is the goal.",
+        (
+            f"`{source['command']}`, profile {source['profile']}, {what}, seeds {', '.join(map(str, source['seeds']))},"
+            f" {source['retain_images']} retain images, {source['device']}, torch {source['torch']}. Accuracy and"
+            f" member rate in percent; {spread_of(source, 'mean')}; in brackets the gap to the retrain of the same"
+            " seed, which is the goal."
+        ),
     ]
     return "\n".join(lines) + "\n"
 
 
 def spread_of(source, what, seeds="seeds"):
     r"""What the numbers of a table are; with one seed there is no interval."""
-    return f"{what} ± half-width of the 95 % t-interval over the {seeds}" if len(source["seeds"]) > 1 else f"{what}, of one seed and so without interval"
+    return (
+        f"{what} ± half-width of the 95 % t-interval over the {seeds}"
+        if len(source["seeds"]) > 1
+        else f"{what}, of one seed and so without interval"
+    )
 
 
 def with_table(text, markdown, mark=MARK):
@@ -59,10 +74,12 @@ def with_table(text, markdown, mark=MARK):
 
 
 def publish(make, name, needs, mark=MARK):
-    r"""Write a table as Markdown, and with ``--readme`` between its marks in README.md; nothing where a run has no such data.
+    r"""Write a table as Markdown, and with ``--readme`` between its marks in README.md; nothing where a run has no such
+    data.
 
     Args:
-        make: function of the folder of tidy data.  name: of the file.  needs: file without which there is no table.  mark: in README.
+        make: function of the folder of tidy data.  name: of the file.  needs: file without which there is no table.
+            mark: in README.
     """
     data, out = folders()
     if not (data / needs).exists():

@@ -1,35 +1,53 @@
-r"""Tables 1-4 and 6-8 of arXiv 2602.17088 in its layout, ours beside the paper's, one Markdown and one tidy table for each profile of the grid."""
+r"""Tables 1-4 and 6-8 of arXiv 2602.17088 in its layout, ours beside the paper's, one Markdown and one tidy table for
+each profile of the grid."""
 
 import pandas as pd
 from drawing import HERE, folders, grids
 
-from megu.grid_tables import minutes, read_grid
+from megu.figures.grid_tables import read_grid
+from megu.figures.paper_tables import FORMS, OTHER, distances, paper_table
+from megu.figures.reported import COLUMNS, read_reported
+from megu.measure.summary import minutes
 from megu.methods import METHODS
-from megu.paper_tables import FORMS, OTHER, distances, paper_table
-from megu.reported import COLUMNS, read_reported
 
 ARCHS = {"resnet18": "ResNet-18", "vit-b16": "ViT-B/16", "all": "both"}
-DATA = {"cifar10": "CIFAR-10", "cifar20": "CIFAR-20 (superclasses)", "cifar100": "CIFAR-100", "fashion-mini": "Fashion mini"}
+DATA = {
+    "cifar10": "CIFAR-10",
+    "cifar20": "CIFAR-20 (superclasses)",
+    "cifar100": "CIFAR-100",
+    "fashion-mini": "Fashion mini",
+}
 WISE = {"class": "class-wise", "subclass": "sub-class-wise", "random": "random images"}
-SHORT = {"compat": ("A_r", "A_f", "member rate"), "strict": ("A_r", "A_f", "loss AUC")}  # mode -> `COLUMNS` in a heading
+SHORT = {
+    "compat": ("A_r", "A_f", "member rate"),
+    "strict": ("A_r", "A_f", "loss AUC"),
+}  # mode -> `COLUMNS` in a heading
 FORM = {  # mode -> (heading, what stands in a cell)
-    "compat": ("Compat: measured as the public code does", (
-        "A_r, A_f: mean of batch accuracies; member rate (the paper's MIA): share of forgotten training images that the entropy attack calls members; "
-        "all in percent. "
-        f"†: run as the public code runs it ({'; '.join(METHODS[name].title for name in FORMS['compat'].variants.values())}); "
-        "without †: what the strict tables show. "
-        "A cell: **ours ± half-width / the paper's / ours minus the paper's**."
-    )),
-    "strict": ("Strict: measured by image, against a true retrain", (
-        "A_r: accuracy on the test images of what is retained, percent; A_f: on those of what is forgotten (random images: on the forgotten training images), "
-        "percent; loss AUC: of the loss attack, 0.5 = cannot be told. A cell: **ours ± half-width [gap to the retrain of the same seed ± half-width]**."
-    )),
-}  # fmt: skip
+    "compat": (
+        "Compat: measured as the public code does",
+        (
+            "A_r, A_f: mean of batch accuracies; member rate (the paper's MIA): share of forgotten training images"
+            " that the entropy attack calls members; all in percent. †: run as the public code runs it"
+            f" ({'; '.join(METHODS[name].title for name in FORMS['compat'].variants.values())}); without †: what the"
+            " strict tables show. A cell: **ours ± half-width / the paper's / ours minus the paper's**."
+        ),
+    ),
+    "strict": (
+        "Strict: measured by image, against a true retrain",
+        (
+            "A_r: accuracy on the test images of what is retained, percent; A_f: on those of what is forgotten (random"
+            " images: on the forgotten training images), percent; loss AUC: of the loss attack, 0.5 = cannot be told. A"
+            " cell: **ours ± half-width [gap to the retrain of the same seed ± half-width]**."
+        ),
+    ),
+}
 
 
 def number(value, spread, digits, sign=""):
     r"""Text of a number with its interval, where there is one; "-" for none."""
-    return "-" if pd.isna(value) else f"{value:{sign}.{digits}f}" + (f" ± {spread:.{digits}f}" if pd.notna(spread) else "")
+    return (
+        "-" if pd.isna(value) else f"{value:{sign}.{digits}f}" + (f" ± {spread:.{digits}f}" if pd.notna(spread) else "")
+    )
 
 
 def dagger(row):
@@ -38,13 +56,18 @@ def dagger(row):
 
 
 def cell(row, seeds):
-    r"""Text of one cell; it says how many seeds it has where these are fewer than the grid's, or than an interval needs."""
+    r"""Text of one cell; it says how many seeds it has where these are fewer than the grid's, or than an interval
+    needs."""
     digits = 3 if row.metric.startswith("mia_loss") else 1
     ours = number(row.ours, row.half_width, digits) + dagger(row) if row.status == "run" else row.status
     ours += f" (n = {row.seeds})" if row.status == "run" and row.seeds < max(2, seeds) else ""
     if row.mode == "compat":
         return f"{ours} / {number(row.paper, None, 2)} / {number(row.gap_to_paper, None, 1, '+')}"
-    return ours if row.status != "run" or row.method == "retrain" else f"{ours} [{number(row.gap_to_retrain, row.gap_half_width, digits, '+')}]"
+    return (
+        ours
+        if row.status != "run" or row.method == "retrain"
+        else f"{ours} [{number(row.gap_to_retrain, row.gap_half_width, digits, '+')}]"
+    )
 
 
 def block(part, seeds):
@@ -54,7 +77,11 @@ def block(part, seeds):
     lines = ["| method | " + " | ".join(f"{forget}: {short}" for forget in concepts for short in SHORT[mode]) + " |"]
     lines.append("|---" * (1 + len(concepts) * len(COLUMNS)) + "|")
     for name in part["method"].unique():
-        texts = [cells.get((forget, column, name), "not run / - / -" if mode == "compat" else "not run") for forget in concepts for column in COLUMNS]
+        texts = [
+            cells.get((forget, column, name), "not run / - / -" if mode == "compat" else "not run")
+            for forget in concepts
+            for column in COLUMNS
+        ]
         lines.append(f"| {METHODS[name].title} | " + " | ".join(texts) + " |")
     return lines
 
@@ -67,13 +94,16 @@ def blocks(found, seeds):
         lines += ["", f"### {title}: {DATA.get(dataset, dataset)}, {WISE[scenario]}, {mode}"]
         for arch, part in whole.groupby("arch", sort=False):
             ran = ", ".join(part["ours_arch"].dropna().unique())
-            head = f"**{ARCHS.get(arch, arch)}** in the paper, {ran or 'not run'} here" if table != OTHER else f"**{ran}**"
+            head = (
+                f"**{ARCHS.get(arch, arch)}** in the paper, {ran or 'not run'} here" if table != OTHER else f"**{ran}**"
+            )
             lines += ["", head, "", *block(part, seeds)] if ran or mode == "compat" else ["", head]
     return lines
 
 
 def counted(texts, sizes):
-    r"""(addition to the row's name, texts) with the sizes of the values, "" for none: said once where all have the same, else beside each."""
+    r"""(addition to the row's name, texts) with the sizes of the values, "" for none: said once where all have the
+    same, else beside each."""
     if len(found := {size for size in sizes if size}) == 1:
         return f", {found.pop()}", texts
     return "", [f"{text} ({size})" if size else text for text, size in zip(texts, sizes, strict=True)]
@@ -85,17 +115,35 @@ def far(table):
     titles = ["two retrains" if name == "retrain" else METHODS[name].title for name in methods]
     lines = ["| table | network | whose | " + " | ".join(titles) + " |", "|---" * (3 + len(methods)) + "|"]
     for (printed, arch), part in table.groupby(["table", "arch"], sort=False):
-        rows, (of,) = list(part.set_index("method", drop=False).reindex(methods).itertuples()), part["paper_cells"].unique()
+        rows, (of,) = (
+            list(part.set_index("method", drop=False).reindex(methods).itertuples()),
+            part["paper_cells"].unique(),
+        )
         cells = [f"{row.cells:.0f} of {of} cells" if row.cells > 0 else "" for row in rows]
         texts = [("the paper's", [number(row.paper, None, 2) for row in rows])] if part["paper"].notna().any() else []
         if texts and part["cells"].between(1, of - 1).any():
             theirs = [number(row.paper_same, None, 2) for row in rows]
-            same, theirs = counted(theirs, [size if text != "-" else "" for text, size in zip(theirs, cells, strict=True)])
+            same, theirs = counted(
+                theirs, [size if text != "-" else "" for text, size in zip(theirs, cells, strict=True)]
+            )
             texts.append((f"the paper's{same or ', our cells'}", theirs))
-        sizes = [f"{size}, {row.seeds:.0f} seed{'s' if row.seeds > 1 else ''}" if pd.notna(row.ours) else "" for row, size in zip(rows, cells, strict=True)]
-        ours = ["not run" if row.cells == 0 else number(row.ours, row.half_width, 2) + (dagger(row) if pd.notna(row.ours) else "") for row in rows]
+        sizes = [
+            f"{size}, {row.seeds:.0f} seed{'s' if row.seeds > 1 else ''}" if pd.notna(row.ours) else ""
+            for row, size in zip(rows, cells, strict=True)
+        ]
+        ours = [
+            (
+                "not run"
+                if row.cells == 0
+                else number(row.ours, row.half_width, 2) + (dagger(row) if pd.notna(row.ours) else "")
+            )
+            for row in rows
+        ]
         size, ours = counted(ours, sizes)
-        lines += [f"| {printed} | {ARCHS[arch]} | {whose} | " + " | ".join(values) + " |" for whose, values in [*texts, (f"ours{size}", ours)]]
+        lines += [
+            f"| {printed} | {ARCHS[arch]} | {whose} | " + " | ".join(values) + " |"
+            for whose, values in [*texts, (f"ours{size}", ours)]
+        ]
     return lines
 
 
@@ -115,34 +163,53 @@ def heading(profile, source, archs, datasets, seconds):
             f"`python -m megu grid --profile {profile} --out paper_figures/data` makes the numbers."
         )]  # fmt: skip
     if profile != "paper":
-        lines += [(
-            f"**Orientation, not a reproduction.** Profile {profile} trains other networks ({', '.join(archs)}), for as many epochs and on as many images as "
-            "the next line says. The paper's numbers (ResNet-18 and ViT-B/16, all 50,000 images) stand beside ours so that signs and orders of magnitude "
-            "can be compared; a gap between the two says nothing about the paper."
-        ), ""]  # fmt: skip
+        lines += [
+            (
+                f"**Orientation, not a reproduction.** Profile {profile} trains other networks ({', '.join(archs)}),"
+                " for as many epochs and on as many images as the next line says. The paper's numbers (ResNet-18 and"
+                " ViT-B/16, all 50,000 images) stand beside ours so that signs and orders of magnitude can be"
+                " compared; a gap between the two says nothing about the paper."
+            ),
+            "",
+        ]
     images = {name: source["data"][name]["train"] for name in datasets}
-    return [*lines, (
-        f"`{source['command']}`: profile {profile}, preset {listed(source['preset'])}; training images {listed(images)}; "
-        f"epochs {listed(source['epochs'])}; {listed(source['retain_images'])} retain images; seeds {listed(source['seeds'])} of pre-training x "
-        f"{source['repeats']} of unlearning; {source['measured']} results, models trained in {minutes(seconds):.0f} minutes without their evaluation; "
-        f"{listed(source['device'])}, torch {source['torch']}, code {source['code']}. "
-        'Repeats are averaged for each seed; ± is half of the 95 % t-interval over the seeds of pre-training, n = 1 has none. "-": no such number.'
-    )]  # fmt: skip
+    return [
+        *lines,
+        (
+            f"`{source['command']}`: profile {profile}, preset {listed(source['preset'])}; training images"
+            f" {listed(images)}; epochs {listed(source['epochs'])}; {listed(source['retain_images'])} retain images;"
+            f" seeds {listed(source['seeds'])} of pre-training x {source['repeats']} of unlearning;"
+            f" {source['measured']} results, models trained in {minutes(seconds):.0f} minutes without their evaluation;"
+            f" {listed(source['device'])}, torch {source['torch']}, code {source['code']}. Repeats are averaged for"
+            ' each seed; ± is half of the 95 % t-interval over the seeds of pre-training, n = 1 has none. "-": no'
+            " such number."
+        ),
+    ]
 
 
 def tables(data, profile):
     r"""(Markdown, tidy DataFrame) of one profile's grid beside the paper's numbers."""
     (rows, seconds, source), reported = read_grid(data, profile), read_reported(HERE / "data")
-    seeds, tidy, lines = len(source.get("seeds", ())), [], heading(profile, source, rows["arch"].unique(), rows["dataset"].unique(), seconds)
+    seeds, tidy, lines = (
+        len(source.get("seeds", ())),
+        [],
+        heading(profile, source, rows["arch"].unique(), rows["dataset"].unique(), seconds),
+    )
     for mode, (title, legend) in FORM.items():
         found = paper_table(rows, reported, mode)
         lines += ["", f"## {title}", "", legend, *blocks(found, seeds)]
         tidy.append(found)
-    lines += ["", "## Distance to retrain", "", (
-        "Mean of |method - retrain| over the three columns and over the cells, in points (an AUC times 100), of each seed, then over the seeds. "
-        "Each value is over the cells that its method was run in and the seeds that all of these have: the row says how many, or each value where they differ. "
-        "Two retrains: the same between retrained models of two seeds, the noise floor. †: some of its cells have † above."
-    )]  # fmt: skip
+    lines += [
+        "",
+        "## Distance to retrain",
+        "",
+        (
+            "Mean of |method - retrain| over the three columns and over the cells, in points (an AUC times 100), of"
+            " each seed, then over the seeds. Each value is over the cells that its method was run in and the seeds"
+            " that all of these have: the row says how many, or each value where they differ. Two retrains: the same"
+            " between retrained models of two seeds, the noise floor. †: some of its cells have † above."
+        ),
+    ]
     for mode in FORMS:
         found = distances(rows, reported, mode)
         lines += ["", f"**{mode}**", "", *far(found)]

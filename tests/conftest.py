@@ -5,7 +5,15 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # these tests are about the CPU, wherever they run
-for name in ("MEGU_RUN_DIR", "MEGU_DATA_PATH", "MEGU_ORIGINAL", "MEGU_ANSWERS", "MEGU_GUIDE_PATH", "MEGU_GUIDE_URL", "MEGU_WEIGHTS"):
+for name in (
+    "MEGU_RUN_DIR",
+    "MEGU_DATA_PATH",
+    "MEGU_ORIGINAL",
+    "MEGU_ANSWERS",
+    "MEGU_GUIDE_PATH",
+    "MEGU_GUIDE_URL",
+    "MEGU_WEIGHTS",
+):
     os.environ.pop(name, None)
 
 import dataclasses
@@ -15,28 +23,36 @@ import numpy as np
 import pytest
 import torch
 from loopback import Servers
-from own import forget, network
+from own_model import forget, network
 from torch.utils.data import TensorDataset
 
-from megu import methods, models
-from megu.classes import CIFAR10, FASHION
-from megu.config import Recipe
-from megu.device import Compute, choose, generator, seeded
-from megu.experiment import Experiment
-from megu.grid import Grid
+from megu import methods
+from megu.core import models
+from megu.core.device import Compute, choose, generator, seeded
+from megu.core.splits import forgotten_classes, make_split
+from megu.core.train import fit
+from megu.datasets.sources import load
 from megu.guide import GuideUnavailableError
-from megu.profiles import resolve
-from megu.schedule import Inline
-from megu.sources import load
-from megu.spec import grid
-from megu.splits import forgotten_classes, make_split
-from megu.task import Task
-from megu.train import fit
-from megu.transition import transition_matrix
+from megu.methods.task import Task
+from megu.perturbing_labels import transition_matrix
+from megu.runs.experiment import Experiment
+from megu.runs.grid import Grid
+from megu.runs.schedule import Inline
+from megu.runs.spec import grid
+from megu.settings.class_names import CIFAR10, FASHION
+from megu.settings.config import Recipe
+from megu.settings.profiles import resolve
 
 ROOT = Path(__file__).parents[1]
 CIFAR = ROOT.parent / "shared" / "data"
-SHORT = {"training.epochs": 2, "training.batch": 32, "training.lr": 0.1, "retain_images": 60, "seeds": 2, "guide.exemplars": 2}
+SHORT = {
+    "training.epochs": 2,
+    "training.batch": 32,
+    "training.lr": 0.1,
+    "retain_images": 60,
+    "seeds": 2,
+    "guide.exemplars": 2,
+}
 
 
 ARCHS = ("resnet-small", "vit-tiny")
@@ -67,9 +83,14 @@ def tiny_npz(tmp_path_factory, mini):
     x, y = mini.x[:, 0].numpy(), mini.y.numpy()
     np.savez(
         path,
-        x_train=x[:400], y_train=y[:400], x_test=x[10_000:10_100], y_test=y[10_000:10_100],
-        class_names=np.array(mini.classes), coarse_names=np.array(coarse), fine_to_coarse=np.array([coarse.index(c) for c in FASHION.values()]),
-    )  # fmt: skip
+        x_train=x[:400],
+        y_train=y[:400],
+        x_test=x[10_000:10_100],
+        y_test=y[10_000:10_100],
+        class_names=np.array(mini.classes),
+        coarse_names=np.array(coarse),
+        fine_to_coarse=np.array([coarse.index(c) for c in FASHION.values()]),
+    )
     return path
 
 
@@ -87,7 +108,8 @@ def tiny(tiny_overrides, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def cifar_like(tmp_path_factory, mini):
-    """Two folders with a file named as CIFAR-10's: 40 and 30 training images of each embedded class under its names and in its shape."""
+    """Two folders with a file named as CIFAR-10's: 40 and 30 training images of each embedded class under its names and
+    in its shape."""
     few = torch.cat([mini.x[:400], mini.x[10_000:10_100]])
     x, y = torch.nn.functional.pad(few, (2, 2, 2, 2)).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy(), mini.y.numpy()
     folders = []
@@ -95,8 +117,12 @@ def cifar_like(tmp_path_factory, mini):
         folder = tmp_path_factory.mktemp("cifar")
         np.savez(
             folder / "cifar10_tiny.npz",
-            x_train=x[: 10 * per_class], y_train=y[: 10 * per_class], x_test=x[400:], y_test=y[10_000:10_100], class_names=np.array(CIFAR10),
-        )  # fmt: skip
+            x_train=x[: 10 * per_class],
+            y_train=y[: 10 * per_class],
+            x_test=x[400:],
+            y_test=y[10_000:10_100],
+            class_names=np.array(CIFAR10),
+        )
         folders.append(folder)
     return folders
 
@@ -104,7 +130,14 @@ def cifar_like(tmp_path_factory, mini):
 @pytest.fixture(scope="session")
 def changes(cifar_like):
     """Settings with which a spec takes a second, and needs no weights."""
-    return {"data.path": str(cifar_like[0]), "training.epochs": 1, "training.batch": 32, "retain_images": 60, "guide.source": "posterior", "guide.exemplars": 2}
+    return {
+        "data.path": str(cifar_like[0]),
+        "training.epochs": 1,
+        "training.batch": 32,
+        "retain_images": 60,
+        "guide.source": "posterior",
+        "guide.exemplars": 2,
+    }
 
 
 @pytest.fixture(scope="session")
@@ -167,9 +200,17 @@ def tasks(tiny_overrides):
         for arch in ARCHS:
             blank = models.build(arch, k, images.shape, 0)
             task = Task(
-                blank, images, split, forgotten_classes(images, split, settings), transition_matrix(similarity_like(k)), 60,
-                arch, BRIEF, 0, choose(settings),
-            )  # fmt: skip
+                blank,
+                images,
+                split,
+                forgotten_classes(images, split, settings),
+                transition_matrix(similarity_like(k)),
+                60,
+                arch,
+                BRIEF,
+                0,
+                choose(settings),
+            )
             original = task.train_on(blank, split.train, images.y[split.train], BRIEF)
             made[scenario, arch] = dataclasses.replace(task, original=original)
     return made
@@ -187,7 +228,14 @@ def model(parts):
     x, y = parts[0].tensors
     with seeded(generator(0, "test")):
         trained = network()
-        fit(trained, lambda i: (x[i], y[i]), 400, Recipe(epochs=12, batch=32, lr=0.1), generator(0, "order"), Compute(torch.device("cpu"), False))
+        fit(
+            trained,
+            lambda i: (x[i], y[i]),
+            400,
+            Recipe(epochs=12, batch=32, lr=0.1),
+            generator(0, "order"),
+            Compute(torch.device("cpu"), False),
+        )
     trained.zero_grad()
     return trained
 

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from megu.guide.book import Answer
 from megu.guide.served import GARBAGE, log_odds, log_odds_of_texts
-from megu.store import atomic
+from megu.settings.files import atomic
 
 REQUESTS, BYTES = 50_000, 200_000_000  # in one file, at most: what OpenAI's service takes
 
@@ -21,12 +21,21 @@ def write_batch(guide, questions, path, sampled=False):
     Args:
         guide: `megu.guide.served.ServedMllm`; needs no url.  questions: list of `megu.guide.base.Question`.
         path: of the file; what is too much for one goes on in ``<stem>-2``, ``<stem>-3`` and so on beside it.
-        sampled: for servers without log-probabilities: ``repeats`` sampled replies to each question, which `read_batch` counts.
+        sampled: for servers without log-probabilities: ``repeats`` sampled replies to each question, which `read_batch`
+            counts.
     Returns: list of the paths that were written.
     """
     repeats, written = guide.settings.repeats if sampled else 0, []
     requests = (
-        json.dumps({"custom_id": question.key(guide), "method": "POST", "url": "/v1/chat/completions", "body": guide.body(question, repeats)}).encode() + b"\n"
+        json.dumps(
+            {
+                "custom_id": question.key(guide),
+                "method": "POST",
+                "url": "/v1/chat/completions",
+                "body": guide.body(question, repeats),
+            }
+        ).encode()
+        + b"\n"
         for question in tqdm(questions, desc="requests", unit="request", leave=False)
     )
     request = next(requests, None)
@@ -57,8 +66,8 @@ def _odds(reply, repeats):
 def read_batch(guide, questions, path, book):
     r"""Put the replies of a batch into a book.
 
-    Replies without log-probabilities are counted where there are ``repeats`` of them; of several lines for one question the first
-    that is an answer stands, and so does what the book holds already.
+    Replies without log-probabilities are counted where there are ``repeats`` of them; of several lines for one question
+    the first that is an answer stands, and so does what the book holds already.
 
     Args:
         guide, questions: as the batch was written with.  path: of the replies.  book: `megu.guide.book.Book`.

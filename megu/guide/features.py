@@ -13,12 +13,12 @@ from megu.guide.composed import LITE0_SHA, by_image, image_outputs
 class FeatureGuide:
     r"""Cosine between an exemplar's features and the mean features of a class, both centred.
 
-    $s(x, l) = \cos(\phi(x) - \mu, \mu_l - \mu)$ with $\phi$ the pooled features of EfficientNet-Lite0, $\mu_l$ their mean over the
-    exemplars of class l and $\mu$ the mean of the $\mu_l$.
+    $s(x, l) = \cos(\phi(x) - \mu, \mu_l - \mu)$ with $\phi$ the pooled features of EfficientNet-Lite0, $\mu_l$ their
+    mean over the exemplars of class l and $\mu$ the mean of the $\mu_l$.
 
     Args:
         class_names: the candidate labels.
-        images: `megu.data.Images` that name them.
+        images: `megu.datasets.images.Images` that name them.
         exemplars: ``(m,)`` int64, the exemplars of all classes.
     Source: the "class-mean features" alternative of A12 in the assumption log.
     """

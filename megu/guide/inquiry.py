@@ -6,20 +6,22 @@ from pathlib import Path
 
 import torch
 
-from megu import splits
-from megu.device import Stopwatch
+from megu.core import splits
+from megu.core.device import Stopwatch
+from megu.datasets.sources import load
 from megu.guide.base import Guide, ask, draw_exemplars, draw_shots, questions_for, to_ask
 from megu.guide.book import Book
 from megu.guide.prompt import conversation
-from megu.sources import load
-from megu.values import SettingsError, closest
+from megu.settings.errors import SettingsError
+from megu.settings.values import closest
 
 KNOWN = ("fashion-mini", "cifar10", "cifar20", "cifar100")
 CHARACTERS = 4  # of a token of English text, for estimates
 
 
 def data_settings(data):
-    r"""The settings of a data set that is given by its name, its folder or its ``.npz``.  Raises: SettingsError where it is none of these."""
+    r"""The settings of a data set that is given by its name, its folder or its ``.npz``.  Raises: SettingsError where
+    it is none of these."""
     path = Path(data)
     if data in KNOWN:
         return {"data.name": data}
@@ -46,17 +48,25 @@ def inquire(source, settings, device="cpu", classes=()):
 
     Args:
         source: class of the guide, a value of `megu.guide.SOURCES`.
-        settings: `megu.config.Settings`; data and guide matter.  device: torch device.
-        classes: names of the only classes whose exemplars and labels are asked about; all, if empty.  The exemplars are the
-            same as without this choice, and so are the answers of a guide that looks at one question at a time.
+        settings: `megu.settings.config.Settings`; data and guide matter.  device: torch device.
+        classes: names of the only classes whose exemplars and labels are asked about; all, if empty.  The exemplars are
+            the same as without this choice, and so are the answers of a guide that looks at one question at a time.
     Returns: (`megu.guide.base.Guide`, list of `megu.guide.base.Question`).
     Raises: SettingsError for data or classes that do not exist, GuideUnavailableError where the guide cannot be had.
     """
     wanted = settings.guide
     if getattr(source, "needs_model", False):
-        raise SettingsError(f"guide.source={wanted.source} asks the classifier of a run: `python -m megu run --set guide.source={wanted.source}`")
+        raise SettingsError(
+            f"guide.source={wanted.source} asks the classifier of a run: `python -m megu run --set"
+            f" guide.source={wanted.source}`"
+        )
     images = load(settings, device)
-    drawn = images, splits.masks(images, settings.data.validation)[0].nonzero().flatten(), wanted.exemplars, wanted.exemplar_seed
+    drawn = (
+        images,
+        splits.masks(images, settings.data.validation)[0].nonzero().flatten(),
+        wanted.exemplars,
+        wanted.exemplar_seed,
+    )
     exemplars = draw_exemplars(*drawn)
     chosen = _only(images, classes) if classes else images
     exemplars = exemplars[chosen.y.cpu()[exemplars] >= 0]
@@ -84,7 +94,8 @@ class Inquiry:
         Args:
             price: of a million input tokens.
             image_tokens: of one image, as the model counts them.
-        The tokens of text are an estimate, four characters each, without what a chat template or worked-out answers add.
+        The tokens of text are an estimate, four characters each, without what a chat template or worked-out answers
+        add.
         """
         still_open = self.open
         said = f"{len(still_open)} of {len(self.questions)} questions to {self.guide.name} are open"
@@ -93,7 +104,10 @@ class Inquiry:
         if not hasattr(self.guide, "shots") or not still_open:
             return said
         lengths = {(question.label, len(question.shots)): question for question in still_open}
-        lengths = {key: sum(len(part.get("text", "")) for message in conversation(q)[0] for part in message["content"]) for key, q in lengths.items()}
+        lengths = {
+            key: sum(len(part.get("text", "")) for message in conversation(q)[0] for part in message["content"])
+            for key, q in lengths.items()
+        }
         text = math.ceil(sum(lengths[question.label, len(question.shots)] for question in still_open) / CHARACTERS)
         images = sum(1 + len(question.shots) for question in still_open)
         said += f": {len(still_open)} requests, {images} images, about {text} tokens of text"
@@ -101,7 +115,10 @@ class Inquiry:
         if image_tokens:
             said += f", {tokens} tokens with the images"
         if price is not None:
-            said += f", a price of {tokens * price / 1e6:.2f}{'' if image_tokens else ' for the text alone: give --image-tokens'}"
+            said += (
+                ", a price of"
+                f" {tokens * price / 1e6:.2f}{'' if image_tokens else ' for the text alone: give --image-tokens'}"
+            )
         return said
 
     def ask(self):
@@ -111,4 +128,7 @@ class Inquiry:
             ask(self.guide, self.questions, self.book)
         new, cost = len(self.book.answers) - known, getattr(self.guide, "cost", "")
         took = f" in {clock.total:.1f} s{f' ({cost})' if cost else ''}" if new else ""
-        return f"{len(self.questions)} answers of {self.guide.name}: {new} asked now{took}, {len(self.questions) - new} asked before"
+        return (
+            f"{len(self.questions)} answers of {self.guide.name}: {new} asked now{took}, {len(self.questions) - new}"
+            " asked before"
+        )

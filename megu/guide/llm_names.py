@@ -1,4 +1,5 @@
-r"""Text alone, by a language model: which names it expects where a sentence asks for something that looks alike; no image is seen."""
+r"""Text alone, by a language model: which names it expects where a sentence asks for something that looks alike; no
+image is seen."""
 
 from functools import cache, lru_cache
 
@@ -9,10 +10,15 @@ from megu.guide.names import NamesGuide
 from megu.guide.tiny import SMOLLM2_SHA, smollm2
 
 TEMPLATES = (
-    "In a photo, a {} looks a lot like a", "A {} is easily mistaken for a", "The thing that looks most similar to a {} is a",
-    "From far away, a {} looks like a", "A child might confuse a {} with a", "A {} has almost the same shape as a",
-    "In a small blurry picture, a {} may be taken for a", "People often mix up a {} and a",
-)  # fmt: skip
+    "In a photo, a {} looks a lot like a",
+    "A {} is easily mistaken for a",
+    "The thing that looks most similar to a {} is a",
+    "From far away, a {} looks like a",
+    "A child might confuse a {} with a",
+    "A {} has almost the same shape as a",
+    "In a small blurry picture, a {} may be taken for a",
+    "People often mix up a {} and a",
+)
 
 
 @lru_cache(maxsize=1)
@@ -24,8 +30,8 @@ def _speaker():
 class LlmNamesGuide(NamesGuide):
     r"""Mean log-probability of a candidate label after sentences that ask what looks like an exemplar's class.
 
-    $s(x, l) = \frac{1}{8} \sum_t \log p(l \mid t(\mathrm{name}(x)))$ over eight sentences t, p of SmolLM2-135M-Instruct;
-    the image only says which class is meant.
+    $s(x, l) = \frac{1}{8} \sum_t \log p(l \mid t(\mathrm{name}(x)))$ over eight sentences t, p of
+    SmolLM2-135M-Instruct; the image only says which class is meant.
 
     Args: as of `megu.guide.features.FeatureGuide`.
     Raises: GuideUnavailableError where the weights are not installed.
@@ -48,11 +54,16 @@ class LlmNamesGuide(NamesGuide):
         longest, total = max(map(len, labels)), np.zeros(len(labels))
         for template in TEMPLATES:
             before = tokenizer.encode(template.format(name), add_special_tokens=False)
-            ids = torch.tensor([before + label + [0] * (longest - len(label)) for label in labels])  # causal: what is padded on the right changes nothing
+            ids = torch.tensor(
+                [before + label + [0] * (longest - len(label)) for label in labels]
+            )  # causal: what is padded on the right changes nothing
             log_p = model(input_ids=ids).logits[:, len(before) - 1 : -1].float().log_softmax(2)
             total += [sum(log_p[i, j, word].item() for j, word in enumerate(label)) for i, label in enumerate(labels)]
         return dict(zip(self.class_names, total / len(TEMPLATES), strict=True))
 
     def score(self, questions):
         r"""Raw scores of questions, log-probabilities."""
-        return (float(self._fit(self._class_of[np.ascontiguousarray(question.image).tobytes()])[question.label]) for question in questions)
+        return (
+            float(self._fit(self._class_of[np.ascontiguousarray(question.image).tobytes()])[question.label])
+            for question in questions
+        )

@@ -9,7 +9,8 @@ from megu.guide.composed import MINILM_SHA, embed_text
 class NamesGuide:
     r"""Cosine between the name of an exemplar's class and a candidate label.
 
-    $s(x, l) = \cos(e(\mathrm{name}(x)), e(l))$ with $e$ the embedding of all-MiniLM-L6-v2; the image only says which class is asked about.
+    $s(x, l) = \cos(e(\mathrm{name}(x)), e(l))$ with $e$ the embedding of all-MiniLM-L6-v2; the image only says which
+    class is asked about.
 
     Args: as of `megu.guide.features.FeatureGuide`.
     Source: the "text embeddings of class names" alternative of A12 in the assumption log.

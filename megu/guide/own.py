@@ -1,4 +1,5 @@
-r"""The classifier itself as guide: what it half believes, what it mistakes for what, whose features are alike; nothing else is asked."""
+r"""The classifier itself as guide: what it half believes, what it mistakes for what, whose features are alike; nothing
+else is asked."""
 
 import hashlib
 from functools import cached_property
@@ -6,11 +7,11 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from megu import models
+from megu.core import models
+from megu.core.train import predict
 from megu.guide.base import exemplar_images
 from megu.guide.composed import by_image
 from megu.guide.features import FeatureGuide
-from megu.train import predict
 
 
 def _weights(model):
@@ -47,7 +48,10 @@ class PosteriorGuide:
     def score(self, questions):
         r"""Raw scores of questions about exemplars."""
         column, groups = {name: k for k, name in enumerate(self.class_names)}, by_image(questions)
-        index = torch.tensor([self._index[np.ascontiguousarray(group[0].image).tobytes()] for group in groups], device=self.images.y.device)
+        index = torch.tensor(
+            [self._index[np.ascontiguousarray(group[0].image).tobytes()] for group in groups],
+            device=self.images.y.device,
+        )
         odds = self._share(index).clamp(1e-6, 1 - 1e-6).logit()
         return [odds[i, column[question.label]].item() for i, group in enumerate(groups) for question in group]
 
@@ -55,7 +59,8 @@ class PosteriorGuide:
 class ConfusionGuide(PosteriorGuide):
     r"""Log-odds that the original model takes a validation image of the exemplar's class for a candidate label.
 
-    $p_{kl} = (C_{kl} + 1) / (\sum_j C_{kj} + K)$, with C the confusion matrix on the validation images; $s$ as of `PosteriorGuide`.
+    $p_{kl} = (C_{kl} + 1) / (\sum_j C_{kj} + K)$, with C the confusion matrix on the validation images; $s$ as of
+    `PosteriorGuide`.
 
     Source: the "model's own confusion" alternative of A12 in the assumption log.
     """
@@ -85,9 +90,15 @@ class OwnFeatureGuide(FeatureGuide):
     def __init__(self, class_names, images, exemplars, settings=None, device=None, *, model, held_out):
         super().__init__(class_names, images, exemplars)
         self._index = {image.tobytes(): i for image, i in zip(self._x, exemplars.tolist(), strict=True)}
-        self.images, self.model, self.version = images, model, f"weights {_weights(model)}, {self.version.rpartition(', ')[2]}"
+        self.images, self.model, self.version = (
+            images,
+            model,
+            f"weights {_weights(model)}, {self.version.rpartition(', ')[2]}",
+        )
 
     @torch.no_grad()
     def _look(self, pixels):
-        index = torch.tensor([self._index[np.ascontiguousarray(image).tobytes()] for image in pixels], device=self.images.y.device)
+        index = torch.tensor(
+            [self._index[np.ascontiguousarray(image).tobytes()] for image in pixels], device=self.images.y.device
+        )
         return models.features(self.model.eval(), self.images.batch(index))[1].float().cpu()

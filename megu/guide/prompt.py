@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from megu.store import sha256
+from megu.settings.files import sha256
 
 PROMPT = 'Does this image show a photo of "{label}"? Answer True or False.'
 PROMPT_VERSION = 1  # goes up with every change of the words above
@@ -43,9 +43,11 @@ def files_digest(paths):
 
 @dataclass
 class Cost:
-    """What the answers took: passes over an image and what stands before the cut, answers, tokens that went through the model, and that were spared it.
+    """What the answers took: passes over an image and what stands before the cut, answers, tokens that went through the
+    model, and that were spared it.
 
-    ``mass`` is the sum of the probabilities that the model gave to True or False at all: where their mean is small, it would rather say something else.
+    ``mass`` is the sum of the probabilities that the model gave to True or False at all: where their mean is small, it
+    would rather say something else.
     """
 
     prefills: int = 0

@@ -20,17 +20,19 @@ GARBAGE = (ValueError, AttributeError, TypeError, LookupError, ArithmeticError) 
 class ServedMllm:
     r"""Log-odds of True against False as the first token of the reply.
 
-    Where the server gives log-probabilities, $s = \log \sum_{\mathrm{True}} p - \log \sum_{\mathrm{False}} p$ over the spellings among its most
-    likely tokens; for a word that is not among them see `log_odds`.  Where it gives none, or too few to tell,
-    the same over ``repeats`` sampled replies, half a reply added to either side.  A reply that is neither is no answer.  Sampling is the
-    server's: one that takes the most likely token at temperature 1 as well gives the same reply over and over, and its counts say nothing.
+    Where the server gives log-probabilities, $s = \log \sum_{\mathrm{True}} p - \log \sum_{\mathrm{False}} p$ over the
+    spellings among its most likely tokens; for a word that is not among them see `log_odds`.  Where it gives none, or
+    too few to tell,
+    the same over ``repeats`` sampled replies, half a reply added to either side.  A reply that is neither is no answer.
+    Sampling is the server's: one that takes the most likely token at temperature 1 as well gives the same reply over
+    and over, and its counts say nothing.
 
     Args:
         class_names, images, exemplars, device: not used; every source is built by the same call.
-        settings: `megu.config.Guide`: model, url, shots, concurrency, timeout, retries, repeats.
+        settings: `megu.settings.config.Guide`: model, url, shots, concurrency, timeout, retries, repeats.
     The key comes from ``$MEGU_GUIDE_KEY`` or ``$OPENAI_API_KEY`` and is kept nowhere.
-    Raises: GuideUnavailableError where there is no model, and before the first request where there is no url, the client is not
-        installed, or the server refuses key or model.
+    Raises: GuideUnavailableError where there is no model, and before the first request where there is no url, the
+        client is not installed, or the server refuses key or model.
     Source: arXiv 2602.17088 section 4.1.  Departs: A12.
     """
 
@@ -38,30 +40,48 @@ class ServedMllm:
 
     def __init__(self, class_names=(), images=None, exemplars=None, settings=None, device=None):
         if not settings.model:
-            raise GuideUnavailableError("guide.source=served needs guide.model, the name that the server gives its model")
+            raise GuideUnavailableError(
+                "guide.source=served needs guide.model, the name that the server gives its model"
+            )
         self.settings, self.shots, self.cost, self.failures = settings, settings.shots, Cost(), Counter()
         self.name = f"{settings.model} (served)"
-        self.version = f"{settings.revision or 'as served'}, {self.shots}-shot, up to {settings.repeats} replies, prompt {PROMPT_VERSION}"
-        self._refused, self._tells, self._many = None, True, True  # whether the server gives log-probabilities, and several replies at once
+        self.version = (
+            f"{settings.revision or 'as served'}, {self.shots}-shot, up to {settings.repeats} replies, prompt"
+            f" {PROMPT_VERSION}"
+        )
+        self._refused, self._tells, self._many = (
+            None,
+            True,
+            True,
+        )  # whether the server gives log-probabilities, and several replies at once
 
     @cached_property
     def _client(self):
         if not self.settings.url:
-            raise GuideUnavailableError("guide.source=served needs guide.url (or $MEGU_GUIDE_URL), e.g. http://localhost:8000/v1")
+            raise GuideUnavailableError(
+                "guide.source=served needs guide.url (or $MEGU_GUIDE_URL), e.g. http://localhost:8000/v1"
+            )
         try:
             import openai  # noqa: PLC0415  (needed by this guide alone)
         except ImportError:
             raise GuideUnavailableError("the client is not installed: `pip install openai`") from None
         key = os.environ.get("MEGU_GUIDE_KEY") or os.environ.get("OPENAI_API_KEY") or "none"
-        return openai.OpenAI(base_url=self.settings.url, api_key=key, timeout=self.settings.timeout, max_retries=self.settings.retries)
+        return openai.OpenAI(
+            base_url=self.settings.url, api_key=key, timeout=self.settings.timeout, max_retries=self.settings.retries
+        )
 
     def body(self, question, sampled=0):
-        r"""The request of a question as a JSON-like dictionary: its log-probabilities, or so many ``sampled`` replies."""
+        r"""The request of a question as a JSON-like dictionary: its log-probabilities, or so many ``sampled``
+        replies."""
         messages, images = conversation(question)
         urls = iter({"type": "image_url", "image_url": {"url": data_url(image)}} for image in images)
         for message in messages:
             message["content"] = [next(urls) if part["type"] == "image" else part for part in message["content"]]
-        how = {"n": sampled, "temperature": 1, "max_tokens": 4} if sampled else {"max_tokens": 1, "temperature": 0, "logprobs": True, "top_logprobs": 20}
+        how = (
+            {"n": sampled, "temperature": 1, "max_tokens": 4}
+            if sampled
+            else {"max_tokens": 1, "temperature": 0, "logprobs": True, "top_logprobs": 20}
+        )
         return {"model": self.settings.model, "messages": messages, **how}
 
     def score(self, questions):
@@ -70,7 +90,8 @@ class ServedMllm:
         return [found.get(at, math.nan) for at in range(len(questions))]
 
     def as_they_come(self, questions):
-        r"""Pairs (position of the question, log-odds or NaN) in the order of the replies; at most ``concurrency`` requests at a time.
+        r"""Pairs (position of the question, log-odds or NaN) in the order of the replies; at most ``concurrency``
+        requests at a time.
 
         What is under way when the server refuses, or at an interrupt, is waited for and given; the rest is not asked.
         """
@@ -84,9 +105,12 @@ class ServedMllm:
                 yield at, odds
 
         try:
-            # The next question is asked when a reply has been taken, and so kept: a process that dies loses no more than was under way.
+            # The next question is asked when a reply has been taken, and so kept: a process that dies loses no more
+            # than was under way.
             while True:
-                for at, question in islice(rest, 0 if self._refused or self._enough else self.settings.concurrency - len(under_way)):
+                for at, question in islice(
+                    rest, 0 if self._refused or self._enough else self.settings.concurrency - len(under_way)
+                ):
                     under_way[pool.submit(self._one, question)] = at
                 if not under_way:
                     break
@@ -98,7 +122,9 @@ class ServedMllm:
         finally:
             pool.shutdown(cancel_futures=True)
         if self._refused:
-            raise GuideUnavailableError(f"{self.name}: the server refuses ({self._refused}): check guide.model, guide.url and the key")
+            raise GuideUnavailableError(
+                f"{self.name}: the server refuses ({self._refused}): check guide.model, guide.url and the key"
+            )
 
     def stop(self):
         """Ask no more; what is under way is still given."""
@@ -131,7 +157,8 @@ class ServedMllm:
         return replies
 
     def _one(self, question):
-        # (log-odds, NaN for no answer, None where it was not asked; why there is none; tokens; probability of either word)
+        # (log-odds, NaN for no answer, None where it was not asked; why there is none; tokens; probability of either
+        # word)
         import openai  # noqa: PLC0415
 
         if self._refused:
@@ -143,7 +170,10 @@ class ServedMllm:
                     replies = [self._reply(question)]
                     choices = replies[0].choices
                     odds, tells = log_odds(choices), _likely(choices) is not None
-                except (openai.BadRequestError, openai.UnprocessableEntityError):  # some refuse to give log-probabilities
+                except (
+                    openai.BadRequestError,
+                    openai.UnprocessableEntityError,
+                ):  # some refuse to give log-probabilities
                     tells = False
             if odds is None:
                 sampled = self._sampled(question)
@@ -178,10 +208,12 @@ def _likely(choices):
 
 
 def log_odds(choices):
-    r"""Log-odds from the first token's log-probabilities; None where they are not given or do not tell, NaN where neither word is among them.
+    r"""Log-odds from the first token's log-probabilities; None where they are not given or do not tell, NaN where
+    neither word is among them.
 
-    A word that is not among the given tokens has at most the probability of the least likely one, at most what the given ones leave over, and at least 1e-6:
-    that much it counts, so that s errs towards 0.  Where this is not less than what the other word has, nothing is known.
+    A word that is not among the given tokens has at most the probability of the least likely one, at most what the
+    given ones leave over, and at least 1e-6: that much it counts, so that s errs towards 0.  Where this is not less
+    than what the other word has, nothing is known.
 
     Raises: ValueError for what is no probability.
 
@@ -198,7 +230,9 @@ def log_odds(choices):
     given = {word: [one.logprob for one in likely if _word(one.token) == word] for word in WORDS}
     if not any(given.values()):
         return math.nan
-    left = max(LEAST, min(math.exp(min(one.logprob for one in likely)), 1 - sum(math.exp(one.logprob) for one in likely)))
+    left = max(
+        LEAST, min(math.exp(min(one.logprob for one in likely)), 1 - sum(math.exp(one.logprob) for one in likely))
+    )
     has = {word: max(LEAST, sum(map(math.exp, found))) if found else left for word, found in given.items()}
     if not all(given.values()) and left >= max(has.values()):
         return None
@@ -206,7 +240,8 @@ def log_odds(choices):
 
 
 def mass(choices):
-    r"""Probability of True or False at all: of the first token where log-probabilities are given, else their share of the replies."""
+    r"""Probability of True or False at all: of the first token where log-probabilities are given, else their share of
+    the replies."""
     if (likely := _likely(choices)) is not None:
         return sum(math.exp(one.logprob) for one in likely if _word(one.token) in WORDS)
     return sum(_word(choice.message.content or "") in WORDS for choice in choices) / len(choices)

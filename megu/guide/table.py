@@ -9,8 +9,8 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from megu.guide.book import Answer, Book
-from megu.store import atomic
-from megu.values import SettingsError
+from megu.settings.errors import SettingsError
+from megu.settings.files import atomic
 
 NO_PARQUET = "Parquet needs pyarrow: `pip install 'megu[parquet]'`, or choose .csv or .jsonl"
 _Hash = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
@@ -34,15 +34,18 @@ class _Row(BaseModel):
 def _kind(path):
     kind = Path(path).suffix
     if kind not in (".parquet", ".csv", ".jsonl"):
-        raise SettingsError(f"{Path(path).name!r} is no .parquet, .csv or .jsonl: the name's ending says what is written or read")
+        raise SettingsError(
+            f"{Path(path).name!r} is no .parquet, .csv or .jsonl: the name's ending says what is written or read"
+        )
     return kind
 
 
 def export_answers(book, path):
-    r"""Write all answers of a book to ``path`` (.parquet, .csv, .jsonl), one row each with the columns of `megu.guide.book.Answer`.
+    r"""Write all answers of a book to ``path`` (.parquet, .csv, .jsonl), one row each with the columns of
+    `megu.guide.book.Answer`.
 
-    JSON lines are added to those that the file has, the others are written anew.  The columns are strings but for raw (float64);
-    ``source`` names the model, ``version`` its revision or weights and the prompt's version.
+    JSON lines are added to those that the file has, the others are written anew.  The columns are strings but for raw
+    (float64); ``source`` names the model, ``version`` its revision or weights and the prompt's version.
     Raises: SettingsError for another ending, or where Parquet cannot be written.
     """
     kind, answers = _kind(path), list(book.answers.values())

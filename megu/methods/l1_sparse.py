@@ -4,8 +4,8 @@ import itertools
 
 from torch.nn import functional as F
 
-from megu.config import Part, Recipe, Weight
-from megu.models import copy_of
+from megu.core.models import copy_of
+from megu.settings.config import Part, Recipe, Weight
 
 
 class L1SparseSettings(Part):
@@ -18,8 +18,10 @@ class L1SparseSettings(Part):
 def unlearn(task, settings):
     r"""The original, fine-tuned on retain images with a falling l1 penalty.
 
-    $\theta' = \arg\min_\theta \mathrm{CE}(D_r) + \alpha_t \lVert\theta\rVert_1$, $\alpha_t$ from ``alpha`` linearly to 0 over the steps.
-    Source: Jia et al. 2023, arXiv 2304.04934.  Departs: the penalty falls with every step, not every epoch; the retain sample is MeGU's.
+    $\theta' = \arg\min_\theta \mathrm{CE}(D_r) + \alpha_t \lVert\theta\rVert_1$, $\alpha_t$ from ``alpha`` linearly to
+    0 over the steps.
+    Source: Jia et al. 2023, arXiv 2304.04934.  Departs: the penalty falls with every step, not every epoch; the retain
+        sample is MeGU's.
     """
     retain, recipe, model = task.retain_sample(), settings.recipe, copy_of(task.original)
     weights = falling(settings.alpha, recipe.epochs * max(1, round(len(retain) / recipe.batch)))

@@ -1,12 +1,13 @@
-r"""MeGU: guided perturbing labels, a positive-negative noise pair, a short fine-tuning (Algorithm 1 and section 4.2)."""
+r"""MeGU: guided perturbing labels, a positive-negative noise pair, a short fine-tuning (Algorithm 1 and section
+4.2)."""
 
 import torch
 
-from megu.config import Labels, Noise, Part, Recipe
-from megu.models import copy_of
-from megu.noise import NoisePair, added, instead, noise_pair
-from megu.train import predict
-from megu.transition import perturbing_labels
+from megu.core.models import copy_of
+from megu.core.train import predict
+from megu.noise_pair import NoisePair, added, instead, noise_pair
+from megu.perturbing_labels import perturbing_labels
+from megu.settings.config import Labels, Noise, Part, Recipe
 
 
 class MeguSettings(Part):
@@ -24,7 +25,7 @@ def unlearn(task, settings):
     + \sum_{(x, y) \subset D_r} \mathrm{CE}(f_\theta(x), y)$, started at the original's weights.
 
     Args:
-        task: `megu.task.Task` with a transition matrix.
+        task: `megu.methods.task.Task` with a transition matrix.
         settings: `MeguSettings`.
     Returns: a new model in eval mode.
     Source: arXiv 2602.17088 Algorithm 1, eq. 7-12.  Departs: A2-A4, A6-A11 of the assumption log.
@@ -46,15 +47,28 @@ def choose_labels(task, settings):
     forget, labels = task.split.forget, settings.labels
     posterior = predict(task.original, task.images, forget).softmax(1)
     return perturbing_labels(
-        task.transition, posterior, task.images.y[forget], tau=labels.tau, choice=labels.choice, gen=task.generator("labels"),
-        exclude=task.forgotten if labels.exclude_forgotten else (), own=bool(task.forgotten) and not labels.exclude_forgotten,
-    )  # fmt: skip
+        task.transition,
+        posterior,
+        task.images.y[forget],
+        tau=labels.tau,
+        choice=labels.choice,
+        gen=task.generator("labels"),
+        exclude=task.forgotten if labels.exclude_forgotten else (),
+        own=bool(task.forgotten) and not labels.exclude_forgotten,
+    )
 
 
 def make_noise(task, settings, y_perturb):
-    r"""The `megu.noise.NoisePair` of the forget images.  Source: arXiv 2602.17088 eq. 9-10."""
+    r"""The `megu.noise_pair.NoisePair` of the forget images.  Source: arXiv 2602.17088 eq. 9-10."""
     forget = task.split.forget
-    return noise_pair(task.original, task.images.batch(forget), task.images.y[forget], y_perturb, settings.noise, task.generator("noise"))
+    return noise_pair(
+        task.original,
+        task.images.batch(forget),
+        task.images.y[forget],
+        y_perturb,
+        settings.noise,
+        task.generator("noise"),
+    )
 
 
 def perturbed(index, labels, y, pair, noise):
@@ -63,20 +77,27 @@ def perturbed(index, labels, y, pair, noise):
     Args:
         index, labels: ``(n + r,)`` int64, the n forget images first.
         y: ``(n,)`` int64, the labels to be forgotten.
-        pair: `megu.noise.NoisePair` of n.
-        noise: `megu.config.Noise`.
-    Returns: (index, labels, shift) for `megu.task.Task.train_on`; with ``combine="separate"`` the positive noise (unless kind is
-        neg) is n more items labelled as perturbed, the negative one (unless kind is pos) n more items labelled y, as UNSIR keeps
+        pair: `megu.noise_pair.NoisePair` of n.
+        noise: `megu.settings.config.Noise`.
+    Returns: (index, labels, shift) for `megu.methods.task.Task.train_on`; with ``combine="separate"`` the positive
+        noise (unless kind is neg) is n more items labelled as perturbed, the negative one (unless kind is pos) n more
+        items labelled y, as UNSIR keeps
         the forget label; the weights play no part then.
     """
     n, total = len(y), len(index)
     if noise.combine == "separate":
         items = [(pair.pos, labels[:n])] * (noise.kind != "neg") + [(pair.neg, y)] * (noise.kind != "pos")
         alone = torch.cat([image for image, _ in items])
-        return torch.cat([index] + [index[:n]] * len(items)), torch.cat([labels, *(label for _, label in items)]), instead(alone, total)
+        return (
+            torch.cat([index] + [index[:n]] * len(items)),
+            torch.cat([labels, *(label for _, label in items)]),
+            instead(alone, total),
+        )
 
     def add(x, position):
         own = position.clamp(max=n - 1)
-        return torch.where((position < n)[:, None, None, None], added(x, NoisePair(pair.pos[own], pair.neg[own]), noise), x)
+        return torch.where(
+            (position < n)[:, None, None, None], added(x, NoisePair(pair.pos[own], pair.neg[own]), noise), x
+        )
 
     return index, labels, add

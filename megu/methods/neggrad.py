@@ -3,8 +3,8 @@ r"""NegGrad+: descent on retain images, ascent on forget images, in the same ste
 import torch
 from torch.nn import functional as F
 
-from megu.config import Fraction, Part, Recipe
-from megu.models import copy_of
+from megu.core.models import copy_of
+from megu.settings.config import Fraction, Part, Recipe
 
 
 class NegGradSettings(Part):
@@ -18,8 +18,8 @@ def unlearn(task, settings):
     r"""The original, trained to be right on retain images and wrong on forget images.
 
     $\theta' = \arg\min_\theta a\,\mathrm{CE}(D_r) - (1 - a)\,\mathrm{CE}(D_f)$, started at the original's weights.
-    Source: Kurmanji et al. 2023 (SCRUB), baseline NegGrad+.  Departs: both sets are shuffled into one, so a batch holds them
-        in the proportion of their sizes.
+    Source: Kurmanji et al. 2023 (SCRUB), baseline NegGrad+.  Departs: both sets are shuffled into one, so a batch holds
+        them in the proportion of their sizes.
     """
     forget, retain = task.split.forget, task.retain_sample()
     index = torch.cat([forget, retain])
@@ -30,7 +30,12 @@ def unlearn(task, settings):
 
     with task.clock("fine-tuning"):
         return task.train_on(
-            copy_of(task.original), index, lambda position: signed(y[position], position < len(forget)), settings.recipe, loss=loss, label="NegGrad+"
+            copy_of(task.original),
+            index,
+            lambda position: signed(y[position], position < len(forget)),
+            settings.recipe,
+            loss=loss,
+            label="NegGrad+",
         )
 
 
@@ -41,11 +46,13 @@ def signed(y, goes):
 
 
 def signed_loss(logits, y, a):
-    r"""$a\,\overline{\mathrm{CE}}_r - (1 - a)\,\overline{\mathrm{CE}}_f$ of a batch, or what its mean over parts of the batch adds up to.
+    r"""$a\,\overline{\mathrm{CE}}_r - (1 - a)\,\overline{\mathrm{CE}}_f$ of a batch, or what its mean over parts of the
+    batch adds up to.
 
     Args:
         logits: ``(b, K)`` float, of a batch or a part of it.
-        y: ``(b, 4)`` int64: the label, 1 for a forget image, and how many retain and forget images the whole batch holds.
+        y: ``(b, 4)`` int64: the label, 1 for a forget image, and how many retain and forget images the whole batch
+            holds.
         a: weight of the retain loss, in (0, 1].
     Returns: scalar; a set that is not in the batch adds nothing.
     """

@@ -1,7 +1,7 @@
 r"""The untouched original: the negative control of every claim that something was forgotten."""
 
-from megu.config import Part
-from megu.models import copy_of
+from megu.core.models import copy_of
+from megu.settings.config import Part
 
 
 class OriginalSettings(Part):

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from megu.config import Count, Part, Positive
-from megu.models import copy_of
+from megu.core.models import copy_of
+from megu.settings.config import Count, Part, Positive
 
 _COLUMNS = 10_000  # activations of a layer that enter its decomposition, at most
 
@@ -28,12 +28,16 @@ def unlearn(task, settings):
     model, images = copy_of(task.original).eval(), task.images
     forget, retain = (task.sample(part, settings.images, "images") for part in (task.split.forget, task.split.retain))
     with task.clock("activations"):
-        of_forget, of_retain = (layer_inputs(model, images, part, task.generator("patches")) for part in (forget, retain))
+        of_forget, of_retain = (
+            layer_inputs(model, images, part, task.generator("patches")) for part in (forget, retain)
+        )
     with task.clock("projection"):
         for layer in of_forget:
             p_f, p_r = space(of_forget[layer], settings.alpha_f), space(of_retain[layer], settings.alpha_r)
             flat = layer.weight.flatten(1)
-            layer.weight.copy_((flat @ (torch.eye(len(p_f), device=flat.device) - (p_f - p_f @ p_r)).T).view_as(layer.weight))
+            layer.weight.copy_(
+                (flat @ (torch.eye(len(p_f), device=flat.device) - (p_f - p_f @ p_r)).T).view_as(layer.weight)
+            )
     return model
 
 
@@ -41,7 +45,8 @@ def space(activations, alpha):
     r"""Importance-weighted projection on the span of activations.
 
     $P = U\,\mathrm{diag}(\lambda)\,U^\top$ with
-    $\lambda_i = \alpha s_i / ((\alpha - 1) s_i + 1)$, $s_i = \sigma_i^2 / \sum_j \sigma_j^2$, U and $\sigma$ of the SVD.
+    $\lambda_i = \alpha s_i / ((\alpha - 1) s_i + 1)$, $s_i = \sigma_i^2 / \sum_j \sigma_j^2$, U and $\sigma$ of the
+    SVD.
 
     Args:
         activations: ``(m, d)`` float, one row per place and image.

@@ -1,17 +1,18 @@
 r"""The true retrain: the goal of unlearning, and its price."""
 
-from megu.config import Part
+from megu.settings.config import Part
 
 
 class RetrainSettings(Part):
-    """Nothing to set: the recipe is the original's own (`megu.config.Settings.training`)."""
+    """Nothing to set: the recipe is the original's own (`megu.settings.config.Settings.training`)."""
 
 
 def unlearn(task, settings):
     r"""A new model, trained by the original's recipe on the retain images alone.
 
     $\theta^* = \arg\min_\theta \sum_{(x, y) \in D_r} \mathrm{CE}(f_\theta(x), y)$ from a fresh initialisation.
-    Source: arXiv 2602.17088, row "retrain".  Departs: the public code that the paper follows only re-initialises the head.
+    Source: arXiv 2602.17088, row "retrain".  Departs: the public code that the paper follows only re-initialises the
+        head.
     """
     retain = task.split.retain
     return task.train_on(task.fresh_model(), retain, task.images.y[retain], task.training, label="retrain")

@@ -1,7 +1,7 @@
 r"""The "retrain" of the public code (compat): a fresh head on the original's body, which saw the forget images."""
 
-from megu.config import Part, Recipe
-from megu.models import copy_of, head
+from megu.core.models import copy_of, head
+from megu.settings.config import Part, Recipe
 
 
 class RetrainHeadSettings(Part):
@@ -13,8 +13,8 @@ class RetrainHeadSettings(Part):
 def unlearn(task, settings):
     r"""The original with a new head, trained further on all retain images.
 
-    Source: the SSD code base, whose reset reaches only the classification head.  Not a reference for unlearning: it is here so
-        that published columns can be read.
+    Source: the SSD code base, whose reset reaches only the classification head.  Not a reference for unlearning: it is
+        here so that published columns can be read.
     """
     model, retain = copy_of(task.original), task.split.retain
     new, fresh = head(model), head(task.fresh_model())

@@ -3,8 +3,8 @@ r"""SalUn: random labels, but only the weights that the forget images are most s
 import torch
 from torch.nn import functional as F
 
-from megu.config import Fraction, Part, Recipe
-from megu.models import copy_of
+from megu.core.models import copy_of
+from megu.settings.config import Fraction, Part, Recipe
 
 
 class SalunSettings(Part):
@@ -19,8 +19,8 @@ def unlearn(task, settings):
 
     Labels are uniform over ALL classes, the image's own included, and drawn afresh at every visit.
     Source: Fan et al. 2024, arXiv 2310.12508, in the public code's form for CIFAR-100 (one shuffled union).
-    Departs: the retain sample is MeGU's; gradients keep their form and the other weights are put back after every step, as the
-        public code does since 2026.
+    Departs: the retain sample is MeGU's; gradients keep their form and the other weights are put back after every step,
+        as the public code does since 2026.
     """
     forget, retain, y = task.split.forget, task.retain_sample(), task.images.y
     with task.clock("saliency"):
@@ -45,11 +45,12 @@ def unlearn(task, settings):
 def salient(model, images, forget, share, batch=256):
     r"""Mask of the weights with the largest gradients of the forget images' loss, ranked over the whole network.
 
-    $m_j = [\,|\sum_{D_f} \partial_j \mathrm{CE}|$ among the largest $\lfloor share \cdot d \rfloor$ of d weights$]$, exactly so many.
+    $m_j = [\,|\sum_{D_f} \partial_j \mathrm{CE}|$ among the largest $\lfloor share \cdot d \rfloor$ of d weights$]$,
+    exactly so many.
 
     Args:
         model: images to logits; in eval mode for the gradients.
-        images: `megu.data.Images`.  forget: ``(n,)`` int64.  share: in (0, 1].
+        images: `megu.datasets.images.Images`.  forget: ``(n,)`` int64.  share: in (0, 1].
     Returns: list of bool tensors like ``model.parameters()``.
     """
     model.eval()

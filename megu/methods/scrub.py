@@ -2,13 +2,14 @@ r"""SCRUB: away from the teacher on forget images, back to it on retain images, 
 
 from torch.nn import functional as F
 
-from megu.config import Count, Part, Positive, Recipe, Weight
-from megu.models import copy_of
-from megu.train import predict
+from megu.core.models import copy_of
+from megu.core.train import predict
+from megu.settings.config import Count, Part, Positive, Recipe, Weight
 
 
 class ScrubSettings(Part):
-    """``max_epochs`` (msteps) of ``epochs`` begin with a pass away from the teacher; gamma, alpha weigh CE and KL of the way back."""
+    """``max_epochs`` (msteps) of ``epochs`` begin with a pass away from the teacher; gamma, alpha weigh CE and KL of
+    the way back."""
 
     epochs: Count = 3
     max_epochs: Count = 2
@@ -24,9 +25,11 @@ def unlearn(task, settings):
     r"""A student that leaves its teacher, the original, on forget images and keeps to it on retain images.
 
     Each epoch: $\max_\theta \mathrm{KL}(f_{orig} \Vert f_\theta)$ on $D_f$ (the first ``max_epochs``), then
-    $\min_\theta \gamma\,\mathrm{CE} + \alpha\,\mathrm{KL}(f_{orig} \Vert f_\theta)$ on $D_r$.  Rewind: of the models after each epoch, the one
-    whose forget error is nearest to the last model's error on validation images of the same classes; without such images, the last model.
-    Source: Kurmanji et al. 2023, arXiv 2302.09880.  Departs: momentum starts afresh in every pass; the retain sample is MeGU's.
+    $\min_\theta \gamma\,\mathrm{CE} + \alpha\,\mathrm{KL}(f_{orig} \Vert f_\theta)$ on $D_r$.  Rewind: of the models
+    after each epoch, the one whose forget error is nearest to the last model's error on validation images of the same
+    classes; without such images, the last model.
+    Source: Kurmanji et al. 2023, arXiv 2302.09880.  Departs: momentum starts afresh in every pass; the retain sample is
+        MeGU's.
     """
     forget, retain, images = task.split.forget, task.retain_sample(), task.images
     model, t, kept = copy_of(task.original), settings.temperature, []
@@ -38,13 +41,25 @@ def unlearn(task, settings):
         return -divergence(logits, teacher, t)
 
     def keep(logits, position):
-        return settings.gamma * F.cross_entropy(logits, images.y[retain[position]]) + settings.alpha * divergence(logits, on_retain[position], t)
+        return settings.gamma * F.cross_entropy(logits, images.y[retain[position]]) + settings.alpha * divergence(
+            logits, on_retain[position], t
+        )
 
     with task.clock("fine-tuning"):
         for epoch in range(settings.epochs):
             if epoch < settings.max_epochs:
-                task.train_on(model, forget, on_forget, away, loss=leave, label="SCRUB, max", purpose=f"max order {epoch}")
-            task.train_on(model, retain, lambda position: position, settings.recipe, loss=keep, label="SCRUB, min", purpose=f"min order {epoch}")
+                task.train_on(
+                    model, forget, on_forget, away, loss=leave, label="SCRUB, max", purpose=f"max order {epoch}"
+                )
+            task.train_on(
+                model,
+                retain,
+                lambda position: position,
+                settings.recipe,
+                loss=keep,
+                label="SCRUB, min",
+                purpose=f"min order {epoch}",
+            )
             kept.append(copy_of(model))
     unseen = task.split.val_forget if len(task.split.val_forget) else task.split.val_retain
     if not settings.rewind or not len(unseen):
@@ -54,8 +69,11 @@ def unlearn(task, settings):
 
 
 def divergence(logits, teacher, t):
-    r"""$t^2\,\mathrm{KL}(\mathrm{softmax}(teacher / t) \Vert \mathrm{softmax}(logits / t))$, mean over the batch, nats.  Both ``(b, K)`` float."""
-    return t**2 * F.kl_div((logits / t).log_softmax(1), (teacher / t).log_softmax(1), reduction="batchmean", log_target=True)
+    r"""$t^2\,\mathrm{KL}(\mathrm{softmax}(teacher / t) \Vert \mathrm{softmax}(logits / t))$, mean over the batch, nats.
+    Both ``(b, K)`` float."""
+    return t**2 * F.kl_div(
+        (logits / t).log_softmax(1), (teacher / t).log_softmax(1), reduction="batchmean", log_target=True
+    )
 
 
 def error(model, images, index):

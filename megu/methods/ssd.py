@@ -6,15 +6,16 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from megu.config import Count, Part, Positive
-from megu.models import copy_of
+from megu.core.models import copy_of
+from megu.settings.config import Count, Part, Positive
 
 
 class SsdSettings(Part):
     r"""``alpha``: how many times more important a weight must be; ``lam``: dampening.
 
-    ``importance``: ``sample``, the empirical Fisher information, from at most ``images`` retain images and as many forget
-    images; or ``batch``, squared gradients of batches of ``batch`` images in the order of their classes, from all training
+    ``importance``: ``sample``, the empirical Fisher information, from at most ``images`` retain images and as many
+    forget images; or ``batch``, squared gradients of batches of ``batch`` images in the order of their classes, from
+    all training
     images, as the public code has it.
     """
 
@@ -29,8 +30,8 @@ def unlearn(task, settings):
     r"""The original with dampened weights.
 
     $\theta_j' = \min(\lambda I_{D,j} / I_{f,j},\ 1)\,\theta_j$ where $I_{f,j} > \alpha I_{D,j}$, else $\theta_j$.
-    Source: Foster et al. 2024, arXiv 2308.07707.  Departs: ``importance="sample"`` (strict) squares the gradient of each
-        image, which the formula asks for; the public code, ``batch``, squares that of a batch's mean loss.
+    Source: Foster et al. 2024, arXiv 2308.07707.  Departs: ``importance="sample"`` (strict) squares the gradient of
+        each image, which the formula asks for; the public code, ``batch``, squares that of a batch's mean loss.
     """
     forget, everything = task.split.forget, task.split.train
     model, size = copy_of(task.original).eval(), 1
@@ -45,13 +46,14 @@ def unlearn(task, settings):
 
 
 def importance(model, images, index, batch):
-    r"""Mean over batches of the squared gradient of the batch-mean cross-entropy; ``batch=1`` is the empirical Fisher information.
+    r"""Mean over batches of the squared gradient of the batch-mean cross-entropy; ``batch=1`` is the empirical Fisher
+    information.
 
     $I_j = \frac1B \sum_b \left(\partial_j \overline{\mathrm{CE}}_b\right)^2$.
 
     Args:
         model: images to logits, in eval mode.
-        images: `megu.data.Images`.
+        images: `megu.datasets.images.Images`.
         index: ``(n,)`` int64 into the pool, in the order in which the batches are cut.
         batch: images in a batch.
     Returns: list of tensors like ``model.parameters()``.

@@ -2,9 +2,9 @@ r"""UNSIR: error-maximising noise keeps the forgotten label (impair), then retai
 
 import torch
 
-from megu.config import Count, Noise, Part, Recipe
-from megu.models import copy_of
-from megu.noise import instead, optimise_noise
+from megu.core.models import copy_of
+from megu.noise_pair import instead, optimise_noise
+from megu.settings.config import Count, Noise, Part, Recipe
 
 _RATES = {"optimiser": "adam", "schedule": "constant", "weight_decay": 0.0, "batch": 256, "epochs": 1}
 
@@ -23,9 +23,10 @@ def unlearn(task, settings):
     r"""Impair on error-maximising noise under the forgotten labels beside retain images, then repair on retain images.
 
     $N = \arg\min_N -\mathrm{CE}(f(N), y) + \lambda\lVert N\rVert^2$ for each forgotten label y.
-    Source: Tarun et al. 2023, arXiv 2111.08947: impair 0.02, repair 0.01.  The entry ``unsir-ssd`` has the setting of the SSD code.
-    Departs: the frozen model in eval mode learns the noise; every noise image is used (public code: the first three, all under
-        label 0); the retain sample is MeGU's.
+    Source: Tarun et al. 2023, arXiv 2111.08947: impair 0.02, repair 0.01.  The entry ``unsir-ssd`` has the setting of
+        the SSD code.
+    Departs: the frozen model in eval mode learns the noise; every noise image is used (public code: the first three,
+        all under label 0); the retain sample is MeGU's.
     """
     retain, y = task.retain_sample(), task.images.y
     labels = y[task.split.forget].unique().repeat_interleave(settings.noises)

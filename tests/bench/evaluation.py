@@ -1,7 +1,7 @@
 r"""Seconds of a whole evaluation against its bare forward passes, side by side: `make bench`.
 
-The two take turns on an untrained small network and the embedded images, so that a noisy machine disturbs both alike; printed are
-median, minimum and maximum over the turns and the ratio of the medians.
+The two take turns on an untrained small network and the embedded images, so that a noisy machine disturbs both alike;
+printed are median, minimum and maximum over the turns and the ratio of the medians.
 """
 
 import statistics
@@ -9,12 +9,12 @@ import time
 
 import torch
 
-from megu.evaluate import References, blank_logits, metrics, observe
-from megu.models import build
-from megu.profiles import resolve
-from megu.sources import load
-from megu.splits import make_split
-from megu.train import predict
+from megu.core.models import build
+from megu.core.splits import make_split
+from megu.core.train import predict
+from megu.datasets.sources import load
+from megu.measure.metrics import References, blank_logits, metrics, observe
+from megu.settings.profiles import resolve
 
 TURNS = 5
 
@@ -25,7 +25,10 @@ def main():
     split = make_split(images, settings)
     model, other = (build(settings.arch, images.num_classes, images.shape, seed).eval() for seed in (0, 1))
     seen = observe(other, images, split)
-    compat = {part: blank_logits(build(settings.arch, images.num_classes, images.shape, 2), images, getattr(split, part)) for part in ("forget", "test_forget")}
+    compat = {
+        part: blank_logits(build(settings.arch, images.num_classes, images.shape, 2), images, getattr(split, part))
+        for part in ("forget", "test_forget")
+    }
     references = References(seen, seen, seen.logits, compat)
     everything = torch.cat(list(vars(split).values()))
     ways = {
@@ -41,7 +44,10 @@ def main():
                 seconds[name].append(time.perf_counter() - start)
     for name, found in seconds.items():
         print(f"{name:17s} {statistics.median(found):6.2f} s ({min(found):.2f}-{max(found):.2f})")
-    print(f"ratio of medians  {statistics.median(seconds['whole evaluation']) / statistics.median(seconds['forward passes']):.2f}")
+    print(
+        "ratio of medians "
+        f" {statistics.median(seconds['whole evaluation']) / statistics.median(seconds['forward passes']):.2f}"
+    )
 
 
 if __name__ == "__main__":

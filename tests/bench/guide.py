@@ -1,16 +1,17 @@
-r"""How the composed guide's constants were chosen: sensible neighbours on validation images, `python tests/bench/guide.py`.
+r"""How the composed guide's constants were chosen: sensible neighbours on validation images, `python
+tests/bench/guide.py`.
 
 Exemplars are never drawn from validation images, so what notebook 02 and the tests report is independent of the choice.
 """
 
 import numpy as np
 
+from megu.core.splits import validation_indices
+from megu.datasets.sources import load
 from megu.guide import composed, draw_exemplars
 from megu.guide.agreement import sensible_hits
-from megu.profiles import resolve
-from megu.sources import load
-from megu.splits import validation_indices
-from megu.transition import similarity
+from megu.perturbing_labels import similarity
+from megu.settings.profiles import resolve
 
 
 def main():
@@ -31,7 +32,10 @@ def main():
                 for index, found in zip(draws, logits, strict=True):
                     scores = (found[:, chosen] / temperature).softmax(1) @ fit[chosen]
                     hits.append(sensible_hits(similarity(scores.numpy(), images.y[index].numpy(), 10), images.classes))
-                print(f"{exemplars:2d} exemplars, {words:4d} words, temperature {temperature}: {np.mean(hits):.2f} of 9 {hits}")
+                print(
+                    f"{exemplars:2d} exemplars, {words:4d} words, temperature {temperature}: {np.mean(hits):.2f} of 9"
+                    f" {hits}"
+                )
 
 
 if __name__ == "__main__":

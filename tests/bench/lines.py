@@ -11,10 +11,23 @@ class Report:
 
     def say(self, part, what, value, unit, expected="", ok=None, wrong=True):
         """One measurement; ``ok``: as expected; ``wrong``: it is an error where it is not."""
-        self.lines.append({"part": part, "what": what, "value": value, "unit": unit, "expected": expected, "ok": ok, "wrong": ok is False and wrong})
+        self.lines.append(
+            {
+                "part": part,
+                "what": what,
+                "value": value,
+                "unit": unit,
+                "expected": expected,
+                "ok": ok,
+                "wrong": ok is False and wrong,
+            }
+        )
         mark = {True: "ok", False: "LOOK", None: ""}[ok]
         shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-        print(f"{mark:4s} {part:13s} {what:44s} {shown:>10s} {unit:22s}" + (f" expected: {expected}" if expected else ""), flush=True)
+        print(
+            f"{mark:4s} {part:13s} {what:44s} {shown:>10s} {unit:22s}" + (f" expected: {expected}" if expected else ""),
+            flush=True,
+        )
 
     @contextmanager
     def tried(self, part, what):

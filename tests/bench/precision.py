@@ -1,7 +1,7 @@
 r"""Images per second in training, by precision and memory layout, side by side: `make bench`.
 
-The variants take turns, so that a noisy machine disturbs all alike; printed are median, minimum and maximum over the turns and the
-ratio of medians to float32 in the default layout.
+The variants take turns, so that a noisy machine disturbs all alike; printed are median, minimum and maximum over the
+turns and the ratio of medians to float32 in the default layout.
 """
 
 import itertools
@@ -11,7 +11,7 @@ import time
 import torch
 from torch.nn import functional as F
 
-from megu.models import build
+from megu.core.models import build
 
 SHAPES = {"resnet-small": (1, 28, 28), "vit-tiny": (1, 28, 28), "resnet18": (3, 32, 32)}
 BATCH, STEPS, TURNS = 128, {"resnet-small": 8, "vit-tiny": 8, "resnet18": 1}, 7
@@ -42,9 +42,13 @@ def main():
         base = statistics.median(rates[variants[0]])
         for bf16, layout in variants:
             found = rates[bf16, layout]
-            name = f"{'bfloat16' if bf16 else 'float32'}, {'channels last' if layout is torch.channels_last else 'default layout'}"
+            name = (
+                f"{'bfloat16' if bf16 else 'float32'},"
+                f" {'channels last' if layout is torch.channels_last else 'default layout'}"
+            )
             print(
-                f"{arch:13s} {name:25s} {statistics.median(found):6.0f} images/s ({min(found):.0f}-{max(found):.0f})  x {statistics.median(found) / base:.2f}"
+                f"{arch:13s} {name:25s} {statistics.median(found):6.0f} images/s ({min(found):.0f}-{max(found):.0f})  x"
+                f" {statistics.median(found) / base:.2f}"
             )
 
 

@@ -1,6 +1,8 @@
-r"""The tiny MLLM against its goals, on images and concepts that it was not trained on: `python tests/bench/tiny_guide.py --cifar10 FILE --cifar100 FILE`.
+r"""The tiny MLLM against its goals, on images and concepts that it was not trained on: `python
+tests/bench/tiny_guide.py --cifar10 FILE --cifar100 FILE`.
 
-Writes paper_figures/data/tiny_guide.csv.  Answers are kept in runs/tiny_guide.jsonl, so it can be interrupted; 14,000 questions without them.
+Writes paper_figures/data/tiny_guide.csv.  Answers are kept in runs/tiny_guide.jsonl, so it can be interrupted; 14,000
+questions without them.
 """
 
 import argparse
@@ -13,13 +15,14 @@ import torch
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from megu import guide, splits
+from megu import guide
+from megu.core import splits
+from megu.datasets.sources import load
 from megu.guide.agreement import sensible_hits, shuffled_hits
-from megu.profiles import resolve
-from megu.sources import load
-from megu.store import project_root
-from megu.tables import half_width
-from megu.transition import similarity
+from megu.measure.summary import half_width
+from megu.perturbing_labels import similarity
+from megu.settings.files import project_root
+from megu.settings.profiles import resolve
 
 ROOT = project_root(Path(__file__).parent)
 sys.path.insert(0, str(ROOT / "env"))
@@ -27,10 +30,21 @@ from connector_data import HELD_OUT
 
 # Written before any guide was asked about these images.
 CIFAR10_NEIGHBOURS = {
-    "airplane": {"bird", "ship"}, "automobile": {"truck"}, "bird": {"airplane", "frog"}, "cat": {"dog"}, "deer": {"horse", "dog"},
-    "dog": {"cat", "horse"}, "frog": {"bird", "cat"}, "horse": {"deer", "dog"}, "ship": {"airplane", "truck"}, "truck": {"automobile"},
-}  # fmt: skip
-GUIDES, DRAWS = ("tiny", "composed", "features"), (100, 101, 102, 110)  # none of these exemplars was trained on: env/connector_data.py
+    "airplane": {"bird", "ship"},
+    "automobile": {"truck"},
+    "bird": {"airplane", "frog"},
+    "cat": {"dog"},
+    "deer": {"horse", "dog"},
+    "dog": {"cat", "horse"},
+    "frog": {"bird", "cat"},
+    "horse": {"deer", "dog"},
+    "ship": {"airplane", "truck"},
+    "truck": {"automobile"},
+}
+GUIDES, DRAWS = (
+    ("tiny", "composed", "features"),
+    (100, 101, 102, 110),
+)  # none of these exemplars was trained on: env/connector_data.py
 
 
 def answers(source, images, exemplars, names):
@@ -38,7 +52,9 @@ def answers(source, images, exemplars, names):
     asked = guide.SOURCES[source](names, images, exemplars, resolve().guide)
     questions = [guide.Question(images.x[i].numpy(), name) for i in exemplars for name in names]
     found = guide.ask(asked, questions, guide.Book(ROOT / "runs" / "tiny_guide.jsonl"))
-    return guide.answer_matrix(found, len(names)), np.array([names.index(images.classes[k]) for k in images.y[exemplars]])
+    return guide.answer_matrix(found, len(names)), np.array(
+        [names.index(images.classes[k]) for k in images.y[exemplars]]
+    )
 
 
 def neighbours(images, draws, count, listed):
@@ -48,14 +64,30 @@ def neighbours(images, draws, count, listed):
         for draw in draws:
             scores, of = answers(source, images, guide.draw_exemplars(images, allowed, count, draw), images.classes)
             sim = similarity(scores, of, images.num_classes)
-            hits, chance = sensible_hits(sim, images.classes, listed), shuffled_hits(sim, images.classes, sensible=listed)[0]
-            yield {"images": images.name, "guide": source, "what": "sensible neighbours", "draw": draw, "value": hits, "of": len(listed), "chance": chance}
+            hits, chance = (
+                sensible_hits(sim, images.classes, listed),
+                shuffled_hits(sim, images.classes, sensible=listed)[0],
+            )
+            yield {
+                "images": images.name,
+                "guide": source,
+                "what": "sensible neighbours",
+                "draw": draw,
+                "value": hits,
+                "of": len(listed),
+                "chance": chance,
+            }
 
 
 def zero_shot(images, names, count):
-    """Rows: accuracy and AUC among ``names`` on the first ``count`` test images of each, with 95 % intervals over images."""
+    """Rows: accuracy and AUC among ``names`` on the first ``count`` test images of each, with 95 % intervals over
+    images."""
     first = [
-        i for name in names for i in (images.num_train + (images.y[images.num_train :] == images.classes.index(name)).nonzero().flatten()[:count]).tolist()
+        i
+        for name in names
+        for i in (
+            images.num_train + (images.y[images.num_train :] == images.classes.index(name)).nonzero().flatten()[:count]
+        ).tolist()
     ]
     for source in ("tiny", "composed"):
         scores, of = answers(source, images, torch.tensor(first), names)
@@ -64,10 +96,26 @@ def zero_shot(images, names, count):
             right = odds.argmax(1) == of
             about = {"images": f"{images.name}, {len(names)} classes", "guide": source, "draw": count, "of": len(right)}
             low, high = stats.binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
-            yield {**about, "what": f"accuracy, {centred}", "value": right.mean(), "chance": 1 / len(names), "low": low, "high": high}
-            auc = [roc_auc_score(truth[i].ravel(), odds[i].ravel()) for i in np.random.default_rng(0).integers(0, len(of), (200, len(of)))]
-            yield {**about, "what": f"AUC, {centred}", "value": roc_auc_score(truth.ravel(), odds.ravel()), "chance": 0.5,
-                   "low": np.quantile(auc, 0.025), "high": np.quantile(auc, 0.975)}  # fmt: skip
+            yield {
+                **about,
+                "what": f"accuracy, {centred}",
+                "value": right.mean(),
+                "chance": 1 / len(names),
+                "low": low,
+                "high": high,
+            }
+            auc = [
+                roc_auc_score(truth[i].ravel(), odds[i].ravel())
+                for i in np.random.default_rng(0).integers(0, len(of), (200, len(of)))
+            ]
+            yield {
+                **about,
+                "what": f"AUC, {centred}",
+                "value": roc_auc_score(truth.ravel(), odds.ravel()),
+                "chance": 0.5,
+                "low": np.quantile(auc, 0.025),
+                "high": np.quantile(auc, 0.975),
+            }
 
 
 def main():
@@ -81,11 +129,19 @@ def main():
         load(resolve(overrides={"data.name": name, "data.path": path, "forget.scenario": "random"}))
         for name, path in (("cifar10", options.cifar10), ("cifar100", options.cifar100))
     ]
-    rows = [*neighbours(load(resolve()), DRAWS, 20, guide.agreement.SENSIBLE_NEIGHBOURS), *neighbours(cifar[0], DRAWS[:2], 20, CIFAR10_NEIGHBOURS)]
+    rows = [
+        *neighbours(load(resolve()), DRAWS, 20, guide.agreement.SENSIBLE_NEIGHBOURS),
+        *neighbours(cifar[0], DRAWS[:2], 20, CIFAR10_NEIGHBOURS),
+    ]
     rows += [*zero_shot(cifar[0], list(cifar[0].classes), 20), *zero_shot(cifar[1], list(HELD_OUT), 10)]
     table = pd.DataFrame(rows)
     table.to_csv(ROOT / "paper_figures" / "data" / "tiny_guide.csv", index=False, float_format="%.4g")
-    print(table.groupby(["images", "guide", "what"], sort=False)["value"].agg(["mean", half_width, "count"]).round(3).to_string())
+    print(
+        table.groupby(["images", "guide", "what"], sort=False)["value"]
+        .agg(["mean", half_width, "count"])
+        .round(3)
+        .to_string()
+    )
 
 
 if __name__ == "__main__":

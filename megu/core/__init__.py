@@ -1,0 +1,1 @@
+"""The GPU core: device, models, training, splits, weights."""

@@ -1,0 +1,240 @@
+r"""Where and how numbers are computed: device, precision, seeds, time and memory."""
+
+import logging
+import os
+import resource
+import time
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from megu.core.parallel import Alone
+from megu.settings.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Compute:
+    r"""Device, precision and repeatability of a run.
+
+    Attributes:
+        device: of all tensors.
+        autocast: bfloat16 in the matrix products of training; evaluation, noise and importances are float32.
+        compile: training steps run through ``torch.compile``.
+        deterministic: the same numbers every time on the same GPU; else cuDNN tries what is fastest.
+        tf32: float32 products on a GPU keep 10 bits of the mantissa instead of 23.
+        team: the processes that train together; which they are changes no result beyond rounding, so `str` leaves it
+            out.
+    """
+
+    device: torch.device
+    autocast: bool
+    compile: bool = False
+    deterministic: bool = True
+    tf32: bool = False
+    team: Alone = Alone()
+
+    def __str__(self):
+        """For manifests: what differs from the usual is named."""
+        usual = (f"{self.device.type}", "bfloat16 autocast" if self.autocast else "float32")
+        return ", ".join(
+            usual
+            + ("compiled",) * self.compile
+            + ("not deterministic",) * (not self.deterministic)
+            + ("TF32",) * self.tf32
+        )
+
+    @property
+    def hardware(self):
+        """The same with the name of the GPU: seconds of different ones cannot be compared."""
+        return f"{self}, {torch.cuda.get_device_name(self.device)}" if self.device.type == "cuda" else str(self)
+
+    def cast(self):
+        """Context of a training step."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast)
+
+
+def _bf16_pays(device, arch):
+    # `make bench` compares the four variants side by side. It pays on a CPU only with
+    # instructions for it, elsewhere bfloat16 is emulated; and for convolutions, not for a ViT.
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = getattr(torch.cpu, "get_capabilities", dict)()
+    return not arch.startswith("vit") and bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
+
+
+def choose(settings, own=False):
+    r"""The `Compute` of a run from the settings ``device`` (auto, cpu, cuda, cuda:1), ``autocast``, ``compile``,
+    ``deterministic``, ``tf32``, ``threads``.
+
+    Args:
+        settings: `megu.settings.config.Settings`.
+        own: the model is not built here; where one of its operations has no deterministic form on a GPU, torch warns
+            instead of refusing it.
+    Raises: SettingsError where the device is not known or not there.
+    """
+    name = settings.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError("only cpu and cuda are supported")
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise SettingsError(
+            f"device {name!r} cannot be used here ({str(error).splitlines()[0]}): set device to 'auto' or 'cpu'"
+        ) from None
+    if device.type == "cuda":
+        if device.index is None:  # of several processes that train together, each has its own
+            device = torch.device("cuda", torch.cuda.current_device())
+        torch.cuda.set_device(device)
+        _repeatable(settings.deterministic, own)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = settings.tf32
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    autocast = {"on": True, "off": False}.get(settings.autocast, _bf16_pays(device, settings.arch))
+    # On a CPU torch repeats itself, and float32 is float32.
+    gpu = device.type == "cuda"
+    return Compute(device, autocast, settings.compile, settings.deterministic or not gpu, settings.tf32 and gpu)
+
+
+def _repeatable(wanted, own):
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = wanted, not wanted
+    # Only without ``warn_only`` is the attention of a ViT deterministic as well.
+    torch.use_deterministic_algorithms(wanted, warn_only=own)
+    torch.utils.deterministic.fill_uninitialized_memory = (
+        False  # costs time, and nothing here reads what it did not write
+    )
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first matrix product starts
+
+
+def forward(model, compute):
+    r"""What a training step calls: ``model`` itself or, where wanted, its compiled or data-parallel form, which shares
+    its weights and leaves their names alone.
+
+    Shapes are static: batches have at most two sizes.  An operation that cannot be compiled is an error, see
+        `compile_errors`; there is no way back to slow code that nobody notices.
+    """
+    net = compute.team.synchronised(model)
+    if compute.compile:
+        torch.compiler.reset()  # what other trainings compiled counts towards a limit; the compiled code itself is cached on disk
+        net = torch.compile(net, fullgraph=True, dynamic=False)
+    return compute.team.joined(net)
+
+
+def compile_errors():
+    r"""Exceptions that ``torch.compile`` raises where it cannot compile."""
+    from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException  # noqa: PLC0415  (takes a second)
+
+    return TorchDynamoException, FailOnRecompileLimitHit
+
+
+def generator(seed, *purpose, device="cpu"):
+    r"""A random generator of its own for each purpose, so that one more draw in one place moves nothing elsewhere.
+
+    Args:
+        seed: non-negative integer, recorded in the manifest.
+        purpose: words, e.g. ``"original", "weights"``.
+    """
+    words = [zlib.crc32(str(word).encode()) for word in purpose]
+    state = np.random.SeedSequence([seed, *words]).generate_state(1, np.uint64)[0]
+    return torch.Generator(device=device).manual_seed(int(state >> 1))
+
+
+@contextmanager
+def seeded(gen):
+    r"""torch's global generator seeded from ``gen`` inside the block (weight initialisers take no generator), restored
+    after."""
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(int(torch.randint(2**62, (1,), generator=gen)))
+        yield
+
+
+def too_big(parts, count, what):
+    r"""Called where memory did not suffice: says so, and how many parts to try next.
+
+    Args:
+        parts: in which ``count`` images did not fit.
+        what: for the message, e.g. "MeGU".
+    Returns: twice as many parts.
+    Raises: SettingsError where one image at a time does not fit.
+    """
+    if parts >= count:
+        raise SettingsError(
+            f"{what}: not even one image at a time fits into the device's memory: use smaller images, or device cpu"
+        )
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    parts = min(2 * parts, count)
+    logging.getLogger("megu").warning(
+        "%s: the device's memory does not hold %d images at a time; going on in %d parts each", what, count, parts
+    )
+    return parts
+
+
+def in_batches(look, index, batch, what="evaluation"):
+    r"""``look(part)`` of every batch of ``index``; smaller batches where the device's memory does not suffice.
+
+    Args:
+        look: function of ``(b,)`` int64, each image on its own.
+        index: ``(n,)`` int64.  batch: images at a time.  what: see `too_big`.
+    Returns: list.
+    """
+    out, start, parts = [], 0, 1
+    while start < len(index):
+        size = -(-batch // parts)
+        try:
+            out.append(look(index[start : start + size]))
+            start += size
+            continue
+        except torch.OutOfMemoryError:
+            pass  # what the failed attempt holds is freed when this block ends
+        parts = too_big(parts, batch, what)
+    return out
+
+
+def _synchronise():
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+@dataclass
+class Stopwatch:
+    """Seconds by part, with the device synchronised at both ends of each."""
+
+    seconds: dict = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, part):
+        """Time the block as ``part``; the same part adds up."""
+        _synchronise()
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            _synchronise()
+            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
+
+    @property
+    def total(self):
+        """Sum over the parts, seconds."""
+        return sum(self.seconds.values())
+
+
+def fresh_peak(device):
+    r"""Makes `peak_memory_mb` count from now on: on a GPU; that of a process cannot be reset."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory_mb(device):
+    r"""Largest memory, MB (1e6 bytes): on a GPU that of all tensors held at a time since `fresh_peak`, on a CPU that of
+    the process since it started."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6  # Linux counts in KiB

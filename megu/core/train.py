@@ -1,0 +1,181 @@
+r"""The only training loop: pre-training, retraining, fine-tuning and unlearning are calls of it."""
+
+import torch
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from megu.core.device import compile_errors, forward, in_batches, too_big
+from megu.settings.errors import MeguError, SettingsError
+
+EXPLODED = 1e4  # nats: no classifier that still learns is so wrong
+
+
+class DivergedError(MeguError, FloatingPointError):
+    """A training ran away; ``last_good`` is the model as it was after the last epoch (or at the start) with a sound
+    loss and finite weights."""
+
+    last_good = None
+
+
+def optimiser(model, recipe, steps_per_epoch):
+    r"""Optimiser and learning-rate schedule of a recipe.
+
+    Args:
+        model: ``nn.Module``.
+        recipe: `megu.settings.config.Recipe`.
+        steps_per_epoch: number of batches.
+    Returns: (optimiser, scheduler stepped once a batch).
+    """
+    weights = [p for p in model.parameters() if p.requires_grad]
+    if recipe.optimiser == "adam":
+        opt = torch.optim.Adam(weights, recipe.lr, weight_decay=recipe.weight_decay)
+    else:
+        opt = torch.optim.SGD(
+            weights,
+            recipe.lr,
+            recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            nesterov=recipe.nesterov and recipe.momentum > 0,
+        )
+    if recipe.schedule == "onecycle":
+        total = recipe.epochs * steps_per_epoch
+        rise = 0.3 if total == 4 else 0.25  # of four steps a quarter is a rise of none, by which torch divides
+        return opt, torch.optim.lr_scheduler.OneCycleLR(
+            opt, recipe.lr, total_steps=total, pct_start=rise, cycle_momentum=False
+        )
+    warm = recipe.warmup_epochs * steps_per_epoch
+
+    def factor(step):
+        drops = (
+            sum(step >= epoch * steps_per_epoch for epoch in recipe.milestones) if recipe.schedule == "multistep" else 0
+        )
+        return min(1.0, (step + 1) / warm) * recipe.gamma**drops if warm else recipe.gamma**drops
+
+    return opt, torch.optim.lr_scheduler.LambdaLR(opt, factor)
+
+
+def fit(model, batch, count, recipe, gen, compute, *, loss=F.cross_entropy, after=None, label="training"):
+    r"""Train a model in place; it is left in eval mode.
+
+    Args:
+        model: ``nn.Module``, images to logits.
+        batch: function of positions ``(b,)`` int64 in [0, count); gives (images ``(b, C, H, W)`` float, labels ``(b,
+            ...)`` as ``loss`` takes them).
+        count: number of training items; each epoch visits a fresh permutation, all batches of equal size up to one.
+        recipe: `megu.settings.config.Recipe`.
+        gen: CPU generator for the permutations.
+        compute: `megu.core.device.Compute`.
+        loss: function of (logits float32, labels), mean over the batch.
+        after: function of the model, called after every step, or None.
+        label: text of the progress bar.
+    Where a batch does not fit into the device's memory, its gradient is summed over parts: the same up to rounding, but
+    for dropout, drawn anew, and batch normalisation, whose statistics are then those of the parts, and of what the
+    failed attempt saw.
+
+    Returns: mean loss of each epoch, list of float.
+    Raises: ValueError for ``count`` 0, DivergedError where loss or weights are no numbers any more or the loss
+        explodes, SettingsError where the model shall be compiled and cannot be, or memory does not suffice for single
+        images, or for the optimiser.
+    """
+    if count < 1:
+        raise ValueError(f"{label}: there are {count} items to train on")
+    batches, team = max(1, round(count / recipe.batch)), compute.team
+    if count // batches < team.size:
+        raise SettingsError(
+            f"{label}: a batch of {count // batches} images cannot be shared by {team.size} processes: use fewer, or a"
+            " larger batch"
+        )
+    model.to(compute.device).train()
+    opt, schedule = optimiser(model, recipe, batches)
+    history, parts, good, step = [], 1, _state(model), forward(model, compute)
+
+    def gradient(x, y):
+        """The batch's mean loss, with its gradient in the weights."""
+        value = 0.0
+        for part, wanted in zip(team.share(x).tensor_split(parts), team.share(y).tensor_split(parts), strict=True):
+            with compute.cast():
+                logits = step(part.contiguous(memory_format=torch.channels_last))
+            share = loss(logits.float(), wanted) * team.weight(len(part), len(x))
+            share.backward()
+            value += share.detach()
+        return value
+
+    with tqdm(total=recipe.epochs * batches, desc=label, unit="batch", leave=False) as bar:
+        for epoch in range(recipe.epochs):
+            total = torch.zeros((), device=compute.device)
+            for index in torch.randperm(count, generator=gen).tensor_split(batches):
+                drawn, x, value = gen.get_state(), None, None
+                while value is None:
+                    try:
+                        opt.zero_grad(set_to_none=True)  # leaves its room to the batch
+                        if x is None:
+                            x, y = batch(index)
+                        value = gradient(x, y)
+                        continue
+                    except torch.OutOfMemoryError:  # what the failed attempt holds is freed when this block ends
+                        if x is None:
+                            gen.set_state(drawn)  # the next attempt augments in the same way
+                    except compile_errors() as error:
+                        what, why = type(model).__name__, next(iter(str(error).splitlines()), "")
+                        raise SettingsError(
+                            f"{label}: {what} cannot be compiled here ({type(error).__name__}: {why}): set compile to"
+                            " False"
+                        ) from error
+                    if team.size > 1 or (
+                        x is None and parts == len(index)
+                    ):  # the others of a team wait for gradients of the same parts
+                        raise SettingsError(
+                            f"{label}: {len(index)} images do not fit into the memory of {team.size} devices: use more,"
+                            " or a smaller batch"
+                        )
+                    parts = too_big(parts, len(index), label)
+                try:
+                    opt.step()
+                except torch.OutOfMemoryError:  # some weights may have moved, so there is no second attempt
+                    what = type(opt).__name__
+                    raise SettingsError(
+                        f"{label}: what {what} keeps of each weight does not fit into the device's memory: use"
+                        " device cpu"
+                    ) from None
+                schedule.step()
+                if after is not None:
+                    after(model)
+                total += value * (len(index) / count)
+                bar.update()
+            history.append(team.mean(total).item())
+            if not abs(history[-1]) < EXPLODED or not all(p.isfinite().all() for p in model.parameters()):
+                model.load_state_dict(good)
+                error = DivergedError(
+                    f"{label}: the loss is {history[-1]:.3g} in epoch {epoch + 1}; try a smaller learning rate than"
+                    f" {recipe.lr:g}"
+                )
+                error.last_good = model.eval()
+                raise error
+            good = _state(model)
+            bar.set_postfix(loss=f"{history[-1]:.3f}")
+    team.left()
+    model.eval()
+    return history
+
+
+def _state(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+@torch.no_grad()
+def predict(model, images, index, *, batch=500):
+    r"""Logits of images, in eval mode and float32, without augmentation.
+
+    Args:
+        model: ``nn.Module``; its mode is restored afterwards.
+        images: `megu.datasets.images.Images`.
+        index: ``(n,)`` int64 into the pool.
+    Returns: ``(n, K)`` float32 on the images' device.
+    """
+    training = model.training
+    model.eval()
+    parts = in_batches(
+        lambda part: model(images.batch(part).contiguous(memory_format=torch.channels_last)), index, batch, "prediction"
+    )
+    model.train(training)
+    return torch.cat(parts).float() if parts else torch.empty(0, images.num_classes, device=images.x.device)

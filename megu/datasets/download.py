@@ -1,0 +1,132 @@
+r"""A large file from a host: it goes on where it stopped, is checked before it is used, and says so where the host is
+slow."""
+
+import hashlib
+import logging
+import os
+import time
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import requests
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
+from tqdm import tqdm
+
+from megu.settings.errors import SettingsError
+from megu.settings.files import writing
+
+ATTEMPTS, TIMEOUT = 6, 30  # connections in one call; seconds without a byte after which one is given up
+SLOW, PATIENCE = 200, 30  # kB/s; seconds between two looks at the speed
+WAIT = wait_exponential(max=20)  # seconds between two connections
+_CHUNK = 2**14  # bytes; what is lost at most when a connection breaks
+
+
+def fetch(url, path, md5, otherwise, clock=time.monotonic):
+    r"""Download a file to ``path``, unless it is there.
+
+    What has come is kept beside it as ``<name>.part`` when the connection breaks or the program is ended; the next
+    connection, or the next call, asks for the rest (HTTP Range).  A host that sends everything again is read from the
+    start.  Not to be called by two processes at once.
+
+    Args:
+        url: http or https.  path: of the file.
+        md5: that its content must have, as published; a file with another one is removed.
+        otherwise: what else could be done, for the messages, e.g. ``"set data.source to 'hub'"``.
+        clock: function that gives seconds, for the speed; every half minute below 200 kB/s is said once.
+    Raises: SettingsError where the host does not give it (what has come is kept), or gives another file; StageError
+        where the disk is full.
+    """
+    path = Path(path)
+    part, host = path.with_name(f"{path.name}.part"), urlsplit(url).hostname
+    if path.exists() and digest(path) == md5:
+        return
+    with writing(part):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    watch = _watch(f"{path.name} comes slowly from {host}", otherwise, clock)
+    try:
+        for attempt in Retrying(
+            stop=stop_after_attempt(ATTEMPTS), wait=WAIT, retry=retry_if_exception(_passing), reraise=True
+        ):
+            with attempt:
+                _receive(url, part, watch)
+    except requests.RequestException as error:
+        have = part.stat().st_size / 1e6 if part.exists() else 0
+        raise SettingsError(
+            f"{path.name} could not be downloaded from {host} ({_why(error)}); {have:.1f} MB are here: repeat the"
+            f" command to go on there, or {otherwise}"
+        ) from None
+    if (found := digest(part)) != md5:
+        part.unlink()
+        raise SettingsError(
+            f"{host} gave another file than {path.name} (MD5 {found}, not {md5}), which was removed: repeat the"
+            f" command, or {otherwise}"
+        )
+    with writing(path):
+        os.replace(part, path)
+
+
+def digest(path):
+    r"""MD5 of a file, 32 hex digits: what hosts publish; it finds damage, not forgery."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _why(error):
+    if error.response is not None:
+        return f"HTTP {error.response.status_code}"
+    return "no answer in time" if isinstance(error, requests.Timeout) else "the connection broke"
+
+
+def _passing(error):
+    # 404 and the like will not change; a host that is overloaded, or a connection that broke, may.
+    response = getattr(error, "response", None)
+    return isinstance(error, requests.RequestException) and (
+        response is None or response.status_code in (408, 429) or response.status_code >= 500
+    )
+
+
+def _receive(url, part, watch):
+    have = part.stat().st_size if part.exists() else 0
+    asks = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
+    with closing(requests.get(url, headers=asks, stream=True, timeout=TIMEOUT)) as response:
+        if have and response.status_code == 416:  # nothing is left to send; the digest will tell
+            return
+        response.raise_for_status()
+        goes_on = response.status_code == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        if response.status_code == 206 and not goes_on:
+            part.unlink(missing_ok=True)
+            raise requests.ConnectionError("the host sent another part than the one asked for")
+        have = have if goes_on else 0
+        left = int(response.headers.get("Content-Length", 0))
+        with (
+            open(part, "ab" if goes_on else "wb") as file,
+            tqdm(desc=part.stem, total=have + left if left else None, initial=have, unit="B", unit_scale=True) as bar,
+        ):
+            for chunk in response.iter_content(_CHUNK):
+                with writing(part):
+                    file.write(chunk)
+                bar.update(len(chunk))
+                left -= len(chunk)
+                watch(len(chunk), left)
+
+
+def _watch(what, otherwise, clock):
+    # A function of (bytes that came, bytes that are left) that speaks up once.
+    began, got, said = clock(), 0, False
+
+    def look(count, left):
+        nonlocal began, got, said
+        got, seconds = got + count, clock() - began
+        if seconds < PATIENCE:
+            return
+        speed = got / seconds / 1e3
+        if speed < SLOW and not said:
+            rest = f", about {max(1, round(left / 6e4 / speed))} more minutes" if left > 0 else ""
+            logging.getLogger("megu").warning(
+                "%s (%.0f kB/s%s): it goes on; to stop it and do without, %s", what, speed, rest, otherwise
+            )
+            said = True
+        began, got = clock(), 0
+
+    return look

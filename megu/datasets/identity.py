@@ -1,0 +1,139 @@
+r"""What data are, whatever order their images come in: a hash of their content, and what is publicly known of CIFAR."""
+
+import hashlib
+import json
+from functools import cache
+from importlib.resources import files
+
+import torch
+
+from megu.datasets.images import levels
+from megu.settings.errors import SettingsError
+
+CIFAR = {"cifar10": "cifar10", "cifar20": "cifar100", "cifar100": "cifar100"}  # data.name -> whose images they are
+SHAPE = (3, 32, 32)  # of each of them
+
+
+def image_hash(pixels, name):
+    r"""SHA-256 of one labelled image, 64 hex digits: its pixels ``(C, H, W)`` uint8 (a numpy array), their shape, and
+    the name of its class."""
+    return hashlib.sha256(f"{name}|{pixels.shape}|".encode() + pixels.tobytes()).hexdigest()
+
+
+def image_hashes(images, part):
+    r"""`image_hash` of every image of a part (``train`` or ``test``) of `megu.datasets.images.Images`, in their
+    order."""
+    index = _index(images, part)
+    return [
+        image_hash(x, images.fine_classes[k])
+        for x, k in zip(images.x[index].cpu().numpy(), images.fine[index].tolist(), strict=True)
+    ]
+
+
+def content_hash(hashes):
+    r"""$\sum_i h_i \bmod 2^{128}$ over the `image_hash` of each image, 32 hex digits: equal for the same labelled
+    images in any order.
+
+    One pixel or label that differs, an image that is missing or there twice gives another hash.  It guards against
+    accidents, not against forgers.
+    """
+    return f"{sum(int(one, 16) for one in hashes) % 2**128:032x}"
+
+
+def _index(images, part):
+    return slice(images.num_train) if part == "train" else slice(images.num_train, None)
+
+
+@cache
+def facts(name):
+    r"""What is known of all images of a CIFAR: part -> ``images`` (their number), ``sums`` of pixel values and of their
+    ``squares`` by channel, ``witnesses`` (class -> first digits of the `image_hash`, without a name, of one of its
+    images); an empty dictionary for other data.
+    """  # fmt: skip
+    known = json.loads((files("megu.datasets") / "assets" / "cifar.json").read_text())
+    return known.get(CIFAR.get(name), {})
+
+
+def counts(name):
+    r"""(training images, test images) of a whole CIFAR."""
+    return tuple(facts(name)[part]["images"] for part in ("train", "test"))
+
+
+def described(images):
+    r"""A note for the manifest: name, classes, shape, mean and std of `megu.datasets.images.Images`; part -> ``images``
+    (their number), ``content`` (see `content_hash`) and, of CIFAR, how much of it is there (``official``).
+    """  # fmt: skip
+    out = {
+        "name": images.name,
+        "classes": list(images.classes),
+        "shape": list(images.shape),
+        "mean": images.mean.tolist(),
+        "std": images.std.tolist(),
+    }
+    for part in ("train", "test"):
+        hashes = image_hashes(images, part)
+        out[part] = {"images": len(hashes), "content": content_hash(hashes)}
+        if known := facts(images.name).get(part):
+            whole = len(hashes) == known["images"]
+            out[part]["official"] = "complete" if whole else f"subset, {len(hashes)} of {known['images']} images"
+    return out
+
+
+def check(images, known=None):
+    r"""Refuse CIFAR images that are not CIFAR's.
+
+    Images are 3 x 32 x 32.  A complete part has equally many images of each class (and superclass), the exact sums of
+    pixel values and of their squares in each channel, and in every class one image that is known to be in it.  So one
+    changed pixel is found, and classes in another order; two
+    images that swapped their labels are not, since no public number depends on it: compare ``content`` with another
+        source's. Of a subset the number of images of each class is checked, and that those of the known images that it
+        holds are in their classes.
+
+    Args:
+        images: `megu.datasets.images.Images`.
+        known: see `facts`; by default those of ``images.name``, and nothing is checked where there are none.
+    Raises: SettingsError with what differs.
+    """
+    if images.name in CIFAR and images.shape != SHAPE:
+        raise SettingsError(
+            f"images of {images.name} are {SHAPE} (C, H, W), these are {images.shape}: where that is meant, use"
+            " data.name npz or folder"
+        )
+    for part, fact in (facts(images.name) if known is None else known).items():
+        if differs := _difference(images, part, fact):
+            raise SettingsError(
+                f"the {part} images are not those of {images.name}: {differs}; get them again, or, where that is meant,"
+                " use data.name npz or folder"
+            )
+
+
+def _difference(images, part, fact):
+    index, count = _index(images, part), fact["images"]
+    x, complete = images.x[index], len(images.x[index]) == count
+    for labels, names in ((images.fine, images.fine_classes), (images.y, images.classes)):
+        most = count // len(names)
+        for name, found in zip(names, labels[index].bincount(minlength=len(names)).tolist(), strict=True):
+            if found > most or (complete and found != most):
+                return f"class {name!r} has {found} images, not {most}{'' if complete else ' at most'}"
+    if complete:
+        counts, level = levels(x).double(), torch.arange(256, dtype=torch.float64)  # integers below 2^53: exact
+        for what, power in (("sums", 1), ("squares", 2)):
+            found = [int(total) for total in (counts @ level**power).tolist()]
+            if found != fact[what]:
+                return f"the {what} of the pixel values by channel are {found}, not {fact[what]}"
+    return _misplaced(x, [images.fine_classes[k] for k in images.fine[index].tolist()], fact["witnesses"], complete)
+
+
+def _misplaced(x, names, witnesses, complete):
+    # Which known images are not in their class. A subset may lack any of them; one alone in another class may be a twin
+    # that the data set
+    # itself has there (half of CIFAR-100 has three such pairs), while classes in another order move at least two.
+    class_of, held = {witness: name for name, witness in witnesses.items()}, {}
+    for pixels, name in zip(x.cpu().numpy(), names, strict=True):
+        if known := class_of.get(image_hash(pixels, "")[:16]):
+            held.setdefault(known, []).append(name)
+    lost = [name for name in witnesses if name not in held.get(name, () if complete else (name,))]
+    if len(lost) < (1 if complete else 2):
+        return ""
+    where = f"in class {held[lost[0]][0]!r}" if lost[0] in held else "not there"
+    return f"the image known to be in class {lost[0]!r} is {where} (so in {len(lost)} of {len(witnesses)} classes)"

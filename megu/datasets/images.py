@@ -1,0 +1,178 @@
+r"""Labelled images that live on the device as uint8; normalisation and augmentation are batched there."""
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import torch
+from torch.nn import functional as F
+
+from megu.settings.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Images:
+    r"""Training and test images in one pool; every index in the project points into it.
+
+    Attributes:
+        name: of the data set.
+        x: ``(N, C, H, W)`` uint8 on the device; the first ``num_train`` are training images.
+        y: ``(N,)`` int64, what the classifier names: classes, or superclasses.
+        fine: ``(N,)`` int64, classes; equal to ``y`` unless the classifier names superclasses.
+        classes: names of ``y``.  fine_classes: names of ``fine``.
+        mean, std: ``(C,)`` float, of the training images in [0, 1].
+    """
+
+    name: str
+    x: torch.Tensor
+    y: torch.Tensor
+    fine: torch.Tensor
+    classes: tuple[str, ...]
+    fine_classes: tuple[str, ...]
+    num_train: int
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    @property
+    def num_classes(self):
+        """K, the number of classes that the classifier names."""
+        return len(self.classes)
+
+    def digest(self):
+        """Twelve hex digits over all pixels, labels and names."""
+        digest = hashlib.sha256("|".join(self.classes).encode())
+        for tensor in (self.x, self.y, self.fine):
+            digest.update(tensor.cpu().numpy().tobytes())
+        return digest.hexdigest()[:12]
+
+    @property
+    def shape(self):
+        """(C, H, W) of one image."""
+        return tuple(self.x.shape[1:])
+
+    def batch(self, index, augment=None, gen=None):
+        r"""Images ``index`` as the network sees them.
+
+        Args:
+            index: ``(n,)`` int64.
+            augment: `megu.settings.config.Augment` or None.
+            gen: CPU generator for the augmentation's draws.
+        Returns: ``(n, C, H, W)`` float32, normalised by mean and std.
+        """
+        x = self.x[index].float() / 255
+        return self.normalised(x if augment is None else augmented(x, augment, gen))
+
+    def normalised(self, x):
+        r"""Images ``(n, C, H, W)``, uint8 or float in [0, 1], less the mean and over the std of the training images."""
+        x = x if x.is_floating_point() else x.float() / 255
+        return (x - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1)
+
+    def restore(self, x):
+        r"""The inverse of the normalisation, for pictures: ``(n, C, H, W)`` float to [0, 1]."""
+        return (x * self.std.view(-1, 1, 1) + self.mean.view(-1, 1, 1)).clamp(0, 1)
+
+
+def pool(name, train, test, fine_classes, device="cpu"):
+    r"""Check arrays and put them on the device as `Images` that name classes.
+
+    Args:
+        name: of the data set.
+        train, test: pairs (images ``(n, H, W)`` or ``(n, H, W, C)`` uint8, C 1 or 3, H and W at least 2, labels
+            ``(n,)`` integer), numpy arrays.
+        fine_classes: K names, no two alike.
+        device: of the tensors.
+    Raises: SettingsError for a wrong type, shape, label or name, or an empty part.
+    """
+    if twice := [one for one, count in Counter(fine_classes).items() if count > 1]:
+        raise SettingsError(
+            f"{name}: the class name {twice[0]!r} is there {fine_classes.count(twice[0])} times; give every class a"
+            " name of its own"
+        )
+    xs, ys = [], []
+    for part, (x, y) in (("train", train), ("test", test)):
+        if x.dtype != "uint8" or x.ndim not in (3, 4):
+            raise SettingsError(
+                f"{name}: {part} images are {x.dtype} of shape {x.shape}; give uint8 of shape (n, H, W) or (n, H, W, C)"
+            )
+        if x.ndim == 4 and x.shape[3] not in (1, 3):
+            turned = ", as x.transpose(0, 2, 3, 1) gives" if x.shape[1] in (1, 3) else ""
+            raise SettingsError(
+                f"{name}: {part} images of shape {x.shape} would have {x.shape[3]} channels; give (n, H, W, C) with C 1"
+                f" or 3{turned}"
+            )
+        if min(x.shape[1:3]) < 2:
+            raise SettingsError(f"{name}: {part} images are {x.shape[1]} x {x.shape[2]} pixels; give at least 2 x 2")
+        if y.ndim != 1 or y.dtype.kind not in "iu":
+            raise SettingsError(
+                f"{name}: {part} labels are {y.dtype} of shape {y.shape}; give integers of shape (n,), the position of"
+                " each image's class name"
+            )
+        if len(x) != len(y) or len(x) == 0:
+            raise SettingsError(
+                f"{name}: {part} has {len(x)} images and {len(y)} labels; give the same number of both, at least one"
+            )
+        if int(y.min()) < 0 or int(y.max()) >= len(fine_classes):
+            raise SettingsError(
+                f"{name}: {part} labels reach from {y.min()} to {y.max()}, but there are {len(fine_classes)} class"
+                " names"
+            )
+        xs.append(torch.from_numpy(x if x.ndim == 4 else x[..., None]).permute(0, 3, 1, 2))
+        ys.append(torch.from_numpy(y.astype("int64")))
+    if xs[0].shape[1:] != xs[1].shape[1:]:
+        raise SettingsError(
+            f"{name}: training images are {tuple(xs[0].shape[1:])}, test images {tuple(xs[1].shape[1:])}; give one size"
+        )
+    x, y = torch.cat(xs).contiguous().to(device), torch.cat(ys).to(device)
+    # Exact moments, without a float copy of the images.
+    counts, level = levels(xs[0]).double(), torch.arange(256).double() / 255
+    share = counts / counts.sum(1, keepdim=True)
+    mean = share @ level
+    std = (share @ level.square() - mean.square()).sqrt().clamp_min(1e-3)
+    names = tuple(fine_classes)
+    return Images(name, x, y, y, names, names, len(xs[0]), mean.float().to(device), std.float().to(device))
+
+
+def levels(x):
+    r"""How often each of the 256 levels occurs in each channel of uint8 images ``(n, C, H, W)``: ``(C, 256)`` int64 on
+    the CPU."""
+    return torch.stack([torch.bincount(x[:, c].flatten().int(), minlength=256) for c in range(x.shape[1])]).cpu()
+
+
+def by_superclass(images, coarse):
+    r"""The same images, named by superclass.
+
+    Args:
+        images: `Images` that name classes.
+        coarse: superclass name of each class, in the order of ``images.fine_classes``.
+    Raises: SettingsError where the data set has no superclasses.
+    """
+    if not coarse:
+        raise SettingsError(
+            f"{images.name} has no superclasses, so a sub-class cannot be forgotten: use forget.scenario class or"
+            " random"
+        )
+    names = tuple(dict.fromkeys(coarse))
+    to_coarse = torch.tensor([names.index(c) for c in coarse], device=images.y.device)
+    return replace(images, y=to_coarse[images.fine], classes=names)
+
+
+def augmented(x, augment, gen):
+    r"""Random shift, flip and rotation of a batch, in one affine sampling on the device.
+
+    Args:
+        x: ``(n, C, H, W)`` float in [0, 1]; what moves in from outside is black.
+        augment: `megu.settings.config.Augment`: crop in pixels, flip, rotate in degrees.
+        gen: CPU generator.
+    Returns: ``(n, C, H, W)`` float.
+    Departs: A13; torchvision's rotation takes the nearest pixel, this one interpolates.
+    """
+    n, _, height, width = x.shape
+    shift = torch.randint(-augment.crop, augment.crop + 1, (n, 2), generator=gen)
+    flip = torch.where(torch.rand(n, generator=gen) < 0.5 * augment.flip, -1.0, 1.0)
+    angle = torch.deg2rad((torch.rand(n, generator=gen) * 2 - 1) * augment.rotate)
+    rows = torch.stack([
+        torch.stack([flip * angle.cos(), -angle.sin() * height / width, 2 * shift[:, 0] / width], 1),
+        torch.stack([flip * angle.sin() * width / height, angle.cos(), 2 * shift[:, 1] / height], 1),
+    ], 1)  # fmt: skip  # (n, 2, 3)
+    grid = F.affine_grid(rows.to(x.device, non_blocking=True), list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, align_corners=False)

@@ -1,0 +1,1 @@
+"""Patterns and entanglement; metrics, attacks and distances; means over seeds."""

@@ -1,0 +1,1 @@
+"""A classifier and images of the user's own: request, verdict, report."""

@@ -1,0 +1,119 @@
+r"""Notebooks run one after another by papermill; what is sealed is skipped, what is interrupted goes on."""
+
+import contextlib
+import io
+import os
+import runpy
+import sys
+import time
+from unittest import mock
+
+import nbformat
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+from megu.settings.config import MACHINE
+from megu.runs.store import STAGES
+from megu.settings.files import project_root
+from megu.settings.errors import SettingsError
+from megu.settings.errors import NotebookError
+
+
+def run_notebooks(lab, *, say=print):
+    r"""Run notebooks 00-05 on a run directory.
+
+    Args:
+        lab: `megu.runs.experiment.Experiment`, already checked; its settings are handed to every notebook.
+        say: function of one line of text.
+    Returns: seconds of each notebook that ran, by stage.
+    Raises: NotebookError where one fails; SettingsError where the notebooks are not here.
+    """
+    notebooks = project_root() / "notebooks"
+    if not notebooks.exists():
+        raise SettingsError("the folder notebooks/ is not here: run this inside a clone of the project")
+    settings, run = lab.settings, lab.run
+    parameters = {"profile": settings.profile, "seed": settings.seed, "run_dir": "", "overrides": without_paths(lab.overrides)}
+    # Paths of this machine travel in the environment, so that no executed notebook holds one.
+    paths = {
+        "MEGU_RUN_DIR": run.path.resolve(),
+        "MEGU_DATA_PATH": settings.data.path,
+        "MEGU_ORIGINAL": settings.original.path,
+        "MEGU_ANSWERS": settings.guide.answers,
+        "MEGU_GUIDE_PATH": settings.guide.path,
+        "MEGU_GUIDE_URL": settings.guide.url,
+        "MEGU_WEIGHTS": settings.weights,
+    }
+    environment = {name: str(path) for name, path in paths.items() if path}
+    seconds = {}
+    for i, (stage, name) in enumerate(STAGES.items(), 1):
+        head = f"[{i}/{len(STAGES)}] {name}"
+        out = run.path / "notebooks" / f"{name}.ipynb"
+        if run.sealed(stage) and out.exists():
+            say(f"{head}: sealed, skipped")
+            continue
+        say(f"{head}: running ...")
+        start = time.perf_counter()
+        # The kernels' progress bars would fill the executed notebooks.
+        with mock.patch.dict(os.environ, {**environment, "TQDM_DISABLE": "1"}):
+            _execute(notebooks / f"{name}.ipynb", out, parameters)
+        seconds[stage] = time.perf_counter() - start
+        say(f"{head}: done in {seconds[stage]:.0f} s")
+    return seconds
+
+
+def without_paths(overrides):
+    r"""Nested overrides without the settings that are paths of this machine.
+
+    >>> without_paths({"seeds": 1, "data": {"name": "npz", "path": "/home/me/x.npz"}})
+    {'seeds': 1, 'data': {'name': 'npz'}}
+    """
+    return {k: without_paths(v) if isinstance(v, dict) else v for k, v in overrides.items() if k not in MACHINE}
+
+
+def _execute(source, out, parameters):
+    out.parent.mkdir(exist_ok=True)
+    try:
+        papermill.execute_notebook(source, out, parameters, cwd=source.parent, kernel_name="python3", progress_bar=False, extra_arguments=["--log-level=40"])
+    except PapermillExecutionError as error:
+        last = (error.evalue.strip().splitlines() or ["no message"])[-1]
+        raise NotebookError(f"{source.stem} failed: {error.ename}: {last} (the executed copy is in the run directory, notebooks/{out.name})") from None
+    finally:
+        if out.exists():
+            notebook = nbformat.read(out, as_version=4)
+            notebook.metadata.pop("papermill", None)  # holds absolute paths
+            nbformat.write(notebook, out)
+
+
+def build_figures(run, *, say=print):
+    r"""Collect a finished run's tables and draw every figure and table of paper_figures/ into the run directory.
+
+    Args:
+        run: `megu.runs.store.Run`.
+        say: function of one line of text.
+    Returns: the folder of the figures.
+    Raises: NotebookError naming the script that failed, and why.
+    """
+    scripts, out = project_root() / "paper_figures", run.path / "figures"
+    for script in (scripts / "collect.py", *sorted(scripts.glob("fig*.py")), *sorted(scripts.glob("tab*.py"))):
+        arguments = (run.path, out / "data") if script.stem == "collect" else (out / "data", out)
+        for line in run_script(script, *arguments):
+            say(f"figure: {os.path.relpath(line)}")
+    return out
+
+
+def run_script(script, *arguments):
+    r"""Run one script of paper_figures in this process: a new one would spend most of its time importing torch.
+
+    Args:
+        script: path.  arguments: of its command line.
+    Returns: the lines that it printed.
+    Raises: NotebookError naming the script, and why it failed.
+    """
+    printed = io.StringIO()
+    with mock.patch.object(sys, "argv", [str(script), *map(str, arguments)]), mock.patch.object(sys, "path", [str(script.parent), *sys.path]):
+        try:
+            with contextlib.redirect_stdout(printed):
+                runpy.run_path(str(script), run_name="__main__")
+        except (Exception, SystemExit) as error:
+            raise NotebookError(f"paper_figures/{script.name} failed: {error}") from error
+    return printed.getvalue().splitlines()

@@ -1,0 +1,182 @@
+r"""The run directory: a manifest, stages that are required and sealed, artefacts that appear whole or not at all."""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+
+import pandas as pd
+from filelock import FileLock
+
+import megu
+from megu.settings.files import atomic, digest, sha256, write_json, writing
+from megu.settings.errors import StageError
+from megu.settings.errors import SettingsError
+
+STAGES = {  # stage -> the notebook that seals it, in the order of a run
+    "prepare": "00_prepare",
+    "entanglement": "01_entanglement",
+    "labels": "02_perturbing_labels",
+    "noise": "03_noise_pair",
+    "unlearn": "04_unlearn",
+    "evaluate": "05_evaluate",
+}
+# Rooms that results do not depend on: how a command is given, what it would cost, how tables are drawn.
+NO_RESULTS = ("cli", "cost", "figures")
+PACKAGES = ("torch", "torchvision", "transformers", "open_clip_torch", "numpy", "scipy", "scikit-learn", "pandas")
+
+
+def code_digest():
+    r"""Twelve hex digits over the source files that results depend on, so that other code never reads old results."""
+    root = Path(megu.__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(root.rglob("*.py")):
+        if file.relative_to(root).parts[0] not in NO_RESULTS:
+            digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+CODE = code_digest()  # of what this process has loaded, whatever becomes of the files
+
+
+def differences(theirs, ours, where=""):
+    r"""Sentences that say where two nested dictionaries differ, by dotted name."""
+    out = []
+    for key in sorted({*theirs, *ours}):
+        a, b = theirs.get(key), ours.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            out += differences(a, b, f"{where}{key}.")
+        elif a != b:
+            out.append(f"{where}{key} was {a!r}, is {b!r}")
+    return out
+
+
+class Run:
+    r"""One run directory.  Opening it twice with different settings is refused, so results never mix.
+
+    Args:
+        path: directory, made if it is not there.
+        about: what the run depends on, as a JSON-like dictionary: ``settings``, ``parameters`` of every method,
+            ``data``, ``code``.
+        seeds: of the repetitions, for the manifest.
+    Raises: StageError where the directory belongs to other settings or its manifest cannot be read.
+    """
+
+    def __init__(self, path, about, seeds=()):
+        self.path, self.about = Path(path), json.loads(json.dumps(about))
+        self._file = self.path / "manifest.json"
+        with self._lock("manifest"):
+            if not self._file.exists():
+                self._begin(seeds)
+        manifest = self.manifest
+        if changed := differences({key: manifest.get(key) for key in self.about}, self.about):
+            raise StageError(f"run directory {self.path.name!r} was made otherwise ({'; '.join(changed)}): choose another run_dir")
+
+    def _begin(self, seeds):
+        write_json(self._file, {
+            "megu": megu.__version__,
+            "digest": digest(self.about),
+            "seeds": list(seeds),
+            "python": platform.python_version(),
+            "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+            "artefacts": {},
+            "notes": {},
+            "stages": {},
+            **self.about,
+        }, locked=True)  # fmt: skip
+
+    def _lock(self, name):
+        # Several processes may work in one run directory; the lock of one that dies is free again.
+        path = self.path / ".locks" / f"{name.replace('/', '-')}.lock"
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(path)
+
+    @property
+    def manifest(self):
+        """The manifest as it is on disk."""
+        try:
+            return json.loads(self._file.read_text())
+        except json.JSONDecodeError:
+            raise StageError(f"{self._file.name} in {self.path.name!r} is damaged: remove the run directory and start again") from None
+
+    def _update(self, group, key, value, keep=False):
+        # Returns what stands afterwards; with ``keep`` that is what stood before.
+        with self._lock("manifest"):
+            manifest = self.manifest
+            if not (keep and key in manifest[group]):
+                manifest[group][key] = value
+                write_json(self._file, manifest, locked=True)
+            return manifest[group][key]
+
+    def note(self, key, value):
+        r"""Keep a fact about the run in the manifest, e.g. which guide answered."""
+        if self.manifest["notes"].get(key) != value:
+            self._update("notes", key, value)
+
+    def same(self, key, value):
+        r"""Keep a fact that must not change while the run directory lives, e.g. the version of the guide.
+
+        Raises: StageError with both values where it was another.
+        """
+        value = json.loads(json.dumps(value))
+        if (known := self._update("notes", key, value, keep=True)) != value:
+            raise StageError(f"run directory {self.path.name!r} was made with {key} {known!r}, now it is {value!r}: choose another run_dir")
+
+    def once(self, name, make, save, load):
+        r"""The artefact ``name``: loaded where it was already made, else made, written atomically and recorded.
+
+        Args:
+            name: file name inside the run directory.
+            make: function without arguments, returns (object, facts); facts go to the manifest (seconds, peak memory).
+            save: function of (object, path).
+            load: function of (path).
+        Returns: the object, always as ``load`` reads it, so that a resumed run continues from the same bits.
+        """
+        path = self.path / name
+
+        def made():
+            return path.exists() and name in self.manifest["artefacts"]
+
+        if not made():
+            with self._lock(name):
+                if not made():  # by the process that held the lock
+                    content, facts = make()
+                    with atomic(path, locked=True) as part:
+                        save(content, part)
+                    self._update("artefacts", name, {"sha256": sha256(path), **facts})
+        if sha256(path) != self.manifest["artefacts"][name]["sha256"]:
+            raise StageError(f"{name} in {self.path.name!r} is not the file that was written there: remove it to have it made again")
+        return load(path)
+
+    def table(self, name, make):
+        r"""A tidy table as CSV, made once by ``make()`` (a DataFrame) and read back."""
+        return self.once(name, lambda: (make(), {}), lambda df, path: df.to_csv(path, index=False), pd.read_csv)
+
+    def sealed(self, stage):
+        r"""Whether a stage is finished."""
+        if stage not in STAGES:
+            raise SettingsError(f"stage {stage!r} does not exist; stages are: {', '.join(STAGES)}")
+        return stage in self.manifest["stages"]
+
+    def require(self, *stages):
+        r"""Raise StageError naming the notebook to run first, for the first of ``stages`` that is not sealed."""
+        for stage in stages:
+            if not self.sealed(stage):
+                raise StageError(f"stage {stage!r} is missing in run directory {self.path.name!r}: run notebooks/{STAGES[stage]} first")
+
+    def seal(self, stage, claims, seconds):
+        r"""Finish a stage: every claim must hold, then the stage is written to the manifest.
+
+        Args:
+            stage: name in `STAGES`.
+            claims: dictionary, sentence -> bool.
+            seconds: wall time of the stage.
+        Raises: StageError with the claims that do not hold; nothing is sealed then.
+        """
+        failed = [claim for claim, holds in claims.items() if not bool(holds)]
+        if failed:
+            raise StageError(f"stage {stage!r} is not sealed, because this does not hold: {'; '.join(failed)}")
+        if not self.sealed(stage):
+            self._update("stages", stage, {"claims": list(claims), "seconds": round(seconds, 2)})

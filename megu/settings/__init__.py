@@ -1,0 +1,1 @@
+"""Settings, their profiles and names; errors for people; files that appear whole."""

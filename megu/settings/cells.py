@@ -1,0 +1,81 @@
+r"""The cells of the paper's tables, as data: which data, network and forgetting request stand in which table."""
+
+from dataclasses import dataclass, replace
+
+CLASSES = ("finetune", "unsir", "amnesiac", "ssd", "megu")  # the paper's columns beside original and retrain
+SAMPLES = ("finetune", "amnesiac", "ssd", "bad-teacher", "megu")
+ABLATION = ("megu-no-noise", "megu-random-labels")
+# What the public code calls by the same names, for the compat tables.
+PUBLIC_CODE = {"retrain": "retrain-head", "unsir": "unsir-ssd", "ssd": "ssd-code"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    r"""One forgetting request on one classifier.
+
+    Attributes:
+        data: name of the data set.  arch: of `megu.settings.config.Settings`.
+        scenario: class, subclass or random.
+        forget: names of the forgotten (sub-)classes; empty for random images.
+        tables: numbers of the paper's tables that show it; empty where the paper has none.
+    """
+
+    data: str
+    arch: str
+    scenario: str
+    forget: tuple[str, ...]
+    tables: tuple[int, ...] = ()
+
+    @property
+    def request(self):
+        """The forgetting request in words, as the tidy tables name it."""
+        return "+".join(self.forget) or "100 images"
+
+    @property
+    def methods(self):
+        """Names in `megu.methods.METHODS`: the references, the paper's methods, the public code's variants of them."""
+        compared = (*(SAMPLES if self.scenario == "random" else CLASSES), *(ABLATION if 6 in self.tables else ()))
+        return (
+            "original",
+            "retrain",
+            *compared,
+            *(code for name, code in PUBLIC_CODE.items() if name in ("retrain", *compared)),
+        )
+
+    def overrides(self):
+        """Dotted settings that make a profile's run this cell."""
+        what = {"forget.classes": list(self.forget)} if self.forget else {"forget.count": 100}
+        return {"data.name": self.data, "arch": self.arch, "forget.scenario": self.scenario, **what}
+
+
+def _of(data, scenario, tables, *names):
+    return tuple(Cell(data, "resnet18", scenario, (name,), tables) for name in names)
+
+
+MAIN = (
+    *_of("cifar100", "class", (1, 6), "rocket", "mushroom"),
+    *_of("cifar20", "class", (2,), "vehicles 2", "fruit and vegetables"),
+    *_of("cifar20", "subclass", (3,), "rocket", "sea"),
+    Cell("cifar10", "resnet18", "random", (), (4,)),
+)
+APPENDIX = (
+    *_of("cifar100", "class", (7,), "baby", "lamp", "sea", "dinosaur", "wolf"),
+    *_of("cifar20", "subclass", (8,), "beetle", "snail", "whale", "fox", "skyscraper"),
+)
+
+
+def _on(cells, arch):
+    return tuple(replace(cell, arch=arch) for cell in cells)
+
+
+# The small profile adds class-wise forgetting on CIFAR-10, which the paper does not have.
+_CAT = Cell("cifar10", "resnet18", "class", ("cat",))
+CELLS = {  # profile -> its cells
+    "quick": (
+        Cell("fashion-mini", "resnet-small", "class", ("shirt",)),
+        Cell("fashion-mini", "resnet-small", "subclass", ("shirt",)),
+        Cell("fashion-mini", "resnet-small", "random", ()),
+    ),
+    "small": (*_on((_CAT, *MAIN, *APPENDIX), "resnet-small"), *_on((_CAT, *MAIN), "vit-tiny")),
+    "paper": (*MAIN, *_on(MAIN, "vit-b16"), *APPENDIX),
+}

@@ -1,0 +1,71 @@
+r"""Names of classes and superclasses of the data sets that are known by name, and which neighbours a person finds
+sensible."""
+
+FASHION = {  # class -> superclass, in the official order
+    "t-shirt": "tops",
+    "trouser": "bottoms",
+    "pullover": "tops",
+    "dress": "tops",
+    "coat": "tops",
+    "sandal": "footwear",
+    "shirt": "tops",
+    "sneaker": "footwear",
+    "bag": "bag",
+    "ankle boot": "footwear",
+}
+
+# Written before any guide was asked. "bag" has no agreed neighbour and is not scored.
+SENSIBLE_NEIGHBOURS = {
+    "t-shirt": {"shirt", "pullover", "dress"},
+    "trouser": {"dress", "coat"},
+    "pullover": {"shirt", "coat", "t-shirt"},
+    "dress": {"coat", "shirt", "t-shirt"},
+    "coat": {"pullover", "shirt", "dress"},
+    "sandal": {"sneaker", "ankle boot"},
+    "shirt": {"t-shirt", "pullover", "coat", "dress"},
+    "sneaker": {"sandal", "ankle boot"},
+    "ankle boot": {"sneaker", "sandal"},
+}
+
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+CIFAR100 = {  # superclass -> its five classes, superclasses in the official order; the classes' order is alphabetical
+    "aquatic mammals": ("beaver", "dolphin", "otter", "seal", "whale"),
+    "fish": ("aquarium fish", "flatfish", "ray", "shark", "trout"),
+    "flowers": ("orchid", "poppy", "rose", "sunflower", "tulip"),
+    "food containers": ("bottle", "bowl", "can", "cup", "plate"),
+    "fruit and vegetables": ("apple", "mushroom", "orange", "pear", "sweet pepper"),
+    "household electrical devices": ("clock", "keyboard", "lamp", "telephone", "television"),
+    "household furniture": ("bed", "chair", "couch", "table", "wardrobe"),
+    "insects": ("bee", "beetle", "butterfly", "caterpillar", "cockroach"),
+    "large carnivores": ("bear", "leopard", "lion", "tiger", "wolf"),
+    "large man-made outdoor things": ("bridge", "castle", "house", "road", "skyscraper"),
+    "large natural outdoor scenes": ("cloud", "forest", "mountain", "plain", "sea"),
+    "large omnivores and herbivores": ("camel", "cattle", "chimpanzee", "elephant", "kangaroo"),
+    "medium-sized mammals": ("fox", "porcupine", "possum", "raccoon", "skunk"),
+    "non-insect invertebrates": ("crab", "lobster", "snail", "spider", "worm"),
+    "people": ("baby", "boy", "girl", "man", "woman"),
+    "reptiles": ("crocodile", "dinosaur", "lizard", "snake", "turtle"),
+    "small mammals": ("hamster", "mouse", "rabbit", "shrew", "squirrel"),
+    "trees": ("maple tree", "oak tree", "palm tree", "pine tree", "willow tree"),
+    "vehicles 1": ("bicycle", "bus", "motorcycle", "pickup truck", "train"),
+    "vehicles 2": ("lawn mower", "rocket", "streetcar", "tank", "tractor"),
+}
+
+
+def known_names(data_name):
+    r"""Class names and superclass names of a data set known by name, or two empty tuples.
+
+    Args:
+        data_name: ``fashion-mini``, ``cifar10``, ``cifar20`` or ``cifar100``; other names are read from the data
+            itself.
+    Returns: (class names in official order, superclass name of each class).
+    """
+    if data_name == "fashion-mini":
+        return tuple(FASHION), tuple(FASHION.values())
+    if data_name == "cifar10":
+        return CIFAR10, ()
+    if data_name in ("cifar20", "cifar100"):
+        pairs = sorted((name, coarse) for coarse, names in CIFAR100.items() for name in names)
+        return tuple(name for name, _ in pairs), tuple(coarse for _, coarse in pairs)
+    return (), ()

@@ -1,0 +1,245 @@
+r"""Settings of a run: frozen, complete, checked before any work starts."""
+
+import hashlib
+import os
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+MACHINE = ("path", "answers", "url", "weights")  # last names of settings that are of one machine and never recorded
+Source = Literal[
+    "composed",
+    "tiny",
+    "features",
+    "names",
+    "llm-names",
+    "posterior",
+    "confusion",
+    "own-features",
+    "shuffled",
+    "clip",
+    "mllm",
+    "served",
+    "replay",
+]
+
+
+class Part(BaseModel):
+    """A frozen group of settings; an unknown name in it is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _absolute(path):
+    """A path that means the same from every working directory: notebooks run in their own folder."""
+    return None if path is None else str(Path(path).expanduser().resolve())
+
+
+def _no_path(model):
+    """A path belongs to one machine and model names are recorded."""
+    if os.path.isabs(model) or model.startswith((".", "~")) or "\\" in model:
+        raise ValueError(
+            "this is a path, which would be recorded with the run: set guide.path (or a name that the server gives its"
+            " model)"
+        )
+    return model
+
+
+def _weights(value):
+    return value if value == "random" else _absolute(value)
+
+
+LocalPath = Annotated[str | None, AfterValidator(_absolute)]
+Weights = Annotated[str | None, AfterValidator(_weights)]
+
+
+class Data(Part):
+    """Where the images come from.  ``path`` (or ``$MEGU_DATA_PATH``) is of one machine and stays out of every
+    manifest."""
+
+    name: Literal["fashion-mini", "cifar10", "cifar20", "cifar100", "folder", "npz"] = "fashion-mini"
+    path: LocalPath = Field(default_factory=lambda: _absolute(os.environ.get("MEGU_DATA_PATH")), exclude=True)
+    source: Literal["torchvision", "hub"] = "torchvision"
+    size: Count | None = None
+    validation: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
+
+
+@cache
+def _hashed(path, changed):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Original(Part):
+    """A classifier trained elsewhere in place of one trained here, for every seed: a .safetensors file (or
+    ``$MEGU_ORIGINAL``).
+
+    ``path`` is of one machine and stays out of every manifest; what is recorded is ``sha256`` of the file, found by
+    itself.
+    """
+
+    path: LocalPath = Field(default=None, exclude=True)
+    sha256: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hashed(cls, values):
+        if not isinstance(values, dict):
+            raise ValueError("this is no group of settings: set original.path")
+        path = _absolute(values.get("path") or os.environ.get("MEGU_ORIGINAL"))
+        if path and not Path(path).is_file():
+            raise ValueError(f"{Path(path).name!r} does not exist: set original.path to a .safetensors file of weights")
+        return {**values, "path": path, "sha256": _hashed(path, Path(path).stat().st_mtime_ns) if path else None}
+
+
+class Augment(Part):
+    """Random crop after padding (px), horizontal flip, rotation (degrees either way)."""
+
+    crop: Annotated[int, Field(ge=0)] = 2
+    flip: bool = True
+    rotate: Weight = 0.0
+
+
+class Recipe(Part):
+    """One training: optimiser, learning rate, schedule.  ``lr`` is the largest value that the schedule reaches."""
+
+    epochs: Count = 10
+    batch: Count = 128
+    optimiser: Literal["sgd", "adam"] = "sgd"
+    lr: Positive = 0.2
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = True
+    weight_decay: Weight = 5e-4
+    schedule: Literal["constant", "onecycle", "multistep"] = "onecycle"
+    warmup_epochs: Weight = 0.0
+    milestones: tuple[int, ...] = ()
+    gamma: Fraction = 0.2
+    augment: Augment | None = None
+
+
+class Forget(Part):
+    """What is to be forgotten: whole classes, classes inside a superclass, or ``count`` random training images."""
+
+    scenario: Literal["class", "subclass", "random"] = "class"
+    classes: tuple[str, ...] = ("shirt",)
+    count: Count = 100
+
+
+class Guide(Part):
+    """Who is asked which concepts are alike.  A1: ``exemplars`` per class, drawn once per data set by
+    ``exemplar_seed``.
+
+    ``answers`` (or ``$MEGU_ANSWERS``): a JSON lines file that several runs share; by default each run keeps its own.
+    ``model`` and ``revision``: of mllm (hub id, commit), clip (open_clip architecture, pretrained tag) or served (name,
+    any note); ``path`` (or ``$MEGU_GUIDE_PATH``): a local folder or file of weights instead; of replay an answers file,
+    in which model and revision name the guide.
+    ``shots``: worked examples before each question, 2 as in the paper.
+    ``calibration``: scores centred by candidate label over all exemplars; less the answer about a grey image without
+    content; or as they are.
+    mllm: ``batch`` questions at a time, ``dtype``, ``device_map`` of transformers, ``reuse`` of what questions share.
+    served: ``url`` (or ``$MEGU_GUIDE_URL``), ``concurrency``, ``timeout`` (s), ``retries``, ``repeats`` where it gives
+        no log-probabilities.
+    """
+
+    source: Source = "composed"
+    exemplars: Count = 20
+    exemplar_seed: int = 0
+    calibration: Literal["column", "content-free", "none"] = "column"
+    answers: LocalPath = Field(default_factory=lambda: _absolute(os.environ.get("MEGU_ANSWERS")), exclude=True)
+    model: Annotated[str, AfterValidator(_no_path)] = ""
+    revision: str | None = None
+    path: LocalPath = Field(default_factory=lambda: _absolute(os.environ.get("MEGU_GUIDE_PATH")), exclude=True)
+    shots: Literal[0, 2] = 2
+    batch: Count = 16
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    device_map: str | None = None
+    reuse: bool = True
+    url: str | None = Field(default_factory=lambda: os.environ.get("MEGU_GUIDE_URL"), exclude=True)
+    concurrency: Count = 8
+    timeout: Positive = 60.0
+    retries: Annotated[int, Field(ge=0)] = 4
+    repeats: Count = 10
+
+
+class Labels(Part):
+    """Perturbing labels (eq. 7-8).  A2: ``exclude_forgotten``; A12: ``choice`` other than rank is a control."""
+
+    choice: Literal["rank", "nearest", "farthest", "random", "posterior"] = "rank"
+    tau: Fraction = 0.3
+    exclude_forgotten: bool = True
+
+
+class Noise(Part):
+    """The noise pair (eq. 9-12).  A6: lam, steps, lr; A7: per; A8: around; A9: combine; A10: weight_pos, weight_neg."""
+
+    kind: Literal["both", "pos", "neg", "random", "none"] = "both"
+    weight_pos: Weight = 0.39
+    weight_neg: Weight = 1.5
+    lam: Weight = 0.1
+    steps: Count = 40
+    lr: Positive = 0.1
+    per: Literal["class", "image"] = "class"
+    around: Literal["nothing", "image"] = "nothing"
+    combine: Literal["add", "mix", "separate"] = "add"
+
+    @model_validator(mode="after")
+    def _fits_together(self):
+        if self.around == "image" and self.per == "class":
+            raise ValueError("around='image' optimises one noise per forget image: set per='image' as well")
+        if self.combine == "mix" and self.weight_pos + self.weight_neg > 1:
+            raise ValueError(
+                "combine='mix' keeps 1 - weight_pos - weight_neg of the image: set weights whose sum is at most 1"
+            )
+        return self
+
+
+class Settings(Part):
+    """Everything that a run depends on.
+
+    ``preset``: methods as chosen on validation images, or as published.  ``methods``: the values that differ from that.
+    ``repeats``: seeds of unlearning for each seed of pre-training.  ``shadows``: shadow models of the likelihood-ratio
+    attack, 0 for none. ``threads``: of the CPU, 0 for all cores; another number adds in another order, so results
+    differ in the last digits.
+    ``weights`` (or ``$MEGU_WEIGHTS``): of vit-b16, a local folder or .safetensors instead of the hub's; ``random`` for
+    rehearsals. ``compile``: training steps through ``torch.compile``.  On a GPU: ``deterministic`` numbers, ``tf32`` in
+    float32 products; see `megu.core.device.Compute`.
+    """
+
+    profile: str = "quick"
+    seed: Annotated[int, Field(ge=0)] = 0
+    seeds: Count = 3
+    repeats: Count = 1
+    shadows: Annotated[int, Field(ge=0)] = 0
+    device: str = "auto"
+    threads: Annotated[int, Field(ge=0)] = 0
+    autocast: Literal["auto", "on", "off"] = "auto"
+    compile: bool = False
+    deterministic: bool = True
+    tf32: bool = False
+    data: Data = Data()
+    original: Original = Field(default_factory=lambda: Original())
+    arch: Literal["resnet-small", "resnet18", "vit-tiny", "vit-b16"] = "resnet-small"
+    weights: Weights = Field(default_factory=lambda: _weights(os.environ.get("MEGU_WEIGHTS")), exclude=True)
+    training: Recipe = Recipe(augment=Augment())
+    forget: Forget = Forget()
+    guide: Guide = Guide()
+    retain_images: Count = 1600
+    compare: tuple[str, ...] = ("finetune", "amnesiac", "megu-random-labels", "megu-no-noise", "megu")
+    preset: Literal["tuned", "paper"] = "tuned"
+    methods: dict[str, dict[str, Any]] = {}
+
+    @property
+    def label_level(self):
+        """``superclass`` where the classifier names superclasses (sub-class forgetting, CIFAR-20), else ``class``."""
+        return "superclass" if self.forget.scenario == "subclass" or self.data.name == "cifar20" else "class"
+
+    @property
+    def seed_list(self):
+        """The seeds of the repetitions; each drives one original, one retrained and one of every unlearned model."""
+        return tuple(range(self.seed, self.seed + self.seeds))

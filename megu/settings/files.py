@@ -1,0 +1,103 @@
+r"""Files that appear whole or not at all, directories that one process has to itself, errors of the disk in one
+line."""
+
+import hashlib
+import json
+import os
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+
+from megu.settings.errors import StageError
+
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
+
+@contextmanager
+def writing(path):
+    r"""Turns an error of the disk inside the block into one line that says what to do.
+
+    Raises: StageError where the disk is full, the directory cannot be written, or the like.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise StageError(
+            f"{path.name} could not be written to {path.parent.name!r} ({why}): free some space or choose another"
+            " directory; what was finished is kept"
+        ) from error
+
+
+@contextmanager
+def atomic(path, locked=False):
+    r"""A temporary path beside ``path``; what was written to it takes its place, on the disk, when the block ends
+    without an error.
+
+    ``locked``: nobody else writes this file now, so what a killed process left half-written is removed first.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for half in path.parent.glob(f".{path.stem}.*.part{path.suffix}") if locked else ():
+                half.unlink()
+            yield part
+            with open(part, "rb") as file:
+                os.fsync(file.fileno())
+            os.chmod(
+                part, 0o666 & ~_UMASK
+            )  # weights are written for their owner alone; who may read the directory may read them
+            os.replace(part, path)
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(directory):
+    r"""The block has a directory to itself.
+
+    Raises: StageError where another process has it; the lock of a process that died is free again.
+    """
+    path = Path(directory) / ".locks" / "alone.lock"
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise StageError(
+                f"another run is at work in {Path(directory).name!r}: wait for it, or choose another directory"
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def write_json(path, content, locked=False):
+    r"""Write ``content`` as JSON, see `atomic`."""
+    with atomic(path, locked) as part:
+        part.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def project_root(start="."):
+    r"""The folder that holds the runs: the nearest one upwards with a ``pyproject.toml``, else ``start`` itself."""
+    start = Path(start).resolve()
+    return next((folder for folder in (start, *start.parents) if (folder / "pyproject.toml").exists()), start)
+
+
+def sha256(path):
+    r"""SHA-256 of a file as 64 hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(about):
+    r"""Twelve hex digits that change whenever a value in ``about`` (a JSON-like dictionary) changes."""
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,78 @@
+r"""Nested values: named with dots, laid over each other, checked with errors that fit on one line."""
+
+import difflib
+
+from pydantic import ValidationError
+
+from megu.settings.errors import SettingsError
+
+
+def closest(name, known, what):
+    r"""One line for a name that is not known: the nearest known one and the whole list."""
+    near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{what} {name!r} does not exist; {hint}choose from: {', '.join(map(str, known))}"
+
+
+def nest(values):
+    r"""Turn dotted names into nested dictionaries: ``{"a.b": 1}`` becomes ``{"a": {"b": 1}}``; later values win.
+
+    >>> nest({"a.b": 1, "a": {"c": 2}})
+    {'a': {'b': 1, 'c': 2}}
+    """
+    out = {}
+    for dotted, value in values.items():
+        value = nest(value) if isinstance(value, dict) else value
+        for group in reversed(dotted.split(".")):
+            value = {group: value}
+        out = merge(out, value)
+    return out
+
+
+def merge(base, change):
+    r"""``change`` written over ``base``, group by group; neither is altered."""
+    out = dict(base)
+    for key, value in change.items():
+        both_groups = isinstance(value, dict) and isinstance(out.get(key), dict)
+        out[key] = merge(out[key], value) if both_groups else value
+    return out
+
+
+def build(part, values, where="", over=None):
+    r"""Make a `Part` from nested values, with errors that fit on one line each.
+
+    Args:
+        part: subclass of `Part`.
+        values: nested dictionary, may be partial; missing values keep the default.
+        where: dotted prefix for messages, e.g. ``methods.megu``.
+        over: instance whose values are the defaults instead of the class's own.
+    Raises: SettingsError naming each wrong setting, its value and the remedy.
+    """
+    base = (over or part()).model_dump()
+    try:
+        return part.model_validate(merge(base, values))
+    except ValidationError as error:
+        lines = []
+        for item in error.errors():
+            path = ".".join(str(p) for p in item["loc"])
+            name = f"{where}.{path}".strip(".")
+            if item["type"] == "extra_forbidden":
+                group = base
+                for key in item["loc"][:-1]:
+                    group = group.get(key) or {}
+                lines.append(closest(name.rpartition(".")[2], group, f"setting {name!r}: the name"))
+            else:
+                lines.append(f"setting {name!r} is {item['input']!r}: {item['msg']}")
+        raise SettingsError("; ".join(lines)) from None
+
+
+def check_class_names(classes, known, data_name):
+    r"""Raise SettingsError for the first of ``classes`` that is not in ``known``, or if none or all are to be
+    forgotten."""
+    for name in classes:
+        if name not in known:
+            raise SettingsError(closest(name, known, f"forget.classes: in {data_name} the class"))
+    if not 0 < len(set(classes)) < len(known):
+        raise SettingsError(
+            f"forget.classes has {len(set(classes))} of {len(known)} classes: name at least one, but not all"
+        )

@@ -1,0 +1,302 @@
+"""What a run costs: lines find what is there, operations are arithmetic, the grid is counted once."""
+
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from torchvision.models import ResNet50_Weights
+from typer.testing import CliRunner
+
+from megu.cli.main import app
+from megu.core.splits import make_split
+from megu.cost import predict as cost
+from megu.cost.dummy import stand_in
+from megu.cost.flops import forward_flops
+from megu.cost.work import Work
+from megu.datasets.identity import counts
+from megu.figures import cost as cost_figures
+from megu.measure.metrics import observe
+from megu.runs import experiment
+from megu.settings.cells import CELLS
+from megu.settings.errors import SettingsError
+from megu.settings.profiles import resolve
+
+
+def synthetic(noise, count=8):
+    passes = 100 * 2 ** np.arange(count)
+    spread = 1 + noise * np.random.default_rng(0).standard_normal(count)
+    return pd.DataFrame(
+        {"stage": "a stage", "passes": passes, "entries": 0, "seconds": (0.05 + 2e-4 * passes) * spread}
+    )
+
+
+def test_a_line_is_found_and_predicts_what_was_left_out():
+    table = synthetic(0.02)
+    line = cost.fit(table["passes"], table["seconds"])
+    assert line.overhead == pytest.approx(0.05, rel=0.1) and line.each == pytest.approx(2e-4, rel=0.05)
+    assert cost.held_out(table)["error"].abs().max() < 0.1
+    shuffled = table.assign(seconds=table["seconds"].sample(frac=1, random_state=1).to_numpy())
+    assert cost.held_out(shuffled)["error"].abs().median() > 0.4
+    assert list(cost.held_out(table)["passes"]) == list(table["passes"]), "the largest and the smallest too"
+    twins = pd.concat([table, table.assign(seconds=7.0)])
+    assert (
+        not np.allclose(cost.held_out(twins)["predicted"], 7, rtol=0.05)
+        and cost.held_out(twins).groupby("passes")["predicted"].nunique().eq(1).all()
+    )
+    with pytest.raises(SettingsError, match="no stage was measured at four numbers of passes"):
+        cost.held_out(table.head(3))
+    falling = cost.fit(table["passes"], table["seconds"].iloc[::-1])
+    assert falling.each == 0 and falling.overhead > 0, "no image takes less than no time"
+
+
+@pytest.mark.parametrize("off", [0.99, 1.01])
+def test_a_large_point_does_not_move_the_line_at_a_small_one(off):
+    passes = 10 * 2 ** np.arange(11)
+    seconds = 1e-3 * passes * np.where(passes == passes.max(), off, 1)  # 10 ms to 10 s
+    assert cost.fit(passes, seconds).seconds(10) == pytest.approx(0.01, rel=0.01)
+
+
+def test_a_product_and_a_sort_are_two_terms():
+    k = np.array([10, 30, 100, 300, 1000])
+    seconds = 4e-8 * k**2 + 2e-5 * k
+    both, one = cost.fit(k**2, seconds, k), cost.fit(k**2, seconds)
+    assert both.each == pytest.approx(4e-8, rel=1e-3) and both.entry == pytest.approx(2e-5, rel=1e-3)
+    assert np.abs(one.seconds(k**2) / seconds - 1).max() > 0.3
+
+
+def test_operations_are_the_arithmetic_of_the_network():
+    tokens, width, inner, layers = 197, 768, 3072, 12
+    products = (
+        12 * tokens * (4 * width**2 + 2 * width * inner)
+        + layers * 2 * tokens**2 * width
+        + 196 * 768 * width
+        + width * 100
+    )
+    assert layers == 12 and forward_flops("vit-b16", 100, (3, 32, 32)) == pytest.approx(2 * products, rel=1e-3)
+    fewest, most = cost.hours(Work(trained=1000), 1e12, "vit-b16", cost.CARD)
+    assert fewest == pytest.approx(3 * 1000 / (165.2 * 0.5) / 3600) and most == pytest.approx(
+        3 * 1000 / (165.2 * 0.2) / 3600
+    )
+    assert cost.hours(Work(seen=3000), 1e12, "vit-b16", cost.CARD)[0] == pytest.approx(
+        3000 / (82.6 * 0.5) / 3600
+    )  # float32
+
+
+@pytest.mark.parametrize(
+    ("scenario", "name", "forget"),
+    [
+        ("class", "cifar100", ["rocket"]),
+        ("class", "cifar20", ["vehicles 2"]),
+        ("subclass", "cifar20", ["sea"]),
+        ("random", "cifar10", []),
+    ],
+)
+def test_sizes_are_those_of_the_split(scenario, name, forget):
+    settings = resolve(
+        "paper", 0, {"data.name": name, "forget.scenario": scenario, **({"forget.classes": forget} if forget else {})}
+    )
+    sizes, images = cost.sizes_of(settings, counts(name)[0], cost.LABELS[name]), stand_in(settings)
+    split = make_split(images, settings)
+    assert (sizes.forget, sizes.retain, sizes.classes) == (len(split.forget), len(split.retain), images.num_classes)
+    assert sizes.labels == len(images.y[split.forget].unique()) and sizes.sample == 10_000
+
+
+def test_the_grid_shares_its_originals():
+    table = cost.grid_cost("paper", 3)
+    models = table.groupby("stage")["models"].sum()
+    assert models["pre-training"] == 3 * 2 * 3, "three data sets, two networks, three seeds"
+    assert models["retrain"] == 24 * 3, "14 cells of the main tables, 10 of the appendix"
+    assert (
+        not table.duplicated(["stage", "data", "arch", "scenario"]).any()
+        and (table["hours_low"] < table["hours_high"]).all()
+    )
+    of_one = cost.grid_cost("paper", 1)
+    for column in cost.ADDED:
+        np.testing.assert_allclose(3 * of_one[column], table[column], rtol=1e-12)
+
+
+PEAK = {"half": 165.2e12, "full": 82.6e12}  # of an RTX 4090, by its data sheet
+REACHED = {
+    "resnet18": (0.2, 0.05),
+    "resnet50": (0.4, 0.15),
+    "vit-b16": (0.5, 0.2),
+}  # assumed, at the low and at the high number of hours
+
+
+@pytest.mark.parametrize("table", [cost.grid_cost("paper", 3), cost.imagenet_cost()], ids=["grid", "imagenet"])
+def test_every_row_multiplies_out(table):
+    for row in table.itertuples():
+        trained, rest = (
+            3 * row.models * row.trained * row.gflop * 1e9,
+            row.models * (2 * row.noised + row.seen) * row.gflop * 1e9,
+        )
+        assert row.pflop * 1e15 == pytest.approx(trained + rest, rel=1e-9), row
+        peak = PEAK["full" if row.stage in ("ssd", "ssd-code") else "half"]
+        for share, found in zip(REACHED[row.arch], (row.hours_low, row.hours_high), strict=True):
+            assert found == pytest.approx((trained / peak + rest / PEAK["full"]) / share / 3600, rel=1e-9), row
+
+
+def test_rows_of_the_grid_by_hand():
+    table = cost.grid_cost("paper", 3).set_index(["stage", "data", "arch", "scenario"])
+    passes = ["models", "trained", "noised", "seen"]
+    # 500 images of a class less a tenth, 10,000 retain images, 5 epochs; noises of 99 labels that may be chosen and of
+    # one that goes, 40 steps.
+    assert list(table.loc[("megu", "cifar100", "vit-b16", "class"), passes]) == [
+        2 * 3,
+        (450 + 10_000) * 5,
+        (99 + 1) * 40,
+        450,
+    ]
+    assert list(table.loc[("retrain", "cifar20", "resnet18", "class"), passes]) == [2 * 3, (45_000 - 2250) * 40, 0, 0]
+    assert list(table.loc[("retrain", "cifar20", "resnet18", "subclass"), passes]) == [7 * 3, (45_000 - 450) * 40, 0, 0]
+    assert list(table.loc[("pre-training", "cifar20", "resnet18", ""), passes]) == [3, 45_000 * 40, 0, 0]
+
+
+def test_rows_of_imagenet_by_hand():
+    table = cost.imagenet_cost().set_index(["stage", "arch", "retain"])
+    passes, rest = ["models", "trained", "noised", "seen"], 1_281_167 - 1300
+    assert list(table.loc[("megu", "resnet50", 10_000), passes]) == [1, (1300 + 10_000) * 3, (999 + 1) * 40, 1300]
+    assert list(table.loc[("megu", "vit-b16", 100_000), passes]) == [1, (1300 + 100_000) * 5, (999 + 1) * 40, 1300]
+    assert list(table.loc[("pre-training", "resnet50", rest), passes]) == [1, 1_281_167 * 90, 0, 0]
+    assert list(table.loc[("retrain", "vit-b16", rest), passes]) == [1, rest * 8, 0, 0]
+    assert list(table.loc[("evaluation", "resnet50", rest), passes]) == [4, 0, 0, 1_281_167 + 50_000], (
+        "original, untrained, retrained and MeGU's"
+    )
+    products = 1e9 * ResNet50_Weights.IMAGENET1K_V2.meta["_ops"]  # as torchvision prints it
+    assert forward_flops("resnet50", 1000, (3, 224, 224)) == pytest.approx(2 * products, rel=1e-3)
+
+
+def test_readme_says_what_the_code_gives():
+    table = cost.grid_cost("paper", 3)
+    readme = (ROOT / "README.md").read_text()
+    said = re.search(
+        r"at ([\d,]+) PFLOP, (\d+) to (\d+) hours .*?; unlearning itself is (\d+) to (\d+) of them", readme
+    )
+    pflop, *hours = (float(number.replace(",", "")) for number in said.groups())
+    ends = ["hours_low", "hours_high"]
+    assert pflop == pytest.approx(table["pflop"].sum(), abs=50), "to the hundred"
+    assert hours == pytest.approx([*table[ends].sum(), *table.loc[~cost.references(table), ends].sum()], abs=0.5), (
+        "to the hour"
+    )
+    asking = {
+        stage: line
+        for stage, line in cost.lines(pd.read_csv(ROOT / "paper_figures" / "data" / "cost.csv")).items()
+        if stage.startswith("guide")
+    }
+    asked = cost.guide_cost(asking).set_index("data")[["guide composed, hours", "guide tiny, hours"]]
+    said = re.search(
+        r"80,000 questions take the composed guide ([\d.]+) hours .*? LLM ([\d.]+), ImageNet's 8 million ([\d.]+) and"
+        r" ([\d.]+) ",
+        readme,
+    ).groups()
+    assert said == tuple(
+        f"{value:.{digits}f}"
+        for value, digits in zip([*asked.loc["cifar100"], *asked.loc["imagenet"]], (3, 2, 2, 0), strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("profile", "said"),
+    [("papr", "did you mean 'paper'"), ("small", "no speed on a GPU is assumed or measured .resnet-small, vit-tiny.")],
+)
+def test_a_grid_without_a_known_speed_is_refused(profile, said):
+    with pytest.raises(SettingsError, match=said):
+        cost.grid_cost(profile)
+
+
+def test_a_measured_gpu_takes_the_place_of_the_assumption():
+    said = [
+        ("training", "operations of a step", 3.3),
+        ("training", "bfloat16", 10_000.0),
+        ("evaluation", "float32", 20_000.0),
+    ]
+    lines = [{"part": part, "what": f"resnet18: {what}", "value": value} for part, what, value in said]
+    gpu = cost.measured_gpu({"device": "a card", "lines": lines})
+    assert gpu.trained["resnet18"] == (33.0, 33.0) and gpu.seen["resnet18"] == pytest.approx((22.0, 22.0))
+    assert gpu.trained["vit-b16"] == cost.CARD.trained["vit-b16"] and gpu.seen["vit-b16"] == cost.CARD.seen["vit-b16"]
+    assert gpu.name == f"a card, measured (vit-b16, resnet50: assumed, of an {cost.CARD.name})"
+    assert "resnet18 in part" in cost.measured_gpu({"device": "a card", "lines": lines[:2]}).name
+    every = [{**line, "what": line["what"].replace("resnet18", arch)} for arch in cost.SHARES for line in lines]
+    assert cost.measured_gpu({"device": "a card", "lines": every}).name == "a card, measured"
+    fewest, most = cost.hours(Work(trained=3600 * 10_000), 1.1e9, "resnet18", gpu)
+    assert fewest == most == pytest.approx(1.0), "10,000 images a second, an hour"
+    with pytest.raises(SettingsError, match="holds no speed"):
+        cost.measured_gpu(
+            {"device": "CPU", "lines": [{"part": "training", "what": "resnet-small: bfloat16", "value": 1.0}]}
+        )
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("seconds: 3", "Expecting value"), ("[1, 2]", "does not hold a device and lines"),
+    ('{"device": "a card", "lines": [{"part": "training"}]}', "does not hold"), ('{"device": "a card", "lines": []}', "holds no speed"),
+])  # fmt: skip
+def test_a_file_that_is_no_measurement_is_refused_in_a_line(text, said, tmp_path):
+    (tmp_path / "smoke.json").write_text(text)
+    run = CliRunner().invoke(app, ["cost", "--smoke", str(tmp_path / "smoke.json")])
+    assert isinstance(run.exception, SettingsError) and "--smoke 'smoke.json' cannot be used" in str(run.exception)
+    assert said in str(run.exception) and "\n" not in str(run.exception)
+
+
+def test_every_cell_sees_the_untrained_network_too(tiny, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        experiment, "observe", lambda model, images, split: seen.append(model) or observe(model, images, split)
+    )
+    monkeypatch.setattr(tiny, "_references", {})
+    monkeypatch.setattr(tiny, "seen", lambda name, seed: SimpleNamespace(logits=None))
+    tiny.references(0)
+    assert len(seen) == 1, "beside what was kept of original and retrained model"
+    table = cost.grid_cost("paper", 3)
+    cells = CELLS["paper"]
+    assert table.loc[table["stage"] == "evaluation", "models"].sum() == 3 * sum(len(cell.methods) + 1 for cell in cells)
+
+
+def test_an_image_is_looked_at_once_for_all_its_labels():
+    images, questions = np.array([5, 10, 20, 40] * 2), np.array([50, 100, 200, 400, 500, 1000, 2000, 4000])
+    line = cost.fit(images, 0.02 * images + 1e-5 * questions, questions)
+    asked = cost.guide_cost({"composed": line}).set_index("data")
+    assert asked["images"].to_dict() == {"cifar10": 80, "cifar20": 160, "cifar100": 800, "imagenet": 8000}
+    assert asked["questions"].to_dict() == {"cifar10": 800, "cifar20": 3200, "cifar100": 80_000, "imagenet": 8_000_000}
+    assert asked.loc["cifar100", "composed, hours"] == pytest.approx((800 * 0.02 + 80_000 * 1e-5) / 3600, rel=1e-3)
+    assert asked.loc["imagenet", "composed, hours"] == pytest.approx((8000 * 0.02 + 8_000_000 * 1e-5) / 3600, rel=1e-3)
+    of_ten = (line.each * 40 + line.entry * 400) / 400  # seconds of a question, where ten share an image
+    assert of_ten * 8_000_000 > 50 * 3600 * asked.loc["imagenet", "composed, hours"] / 3, (
+        "what a question took of ten does not carry over"
+    )
+
+
+def test_the_tracked_points_lie_on_lines():
+    table = pd.read_csv(ROOT / "paper_figures" / "data" / "cost.csv")
+    errors = cost.held_out(table)
+    assert len(errors) >= 15 and errors["error"].abs().median() < 0.1
+    shuffled = table.assign(
+        seconds=table.groupby("stage")["seconds"].transform(lambda part: part.sample(frac=1, random_state=3).to_numpy())
+    )
+    assert cost.held_out(shuffled)["error"].abs().median() > 0.3
+
+
+def test_the_tracked_guides_carry_over_to_another_number_of_labels():
+    table = pd.read_csv(ROOT / "paper_figures" / "data" / "cost.csv")
+    labels = table["variable"].str.extract(r"questions, (\d+) labels")[0].astype(float)
+    left_out = table[labels == 30][["stage", "passes"]].merge(cost.held_out(table))
+    assert set(left_out["stage"]) == {"guide composed", "guide tiny"} and left_out["error"].abs().max() < 0.25
+    ten, thousand = (table[(table["stage"] == "guide composed") & (labels == k)] for k in (10, 1000))
+    assert ((ten["seconds"] / ten["entries"]).min() * thousand["entries"] > 5 * thousand["seconds"]).all(), (
+        "multiplied by questions alone it does not"
+    )
+
+
+def test_a_line_joins_points_of_one_number_of_labels():
+    table = cost.fitted(pd.read_csv(ROOT / "paper_figures" / "data" / "cost.csv"))
+    ax = cost_figures.costs(table).axes[-1]
+    joined = [line.get_xydata() for line in ax.lines if line.get_linestyle() == "--"]
+    parts = [
+        part.sort_values("passes")[["value", "fitted"]]
+        for _, part in table[table["part"] == "guides"].groupby(["stage", "variable"])
+    ]
+    for part in parts:
+        assert any(np.array_equal(part, points) for points in joined)
+    assert {text.get_text() for text in ax.texts} == {"10", "100", "1000"}

@@ -1,0 +1,115 @@
+"""A grid's tables are read as one; times of its models.  All numbers are made up: `paper_grid`."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import paper_grid
+import pytest
+
+from megu.figures.grid_tables import read_grid, time_shares
+from megu.measure.summary import minutes
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"profile": "paper"}, "is of profile 'paper': one file holds one profile"),
+        ({"preset": ["paper", "tuned"]}, "has the presets paper and tuned: one file holds one preset"),
+        ({"epochs": None}, "does not say epochs"),
+        (
+            {"files": None},
+            "does not say files: write the tables again with `python -m megu grid --profile small ... --out`",
+        ),
+    ],
+)
+def test_a_source_of_another_grid_is_refused(tmp_path, change, message):
+    rows, seconds, source = paper_grid.grid()
+    with pytest.raises(ValueError, match=message):
+        read_grid(paper_grid.write(tmp_path, rows, seconds, source | change), "small")
+    read_grid(paper_grid.write(tmp_path, rows, seconds, source), "small")
+
+
+def appended(path):
+    """As a hand adds rows to a table: one more, of another method."""
+    table = pd.read_csv(path)
+    pd.concat([table, table.iloc[:1].assign(method="ssd-code", repeat=7)]).to_csv(path, index=False)
+
+
+@pytest.mark.parametrize("table", ["grid_small.csv", "grid_small_seconds.csv"])
+@pytest.mark.parametrize(
+    "change",
+    [appended, Path.unlink, lambda path: path.write_text(path.read_text() + "\n")],
+    ids=["appended", "removed", "one byte"],
+)
+def test_a_table_that_is_not_the_one_that_was_written_is_refused(tmp_path, table, change):
+    change(paper_grid.write(tmp_path, *paper_grid.grid()) / table)
+    with pytest.raises(
+        ValueError,
+        match=(
+            f"{table} is not the file that grid_small_source.json is of: it was changed, or an interrupted write mixed"
+        ),
+    ):
+        read_grid(tmp_path, "small")
+
+
+@pytest.mark.parametrize("written", [("grid_small.csv",), ("grid_small.csv", "grid_small_seconds.csv")], ids=len)
+def test_an_interrupted_write_is_refused(tmp_path, written):
+    """Tables are written in this order, the source last."""
+    old = paper_grid.write(tmp_path / "old", *paper_grid.grid(seeds=(0,)))
+    new = paper_grid.write(tmp_path / "new", *paper_grid.grid())
+    for name in written:
+        shutil.copy(new / name, old / name)
+    with pytest.raises(ValueError, match="an interrupted write mixed two grids"):
+        read_grid(old, "small")
+    (old / "grid_small_source.json").unlink()
+    with pytest.raises(ValueError, match="grid_small_source.json does not say profile, command"):
+        read_grid(old, "small")
+    shutil.copy(new / "grid_small_seconds.csv", old)
+    shutil.copy(new / "grid_small_source.json", old)
+    assert len(read_grid(old, "small")[0]) == len(read_grid(new, "small")[0])
+
+
+def test_no_grid_is_an_empty_one(tmp_path):
+    rows, seconds, source = read_grid(tmp_path, "small")
+    assert rows.empty and seconds.empty and not source
+
+
+def test_minutes_count_every_model_once():
+    key = {"dataset": "cifar10", "arch": "resnet-small", "seed": 0, "repeat": 0}
+    shared = [
+        key | {"scenario": s, "forget": s, "method": "original", "part": "total", "seconds": 60.5}
+        for s in ("class", "random")
+    ]
+    megu = key | {"scenario": "class", "forget": "class", "method": "megu"}
+    parts = [megu | {"part": part, "seconds": x} for part, x in (("noise", 20), ("total", 30), ("evaluation", 9))]
+    assert minutes(pd.DataFrame([*shared, *parts])) == pytest.approx(90.5 / 60)
+
+
+def test_shares_of_time_are_of_the_same_seed_and_leave_out_the_evaluation():
+    key = {"dataset": "cifar10", "arch": "resnet-small", "scenario": "class", "forget": "cat", "repeat": 0}
+    facts = [
+        ("retrain", 0, "total", 100.0),
+        ("retrain", 1, "total", 50.0),
+        ("megu", 0, "noise", 4.0),
+        ("megu", 0, "fine-tuning", 6.0),
+        ("megu", 0, "total", 10.0),
+        ("megu", 0, "evaluation", 70.0),
+        ("megu", 1, "noise", 1.0),
+        ("megu", 1, "fine-tuning", 9.0),
+        ("guide", 0, "guide", 5.0),
+    ]
+    found = time_shares(
+        pd.DataFrame([key | dict(zip(("method", "seed", "part", "seconds"), fact, strict=True)) for fact in facts])
+    )
+    assert found.set_index(["method", "part"])["share"].to_dict() == {
+        ("megu", "noise"): 3.0,
+        ("megu", "fine-tuning"): 12.0,
+    }
+
+
+def test_a_missing_time_of_retraining_raises():
+    seconds = paper_grid.grid()[1]
+    assert (time_shares(seconds)["share"] > 0).all()
+    with pytest.raises(ValueError, match="no time of retraining"):
+        time_shares(seconds[seconds["method"] != "retrain"])

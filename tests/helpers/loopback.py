@@ -1,0 +1,86 @@
+"""A server on loopback that answers as it is told to, and questions for it."""
+
+import json
+import math
+import socket
+import threading
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+
+from megu.guide import Question, ServedMllm
+from megu.settings.config import Guide
+
+
+def reply(odds, with_probabilities=True):
+    p = 1 / (1 + math.exp(-odds))
+    top = [
+        {"token": token, "logprob": math.log(share), "bytes": None} for token, share in (("True", p), ("False", 1 - p))
+    ]
+    said = {"content": [{**top[0], "top_logprobs": top}]} if with_probabilities else None
+    texts = ["True"] * round(10 * p) + ["False"] * (10 - round(10 * p))
+    choices = [
+        {"index": i, "finish_reason": "length", "message": {"role": "assistant", "content": text}, "logprobs": said}
+        for i, text in enumerate(texts)
+    ]
+    usage = {"prompt_tokens": 10, "completion_tokens": 1, "total_tokens": 11}
+    return json.dumps(
+        {"id": "1", "object": "chat.completion", "created": 0, "model": "tiny", "choices": choices, "usage": usage}
+    ).encode()
+
+
+def odds_of(body):
+    """An answer that depends on everything that was asked."""
+    return len(json.dumps(body["messages"])) % 97 / 40 - 1
+
+
+class Servers:
+    """Start servers: servers(function of the request's body and number -> (status, bytes), or None to cut the
+    connection) gives (address, Counter)."""
+
+    def __init__(self):
+        self.started = []
+
+    def __call__(self, answer):
+        lock, seen = threading.Lock(), Counter()
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with lock:
+                    seen["requests"] += 1
+                    number = seen["requests"]
+                found = answer(body, number)
+                if found is None:
+                    self.close_connection = True
+                    return self.connection.shutdown(socket.SHUT_RDWR)
+                status, content = found
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content[: len(content)])
+
+            def log_message(self, *args):
+                """Quiet."""
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.started.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{server.server_address[1]}/v1", seen
+
+    def stop(self):
+        for server in self.started:
+            server.shutdown()
+
+
+def client(url, **more):
+    return ServedMllm(settings=Guide(model="tiny", url=url, **{"retries": 0, "timeout": 5, "shots": 0, **more}))
+
+
+def asked(n, labels=("shirt", "coat")):
+    images = np.random.default_rng(0).integers(0, 255, (n, 1, 28, 28), dtype=np.uint8)
+    return [Question(image, label) for image in images for label in labels]

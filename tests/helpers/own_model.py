@@ -1,0 +1,34 @@
+"""A model that is not ours, and how it is asked to forget."""
+
+import torch
+from torch import nn
+
+import megu
+
+NAMES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+QUICK = {"recipe.batch": 32, "recipe.lr": 0.2, "noise.steps": 10}
+
+
+def network(num_classes=10):
+    """Not one of ours: dropout, group norm, no batch statistics."""
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 5, 2),
+        nn.GroupNorm(4, 16),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 5, 2),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Dropout(0.1),
+        nn.Linear(128, num_classes),
+    )
+
+
+def same(one, two):
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def forget(model, parts, what="trouser", **more):
+    return megu.unlearn(
+        model, parts[0], what, **{"test": parts[1], "classes": NAMES, "guide": "model", "settings": QUICK, **more}
+    )

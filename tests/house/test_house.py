@@ -1,0 +1,100 @@
+"""The house: imports go one way, files hold one idea, docstrings say where a formula is from."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from megu.methods import METHODS
+
+PACKAGE = ROOT / "megu"
+FILES = sorted(p for folder in ("megu", "tests", "paper_figures", "env") for p in (ROOT / folder).rglob("*.py"))
+MANY = {"megu/methods", "megu/guide"}  # one file for each method, one for each source
+
+
+def lint(folder):
+    """What import-linter says of the contracts in pyproject.toml about the package in a folder."""
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache", "--config", ROOT / "pyproject.toml"]
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
+
+
+def test_imports_go_one_way():
+    said = lint(ROOT)
+    assert said.returncode == 0, said.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "contract"),
+    [
+        ("settings/files.py", "import megu.core.device", "Imports go one way"),
+        ("noise_pair.py", "import megu.perturbing_labels", "Imports go one way"),
+        ("figures/style.py", "import torch", "Figures know tables only"),
+    ],
+)
+def test_an_import_against_the_order_is_noticed(file, line, contract, tmp_path):
+    shutil.copytree(PACKAGE, tmp_path / "megu", ignore=shutil.ignore_patterns("__pycache__", "assets"))
+    broken = tmp_path / "megu" / file
+    broken.write_text(broken.read_text() + f"\n{line}\n")
+    said = lint(tmp_path)
+    assert said.returncode and f"{contract} BROKEN" in said.stdout
+
+
+def test_a_room_is_not_crowded():
+    for folder in {path.parent for path in PACKAGE.rglob("*.py")}:
+        entries = [path for path in folder.iterdir() if path.name != "__pycache__"]
+        assert len(entries) <= (25 if folder.relative_to(ROOT).as_posix() in MANY else 15), folder
+
+
+def test_help_waits_for_no_slow_import():
+    slow = "[name for name in ('torch', 'transformers', 'pandas', 'papermill', 'matplotlib') if name in sys.modules]"
+    code = (
+        "import sys\nsys.argv = ['megu', '--help']\nfrom megu.cli.main import main\ntry:\n    main()\nfinally:\n   "
+        " sys.exit(str(SLOW))"
+    )
+    said = subprocess.run([sys.executable, "-c", code.replace("SLOW", slow)], capture_output=True, text=True, cwd=ROOT)
+    assert "unlearn" in said.stdout and said.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_file_holds_one_idea(path):
+    lines = path.read_text().splitlines()
+    assert len(lines) <= 250
+
+
+def test_no_pickles_no_leftovers():
+    for path in set(FILES) - {ROOT / "tests" / "house" / "test_house.py"}:
+        text = path.read_text()
+        assert not re.search(r"^\s*# ?(TODO|FIXME|XXX)", text, re.M), path
+        assert not re.search(r"torch\.load\((?![^)]*weights_only=True)|import pickle|allow_pickle=True", text), path
+
+
+def test_every_source_line_is_in_the_readme_map():
+    readme = (ROOT / "README.md").read_text()
+    table, cited = readme[readme.index("## From the paper to the code") :], 0
+    for path in PACKAGE.rglob("*.py"):
+        for source in re.findall(r"Source: arXiv 2602\.17088,? ?([^\n]*)", path.read_text()):
+            for equation in re.findall(r"eq\. [\d-]+|Algorithm 1", source):
+                cited += 1
+                assert equation in table, f"{path.name} cites {equation}, which the map in README.md lacks"
+                assert path.relative_to(ROOT).as_posix() in table, f"{path.name} is not in the map in README.md"
+    assert cited >= 9
+
+
+def test_every_departure_is_in_the_assumption_log():
+    readme = (ROOT / "README.md").read_text()
+    log = set(re.findall(r"^\| (A\d+) \|", readme, re.M))
+    assert log == {f"A{i}" for i in range(1, 14)}
+    for path in PACKAGE.rglob("*.py"):
+        for first, last in re.findall(r"\bA(\d+)(?:-A(\d+))?\b", path.read_text()):
+            assert f"A{first}" in log and (not last or f"A{last}" in log)
+
+
+def test_methods_have_titles_and_sources():
+    assert len({entry.title for entry in METHODS.values()}) == len(METHODS)
+    assert all("Source:" in entry.unlearn.__doc__ for entry in METHODS.values())

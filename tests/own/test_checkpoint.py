@@ -1,0 +1,310 @@
+"""Checkpoints: written, read and sent with all that they need; refused in one line where anything is not what it
+says."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import hub_mixin
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from megu.cli.main import app
+from megu.core import models
+from megu.core import weights as pretrained
+from megu.core.loading import weights_digest
+from megu.core.train import predict
+from megu.own import checkpoint
+from megu.own.checkpoint import About, Checkpoint, export
+from megu.runs.experiment import Experiment
+from megu.settings.config import Forget
+from megu.settings.errors import SettingsError
+
+ARCHS = (("resnet-small", (3, 32, 32)), ("resnet18", (1, 28, 28)), ("vit-tiny", (3, 32, 32)), ("vit-b16", (3, 32, 32)))
+
+
+def made(arch="resnet-small", shape=(3, 32, 32), **more):
+    net = models.build(arch, 4, shape, 0, weights="random").eval()
+    about = About(
+        **{
+            "arch": arch,
+            "stem": checkpoint.STEMS[arch],
+            "classes": ("a", "b", "c", "d"),
+            "shape": shape,
+            "mean": [0.4] * shape[0],
+            "std": [0.25] * shape[0],
+            "method": "megu",
+            "seed": 3,
+            "forget": Forget(classes=("b",)),
+            "split": "0123456789ab",
+            "data": "cifar10",
+            "images": {part: {"images": n, "content": "f" * 32} for part, n in (("train", 50), ("test", 10))},
+            "weights": weights_digest(net),
+            "code": "c0de",
+            "megu": "0",
+            **more,
+        }
+    )
+    return Checkpoint(net, about)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("checkpoint") / "saved"
+    made().save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def copy(folder, tmp_path):
+    return Path(shutil.copytree(folder, tmp_path / "copy"))
+
+
+def configured(path, change):
+    file = path / "config.json"
+    config = json.loads(file.read_text())
+    change(config)
+    file.write_text(json.dumps(config))
+    return path
+
+
+@pytest.mark.parametrize(("arch", "shape"), ARCHS)
+def test_what_is_saved_is_what_is_read(arch, shape, tmp_path, monkeypatch):
+    """ViT-B/16, here with few weights, needs no hub."""
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    monkeypatch.setattr(pretrained, "CONFIG", {**pretrained.CONFIG, **small})
+    one = made(arch, shape)
+    one.save_pretrained(tmp_path / "folder")
+    two = Checkpoint.from_pretrained(tmp_path / "folder")
+    assert sorted(p.name for p in (tmp_path / "folder").iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert two.about == one.about and not two.training and weights_digest(two.net) == weights_digest(one.net)
+    pixels = torch.randint(0, 256, (3, *shape), dtype=torch.uint8)
+    with torch.no_grad():
+        logits = two(pixels)
+        assert torch.equal(logits, one(pixels)) and torch.allclose(two(pixels.float() / 255), logits)
+        assert torch.allclose(two.net((pixels / 255 - 0.4) / 0.25), logits, atol=1e-5) and not torch.allclose(
+            two.net(pixels / 255), logits, atol=1e-5
+        )
+
+
+def test_a_models_weights_are_those_of_its_config(folder):
+    two = Checkpoint.from_pretrained(folder)
+    with torch.no_grad():
+        two.net.head.bias += 1
+    with pytest.raises(
+        SettingsError, match="the weights have changed .hash .*: make a checkpoint of the model as it is now"
+    ):
+        two.save_pretrained(folder.parent / "other")
+
+
+def other_bias(path):
+    state = load_file(path / "model.safetensors")
+    state["head.bias"][0] += 1e-3
+    save_file(state, path / "model.safetensors")
+
+
+def pickled(path):
+    torch.save({"a": torch.zeros(1)}, path / "model.safetensors")
+
+
+def only_a_pickle(path):
+    (path / "model.safetensors").unlink()
+    torch.save({"a": torch.zeros(1)}, path / "pytorch_model.bin")
+
+
+@pytest.mark.parametrize(("spoil", "expected"), [
+    (other_bias, "model.safetensors in 'copy' holds other weights than config.json names"),
+    (pickled, "'model.safetensors' is not a safetensors file, and nothing else is opened, since a pickle can run code"),
+    (only_a_pickle, "'model.safetensors' does not exist"),
+    (lambda p: (p / "model.safetensors").write_bytes((p / "model.safetensors").read_bytes()[:-9]), "'model.safetensors' is damaged"),
+    (lambda p: save_file({"a": torch.zeros(1)}, p / "model.safetensors"), r"does not fit the architecture.*missing.*1 are unknown, e\.g\. a"),
+    (lambda p: (p / "config.json").unlink(), "'copy' has no config.json, so it is no checkpoint of megu"),
+    (lambda p: (p / "config.json").write_text("{"), "config.json in 'copy' is no config of a checkpoint .no JSON object"),
+    (lambda p: (p / "config.json").write_text("[" * 10_000), "config.json in 'copy' is no config of a checkpoint .no JSON object"),
+    (lambda p: (p / "config.json").write_text("[]"), "config.json in 'copy' is no config of a checkpoint"),
+    (lambda p: configured(p, lambda c: c.update(arch="resnet-smal")), "arch 'resnet-smal' does not exist; did you mean 'resnet-small'"),
+    (lambda p: configured(p, lambda c: c.update(arch="resnet18")), r"does not fit the architecture that is named for it .*missing"),
+    (lambda p: configured(p, lambda c: c.update(net="x")), "net: Extra inputs are not permitted"),
+    (lambda p: configured(p, lambda c: c["forget"].update(all=1)), "forget.all: Extra inputs are not permitted"),
+    (lambda p: configured(p, lambda c: c.pop("mean")), "mean: Field required"),
+    (lambda p: configured(p, lambda c: c.update(std=[0.0] * 3)), "std.0: Input should be greater than 0"),
+    (lambda p: configured(p, lambda c: c.update(std=[torch.nan] * 3)), "std.0: Input should be a finite number"),
+    (lambda p: configured(p, lambda c: c.update(mean=[0.4, 0.4, -0.1])), "mean.2: Input should be greater than or equal to 0"),
+    (lambda p: configured(p, lambda c: c.update(mean=[0.4, 0.4, 0.5])), "classes, shape, mean, std or weights in config.json of 'copy' are not those"),
+    (lambda p: configured(p, lambda c: c.update(classes=["a", "b", "d", "c"])), "classes, shape, mean, std or weights in config.json of 'copy' are not"),
+    (lambda p: configured(p, lambda c: c.update(shape=[3, 32, 31])), "classes, shape, mean, std or weights in config.json of 'copy' are not those"),
+    (lambda p: configured(p, lambda c: c.pop("sha256")), "classes, shape, mean, std or weights in config.json of 'copy' are not those"),
+    (lambda p: configured(p, lambda c: c.update(classes=["a", "b", "b", "c"])), "two classes are called 'b': give each a name of its own"),
+    (lambda p: configured(p, lambda c: c.update(stem="other")), "stem is 'other', but that of resnet-small is 'convolution 3 x 3"),
+    (lambda p: configured(p, lambda c: c.update(shape=[3, 10**7, 10**7])), "shape.1: Input should be less than or equal to 1024"),
+    (lambda p: configured(p, lambda c: c.update(arch="vit-tiny", stem=checkpoint.STEMS["vit-tiny"], shape=[3, 2, 2])), "square and of at least 4 px"),
+    (lambda p: configured(p, lambda c: c.update(arch="vit-tiny", stem=checkpoint.STEMS["vit-tiny"], shape=[3, 32, 28])), "square and of at least 4 px"),
+    (lambda p: configured(p, lambda c: c.update(mean=[0.1])), "one of each channel .3."),
+    (lambda p: configured(p, lambda c: c.update(classes=["a"])), "classes: Tuple should have at least 2 items"),
+])  # fmt: skip
+def test_what_is_not_what_it_says_is_refused(copy, spoil, expected):
+    Checkpoint.from_pretrained(copy)
+    spoil(copy)
+    with pytest.raises(SettingsError, match=expected) as refused:
+        Checkpoint.from_pretrained(copy)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("source", ["nobody/nothing", "no such folder", "a/b/c"])
+def test_a_hub_that_cannot_be_reached(source):
+    with pytest.raises(
+        SettingsError,
+        match=f"checkpoint '{source}' is no folder, and the hub does not give it .*check name and network",
+    ) as refused:
+        Checkpoint.from_pretrained(source)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_checkpoint_of_the_hub(folder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(checkpoint, "snapshot_download", lambda *args, **more: asked.append((args, more)) or folder)
+    Checkpoint.from_pretrained("someone/forgetful", revision="abc")
+    assert asked == [
+        (
+            ("someone/forgetful",),
+            {"revision": "abc", "token": None, "allow_patterns": ["config.json", "model.safetensors"]},
+        )
+    ]
+
+
+class FakeApi:
+    """Takes what would be sent."""
+
+    sent = []
+
+    def __init__(self, token=None):
+        self.token = token
+
+    def create_repo(self, repo_id, **more):
+        self.sent.append((self.token, repo_id, more))
+        return type("Repo", (), {"repo_id": repo_id})
+
+    def upload_folder(self, folder_path, **more):
+        self.sent.append({file.name: file.read_bytes() for file in Path(folder_path).iterdir()})
+        return "there"
+
+
+def test_what_is_sent_to_a_hub(monkeypatch):
+    monkeypatch.setattr(hub_mixin, "HfApi", FakeApi)
+    monkeypatch.setattr(FakeApi, "sent", [])
+    assert made().push_to_hub("someone/forgetful", token="hf_secret", private=True) == "there"
+    (token, repo, more), files = FakeApi.sent
+    assert (token, repo, more["private"]) == ("hf_secret", "someone/forgetful", True)
+    assert sorted(files) == ["README.md", "config.json", "model.safetensors"]
+    assert not any(b"hf_secret" in content for content in files.values())
+
+
+@pytest.mark.parametrize(("more", "expected"), [
+    ({}, "made to forget the class b by the method *MeGU*."),
+    ({"forget": Forget(scenario="subclass", classes=("a", "b"))}, "made to forget the sub-class a, b by"),
+    ({"forget": Forget(scenario="random", count=83)}, "made to forget 83 single training images by"),
+    ({"forget": None, "method": "original"}, "as it was before anything was forgotten."),
+    ({}, "Nothing was measured in the run that made it."),
+    ({"measured": {"tow": (0.91234, 1.0, "share", "strict")}}, "| tow | strict | share | 0.912 | 1.0 |"),
+    ({"measured": {"tow": (None, None, "share", "strict")}}, "| tow | strict | share | n/a | not measured |"),
+])  # fmt: skip
+def test_the_card_says_what_the_model_is(more, expected):
+    card = made(**more).generate_model_card()
+    assert (
+        expected in str(card) and card.data.library_name == "megu" and card.data.pipeline_tag == "image-classification"
+    )
+    assert (
+        "SHA-256 of the weights" in str(card)
+        and "{{" not in str(card)
+        and ("Nothing was measured" in str(card)) == ("measured" not in more)
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tiny_overrides, tmp_path_factory):
+    """A run with two measured models."""
+    lab = Experiment(
+        run_dir=tmp_path_factory.mktemp("runs") / "one", overrides={**tiny_overrides, "seeds": 1, "training.epochs": 1}
+    )
+    for name in ("finetune", "retrain"):
+        lab.rows(name, 0)
+    return lab
+
+
+def test_a_runs_model_is_exported_without_its_data(run, tmp_path):
+    said = CliRunner().invoke(app, ["export", str(run.run.path), "finetune", "0", "--out", str(tmp_path / "out")])
+    assert said.exit_code == 0 and "written  model.safetensors, config.json, README.md" in said.output
+    found = Checkpoint.from_pretrained(tmp_path / "out")
+    index = run.split.test_retain
+    with torch.no_grad():
+        assert torch.allclose(
+            found(run.images.x[index]), predict(run.unlearned("finetune", 0), run.images, index), atol=1e-5
+        )
+        assert not torch.allclose(found(run.images.x[index]), predict(run.original(0), run.images, index), atol=1e-3)
+    about, rows = found.about, run.rows("finetune", 0).set_index("metric")["value"]
+    assert (
+        about.classes == run.images.classes
+        and about.split == run.split.digest()
+        and about.forget == run.settings.forget
+    )
+    assert about.images["train"]["content"] == run.run.manifest["notes"]["images"]["train"]["content"]
+    assert about.measured["acc_retain_test"][0] == pytest.approx(rows["acc_retain_test"]) and set(
+        about.measured
+    ) == set(rows.index)
+    assert about.measured["tow"][1] == 1.0  # the retrained model's own
+    assert str(run.run.path.parent) not in "".join(
+        file.read_text(errors="ignore") for file in (tmp_path / "out").iterdir()
+    )
+    assert (
+        export(run.run.path, "original", 0).about.forget is None
+        and not export(run.run.path, "original", 0).about.measured
+    )
+
+
+def test_what_cannot_be_exported(run, tmp_path):
+    for where, method, expected in (
+        (tmp_path, "megu", "is no run directory of this version"),
+        (run.run.path, "fintune", "the model 'fintune-0' does not exist; did you mean 'finetune-0'"),
+    ):
+        with pytest.raises(SettingsError, match=expected):
+            export(where, method, 0)
+    other = Path(shutil.copytree(run.run.path, tmp_path / "other"))
+    (other / "models" / "finetune-0.safetensors").write_bytes(b"x")
+    with pytest.raises(SettingsError, match="is not the file that was written there"):
+        export(other, "finetune", 0)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    said = CliRunner().invoke(app, ["export", str(run.run.path), "finetune", "0", "--out", str(tmp_path / "full")])
+    assert "'full' is not empty: name a new folder" in str(said.exception) and list((tmp_path / "full").iterdir()) == [
+        tmp_path / "full" / "mine.txt"
+    ]
+
+
+def test_what_cannot_be_sent_is_written_all_the_same(run, tmp_path):
+    said = CliRunner().invoke(
+        app,
+        ["export", str(run.run.path), "finetune", "0", "--out", str(tmp_path / "out"), "--push", "someone/forgetful"],
+    )
+    assert isinstance(said.exception, SettingsError) and "'someone/forgetful' was not sent" in str(said.exception)
+    Checkpoint.from_pretrained(tmp_path / "out")
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(run, tmp_path, monkeypatch):
+    class ConnectError(Exception):
+        """No OSError, as that of the client that reaches the hub."""
+
+    class Unreachable(FakeApi):
+        def create_repo(self, *_, **__):
+            raise ConnectError("[Errno 111] Connection refused\nmore")
+
+    monkeypatch.setattr(hub_mixin, "HfApi", Unreachable)
+    said = CliRunner().invoke(
+        app,
+        ["export", str(run.run.path), "finetune", "0", "--out", str(tmp_path / "out"), "--push", "someone/forgetful"],
+    )
+    assert isinstance(said.exception, SettingsError) and "(ConnectError: [Errno 111] Connection refused)" in str(
+        said.exception
+    )
+    assert "\n" not in str(said.exception) and Checkpoint.from_pretrained(tmp_path / "out")

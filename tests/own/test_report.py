@@ -1,0 +1,99 @@
+"""The deletion report: its schema, and a page that needs no other."""
+
+import json
+import re
+import sys
+
+import jsonschema
+import pytest
+import torch
+from loopback import odds_of, reply
+from own_model import QUICK, forget
+from safetensors.torch import load_file
+from torch import nn
+
+from megu.cli import main as command
+from megu.own import report
+
+
+def test_every_report_fits_the_schema_and_a_wrong_one_does_not(model, parts, done):
+    x, y = parts[0].tensors
+    convolutional = nn.Sequential(nn.Conv2d(1, 10, 28), nn.Flatten())  # no linear head, no features
+    convolutional[0].weight.data.copy_(torch.stack([x[y == k].mean(0) - x.mean() for k in range(10)]))
+    plain = forget(convolutional, parts, range(20), method="finetune", test=None, settings={})
+    assert (
+        plain.report["asked"]["scenario"] == "random"
+        and plain.report["done"]["guide"] is None
+        and plain.report["verdict"]["word"] == "not told"
+    )
+    assert {row["metric"]: row["not_available"] for row in plain.report["metrics"]}[
+        "cka_original_forget"
+    ] == "needs a model whose head is a linear layer"
+    for facts in (done.report, plain.report):
+        jsonschema.validate(json.loads(json.dumps(facts, allow_nan=False)), report.schema())
+    for wrong in (
+        {**done.report, "extra": 1},
+        {**done.report, "accuracy": []},
+        {**done.report, "verdict": {**done.report["verdict"], "word": "proven"}},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, report.schema())
+
+
+def test_the_page_needs_no_other_and_escapes_what_it_is_given(done):
+    page = report.html(
+        {**done.report, "verdict": {**done.report["verdict"], "what": "<script>alert(1)</script> $x_1$"}}
+    )
+    assert "<script" not in page and "&lt;script&gt;" in page
+    assert not re.search(r"""(src|href)\s*=\s*["'](?!#)|url\((?!#)|@import""", page.replace("xlink:href", "href")), (
+        "an outside reference"
+    )
+    assert page.count("<svg") == 3 and page == report.html(
+        done.report | {"verdict": {**done.report["verdict"], "what": "<script>alert(1)</script> $x_1$"}}
+    )
+    assert "not available" in page and "prefers-color-scheme: dark" in page and "@media print" in page
+
+
+def test_the_disentanglement_score_is_in_the_report_where_it_can_be_measured(done, parts, model):
+    rows = {(row["model"], row["view"], row["measure"]): row for row in done.report["disentanglement"]}
+    score = rows["unlearned", "in place", "score"]
+    assert (
+        0 <= score["low"] <= score["value"] <= score["high"] <= 1 and ("retrained", "aligned", "score") not in rows
+    )  # no reference was given
+    assert f"{score['value']:.3f}" in report.html(done.report)
+    untouched = forget(
+        model, parts, range(20), method="finetune", test=None, settings={}
+    )  # single images: no concept is forgotten as a whole
+    assert untouched.report["disentanglement"] is None and "Disentanglement score: not measured" in report.html(
+        untouched.report
+    )
+
+
+def test_the_page_is_written_again_from_its_json(done, tmp_path, monkeypatch, capsys):
+    done.save(tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    (tmp_path / "report.html").unlink()
+    monkeypatch.setattr(sys, "argv", ["megu", "report", str(tmp_path)])
+    with pytest.raises(SystemExit) as end:
+        command.main()
+    assert (
+        not end.value.code and "written" in capsys.readouterr().out and (tmp_path / "report.html").read_text() == page
+    )
+    assert load_file(tmp_path / "model.safetensors").keys() == done.model.state_dict().keys()
+
+
+def test_no_key_reaches_model_log_or_report(model, parts, tmp_path, monkeypatch, caplog, capfd, request):
+    """A served guide that is asked with a key: what is written and said holds neither the key nor the address."""
+    seen = []
+    address, _ = request.getfixturevalue("serve")(
+        lambda body, number: (seen.append(body), (200, reply(odds_of(body))))[1]
+    )
+    monkeypatch.setenv("MEGU_GUIDE_KEY", "sk-planted-key")
+    guide = {"guide.model": "tiny", "guide.url": address, "guide.exemplars": 1, "guide.shots": 0}
+    result = forget(model, parts, guide="served", settings={**QUICK, **guide}, out=tmp_path)
+    assert len(seen) == 100 and result.report["done"]["guide"]["answers"] == 100
+    said = "".join([caplog.text, *capfd.readouterr(), json.dumps(result.report), repr(result)]).encode()
+    for text in (said, *(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())):
+        assert b"sk-planted-key" not in text and address.encode() not in text and str(tmp_path).encode() not in text
+    (tmp_path / "leak.txt").write_text("sk-planted-key")  # the control
+    assert any(b"sk-planted-key" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())

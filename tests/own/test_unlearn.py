@@ -1,0 +1,285 @@
+"""Your own model: the call, the command and the report, on a network that is not ours."""
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jsonschema
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, Narrow
+from killing import TORTURE, child, ended
+from own_model import NAMES, QUICK, forget, network, same
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import megu
+from megu.core.device import generator, seeded
+from megu.core.loading import weights_digest
+from megu.core.train import DivergedError
+from megu.guide import GuideUnavailableError
+from megu.own import guide_choice as ownguide
+from megu.own import report
+from megu.own import unlearn as unlearning
+from megu.settings.errors import SettingsError, StageError
+from megu.settings.files import alone
+
+
+@pytest.fixture(scope="module")
+def photos(parts, model, tmp_path_factory):
+    """The same images as a folder by class, and the model's file beside it."""
+    root = tmp_path_factory.mktemp("own")
+    for part, data in zip(("train", "test"), parts, strict=True):
+        for i, (x, k) in enumerate(data):
+            folder = root / "photos" / part / NAMES[k]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((x[0] * 255).round().byte().numpy()).save(folder / f"{i:03d}.png")
+    save_file(model.state_dict(), root / "model.safetensors")
+    return root
+
+
+def test_a_new_model_forgets_and_the_given_one_stays_as_it_is(model, parts):
+    model.train()
+    before, drawn = weights_digest(model), torch.get_rng_state()
+    result = forget(model, parts)
+    assert weights_digest(model) == before and model.training and torch.equal(torch.get_rng_state(), drawn)
+    assert all(p.grad is None for p in model.parameters()) and all(p.requires_grad for p in result.model.parameters())
+    model.eval()
+    acc = {(row["model"], row["part"]): row["percent"] for row in result.report["accuracy"]}
+    assert (
+        acc["before", "forget"] > 60
+        and acc["after", "forget"] < 20
+        and acc["after", "test_retain"] > acc["before", "test_retain"] - 15
+    )
+    assert result.report["verdict"]["word"] == "forgotten" and not result.model.training
+    assert (
+        result.report["done"]["model"] | {"sha256_before": before, "sha256_after": weights_digest(result.model)}
+        == result.report["done"]["model"]
+    )
+    assert (
+        set(result.seconds) >= {"reading", "guide", "labels", "noise", "fine-tuning", "evaluation"}
+        and len(result.history["MeGU"]) == 3
+    )
+
+
+def test_same_seed_same_bits_and_another_seed_others(model, parts, done):
+    assert (
+        weights_digest(forget(model, parts).model)
+        == weights_digest(done.model)
+        != weights_digest(forget(model, parts, seed=1).model)
+    )
+
+
+def test_what_is_not_available_is_said_and_never_guessed(model, parts, done):
+    by_name = {row["metric"]: row for row in done.report["metrics"]}
+    assert (
+        by_name["js_retrain"]["not_available"] == "needs a retrained reference model"
+        and by_name["js_retrain"]["after"] is None
+    )
+    assert (
+        by_name["acc_forget_test"]["not_available"] is None
+        and by_name["mia_lira_online_auc"]["not_available"] == "needs shadow models"
+    )
+    bare = forget(model, parts, test=None, trained_on=60_000)
+    assert bare.report["attacks"] == [] and {row["part"] for row in bare.report["accuracy"]} == {"forget", "retain"}
+    assert any(
+        "Only 400 of 60,000" in limit for limit in bare.report["verdict"]["limits"]
+    ) and "No attack was measured" in str(bare.report["verdict"])
+    assert all(row["not_available"] for row in bare.report["metrics"] if row["metric"].startswith("mia"))
+    with seeded(generator(5, "reference")):
+        reference = network()
+    whole = forget(model, parts, reference=reference)
+    assert {row["metric"]: row for row in whole.report["metrics"]}["js_retrain"]["after"] > 0
+    assert not any("Without a model retrained" in limit for limit in whole.report["verdict"]["limits"])
+
+
+@pytest.fixture
+def one_thread():
+    """Other threads add in another order, and do not survive a fork."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_the_command_gives_the_same_bits_in_another_process(photos, tmp_path, one_thread):
+    arguments = [
+        "--model",
+        str(photos / "model.safetensors"),
+        "--arch",
+        "own:network",
+        "--data",
+        str(photos / "photos"),
+        "--forget",
+        "trouser",
+    ]
+    arguments += [
+        "--normalise",
+        "unit",
+        "--guide",
+        "model",
+        "--set",
+        "recipe.batch=32",
+        "--set",
+        "recipe.lr=0.2",
+        "--set",
+        "noise.steps=10",
+        "--set",
+        "threads=1",
+    ]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+        "MEGU_GUIDE_KEY": "sk-planted",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "megu", "unlearn", *arguments, "--out", str(tmp_path / "out")]
+    first = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert (
+        "forget   class: trouser, 40 of 400 training images" in first.stdout
+        and "time     about" in first.stdout
+        and "verdict  forgotten" in first.stdout
+    )
+    here = megu.unlearn(
+        network_of(photos),
+        photos / "photos",
+        "trouser",
+        normalise="unit",
+        guide="model",
+        settings={**QUICK, "threads": 1},
+        out=tmp_path / "here",
+    )
+    assert same(load_file(tmp_path / "out" / "model.safetensors"), here.model.state_dict())
+    written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert {"model.safetensors", "report.html", "report.json", "manifest.json"} <= {path.name for path in written}
+    for path in written:
+        for secret in (b"sk-planted", str(photos).encode(), str(tmp_path).encode()):
+            assert secret not in path.read_bytes(), path.name
+    assert "sk-planted" not in first.stdout + first.stderr
+
+
+def network_of(photos):
+    model = network()
+    model.load_state_dict(load_file(photos / "model.safetensors"))
+    return model
+
+
+def test_what_is_finished_is_not_made_again(model, parts, tmp_path, monkeypatch):
+    one = forget(model, parts, out=tmp_path)
+    monkeypatch.setattr(unlearning.Task, "train_on", lambda *_, **__: pytest.fail("trained again"))
+    two = forget(model, parts, out=tmp_path)
+    assert (
+        weights_digest(one.model) == weights_digest(two.model)
+        and one.report["accuracy"] == two.report["accuracy"]
+        and two.history == one.history
+    )
+    assert {part: one.seconds[part] for part in one.seconds if part != "reading"} == {
+        part: two.seconds[part] for part in two.seconds if part != "reading"
+    }
+    with pytest.raises(StageError, match=r"forget was .*choose another run_dir"):
+        forget(model, parts, "shirt", out=tmp_path)
+    with alone(tmp_path), pytest.raises(StageError, match="another run is at work"):
+        forget(model, parts, out=tmp_path)
+
+
+def test_killed_at_random_moments_it_goes_on_to_the_same_model(model, parts, tmp_path, one_thread):
+    """Guide, noise, training, observation, report: killed anywhere, and started again until it is done."""
+    draw, kills, lives, place, wanted = random.Random(0), 0, 1, tmp_path / "0", forget(model, parts)
+    quiet = time.perf_counter()
+    forget(model, parts, out=tmp_path / "quiet")
+    quiet = time.perf_counter() - quiet
+    while kills < (200 if TORTURE else 3):
+        pid = child(lambda place=place: forget(model, parts, out=place))
+        time.sleep(draw.uniform(0.02, 1.0) * quiet)
+        os.kill(pid, signal.SIGKILL)
+        if ended(pid) == 0:  # it came through
+            place, lives = tmp_path / str(lives), lives + 1
+        else:
+            kills += 1
+    result = forget(model, parts, out=place)
+    assert same(result.model.state_dict(), wanted.model.state_dict())
+    tidy = ("asked", "accuracy", "attacks", "metrics", "predictions", "nearest", "verdict")
+    assert [result.report[key] for key in tidy] == [wanted.report[key] for key in tidy]
+    assert not list(place.rglob("*.part*"))
+
+
+def test_sub_classes_positions_and_files(model, parts, tmp_path):
+    halves = [f"{NAMES[k]}/{'a' if i // 10 % 2 else 'b'}" for i, k in enumerate(parts[0].tensors[1].tolist())]
+    result = forget(model, parts, "coat/a", subclasses=halves)
+    assert result.report["asked"]["scenario"] == "subclass" and result.report["asked"]["images"] == halves.count(
+        "coat/a"
+    )
+    (tmp_path / "ids.txt").write_text("# asked by letter\n3\n\n7\n")
+    by_file, by_list = forget(model, parts, tmp_path / "ids.txt"), forget(model, parts, [7, 3])
+    assert by_file.report["asked"] == by_list.report["asked"] and weights_digest(by_file.model) == weights_digest(
+        by_list.model
+    )
+    assert by_file.report["asked"]["index_sha256"] == hashlib.sha256(b"3\n7").hexdigest()
+
+
+def test_a_guide_that_cannot_be_asked_is_stood_in_for_and_said(model, parts, monkeypatch):
+    def missing(*_):
+        raise GuideUnavailableError("the weights are not installed")
+
+    monkeypatch.setattr(ownguide, "asked", missing)
+    result = forget(model, parts, guide=None)
+    assert (
+        result.report["done"]["guide"]["source"] == "model" and "stand in for it" in result.report["done"]["notices"][0]
+    )
+    with pytest.raises(GuideUnavailableError):
+        forget(model, parts, guide="features")
+    matrix = np.full((10, 10), 0.1)
+    assert forget(model, parts, guide=matrix).report["done"]["guide"]["source"] == "matrix"
+
+
+def test_a_training_that_runs_away_keeps_the_last_good_model(model, parts, tmp_path):
+    with pytest.raises(
+        DivergedError, match=r"try a smaller learning rate than 1e\+08; the last good state is kept in last_good"
+    ) as caught:
+        forget(model, parts, settings={"recipe.lr": 1e8, "recipe.schedule": "constant"}, out=tmp_path)
+    assert weights_digest(caught.value.last_good) == weights_digest(model)
+    assert not (tmp_path / "model.safetensors").exists()
+    assert same(load_file(tmp_path / "last_good.safetensors"), model.state_dict())
+
+
+def test_memory_that_does_not_suffice_is_reported_and_changes_little(model, parts, done):
+    result = forget(Narrow(model), parts)
+    assert (
+        any("does not hold" in notice for notice in result.report["done"]["notices"])
+        and not done.report["done"]["notices"]
+    )
+    ours, theirs = (
+        {(row["model"], row["part"]): row["percent"] for row in one.report["accuracy"]} for one in (result, done)
+    )
+    assert max(abs(ours[key] - theirs[key]) for key in ours) <= 2
+
+
+def test_another_guide_in_the_same_folder_is_refused(model, parts, tmp_path):
+    forget(model, parts, guide="model", out=tmp_path)
+    with pytest.raises(StageError, match="choose another run_dir"):
+        forget(model, parts, guide=np.full((10, 10), 0.1), out=tmp_path)
+    with pytest.raises(SettingsError, match="say which guide by guide="):
+        forget(model, parts, settings={**QUICK, "guide.source": "features"})
+
+
+def test_only_the_methods_for_it_and_settings_that_exist(model, parts):
+    for more, expected in (
+        ({"method": "retrain"}, "is what unlearning is compared with"), ({"method": "mgeu"}, "did you mean 'megu'"),
+        ({"settings": {"recipe.lrr": 1}}, "recipe.lrr"), ({"seed": -1}, "seed"), ({"guide": "composd"}, "did you mean 'composed'"),
+    ):  # fmt: skip
+        with pytest.raises(SettingsError, match=expected):
+            forget(model, parts, **more)
+
+
+@pytest.mark.parametrize("method", ["bad-teacher", "projection", "scrub", "ssd", "unsir"])
+def test_methods_that_look_into_the_network_take_a_foreign_one(model, parts, method):
+    small = {"unsir": {"noises": 4, "copies": 2}, "ssd": {"images": 20}, "projection": {"images": 50}}
+    result = forget(model, parts, method=method, settings=small.get(method, {}))
+    jsonschema.validate(result.report, report.schema())
+    assert method == result.report["done"]["method"]

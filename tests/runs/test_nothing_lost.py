@@ -1,0 +1,190 @@
+"""Kill -9, full disks, two runs in one place, a clock that jumps: the next start gives what an undisturbed run
+gives."""
+
+import errno
+import os
+import random
+import signal
+import time
+
+import pandas as pd
+import pytest
+from killing import TORTURE, child, ended
+
+from megu.runs import store
+from megu.settings.files import alone
+from megu.runs.store import Run
+from megu.settings.files import write_json
+from megu.settings.errors import StageError
+
+ABOUT = {"settings": {"seed": 0}}
+PIECES = 2
+KILLS = 200 if TORTURE else 20
+
+
+def work(path, pause=0.0):
+    """Artefacts, each from the one before, a note and a report: what a run writes."""
+    run, total = Run(path, ABOUT), 1.0
+
+    def make(k, total):
+        time.sleep(pause)
+        return pd.DataFrame({"value": [3 * total + k]})
+
+    for k in range(PIECES):
+        total = run.table(f"rows/{k}.csv", lambda k=k, total=total: make(k, total))["value"].item()
+    run.note("guide", "none")
+    write_json(run.path / "report.json", {"total": total}, locked=True)
+
+
+def content(path):
+    """What a run left, without its locks; the manifest's times are none."""
+    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file() and ".locks" not in file.parts}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    path = tmp_path_factory.mktemp("undisturbed")
+    work(path)
+    assert "report.json" in content(path) and not any("part" in name for name in content(path))
+    return content(path)
+
+
+POINTS = ("mkdir", "open", "fsync", "replace", "unlink")  # before and after each of these calls of the system
+
+
+def test_killed_at_every_point_of_every_write(undisturbed, tmp_path):
+    """Walks on: the n-th call of the system on the way, before and after it, until a run comes through."""
+    survived, kills = False, 0
+    for n in range(1, 2000):
+        path = tmp_path / str(n)
+
+        def dies(n=n, path=path):
+            left = [n]
+
+            def fatal(real):
+                def call(*args, **kwargs):
+                    for when in ("before", "after"):
+                        left[0] -= 1
+                        if left[0] == 0:
+                            os.kill(os.getpid(), signal.SIGKILL)
+                        if when == "before":
+                            out = real(*args, **kwargs)
+                    return out
+
+                return call
+
+            for name in POINTS:
+                setattr(os, name, fatal(getattr(os, name)))
+            store.open = fatal(open)
+            work(path)
+
+        code = ended(child(dies))
+        assert code in (0, -signal.SIGKILL)
+        kills += code != 0
+        work(path)
+        assert content(path) == undisturbed, f"killed at point {n}"
+        if code == 0:
+            survived = True
+            break
+    assert survived and kills > 40
+
+
+def test_killed_at_random_moments(undisturbed, tmp_path):
+    """Every life is cut short; the results are those of a run that nobody disturbed."""
+    draw, kills, round_, path = random.Random(0), 0, 0, tmp_path / "0"
+    while kills < KILLS:
+        pid = child(lambda path=path: work(path, 0.004))
+        time.sleep(draw.uniform(0.001, 0.03))
+        os.kill(pid, signal.SIGKILL)
+        if ended(pid) == 0:
+            assert content(path) == undisturbed
+            round_ += 1
+            path = tmp_path / str(round_)
+            continue
+        kills += 1
+    work(path)
+    assert content(path) == undisturbed
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT])
+@pytest.mark.parametrize("call", ["replace", "fsync"])
+def test_a_disk_that_fails_is_said_in_one_line_and_loses_nothing(undisturbed, tmp_path, monkeypatch, number, call):
+    real, calls = getattr(os, call), []
+
+    def fails(*args):
+        calls.append(args)
+        if len(calls) == 4:
+            raise OSError(number, os.strerror(number))
+        return real(*args)
+
+    monkeypatch.setattr(os, call, fails)
+    with pytest.raises(StageError, match=r"could not be written to .*: free some space or choose another directory; what was finished is kept") as caught:
+        work(tmp_path)
+    assert os.strerror(number) in str(caught.value) and str(tmp_path) not in str(caught.value)
+    monkeypatch.undo()
+    work(tmp_path)
+    assert content(tmp_path) == undisturbed
+
+
+def test_a_real_limit_of_the_disk(undisturbed, tmp_path):
+    """The kernel itself refuses files above 300 bytes: the manifest outgrows them."""
+    import resource  # noqa: PLC0415
+
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
+        try:
+            work(tmp_path)
+        except StageError as error:
+            os._exit(7 if "could not be written" in str(error) else 8)
+
+    assert ended(child(limited)) == 7
+    work(tmp_path)
+    assert content(tmp_path) == undisturbed
+
+
+def test_a_directory_that_cannot_be_one(tmp_path):
+    (tmp_path / "file").write_text("")
+    for call in (lambda: Run(tmp_path / "file" / "run", ABOUT), lambda: alone(tmp_path / "file" / "run").__enter__()):
+        with pytest.raises(StageError, match="could not be written"):
+            call()
+
+
+def test_two_runs_in_one_directory(tmp_path):
+    """The second is told so at once; when the first is killed, its lock is free."""
+    ready, held = tmp_path / "ready", tmp_path / "run"
+
+    def holds():
+        with alone(held):
+            ready.write_text("")
+            time.sleep(60)
+
+    pid = child(holds)
+    while not ready.exists():
+        time.sleep(0.01)
+    with pytest.raises(StageError, match="another run is at work in 'run': wait for it, or choose another directory"), alone(held):
+        pass
+    os.kill(pid, signal.SIGKILL)
+    ended(pid)
+    with alone(held):
+        pass
+
+
+def test_a_clock_that_jumps(undisturbed, tmp_path, monkeypatch):
+    hours = iter(range(0, 10**9, 3600))
+    monkeypatch.setattr(time, "time", lambda: 10**9 - next(hours))
+    work(tmp_path)
+    assert content(tmp_path) == undisturbed
+
+
+def test_the_control_a_writer_without_care_is_caught(undisturbed, tmp_path):
+    """The same walk over a plain write finds a half-written file: the tests above can fail."""
+    half = tmp_path / "report.json"
+
+    def careless():
+        with open(half, "w") as file:
+            file.write('{"tot')
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert ended(child(careless)) == -signal.SIGKILL
+    assert half.read_bytes() != undisturbed["report.json"]

@@ -1,0 +1,118 @@
+"""Settings: what is wrong is said in one line, before any work."""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from megu import methods
+from megu.cli import main as command_line
+from megu.cli.main import parse
+from megu.runs.experiment import Experiment
+from megu.settings.class_names import FASHION
+from megu.settings.errors import MeguError, SettingsError
+from megu.settings.profiles import resolve
+
+WRONG = {  # overrides -> what the message must name
+    "forget.clases": ({"forget.clases": ["shirt"]}, "did you mean 'classes'"),
+    "unknown top": ({"retain_imagess": 3}, "did you mean 'retain_images'"),
+    "class": ({"forget.classes": ["shrit"]}, "did you mean 'shirt'"),
+    "no class": ({"forget.classes": []}, "0 of 10"),
+    "all classes": ({"forget.classes": list(FASHION)}, "10 of 10"),
+    "seed": ({"seed": 5}, "seed=5"),
+    "profile": ({"profile": "paper"}, "profile='paper'"),
+    "type": ({"training.lr": "fast"}, "'training.lr' is 'fast'"),
+    "range": ({"data.validation": 0.7}, "'data.validation' is 0.7"),
+    "scenario": ({"forget.scenario": "client"}, "'client'"),
+    "path of a model": ({"guide.model": "/models/llava"}, "set guide.path"),
+    "path from here": ({"guide.model": "./llava"}, "set guide.path"),
+    "path on Windows": ({"guide.model": "C:\\llava"}, "set guide.path"),
+    "not a dict": (["forget"], "give a dictionary"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_settings_are_named(case):
+    overrides, expected = WRONG[case]
+    with pytest.raises(SettingsError) as error:
+        resolve(overrides=overrides)
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+METHOD_WRONG = {
+    "method": ({"compare": ["megu", "meg"]}, "did you mean 'megu'"),
+    "method setting": ({"methods.megu.noise.lamb": 1}, "did you mean 'lam'"),
+    "value": ({"methods.megu.labels.tau": 0}, "'methods.megu.labels.tau' is 0"),
+    "combination": ({"methods.megu.noise.around": "image"}, "per='image'"),
+    "weights": ({"methods.megu.noise": {"combine": "mix", "weight_pos": 0.8}}, "sum is at most 1"),
+    "unknown method": ({"methods.ssdd.alpha": 1}, "'ssdd'"),
+    "device": ({"device": "cuda:99"}, "cuda:99"),
+}
+
+
+@pytest.mark.parametrize("case", METHOD_WRONG)
+def test_wrong_method_settings_are_refused_before_a_run_directory_exists(case, tmp_path):
+    overrides, expected = METHOD_WRONG[case]
+    with pytest.raises(SettingsError) as error:
+        Experiment(run_dir=tmp_path / "run", overrides=overrides)
+    assert expected in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_right_settings_pass():
+    settings = resolve("quick", 3, {"forget": {"classes": ["sandal"]}, "methods.megu.noise.lam": 0.2})
+    assert settings.forget.classes == ("sandal",)
+    assert settings.seed_list == (3, 4, 5)
+    assert methods.method_settings("megu", settings).noise.lam == 0.2
+    assert methods.method_settings("megu-no-noise", settings).noise.kind == "none"
+    assert methods.method_settings("megu-no-noise", settings).noise.lam == 0.2
+    with pytest.raises(SettingsError, match="profile 'quik' does not exist; did you mean 'quick'"):
+        resolve("quik")
+    with pytest.raises(ValueError, match="frozen"):
+        settings.seed = 4
+
+
+@pytest.mark.parametrize("profile", ["quick", "small", "paper"])
+def test_every_profile_resolves(profile):
+    methods.check(resolve(profile))
+
+
+def test_no_path_of_this_machine_in_what_is_written(monkeypatch):
+    settings = resolve(overrides={"data.name": "npz", "data.path": "/home/me/x.npz"})
+    assert "/home/me" not in settings.model_dump_json()
+    monkeypatch.setenv("MEGU_DATA_PATH", "/home/me/y.npz")
+    assert resolve().data.path == "/home/me/y.npz"
+
+
+def test_command_line_values():
+    assert parse(["seeds=5", "arch=resnet18", "forget.classes=['bag']"]) == {
+        "seeds": 5,
+        "arch": "resnet18",
+        "forget.classes": ["bag"],
+    }
+    with pytest.raises(SettingsError, match="name=value"):
+        parse(["seeds"])
+
+
+def test_command_line_error_is_one_line_with_an_exit_code():
+    command = [sys.executable, "-m", "megu", "run", "--set", "forget.classes=['shrit']"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2
+    assert done.stderr.startswith("megu: forget.classes") and done.stderr.count("\n") == 1
+
+
+def kinds(base=MeguError):
+    """All errors for people, those of every room that can be imported here."""
+    return [kind for one in base.__subclasses__() for kind in (one, *kinds(one))]
+
+
+@pytest.mark.parametrize("kind", sorted({MeguError, *kinds()}, key=lambda kind: kind.__name__))
+def test_errors_for_people_are_one_line_and_others_are_not_hidden(kind, monkeypatch, capsys):
+    error = kind
+    for raised, seen in ((error("what to do"), SystemExit), (RuntimeError("a defect"), RuntimeError)):
+        monkeypatch.setattr(command_line, "app", lambda raised=raised: (_ for _ in ()).throw(raised))
+        with pytest.raises(seen) as end:
+            command_line.main()
+        assert seen is RuntimeError or (end.value.code == 2 and capsys.readouterr().err == "megu: what to do\n")
