@@ -14,13 +14,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from megu.classes import FASHION
-from megu.evaluate import observe
-from megu.experiment import Experiment
+from megu.datasets.sources import load
+from megu.measure.metrics import observe
 from megu.methods import METHODS
 from megu.methods.megu import choose_labels
-from megu.profiles import resolve
-from megu.sources import load
+from megu.runs.experiment import Experiment
+from megu.settings.class_names import FASHION
+from megu.settings.profiles import resolve
 
 TRACKED = Path(__file__).with_name("tiny.csv")
 BRIEF = {
@@ -28,7 +28,7 @@ BRIEF = {
     "guide.source": "posterior", "guide.exemplars": 2, "forget.count": 12,
     "training.epochs": 2, "training.batch": 32, "training.lr": 0.1, "methods.retrain-head.recipe.epochs": 1,
     "methods.unsir.noises": 8, "methods.unsir.noise.steps": 3, "methods.unsir-ssd.noise.steps": 3,
-    "methods.unsir-ssd.noises": 4, "methods.unsir-ssd.copies": 4, "methods.megu.noise.steps": 4,
+    "methods.unsir-ssd.noises": 4, "methods.unsir-ssd.copies": 4, "methods.megu.noise.steps": 4, "methods.ssd.images": 20,
 }  # fmt: skip
 ALL_METRICS = ("retrain", "megu")  # of the others only their answers: the code of the metrics is the same
 VARIANTS = (  # of MeGU, class-wise
