@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 WAIT = 900  # seconds for the tests of one fault
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "runs", "__pycache__", ".*_cache", "*.egg-info", "out")
-LOST = "lost: rewrite it"
+LOST, ENDLESS = "lost: rewrite it", "no end"
 
 
 class Fault(NamedTuple):
@@ -57,7 +57,7 @@ def failure(root, tests, prefix):
     try:
         ended = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=WAIT)
     except subprocess.TimeoutExpired:
-        return "no end"
+        return ENDLESS
     lines = [line for line in ended.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     return "" if ended.returncode == 0 else (lines or [f"pytest ended with {ended.returncode}"])[0][:110]
 
@@ -70,7 +70,8 @@ def outcome(root, fault, prefix):
     sound = file.read_text()
     try:
         file.write_text(sound.replace(fault.old, fault.new))
-        return f"caught: {said}" if (said := failure(root, tests, prefix)) else "survived"
+        said = failure(root, tests, prefix)
+        return f"slow: {said}" if said == ENDLESS else f"caught: {said}" if said else "survived"
     finally:
         file.write_text(sound)
 
