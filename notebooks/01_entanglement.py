@@ -34,7 +34,7 @@ from megu.core.models import blocks
 from megu.figures import patterns as pattern_figures
 from megu.measure import recovery
 from megu.measure.maps import pattern_map, tidy
-from megu.measure.patterns import entanglement, index, moments, patterns
+from megu.measure.patterns import entanglement, entanglement_index, moments, patterns
 from megu.measure.views import VIEWS, feature_table, plane
 from megu.runs.claims import finding
 from megu.runs.experiment import Experiment
@@ -143,7 +143,7 @@ pattern_figures.maps(where, layer)
 
 # %% tags=["nbval-ignore-output"]
 table, y = feature_table(original, images, test), images.y[test].cpu().numpy()
-views = {"entanglement index": index(sets[None].effects)}
+views = {"entanglement index": entanglement_index(sets[None].effects)}
 views |= {name: view(table, y, len(names)) for name, view in VIEWS.items()}
 order = [(a, b) for a in range(len(names)) for b in range(len(names))]
 rows = [(view, names[a], names[b], sim[a, b]) for view, sim in views.items() for a, b in order]

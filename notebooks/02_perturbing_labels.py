@@ -43,7 +43,7 @@ from megu.measure.summary import half_width
 from megu.measure.views import agreement as ordered_alike
 from megu.methods.megu import choose_labels
 from megu.perturbing_labels import perturbing_labels, transition_matrix
-from megu.runs import ablation
+from megu.runs import study
 from megu.runs.claims import finding, invariant
 from megu.runs.experiment import Experiment
 
@@ -64,7 +64,7 @@ images, names = lab.images, lab.images.classes
 # Exemplars come from the training images, drawn once per data set (A1). Here is the first of each class.
 
 # %%
-exemplars = lab.exemplars()
+exemplars = lab.guide.exemplars()
 first = [int(exemplars[images.y.cpu()[exemplars] == k][0]) for k in range(images.num_classes)]
 figures.image_grid(images.x[first].cpu() / 255.0, names, columns=images.num_classes, size=0.7)
 
@@ -74,14 +74,14 @@ figures.image_grid(images.x[first].cpu() / 255.0, names, columns=images.num_clas
 # Column $k$ of $T$ says how class $k$'s similarity is shared among all classes; every column sums to 1. The frame marks the nearest other class.
 
 # %%
-scores, of_class, origin = lab.ask_guide()
-print(f"{scores.shape[0]} exemplars x {scores.shape[1]} candidate labels")
+scores = lab.guide.scores()
+print(f"{scores.values.shape[0]} exemplars x {scores.values.shape[1]} candidate labels")
 sim = lab.similarity()
 transition = transition_matrix(sim)
 print("columns sum to", np.unique(transition.sum(0).round(9)))
 
 # %% tags=["nbval-ignore-output"]
-print(origin)
+print(scores.origin)
 
 # %% tags=["nbval-ignore-output"]
 marked = [(j, k) for k, j in enumerate(nearest(sim))]
@@ -147,7 +147,7 @@ concordance.groupby(["first", "second"], sort=False)[["order", "nearest"]].agg([
 # seeds. The rows *labels* leave T out: random labels are what a uniform matrix would give, *nearest* and *farthest* take the first and the last class of the ranking, *posterior* the model's own second guess.
 
 # %% tags=["nbval-ignore-output"]
-effect = ablation.tracked("A12")
+effect = study.tracked_ablation("A12")
 effect = effect[effect["metric"].isin(["acc_retain_test", "acc_forget_test", "tow"])]
 effect.pivot(index="variant", columns="metric", values=["change", "change_half_width"]).swaplevel(axis=1).sort_index(
     axis=1

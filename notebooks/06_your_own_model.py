@@ -37,8 +37,8 @@ from torchvision import datasets, models, transforms
 from megu import unlearn
 from megu.core.loading import weights_digest
 from megu.datasets.sources import load
+from megu.figures import deletion
 from megu.figures import results as figures
-from megu.own import report
 from megu.runs.claims import finding, invariant, statements
 from megu.runs.store import code_digest
 from megu.settings.files import project_root
@@ -124,16 +124,16 @@ verdict = result.report["verdict"]
 print(f"{verdict['word']} ({verdict['rule']})", *verdict["findings"], "", "Limits", *verdict["limits"], sep="\n")
 
 # %% tags=["nbval-ignore-output"]
-SVG(report.bars(result.report["accuracy"]))
+SVG(deletion.bars(result.report["accuracy"]))
 
 # %% [markdown]
 # What the forgotten images are taken for now, and what an attacker sees who tries to tell them from unseen images of the same class:
 
 # %% tags=["nbval-ignore-output"]
-SVG(report.shares(result.report["predictions"]["shares"]))
+SVG(deletion.shares(result.report["predictions"]["shares"]))
 
 # %% tags=["nbval-ignore-output"]
-SVG(report.curves(result.report["attacks"]))
+SVG(deletion.curves(result.report["attacks"]))
 
 # %% [markdown]
 # No model was retrained without the class, so that every metric that is a distance to one is not available. It is never guessed:

@@ -11,14 +11,14 @@ def _hours(values):
     return f"{values['hours_low']:.0f} to {values['hours_high']:.0f} hours"
 
 
-def grid(seeds=3):
+def grid(data):
     r"""Operations and hours of the paper's grid."""
-    found = predict.grid_cost("paper", seeds)
+    found = table(data, "cost_grid")
     total, own = found[ENDS].sum(), found.loc[~predict.references(found), ENDS].sum()
     return (
-        f"**The paper's grid** with {seeds} seeds is {found['pflop'].sum():,.0f} PFLOP, {_hours(total)} on one"
-        f" {predict.CARD.name} at an assumed, not measured, share of its speed; unlearning itself is {_hours(own)} of"
-        " them."
+        f"**The paper's grid** with {found['seeds'].max()} seeds is {found['pflop'].sum():,.0f} PFLOP, {_hours(total)} on"
+        f" one {found['card'].iloc[0]} at an assumed, not measured, share of its speed; unlearning itself is {_hours(own)}"
+        " of them."
     )
 
 
@@ -37,4 +37,4 @@ def guides(data):
 
 def cost_findings(data):
     r"""The bullets on cost of paper_figures/README.md."""
-    return bullets(grid(), guides(data))
+    return bullets(grid(data), guides(data))

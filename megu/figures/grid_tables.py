@@ -47,7 +47,7 @@ def read_grid(data, profile):
             pd.DataFrame(columns=[*KEYS[:-1], "part", "seconds"]),
             {},
         )
-    again = f"write the tables again with `python -m megu study paper --profile {profile} ... --out`"
+    again = f"write the tables again with `megu study paper --profile {profile} ... --out`"
     source = json.loads((data / about).read_text()) if (data / about).exists() else {}
     if missing := [name for name in SOURCE if source.get(name) is None]:
         raise ValueError(f"{about} does not say {', '.join(missing)}: {again}")
