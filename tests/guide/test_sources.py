@@ -61,7 +61,7 @@ def make(files, tiny, serve, tmp_path):
         settings = resolve(overrides={"guide": {"source": name, "exemplars": 2, "shots": 0, **more}})
         session = GuideSession(settings, tiny.images, original=lambda: tiny.original(0))
         questions = list(guide.questions_for(tiny.images, session.exemplars()))[30:60]
-        questions = questions[8:13] if SOURCES[name].slow else questions  # of two images
+        questions = questions[8:11] if SOURCES[name].slow else questions  # of two images
         if name == "replay":
             guide.ask(Constant(), questions, AnswerStore(tmp_path / "a.jsonl"))
         return session.guide, questions
