@@ -43,7 +43,7 @@ from megu.measure.disentanglement import shares
 from megu.measure.patterns import EFFECT, moments, response
 from megu.measure.summary import half_width
 from megu.methods.megu import choose_labels, make_noise
-from megu.noise_pair import NoisePair, added, optimise_noise, shuffled_pixels
+from megu.noise_pair import NoisePair, add_noise_pair, optimise_noise, shuffled_pixels
 from megu.runs.claims import finding, invariant
 from megu.runs.experiment import Experiment
 
@@ -78,7 +78,7 @@ print(f"noise for {len(x)} images: {tuple(pair.pos.shape)} positive, {tuple(pair
 # to what each noise spans.
 
 # %% tags=["nbval-ignore-output"]
-with_pair = added(x, pair, settings.noise)
+with_pair = add_noise_pair(x, pair, settings.noise)
 shown = torch.stack(
     [
         images.restore(x[:3]),
@@ -146,7 +146,11 @@ shown = {
     for kind, noise in fresh.items()
     for name, n in ((kind, noise), (f"{kind}, shuffled", shuffled_pixels(noise, gen)))
 }
-shown |= {"forget images": x, "with the pair": with_pair, "with the pair, shuffled": added(x, blind, settings.noise)}
+shown |= {
+    "forget images": x,
+    "with the pair": with_pair,
+    "with the pair, shuffled": add_noise_pair(x, blind, settings.noise),
+}
 responses = {
     (name, group): response(original, n, weights, ordinary)
     for name, n in shown.items()

@@ -19,7 +19,7 @@
 #
 # | reads | writes | minutes | feeds |
 # |---|---|---|---|
-# | models of every method and seed | `results.csv`, `summary.csv`, `predictions.csv`, `disentanglement.csv` | quick: under 2 | table 1, README, appendix D, figures 14, 15 |
+# | models of every method and seed | `results.csv`, `summary.csv`, `predictions.csv`, `disentanglement.csv` | quick: under 2 | figures 8, 14, 15 |
 #
 # What counts is the **gap to the true retrain of the same seed**: the first table has the values themselves, retrain's among them, and what follows it the gaps. A method that scores below the retrained model has not forgotten better; it has left a mark of another kind.
 # *strict* metrics use true accuracies and compare forget images with unseen images of the same classes. *compat* metrics repeat the definitions of the public code that the paper's
@@ -41,7 +41,7 @@ from megu.measure.summary import against_default, by_scenario, over_seeds, summa
 from megu.methods import METHODS
 from megu.runs.claims import finding, invariant
 from megu.runs.experiment import NOISES, Experiment
-from megu.settings.files import project_root
+from megu.settings.files import shipped
 
 # %% tags=["parameters"]
 profile: str = "quick"  # quick, small or paper
@@ -156,7 +156,7 @@ pattern_figures.maps(
 # repository, and the first lines below say what it holds so far; nothing is computed again here. ToW (tug-of-war) multiplies what is left of 1 after the gaps in forgotten, retained and test accuracy: 1 is the retrained model. Figure 6 draws the gaps.
 
 # %%
-data = project_root() / "paper_figures" / "data"
+data = shipped("paper_figures") / "data"
 compared = pd.read_csv(data / "comparison.csv")
 overall = by_scenario(compared)
 print("measured so far:", (data / "comparison_source.json").read_text())

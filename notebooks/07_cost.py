@@ -34,10 +34,10 @@ from megu.cost.flops import forward_flops
 from megu.cost.stages import BATCH
 from megu.figures import cost as cost_figures
 from megu.runs.claims import finding, statements
-from megu.settings.files import project_root
+from megu.settings.files import shipped
 
 pd.set_option("display.precision", 3, "display.max_rows", 100)
-data = project_root() / "paper_figures" / "data"
+data = shipped("paper_figures") / "data"
 
 # %% tags=["parameters"]
 profile: str = "paper"  # whose grid is predicted

@@ -7,7 +7,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
-from transformers import ViTConfig, ViTForImageClassification
 
 from megu.core import weights as pretrained
 from megu.core.device import generator, seeded
@@ -122,11 +121,9 @@ def build(arch, num_classes, shape, seed, purpose="original", weights=None):
         if arch in RESNETS:
             return ResNet(num_classes, shape[0], *RESNETS[arch]).to(memory_format=torch.channels_last)
         if arch == "vit-tiny":
-            config = ViTConfig(
-                hidden_size=96, num_hidden_layers=4, num_attention_heads=3, intermediate_size=192, image_size=shape[1],
-                patch_size=4, num_channels=shape[0], num_labels=num_classes, hidden_dropout_prob=0.0,
-            )  # fmt: skip
-            return ViT(ViTForImageClassification(config))
+            size = {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 3, "intermediate_size": 192}
+            more = {"image_size": shape[1], "num_channels": shape[0], "patch_size": 4, "hidden_dropout_prob": 0.0}
+            return ViT(pretrained.blank(num_labels=num_classes, **size, **more))
         if shape[0] != 3:
             raise SettingsError(f"arch vit-b16 takes images of 3 channels, these have {shape[0]}: use arch vit-tiny")
         return ViT(pretrained.vit_b16(num_classes, weights))

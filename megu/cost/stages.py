@@ -18,7 +18,7 @@ from megu.cost.work import Sizes, Work, work
 from megu.datasets.identity import CIFAR
 from megu.datasets.sources import load
 from megu.measure.metrics import References, blank_logits, expected, metrics, observe
-from megu.methods.megu import perturbed
+from megu.methods.megu import training_items
 from megu.methods.task import Task
 from megu.noise_pair import AT_ONCE, NoisePair, optimise_noise
 from megu.own.checkpoint import Checkpoint
@@ -279,7 +279,7 @@ class Acts:
         pair = NoisePair(*(torch.zeros(len(split.forget), *self.images.shape, device=y.device) for _ in range(2)))
         retain = split.retain[: self.sizes.sample]
         index, labels = torch.cat([split.forget, retain]), torch.cat([self._need("labels"), y[retain]])
-        index, labels, shift = perturbed(index, labels, y[split.forget], pair, s)
+        index, labels, shift = training_items(index, labels, y[split.forget], pair, s)
         where = torch.arange(min(self.full, len(index)), device=index.device)
         return Done(
             tuple(shift(self.images.batch(index[where]), where).shape), pair.pos.dtype, note=f"{len(index):,} items"

@@ -1,9 +1,15 @@
-r"""SalUn: random labels, but only the weights that the forget images are most sensitive to may move."""
+r"""SalUn: random labels, but only the weights that the forget images are most sensitive to may move.
+
+Evidence in ``paper_figures/data``: ``tuning.csv``, validation images, seeds 100-102; ``comparison.csv``, seeds 0-2.
+"""
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from megu.core.models import copy_of
+from megu.methods.registry import RATE, published, register
+from megu.methods.task import Task
 from megu.settings.config import Fraction, Part, Recipe
 
 
@@ -14,7 +20,8 @@ class SalunSettings(Part):
     recipe: Recipe = Recipe(epochs=3, lr=0.11)
 
 
-def unlearn(task, settings):
+@register("salun", SalunSettings, "SalUn", search=RATE, published=published(10, 0.013, 256))
+def unlearn(task: Task, settings: SalunSettings) -> nn.Module:
     r"""The original, trained on randomly labelled forget images and on retain images; all but the salient weights stay.
 
     Labels are uniform over ALL classes, the image's own included, and drawn afresh at every visit.

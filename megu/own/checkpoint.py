@@ -9,8 +9,6 @@ from typing import Annotated
 
 import pandas as pd
 import torch
-from huggingface_hub import ModelHubMixin, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import from_json
 from torch import nn
@@ -21,8 +19,13 @@ from megu.core.loading import misfits, read_weights, weights_digest
 from megu.methods import METHODS
 from megu.settings.config import Forget, Part
 from megu.settings.errors import SettingsError
+from megu.settings.extras import extra
 from megu.settings.files import atomic, sha256, write_json
 from megu.settings.values import closest
+
+with extra("guides"):
+    from huggingface_hub import ModelHubMixin, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 STEMS = {
     **dict.fromkeys(models.RESNETS, "convolution 3 x 3, stride 1, no pooling (CIFAR)"),

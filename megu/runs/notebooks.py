@@ -8,14 +8,16 @@ import sys
 import time
 from unittest import mock
 
-import nbformat
-import papermill
-from papermill.exceptions import PapermillExecutionError
-
 from megu.runs.store import STAGES
 from megu.settings.config import MACHINE
-from megu.settings.errors import NotebookError, SettingsError
-from megu.settings.files import project_root
+from megu.settings.errors import NotebookError
+from megu.settings.extras import extra
+from megu.settings.files import shipped
+
+with extra("notebooks"):
+    import nbformat
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
 
 
 def run_notebooks(lab, *, say=print):
@@ -27,9 +29,7 @@ def run_notebooks(lab, *, say=print):
     Returns: seconds of each notebook that ran, by stage.
     Raises: NotebookError where one fails; SettingsError where the notebooks are not here.
     """
-    notebooks = project_root() / "notebooks"
-    if not notebooks.exists():
-        raise SettingsError("the folder notebooks/ is not here: run this inside a clone of the project")
+    notebooks = shipped("notebooks")
     settings, run = lab.settings, lab.run
     parameters = {
         "profile": settings.profile,
@@ -81,7 +81,7 @@ def _execute(source, out, parameters):
             source,
             out,
             parameters,
-            cwd=source.parent,
+            cwd=os.getcwd(),
             kernel_name="python3",
             progress_bar=False,
             extra_arguments=["--log-level=40"],
@@ -108,7 +108,7 @@ def build_figures(run, *, say=print):
     Returns: the folder of the figures.
     Raises: NotebookError naming the script that failed, and why.
     """
-    scripts, out = project_root() / "paper_figures", run.path / "figures"
+    scripts, out = shipped("paper_figures"), run.path / "figures"
     for script in (scripts / "collect.py", *sorted(scripts.glob("fig*.py")), *sorted(scripts.glob("tab*.py"))):
         arguments = (run.path, out / "data") if script.stem == "collect" else (out / "data", out)
         for line in run_script(script, *arguments):

@@ -21,7 +21,7 @@ from megu.runs.spec import Spec, cell_of, dotted, recorded, specs_of
 from megu.runs.store import CODE, RunDirectory
 from megu.settings.cells import ABLATIONS, CELLS
 from megu.settings.errors import SettingsError, WorkError
-from megu.settings.files import atomic, project_root, sha256, write_json
+from megu.settings.files import atomic, project_root, sha256, shipped, write_json
 from megu.settings.values import closest, merge, nest
 
 FIELDS = ("data", "arch", "scenario", "forget", "method", "seed", "repeat")
@@ -105,7 +105,7 @@ def ablation(
 def tracked_ablation(point: str) -> pd.DataFrame:
     r"""What the ablation measured for one point of the assumption log, see `megu.measure.summary.against_default`;
     empty where its table is not here."""
-    file = project_root() / "paper_figures" / "data" / "ablation.csv"
+    file = shipped("paper_figures") / "data" / "ablation.csv"
     if not file.exists():
         return pd.DataFrame(columns=["point", "variant", "metric", "change", "change_half_width"])
     table = against_default(pd.read_csv(file))

@@ -1,7 +1,6 @@
 r"""Choice of hyper-parameters on validation images: the same number of trials for every method."""
 
 import numpy as np
-import optuna
 import pandas as pd
 from tqdm import tqdm
 
@@ -12,8 +11,12 @@ from megu.runs.executors import executor
 from megu.runs.experiment import Experiment
 from megu.runs.runner import Job, run_all
 from megu.settings.errors import SettingsError
+from megu.settings.extras import extra
 from megu.settings.files import digest
 from megu.settings.values import merge, nest
+
+with extra("tune"):
+    import optuna
 
 
 def recipe_digest(settings):

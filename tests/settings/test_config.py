@@ -8,7 +8,7 @@ from conftest import ROOT
 
 from megu import methods
 from megu.cli import main as command_line
-from megu.cli.main import parse
+from megu.cli.options import parse
 from megu.runs.experiment import Experiment
 from megu.settings.class_names import FASHION
 from megu.settings.errors import MeguError, SettingsError
