@@ -207,7 +207,8 @@ def test_one_failed_cell_does_not_stop_the_grid(changes, tmp_path, monkeypatch):
         for _, file in failed.values()
     )
     again = [
-        "grid",
+        "study",
+        "paper",
         "--folder",
         str(engine.path),
         "--only",
@@ -228,7 +229,8 @@ def test_one_failed_cell_does_not_stop_the_grid(changes, tmp_path, monkeypatch):
 
 def test_the_command_writes_tables_that_say_where_they_are_from(changes, tmp_path):
     arguments = [
-        "grid",
+        "study",
+        "paper",
         "--only",
         "data=cifar10,arch=resnet-small,scenario=class,method=finetune,seed=0",
         "--folder",
