@@ -74,7 +74,7 @@ def tables(data):
     chosen = "".join(f" --scenario {scenario}" for scenario in source["scenarios"])
     chosen += f" --repeats {source['repeats']} --shadows {source['shadows']}"
     out.append(
-        f"`python -m megu compare --out paper_figures/data{chosen}`, profile {source['profile']}, seeds"
+        f"`python -m megu study comparison --out paper_figures/data{chosen}`, profile {source['profile']}, seeds"
         f" {', '.join(map(str, source['seeds']))} of pre-training x {source['repeats']} of unlearning,"
         f" {source['shadows']} shadow models, {source['retain_images']} retain images, {source['device']}, torch"
         f" {source['torch']}. First row: the goal and its noise floor. Below:"

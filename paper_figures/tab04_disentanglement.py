@@ -34,8 +34,8 @@ def table(data):
     lines += [
         "",
         (
-            f"`python -m megu disentangle --out paper_figures/data`, profile {source['profile']}, class-wise forgetting"
-            f" of {', '.join(source['forget']['classes'])}, seeds {', '.join(map(str, source['seeds']))},"
+            f"`python -m megu study disentanglement --out paper_figures/data`, profile {source['profile']}, class-wise"
+            f" forgetting of {', '.join(source['forget']['classes'])}, seeds {', '.join(map(str, source['seeds']))},"
             f" {source['device']}, torch {source['torch']}. {spread_of(source, 'Mean')}."
         ),
     ]

@@ -43,14 +43,14 @@ def table(data):
     lines += [
         "",
         (
-            f"`{source['command']}`, profile {PROFILE}, seeds {listed(source['seeds'])} of pre-training x"
-            f" {source['repeats']} of unlearning; training images {images}, a tenth of them held out; epochs"
-            f" {listed(source['epochs'])}; {listed(source['retain_images'])} retain images; {source['measured']}"
-            f" results, models trained in {minutes(seconds):.0f} process minutes, evaluation left out,"
-            f" {'; '.join(source['device'])}, torch {source['torch']}, code {source['code']}. -: not of this cell."
-            " Tug-of-war (strict): product over forgotten training, retained training and retained test accuracy of 1"
-            " - |difference to the retrain of the same seed|, 1 = as retrain; ± half of the 95 % t-interval over the"
-            " seeds, (n = ): of fewer seeds."
+            f"`{source['command'].replace('megu grid', 'megu study paper')}`, profile {PROFILE}, seeds"
+            f" {listed(source['seeds'])} of pre-training x {source['repeats']} of unlearning; training images {images},"
+            f" a tenth of them held out; epochs {listed(source['epochs'])}; {listed(source['retain_images'])} retain"
+            f" images; {source['measured']} results, models trained in {minutes(seconds):.0f} process minutes,"
+            f" evaluation left out, {'; '.join(source['device'])}, torch {source['torch']}, code {source['code']}. -:"
+            " not of this cell. Tug-of-war (strict): product over forgotten training, retained training and retained"
+            " test accuracy of 1 - |difference to the retrain of the same seed|, 1 = as retrain; ± half of the 95 %"
+            " t-interval over the seeds, (n = ): of fewer seeds."
         ),
     ]
     return "\n".join(lines) + "\n"
