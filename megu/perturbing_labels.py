@@ -2,56 +2,50 @@ r"""From a guide's answers to perturbing labels: similarity, transition matrix, 
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 
-def similarity(scores, of_class, num_classes, calibration="column"):
-    r"""Similarity of every class to every candidate label: the mean answer over a class's exemplars.
+def similarity(
+    scores: Float[np.ndarray, "m K"], of_class: Int[np.ndarray, " m"], num_classes: int, calibration: str = "column"
+) -> Float[np.ndarray, "K K"]:
+    r"""Similarity of every class to every candidate label: the mean answer over a class's exemplars (eq. 4-5).
 
     $S_{kl} = \frac{1}{n_k}\sum_{x \in \text{class } k} q(x, l)$.  ``calibration="column"`` first turns raw scores into
     $q = \sigma(z)$, with $z$ the score centred by the mean of its label over all exemplars and divided by the standard
     deviation of all centred scores: small guides answer a constant that depends on the label more than on the image.
 
     Args:
-        scores: ``(m, K)`` float, raw answer for each exemplar and candidate label.
-        of_class: ``(m,)`` integer, class of each exemplar.
+        scores: raw answer for each of m exemplars and each candidate label.  of_class: class of each exemplar.
         num_classes: K.
         calibration: ``column``; any other where scores are probabilities in [0, 1] already.
-    Returns: ``(K, K)`` float64 array in [0, 1], row k = class k.
+    Returns: values in [0, 1], row k = class k.
     Raises: ValueError for a missing answer, a class without exemplar, or a score outside [0, 1] without ``column``.
     Source: arXiv 2602.17088 eq. 4-5.  Departs: the calibration is ours (the paper's guide is large enough without).
     """
     scores, of_class = np.asarray(scores, float), np.asarray(of_class)
     if not np.isfinite(scores).all():
-        raise ValueError(
-            f"{int((~np.isfinite(scores)).sum())} of {scores.size} answers are missing: ask the guide again"
-        )
-    missing = sorted(set(range(num_classes)) - set(of_class.tolist()))
-    if missing:
+        raise ValueError(f"{(~np.isfinite(scores)).sum()} of {scores.size} answers are missing: ask the guide again")
+    if missing := sorted(set(range(num_classes)) - set(of_class.tolist())):
         raise ValueError(f"no exemplar was asked about for classes {missing}")
-    if calibration == "column":
-        z = scores - scores.mean(0)
-        q = 1 / (1 + np.exp(-z / max(z.std(), 1e-12)))
-    elif scores.min() < 0 or scores.max() > 1:
-        raise ValueError(
-            f"scores reach from {scores.min():.3g} to {scores.max():.3g}: without calibration they must be in [0, 1]"
-        )
-    else:
-        q = scores
+    low, high, z = scores.min(), scores.max(), scores - scores.mean(0)
+    if calibration != "column" and (low < 0 or high > 1):
+        raise ValueError(f"scores reach from {low:.3g} to {high:.3g}: without calibration they must be in [0, 1]")
+    q = 1 / (1 + np.exp(-z / max(z.std(), 1e-12))) if calibration == "column" else scores
     return np.stack([q[of_class == k].mean(0) for k in range(num_classes)])
 
 
-def transition_matrix(sim):
-    r"""Transition matrix: column k says how class k's similarity is shared among the classes.
+def transition_matrix(sim: Float[np.ndarray, "K K"]) -> Float[np.ndarray, "K K"]:
+    r"""Transition matrix: column k says how class k's similarity is shared among the classes (eq. 6).
 
     $T_{lk} = S_{kl} / \sum_i S_{ki}$.
 
-    Args:
-        sim: ``(K, K)`` float, non-negative, no row of zeros.
-    Returns: ``(K, K)`` float64 array; every column sums to 1, the diagonal stays.
+    Args: sim: non-negative, no row of zeros.
+    Returns: every column sums to 1, the diagonal stays.
     Raises: ValueError where ``sim`` is not such a matrix.
     Source: arXiv 2602.17088 eq. 6.
 
-    >>> transition_matrix([[3.0, 1.0], [1.0, 1.0]])
+    >>> transition_matrix(np.array([[3.0, 1.0], [1.0, 1.0]]))
     array([[0.75, 0.5 ],
            [0.25, 0.5 ]])
     """
@@ -62,22 +56,20 @@ def transition_matrix(sim):
         )
     rows = sim.sum(1)
     if (rows == 0).any():
-        raise ValueError(
-            f"class {int(np.argmin(rows))} is similar to nothing: its column of the transition matrix is undefined"
-        )
+        k = int(np.argmin(rows))
+        raise ValueError(f"class {k} is similar to nothing: its column of the transition matrix is undefined")
     return (sim / rows[:, None]).T
 
 
-def association(transition, posterior, y):
-    r"""How strongly each class is associated with each forget image.
+def association(
+    transition: Float[np.ndarray | Tensor, "K K"], posterior: Float[Tensor, "n K"], y: Int[Tensor, " n"]
+) -> Float[Tensor, "n K"]:
+    r"""How strongly each class is associated with each forget image (eq. 7).
 
     $R_i = T\,(\tilde I_{y_i} p_i)$, where $\tilde I_y$ sets entry y to zero.
 
     Args:
-        transition: ``(K, K)`` float, columns sum to 1.
-        posterior: ``(n, K)`` float, softmax of the original model; rows sum to 1.
-        y: ``(n,)`` int64, true classes.
-    Returns: ``(n, K)`` float on ``posterior.device``.
+        transition: columns sum to 1.  posterior: softmax of the original model, rows sum to 1.  y: true classes.
     Raises: ValueError where a shape, a column sum or a row sum is wrong.
     Source: arXiv 2602.17088 eq. 7.
     """
@@ -94,22 +86,28 @@ def association(transition, posterior, y):
     return others @ transition.T
 
 
-def perturbing_labels(transition, posterior, y, *, exclude=(), own=False, tau=0.3, choice="rank", gen=None):
-    r"""Perturbing label of each forget image: the $\lfloor K\tau\rfloor$-th most associated class.
+def perturbing_labels(
+    transition: Float[np.ndarray | Tensor, "K K"],
+    posterior: Float[Tensor, "n K"],
+    y: Int[Tensor, " n"],
+    *,
+    exclude: tuple[int, ...] = (),
+    own: bool = False,
+    tau: float = 0.3,
+    choice: str = "rank",
+    gen: torch.Generator | None = None,
+) -> Int[Tensor, " n"]:
+    r"""Perturbing label of each forget image: the $\lfloor K\tau\rfloor$-th most associated class (eq. 7-8).
 
-    $R_i = T\,(\tilde I_{y_i} p_i)$; the label is the index of its $\max(1, \lfloor K\tau\rfloor)$-th largest allowed
-    entry.
+    With $R_i$ of `association`, the label is the index of its $\max(1, \lfloor K\tau\rfloor)$-th largest allowed entry.
 
     Args:
-        transition: ``(K, K)`` float, column k = share of class k's similarity per class; columns sum to 1.
-        posterior: ``(n, K)`` float, softmax of the original model; rows sum to 1.
-        y: ``(n,)`` int64, true classes.
+        transition, posterior, y: see `association`.
         exclude: classes that may not be chosen (the forget classes in class-wise forgetting).
         own: whether the image's own class may be chosen, since T mixes it back in (A2, the paper to the letter).
         tau: rank fraction in (0, 1], dimensionless.
         choice: ``rank`` as in the paper; controls: ``nearest`` (first), ``farthest`` (last), ``random`` (uniform, needs
             ``gen``), ``posterior`` (the model's own second guess, without T).
-    Returns: ``(n,)`` int64 on ``posterior.device``.
     Raises: ValueError where a shape, a sum or tau is wrong, or no class is left to choose.
     Source: arXiv 2602.17088 eq. 7-8, Algorithm 1.  Departs: A2, A3 of the assumption log.
     """

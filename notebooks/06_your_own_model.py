@@ -17,9 +17,9 @@
 #
 # **Question.** Someone has a classifier, a folder of photos and a request to delete a class. What do they do, and what can they hand over afterwards?
 #
-# | reads | writes | minutes | feeds |
-# |---|---|---|---|
-# | a folder of images by class, a torchvision model | the new model, a deletion report (HTML and JSON) | 1 (2 cores) | nothing: it stands alone |
+# | reads | writes | feeds |
+# |---|---|---|
+# | a folder of images by class, a torchvision model | the new model, a deletion report (HTML and JSON) | nothing: it stands alone |
 #
 # Nothing here is ours but the request: the images lie in a folder, the network is torchvision's. To have both at hand, the first cells write the folder from the embedded images and train the network
 # for some seconds. With a model and photos of your own, begin at "The request".
@@ -31,15 +31,15 @@ import sys
 import pandas as pd
 import torch
 from IPython.display import SVG
-from PIL import Image
 from safetensors.torch import save_file
 from torchvision import datasets, models, transforms
 
 from megu import unlearn
 from megu.core.loading import weights_digest
 from megu.datasets.sources import load
+from megu.figures import deletion
 from megu.figures import results as figures
-from megu.own import report
+from megu.runs.claims import finding, invariant, statements
 from megu.runs.store import code_digest
 from megu.settings.files import project_root
 from megu.settings.profiles import resolve
@@ -60,12 +60,12 @@ for part, first, count in (("train", 0, 120), ("test", known.num_train, 40)):
     for k, name in enumerate(known.classes):
         (here / "photos" / part / name).mkdir(parents=True, exist_ok=True)
         for i in first + (known.y[first:] == k).nonzero().flatten()[:count]:
-            Image.fromarray(known.x[i, 0].numpy()).save(here / "photos" / part / name / f"{i}.png")
+            transforms.functional.to_pil_image(known.x[i]).save(here / "photos" / part / name / f"{i}.png")
 files = sorted((here / "photos" / "train").glob("*/*.png"))
 print(f"{len(files)} training images in {len(known.classes)} folders, e.g. {files[0].relative_to(here).as_posix()}")
 
 # %%
-some = [Image.open(file).convert("RGB") for file in files[::120]]
+some = [datasets.folder.default_loader(file) for file in files[::120]]
 figures.image_grid(
     torch.stack([transforms.functional.to_tensor(image) for image in some]), [file.parent.name for file in files[::120]]
 )
@@ -96,23 +96,9 @@ print(
 # From the shell. A class name that is misspelt is refused before any work, with the nearest name; `--dry-run` prints a plan.
 
 # %%
-command = [
-    sys.executable,
-    "-m",
-    "megu",
-    "unlearn",
-    "--model",
-    "model.safetensors",
-    "--arch",
-    "resnet18",
-    "--data",
-    "photos",
-    "--normalise",
-    "unit",
-]
-refused = subprocess.run(
-    [*command, "--forget", forget[0] + forget[2:], "--out", "forgotten"], cwd=here, capture_output=True, text=True
-)
+command = "-m megu unlearn --model model.safetensors --arch resnet18 --data photos --normalise unit".split()
+misspelt = ["--forget", forget[0] + forget[2:], "--out", "forgotten"]
+refused = subprocess.run([sys.executable, *command, *misspelt], cwd=here, capture_output=True, text=True)
 print(refused.stderr.strip())
 print("exit code", refused.returncode, "| something was written:", (here / "forgotten").exists())
 
@@ -138,16 +124,16 @@ verdict = result.report["verdict"]
 print(f"{verdict['word']} ({verdict['rule']})", *verdict["findings"], "", "Limits", *verdict["limits"], sep="\n")
 
 # %% tags=["nbval-ignore-output"]
-SVG(report.bars(result.report["accuracy"]))
+SVG(deletion.bars(result.report["accuracy"]))
 
 # %% [markdown]
 # What the forgotten images are taken for now, and what an attacker sees who tries to tell them from unseen images of the same class:
 
 # %% tags=["nbval-ignore-output"]
-SVG(report.shares(result.report["predictions"]["shares"]))
+SVG(deletion.shares(result.report["predictions"]["shares"]))
 
 # %% tags=["nbval-ignore-output"]
-SVG(report.curves(result.report["attacks"]))
+SVG(deletion.curves(result.report["attacks"]))
 
 # %% [markdown]
 # No model was retrained without the class, so that every metric that is a distance to one is not available. It is never guessed:
@@ -160,20 +146,20 @@ for why, names in metrics.groupby("not_available").groups.items():
 # %% [markdown]
 # ## What was found
 #
-# A class goes from a network that is not ours, with a report that says what was measured and what was not. The original is the negative control: it knows the class.
+# Does a class go from a network that is not ours, and what is lost with it? The original is the negative control: it must know the class. Where the network was trained for seconds only, as here, an accuracy that *rises* by
+# unlearning is more training on the retained images, not a merit of forgetting.
 
 # %%
-accuracy = {(row["model"], row["part"]): row for row in result.report["accuracy"]}
-claims = {
-    "a misspelt class is refused with the right name": refused.returncode == 2
-    and f"did you mean '{forget}'" in refused.stderr,
-    "nothing is written then": not (here / "forgotten").exists(),
-    "the given model is unchanged, bit for bit": weights_digest(model) == before,
-    "the new model names fewer than 10 % of the forgotten images right": accuracy["after", "forget"]["percent"] < 10,
-    "the original fails that test": accuracy["before", "forget"]["percent"] > 50,
-    "retained test images lose less than 10 points": accuracy["after", "test_retain"]["percent"]
-    > accuracy["before", "test_retain"]["percent"] - 10,
-    "no metric is given without what it needs": metrics.loc["js_retrain", ["before", "after"]].isna().all(),
-}
-assert all(claims.values()), claims
-print(*claims, sep="\n")
+accuracy = {(row["model"], row["part"]): row["percent"] for row in result.report["accuracy"]}
+hinted = refused.returncode == 2 and f"did you mean '{forget}'" in refused.stderr
+change = accuracy["after", "test_retain"] - accuracy["before", "test_retain"]
+claims = [
+    invariant("a misspelt class is refused with the right name", hinted),
+    invariant("nothing is written then", not (here / "forgotten").exists()),
+    invariant("the given model is unchanged, bit for bit", weights_digest(model) == before),
+    invariant("no metric is given without what it needs", metrics.loc["js_retrain", ["before", "after"]].isna().all()),
+    finding("the new model names few of the forgotten images right, %", accuracy["after", "forget"], "<", 10),
+    finding("the original fails that test, %", accuracy["before", "forget"], ">", 50),
+    finding("change of retained test accuracy, points", change, ">", -10),
+]
+print(*statements(claims), sep="\n")

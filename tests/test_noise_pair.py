@@ -5,7 +5,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from megu.core.device import generator
-from megu.noise_pair import NoisePair, added, noise_pair, optimise_noise, shuffled_pixels
+from megu.noise_pair import NoisePair, add_noise_pair, noise_pair, optimise_noise, shuffled_pixels
 from megu.settings.config import Noise
 
 
@@ -115,5 +115,5 @@ def test_shuffled_pixels_keep_the_norm():
 ])  # fmt: skip
 def test_how_the_pair_is_added(settings, expected):
     x, pair = torch.ones(2, 1, 3, 3), NoisePair(torch.full((2, 1, 3, 3), 2.0), torch.full((2, 1, 3, 3), 4.0))
-    found = added(x, pair, Noise(weight_pos=0.5, weight_neg=0.25, **settings))
+    found = add_noise_pair(x, pair, Noise(weight_pos=0.5, weight_neg=0.25, **settings))
     assert torch.allclose(found, torch.full_like(x, expected))

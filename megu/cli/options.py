@@ -1,6 +1,7 @@
 r"""Options that several commands of the command line share."""
 
 import ast
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -8,18 +9,31 @@ import typer
 
 from megu.settings.errors import SettingsError
 
-Profile = Annotated[str, typer.Option(help="quick (embedded data, CPU), small (CIFAR-10) or paper (CIFAR-100).")]
-Seed = Annotated[int, typer.Option(help="First seed; the repetitions use seed, seed + 1, ...")]
-RunDir = Annotated[
-    Path | None, typer.Option(help="Run directory; by default one under runs/ that is named after the settings.")
-]
-Workers = Annotated[
-    int | None, typer.Option(help="Processes; one per core (at most 8) if left out, 1 on a GPU.", min=1)
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="A setting, e.g. --set forget.classes='[\"sandal\"]' --set seeds=5; may be repeated."),
-]
+
+def _folder(path):
+    if path and (path.is_file() or path.suffix in (".csv", ".json", ".jsonl", ".parquet")):
+        raise SettingsError(f"--out {path.name!r} is a file: name a folder, which is made if it is not there")
+    return path
+
+
+def option(kind, help, *names, **more):
+    r"""The type of a command's option."""
+    return Annotated[kind, typer.Option(*names, help=help, **more)]
+
+
+FOLDER = "Folder for what is written, made if it is not there."
+Out = option(Path, FOLDER, callback=_folder)
+OutOrNone = option(Path | None, FOLDER, callback=_folder)
+Profile = option(str, "quick (embedded data, CPU), small (CIFAR-10) or paper (CIFAR-100).")
+Seed = option(int, "First seed; the repetitions use seed, seed + 1, ...")
+Seeds = option(int, "Seeds of pre-training.", min=1)
+Repeats = option(int, "Seeds of unlearning for each of them.", min=1)
+RunDir = option(Path | None, "Run directory; by default one under runs/ that is named after the settings.")
+Workers = option(int | None, "Processes; one per core (at most 8) if left out, 1 on a GPU.", min=1)
+DryRun = option(bool, "Check everything, say what is to be done, do nothing.", "--dry-run")
+Set = option(
+    list[str] | None, "A setting, e.g. --set forget.classes='[\"sandal\"]' --set seeds=5; may be repeated.", "--set"
+)
 
 
 def parse(pairs):
@@ -34,3 +48,22 @@ def parse(pairs):
         except (ValueError, SyntaxError):
             out[name] = text
     return out
+
+
+def experiment(profile, seed, run_dir, pairs):
+    r"""A run; a wrong setting is refused before torch is imported, which takes seconds."""
+    from megu.settings.profiles import resolve
+
+    values = parse(pairs)
+    resolve(profile, seed, values)
+    from megu.runs.experiment import Experiment
+
+    return Experiment(profile, seed, run_dir, values)
+
+
+def one_voice():
+    r"""``typer.echo`` in the first of several processes that train together; the others say nothing."""
+    if int(os.environ.get("RANK", 0)):
+        os.environ["TQDM_DISABLE"] = "1"  # one bar is enough; read when tqdm is imported
+        return lambda _: None
+    return typer.echo

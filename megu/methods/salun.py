@@ -1,9 +1,17 @@
-r"""SalUn: random labels, but only the weights that the forget images are most sensitive to may move."""
+r"""SalUn: random labels, but only the weights that the forget images are most sensitive to may move.
+
+Evidence in ``paper_figures/data``: ``tuning.csv``, validation images, seeds 100-102; ``comparison.csv``, seeds 0-2.
+"""
 
 import torch
+from jaxtyping import Int
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megu.core.models import copy_of
+from megu.datasets.images import Images
+from megu.methods.registry import RATE, published, register
+from megu.methods.task import Task
 from megu.settings.config import Fraction, Part, Recipe
 
 
@@ -14,13 +22,14 @@ class SalunSettings(Part):
     recipe: Recipe = Recipe(epochs=3, lr=0.11)
 
 
-def unlearn(task, settings):
+@register("salun", SalunSettings, "SalUn", search=RATE, published=published(10, 0.013, 256))
+def unlearn(task: Task, settings: SalunSettings) -> nn.Module:
     r"""The original, trained on randomly labelled forget images and on retain images; all but the salient weights stay.
 
     Labels are uniform over ALL classes, the image's own included, and drawn afresh at every visit.
     Source: Fan et al. 2024, arXiv 2310.12508, in the public code's form for CIFAR-100 (one shuffled union).
-    Departs: the retain sample is MeGU's; gradients keep their form and the other weights are put back after every step,
-        as the public code does since 2026.
+    Departs: the retain sample is MeGU's; the other weights are put back after every step, as the public code does since
+        2026.
     """
     forget, retain, y = task.split.forget, task.retain_sample(), task.images.y
     with task.clock("saliency"):
@@ -42,16 +51,16 @@ def unlearn(task, settings):
         return task.train_on(model, index, labels, settings.recipe, after=put_back, label="SalUn")
 
 
-def salient(model, images, forget, share, batch=256):
+def salient(
+    model: nn.Module, images: Images, forget: Int[Tensor, " n"], share: float, batch: int = 256
+) -> list[Tensor]:
     r"""Mask of the weights with the largest gradients of the forget images' loss, ranked over the whole network.
 
     $m_j = [\,|\sum_{D_f} \partial_j \mathrm{CE}|$ among the largest $\lfloor share \cdot d \rfloor$ of d weights$]$,
     exactly so many.
 
-    Args:
-        model: images to logits; in eval mode for the gradients.
-        images: `megu.datasets.images.Images`.  forget: ``(n,)`` int64.  share: in (0, 1].
-    Returns: list of bool tensors like ``model.parameters()``.
+    Args: model: in eval mode for the gradients.  share: in (0, 1].
+    Returns: bool tensors like ``model.parameters()``.
     """
     model.eval()
     weights = list(model.parameters())

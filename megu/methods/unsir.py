@@ -1,9 +1,16 @@
-r"""UNSIR: error-maximising noise keeps the forgotten label (impair), then retain images alone (repair)."""
+r"""UNSIR: error-maximising noise keeps the forgotten label (impair), then retain images alone (repair).
+
+Evidence in ``paper_figures/data``: ``tuning.csv``, validation images, seeds 100-102; ``comparison.csv``, seeds 0-2.
+``unsir-ssd`` is not tuned: its setting is the SSD code's.
+"""
 
 import torch
+from torch import nn
 
 from megu.core.models import copy_of
-from megu.noise_pair import instead, optimise_noise
+from megu.methods.registry import WHOLE, register
+from megu.methods.task import Task
+from megu.noise_pair import optimise_noise, replace_images
 from megu.settings.config import Count, Noise, Part, Recipe
 
 _RATES = {"optimiser": "adam", "schedule": "constant", "weight_decay": 0.0, "batch": 256, "epochs": 1}
@@ -19,7 +26,15 @@ class UnsirSettings(Part):
     repair: Recipe = Recipe(lr=0.00078, **_RATES)
 
 
-def unlearn(task, settings):
+_SEARCH = {"impair.lr": (1e-4, 0.1), "repair.lr": (1e-4, 0.1)}
+_PUBLISHED = {"noises": 256, "impair.lr": 0.02, "repair.lr": 0.01}
+_SSD_CODE = {"noises": 32, "copies": 80, "noise.steps": 25} | {"impair.lr": 1e-4, "impair.batch": 32}
+_SSD_CODE |= {"repair.lr": 1e-4, "repair.batch": 128}
+
+
+@register("unsir-ssd", UnsirSettings, "UNSIR, setting of the SSD code", scenarios=WHOLE, preset=_SSD_CODE)
+@register("unsir", UnsirSettings, "UNSIR", scenarios=WHOLE, search=_SEARCH, published=_PUBLISHED)
+def unlearn(task: Task, settings: UnsirSettings) -> nn.Module:
     r"""Impair on error-maximising noise under the forgotten labels beside retain images, then repair on retain images.
 
     $N = \arg\min_N -\mathrm{CE}(f(N), y) + \lambda\lVert N\rVert^2$ for each forgotten label y.
@@ -31,11 +46,11 @@ def unlearn(task, settings):
     retain, y = task.retain_sample(), task.images.y
     labels = y[task.split.forget].unique().repeat_interleave(settings.noises)
     with task.clock("noise"):
-        found = optimise_noise(task.original, labels, task.images.shape, -1, settings.noise, task.generator("noise"))
+        noise = optimise_noise(task.original, labels, task.images.shape, -1, settings.noise, task.generator("noise"))
     noisy = labels.repeat(settings.copies)
     index = torch.cat([retain, retain[:1].expand(len(noisy))])
     with task.clock("fine-tuning"):
         model = copy_of(task.original)
-        shift = instead(found.repeat(settings.copies, 1, 1, 1), len(retain))
+        shift = replace_images(noise.repeat(settings.copies, 1, 1, 1), len(retain))
         task.train_on(model, index, torch.cat([y[retain], noisy]), settings.impair, shift=shift, label="UNSIR, impair")
         return task.train_on(model, retain, y[retain], settings.repair, label="UNSIR, repair", purpose="repair order")

@@ -4,15 +4,16 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 from filelock import FileLock
 
 import megu
+from megu.runs.claims import statements
+from megu.settings.errors import SettingsError, StageError
 from megu.settings.files import atomic, digest, sha256, write_json, writing
-from megu.settings.errors import StageError
-from megu.settings.errors import SettingsError
 
 STAGES = {  # stage -> the notebook that seals it, in the order of a run
     "prepare": "00_prepare",
@@ -52,39 +53,49 @@ def differences(theirs, ours, where=""):
     return out
 
 
-class Run:
-    r"""One run directory.  Opening it twice with different settings is refused, so results never mix.
+class RunDirectory:
+    r"""A directory of artefacts, each made once, and a manifest that says what they depend on.
+
+    Opening one twice with different settings is refused, so results never mix.  Nothing is written before something is
+    to be kept.
 
     Args:
-        path: directory, made if it is not there.
-        about: what the run depends on, as a JSON-like dictionary: ``settings``, ``parameters`` of every method,
+        path: directory, made when it is needed.
+        about: what the artefacts depend on, as a JSON-like dictionary: ``settings``, ``parameters`` of every method,
             ``data``, ``code``.
         seeds: of the repetitions, for the manifest.
+        notes: function without arguments that gives the first facts of the manifest.
     Raises: StageError where the directory belongs to other settings or its manifest cannot be read.
     """
 
-    def __init__(self, path, about, seeds=()):
-        self.path, self.about = Path(path), json.loads(json.dumps(about))
+    def __init__(self, path: str | Path, about: dict, seeds: Sequence[int] = (), notes: Callable[[], dict] = dict):
+        self.path, self.about, self._seeds, self._notes = Path(path), json.loads(json.dumps(about)), seeds, notes
         self._file = self.path / "manifest.json"
-        with self._lock("manifest"):
-            if not self._file.exists():
-                self._begin(seeds)
+        if self._file.exists():
+            self._refuse_others()
+
+    def _refuse_others(self):
         manifest = self.manifest
         if changed := differences({key: manifest.get(key) for key in self.about}, self.about):
-            raise StageError(f"run directory {self.path.name!r} was made otherwise ({'; '.join(changed)}): choose another run_dir")
+            raise StageError(
+                f"run directory {self.path.name!r} was made otherwise ({'; '.join(changed)}): choose another run_dir"
+            )
 
-    def _begin(self, seeds):
-        write_json(self._file, {
-            "megu": megu.__version__,
-            "digest": digest(self.about),
-            "seeds": list(seeds),
-            "python": platform.python_version(),
-            "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-            "artefacts": {},
-            "notes": {},
-            "stages": {},
-            **self.about,
-        }, locked=True)  # fmt: skip
+    def _begin(self):
+        with self._lock("manifest"):
+            if not self._file.exists():
+                first = {
+                    "megu": megu.__version__,
+                    "digest": digest(self.about),
+                    "seeds": list(self._seeds),
+                    "python": platform.python_version(),
+                    "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+                    "artefacts": {},
+                    "notes": json.loads(json.dumps(self._notes())),
+                    "stages": {},
+                }
+                write_json(self._file, {**first, **self.about}, locked=True)
+        self._refuse_others()
 
     def _lock(self, name):
         # Several processes may work in one run directory; the lock of one that dies is free again.
@@ -96,13 +107,19 @@ class Run:
     @property
     def manifest(self):
         """The manifest as it is on disk."""
+        if not self._file.exists():
+            self._begin()
         try:
             return json.loads(self._file.read_text())
         except json.JSONDecodeError:
-            raise StageError(f"{self._file.name} in {self.path.name!r} is damaged: remove the run directory and start again") from None
+            raise StageError(
+                f"{self._file.name} in {self.path.name!r} is damaged: remove the run directory and start again"
+            ) from None
 
     def _update(self, group, key, value, keep=False):
         # Returns what stands afterwards; with ``keep`` that is what stood before.
+        if not self._file.exists():
+            self._begin()
         with self._lock("manifest"):
             manifest = self.manifest
             if not (keep and key in manifest[group]):
@@ -122,7 +139,10 @@ class Run:
         """
         value = json.loads(json.dumps(value))
         if (known := self._update("notes", key, value, keep=True)) != value:
-            raise StageError(f"run directory {self.path.name!r} was made with {key} {known!r}, now it is {value!r}: choose another run_dir")
+            raise StageError(
+                f"run directory {self.path.name!r} was made with {key} {known!r}, now it is {value!r}: choose another"
+                " run_dir"
+            )
 
     def once(self, name, make, save, load):
         r"""The artefact ``name``: loaded where it was already made, else made, written atomically and recorded.
@@ -147,12 +167,22 @@ class Run:
                         save(content, part)
                     self._update("artefacts", name, {"sha256": sha256(path), **facts})
         if sha256(path) != self.manifest["artefacts"][name]["sha256"]:
-            raise StageError(f"{name} in {self.path.name!r} is not the file that was written there: remove it to have it made again")
+            raise StageError(
+                f"{name} in {self.path.name!r} is not the file that was written there: remove it to have it made again"
+            )
         return load(path)
 
-    def table(self, name, make):
-        r"""A tidy table as CSV, made once by ``make()`` (a DataFrame) and read back."""
-        return self.once(name, lambda: (make(), {}), lambda df, path: df.to_csv(path, index=False), pd.read_csv)
+    def facts(self, name: str) -> dict:
+        r"""What was recorded when the artefact ``name`` was made: seconds, peak memory."""
+        return {key: value for key, value in self.manifest["artefacts"][name].items() if key != "sha256"}
+
+    def table(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        r"""A tidy table as CSV, made once by ``make()`` and read back."""
+        return self.measured(name, lambda: (make(), {}))
+
+    def measured(self, name: str, make: Callable[[], tuple[pd.DataFrame, dict]]) -> pd.DataFrame:
+        r"""The same for a function that gives a table and facts about it."""
+        return self.once(name, make, lambda table, path: table.to_csv(path, index=False), pd.read_csv)
 
     def sealed(self, stage):
         r"""Whether a stage is finished."""
@@ -164,19 +194,29 @@ class Run:
         r"""Raise StageError naming the notebook to run first, for the first of ``stages`` that is not sealed."""
         for stage in stages:
             if not self.sealed(stage):
-                raise StageError(f"stage {stage!r} is missing in run directory {self.path.name!r}: run notebooks/{STAGES[stage]} first")
+                raise StageError(
+                    f"stage {stage!r} is missing in run directory {self.path.name!r}: run notebooks/{STAGES[stage]}"
+                    " first"
+                )
 
     def seal(self, stage, claims, seconds):
-        r"""Finish a stage: every claim must hold, then the stage is written to the manifest.
+        r"""Finish a stage: its claims are written to the manifest with their state, value and bound.
 
         Args:
             stage: name in `STAGES`.
-            claims: dictionary, sentence -> bool.
+            claims: list of `megu.runs.claims.Claim`.
             seconds: wall time of the stage.
-        Raises: StageError with the claims that do not hold; nothing is sealed then.
+        Returns: list of lines, the claims that hold or fail, see `megu.runs.claims.statements`.
+        Raises: StageError with the invariants that fail; nothing is sealed then.
         """
-        failed = [claim for claim, holds in claims.items() if not bool(holds)]
-        if failed:
-            raise StageError(f"stage {stage!r} is not sealed, because this does not hold: {'; '.join(failed)}")
+        try:
+            lines = statements(claims)
+        except StageError as error:
+            raise StageError(f"stage {stage!r} is not sealed: {error}") from None
         if not self.sealed(stage):
-            self._update("stages", stage, {"claims": list(claims), "seconds": round(seconds, 2)})
+            record = {"claims": [claim.record() for claim in claims], "seconds": round(seconds, 2)}
+            self._update("stages", stage, record)
+        return lines
+
+
+Run = RunDirectory

@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from megu.settings.errors import StageError
+from megu.settings.errors import SettingsError, StageError
 
 _UMASK = os.umask(0)
 os.umask(_UMASK)
@@ -92,12 +92,35 @@ def project_root(start="."):
     return next((folder for folder in (start, *start.parents) if (folder / "pyproject.toml").exists()), start)
 
 
-def sha256(path):
-    r"""SHA-256 of a file as 64 hex digits."""
+def shipped(name):
+    r"""The folder ``notebooks`` or ``paper_figures``, of the checkout or of the wheel that this code is from.
+
+    Raises: SettingsError where it came without them.
+    """
+    package = Path(__file__).parents[1]
+    for folder in (package / "cli" / "assets" / name, package.parent / name):
+        if folder.is_dir():
+            return folder
+    raise SettingsError(f"this installation has no {name}/: install megu from a wheel or a clone of the project")
+
+
+def hash_file(path, kind="sha256"):
+    r"""Hash of a file's content in hex: SHA-256, or the MD5 that hosts publish, which finds damage, not forgery."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
 
 
-def digest(about):
+def hash_bytes(*parts):
+    r"""SHA-256, 64 hex digits, of strings, bytes and arrays, one after the other."""
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(part.encode() if isinstance(part, str) else part)
+    return total.hexdigest()
+
+
+def hash_json(about):
     r"""Twelve hex digits that change whenever a value in ``about`` (a JSON-like dictionary) changes."""
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
+    return hash_bytes(json.dumps(about, sort_keys=True))[:12]
+
+
+sha256, digest = hash_file, hash_json

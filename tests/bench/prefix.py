@@ -17,7 +17,8 @@ import numpy as np
 sys.path.append(str(Path(__file__).parents[1]))
 from tiny_mllm import llava
 
-from megu.guide import LocalMllm, Question
+from megu.guide import GuideContext, Question
+from megu.guide.mllm import LocalMllm
 from megu.guide.prompt import PROMPT
 from megu.settings.class_names import known_names
 from megu.settings.config import Guide
@@ -39,7 +40,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         llava(folder, words, 336, 14, VISION, TEXT)
         ways = {
-            reuse: LocalMllm(labels, settings=Guide(path=folder, shots=0, dtype="float32", reuse=reuse))
+            reuse: LocalMllm(GuideContext(labels, Guide(path=folder, shots=0, dtype="float32", reuse=reuse)))
             for reuse in (False, True)
         }
         seconds, scores = {False: [], True: []}, {}

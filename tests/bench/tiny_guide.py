@@ -49,12 +49,11 @@ GUIDES, DRAWS = (
 
 def answers(source, images, exemplars, names):
     """Raw scores ``(m, K)`` of exemplars with the candidate labels ``names``, and the class of each."""
-    asked = guide.SOURCES[source](names, images, exemplars, resolve().guide)
+    asked = guide.SOURCES[source](guide.GuideContext(names, resolve().guide, images, exemplars))
     questions = [guide.Question(images.x[i].numpy(), name) for i in exemplars for name in names]
-    found = guide.ask(asked, questions, guide.Book(ROOT / "runs" / "tiny_guide.jsonl"))
-    return guide.answer_matrix(found, len(names)), np.array(
-        [names.index(images.classes[k]) for k in images.y[exemplars]]
-    )
+    found = guide.ask(asked, questions, guide.AnswerStore(ROOT / "runs" / "tiny_guide.jsonl"))
+    scores = np.array([answer.raw for answer in found]).reshape(-1, len(names))
+    return scores, np.array([names.index(images.classes[k]) for k in images.y[exemplars]])
 
 
 def neighbours(images, draws, count, listed):

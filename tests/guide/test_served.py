@@ -1,4 +1,4 @@
-"""A served multimodal LLM: a real server on loopback, with a tiny model behind it, and what it may say."""
+"""A served multimodal LLM: a server on loopback, what it may say, and faults that lose and invent nothing."""
 
 import base64
 import io
@@ -6,6 +6,7 @@ import json
 import math
 import threading
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -13,9 +14,20 @@ from loopback import asked, client, odds_of, reply
 from PIL import Image
 from tiny_mllm import llava
 
-from megu import guide
-from megu.guide import Question, ServedMllm
+from megu.guide import AnswersMissingError, AnswerStore, GuideContext, GuideUnavailableError, Question, ask
+from megu.guide.mllm import LocalMllm
 from megu.settings.config import Guide
+
+
+def changed(odds, change, **more):
+    """A reply whose JSON was changed in place."""
+    whole = json.loads(reply(odds, **more))
+    change(whole)
+    return 200, json.dumps(whole).encode()
+
+
+def first_token(whole):
+    return whole["choices"][0]["logprobs"]["content"][0]
 
 
 def test_retries_are_the_clients(serve):
@@ -27,8 +39,8 @@ def test_retries_are_the_clients(serve):
 def test_a_refused_key_or_model_ends_it_at_once_and_the_key_is_nowhere(serve, monkeypatch, tmp_path):
     monkeypatch.setenv("MEGU_GUIDE_KEY", "sk-secret")
     url, seen = serve(lambda body, number: (401, b"{}"))
-    with pytest.raises(guide.GuideUnavailableError, match="refuses .AuthenticationError.") as refused:
-        guide.ask(client(url, concurrency=1), asked(100), guide.Book(tmp_path / "a.jsonl"))
+    with pytest.raises(GuideUnavailableError, match="refuses .AuthenticationError.") as refused:
+        ask(client(url, concurrency=1), asked(100), AnswerStore(tmp_path / "a.jsonl"))
     assert "sk-secret" not in str(refused.value) and seen["requests"] <= 2
 
 
@@ -49,16 +61,13 @@ def test_without_log_probabilities_replies_are_counted(serve):
 
 def test_a_server_that_ignores_n_is_asked_until_there_are_enough_replies(serve):
     def one_at_a_time(body, number):
-        whole = json.loads(reply(0.0, with_probabilities=False))
-        whole["choices"] = [
-            {**whole["choices"][0], "message": {"role": "assistant", "content": "True" if number % 4 else "False"}}
-        ]
-        return 200, json.dumps(whole).encode()
+        message = {"role": "assistant", "content": "True" if number % 4 else "False"}
+        single = lambda whole: whole.update(choices=[{**whole["choices"][0], "message": message}])  # noqa: E731
+        return changed(0.0, single, with_probabilities=False)
 
     url, seen = serve(one_at_a_time)
-    assert list(client(url, repeats=8).score(asked(1)[:1])) == pytest.approx(
-        [math.log(6.5 / 2.5)]
-    )  # requests 4 and 8 of 2 to 9 say False
+    # Requests 4 and 8 of 2 to 9 say False.
+    assert list(client(url, repeats=8).score(asked(1)[:1])) == pytest.approx([math.log(6.5 / 2.5)])
     assert seen["requests"] == 1 + 8
 
 
@@ -67,8 +76,7 @@ def test_a_server_that_refuses_log_probabilities_and_n_is_asked_one_by_one(serve
     def strict(body, number):
         if "logprobs" in body or body["n"] > 1:
             return status, b'{"error": "not supported"}'
-        whole = json.loads(reply(3.0, with_probabilities=False))
-        return 200, json.dumps({**whole, "choices": whole["choices"][:1]}).encode()
+        return changed(3.0, lambda whole: whole["choices"].__delitem__(slice(1, None)), with_probabilities=False)
 
     url, seen = serve(strict)
     one = client(url, repeats=4, concurrency=1)
@@ -82,10 +90,8 @@ def test_a_request_that_is_wrong_in_itself_is_no_answer(serve):
 
 
 def test_a_server_that_gives_nothing_is_not_asked_for_ever(serve):
-    nothing = {**json.loads(reply(0.0)), "choices": []}
-
     def silent(body, number):
-        return 200, reply(0.0, with_probabilities=False) if number == 1 else json.dumps(nothing).encode()
+        return changed(0.0, lambda whole: number > 1 and whole["choices"].clear(), with_probabilities=False)
 
     url, seen = serve(silent)
     one = client(url, repeats=5)
@@ -94,11 +100,9 @@ def test_a_server_that_gives_nothing_is_not_asked_for_ever(serve):
 
 def test_log_probabilities_that_do_not_tell_are_followed_by_samples(serve):
     def first_token_only(body, number):
-        whole = json.loads(reply(math.log(3 / 7), with_probabilities=not body.get("n")))
-        for choice in whole["choices"]:
-            if choice["logprobs"]:
-                del choice["logprobs"]["content"][0]["top_logprobs"]  # the chosen token alone, at .3
-        return 200, json.dumps(whole).encode()
+        if body.get("n"):
+            return 200, reply(math.log(3 / 7), with_probabilities=False)
+        return changed(math.log(3 / 7), lambda whole: first_token(whole).pop("top_logprobs"))  # one token alone, at .3
 
     url, seen = serve(first_token_only)
     assert list(client(url).score(asked(1)[:1])) == pytest.approx([math.log(3.5 / 7.5)]) and seen["requests"] == 2
@@ -106,20 +110,14 @@ def test_log_probabilities_that_do_not_tell_are_followed_by_samples(serve):
 
 def test_what_a_server_makes_up_is_no_answer_and_stops_nothing(serve):
     def made_up(body, number):
-        whole = json.loads(reply(0.5))
-        first = whole["choices"][0]["logprobs"]["content"][0]
-        odd = [{"top_logprobs": [{"token": "True", "logprob": value}]} for value in (1e4, "high", None, [1])]
-        first.update({"top_logprobs": 7} if number == 5 else odd[number - 1] if number < 5 else {})
-        return 200, json.dumps(whole).encode()
+        odd = [[{"token": "True", "logprob": value}] for value in (1e4, "high", None, [1])] + [7]
+        given = {"top_logprobs": odd[number - 1]} if number <= 5 else {}
+        return changed(0.5, lambda whole: first_token(whole).update(given))
 
     one = client(serve(made_up)[0], concurrency=1)
     scores = list(one.score(asked(3)))
-    assert (
-        np.isnan(scores[:5]).all()
-        and scores[5] == pytest.approx(0.5)
-        and one.failures.total() == 5
-        and one.cost.answers == 1
-    )
+    assert np.isnan(scores[:5]).all() and scores[5] == pytest.approx(0.5)
+    assert one.failures.total() == 5 and one.cost.answers == 1
 
 
 def test_what_is_under_way_when_a_silent_server_is_given_up_is_kept(serve, tmp_path):
@@ -127,9 +125,9 @@ def test_what_is_under_way_when_a_silent_server_is_given_up_is_kept(serve, tmp_p
         return (500, b"") if number <= 10 else (200, reply(odds_of(body)))
 
     url, seen = serve(late)
-    questions, book = asked(50), guide.Book(tmp_path / "a.jsonl")
-    with pytest.raises(guide.AnswersMissingError):
-        guide.ask(client(url, concurrency=4), questions, book, at_once=10)
+    questions, book = asked(50), AnswerStore(tmp_path / "a.jsonl")
+    with pytest.raises(AnswersMissingError):
+        ask(client(url, concurrency=4), questions, book, at_once=10)
     assert seen["requests"] == 10 + len(book.answers) < 20  # what was answered is kept, and no more was asked
 
 
@@ -143,9 +141,9 @@ def test_a_refusal_keeps_what_was_under_way(serve, tmp_path):
         return 200, reply(odds_of(body))
 
     url, seen = serve(later)
-    with pytest.raises(guide.GuideUnavailableError, match="refuses"):
-        guide.ask(client(url, concurrency=4), asked(50), guide.Book(tmp_path / "a.jsonl"))
-    assert len(guide.Book(tmp_path / "a.jsonl").answers) == 3 and seen["requests"] == 4
+    with pytest.raises(GuideUnavailableError, match="refuses"):
+        ask(client(url, concurrency=4), asked(50), AnswerStore(tmp_path / "a.jsonl"))
+    assert len(AnswerStore(tmp_path / "a.jsonl").answers) == 3 and seen["requests"] == 4
 
 
 def test_an_interrupt_keeps_what_was_under_way(serve, monkeypatch):
@@ -157,15 +155,15 @@ def test_an_interrupt_keeps_what_was_under_way(serve, monkeypatch):
         yield
 
     monkeypatch.setattr("megu.guide.served.as_completed", interrupted)
-    book = guide.Book()
+    book = AnswerStore()
     with pytest.raises(KeyboardInterrupt):
-        guide.ask(client(url, concurrency=4), asked(50), book)
+        ask(client(url, concurrency=4), asked(50), book)
     assert len(book.answers) == seen["requests"] == 4
 
 
 def test_the_same_model_says_the_same_locally_and_served(serve, tmp_path):
     llava(tmp_path / "llava")
-    local = guide.LocalMllm((), settings=Guide(path=str(tmp_path / "llava"), shots=0, dtype="float32"))
+    local = LocalMllm(GuideContext(settings=Guide(path=str(tmp_path / "llava"), shots=0, dtype="float32")))
 
     def ask_local(body, number):
         content = body["messages"][0]["content"]
@@ -178,8 +176,31 @@ def test_the_same_model_says_the_same_locally_and_served(serve, tmp_path):
     assert list(client(url, concurrency=1).score(questions)) == pytest.approx(list(local.score(questions)), abs=1e-4)
 
 
-def test_what_is_missing_is_said_in_one_line():
-    with pytest.raises(guide.GuideUnavailableError, match="needs guide.model"):
-        ServedMllm(settings=Guide(url="http://localhost:1/v1"))
-    with pytest.raises(guide.GuideUnavailableError, match="needs guide.url"):
-        guide.ask(ServedMllm(settings=Guide(model="tiny", url=None)), asked(1), guide.Book())
+def test_a_thousand_faults_lose_nothing_and_invent_nothing(serve, tmp_path):
+    rng, faults, answered = np.random.default_rng(1), Counter(), Counter()
+
+    def moody(body, number):
+        kind = rng.choice(["fine", "429", "500", "cut", "garbage", "half", "neither"], p=[0.4, *[0.1] * 6])
+        if kind == "fine" or faults.total() >= 1000:
+            answered[json.dumps(body["messages"])] += 1
+            return 200, reply(odds_of(body))
+        faults[kind] += 1
+        whole, well = reply(odds_of(body)), {"token": "Well", "logprob": -0.1}
+        neither = changed(0.0, lambda whole: first_token(whole).update(well, top_logprobs=[well]))
+        broken = {"429": (429, b"{}"), "500": (500, b"oops"), "cut": None, "garbage": (200, b"<html>")}
+        return {**broken, "half": (200, whole[: len(whole) // 2]), "neither": neither}[kind]
+
+    url, _ = serve(moody)
+    questions, path, rounds = asked(350), tmp_path / "a.jsonl", 0
+    while True:
+        rounds += 1
+        try:
+            answers = ask(client(url, concurrency=8), questions, AnswerStore(path))
+            break
+        except AnswersMissingError as missing:
+            assert "The others are kept" in str(missing)
+    assert faults.total() >= 1000 and len(faults) == 6 and rounds > 3
+    expected = [odds_of(client(url).body(question)) for question in questions]
+    assert [answer.raw for answer in answers] == pytest.approx(expected, abs=1e-5)
+    assert set(answered.values()) == {1}  # what was answered was never asked again
+    assert len(AnswerStore(path).answers) == len(questions)

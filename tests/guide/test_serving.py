@@ -13,8 +13,9 @@ from loopback import asked
 from scipy import stats
 from tiny_mllm import decided
 
-from megu import guide
-from megu.guide import LocalMllm, ServedMllm
+from megu.guide import AnswerStore, GuideContext, ask
+from megu.guide.mllm import LocalMllm
+from megu.guide.served import ServedMllm
 from megu.settings.config import Guide
 
 NEEDS = ("fastapi", "uvicorn", "accelerate", "openai")
@@ -25,26 +26,13 @@ REPEATS = 20
 @pytest.fixture
 def server(tmp_path):
     """(address, folder of the model) of a server that speaks True and False by chance."""
-    decided(
-        tmp_path / "tiny", 'user: <image>Does this image show a photo of "shirt"? Answer True or False.\nassistant:'
-    )
+    prompt = 'user: <image>Does this image show a photo of "shirt"? Answer True or False.\nassistant:'
+    decided(tmp_path / "tiny", prompt)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [
-        "-m",
-        "transformers.cli.transformers",
-        "serve",
-        "tiny",
-        "--device",
-        "cpu",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--default-seed",
-        "0",
-    ]
+    command = "-m transformers.cli.transformers serve tiny --device cpu --host 127.0.0.1 --default-seed 0 --port"
+    command = [*command.split(), str(port)]
     with open(tmp_path / "log.txt", "w") as log:
         process = subprocess.Popen([sys.executable, *command], cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT)
     try:
@@ -70,15 +58,13 @@ def far(counts, p):
 def test_a_real_server_says_what_the_model_says_here(server, tmp_path):
     url, folder = server
     questions = asked(6, labels=("shirt",))
-    served = ServedMllm(
-        settings=Guide(model="tiny", url=url, shots=0, repeats=REPEATS, retries=0, concurrency=1, timeout=20)
-    )
-    answers = guide.ask(served, questions, guide.Book(tmp_path / "a.jsonl"))
-    counts = np.array(
-        [(REPEATS + 1) / (1 + np.exp(-answer.raw)) - 0.5 for answer in answers]
-    )  # this server gives no log-probabilities
+    settings = Guide(model="tiny", url=url, shots=0, repeats=REPEATS, retries=0, concurrency=1, timeout=20)
+    served = ServedMllm(GuideContext(settings=settings))
+    answers = ask(served, questions, AnswerStore(tmp_path / "a.jsonl"))
+    # This server gives no log-probabilities.
+    counts = np.array([(REPEATS + 1) / (1 + np.exp(-answer.raw)) - 0.5 for answer in answers])
     assert np.allclose(counts, counts.round(), atol=1e-3) and not served.failures
-    local = LocalMllm((), settings=Guide(path=str(folder), shots=0, dtype="float32", reuse=False))
+    local = LocalMllm(GuideContext(settings=Guide(path=str(folder), shots=0, dtype="float32", reuse=False)))
     p = 1 / (1 + np.exp(-np.array(list(local.score(questions)))))
     assert far(counts, p) > 1e-3
     assert far(counts, np.roll(p, 1)) < 1e-4 and far(counts, np.full(6, 0.5)) < 1e-4  # nor another image, nor a coin

@@ -9,7 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 
-from megu.guide import Question, ServedMllm
+from megu.guide import GuideContext, Question
+from megu.guide.served import ServedMllm
 from megu.settings.config import Guide
 
 
@@ -78,7 +79,8 @@ class Servers:
 
 
 def client(url, **more):
-    return ServedMllm(settings=Guide(model="tiny", url=url, **{"retries": 0, "timeout": 5, "shots": 0, **more}))
+    settings = Guide(model="tiny", url=url, **{"retries": 0, "timeout": 5, "shots": 0, **more})
+    return ServedMllm(GuideContext(settings=settings))
 
 
 def asked(n, labels=("shirt", "coat")):

@@ -1,6 +1,7 @@
 """Every baseline against a closed form or a small independent reference."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -68,11 +69,9 @@ def test_neggrad_loss_by_hand():
 def test_bad_teacher_targets(task, trained):
     bad_teacher.unlearn(task, settings("bad-teacher"))
     (call,), n = trained, len(task.split.forget)
-    known = predict(task.original, task.images, call["index"]).softmax(1)
-    assert torch.allclose(call["labels"][n:], known[n:]) and not torch.allclose(
-        call["labels"][:n], known[:n], atol=0.05
-    )
-    assert torch.allclose(call["labels"].sum(1), torch.ones(len(call["index"])))
+    fool, known = (predict(net, task.images, call["index"]).softmax(1) for net in (task.fresh_model(), task.original))
+    assert torch.allclose(call["labels"], torch.cat([fool[:n], known[n:]]), atol=1e-6)
+    assert not torch.allclose(fool[:n], known[:n], atol=1e-3)
 
 
 def test_unsir_noise_raises_the_loss_and_keeps_the_forgotten_label(task, trained):
@@ -146,21 +145,46 @@ def test_ssd_on_two_weights():
     assert ssd.dampened(TwoWeights(), of_forget, of_all, alpha=3, lam=9).w.tolist() == [2.0, 3.0]  # never amplified
 
 
-def test_ssd_batches_are_in_class_order(task, monkeypatch):
+FINE = torch.tensor(
+    [2, 0, 3, 1, 2, 3, 0, 1, 2, 0]
+)  # (fine) class of ten training images; superclasses are 0, 1 and 2, 3
+
+
+def order(labels, goes):
+    """What the public code's order makes of ten images, of which ``goes`` are to be forgotten."""
+    images = types.SimpleNamespace(y=labels, fine=FINE)
+    stays = torch.tensor([i for i in range(10) if i not in goes])
+    split = types.SimpleNamespace(forget=torch.tensor(goes), retain=stays)
+    request = Task(None, images, split, (), None, 0, None, None, 0, None)
+    return [part.tolist() for part in ssd.public_order(request)]
+
+
+@pytest.mark.parametrize(("labels", "goes", "expected"), [
+    (FINE, [3, 7], [1, 6, 9, 0, 4, 8, 2, 5, 3, 7]),  # class 1 goes: classes 0, 2, 3, and 1 at the end
+    (FINE // 2, [1, 3, 6, 7, 9], [0, 2, 4, 5, 8, 1, 3, 6, 7, 9]),  # superclass 0 goes: classes 2 and 3 stand mixed
+    (FINE // 2, [3, 7], [1, 6, 9, 0, 4, 8, 2, 5, 3, 7]),  # class 1 goes inside superclass 0: by class, not by superclass
+])  # fmt: skip
+def test_ssd_code_has_the_batches_of_the_public_code(labels, goes, expected):
+    assert order(labels, goes) == [goes, expected]
+
+
+def test_ssd_code_mixes_where_single_images_go():
+    forget, everything = order(FINE, [0, 1, 2])
+    assert sorted(forget) == [0, 1, 2] and everything[7:] == forget and sorted(everything) == list(range(10))
+    retained = FINE[everything[:7]]
+    assert (retained.diff() < 0).sum() > 1 and everything[:7] != sorted(
+        everything[:7]
+    )  # neither by class nor as they came
+
+
+def test_ssd_code_takes_all_images_in_that_order(task, monkeypatch):
     seen = []
-    monkeypatch.setattr(
-        ssd, "importance", lambda model, images, index, batch: seen.append((index, batch)) or [torch.ones(1)] * 99
-    )
+    monkeypatch.setattr(ssd, "importance", lambda model, images, *cut: seen.append(cut) or [torch.ones(1)] * 99)
     monkeypatch.setattr(ssd, "dampened", lambda model, *a: model)
     ssd.unlearn(task, settings("ssd", importance="batch"))
     (forget, size), (everything, _) = seen
-    labels = task.images.y[everything]
-    assert (
-        size == 64
-        and torch.equal(forget, task.split.forget)
-        and len(everything) == len(task.split.train)
-        and (labels.diff() >= 0).all()
-    )
+    assert size == 64 and all(map(torch.equal, (forget, everything), ssd.public_order(task)))
+    assert len(everything) == len(task.split.train) and torch.equal(everything[-len(forget) :], task.split.forget)
 
 
 def test_scrub_goes_away_first_and_comes_back(task, trained):

@@ -1,6 +1,7 @@
 """An original that was trained elsewhere, in place of one trained here."""
 
 import json
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -8,13 +9,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from megu.core import keymap, models
-from megu.runs.experiment import Experiment
 from megu.core.loading import weights_digest
-from megu.runs.pretrain import _Other
-from megu.settings.profiles import resolve
-from megu.settings.errors import StageError
 from megu.core.train import predict
-from megu.settings.errors import SettingsError
+from megu.runs import pretrain
+from megu.runs.experiment import Experiment
+from megu.runs.models import Models
+from megu.settings.errors import SettingsError, StageError
+from megu.settings.profiles import resolve
 
 
 @pytest.fixture(scope="module")
@@ -22,20 +23,36 @@ def file(tiny, tmp_path_factory):
     """The trained original of another run, with the names of the code that much of the field shares."""
     blocks = models.RESNETS[tiny.settings.arch][0]
     path = tmp_path_factory.mktemp("elsewhere") / "theirs.safetensors"
-    save_file({keymap.theirs(name, blocks): tensor.contiguous() for name, tensor in tiny.original(1).state_dict().items()}, path)
+    save_file(
+        {keymap.theirs(name, blocks): tensor.contiguous() for name, tensor in tiny.original(1).state_dict().items()},
+        path,
+    )
     return path
 
 
 def test_every_seed_starts_from_the_given_original(tiny, tiny_overrides, file, tmp_path):
-    lab = Experiment(run_dir=tmp_path / "one" / "run", overrides={**tiny_overrides, "original.path": str(file), "compare": ["finetune"]})
-    assert weights_digest(lab.original(0)) == weights_digest(lab.original(1)) == weights_digest(tiny.original(1)) != weights_digest(tiny.original(0))
+    lab = Experiment(
+        run_dir=tmp_path / "one" / "run",
+        overrides={**tiny_overrides, "original.path": str(file), "compare": ["finetune"]},
+    )
+    assert (
+        weights_digest(lab.original(0))
+        == weights_digest(lab.original(1))
+        == weights_digest(tiny.original(1))
+        != weights_digest(tiny.original(0))
+    )
     new = lab.unlearned("finetune", 0)
     assert not predict(new, lab.images, lab.split.forget).equal(predict(lab.original(0), lab.images, lab.split.forget))
     manifest = json.dumps(lab.run.manifest) + json.dumps(lab.shared.manifest)
-    assert manifest.count(lab.settings.original.sha256) == 2 and "theirs" not in manifest and len(lab.settings.original.sha256) == 64
+    assert (
+        manifest.count(lab.settings.original.sha256) == 2
+        and "theirs" not in manifest
+        and len(lab.settings.original.sha256) == 64
+    )
 
     usual = Experiment(run_dir=tmp_path / "one" / "usual", overrides=tiny_overrides)
     assert usual.shared.path != lab.shared.path and "original" not in usual.shared.about
+    usual.run.note("opened", True)
     with pytest.raises(StageError, match="settings.original.sha256 was '"):
         Experiment(run_dir=tmp_path / "one" / "run", overrides={**tiny_overrides, "compare": ["finetune"]})
 
@@ -52,7 +69,10 @@ def other_classes(state):
 
 
 def untrained(state):
-    return {name: torch.randn_like(tensor) if tensor.is_floating_point() and "running" not in name else tensor for name, tensor in state.items()}
+    return {
+        name: torch.randn_like(tensor) if tensor.is_floating_point() and "running" not in name else tensor
+        for name, tensor in state.items()
+    }
 
 
 @pytest.mark.parametrize(("change", "expected"), [
@@ -63,18 +83,26 @@ def test_an_original_that_does_not_fit_is_refused(tiny_overrides, file, tmp_path
     with torch.random.fork_rng():
         torch.manual_seed(0)
         save_file(change(load_file(file)), tmp_path / "changed.safetensors")
-    lab = Experiment(run_dir=tmp_path / "runs" / "one", overrides={**tiny_overrides, "original.path": str(tmp_path / "changed.safetensors")})
+    lab = Experiment(
+        run_dir=tmp_path / "runs" / "one",
+        overrides={**tiny_overrides, "original.path": str(tmp_path / "changed.safetensors")},
+    )
     with pytest.raises(SettingsError, match=expected):
         lab.original(0)
     assert not list((tmp_path / "runs").rglob("*.safetensors"))
 
 
 def test_processes_that_train_together_read_it_too(tiny_overrides, file, monkeypatch):
-    monkeypatch.setattr(_Other, "_fit", lambda *_: pytest.fail("trained"))
-    team = SimpleNamespace(told=lambda: "make", rank=1, size=2)
-    assert _Other(resolve(overrides={**tiny_overrides, "original.path": str(file)}), team).make("original", 0)
+    """In the second process, which opens no run."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(pretrain, "REFERENCES", ("original",))
+    monkeypatch.setattr(
+        pretrain, "Team", lambda cpu: SimpleNamespace(told=lambda: "make", rank=1, size=2, first=nullcontext)
+    )
+    monkeypatch.setattr(Models, "_fit", lambda *_: pytest.fail("trained"))
+    assert pretrain.pretrain(overrides={**tiny_overrides, "original.path": str(file)}) is None
     with pytest.raises(pytest.fail.Exception, match="trained"):
-        _Other(resolve(overrides=tiny_overrides), team).make("original", 0)
+        pretrain.pretrain(overrides=tiny_overrides)
 
 
 @pytest.mark.parametrize(("values", "expected"), [

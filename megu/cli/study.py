@@ -1,0 +1,93 @@
+r"""The commands over many runs: ``megu study comparison | ablation | disentanglement | paper | recovery``."""
+
+from pathlib import Path
+
+import typer
+
+from megu.cli.options import DryRun, Out, OutOrNone, Profile, Repeats, Seeds, Set, Workers, one_voice, option, parse
+
+app = typer.Typer(no_args_is_help=True, help="Many runs as tidy tables.  Repeat one after an interrupt: it goes on.")
+PAPER = """Measure the paper's cells: every method, network and forgetting request of a profile.
+
+\b
+What is left to do; one process for each GPU or core:
+  megu study paper --profile small --dry-run
+  megu study paper --profile small --only data=cifar10
+A selection: all conditions of one --only, any of several:
+  ... --only 'arch=resnet18,method=megu|ssd' --only scenario=random
+Dask workers, or jobs of dask-jobqueue, that share this folder:
+  ... --scheduler tcp://host:8786       ... --cluster slurm --jobs 16
+  (dask worker tcp://host:8786 --nworkers 8 --nthreads 1; on a machine
+  with several GPUs each worker needs a CUDA_VISIBLE_DEVICES of its own)
+Four GPUs make originals and retrained models together, first:
+  accelerate launch --num_processes 4 -m megu study paper ... --pretrain"""
+
+
+@app.command()
+def comparison(
+    out: Out,
+    scenario: option(list[str] | None, "class, subclass or random; may be repeated.  All, if left out.") = None,
+    seeds: Seeds = 3,
+    repeats: Repeats = 3,
+    shadows: option(int, "Shadow models of the likelihood-ratio attack; 0 for none.", min=0) = 8,
+    profile: Profile = "quick",
+    workers: Workers = None,
+    set: Set = None,
+):
+    """Every method against the true retrain."""
+    from megu.runs.study import ANY, comparison
+
+    comparison(out, profile, scenario or ANY, workers, seeds, repeats, shadows, parse(set))
+
+
+@app.command()
+def ablation(out: Out, seeds: Seeds = 3, profile: Profile = "quick", workers: Workers = None, set: Set = None):
+    """MeGU's open points changed one at a time."""
+    from megu.runs.study import ablation
+
+    ablation(out, profile, workers, seeds, parse(set))
+
+
+@app.command()
+def disentanglement(out: Out, seeds: Seeds = 3, profile: Profile = "quick", workers: Workers = None, set: Set = None):
+    """Which patterns every method cuts (class-wise).  Takes the originals of `comparison` where they are there."""
+    from megu.runs.study import disentanglement
+
+    disentanglement(out, profile, workers, seeds, parse(set))
+
+
+@app.command()
+def recovery(out: Out, seeds: Seeds = 3):
+    """Check the entanglement measures on images whose parts are known."""
+    from megu.runs.study import recovery
+
+    recovery(out, range(seeds))
+
+
+@app.command(help=PAPER)
+def paper(
+    profile: option(str, "quick, small or paper, see `megu.settings.cells.CELLS`.") = "small",
+    only: option(
+        list[str] | None,
+        "field=value|value,... of data, arch, scenario, forget, method, seed, repeat; may be repeated.",
+    ) = None,
+    seeds: Seeds = 2,
+    repeats: Repeats = 1,
+    folder: option(Path | None, "Where the results lie; by default runs/study-<profile>.") = None,
+    out: OutOrNone = None,
+    workers: option(int | None, "Processes on this machine; one per GPU or core if left out.", min=1) = None,
+    scheduler: option(str | None, "Address of a Dask scheduler.") = None,
+    cluster: option(str | None, "slurm, pbs, sge or lsf.") = None,
+    jobs: option(int, "Jobs of the cluster.", min=1) = 1,
+    set: Set = None,
+    pretrain: option(bool, "Originals and retrained models only, by all launched processes.", "--pretrain") = False,
+    dry_run: DryRun = False,
+):
+    """Run the grid of a profile; with --out the tidy tables of what was selected are written there."""
+    say = one_voice()
+    from megu.runs.executors import executor  # torch takes seconds; --help must not
+    from megu.runs.study import paper
+
+    how, only = executor(workers, scheduler, cluster, jobs), tuple(only or ())
+    more = {"folder": folder, "out": out, "pretrain": pretrain, "dry_run": dry_run}
+    paper(profile, only, seeds, repeats, parse(set), how=how, say=say, **more)

@@ -1,0 +1,215 @@
+r"""Questions to a guide: what is open, what asking would take, asking it once, and what its answers say."""
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import nn
+
+from megu.core import splits
+from megu.core.device import Stopwatch
+from megu.datasets.images import Images
+from megu.guide.answers import Answer, AnswerStore, ask, scores_from_answers, shipped_answers
+from megu.guide.base import SOURCES, Guide, GuideContext, GuideUnavailableError
+from megu.guide.prompt import characters
+from megu.guide.questions import (
+    Index,
+    Question,
+    draw_exemplars,
+    draw_shots,
+    only_classes,
+    questions_for,
+    with_calibration_questions,
+)
+from megu.settings.config import Settings
+from megu.settings.errors import SettingsError
+from megu.settings.values import closest
+
+KNOWN = ("fashion-mini", "cifar10", "cifar20", "cifar100")
+PER_TOKEN = 4  # characters of English text, for estimates
+
+
+@dataclass(frozen=True)
+class Scores:
+    r"""What a guide said about exemplars of classes, as `megu.perturbing_labels.similarity` takes it; ``origin`` says
+    where the answers are from, ``new`` how many were asked now."""
+
+    values: Float[np.ndarray, "m K"]
+    of_class: Int64[np.ndarray, " m"]
+    calibration: str
+    origin: str
+    guide: Guide
+    answers: list[Answer]
+    new: int
+
+
+class GuideSession:
+    r"""Everything that is asked of guides about one data set.
+
+    Args:
+        settings: of which ``guide`` and ``data.validation`` matter.  device: for guides that load a model.
+        directory: `megu.runs.store.Run` that remembers answers, versions and origins, or None.
+        original: gives the classifier, for guides that are made from it.
+        answers: path of the answers, before those of settings and directory; without any they are in memory.
+        allowed: what exemplars are drawn from; the training images without validation, if None.
+        classes: names of the only classes that are asked about; the exemplars are the same as without this choice.
+    Raises: SettingsError for a source or classes that do not exist.
+    """
+
+    def __init__(
+        self, settings: Settings, images: Images, device: torch.device | str = "cpu", directory=None,
+        original: Callable[[], nn.Module] | None = None, *, answers: Path | None = None,
+        allowed: Index | None = None, classes=(),
+    ):  # fmt: skip
+        self.settings, self.device, self.directory, self._original = settings.guide, device, directory, original
+        if self.settings.source not in SOURCES:
+            raise SettingsError(closest(self.settings.source, SOURCES, "guide.source"))
+        self.images, self._drawn_from = only_classes(images, classes) if classes else images, images
+        self._validation, self._allowed = settings.data.validation, allowed
+        self._path = answers or self.settings.answers or (directory and directory.path / "answers.jsonl")
+
+    @cached_property
+    def store(self) -> AnswerStore:
+        """The answers so far."""
+        store = AnswerStore(self._path)
+        if store.damaged:
+            logging.getLogger("megu").warning(
+                "%d lines of the answers do not carry their checksum (damaged or edited by hand): they are asked again",
+                store.damaged,
+            )
+        return store
+
+    def _draw(self, draw):
+        if self._allowed is None:
+            self._allowed = splits.masks(self._drawn_from, self._validation)[0].nonzero().flatten()
+        seed = self.settings.exemplar_seed if draw is None else draw
+        return self._drawn_from, self._allowed, self.settings.exemplars, seed
+
+    def exemplars(self, draw: int | None = None) -> Index:
+        """Positions of what the guide is asked about; ``draw``: None for the settings' own, else a fresh one."""
+        drawn = draw_exemplars(*self._draw(draw))
+        return drawn[self.images.y.cpu()[drawn] >= 0]
+
+    def guide(self, source: str | None = None, draw: int | None = None) -> Guide:
+        r"""The guide ``source`` (None: the settings' own).  Raises: SettingsError where it is made from a classifier
+        and there is none, GuideUnavailableError where it cannot be had."""
+        made, images, model = SOURCES[source or self.settings.source], self.images, ()
+        if made.needs_model:
+            if self._original is None:
+                name = f"guide.source={made.source}"
+                raise SettingsError(f"{name} asks the classifier of a run: `python -m megu run --set {name}`")
+            model = self._original(), splits.validation_indices(self._drawn_from, self._validation)
+        return made(GuideContext(images.classes, self.settings, images, self.exemplars(draw), self.device, *model))
+
+    def questions(self, source: str | None = None, draw: int | None = None) -> tuple[Guide, list[Question]]:
+        """A guide and what it is asked: every exemplar with every label, and what its calibration needs."""
+        guide = self.guide(source, draw)
+        shots = draw_shots(*self._draw(draw)) if guide.shots else None
+        questions = list(questions_for(self.images, self.exemplars(draw), shots))
+        return guide, with_calibration_questions(guide, questions, self.images.num_classes, self._calibration(guide))
+
+    def _calibration(self, guide):
+        # The setting is about the settings' own guide; its rivals may not be able to do without centring.
+        return self.settings.calibration if guide.source == self.settings.source else "column"
+
+    def scores(self, source: str | None = None, draw: int | None = None) -> Scores:
+        r"""What a guide says: asked once, or replayed from the answers that come with the package where its weights are
+        missing.  Raises: as `guide` and `ask`."""
+        return self._scores(*self.questions(source, draw), draw)
+
+    def all_scores(self, draw: int | None = None, sources=None) -> dict[str, Scores]:
+        r"""`scores` of several sources, by default those that every run compares, and on the settings' own exemplars
+        their guide; without sources whose weights are missing, and slow ones that would have to be asked now."""
+        own, out = self.settings.source, {}
+        compared = [name for name, made in SOURCES.items() if made.compared]
+        for source in sources or dict.fromkeys(compared if draw is not None else [*compared, own]):
+            try:
+                guide, questions = self.questions(source, draw)
+                if source == own or not guide.slow or shipped_answers(guide, questions, self.images.name):
+                    out[source] = self._scores(guide, questions, draw)
+            except GuideUnavailableError:
+                continue
+        return out
+
+    def _scores(self, guide, questions, draw):
+        notes = self.directory if draw is None else None
+        if notes is not None:
+            notes.same(f"guide {guide.source}, version", guide.version)
+        answers, origin, new, seconds = self._answers(guide, questions)
+        if notes is not None and f"guide {guide.source}" not in notes.manifest["notes"]:
+            notes.note(f"guide {guide.source}", origin)
+        if notes is not None and new == len(questions):
+            notes.note(f"guide {guide.source}, seconds", round(seconds, 3))
+        calibration, of_class = self._calibration(guide), self.images.y.cpu()[self.exemplars(draw)].numpy()
+        values = scores_from_answers(guide, answers, self.images.num_classes, calibration)
+        return Scores(values, of_class, calibration, origin, guide, answers, new)
+
+    def _answers(self, guide, questions):
+        shipped = f"{len(questions)} answers of {guide.name}"
+        if guide.slow and (replay := shipped_answers(guide, questions, self.images.name)):
+            return replay, f"{shipped}, given when the package was made: the same model, images and words", 0, 0.0
+        try:
+            return self._ask(guide, questions)
+        except GuideUnavailableError as missing:
+            if not (replay := shipped_answers(guide, questions, self.images.name)):
+                raise
+            return replay, f"{shipped}, replayed from the package because {missing}", 0, 0.0
+
+    def _ask(self, guide, questions):
+        clock, new = Stopwatch(), len(self._open(guide, questions))
+        with clock("guide"):
+            answers = ask(guide, questions, self.store)
+        took = f" in {clock.total:.1f} s{f' ({guide.cost})' if str(guide.cost) else ''}" if new else ""
+        known = len(questions) - new
+        origin = f"{len(questions)} answers of {guide.name}: {new} asked now{took}, {known} asked before"
+        return answers, origin, new, clock.total
+
+    def ask(self) -> str:
+        """Ask the settings' own guide what is open, and say what that took.  Raises: as `ask`."""
+        return self._ask(*self.questions())[1]
+
+    def open_questions(self) -> tuple[Guide, list[Question]]:
+        """The settings' own guide, and what it has not answered yet."""
+        guide, questions = self.questions()
+        return guide, self._open(guide, questions)
+
+    def _open(self, guide, questions):
+        return [question for question in questions if question.key(guide) not in self.store.answers]
+
+    def bill(self, price: float | None = None, image_tokens: int | None = None) -> str:
+        r"""What asking the open questions takes, as a sentence; ``price`` of a million input tokens, ``image_tokens``
+        of one image.  Those of text are an estimate, four characters each, without what a chat template adds."""
+        guide, questions = self.questions()
+        still_open = self._open(guide, questions)
+        said = f"{len(still_open)} of {len(questions)} questions to {guide.name} are open"
+        if self.store.damaged:
+            said += f" ({self.store.damaged} damaged lines of the answers were left out)"
+        if not guide.costly or not still_open:
+            return said
+        text = math.ceil(sum(map(characters, still_open)) / PER_TOKEN)
+        images = sum(1 + len(question.shots) for question in still_open)
+        said += f": {len(still_open)} requests, {images} images, about {text} tokens of text"
+        tokens = text + images * (image_tokens or 0)
+        if image_tokens:
+            said += f", {tokens} tokens with the images"
+        if price is not None:
+            partly = "" if image_tokens else " for the text alone: give --image-tokens"
+            said += f", a price of {tokens * price / 1e6:.2f}{partly}"
+        return said
+
+
+def data_settings(data: str) -> dict[str, str]:
+    r"""The settings of a data set that is given by its name, its folder or its ``.npz``.  Raises: SettingsError where
+    it is none of these."""
+    path = Path(data)
+    if data in KNOWN:
+        return {"data.name": data}
+    if path.is_dir() or (path.suffix == ".npz" and path.is_file()):
+        return {"data.name": "folder" if path.is_dir() else "npz", "data.path": data}
+    raise SettingsError(closest(data, KNOWN, "--data: a folder, an .npz or a data set with the name"))

@@ -1,0 +1,97 @@
+r"""The registry that the files of this folder enter their methods into, and the settings of each in a run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from megu.methods.task import Task
+from megu.settings.config import Part
+from megu.settings.errors import SettingsError
+from megu.settings.values import build, closest, merge, nest
+
+ANY = ("class", "subclass", "random")
+WHOLE = ("class", "subclass")  # methods that need a label whose images all go
+RATE = {"recipe.lr": (1e-3, 0.3)}
+
+
+@dataclass(frozen=True)
+class Method:
+    r"""An unlearning method as data.
+
+    Attributes:
+        unlearn: function of (`megu.methods.task.Task`, settings) to a new model.
+        settings: the method's `megu.settings.config.Part`.
+        title: for tables and figures.
+        scenarios: that it supports.
+        guided: whether it needs the transition matrix.
+        preset: dotted settings that make this entry a variant.
+        variant_of: the entry whose ``methods.<name>`` settings it takes over before its preset.
+        search: setting -> (low, high), what `megu.runs.tune.tune` chooses on a logarithmic scale.
+        published: dotted settings that repeat the publication's code, taken with ``preset="paper"``.
+        reference: not an unlearning method but what one is compared with; it has no seed of unlearning.
+    """
+
+    unlearn: Callable[[Task, Part], nn.Module]
+    settings: type[Part]
+    title: str
+    scenarios: tuple[str, ...] = ANY
+    guided: bool = False
+    preset: dict = field(default_factory=dict)
+    variant_of: str | None = None
+    search: dict[str, tuple[float, float]] = field(default_factory=dict)
+    published: dict = field(default_factory=dict)
+    reference: bool = False
+
+
+METHODS: dict[str, Method] = {}  # in the order of tables and figures
+
+
+def register(name: str, settings: type[Part], title: str, **about) -> Callable:
+    r"""Decorator of ``unlearn(task, settings) -> model``: enter it under a name.
+
+    Used twice on one function it enters a variant; the lower one comes first.  Args: as of `Method`.
+    """
+
+    def enter(unlearn):
+        METHODS[name] = Method(unlearn, settings, title, **about)
+        return unlearn
+
+    return enter
+
+
+def published(epochs: int, lr: float, batch: int, optimiser: str = "sgd", **more) -> dict:
+    r"""Dotted settings of a published recipe: constant rate, no Nesterov momentum, weight decay with SGD alone."""
+    decay = 0.0 if optimiser == "adam" else 5e-4
+    recipe = {"epochs": epochs, "lr": lr, "batch": batch, "optimiser": optimiser, "schedule": "constant"}
+    return {
+        f"recipe.{key}": value for key, value in (recipe | {"nesterov": False, "weight_decay": decay}).items()
+    } | more
+
+
+def method(name: str) -> Method:
+    r"""The `Method` of a name.  Raises: SettingsError with the nearest name."""
+    if name not in METHODS:
+        raise SettingsError(closest(name, METHODS, "method"))
+    return METHODS[name]
+
+
+def method_settings(name: str, settings) -> Part:
+    r"""A method's settings: its defaults, the run's ``methods.<name>`` values, and a variant's preset, in this order.
+
+    Raises: SettingsError for an unknown method or setting, or a scenario that the method does not support.
+    """
+    entry, scenario = method(name), settings.forget.scenario
+    if scenario not in entry.scenarios:
+        raise SettingsError(
+            f"method {name!r} does not support forget.scenario {scenario!r}; it supports {', '.join(entry.scenarios)}"
+        )
+    chosen = {**entry.preset, **(entry.published if settings.preset == "paper" else {})}
+    values = merge(settings.methods.get(entry.variant_of or "", {}), nest(chosen))
+    return build(entry.settings, merge(values, settings.methods.get(name, {})), f"methods.{name}")
+
+
+def check(settings) -> None:
+    r"""Raise SettingsError where a method to compare, or a setting of one, does not exist; called before any work."""
+    for name in (*settings.methods, *settings.compare):
+        method_settings(name, settings)

@@ -1,0 +1,27 @@
+r"""Packages that one room alone needs are extras of the project: what is missing is named with its remedy."""
+
+from contextlib import contextmanager
+
+from megu.settings.errors import MeguError
+
+
+class MissingExtraError(MeguError, ImportError):
+    """A package of an extra is not installed; the message says which, and how it is."""
+
+
+@contextmanager
+def extra(name):
+    r"""Imports inside the block need the extra ``name`` of pyproject.toml.
+
+    >>> with extra("notebooks"):
+    ...     import no_such_package
+    Traceback (most recent call last):
+    megu.settings.extras.MissingExtraError: no_such_package is not installed: `pip install 'megu[notebooks]'`
+
+    Raises: MissingExtraError where a package is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = error.name.partition(".")[0]
+        raise MissingExtraError(f"{package} is not installed: `pip install 'megu[{name}]'`") from None

@@ -1,0 +1,244 @@
+"""Answers from elsewhere: what a reply says, batch files, tables of other programs, a replayed file."""
+
+import json
+import math
+from dataclasses import asdict, replace
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from loopback import asked, client, odds_of, reply
+from test_asking import Constant
+
+from megu.guide import (
+    AnswersMissingError,
+    AnswerStore,
+    GuideContext,
+    GuideUnavailableError,
+    ask,
+    exchange,
+    export_answers,
+    import_answers,
+    read_batch,
+    write_batch,
+)
+from megu.guide.replay import ReplayGuide
+from megu.guide.served import LEAST, log_odds
+from megu.settings.config import Guide
+from megu.settings.errors import SettingsError
+
+LABELS = ("null", 'a, "b"', "naïve")  # hard on a table
+COLUMNS = "question image label source version raw time data scale".split()
+
+
+def top(**likely):
+    """Choices whose first token is one of ``likely``, word -> log-probability."""
+    tokens = [SimpleNamespace(token=word, logprob=logprob) for word, logprob in likely.items()]
+    return [SimpleNamespace(logprobs=SimpleNamespace(content=[SimpleNamespace(top_logprobs=tokens)]))]
+
+
+def test_a_word_that_is_not_among_the_likely_ones_counts_at_most_what_is_left():
+    for likely, share in (
+        ({"True": math.log(0.9)}, 0.9 / 0.1),  # one token alone: the other word has at most the rest ...
+        ({"False": math.log(0.9)}, 0.1 / 0.9),
+        ({"True": math.log(0.6), "Well": math.log(0.05)}, 0.6 / 0.05),  # ... and no more than the least likely one
+        ({"True": math.log(0.2), "Well": math.log(0.7)}, 0.2 / 0.1),
+        ({"True": 0.0, "False": -9999.0}, 1 / LEAST),  # a server that says "none", or leaves nothing over
+        ({"True": 0.0}, 1 / LEAST),
+    ):
+        assert log_odds(top(**likely)) == pytest.approx(math.log(share))
+
+
+def test_what_tells_nothing_is_no_score():
+    assert math.isnan(log_odds(top(Well=math.log(0.6), Yes=math.log(0.4))))  # neither word
+    assert log_odds(top(**{"True": math.log(0.3)})) is None  # False may have .3 or .7 or nothing
+    assert log_odds(top(**{"True": math.log(0.1), "Well": math.log(0.1)})) is None
+    assert log_odds([SimpleNamespace(logprobs=None)]) is None
+    for odd in (5.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match="above 0"):
+            log_odds(top(**{"True": odd, "False": -1.0}))
+
+
+def batch(tmp_path, n, sampled=False):
+    """Guide, questions, and the lines of their batch file."""
+    one, questions = client(None), asked(n)  # no address: it is run elsewhere
+    write_batch(one, questions, tmp_path / "in.jsonl", sampled)
+    return one, questions, [json.loads(line) for line in open(tmp_path / "in.jsonl")]
+
+
+def replies(lines, **more):
+    """The replies to the lines of a batch file, as a file's text."""
+    bodies = [(line["custom_id"], json.loads(reply(odds_of(line["body"]), **more))) for line in lines]
+    done = [{"custom_id": key, "response": {"status_code": 200, "body": body}} for key, body in bodies]
+    return "\n".join(map(json.dumps, done)) + "\n"
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_a_batch_written_here_and_run_elsewhere_is_read_back(sampled, tmp_path):
+    one, questions, lines = batch(tmp_path, 3, sampled)
+    assert len({line["custom_id"] for line in lines}) == 6
+    assert {line["url"] for line in lines} == {"/v1/chat/completions"}
+    assert {line["body"].get("n") for line in lines} == {10 if sampled else None}
+    assert {"logprobs" in line["body"] for line in lines} == {not sampled}
+    (tmp_path / "out.jsonl").write_text(replies(lines[::-1], with_probabilities=not sampled))
+    store = AnswerStore(tmp_path / "a.jsonl")
+    assert read_batch(one, questions, tmp_path / "out.jsonl", store) == (6, {})
+    expected = [odds_of(line["body"]) for line in lines]
+    if sampled:
+        said = [round(10 / (1 + math.exp(-odds))) for odds in expected]
+        expected = [math.log((n + 0.5) / (10 - n + 0.5)) for n in said]
+    answers = ask(one, questions, AnswerStore(tmp_path / "a.jsonl"))  # nothing is open: there is no server to ask
+    assert [answer.raw for answer in answers] == pytest.approx(expected, abs=1e-5)
+    assert read_batch(one, questions, tmp_path / "out.jsonl", store) == (0, {"answered before": 6})
+
+
+@pytest.mark.parametrize("limit", ["REQUESTS", "BYTES"])
+def test_what_is_too_much_for_one_batch_file_goes_on_in_the_next(limit, monkeypatch, tmp_path):
+    one, questions, _ = batch(tmp_path, 3)
+    (whole,) = write_batch(one, questions, tmp_path / "whole.jsonl")
+    monkeypatch.setattr(exchange, limit, {"REQUESTS": 4, "BYTES": len(whole.read_bytes()) - 1}[limit])
+    parts = write_batch(one, questions, tmp_path / "in.jsonl")
+    assert [part.name for part in parts] == ["in.jsonl", "in-2.jsonl"]
+    assert b"".join(part.read_bytes() for part in parts) == whole.read_bytes()
+    monkeypatch.setattr(exchange, "BYTES", 1)  # a request that is too large is still sent, alone
+    assert len(write_batch(one, questions, tmp_path / "one.jsonl")) == 6
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".jsonl"] * 9  # nothing half-written
+
+
+def test_lines_of_a_batch_that_are_no_answer_are_counted_by_reason(tmp_path):
+    one, questions, lines = batch(tmp_path, 4)
+    ids = [line["custom_id"] for line in lines]
+    well, single = json.loads(reply(0.0)), json.loads(reply(0.0, with_probabilities=False))
+    well["choices"][0]["logprobs"]["content"][0]["top_logprobs"] = [{"token": "Well", "logprob": -0.1}]
+    single["choices"] = single["choices"][:1]  # greedy and alone: a count of one would be no probability
+    odd = [
+        {"custom_id": ids[0], "response": {"status_code": 500, "body": {"error": {"message": "overloaded"}}}},
+        {"custom_id": ids[1], "response": None, "error": {"code": "batch_expired"}},
+        {"custom_id": ids[2], "response": {"body": well}}, {"custom_id": ids[3], "response": {"body": single}},
+        {"custom_id": "other", "response": {"body": json.loads(reply(0.0))}}, {"custom_id": [1]}, 17,
+    ]  # fmt: skip
+    first, again = replies(lines[4:5]), replies(lines[4:5]).replace("-0.", "-1.")
+    text = "\n".join(map(json.dumps, odd)) + "\n\nhalf\n" + first + again + replies(lines[:1])
+    (tmp_path / "out.jsonl").write_text(text)
+    store = AnswerStore()
+    stored, left_out = read_batch(one, questions, tmp_path / "out.jsonl", store)
+    # An error first, an answer later; and of two lines for one question the first stands.
+    expected = {ids[at]: pytest.approx(odds_of(lines[at]["body"]), abs=1e-5) for at in (0, 4)}
+    assert stored == 2 and {key: answer.raw for key, answer in store.answers.items()} == expected
+    assert left_out == {
+        "errors": 2, "neither True nor False": 1, "without log-probabilities and with fewer than 10 replies": 1,
+        "no reply to any of the questions": 4, "answered before": 1,
+    }  # fmt: skip
+
+
+class LogOdds(Constant):
+    """Whose scores are those of a probability."""
+
+    log_odds = True
+
+
+@pytest.fixture
+def store():
+    """Answers of two guides."""
+    store, questions, other = AnswerStore(), asked(3, labels=LABELS), LogOdds()
+    ask(LogOdds(), questions, store)
+    other.name = "another"
+    ask(other, questions[:2], store)
+    return store
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl"])
+def test_exported_answers_come_back_as_they_were(store, kind, tmp_path):
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    file, back = tmp_path / f"out.{kind}", AnswerStore(tmp_path / "back.jsonl")
+    export_answers(store, file)
+    if kind == "csv":
+        assert list(pd.read_csv(file).columns) == COLUMNS
+    assert import_answers(file, back) == (11, {}) and back.answers == store.answers
+    assert AnswerStore(tmp_path / "back.jsonl").answers == store.answers  # with checksums of their own
+    assert import_answers(file, back) == (0, {"answered before": 11})
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_rows_that_are_no_answers_are_refused_and_counted(store, kind, tmp_path):
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    rows = [asdict(answer) for answer in store.answers.values()]
+    wrong = [
+        ("question", "xyz"), ("image", rows[1]["image"] + "0"), ("label", ""), ("raw", np.inf), ("raw", np.nan),
+        ("time", "yesterday"), ("scale", "percent"),
+    ]  # fmt: skip
+    for row, (column, value) in zip(rows, wrong, strict=False):
+        row[column] = value
+    table, file = pd.DataFrame(rows), tmp_path / f"in.{kind}"
+    table.to_csv(file, index=False) if kind == "csv" else table.to_parquet(file, index=False)
+    stored, left_out = import_answers(file, AnswerStore(tmp_path / "back.jsonl"))
+    assert stored == 11 - len(wrong) == len(AnswerStore(tmp_path / "back.jsonl").answers)
+    once = {f"no answer ({column})": 1 for column in ("question", "image", "label", "time", "scale")}
+    assert left_out == {**once, "no answer (raw)": 2}
+    table.drop(columns="source").assign(more=1).to_csv(tmp_path / "other.csv", index=False)
+    assert import_answers(tmp_path / "other.csv", AnswerStore())[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.parquet", b"PAR1", "cannot be read|needs pyarrow"),
+        ("a.csv", b"", "cannot be read"),
+        ("b.csv", None, "does not exist"),
+        ("a.xls", b"", "is no .parquet"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused_in_one_line(name, content, message, tmp_path):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(SettingsError, match=message) as refused:
+        import_answers(tmp_path / name, AnswerStore())
+    assert "\n" not in str(refused.value) and str(tmp_path) not in str(refused.value)
+
+
+def replayed(path, **more):
+    return ReplayGuide(GuideContext(settings=Guide(path=str(path), **more)))
+
+
+def test_answers_are_replayed_without_the_guide(store, tmp_path):
+    path, questions = tmp_path / "a.jsonl", asked(3, labels=LABELS)
+    export_answers(store, path)
+    one = replayed(path, model="constant")
+    assert one.log_odds and one.name == "constant (replayed)"
+    AnswerStore(tmp_path / "b.jsonl").add([replace(answer, raw=answer.raw + 1) for answer in store.answers.values()])
+    other = replayed(tmp_path / "b.jsonl", model="constant")
+    assert questions[0].key(one) != questions[0].key(other)  # answers of another file are other answers
+    expected = list(LogOdds().score(questions[::-1]))
+    assert [answer.raw for answer in ask(one, questions[::-1], AnswerStore())] == pytest.approx(expected, abs=1e-6)
+    part, answered = replayed(path, model="another"), AnswerStore()
+    assert np.isnan(part.score(questions)).tolist() == [False] * 2 + [True] * 7
+    with pytest.raises(AnswersMissingError, match=r"7 of 9 .*not in a\.jsonl"):
+        ask(part, questions[::-1], answered)
+    assert len(answered.answers) == 2
+
+
+def test_a_replay_takes_one_guide_one_version_and_one_answer_to_a_question(store, tmp_path):
+    path, (question, *_) = tmp_path / "a.jsonl", asked(1)
+    export_answers(store, path)
+    unknown = "has no answers of the guide that is asked for, but of 'another', 'constant'"
+    for more, message in (
+        ({}, "answers of 2 guides: set guide.model to one of 'another', 'constant'"),
+        ({"model": "nobody"}, unknown),
+    ):
+        with pytest.raises(GuideUnavailableError, match=message):
+            replayed(path, **more)
+    for wrong, message in ((f"{path}x", "is none"), ("", "needs guide.path")):
+        with pytest.raises(GuideUnavailableError, match=message):
+            replayed(wrong)
+    versions = AnswerStore(tmp_path / "b.jsonl")
+    (answer,) = ask(Constant(), [question], versions)
+    versions.add([replace(answer, question="0" * 16, version="2", raw=9.0)])
+    with pytest.raises(GuideUnavailableError, match="set guide.revision to one of '1', '2'"):
+        replayed(tmp_path / "b.jsonl")
+    assert replayed(tmp_path / "b.jsonl", revision="2").score([question]) == [9.0]
+    versions.add([replace(answer, question="1" * 16)])  # as with other worked examples
+    with pytest.raises(GuideUnavailableError, match="1 questions answered twice"):
+        replayed(tmp_path / "b.jsonl", revision="1")
