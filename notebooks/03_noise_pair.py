@@ -146,7 +146,11 @@ shown = {
     for kind, noise in fresh.items()
     for name, n in ((kind, noise), (f"{kind}, shuffled", shuffled_pixels(noise, gen)))
 }
-shown |= {"forget images": x, "with the pair": with_pair, "with the pair, shuffled": add_noise_pair(x, blind, settings.noise)}
+shown |= {
+    "forget images": x,
+    "with the pair": with_pair,
+    "with the pair, shuffled": add_noise_pair(x, blind, settings.noise),
+}
 responses = {
     (name, group): response(original, n, weights, ordinary)
     for name, n in shown.items()

@@ -19,7 +19,7 @@
 #
 # | reads | writes | minutes | feeds |
 # |---|---|---|---|
-# | models of every method and seed | `results.csv`, `summary.csv`, `predictions.csv`, `disentanglement.csv` | quick: under 2 | table 1, README, appendix D, figures 14, 15 |
+# | models of every method and seed | `results.csv`, `summary.csv`, `predictions.csv`, `disentanglement.csv` | quick: under 2 | figures 8, 14, 15 |
 #
 # What counts is the **gap to the true retrain of the same seed**: the first table has the values themselves, retrain's among them, and what follows it the gaps. A method that scores below the retrained model has not forgotten better; it has left a mark of another kind.
 # *strict* metrics use true accuracies and compare forget images with unseen images of the same classes. *compat* metrics repeat the definitions of the public code that the paper's

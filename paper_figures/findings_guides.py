@@ -80,3 +80,21 @@ def tiny(data):
 def guide_findings(data):
     r"""The bullets of megu/guide/README.md."""
     return bullets(*(make(data) for make in (neighbours, agreement, features, forgetting, tiny)))
+
+
+def quality(data):
+    r"""How good the tiny multimodal LLM is: a Markdown table beside the composed guide."""
+    found = table(data, "tiny_guide")
+    lines = ["| images | what | tiny | composed guide | chance |", "|---|---|---|---|---|"]
+    for (images, what), part in found.groupby(["images", "what"], sort=False):
+        cells, draws = [], what == "sensible neighbours"
+        for guide in ("tiny", "composed"):
+            own = part[part["guide"] == guide]
+            row, scale = own.iloc[0], 100 if what.startswith("accuracy") else 1
+            digits, unit = (1, " %") if scale == 100 else (2, "")
+            spread = f" ({scale * row['low']:.{digits}f} to {scale * row['high']:.{digits}f})"
+            many = f"{listed(f'{value:.0f}' for value in own['value'])} of {row['of']}"
+            cells.append(many if draws else f"{scale * row['value']:.{digits}f}{unit}{spread}")
+        chance = part["chance"].mean() * (1 if draws or what.startswith("AUC") else 100)
+        lines.append(f"| {images} | {what} | {' | '.join(cells)} | {chance:.1f} |")
+    return "\n".join(lines) + "\n"

@@ -128,7 +128,7 @@ def more_findings(data):
     )
 
 
-def walk_notes(data):
+def made(data):
     r"""How the tables were made."""
     names = {
         "comparison_source": "methods",
