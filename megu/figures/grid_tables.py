@@ -5,7 +5,7 @@ import json
 import pandas as pd
 
 from megu.settings.cells import CELLS
-from megu.settings.files import sha256
+from megu.settings.files import hash_file
 
 LIKE = {
     "resnet-small": "resnet18",
@@ -54,7 +54,7 @@ def read_grid(data, profile):
     if source["profile"] != profile:
         raise ValueError(f"{about} is of profile {source['profile']!r}: one file holds one profile")
     for name in tables:
-        if not (data / name).exists() or sha256(data / name) != source["files"].get(name):
+        if not (data / name).exists() or hash_file(data / name) != source["files"].get(name):
             raise ValueError(
                 f"{name} is not the file that {about} is of: it was changed, or an interrupted write mixed two grids;"
                 f" {again}"

@@ -19,7 +19,7 @@ from megu.runs.models import Models
 from megu.runs.runner import Inline
 from megu.runs.study import paper_grid
 from megu.settings.errors import StageError
-from megu.settings.files import sha256
+from megu.settings.files import hash_file
 
 
 def specs_of(changes, text, seeds=1, repeats=1):
@@ -251,7 +251,7 @@ def test_the_command_writes_tables_that_say_where_they_are_from(changes, tmp_pat
         "unit",
     ]
     assert source["files"] == {
-        name: sha256(tmp_path / "out" / name) for name in ("grid_small.csv", "grid_small_seconds.csv")
+        name: hash_file(tmp_path / "out" / name) for name in ("grid_small.csv", "grid_small_seconds.csv")
     }
     tracked = json.loads((ROOT / "paper_figures" / "data" / "grid_small_source.json").read_text())
     assert set(tracked) == set(source) and {*map(frozenset, tracked["data"].values())} == {
