@@ -8,7 +8,7 @@ from megu.core.device import Stopwatch
 from megu.measure import disentanglement as patterns
 from megu.measure import shadows
 from megu.measure.metrics import References, metrics, rows
-from megu.measure.outputs import blank_logits, collect_outputs, load_outputs, save_outputs
+from megu.measure.outputs import Outputs, blank_logits, collect_outputs, load_outputs, save_outputs
 from megu.measure.relearn import relearn_steps
 from megu.runs.models import REFERENCES, Models
 
