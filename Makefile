@@ -59,6 +59,7 @@ gpu-smoke: $(READY)  ## what a GPU does with this project: speed, memory, repeat
 
 torture: $(READY)  ## the long tests of kills and wrong input: 400 random kills, 11,000 wrong requests
 	@$(BIN)/python -m pytest -m torture tests
+	@$(BIN)/python -m pytest --hypothesis-profile=torture tests/own/test_bad_input.py
 
 clean:  ## remove runs (keeps .venv)
 	rm -rf runs

@@ -18,9 +18,7 @@ from megu.settings.profiles import resolve
 
 def test_a_guide_is_asked_about_new_images_with_every_label(monkeypatch):
     heard = []
-    fake = lambda context: SimpleNamespace(
-        score=lambda questions: heard.append(questions) or [0.0] * len(questions)
-    )
+    fake = lambda context: SimpleNamespace(score=lambda questions: heard.append(questions) or [0.0] * len(questions))
     monkeypatch.setattr(costing, "ASKED", {"composed": ((1, 2), (3, 2), (4, 5))})
     monkeypatch.setitem(costing.SOURCES, "composed", fake)
     monkeypatch.setattr(costing, "imagenet_labels", lambda: [f"label {i}" for i in range(9)])
