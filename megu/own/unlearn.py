@@ -78,8 +78,8 @@ def carry_out(checked, out=None) -> Unlearned:
             raise StageError(
                 "the model that was given has changed while its copy was at work: give one that no other thread trains"
             )
-        scores = disentanglement_scores(checked, found, new)
         done = report.provenance(checked, before, new, guide, training)
+        scores = disentanglement_scores(checked, found, new)
         facts = report.compose(checked, done, found, matrix, scores)
         if folder:
             report.write(facts, folder)
@@ -231,6 +231,5 @@ def disentanglement_scores(checked, found, new):
         return None
     few = {part: _sample(getattr(split, part), SCORED, seed, "scored") for part in ("retain", "test_retain")}
     few = replace(split, **few)
-    with checked.clock("evaluation"):
-        scores = disentanglement(checked.original, new, checked.reference, images, few, draws=100, seed=seed)
+    scores = disentanglement(checked.original, new, checked.reference, images, few, draws=100, seed=seed)
     return scores.astype(object).where(scores.notna(), None).round(4).to_dict("records")

@@ -49,7 +49,7 @@ class Engine:
         return self.run.manifest[group] if (self.path / "manifest.json").exists() else {}
 
     def file(self, spec: Spec) -> str:
-        """Of a result."""
+        """The file of a result."""
         return f"results/{spec.key}.csv"
 
     def finished(self, specs: Sequence[Spec]) -> dict[Spec, dict]:
@@ -62,7 +62,6 @@ class Engine:
     def _whole(path, facts):
         return path.exists() and sha256(path) == facts["sha256"]
 
-    # One job in a worker
     def _open(self, spec):
         if self.code != CODE:
             raise StageError("this worker has loaded other code than the process that leads the study: restart it")
@@ -71,11 +70,7 @@ class Engine:
                 "this worker finds other weights, another original or other answers of the guide than the process that"
                 " leads the study"
             )
-        cell = self.path, spec.profile, json.dumps(self._overrides(spec))
-        run = _cell(*cell)
-        if not (run.run.path.exists() and run.shared.path.exists()):  # new, or removed while this worker lived
-            _cell.cache_clear()
-            run = _cell(*cell)
+        run = _cell(self.path, spec.profile, json.dumps(self._overrides(spec)))
         self._same_data(spec.cell.data, run.images, run.run.manifest["notes"]["images"])
         # Where a queue mixes machines, a cell's models would be compared across precisions and speeds.
         self.run.same(f"device for {spec.cell.arch}", run.compute.hardware)

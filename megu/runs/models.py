@@ -30,8 +30,7 @@ class Models:
     r"""The classifiers of one request: originals, retrained and unlearned ones.
 
     Args:
-        settings, images, split, compute: of the request.
-        transition: function of a guide's source (None: the run's own) to T, ``(K, K)``, for guided methods.
+        transition: of a guide's source (None: the run's own), for guided methods.
         run, shared: where models are kept; None for a process that only trains along.
         copies: whether the run keeps copies of what it shares with others.
     Attributes: started, a function that is called whenever a model starts to be made.
@@ -65,11 +64,8 @@ class Models:
         return model.to(self.compute.device)
 
     def task(self, name: str, seed: int, repeat: int = 0, source: str | None = None) -> Task:
-        r"""The `megu.methods.task.Task` that a method receives for a seed of pre-training and a repeat.
-
-        A guided method finds the transition matrix of guide ``source`` in it (None: the run's own).  For ``original``
-        it holds an untrained network.
-        """
+        r"""What a method receives for a seed of pre-training and a repeat of unlearning; for ``original`` with an
+        untrained network."""
         if name == "original":
             return self.first_task(seed)
         transition = self.transition(source) if methods.method(name).guided else None
@@ -81,9 +77,9 @@ class Models:
         return self._task(self.new(seed, purpose), seed)
 
     def _task(self, original, seed, transition=None):
-        s, more = self.settings, {"weights": self.settings.weights}
-        given = (self.images, self.split, self.forgotten, transition, s.retain_images, s.arch, s.training)
-        return Task(original, *given, seed, self.compute, **more)
+        s, given = self.settings, (self.images, self.split, self.forgotten, transition)
+        more = {"weights": s.weights}
+        return Task(original, *given, s.retain_images, s.arch, s.training, seed, self.compute, **more)
 
     def train(self, name: str, task: Task, changes: dict | None = None) -> nn.Module:
         r"""The new model of a method, from its task.
@@ -104,12 +100,7 @@ class Models:
         return task.train_on(task.original, index, self.images.y[index], self.settings.training, label=label)
 
     def make(self, name: str, seed: int, repeat: int = 0, changes: dict | None = None, source: str | None = None):
-        r"""(a model, not kept; facts: seconds by part, peak memory in MB).
-
-        Args:
-            name: of the method.  seed: of pre-training.  repeat: of unlearning.
-            changes: of the method's settings.  source: of the guide.
-        """
+        r"""(a model, not kept; facts: seconds by part, peak memory in MB); ``changes`` are of the method's settings."""
         self.started()
         task, total, where = self.task(name, seed, repeat, source), Stopwatch(), self.compute.device
         device.fresh_peak(where)  # the task may have made other models
@@ -144,11 +135,8 @@ class Models:
         return self.unlearned("original", seed)
 
     def share(self, name: str, make: Callable, save: Callable, load: Callable):
-        r"""`megu.runs.store.RunDirectory.once` for what other runs can use: made once for all beside this one, and
-        copied into the run.
-
-        Originals and shadow models do not depend on the request, retrained models on nothing but its split.
-        """
+        r"""`megu.runs.store.RunDirectory.once` for what all runs beside this one can use: originals and shadow models,
+        which do not depend on the request, and retrained models, which depend on its split alone."""
         place = self._shared_place(name)
         if not self.copies:
             return self.shared.once(place, make, save, load)

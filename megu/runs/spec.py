@@ -86,7 +86,8 @@ class Spec:
     @property
     def settings(self) -> Settings:
         """Of this model."""
-        return _settings(self.profile, self.cell, self.changes, self.method, self.variation)
+        method = self.method if self.variation else ""
+        return _settings(self.profile, self.cell, self.changes, method, self.variation)
 
     @cached_property
     def key(self) -> str:

@@ -22,22 +22,9 @@ with extra("tune"):
 def recipe_digest(settings):
     r"""Ties a search to what it was made with: data, training recipe, request, guide, retain images; not seeds, methods
     or how answers are fetched."""
-    fetched = ("shots", "batch", "dtype", "device_map", "reuse", "concurrency", "timeout", "retries", "repeats")
-    outside = {
-        "seed",
-        "seeds",
-        "repeats",
-        "shadows",
-        "preset",
-        "methods",
-        "compare",
-        "device",
-        "threads",
-        "autocast",
-        "compile",
-        "deterministic",
-        "tf32",
-    }
+    fetched = "shots batch dtype device_map reuse concurrency timeout retries repeats".split()
+    outside = set("seed seeds repeats shadows preset methods compare device threads autocast compile".split())
+    outside |= {"deterministic", "tf32"}
     about = settings.model_dump(mode="json", exclude=outside if settings.original.path else {*outside, "original"})
     about["guide"] = {
         key: value for key, value in about["guide"].items() if key not in fetched and value not in ("", None)

@@ -7,6 +7,7 @@ A small configuration stands for the network, so that nothing is downloaded and 
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 from safetensors.torch import load_file, save_file
 from transformers import ViTConfig, ViTForImageClassification
 from transformers import utils as hub
@@ -14,7 +15,6 @@ from transformers import utils as hub
 from megu.core import models
 from megu.core import weights as pretrained
 from megu.runs.experiment import Experiment
-from megu.settings.errors import SettingsError
 from megu.settings.files import hash_file
 from megu.settings.profiles import resolve
 
@@ -115,9 +115,7 @@ def test_random_weights_follow_the_seed(folder):
 )
 def test_a_file_of_another_network_is_refused(folder, change, message):
     save_file(change(load_file(folder / "model.safetensors")), folder / "wrong.safetensors")
-    with pytest.raises(
-        SettingsError, match=f"weights 'wrong.safetensors' are not of google/vit-base-patch16-224: the file {message}"
-    ):
+    with refused(f"weights 'wrong.safetensors' are not of google/vit-base-patch16-224: the file {message}"):
         models.build("vit-b16", 5, SHAPE, 0, weights=str(folder / "wrong.safetensors"))
 
 
@@ -138,12 +136,9 @@ def test_weights_that_are_no_numbers_are_refused(folder, value):
     state = load_file(folder / "model.safetensors")
     state["vit.layernorm.bias"][3] = value
     save_file(state, folder / "broken.safetensors")
-    with pytest.raises(
-        SettingsError,
-        match=(
-            r"'broken.safetensors' holds values that are no numbers .*, e\.g\. in vit\.layernorm\.bias: copy or"
-            r" download"
-        ),
+    with refused(
+        r"'broken.safetensors' holds values that are no numbers .*, e\.g\. in vit\.layernorm\.bias: copy or"
+        r" download"
     ):
         models.build("vit-b16", 5, SHAPE, 0, weights=str(folder / "broken.safetensors"))
 
@@ -158,9 +153,9 @@ def test_what_cannot_be_read_is_refused_with_a_remedy(folder, tmp_path):
         (None, "could not be downloaded: check the network, set weights to a local folder"),
     ):
         pretrained._from_hub.cache_clear()
-        with pytest.raises(SettingsError, match=message):
+        with refused(message):
             models.build("vit-b16", 5, SHAPE, 0, weights=weights and str(weights))
-    with pytest.raises(SettingsError, match="takes images of 3 channels, these have 1: use arch vit-tiny"):
+    with refused("takes images of 3 channels, these have 1: use arch vit-tiny"):
         models.build("vit-b16", 5, (1, 28, 28), 0, weights=str(folder))
 
 

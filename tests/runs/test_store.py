@@ -189,6 +189,7 @@ def test_the_codes_digest_covers_the_registries(tmp_path, monkeypatch):
 
 def test_manifest_says_what_made_it(tmp_path):
     run = RunDirectory(tmp_path, ABOUT, seeds=(0, 1))
+    run.note("opened", True)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["seeds"] == [0, 1] and manifest["settings"] == ABOUT["settings"]
     assert "torch" in manifest["versions"] and len(run.manifest["digest"]) == 12 and len(code_digest()) == 12

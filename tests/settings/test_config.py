@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from conftest import ROOT
+from refusals import refused
 
 from megu import methods
 from megu.cli import main as command_line
@@ -39,7 +40,6 @@ def test_wrong_settings_are_named(case):
     with pytest.raises(SettingsError) as error:
         resolve(overrides=overrides)
     assert expected in str(error.value)
-    assert "\n" not in str(error.value)
 
 
 METHOD_WRONG = {
@@ -69,7 +69,7 @@ def test_right_settings_pass():
     assert methods.method_settings("megu", settings).noise.lam == 0.2
     assert methods.method_settings("megu-no-noise", settings).noise.kind == "none"
     assert methods.method_settings("megu-no-noise", settings).noise.lam == 0.2
-    with pytest.raises(SettingsError, match="profile 'quik' does not exist; did you mean 'quick'"):
+    with refused("profile 'quik' does not exist; did you mean 'quick'"):
         resolve("quik")
     with pytest.raises(ValueError, match="frozen"):
         settings.seed = 4
@@ -102,7 +102,7 @@ def test_command_line_values():
         "arch": "resnet18",
         "forget.classes": ["bag"],
     }
-    with pytest.raises(SettingsError, match="name=value"):
+    with refused("name=value"):
         parse(["seeds"])
 
 
