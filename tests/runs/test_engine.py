@@ -271,6 +271,7 @@ def test_the_command_writes_tables_that_say_where_they_are_from(changes, tmp_pat
     assert set(seconds["method"]) == {"original", "retrain", "finetune"} and (seconds["seconds"] > 0).all()
 
 
+@pytest.mark.slow
 def test_two_processes_measure_what_one_measures(inline, changes, tmp_path):
     engine, only = Engine("small", tmp_path / "pool"), ("data=cifar10,arch=resnet-small,scenario=random,method=megu",)
     specs = paper_grid("small", only, 1, changes=changes)
