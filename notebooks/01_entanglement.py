@@ -19,10 +19,10 @@
 #
 # | reads | writes | minutes | feeds |
 # |---|---|---|---|
-# | original model of the first seed | pairs of classes, layers, maps, views of similarity | quick 0.8 (1 core); small, paper: not measured | figures 1, 11, 12 |
+# | original model of the first seed | pairs of classes, layers, maps, views of similarity | quick: under 1 | figures 1, 11, 12 |
 #
-# **Claim.** A network does not keep a drawer for each class. Some of its feature patterns serve several classes at once: for a class $a$ to be
-# forgotten and another class $b$ the paper (section 3) tells **associated** patterns $P_a \cap P_b$ from **unique** ones $P_a \setminus P_b$.
+# **The paper's claim** (section 3). A network does not keep a drawer for each class. Some of its feature patterns serve several classes at once: for a class $a$ to be
+# forgotten and another class $b$ it tells **associated** patterns $P_a \cap P_b$ from **unique** ones $P_a \setminus P_b$.
 # Suppress everything that serves $a$, and $b$ suffers too; forgetting should hit what is unique. The paper shows this in a picture (its Figure 1).
 # Here it is a number for every pair of classes, with an interval, a control, and a data set on which the right answer is known.
 
@@ -36,6 +36,7 @@ from megu.measure import recovery
 from megu.measure.maps import pattern_map, tidy
 from megu.measure.patterns import entanglement, entanglement_index, moments, patterns
 from megu.measure.views import VIEWS, feature_table, plane
+from megu.runs.claims import finding
 from megu.runs.experiment import Experiment
 
 # %% tags=["parameters"]
@@ -96,7 +97,7 @@ print(f"they share {nearest['shared']} units; {nearest['only_a']} serve {names[a
 print(f"the same pair with permuted labels: from {nearest['null_low']:.3f} to {nearest['null_high']:.3f}")
 
 # %% [markdown]
-# **Control.** With the labels of the images permuted, no unit serves any class, and no pair is entangled: the numbers above are not what any grouping of images would show.
+# **Control.** Does a unit serve a class where the labels of the images are permuted? Then the numbers above would be what any grouping of images shows.
 
 # %%
 print(
@@ -191,22 +192,27 @@ by_kind.assign(precision=by_kind["both"] / by_kind["found"], recall=by_kind["bot
 # %% [markdown]
 # ## What was found
 #
-# The class to be forgotten has close relatives and complete strangers; with its closest relative it shares units that no control explains, and the first layers tell the two apart least. Where the overlap is
-# known, the index recovers it. Notebook 02 asks whether a guide that has never seen this network names the same relatives.
+# Has the class to be forgotten close relatives and strangers, does it share units with the closest one, and does the index recover an overlap that is known? Each line says what was measured, and what
+# would have been too little; the controls are lines of their own. Notebook 02 asks whether a guide that has never seen this network names the same relatives.
 
 # %%
-default = not lab.overrides and lab.settings.profile == "quick"  # the first three were found on this request
-claims = {
-    "the forgotten class is entangled with its nearest class more than permuted labels explain": not default
-    or nearest["low"] > nearest["null_high"],
-    "not every class is: the farthest one is not": not default or mine.iloc[-1]["high"] < mine.iloc[-1]["null_high"],
-    "they share units": not default or nearest["shared"] > 0,
-    "with permuted labels fewer than one unit serves a class": sets[None].null_served.mean() < 1,
-    "the known overlap is recovered: rank correlation at least 0.9": at["rho"] >= 0.9,
-    "with permuted labels it is not": abs(at["null"]) < 0.1 and at["null_high"] < at["low"],
-    "units that react to a part are found: precision at least 0.9, recall at least 0.7": precision >= 0.9
-    and recall >= 0.7,
-    "with permuted labels they are not": by_kind["found_permuted"].sum() < 0.05 * by_kind["found"].sum(),
-}
-lab.seal(claims)
-print(*claims, sep="\n")
+a, b, far = names[asked], nearest["class_b"], mine.iloc[-1]
+of_classes = [
+    finding(f"{a} and {b} are entangled beyond permuted labels", nearest["low"], ">", nearest["null_high"]),
+    finding(f"{a} and {far['class_b']} are not", far["high"], "<", far["null_high"]),
+    finding(f"units that {a} and {b} share", nearest["shared"], ">", 0),
+    finding("units that serve a class where labels are permuted, mean", sets[None].null_served.mean(), "<", 1),
+]
+
+# %%
+total = by_kind[["found", "found_permuted"]].sum()
+claims = [
+    *of_classes,
+    finding("known overlap: rank correlation of the index with it", at["rho"], ">=", 0.9),
+    finding("with permuted labels: mean, without sign", abs(at["null"]), "<", 0.1),
+    finding("their upper end lies below its lower end", at["null_high"], "<", at["low"]),
+    finding("units that react to a part are found: precision", precision, ">=", 0.9),
+    finding("and recall", recall, ">=", 0.7),
+    finding("units found where labels are permuted", total["found_permuted"], "<", 0.05 * total["found"]),
+]
+print(*lab.seal(claims), sep="\n")

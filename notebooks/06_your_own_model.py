@@ -19,7 +19,7 @@
 #
 # | reads | writes | minutes | feeds |
 # |---|---|---|---|
-# | a folder of images by class, a torchvision model | the new model, a deletion report (HTML and JSON) | 1 (2 cores) | nothing: it stands alone |
+# | a folder of images by class, a torchvision model | the new model, a deletion report (HTML and JSON) | few | nothing: it stands alone |
 #
 # Nothing here is ours but the request: the images lie in a folder, the network is torchvision's. To have both at hand, the first cells write the folder from the embedded images and train the network
 # for some seconds. With a model and photos of your own, begin at "The request".
@@ -31,7 +31,6 @@ import sys
 import pandas as pd
 import torch
 from IPython.display import SVG
-from PIL import Image
 from safetensors.torch import save_file
 from torchvision import datasets, models, transforms
 
@@ -40,6 +39,7 @@ from megu.core.loading import weights_digest
 from megu.datasets.sources import load
 from megu.figures import deletion
 from megu.figures import results as figures
+from megu.runs.claims import finding, invariant, statements
 from megu.runs.store import code_digest
 from megu.settings.files import project_root
 from megu.settings.profiles import resolve
@@ -60,12 +60,12 @@ for part, first, count in (("train", 0, 120), ("test", known.num_train, 40)):
     for k, name in enumerate(known.classes):
         (here / "photos" / part / name).mkdir(parents=True, exist_ok=True)
         for i in first + (known.y[first:] == k).nonzero().flatten()[:count]:
-            Image.fromarray(known.x[i, 0].numpy()).save(here / "photos" / part / name / f"{i}.png")
+            transforms.functional.to_pil_image(known.x[i]).save(here / "photos" / part / name / f"{i}.png")
 files = sorted((here / "photos" / "train").glob("*/*.png"))
 print(f"{len(files)} training images in {len(known.classes)} folders, e.g. {files[0].relative_to(here).as_posix()}")
 
 # %%
-some = [Image.open(file).convert("RGB") for file in files[::120]]
+some = [datasets.folder.default_loader(file) for file in files[::120]]
 figures.image_grid(
     torch.stack([transforms.functional.to_tensor(image) for image in some]), [file.parent.name for file in files[::120]]
 )
@@ -160,20 +160,27 @@ for why, names in metrics.groupby("not_available").groups.items():
 # %% [markdown]
 # ## What was found
 #
-# A class goes from a network that is not ours, with a report that says what was measured and what was not. The original is the negative control: it knows the class.
+# Does a class go from a network that is not ours, and what is lost with it? The original is the negative control: it must know the class. Where the network was trained for seconds only, as here, an accuracy that *rises* by
+# unlearning is more training on the retained images, not a merit of forgetting.
 
 # %%
-accuracy = {(row["model"], row["part"]): row for row in result.report["accuracy"]}
-claims = {
-    "a misspelt class is refused with the right name": refused.returncode == 2
-    and f"did you mean '{forget}'" in refused.stderr,
-    "nothing is written then": not (here / "forgotten").exists(),
-    "the given model is unchanged, bit for bit": weights_digest(model) == before,
-    "the new model names fewer than 10 % of the forgotten images right": accuracy["after", "forget"]["percent"] < 10,
-    "the original fails that test": accuracy["before", "forget"]["percent"] > 50,
-    "retained test images lose less than 10 points": accuracy["after", "test_retain"]["percent"]
-    > accuracy["before", "test_retain"]["percent"] - 10,
-    "no metric is given without what it needs": metrics.loc["js_retrain", ["before", "after"]].isna().all(),
-}
-assert all(claims.values()), claims
-print(*claims, sep="\n")
+accuracy = {(row["model"], row["part"]): row["percent"] for row in result.report["accuracy"]}
+without = metrics.loc["js_retrain", ["before", "after"]].isna().all()
+claims = [
+    invariant(
+        "a misspelt class is refused with the right name",
+        refused.returncode == 2 and f"did you mean '{forget}'" in refused.stderr,
+    ),
+    invariant("nothing is written then", not (here / "forgotten").exists()),
+    invariant("the given model is unchanged, bit for bit", weights_digest(model) == before),
+    invariant("no metric is given without what it needs", without),
+    finding("the new model names few of the forgotten images right, %", accuracy["after", "forget"], "<", 10),
+    finding("the original fails that test, %", accuracy["before", "forget"], ">", 50),
+    finding(
+        "change of retained test accuracy, points",
+        accuracy["after", "test_retain"] - accuracy["before", "test_retain"],
+        ">",
+        -10,
+    ),
+]
+print(*statements(claims), sep="\n")

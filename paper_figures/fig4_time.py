@@ -1,7 +1,7 @@
 r"""Seconds of every method by part: Figure 4 of arXiv 2602.17088."""
 
-import pandas as pd
 from drawing import main
+from tracked import default_request
 
 from megu.figures import results as figures
 from megu.measure.summary import stage_seconds
@@ -9,9 +9,9 @@ from megu.methods import METHODS
 
 
 def draw(data):
-    """From timings.csv: mean over the seeds; the guide is asked once per data set and has a bar of its own."""
+    """Mean over the seeds; the guide is asked once per data set and has a bar of its own."""
     return figures.time_per_stage(
-        stage_seconds(pd.read_csv(data / "timings.csv")), {name: METHODS[name].title for name in METHODS}
+        stage_seconds(default_request(data)[1]), {name: METHODS[name].title for name in METHODS}
     )
 
 

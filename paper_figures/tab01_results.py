@@ -1,11 +1,8 @@
-r"""The results table in the form of Table 1 of arXiv 2602.17088, as Markdown; `--readme` writes it into README.md."""
-
-import json
-import re
-import sys
+r"""The results table in the form of Table 1 of arXiv 2602.17088, as Markdown."""
 
 import pandas as pd
-from drawing import HERE, folders
+from drawing import folders
+from tracked import default_request
 
 from megu.methods import METHODS
 
@@ -16,15 +13,12 @@ COLUMNS = {  # metric -> heading; the mode stands in every heading
     "mia_loss_auc": "loss attack AUC (strict)",
     "mia_ssd_member_rate": "SSD member rate (compat)",
 }
-MARK = "<!-- results: python paper_figures/tab01_results.py --readme -->"
 
 
 def table(data):
-    r"""Markdown: mean ± half-width of the 95 % t-interval, [gap to retrain of the same seed] in brackets, relative
-    time."""
-    summary, timings = pd.read_csv(data / "summary.csv"), pd.read_csv(data / "timings.csv")
-    source = json.loads((data / "source.json").read_text())
-    seconds = timings[timings["part"] == "total"].pivot(index="seed", columns="method", values="seconds")
+    r"""Markdown: mean ± half-width of the 95 % t-interval, gap to retrain in brackets, relative time."""
+    summary, timings, source = default_request(data)
+    seconds = timings[timings["part"] == "total"].groupby(["method", "seed"])["seconds"].mean().unstack("method")
     lines = [
         "| method | " + " | ".join(COLUMNS.values()) + " | time, % of retrain |",
         "|---" * (len(COLUMNS) + 2) + "|",
@@ -47,13 +41,14 @@ def table(data):
         else "{scenario}-wise forgetting of {names}"
     )
     what = what.format(**forget, names=", ".join(forget["classes"]))
+    repeats = f" of pre-training x {source['repeats']} of unlearning" if source.get("repeats", 1) > 1 else ""
     lines += [
         "",
         (
-            f"`{source['command']}`, profile {source['profile']}, {what}, seeds {', '.join(map(str, source['seeds']))},"
-            f" {source['retain_images']} retain images, {source['device']}, torch {source['torch']}. Accuracy and"
-            f" member rate in percent; {spread_of(source, 'mean')}; in brackets the gap to the retrain of the same"
-            " seed, which is the goal."
+            f"`{source['command']}`, profile {source['profile']}, {what}, seeds"
+            f" {', '.join(map(str, source['seeds']))}{repeats}, {source['retain_images']} retain images,"
+            f" {source['device']}, torch {source['torch']}. Accuracy and member rate in percent;"
+            f" {spread_of(source, 'mean')}; in brackets the gap to the retrain of the same seed, which is the goal."
         ),
     ]
     return "\n".join(lines) + "\n"
@@ -68,28 +63,16 @@ def spread_of(source, what, seeds="seeds"):
     )
 
 
-def with_table(text, markdown, mark=MARK):
-    r"""README text with the table between its two marks replaced."""
-    return re.sub(re.escape(mark) + r".*?" + re.escape(mark), lambda _: f"{mark}\n{markdown}{mark}", text, flags=re.S)
-
-
-def publish(make, name, needs, mark=MARK):
-    r"""Write a table as Markdown, and with ``--readme`` between its marks in README.md; nothing where a run has no such
-    data.
+def publish(make, name, needs):
+    r"""Write a table as Markdown; nothing where a run has no such data.
 
     Args:
         make: function of the folder of tidy data.  name: of the file.  needs: file without which there is no table.
-            mark: in README.
     """
     data, out = folders()
-    if not (data / needs).exists():
-        return
-    markdown = make(data)
-    (out / f"{name}.md").write_text(markdown)
-    print(out / f"{name}.md")
-    if "--readme" in sys.argv:
-        readme = HERE.parent / "README.md"
-        readme.write_text(with_table(readme.read_text(), markdown, mark))
+    if (data / needs).exists():
+        (out / f"{name}.md").write_text(make(data))
+        print(out / f"{name}.md")
 
 
 if __name__ == "__main__":

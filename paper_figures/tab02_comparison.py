@@ -1,5 +1,4 @@
-r"""Every method against the true retrain, one Markdown table for each scenario; `--readme` writes them into
-README.md."""
+r"""Every method against the true retrain, one Markdown table for each scenario."""
 
 import json
 
@@ -19,7 +18,6 @@ COLUMNS = {  # metric -> (heading with the mode, digits)
     "mia_ssd_member_rate": ("SSD member rate (compat)", 1),
     "tow": ("ToW (strict)", 3),
 }
-MARK = "<!-- comparison: python paper_figures/tab02_comparison.py --readme -->"
 
 
 def one(found, seconds):
@@ -87,4 +85,4 @@ def tables(data):
 
 
 if __name__ == "__main__":
-    publish(tables, "tab02_comparison", "comparison.csv", MARK)
+    publish(tables, "tab02_comparison", "comparison.csv")

@@ -1,4 +1,4 @@
-r"""MeGU's open points, changed one at a time, as Markdown; `--readme` writes the table into README.md."""
+r"""MeGU's open points, changed one at a time, as Markdown."""
 
 import json
 
@@ -13,7 +13,6 @@ COLUMNS = {  # metric -> (heading with the mode, digits)
     "mia_ssd_member_rate": ("SSD member rate (compat)", 1),
     "tow": ("ToW (strict)", 3),
 }
-MARK = "<!-- ablation: python paper_figures/tab03_ablation.py --readme -->"
 
 
 def table(data):
@@ -53,4 +52,4 @@ def table(data):
 
 
 if __name__ == "__main__":
-    publish(table, "tab03_ablation", "ablation.csv", MARK)
+    publish(table, "tab03_ablation", "ablation.csv")

@@ -1,5 +1,4 @@
-r"""What every method suppresses and keeps of the forgotten concept's patterns, as Markdown; `--readme` writes the table
-into README.md."""
+r"""What every method suppresses and keeps of the forgotten concept's patterns, as Markdown."""
 
 import json
 
@@ -8,7 +7,6 @@ from tab01_results import publish, spread_of
 
 from megu.measure.summary import over_seeds
 
-MARK = "<!-- disentanglement: python paper_figures/tab04_disentanglement.py --readme -->"
 COLUMNS = [(view, measure) for view in ("in place", "aligned") for measure in ("suppressed", "kept", "score")]
 
 
@@ -45,4 +43,4 @@ def table(data):
 
 
 if __name__ == "__main__":
-    publish(table, "tab04_disentanglement", "disentanglement_all.csv", MARK)
+    publish(table, "tab04_disentanglement", "disentanglement_all.csv")

@@ -1,5 +1,4 @@
-r"""The small profile's grid in one Markdown table, cells in rows and methods in columns; `--readme` writes it into
-README.md."""
+r"""The small profile's grid in one Markdown table, cells in rows and methods in columns."""
 
 import pandas as pd
 from tab01_results import publish
@@ -11,7 +10,6 @@ from megu.methods import METHODS
 from megu.settings.cells import PUBLIC_CODE
 
 PROFILE, METRIC = "small", "tow"
-MARK = "<!-- grid: python paper_figures/tab06_grid.py --readme -->"
 CELL = ["arch", "dataset", "scenario", "forget"]
 
 
@@ -59,4 +57,4 @@ def table(data):
 
 
 if __name__ == "__main__":
-    publish(table, "tab06_grid", f"grid_{PROFILE}.csv", MARK)
+    publish(table, "tab06_grid", f"grid_{PROFILE}.csv")

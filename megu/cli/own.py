@@ -1,4 +1,4 @@
-r"""The commands for a classifier and images of the user's own: ``python -m megu unlearn | report``."""
+r"""The commands for a classifier of the user's own, and for one that a run made: ``megu unlearn | report | export``."""
 
 import os
 from pathlib import Path
@@ -6,15 +6,16 @@ from typing import Annotated
 
 import typer
 
-from megu.cli.options import Set, parse
+from megu.cli.options import DryRun, Out, OutOrNone, Set, parse
 from megu.settings.errors import SettingsError
+from megu.settings.files import writing
 
 EXAMPLES = """Make a copy of your own classifier forget, and write a report of what was done and what can still be seen.
 
 \b
-Your images lie in one folder per class, perhaps with unseen ones beside them (photos/train/rocket/*.jpg, photos/test/rocket/*.jpg).
-  python -m megu unlearn --model model.safetensors --arch resnet18 --data photos/ --forget rocket --dry-run
-  python -m megu unlearn --model model.safetensors --arch resnet18 --data photos/ --forget rocket --out forgotten/
+Your images lie in one folder per class, perhaps with unseen ones beside them: photos/train/rocket/1.jpg, ....
+  megu unlearn --model model.safetensors --arch resnet18 --data photos/ --forget rocket --dry-run
+  megu unlearn --model model.safetensors --arch resnet18 --data photos/ --forget rocket --out forgotten/
 Several classes; a sub-class (a folder below a class's folder); single images, one file name or position a line:
   ... --forget rocket --forget "lawn mower"
   ... --forget tops/shirt
@@ -37,7 +38,7 @@ def unlearn(
     forget_list: Annotated[
         Path | None, typer.Option(help="Text file of single images to forget instead: a file name or position a line.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the new model and the report.")] = None,
+    out: OutOrNone = None,
     test: Annotated[
         Path | None, typer.Option(help="Folder of unseen images by class, where it is not data/test.")
     ] = None,
@@ -63,15 +64,12 @@ def unlearn(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.", min=0)] = 0,
     set: Set = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Check everything, print the plan and an estimate of the time, do nothing."),
-    ] = False,
+    dry_run: DryRun = False,
 ):
     """Unlearn with a classifier and images of the user's own."""
-    from megu.own.estimate import estimate  # noqa: PLC0415
-    from megu.own.request import Request, check  # noqa: PLC0415
-    from megu.own.unlearn import carry_out  # noqa: PLC0415
+    from megu.own.estimate import estimate
+    from megu.own.request import Request, check
+    from megu.own.unlearn import carry_out
 
     if bool(forget) == bool(forget_list) or (out is None and not dry_run):
         raise SettingsError("give --forget or --forget-list (one of them), and --out FOLDER (or --dry-run)")
@@ -103,6 +101,37 @@ def unlearn(
 
 def report(folder: Annotated[Path, typer.Argument(help="Folder that `unlearn` wrote, or its report.json.")]):
     """Write the HTML of a deletion report again from its JSON."""
-    from megu.own.report import read, write_html  # noqa: PLC0415
+    from megu.own.report import read, write_html
 
     typer.echo(f"written  {os.path.relpath(write_html(read(folder), folder if folder.is_dir() else folder.parent))}")
+
+
+def export(
+    run_dir: Annotated[Path, typer.Argument(help="Run directory.")],
+    method: Annotated[str, typer.Argument(help="Name of the method, original and retrain among them.")],
+    seed: Annotated[int, typer.Argument(help="Seed of pre-training.", min=0)],
+    out: Out,
+    push: Annotated[
+        str | None, typer.Option(help="Send it to the hub as owner/name, too (log in by `hf auth login` first).")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="Let everyone see it on the hub.")] = False,
+):
+    """Write a model of a run as a checkpoint that others can load: `megu.own.checkpoint.Checkpoint.from_pretrained`."""
+    from megu.own.checkpoint import CONFIG, WEIGHTS
+    from megu.own.export import export as export_model
+
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise SettingsError(f"--out {out.name!r} is not empty: name a new folder")
+    made = export_model(run_dir, method, seed)
+    with writing(out):
+        made.save_pretrained(out)
+    typer.echo(f"written  {WEIGHTS}, {CONFIG}, README.md in {os.path.relpath(out)}")
+    if push:
+        try:
+            url = made.push_to_hub(push, private=not public, commit_message=f"{method}, seed {seed}")
+        except Exception as error:  # of the hub, of the login, or of whichever client reaches the network
+            why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:150]}"
+            raise SettingsError(
+                f"{push!r} was not sent ({why}): check name, login and network; the folder is written"
+            ) from None
+        typer.echo(f"sent     {url}")

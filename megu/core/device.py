@@ -41,13 +41,9 @@ class Compute:
 
     def __str__(self):
         """For manifests: what differs from the usual is named."""
-        usual = (f"{self.device.type}", "bfloat16 autocast" if self.autocast else "float32")
-        return ", ".join(
-            usual
-            + ("compiled",) * self.compile
-            + ("not deterministic",) * (not self.deterministic)
-            + ("TF32",) * self.tf32
-        )
+        usual = (self.device.type, "bfloat16 autocast" if self.autocast else "float32")
+        more = {"compiled": self.compile, "not deterministic": not self.deterministic, "TF32": self.tf32}
+        return ", ".join((*usual, *(word for word, holds in more.items() if holds)))
 
     @property
     def hardware(self):
@@ -160,12 +156,8 @@ def seeded(gen: torch.Generator):
 
 
 def too_big(parts, count, what):
-    r"""Called where memory did not suffice: says so, and how many parts to try next.
+    r"""Called where memory did not suffice for ``count`` images in so many parts: says so, returns twice as many.
 
-    Args:
-        parts: in which ``count`` images did not fit.
-        what: for the message, e.g. "MeGU".
-    Returns: twice as many parts.
     Raises: SettingsError where one image at a time does not fit.
     """
     if parts >= count:

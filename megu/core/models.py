@@ -31,8 +31,7 @@ def activations(
     classifier.
 
     Args:
-        model: images to logits; not altered, its train or eval mode is kept.
-        x: normalised.
+        model: not altered, its train or eval mode is kept.  x: normalised.
         layers: names of sub-modules whose output is wanted; None stands for what the head receives.
     Returns: (logits, name -> ``(n, d)``, a map ``(n, d, h, w)``, or tokens ``(n, t, d)``).
     """

@@ -38,8 +38,7 @@ class ResNet(nn.Module):
     r"""Residual network with the CIFAR stem: a 3 x 3 convolution at full resolution, no pooling before the first block.
 
     Args:
-        num_classes: K.
-        channels: of the images.
+        num_classes: K.  channels: of the images.
         blocks, widths: residual blocks and channels of each stage; every stage but the first halves the resolution.
     Source: He et al. 2016; the stem as in the SSD code base that the paper follows.
     """
@@ -66,14 +65,12 @@ class ResNet(nn.Module):
 class ViT(nn.Module):
     r"""Vision transformer; images of another size are resized on the device, batch by batch.
 
-    The images stay as they are, uint8 at their own size: 184 MB for the 60,000 of CIFAR, which would be 36 GB as floats
-        of 224 px. A batch of n takes 4 n C S^2 bytes at the size S of the network: 77 MB for 128 of 224 px, before the
-        network's own activations.
-    They are normalised as for every other network, by the moments of their own training images; Google's ViT was
-    trained with mean and standard deviation 0.5, the public unlearning code gives CIFAR-100's to every data set.
+    The pool keeps uint8 at the images' own size: 184 MB for the 60,000 of CIFAR, which would be 36 GB as floats of 224
+    px; a batch of n takes 4 n C S^2 bytes at the network's size S.  Images are normalised by the moments of their own
+    training images; Google's ViT was trained with mean and standard deviation 0.5, the public unlearning code gives
+    CIFAR-100's to every data set.
 
-    Args:
-        net: `transformers.ViTForImageClassification`.
+    Args: net: `transformers.ViTForImageClassification`.
     Source: Dosovitskiy et al. 2021.
     """
 

@@ -77,9 +77,8 @@ def fit(
         loss: function of (logits float32, labels), mean over the batch.
         after: function of the model, called after every step.
         label: of the progress bar.
-    Where a batch does not fit into the device's memory, its gradient is summed over parts: the same up to rounding, but
-    for dropout, drawn anew, and batch normalisation, whose statistics are then those of the parts, and of what the
-    failed attempt saw.
+    Where a batch does not fit into memory, its gradient is summed over parts: the same up to rounding, but for dropout,
+    drawn anew, and batch statistics, which are then those of the parts, and of what the failed attempt saw.
 
     Returns: mean loss of each epoch.
     Raises: ValueError for ``count`` 0, DivergedError where loss or weights are no numbers any more or the loss

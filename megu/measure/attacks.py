@@ -70,8 +70,8 @@ def class_matched_roc(member, y_member, other, y_other, points: int = 101) -> di
     is their mean AUC.
 
     Args: as of `class_matched`; ``points`` on the axis of false-positive rates.
-    Returns: false, true, ``(points,)`` float; auc; error, its standard error by Hanley and McNeil; members,
-        others, images compared. None where no class has both.
+    Returns: false, true, arrays of points; auc; error, its standard error; members, others, images compared.  None
+        where no class has both.
     Source: Hanley and McNeil 1982, Radiology 143.
     """
     grid, curves = np.linspace(0, 1, points), []

@@ -63,9 +63,8 @@ def alignment(
     W\rVert^2$.
 
     Args:
-        original, other: features of the same images of what is retained alone: what a
-            model makes of them says which of its directions is which unit.  ridge: $\rho$, relative to the mean
-            variance of the other model's features.
+        original, other: features of the same retained images.  ridge: $\rho$, relative to the mean variance of the
+            other model's features.
     Returns: the identity up to the ridge for equal models.
     """
     a, b = (x.double() - x.double().mean(0) for x in (other, original))
@@ -102,11 +101,10 @@ def disentanglement(original, unlearned, retrained, images, split, *, layer=None
     s the original's standard deviation. The original scores 0 (nothing suppressed), a model without features 0 (nothing
     kept).
 
-    View "in place" reads the same units of a model that was made from the original; the retrained model's units have no
-    such counterpart, so it has no row. View "aligned" reads them through a linear map fitted on retained images
-    (`alignment`): every model has it, and only its values may be
-    compared with the retrained model's. A pattern that is only rotated, not removed, counts as suppressed in place but
-    not aligned.
+    View "in place" reads the same units of a model that was made from the original; the retrained model has no such
+    units, and no row.  View "aligned" reads them through a linear map fitted on retained images (`alignment`): every
+    model has it, and only its values may be compared with the retrained model's.  A pattern that is only rotated, not
+    removed, counts as suppressed in place but not aligned.
 
     Args:
         original, unlearned, retrained: classifiers that return logits; retrained may be None.
@@ -114,9 +112,8 @@ def disentanglement(original, unlearned, retrained, images, split, *, layer=None
             its test parts measure them (where it has none of the forgotten concept, the training parts do both).
         layer: name of a sub-module; None for what the head receives.
         draws: bootstrap samples of the test images.  seed: of these.
-    Returns: tidy DataFrame: model (unlearned, retrained), view, measure (suppressed, kept, score), value, low, high (95
-        % over images). Values are
-        NaN where nothing was measured: no concept is forgotten as a whole, or it has no such patterns.
+    Returns: tidy: model (unlearned, retrained), view, measure (suppressed, kept, score), value, low, high (95 % over
+        images); NaN where no concept is forgotten as a whole, or it has no such patterns.
     """
     found = {}
     if forgotten_concepts(images, split):

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from megu.core.device import generator
 from megu.core.models import activations, pooled
+from megu.datasets.images import Images
 
 EFFECT = 0.5  # a unit serves a class where its effect is shown to be larger; 0.5 is "medium" by Cohen's convention
 LEVEL = 0.05  # false discovery rate of a layer's pattern sets
@@ -49,10 +50,7 @@ class Moments:
         self.square += (flat @ centred.square()).view_as(self.square)
 
     def against_rest(self):
-        r"""Counts, means and variances of each class and of all other classes together.
-
-        Returns: (n, mean, var) of the class and (n, mean, var) of the rest; arrays ``(R, K, 1)`` and ``(R, K, d)``.
-        """
+        r"""(n, mean, var) of each class and of all other classes together: ``(R, K, 1)`` and ``(R, K, d)``."""
         count, total, square = (x.cpu().numpy() for x in (self.count[..., None], self.total, self.square))
 
         def of(n, s, q):
@@ -118,28 +116,19 @@ class Patterns:
 
 @torch.no_grad()
 def moments(
-    model: nn.Module,
-    images,
-    index: Int[Tensor, " n"],
-    layers=(None,),
-    y: Int[Tensor, " N"] | None = None,
-    num_classes: int | None = None,
-    boot: int = DRAWS,
-    null: int = DRAWS,
-    seed: int = 0,
-    batch: int = 256,
-) -> dict[str | None, Moments]:
+    model: nn.Module, images: Images, index: Int[Tensor, " n"], layers=(None,), y: Int[Tensor, " N"] | None = None,
+    num_classes=None, boot=DRAWS, null=DRAWS, seed=0, batch=256
+) -> dict[str | None, Moments]:  # fmt: skip
     r"""Class-conditional statistics of several layers from one forward pass over the images, with replicates.
 
     Args:
-        model: any classifier, in eval mode afterwards.  images: `megu.datasets.images.Images`.
+        model: any classifier, in eval mode afterwards.
         index: into the pool; visited in an order drawn from ``seed``.
         layers: see `megu.core.models.activations`.
         y: labels over the pool, or None for the images' own.  num_classes: of these labels.
         boot, null: numbers of replicates.  seed: of the replicates; the same for several models pairs them.
-    Returns: layer -> `Moments` of R = 1 + boot + null replicates: the data; bootstrap samples (Poisson weights, which
-        can be streamed); permutations of the labels (within batches of the drawn order, so that they can be streamed
-        too).
+    Returns: by layer, of R = 1 + boot + null replicates: the data; bootstrap samples (Poisson weights) and permutations
+        of the labels (within batches of the drawn order), so that both can be streamed.
     """
     model.eval()
     gen, out, y = generator(seed, "patterns"), {}, images.y if y is None else y
@@ -185,9 +174,8 @@ def patterns(found: Moments, boot: int = DRAWS, effect: float = EFFECT, level: f
     """
     effects, p = found.effects(), found.p_values(effect)
     serves = [stats.false_discovery_control(one.ravel()).reshape(one.shape) <= level for one in (p[0], *p[1 + boot :])]
-    return Patterns(
-        serves[0], effects[0], effects[1 : 1 + boot], effects[1 + boot :], np.array([one.sum() for one in serves[1:]])
-    )
+    null_served = np.array([one.sum() for one in serves[1:]], int)
+    return Patterns(serves[0], effects[0], effects[1 : 1 + boot], effects[1 + boot :], null_served)
 
 
 def entanglement_index(
@@ -199,12 +187,10 @@ def entanglement_index(
 
     Args:
         effects: from `Moments.effects`.
-        of: effects whose norms are taken, None for ``effects`` themselves. For permuted labels these are the data's:
-            the sum is then what is tested, and two profiles of noise, which have a direction but no length, count as
-            nothing.
-    Returns: in [-1, 1]; 1: the same units in the same measure. The profiles of K classes sum to about
-        zero, so that K classes with nothing in common have about -1 / (K - 1) each, and 0 is what labels without
-        meaning give.
+        of: effects whose norms are taken, None for ``effects`` themselves.  For permuted labels these are the data's:
+            two profiles of noise, which have a direction but no length, then count as nothing.
+    Returns: in [-1, 1]; 1: the same units in the same measure.  The profiles of K classes sum to about zero: with
+        nothing in common they have about -1 / (K - 1) each, and 0 is what labels without meaning give.
     """
     norm = np.maximum(np.linalg.norm(effects if of is None else of, axis=-1), 1e-12)
     return effects @ np.swapaxes(effects, -1, -2) / (norm[..., :, None] * norm[..., None, :])

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-from huggingface_hub import ModelHubMixin, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from jaxtyping import Float, UInt8
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import from_json
@@ -19,8 +17,13 @@ from megu.core.tensors import read_tensors
 from megu.methods import METHODS
 from megu.settings.config import Forget, Part
 from megu.settings.errors import SettingsError
+from megu.settings.extras import extra
 from megu.settings.files import atomic, hash_bytes, write_json
 from megu.settings.values import closest
+
+with extra("guides"):
+    from huggingface_hub import ModelHubMixin, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 STEMS = {
     **dict.fromkeys(models.RESNETS, "convolution 3 x 3, stride 1, no pooling (CIFAR)"),

@@ -2,9 +2,9 @@ r"""One thing at a time: MeGU's open points (A2, A6-A10, A12 and tau), each chan
 
 import pandas as pd
 
-from megu.settings.files import project_root, write_json
 from megu.measure.summary import against_default
 from megu.runs.workers import each
+from megu.settings.files import shipped, write_json
 
 RIVALS = ("tiny", "features", "names", "posterior", "confusion", "own-features", "shuffled")  # of the composed guide
 ABLATIONS = {  # point of the assumption log -> variant -> what it changes in MeGU
@@ -39,10 +39,17 @@ def ablate(lab, workers=1):
     """
     for source in (None, *RIVALS):
         lab.transition(source)  # asked once, here, and not by every process
-    cases = [(lab, point, variant, seed) for point, variants in ABLATIONS.items() for variant in variants for seed in lab.seeds]
+    cases = [
+        (lab, point, variant, seed)
+        for point, variants in ABLATIONS.items()
+        for variant in variants
+        for seed in lab.seeds
+    ]
     each(lab.rows, [("retrain", seed) for seed in lab.seeds], workers, "references")
     each(measured, cases, workers, "ablation")
-    out = [lab.rows("retrain", seed).assign(point="retrain", variant="retrain") for seed in lab.seeds] + [measured(*case) for case in cases]
+    out = [lab.rows("retrain", seed).assign(point="retrain", variant="retrain") for seed in lab.seeds] + [
+        measured(*case) for case in cases
+    ]
     return pd.concat(out, ignore_index=True).drop(columns=["method", "repeat", "goal", "images"])
 
 
@@ -51,14 +58,20 @@ def measured(lab, point, variant, seed):
     changes = dict(ABLATIONS[point][variant])
     source = changes.pop("guide.source", None)
     name = f"ablation/{point} {variant.replace('/', 'by')}-{seed}.csv"
-    return lab.run.table(name, lambda: lab.attempt_rows("megu", seed, changes, source).assign(point=point, variant=variant))
+    return lab.run.table(
+        name, lambda: lab.attempt_rows("megu", seed, changes, source).assign(point=point, variant=variant)
+    )
 
 
 def tracked(point):
     r"""What `make ablation` measured for one point of the assumption log, see `megu.measure.summary.against_default`;
     empty where its table is not here."""
-    file = project_root() / "paper_figures" / "data" / "ablation.csv"
-    found = against_default(pd.read_csv(file)) if file.exists() else pd.DataFrame(columns=["point", "variant", "metric", "change", "change_half_width"])
+    file = shipped("paper_figures") / "data" / "ablation.csv"
+    found = (
+        against_default(pd.read_csv(file))
+        if file.exists()
+        else pd.DataFrame(columns=["point", "variant", "metric", "change", "change_half_width"])
+    )
     return found[found["point"] == point]
 
 

@@ -12,7 +12,11 @@ class CellRun(Experiment):
     are measured and not kept."""
 
     def _directory(self, about, run_dir):
-        return super()._directory(about, Path(run_dir) / f"{self.settings.data.name}-{self.settings.arch}-{request(self.settings)}-{digest(about)[:6]}")
+        return super()._directory(
+            about,
+            Path(run_dir)
+            / f"{self.settings.data.name}-{self.settings.arch}-{request(self.settings)}-{digest(about)[:6]}",
+        )
 
     def once_for_all(self, name, make, save, load):
         """See `megu.runs.making.MakesModels.once_for_all`; no copy in the run."""
@@ -23,7 +27,11 @@ class CellRun(Experiment):
 
     def unlearned(self, name, seed):
         """See `megu.runs.making.MakesModels.unlearned`."""
-        return self._model(name, seed, *self._call(name, seed), self._of_request) if name == "retrain" else super().unlearned(name, seed)
+        return (
+            self._model(name, seed, *self._call(name, seed), self._of_request)
+            if name == "retrain"
+            else super().unlearned(name, seed)
+        )
 
     def measured(self, name, seed, repeat):
         r"""(tidy rows as of `megu.measure.metrics.rows`, facts: seconds by part) of one model."""

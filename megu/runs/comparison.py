@@ -2,20 +2,22 @@ r"""Every method in every scenario, over seeds of pre-training and of unlearning
 
 import pandas as pd
 
-from megu.runs.ablation import write_source
 from megu.measure.metrics import rows
-from megu.runs.experiment import NOISES, Experiment
-from megu.methods import ANY, METHODS
 from megu.measure.relearn import relearn_steps
 from megu.measure.shadows import confidence
+from megu.methods import ANY, METHODS
+from megu.runs.ablation import write_source
+from megu.runs.experiment import NOISES, Experiment
+from megu.runs.workers import each, share
 from megu.settings.files import write_json
 from megu.settings.values import merge, nest
-from megu.runs.workers import each, share
 
 
 def open_scenario(scenario, profile="quick", seed=0, seeds=3, repeats=3, shadows=8, overrides=None):
     r"""The `megu.runs.experiment.Experiment` of one scenario with every method that supports it."""
-    names = [name for name, entry in METHODS.items() if scenario in entry.scenarios and name not in ("original", "retrain")]
+    names = [
+        name for name, entry in METHODS.items() if scenario in entry.scenarios and name not in ("original", "retrain")
+    ]
     usual = {"forget.scenario": scenario, "compare": names, "seeds": seeds, "repeats": repeats, "shadows": shadows}
     return Experiment(profile, seed, None, merge(nest(usual), nest(overrides or {})))
 
@@ -27,7 +29,12 @@ def prepare(labs, workers=1):
         lab.transition()
     common = {lab.shared.path: lab for lab in labs}.values()  # scenarios with the same labels share their originals
     each(Experiment.original, [(lab, seed) for lab in common for seed in lab.seeds], workers, "originals")
-    each(confidence, [(lab, k, lab.settings.shadows) for lab in common for k in range(lab.settings.shadows)], workers, "shadow models")
+    each(
+        confidence,
+        [(lab, k, lab.settings.shadows) for lab in common for k in range(lab.settings.shadows)],
+        workers,
+        "shadow models",
+    )
     each(Experiment.seen, [(lab, "retrain", seed) for lab in labs for seed in lab.seeds], workers, "retrained models")
 
 
@@ -43,7 +50,10 @@ def compare(lab, workers=1):
     cases = [(lab, *case) for case in lab.cases()]
     each(_measured, cases, workers, lab.settings.forget.scenario)
     parts = [table for case in cases for table in _measured(*case)]
-    return tuple(table.assign(scenario=lab.settings.forget.scenario) for table in (pd.concat(parts, ignore_index=True), lab.timings()))
+    return tuple(
+        table.assign(scenario=lab.settings.forget.scenario)
+        for table in (pd.concat(parts, ignore_index=True), lab.timings())
+    )
 
 
 def _measured(lab, name, seed, repeat):
@@ -67,15 +77,21 @@ def compare_all(out, profile="quick", scenarios=ANY, say=print, workers=None, **
     """
     workers, usual = share(workers)
     settings["overrides"] = merge(usual, nest(settings.get("overrides") or {}))
-    labs = [open_scenario(scenario, profile, **settings) for scenario in scenarios]  # refuses bad settings before any work
+    labs = [
+        open_scenario(scenario, profile, **settings) for scenario in scenarios
+    ]  # refuses bad settings before any work
     out.mkdir(parents=True, exist_ok=True)
     prepare(labs, workers)
     tables = []
     for lab in labs:
         tables.append(compare(lab, workers))
-        for name, table in zip(("comparison", "comparison_seconds"), map(pd.concat, zip(*tables, strict=True)), strict=True):
+        for name, table in zip(
+            ("comparison", "comparison_seconds"), map(pd.concat, zip(*tables, strict=True)), strict=True
+        ):
             about = ("goal", "images")  # of a metric, in `megu.measure.metrics.METRICS`
-            table.drop(columns=[c for c in about if c in table]).to_csv(out / f"{name}.csv", index=False, float_format="%.6g")
+            table.drop(columns=[c for c in about if c in table]).to_csv(
+                out / f"{name}.csv", index=False, float_format="%.6g"
+            )
         s = lab.settings
         write_json(out / "comparison_source.json", {
             "profile": profile, "scenarios": [done["scenario"].iloc[0] for done, _ in tables], "seeds": list(lab.seeds), "repeats": s.repeats,
@@ -98,7 +114,9 @@ def disentangle_all(out, profile="quick", workers=None, seeds=3, overrides=None)
     names = [name for name in lab.method_names if name in ("original", "retrain") or not METHODS[name].reference]
     each(Experiment.seen, [(lab, "original", seed) for seed in lab.seeds], workers, "references")
     each(Experiment.disentangled, [(lab, name, seed) for name in names for seed in lab.seeds], workers, "methods")
-    each(Experiment.disentangled, [(lab, "megu", seed, kind) for kind in NOISES for seed in lab.seeds], workers, "noises")
+    each(
+        Experiment.disentangled, [(lab, "megu", seed, kind) for kind in NOISES for seed in lab.seeds], workers, "noises"
+    )
     out.mkdir(parents=True, exist_ok=True)
     lab.disentanglement(names).to_csv(out / "disentanglement_all.csv", index=False, float_format="%.6g")
     write_source(out / "disentanglement_all_source.json", lab, workers)

@@ -4,8 +4,8 @@ from contextlib import ExitStack, contextmanager
 
 from megu.runs.schedule import Inline
 from megu.runs.slots import gpu_pool
-from megu.settings.values import closest
 from megu.settings.errors import SettingsError
+from megu.settings.values import closest
 
 CLUSTERS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster"}  # of dask-jobqueue
 
@@ -28,7 +28,9 @@ def executor(workers=None, scheduler=None, cluster=None, jobs=1):
     if cluster and cluster not in CLUSTERS:
         raise SettingsError(closest(cluster, CLUSTERS, "--cluster"))
     if scheduler and "://" not in scheduler:
-        raise SettingsError(f"--scheduler {scheduler!r} is no address: write it as `dask scheduler` prints it, e.g. tcp://host:8786")
+        raise SettingsError(
+            f"--scheduler {scheduler!r} is no address: write it as `dask scheduler` prints it, e.g. tcp://host:8786"
+        )
     if scheduler or cluster:
         return lambda: _dask(scheduler, cluster, jobs)
     return Inline if workers == 1 else lambda: gpu_pool(workers)
@@ -45,7 +47,9 @@ def _dask(scheduler, cluster, jobs):
         try:
             client = stack.enter_context(Client(address, timeout="30s"))
         except (OSError, TimeoutError, ValueError) as error:
-            raise SettingsError(f"no Dask scheduler answers at {scheduler or cluster} ({error}): check the address, or start `dask scheduler`") from None
+            raise SettingsError(
+                f"no Dask scheduler answers at {scheduler or cluster} ({error}): check the address, or start `dask scheduler`"
+            ) from None
         # Not the executor's own context, which would wait for what an interrupt gave up.
         yield client.get_executor(pure=False)
 
@@ -58,6 +62,8 @@ def _queue(name, jobs):
     try:
         cluster = getattr(dask_jobqueue, CLUSTERS[name])()
     except (ValueError, TypeError) as error:
-        raise SettingsError(f"--cluster {name}: {error}; describe one job in ~/.config/dask/jobqueue.yaml (cores: 1, processes: 1, memory, queue)") from None
+        raise SettingsError(
+            f"--cluster {name}: {error}; describe one job in ~/.config/dask/jobqueue.yaml (cores: 1, processes: 1, memory, queue)"
+        ) from None
     cluster.scale(jobs=jobs)
     return cluster

@@ -12,19 +12,21 @@ import pandas as pd
 import torch
 
 from megu import methods
-from megu.core import device, splits, weights as pretrained
-from megu.datasets import identity
-from megu.measure import disentanglement, shadows
+from megu.core import device, splits
+from megu.core import weights as pretrained
 from megu.core.device import Stopwatch
+from megu.datasets import identity
+from megu.datasets.sources import load
 from megu.guide import GuideSession
 from megu.guide.agreement import agreement_tables
+from megu.measure import disentanglement, shadows
 from megu.measure.metrics import References, blank_logits, load_seen, metrics, observe, rows, save_seen
 from megu.perturbing_labels import similarity, transition_matrix
 from megu.runs.making import MakesModels
-from megu.settings.profiles import resolve
-from megu.datasets.sources import load
 from megu.runs.store import CODE, Run
+from megu.runs.workers import each, share
 from megu.settings.files import digest, project_root
+from megu.settings.profiles import resolve
 from megu.settings.values import nest
 
 NOISES = ("pos", "neg", "random")  # kinds of MeGU's noise that are looked at beside both and none
@@ -40,7 +42,11 @@ def run_directory(settings, about, run_dir=None):
 
 def request(settings):
     r"""What is forgotten, for the name of a directory."""
-    what = "random" if settings.forget.scenario == "random" else "-".join((settings.forget.scenario, *settings.forget.classes))
+    what = (
+        "random"
+        if settings.forget.scenario == "random"
+        else "-".join((settings.forget.scenario, *settings.forget.classes))
+    )
     return re.sub(r"[^a-z0-9-]+", "_", what.lower())
 
 
@@ -103,7 +109,12 @@ class Experiment(MakesModels):
 
     def __reduce__(self):
         # Another process opens the run directory by itself, once.
-        return _opened, (str(self.run.path.resolve()), self.settings.profile, self.settings.seed, json.dumps(self.overrides))
+        return _opened, (
+            str(self.run.path.resolve()),
+            self.settings.profile,
+            self.settings.seed,
+            json.dumps(self.overrides),
+        )
 
     def __str__(self):
         return self.run.path.name
@@ -113,8 +124,18 @@ class Experiment(MakesModels):
         self.run.require(*stages)
 
     def seal(self, claims):
-        r"""Finish the notebook's stage: all claims (sentence -> bool) must hold."""
-        self.run.seal(self.stage, claims, time.perf_counter() - self._started)
+        r"""Finish the notebook's stage; returns its claims that hold or fail as lines, see `megu.runs.store.Run.seal`."""
+        return self.run.seal(self.stage, claims, time.perf_counter() - self._started)
+
+    def each(self, function, cases):
+        r"""Call ``function(self, *case)`` for every case, in one process per core where a process has one thread.
+
+        What the function makes it must keep.
+
+        Raises: megu.runs.workers.WorkError with the cases that failed; the others are kept.
+        """
+        workers = share()[0] if self.settings.threads == 1 and self.compute.device.type == "cpu" else 1
+        each(function, [(self, *case) for case in cases], min(workers, len(cases)), function.__name__)
 
     # Names that are short in a notebook
     @property
@@ -162,7 +183,9 @@ class Experiment(MakesModels):
                 found = observe(model, self.images, self.split)
             return found, {"seconds": clock.seconds}
 
-        return self.run.once(f"seen/{name}-{seed}.safetensors", make, save_seen, lambda path: load_seen(path, self.compute.device))
+        return self.run.once(
+            f"seen/{name}-{seed}.safetensors", make, save_seen, lambda path: load_seen(path, self.compute.device)
+        )
 
     def logits(self, name, seed):
         r"""Logits of a method's model on every part of the split: name of the part -> ``(n, K)`` float32."""
@@ -173,9 +196,14 @@ class Experiment(MakesModels):
         if seed not in self._references:
             count, split = self.settings.shadows, self.split
             whole = observe(self._new(seed, "untrained"), self.images, split).logits
-            compat = {part: blank_logits(self._new(seed, "untrained"), self.images, getattr(split, part)) for part in ("forget", "test_forget")}
+            compat = {
+                part: blank_logits(self._new(seed, "untrained"), self.images, getattr(split, part))
+                for part in ("forget", "test_forget")
+            }
             attack = shadows.confidences(self, count) if count else None
-            self._references[seed] = References(self.seen("original", seed), self.seen("retrain", seed), whole, compat, attack)
+            self._references[seed] = References(
+                self.seen("original", seed), self.seen("retrain", seed), whole, compat, attack
+            )
         return self._references[seed]
 
     def rows(self, name, seed, repeat=0):
@@ -192,11 +220,15 @@ class Experiment(MakesModels):
             model, facts = self._timed(*self._call(name, seed, repeat))
             return self._measured(name, seed, repeat, observe(model, self.images, self.split)), facts
 
-        return self.run.once(f"rows/{name}-{seed}-{repeat}.csv", make, lambda table, path: table.to_csv(path, index=False), pd.read_csv)
+        return self.run.once(
+            f"rows/{name}-{seed}-{repeat}.csv", make, lambda table, path: table.to_csv(path, index=False), pd.read_csv
+        )
 
     def attempt_rows(self, name, seed, changes, source=None):
         r"""Tidy rows of every metric of an `attempt`; not kept."""
-        return self._measured(name, seed, 0, observe(self.attempt(name, seed, changes, source), self.images, self.split))
+        return self._measured(
+            name, seed, 0, observe(self.attempt(name, seed, changes, source), self.images, self.split)
+        )
 
     def _measured(self, name, seed, repeat, seen):
         return rows(name, seed, metrics(seen, self.images, self.split, self.references(seed)), repeat)
@@ -204,7 +236,9 @@ class Experiment(MakesModels):
     def cases(self):
         r"""List of (method, seed, repeat): every row of the tables; what is only a reference has one repeat."""
         repeats = {name: 1 if methods.method(name).reference else self.settings.repeats for name in self.method_names}
-        return [(name, seed, repeat) for seed in self.seeds for name in self.method_names for repeat in range(repeats[name])]
+        return [
+            (name, seed, repeat) for seed in self.seeds for name in self.method_names for repeat in range(repeats[name])
+        ]
 
     def results(self):
         r"""Tidy rows of every metric, method, seed and repeat; kept in ``results.csv``."""
@@ -221,8 +255,13 @@ class Experiment(MakesModels):
         names, out = self.images.classes, []
         for name in self.method_names:
             for seed in self.seeds:
-                said = self.logits(name, seed)["forget"].argmax(1).bincount(minlength=len(names)) / len(self.split.forget)
-                out += [{"method": name, "seed": seed, "label": label, "share": 100 * share} for label, share in zip(names, said.tolist(), strict=True)]
+                said = self.logits(name, seed)["forget"].argmax(1).bincount(minlength=len(names)) / len(
+                    self.split.forget
+                )
+                out += [
+                    {"method": name, "seed": seed, "label": label, "share": 100 * share}
+                    for label, share in zip(names, said.tolist(), strict=True)
+                ]
         return pd.DataFrame(out)
 
     def disentangled(self, name, seed, kind=None):
@@ -257,7 +296,9 @@ class Experiment(MakesModels):
         none are methods of their own."""
         names = names or self.method_names
         cases = [(name, None) for name in names] + [("megu", kind) for kind in NOISES if "megu" in names]
-        return pd.concat([self.disentangled(name, seed, kind) for name, kind in cases for seed in self.seeds], ignore_index=True)
+        return pd.concat(
+            [self.disentangled(name, seed, kind) for name, kind in cases for seed in self.seeds], ignore_index=True
+        )
 
     def timings(self):
         r"""Seconds by method, seed, repeat and part, as measured when each piece was made.
@@ -268,15 +309,25 @@ class Experiment(MakesModels):
         """
         manifest, out = self.run.manifest, []
         for name, seed, repeat in self.cases():
-            pieces = (f"rows/{name}-{seed}-{repeat}.csv",) if repeat else (f"models/{name}-{seed}.safetensors", f"seen/{name}-{seed}.safetensors")
+            pieces = (
+                (f"rows/{name}-{seed}-{repeat}.csv",)
+                if repeat
+                else (f"models/{name}-{seed}.safetensors", f"seen/{name}-{seed}.safetensors")
+            )
             for piece in pieces:
                 for part, seconds in manifest["artefacts"].get(piece, {}).get("seconds", {}).items():
                     out.append({"method": name, "seed": seed, "repeat": repeat, "part": part, "seconds": seconds})
         if asked := manifest["notes"].get(f"guide {self.settings.guide.source}, seconds"):
-            out += [{"method": "guide", "seed": seed, "repeat": 0, "part": "guide", "seconds": asked} for seed in self.seeds]
+            out += [
+                {"method": "guide", "seed": seed, "repeat": 0, "part": "guide", "seconds": asked} for seed in self.seeds
+            ]
         return pd.DataFrame(out)
 
     def relative_time(self, name):
         r"""Seconds of a method over seconds of the retrain of the same seed: array over the seeds."""
-        wide = self.timings().query("part == 'total'").pivot_table(index="seed", columns="method", values="seconds", sort=False)
+        wide = (
+            self.timings()
+            .query("part == 'total'")
+            .pivot_table(index="seed", columns="method", values="seconds", sort=False)
+        )
         return np.asarray(wide[name] / wide["retrain"])

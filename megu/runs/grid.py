@@ -11,19 +11,19 @@ import pandas as pd
 import torch
 
 from megu.datasets import identity
-from megu.runs.cellrun import CellRun
-from megu.settings.files import atomic, write_json
-from megu.settings.errors import StageError
+from megu.datasets.sources import load
 from megu.measure.summary import minutes
 from megu.methods import METHODS
+from megu.runs.cellrun import CellRun
 from megu.runs.pretrain import pretrain
 from megu.runs.schedule import Piece, carry_out
-from megu.datasets.sources import load
 from megu.runs.store import CODE, Run
-from megu.settings.files import project_root, sha256
-from megu.settings.errors import SettingsError
+from megu.settings.errors import SettingsError, StageError
+from megu.settings.files import atomic, project_root, sha256, write_json
 
-_ALONE = threading.Lock()  # a worker with several threads carries out one piece at a time: torch's random state is the process's
+_ALONE = (
+    threading.Lock()
+)  # a worker with several threads carries out one piece at a time: torch's random state is the process's
 
 
 class Grid:
@@ -54,7 +54,11 @@ class Grid:
     def finished(self, specs):
         """Those of the specs whose results are there as they were written, and what is recorded of each result."""
         known = self._known("artefacts")
-        return {spec: known[self.name(spec)] for spec in specs if self.name(spec) in known and self._whole(spec, known[self.name(spec)])}
+        return {
+            spec: known[self.name(spec)]
+            for spec in specs
+            if self.name(spec) in known and self._whole(spec, known[self.name(spec)])
+        }
 
     def _whole(self, spec, facts):
         path = self.path / self.name(spec)
@@ -64,7 +68,9 @@ class Grid:
         if self.code != CODE:
             raise StageError("this worker has loaded other code than the process that leads the grid: restart it")
         if spec.found() != spec.key:
-            raise StageError("this worker finds other weights, another original or other answers of the guide than the process that leads the grid")
+            raise StageError(
+                "this worker finds other weights, another original or other answers of the guide than the process that leads the grid"
+            )
         asked = self.path, spec.profile, json.dumps(self._overrides(spec))
         lab = _cell(*asked)
         if not (lab.run.path.exists() and lab.shared.path.exists()):  # removed while this worker lived
@@ -134,7 +140,12 @@ class Grid:
             if METHODS[spec.method].guided:
                 self._same_guide(spec, lab)
             found, facts = lab.measured(spec.method, spec.seed, spec.repeat)
-            about = {"spec": str(spec), "device": lab.compute.hardware, "started": round(started), "finished": round(time.time())}
+            about = {
+                "spec": str(spec),
+                "device": lab.compute.hardware,
+                "started": round(started),
+                "finished": round(time.time()),
+            }
             return found, {**facts, **about}
 
         with _ALONE:
@@ -176,7 +187,10 @@ class Grid:
             self._failure(piece.name).unlink(missing_ok=True)
 
         def keep(name, error):
-            with suppress(StageError), atomic(self._failure(name)) as part:  # of a full disk the piece's own error speaks
+            with (
+                suppress(StageError),
+                atomic(self._failure(name)) as part,
+            ):  # of a full disk the piece's own error speaks
                 part.write_text(f"its notebooks: {commands[name]}\n\n{error.trace or error}")
 
         failed = carry_out(pieces, executor, self.path.name, keep)
@@ -208,7 +222,10 @@ class Grid:
         profile = self.profile
         rows, seconds = self.tables(specs)
         files = {}
-        for name, table, digits in ((f"grid_{profile}.csv", rows, "%.6g"), (f"grid_{profile}_seconds.csv", seconds, "%.4g")):
+        for name, table, digits in (
+            (f"grid_{profile}.csv", rows, "%.6g"),
+            (f"grid_{profile}_seconds.csv", seconds, "%.4g"),
+        ):
             with atomic(out / name) as part:
                 table.to_csv(part, index=False, float_format=digits)
             files[name] = sha256(out / name)  # so that a reader sees where an interrupt left files of two grids

@@ -6,8 +6,8 @@ from megu import methods
 from megu.core import device, models
 from megu.core.device import Stopwatch
 from megu.core.loading import check_accuracy, read_model
-from megu.settings.files import digest
 from megu.methods.task import Task
+from megu.settings.files import digest
 from megu.settings.values import build, nest
 
 _CHECK = (
@@ -36,14 +36,19 @@ class MakesModels:
         )  # fmt: skip
 
     def _new(self, seed, purpose):
-        return models.build(self.settings.arch, self.images.num_classes, self.images.shape, seed, purpose, self.settings.weights).to(self.compute.device)
+        return models.build(
+            self.settings.arch, self.images.num_classes, self.images.shape, seed, purpose, self.settings.weights
+        ).to(self.compute.device)
 
     def _timed(self, prepare, train):
         task, total, where = prepare(), Stopwatch(), self.compute.device
         device.fresh_peak(where)  # prepare() may have made other models
         with total("total"):
             model = train(task)
-        return model, {"seconds": {**task.clock.seconds, **total.seconds}, "peak_memory_mb": round(device.peak_memory_mb(where))}
+        return model, {
+            "seconds": {**task.clock.seconds, **total.seconds},
+            "peak_memory_mb": round(device.peak_memory_mb(where)),
+        }
 
     def _model(self, name, seed, prepare, train, once=None):
         about = {"method": name, "seed": seed, "arch": self.settings.arch, "digest": digest(self.run.about)}
@@ -102,7 +107,9 @@ class MakesModels:
         r"""A method's model with other parameters (dotted name -> value) or another guide, not kept: for tuning and
         ablations."""
         usual = self.parameters(name)
-        return methods.method(name).unlearn(self.task(name, seed, source=source), build(type(usual), nest(changes), f"methods.{name}", over=usual))
+        return methods.method(name).unlearn(
+            self.task(name, seed, source=source), build(type(usual), nest(changes), f"methods.{name}", over=usual)
+        )
 
     def parameters(self, name):
         r"""The settings of a method as this run uses them."""

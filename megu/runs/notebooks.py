@@ -8,15 +8,16 @@ import sys
 import time
 from unittest import mock
 
-import nbformat
-import papermill
-from papermill.exceptions import PapermillExecutionError
-
-from megu.settings.config import MACHINE
 from megu.runs.store import STAGES
-from megu.settings.files import project_root
-from megu.settings.errors import SettingsError
+from megu.settings.config import MACHINE
 from megu.settings.errors import NotebookError
+from megu.settings.extras import extra
+from megu.settings.files import shipped
+
+with extra("notebooks"):
+    import nbformat
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
 
 
 def run_notebooks(lab, *, say=print):
@@ -28,11 +29,14 @@ def run_notebooks(lab, *, say=print):
     Returns: seconds of each notebook that ran, by stage.
     Raises: NotebookError where one fails; SettingsError where the notebooks are not here.
     """
-    notebooks = project_root() / "notebooks"
-    if not notebooks.exists():
-        raise SettingsError("the folder notebooks/ is not here: run this inside a clone of the project")
+    notebooks = shipped("notebooks")
     settings, run = lab.settings, lab.run
-    parameters = {"profile": settings.profile, "seed": settings.seed, "run_dir": "", "overrides": without_paths(lab.overrides)}
+    parameters = {
+        "profile": settings.profile,
+        "seed": settings.seed,
+        "run_dir": "",
+        "overrides": without_paths(lab.overrides),
+    }
     # Paths of this machine travel in the environment, so that no executed notebook holds one.
     paths = {
         "MEGU_RUN_DIR": run.path.resolve(),
@@ -73,10 +77,20 @@ def without_paths(overrides):
 def _execute(source, out, parameters):
     out.parent.mkdir(exist_ok=True)
     try:
-        papermill.execute_notebook(source, out, parameters, cwd=source.parent, kernel_name="python3", progress_bar=False, extra_arguments=["--log-level=40"])
+        papermill.execute_notebook(
+            source,
+            out,
+            parameters,
+            cwd=os.getcwd(),
+            kernel_name="python3",
+            progress_bar=False,
+            extra_arguments=["--log-level=40"],
+        )
     except PapermillExecutionError as error:
         last = (error.evalue.strip().splitlines() or ["no message"])[-1]
-        raise NotebookError(f"{source.stem} failed: {error.ename}: {last} (the executed copy is in the run directory, notebooks/{out.name})") from None
+        raise NotebookError(
+            f"{source.stem} failed: {error.ename}: {last} (the executed copy is in the run directory, notebooks/{out.name})"
+        ) from None
     finally:
         if out.exists():
             notebook = nbformat.read(out, as_version=4)
@@ -93,7 +107,7 @@ def build_figures(run, *, say=print):
     Returns: the folder of the figures.
     Raises: NotebookError naming the script that failed, and why.
     """
-    scripts, out = project_root() / "paper_figures", run.path / "figures"
+    scripts, out = shipped("paper_figures"), run.path / "figures"
     for script in (scripts / "collect.py", *sorted(scripts.glob("fig*.py")), *sorted(scripts.glob("tab*.py"))):
         arguments = (run.path, out / "data") if script.stem == "collect" else (out / "data", out)
         for line in run_script(script, *arguments):
@@ -110,7 +124,10 @@ def run_script(script, *arguments):
     Raises: NotebookError naming the script, and why it failed.
     """
     printed = io.StringIO()
-    with mock.patch.object(sys, "argv", [str(script), *map(str, arguments)]), mock.patch.object(sys, "path", [str(script.parent), *sys.path]):
+    with (
+        mock.patch.object(sys, "argv", [str(script), *map(str, arguments)]),
+        mock.patch.object(sys, "path", [str(script.parent), *sys.path]),
+    ):
         try:
             with contextlib.redirect_stdout(printed):
                 runpy.run_path(str(script), run_name="__main__")

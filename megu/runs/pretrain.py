@@ -8,12 +8,12 @@ import torch
 
 from megu import methods
 from megu.core import device, splits
+from megu.core.parallel import Team
+from megu.datasets.sources import load
 from megu.runs.experiment import Experiment
 from megu.runs.making import MakesModels
-from megu.settings.profiles import resolve
-from megu.datasets.sources import load
-from megu.core.parallel import Team
 from megu.settings.errors import SettingsError
+from megu.settings.profiles import resolve
 
 NAMES = ("original", "retrain")
 
@@ -30,7 +30,12 @@ class _First:
         model, facts = super()._timed(prepare, train)
         # The price of a model is what all devices spend on it: it is compared with methods that run on one.
         seconds = {part: self.team.size * value for part, value in facts["seconds"].items()}
-        return model, {**facts, "seconds": seconds, "processes": self.team.size, "wall_seconds": facts["seconds"]["total"]}
+        return model, {
+            **facts,
+            "seconds": seconds,
+            "processes": self.team.size,
+            "wall_seconds": facts["seconds"]["total"],
+        }
 
     def make(self, name, seed):
         """The model where it is missing; whether it was."""
@@ -87,10 +92,16 @@ def pretrain(profile="quick", seed=0, run_dir=None, overrides=None, say=print, k
             say(f"{name}, seed {seed}: done")
         return lab
     if ":" in settings.device:
-        raise SettingsError(f"device is {settings.device!r}, but each process has a GPU of its own: set device to 'auto' or 'cpu'")
+        raise SettingsError(
+            f"device is {settings.device!r}, but each process has a GPU of its own: set device to 'auto' or 'cpu'"
+        )
     team = Team(cpu=settings.device == "cpu" or not torch.cuda.is_available())
     with team.first():
-        lab = _Other(settings, team) if team.rank else type("First", (_First, kind), {})(profile, seed, run_dir, overrides)
+        lab = (
+            _Other(settings, team)
+            if team.rank
+            else type("First", (_First, kind), {})(profile, seed, run_dir, overrides)
+        )
     if not team.rank:
         lab.team, lab.compute = team, replace(lab.compute, team=team)
     for name, seed in pieces:

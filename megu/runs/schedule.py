@@ -89,7 +89,9 @@ def carry_out(pieces, executor, label="", tell=lambda name, error: None):
                 except BrokenExecutor as error:
                     work.recover(error)
                 except CancelledError:
-                    raise WorkError("the scheduler is gone; what is finished is kept, and the same command goes on with the rest") from None
+                    raise WorkError(
+                        "the scheduler is gone; what is finished is kept, and the same command goes on with the rest"
+                    ) from None
                 except BaseException:
                     getattr(pool, "stop", lambda: [future.cancel() for future in work.running])()
                     raise
@@ -100,17 +102,29 @@ class _Work:
     """What is open, what is under way, what failed."""
 
     def __init__(self, pieces, tell):
-        self.open, self.tell, self.failed, self.running, self.suspects, self.breaks = dict(pieces), tell, {}, {}, set(), 0
+        self.open, self.tell, self.failed, self.running, self.suspects, self.breaks = (
+            dict(pieces),
+            tell,
+            {},
+            {},
+            set(),
+            0,
+        )
 
     def submit(self, pool):
         """Submit what is ready; what needs a failed piece fails with it; of pieces that were under way when a worker
         died, one at a time."""
-        waiting = {*self.open, *(piece.name for piece in self.running.values())}  # what fails in this loop is looked up first
+        waiting = {
+            *self.open,
+            *(piece.name for piece in self.running.values()),
+        }  # what fails in this loop is looked up first
         for piece in list(self.open.values()):
             if broken := next((name for name in piece.needs if name in self.failed), None):
                 del self.open[piece.name]
                 self._fail(piece.name, PieceError(f"it needs {broken}, which failed", self.failed[broken].trace))
-            elif waiting.isdisjoint(piece.needs) and not (self.suspects and (self.running or piece.name not in self.suspects)):
+            elif waiting.isdisjoint(piece.needs) and not (
+                self.suspects and (self.running or piece.name not in self.suspects)
+            ):
                 future = pool.submit(piece)
                 del self.open[piece.name]
                 self.running[future] = piece
@@ -125,7 +139,9 @@ class _Work:
         piece, self.breaks = self.running.pop(future), 0
         self.suspects.discard(piece.name)
         if error is not None:
-            self._fail(piece.name, error if isinstance(error, PieceError) else PieceError(f"{type(error).__name__}: {error}"))
+            self._fail(
+                piece.name, error if isinstance(error, PieceError) else PieceError(f"{type(error).__name__}: {error}")
+            )
 
     def recover(self, error):
         """After a worker died: what was under way is suspected; a suspect that was alone, then, has killed it."""
@@ -134,7 +150,9 @@ class _Work:
             for piece in lost if self.breaks <= BREAKS else (*lost, *self.open.values()):
                 self.open.pop(piece.name, None)
                 self.suspects.discard(piece.name)
-                self._fail(piece.name, PieceError(f"its worker died ({type(error).__name__}); memory may have been short"))
+                self._fail(
+                    piece.name, PieceError(f"its worker died ({type(error).__name__}); memory may have been short")
+                )
         else:
             self.suspects |= {piece.name for piece in lost}
             self.open = {**{piece.name: piece for piece in lost}, **self.open}

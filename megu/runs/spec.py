@@ -7,22 +7,35 @@ from pathlib import Path
 from typing import Any
 
 from megu.core import weights as pretrained
-from megu.settings.cells import CELLS, Cell
-from megu.settings.config import MACHINE, Part
 from megu.guide import SOURCES
 from megu.guide.prompt import files_digest
 from megu.methods import METHODS, method_settings
-from megu.settings.profiles import resolve
 from megu.runs.store import CODE
-from megu.settings.files import digest
-from megu.settings.values import closest, nest
+from megu.settings.cells import CELLS, Cell
+from megu.settings.config import MACHINE, Part
 from megu.settings.errors import SettingsError
+from megu.settings.files import digest
+from megu.settings.profiles import resolve
+from megu.settings.values import closest, nest
 
 FIELDS = ("data", "arch", "scenario", "forget", "method", "seed", "repeat")
 CELL = ("data.name", "arch", "forget.", "compare", "seeds", "repeats", "shadows")  # settings that the grid itself gives
-LOCAL = ("data.path", "original.path", "weights", "guide.path", "guide.url")  # that every worker takes from the process which leads the grid
+LOCAL = (
+    "data.path",
+    "original.path",
+    "weights",
+    "guide.path",
+    "guide.url",
+)  # that every worker takes from the process which leads the grid
 FILED = ("mllm", "clip", "replay")  # guides that answer from files at guide.path
-OUTSIDE = {"compare", "methods", "seed", "seeds", "repeats", "shadows"}  # of the settings: no single result depends on them
+OUTSIDE = {
+    "compare",
+    "methods",
+    "seed",
+    "seeds",
+    "repeats",
+    "shadows",
+}  # of the settings: no single result depends on them
 
 
 class RunSpec(Part):
@@ -77,10 +90,21 @@ class RunSpec(Part):
         if self.settings.guide.source in FILED and self.settings.guide.path:
             about["guide"]["files"] = _files(self.settings.guide.path)
         parameters = method_settings(self.method, self.settings).model_dump(mode="json")
-        return digest({"settings": about, "method": self.method, "parameters": parameters, "seed": self.seed, "repeat": self.repeat, "code": CODE})
+        return digest(
+            {
+                "settings": about,
+                "method": self.method,
+                "parameters": parameters,
+                "seed": self.seed,
+                "repeat": self.repeat,
+                "code": CODE,
+            }
+        )
 
     def _settings_without(self, *names):
-        about = self.settings.model_dump(mode="json", exclude=OUTSIDE.union(names)) | {"level": self.settings.label_level}
+        about = self.settings.model_dump(mode="json", exclude=OUTSIDE.union(names)) | {
+            "level": self.settings.label_level
+        }
         return about | ({"weights": pretrained.identity(self.settings.weights)} if self.arch == "vit-b16" else {})
 
     @property
@@ -92,12 +116,20 @@ class RunSpec(Part):
     @property
     def original(self):
         r"""Twelve hex digits over what the original of this spec depends on; cells share it."""
-        return digest({"settings": self._settings_without("forget", "retain_images", "guide", "preset"), "seed": self.seed, "code": CODE})
+        return digest(
+            {
+                "settings": self._settings_without("forget", "retain_images", "guide", "preset"),
+                "seed": self.seed,
+                "code": CODE,
+            }
+        )
 
     @property
     def retrained(self):
         r"""Twelve hex digits over what the retrained model of this spec depends on; methods share it."""
-        return digest({"settings": self._settings_without("retain_images", "guide", "preset"), "seed": self.seed, "code": CODE})
+        return digest(
+            {"settings": self._settings_without("retain_images", "guide", "preset"), "seed": self.seed, "code": CODE}
+        )
 
     @property
     def about(self):
@@ -116,7 +148,19 @@ class RunSpec(Part):
         first = 0 if SOURCES[self.settings.guide.source].needs_model else self.seed
         values = {**self.overrides, "compare": compared, "repeats": self.repeat + 1, "seeds": self.seed - first + 1}
         pairs = [f"{name}={value}" for name, value in values.items() if recorded(name, value)]
-        return shlex.join(["python", "-m", "megu", "run", "--profile", self.profile, "--seed", str(first), *(x for pair in pairs for x in ("--set", pair))])
+        return shlex.join(
+            [
+                "python",
+                "-m",
+                "megu",
+                "run",
+                "--profile",
+                self.profile,
+                "--seed",
+                str(first),
+                *(x for pair in pairs for x in ("--set", pair)),
+            ]
+        )
 
     def __str__(self):
         return "/".join(map(str, self.about.values()))
@@ -166,7 +210,9 @@ def grid(profile="paper", only=(), seeds=2, repeats=1, changes=None):
     changes = dict(_dotted(nest({"threads": 1, **(changes or {})})))
     for name in changes:
         if name.startswith(CELL):
-            raise SettingsError(f"--set {name}: a grid's cells and seeds are chosen by --only, --seeds and --repeats; `python -m megu run` takes this setting")
+            raise SettingsError(
+                f"--set {name}: a grid's cells and seeds are chosen by --only, --seeds and --repeats; `python -m megu run` takes this setting"
+            )
     pairs = tuple(sorted((changes | _here(profile, changes)).items()))
     entries = [
         RunSpec(profile=profile, data=c.data, arch=c.arch, scenario=c.scenario, forget=c.forget, method=name, seed=seed, repeat=repeat, changes=pairs)
@@ -191,7 +237,11 @@ def grid(profile="paper", only=(), seeds=2, repeats=1, changes=None):
 def _dotted(values, prefix=""):
     for key, value in values.items():
         name = f"{prefix}{key}"
-        yield from _dotted(value, f"{name}.") if isinstance(value, dict) else [(name, tuple(value) if isinstance(value, list) else value)]
+        yield from (
+            _dotted(value, f"{name}.")
+            if isinstance(value, dict)
+            else [(name, tuple(value) if isinstance(value, list) else value)]
+        )
 
 
 @cache
@@ -199,7 +249,9 @@ def _conditions(text):
     pairs = [part.partition("=") for part in text.split(",")]
     for name, equals, _ in pairs:
         if not equals:
-            raise SettingsError(f"--only {text!r}: {name.strip()!r} has no '=': write field=value or field=value|value, several with a comma between")
+            raise SettingsError(
+                f"--only {text!r}: {name.strip()!r} has no '=': write field=value or field=value|value, several with a comma between"
+            )
         if name.strip() not in FIELDS:
             raise SettingsError(closest(name.strip(), FIELDS, f"--only {text!r}: the field"))
     return tuple((name.strip(), tuple(one.strip() for one in values.split("|"))) for name, _, values in pairs)

@@ -10,9 +10,9 @@ import pandas as pd
 from filelock import FileLock
 
 import megu
+from megu.runs.claims import statements
+from megu.settings.errors import SettingsError, StageError
 from megu.settings.files import atomic, digest, sha256, write_json, writing
-from megu.settings.errors import StageError
-from megu.settings.errors import SettingsError
 
 STAGES = {  # stage -> the notebook that seals it, in the order of a run
     "prepare": "00_prepare",
@@ -23,7 +23,7 @@ STAGES = {  # stage -> the notebook that seals it, in the order of a run
     "evaluate": "05_evaluate",
 }
 # Rooms that results do not depend on: how a command is given, what it would cost, how tables are drawn.
-NO_RESULTS = ("cli", "cost", "figures")
+NO_RESULTS = ("__main__.py", "cli", "cost", "figures")
 PACKAGES = ("torch", "torchvision", "transformers", "open_clip_torch", "numpy", "scipy", "scikit-learn", "pandas")
 
 
@@ -71,7 +71,9 @@ class Run:
                 self._begin(seeds)
         manifest = self.manifest
         if changed := differences({key: manifest.get(key) for key in self.about}, self.about):
-            raise StageError(f"run directory {self.path.name!r} was made otherwise ({'; '.join(changed)}): choose another run_dir")
+            raise StageError(
+                f"run directory {self.path.name!r} was made otherwise ({'; '.join(changed)}): choose another run_dir"
+            )
 
     def _begin(self, seeds):
         write_json(self._file, {
@@ -99,7 +101,9 @@ class Run:
         try:
             return json.loads(self._file.read_text())
         except json.JSONDecodeError:
-            raise StageError(f"{self._file.name} in {self.path.name!r} is damaged: remove the run directory and start again") from None
+            raise StageError(
+                f"{self._file.name} in {self.path.name!r} is damaged: remove the run directory and start again"
+            ) from None
 
     def _update(self, group, key, value, keep=False):
         # Returns what stands afterwards; with ``keep`` that is what stood before.
@@ -122,7 +126,9 @@ class Run:
         """
         value = json.loads(json.dumps(value))
         if (known := self._update("notes", key, value, keep=True)) != value:
-            raise StageError(f"run directory {self.path.name!r} was made with {key} {known!r}, now it is {value!r}: choose another run_dir")
+            raise StageError(
+                f"run directory {self.path.name!r} was made with {key} {known!r}, now it is {value!r}: choose another run_dir"
+            )
 
     def once(self, name, make, save, load):
         r"""The artefact ``name``: loaded where it was already made, else made, written atomically and recorded.
@@ -147,7 +153,9 @@ class Run:
                         save(content, part)
                     self._update("artefacts", name, {"sha256": sha256(path), **facts})
         if sha256(path) != self.manifest["artefacts"][name]["sha256"]:
-            raise StageError(f"{name} in {self.path.name!r} is not the file that was written there: remove it to have it made again")
+            raise StageError(
+                f"{name} in {self.path.name!r} is not the file that was written there: remove it to have it made again"
+            )
         return load(path)
 
     def table(self, name, make):
@@ -164,19 +172,25 @@ class Run:
         r"""Raise StageError naming the notebook to run first, for the first of ``stages`` that is not sealed."""
         for stage in stages:
             if not self.sealed(stage):
-                raise StageError(f"stage {stage!r} is missing in run directory {self.path.name!r}: run notebooks/{STAGES[stage]} first")
+                raise StageError(
+                    f"stage {stage!r} is missing in run directory {self.path.name!r}: run notebooks/{STAGES[stage]} first"
+                )
 
     def seal(self, stage, claims, seconds):
-        r"""Finish a stage: every claim must hold, then the stage is written to the manifest.
+        r"""Finish a stage: its claims are written to the manifest with their state, value and bound.
 
         Args:
             stage: name in `STAGES`.
-            claims: dictionary, sentence -> bool.
+            claims: list of `megu.runs.claims.Claim`.
             seconds: wall time of the stage.
-        Raises: StageError with the claims that do not hold; nothing is sealed then.
+        Returns: list of lines, the claims that hold or fail, see `megu.runs.claims.statements`.
+        Raises: StageError with the invariants that fail; nothing is sealed then.
         """
-        failed = [claim for claim, holds in claims.items() if not bool(holds)]
-        if failed:
-            raise StageError(f"stage {stage!r} is not sealed, because this does not hold: {'; '.join(failed)}")
+        try:
+            lines = statements(claims)
+        except StageError as error:
+            raise StageError(f"stage {stage!r} is not sealed: {error}") from None
         if not self.sealed(stage):
-            self._update("stages", stage, {"claims": list(claims), "seconds": round(seconds, 2)})
+            record = {"claims": [claim.record() for claim in claims], "seconds": round(seconds, 2)}
+            self._update("stages", stage, record)
+        return lines

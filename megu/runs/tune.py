@@ -1,27 +1,46 @@
 r"""Choice of hyper-parameters on validation images: the same number of trials for every method."""
 
 import numpy as np
-import optuna
 import pandas as pd
 from tqdm import tqdm
 
-from megu.measure.metrics import accuracy
-from megu.runs.experiment import Experiment
-from megu.methods import METHODS, method
-from megu.settings.files import digest
 from megu.core.train import predict
-from megu.settings.values import merge, nest
-from megu.settings.errors import SettingsError
+from megu.measure.metrics import accuracy
+from megu.methods import METHODS, method
+from megu.runs.experiment import Experiment
 from megu.runs.workers import each
+from megu.settings.errors import SettingsError
+from megu.settings.extras import extra
+from megu.settings.files import digest
+from megu.settings.values import merge, nest
+
+with extra("tune"):
+    import optuna
 
 
 def recipe_digest(settings):
     r"""Ties a search to what it was made with: data, training recipe, request, guide, retain images; not seeds, methods
     or how answers are fetched."""
     fetched = ("shots", "batch", "dtype", "device_map", "reuse", "concurrency", "timeout", "retries", "repeats")
-    outside = {"seed", "seeds", "repeats", "shadows", "preset", "methods", "compare", "device", "threads", "autocast", "compile", "deterministic", "tf32"}
+    outside = {
+        "seed",
+        "seeds",
+        "repeats",
+        "shadows",
+        "preset",
+        "methods",
+        "compare",
+        "device",
+        "threads",
+        "autocast",
+        "compile",
+        "deterministic",
+        "tf32",
+    }
     about = settings.model_dump(mode="json", exclude=outside if settings.original.path else {*outside, "original"})
-    about["guide"] = {key: value for key, value in about["guide"].items() if key not in fetched and value not in ("", None)}
+    about["guide"] = {
+        key: value for key, value in about["guide"].items() if key not in fetched and value not in ("", None)
+    }
     return digest(about)
 
 
@@ -45,7 +64,9 @@ def tune(profile="quick", seed=100, seeds=3, trials=20, methods=None, overrides=
     """
     lab = Experiment(profile, seed, run_dir, merge(nest(overrides or {}), {"seeds": seeds}))
     if lab.settings.forget.scenario != "class":
-        raise SettingsError(f"tune works on class-wise forgetting, where the goal is 0; forget.scenario is {lab.settings.forget.scenario!r}")
+        raise SettingsError(
+            f"tune works on class-wise forgetting, where the goal is 0; forget.scenario is {lab.settings.forget.scenario!r}"
+        )
     names = [name for name, entry in METHODS.items() if entry.search] if methods is None else list(methods)
     if any(method(name).guided for name in names):
         lab.transition()  # asked once, here, and not by every process
@@ -62,11 +83,15 @@ def _search(lab, name, trials):
     # run directory.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = method(name).search
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=lab.settings.seed, multivariate=True))
+    study = optuna.create_study(
+        direction="maximize", sampler=optuna.samplers.TPESampler(seed=lab.settings.seed, multivariate=True)
+    )
     rows = []
     for i in tqdm(range(trials), desc=name, unit="trial", leave=False):
         trial = study.ask()
-        values = {key: float(f"{trial.suggest_float(key, low, high, log=True):.2g}") for key, (low, high) in space.items()}
+        values = {
+            key: float(f"{trial.suggest_float(key, low, high, log=True):.2g}") for key, (low, high) in space.items()
+        }
         row = lab.run.table(f"tuning/{name} {digest(values)}.csv", lambda values=values: _attempt(lab, name, values))
         study.tell(trial, row["score"].item())
         rows.append(row.assign(trial=i))
@@ -81,6 +106,19 @@ def _attempt(lab, name, values):
         except FloatingPointError:  # diverged: as bad as a model that knows nothing and forgot nothing
             found.append([0.0, 100.0])
             continue
-        found.append([accuracy(predict(model, images, part), images.y[part]) for part in (split.val_retain, split.val_forget)])
+        found.append(
+            [accuracy(predict(model, images, part), images.y[part]) for part in (split.val_retain, split.val_forget)]
+        )
     retain, forget = np.mean(found, axis=0).round(4)
-    return pd.DataFrame([{"method": name, "trial": 0, **values, "val_retain": retain, "val_forget": forget, "score": round(retain - forget, 4)}])
+    return pd.DataFrame(
+        [
+            {
+                "method": name,
+                "trial": 0,
+                **values,
+                "val_retain": retain,
+                "val_forget": forget,
+                "score": round(retain - forget, 4),
+            }
+        ]
+    )

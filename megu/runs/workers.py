@@ -6,6 +6,7 @@ from unittest import mock
 import torch
 from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
+
 from megu.settings.errors import WorkError
 
 
@@ -16,10 +17,10 @@ def share(workers=None, most=8):
         workers: processes; None for one per core, at most ``most``, and one alone on a GPU.
 
     Small networks keep one core busy but hardly two: on CPU, processes of one thread each do more than one process of
-        many.
+    many, and sums that are added by one thread are the same whatever the number of cores.
     """
     workers = workers or (1 if torch.cuda.is_available() else min(cpu_count(), most))
-    return workers, {"threads": max(1, cpu_count() // workers)} if workers > 1 else {}
+    return workers, {"threads": 1} if workers > 1 else {}
 
 
 def each(function, cases, workers=1, label=""):
@@ -40,7 +41,9 @@ def each(function, cases, workers=1, label=""):
         done = Parallel(workers, return_as="generator_unordered")(delayed(_tried)(function, case) for case in cases)
         failed = [failure for failure in tqdm(done, desc=label, total=len(cases), unit="piece") if failure]
     if failed:
-        raise WorkError(f"{len(failed)} of {len(cases)} pieces failed ({label}); the others are kept.  {'; '.join(sorted(failed))}")
+        raise WorkError(
+            f"{len(failed)} of {len(cases)} pieces failed ({label}); the others are kept.  {'; '.join(sorted(failed))}"
+        )
 
 
 def _tried(function, case):

@@ -10,7 +10,7 @@ class SettingsError(MeguError, ValueError):
 
 
 class StageError(MeguError, RuntimeError):
-    """A stage is missing, was made with other settings, or its claims do not hold."""
+    """A stage is missing, was made with other settings, or its invariants do not hold."""
 
 
 class WorkError(MeguError, RuntimeError):

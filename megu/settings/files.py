@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from megu.settings.errors import StageError
+from megu.settings.errors import SettingsError, StageError
 
 _UMASK = os.umask(0)
 os.umask(_UMASK)
@@ -90,6 +90,18 @@ def project_root(start="."):
     r"""The folder that holds the runs: the nearest one upwards with a ``pyproject.toml``, else ``start`` itself."""
     start = Path(start).resolve()
     return next((folder for folder in (start, *start.parents) if (folder / "pyproject.toml").exists()), start)
+
+
+def shipped(name):
+    r"""The folder ``notebooks`` or ``paper_figures``, of the checkout or of the wheel that this code is from.
+
+    Raises: SettingsError where it came without them.
+    """
+    package = Path(__file__).parents[1]
+    for folder in (package / "cli" / "assets" / name, package.parent / name):
+        if folder.is_dir():
+            return folder
+    raise SettingsError(f"this installation has no {name}/: install megu from a wheel or a clone of the project")
 
 
 def hash_file(path, kind="sha256"):

@@ -1,6 +1,5 @@
 """What a run costs: lines find what is there, operations are arithmetic, the grid is counted once."""
 
-import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -169,35 +168,6 @@ def test_rows_of_imagenet_by_hand():
     assert forward_flops("resnet50", 1000, (3, 224, 224)) == pytest.approx(2 * products, rel=1e-3)
 
 
-def test_readme_says_what_the_code_gives():
-    table = cost.grid_cost("paper", 3)
-    readme = (ROOT / "README.md").read_text()
-    said = re.search(
-        r"at ([\d,]+) PFLOP, (\d+) to (\d+) hours .*?; unlearning itself is (\d+) to (\d+) of them", readme
-    )
-    pflop, *hours = (float(number.replace(",", "")) for number in said.groups())
-    ends = ["hours_low", "hours_high"]
-    assert pflop == pytest.approx(table["pflop"].sum(), abs=50), "to the hundred"
-    assert hours == pytest.approx([*table[ends].sum(), *table.loc[~cost.references(table), ends].sum()], abs=0.5), (
-        "to the hour"
-    )
-    asking = {
-        stage: line
-        for stage, line in cost.lines(pd.read_csv(ROOT / "paper_figures" / "data" / "cost.csv")).items()
-        if stage.startswith("guide")
-    }
-    asked = cost.guide_cost(asking).set_index("data")[["guide composed, hours", "guide tiny, hours"]]
-    said = re.search(
-        r"80,000 questions take the composed guide ([\d.]+) hours .*? LLM ([\d.]+), ImageNet's 8 million ([\d.]+) and"
-        r" ([\d.]+) ",
-        readme,
-    ).groups()
-    assert said == tuple(
-        f"{value:.{digits}f}"
-        for value, digits in zip([*asked.loc["cifar100"], *asked.loc["imagenet"]], (3, 2, 2, 0), strict=True)
-    )
-
-
 @pytest.mark.parametrize(
     ("profile", "said"),
     [("papr", "did you mean 'paper'"), ("small", "no speed on a GPU is assumed or measured .resnet-small, vit-tiny.")],
@@ -235,7 +205,7 @@ def test_a_measured_gpu_takes_the_place_of_the_assumption():
 ])  # fmt: skip
 def test_a_file_that_is_no_measurement_is_refused_in_a_line(text, said, tmp_path):
     (tmp_path / "smoke.json").write_text(text)
-    run = CliRunner().invoke(app, ["cost", "--smoke", str(tmp_path / "smoke.json")])
+    run = CliRunner().invoke(app, ["cost", "predict", "--smoke", str(tmp_path / "smoke.json")])
     assert isinstance(run.exception, SettingsError) and "--smoke 'smoke.json' cannot be used" in str(run.exception)
     assert said in str(run.exception) and "\n" not in str(run.exception)
 

@@ -57,9 +57,9 @@ def test_a_broken_stage_is_reported_and_the_others_run(tiny_npz, monkeypatch, tm
     monkeypatch.setattr(acts, "perturbing_labels", broken)
     values = [f"--set={value}" for value in ("data.name=npz", f"data.path={tiny_npz}", "compare=[]", "threads=1")]
     run = CliRunner().invoke(
-        app, ["rehearse", "--profile", "quick", "--batch", "4", "--out", str(tmp_path / "said.csv"), *values]
+        app, ["cost", "rehearse", "--profile", "quick", "--batch", "4", "--out", str(tmp_path), *values]
     )
-    table = pd.read_csv(tmp_path / "said.csv", keep_default_na=False).set_index("stage")
+    table = pd.read_csv(tmp_path / "rehearsal.csv", keep_default_na=False).set_index("stage")
     assert table["failed"].loc["perturbing labels"] == "RuntimeError: expected all tensors to be on the same device"
     assert table["failed"].loc["noise step"] == "MissingError: needs the labels, which failed"
     assert set(table.index[table["failed"] != ""]) == {"perturbing labels", "noise step", "perturbed images"}

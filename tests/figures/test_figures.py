@@ -1,4 +1,4 @@
-"""Figures and tables come from tidy data, and README says what the data say."""
+"""Figures and tables come from tidy data."""
 
 import functools
 import json
@@ -173,26 +173,6 @@ def test_a_colour_bar_says_what_lies_beyond_it():
 def test_only_collect_reads_runs():
     for script in HERE.glob("*.py"):
         assert script.stem == "collect" or "manifest" not in script.read_text()
-
-
-def test_readme_table_is_the_data(monkeypatch):
-    monkeypatch.syspath_prepend(str(HERE))
-    import tab01_results  # noqa: PLC0415
-
-    readme = (ROOT / "README.md").read_text()
-    assert tab01_results.table(HERE / "data") in readme, "README's table is stale: make figures"
-    assert tab01_results.with_table(readme, "other") != readme
-    import tab02_comparison  # noqa: PLC0415
-
-    assert tab02_comparison.tables(HERE / "data") in readme, "README's comparison is stale: make figures"
-    import tab03_ablation  # noqa: PLC0415
-    import tab04_disentanglement  # noqa: PLC0415
-
-    for script in (tab03_ablation, tab04_disentanglement):
-        assert script.table(HERE / "data") in readme, "README's table is stale: make figures"
-    import tab06_grid  # noqa: PLC0415
-
-    assert tab06_grid.table(HERE / "data") in readme, "README's grid is stale: make figures"
 
 
 def test_source_and_data_belong_together():

@@ -14,7 +14,7 @@ N, K = 5, 4
 POSTERIOR, Y, T = torch.full((N, K), 1 / K), torch.zeros(N, dtype=torch.int64), np.full((K, K), 1 / K)
 X = torch.zeros(N, 1, 3, 3)
 CALLS = {  # function, right arguments, which of them is wrong, and how
-    "eq. 4-5": (perturbing_labels.similarity, (np.ones((N, K)), np.zeros(N, int), 1, "none"), 1, np.zeros((N, 1), int)),
+    "eq. 4-5": (perturbing_labels.similarity, (np.ones((N, K)), np.arange(N) % K, K, "none"), 1, np.zeros((N, 1), int)),
     "eq. 6": (perturbing_labels.transition_matrix, (np.ones((K, K)),), 0, np.ones((K, K + 1))),
     "eq. 7": (perturbing_labels.association, (T, POSTERIOR, Y), 2, Y[:-1]),
     "eq. 8": (perturbing_labels.perturbing_labels, (T, POSTERIOR, Y), 0, T[:, :-1]),

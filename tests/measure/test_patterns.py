@@ -47,7 +47,7 @@ def seen(known):
 def test_streamed_statistics_are_those_of_the_whole_table(known, seen):
     table, y = known.batch(torch.arange(600)).flatten(1).double().numpy(), known.y[:600].numpy()
     welch = stats.ttest_ind(table[y == 1], table[y != 1], equal_var=False, alternative="greater")
-    assert np.allclose(seen.p_values(effect=0)[0, 1], welch.pvalue, rtol=1e-6, atol=1e-12)
+    assert np.allclose(seen.p_values(effect=0.0)[0, 1], welch.pvalue, rtol=1e-6, atol=1e-12)
     cohen = (table[y == 1].mean(0) - table[y != 1].mean(0)) / np.sqrt(
         (99 * table[y == 1].var(0, ddof=1) + 499 * table[y != 1].var(0, ddof=1)) / 598
     )

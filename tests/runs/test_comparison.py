@@ -10,31 +10,44 @@ import pytest
 from conftest import BRIEF, similarity_like
 
 from megu import methods
-from megu.runs import ablation, comparison
-from megu.settings.config import Part
-from megu.runs.experiment import Experiment
-from megu.methods import METHODS, Method, finetune
 from megu.core.models import copy_of
 from megu.measure.relearn import relearn_steps
 from megu.measure.summary import summary
+from megu.methods import METHODS, Method, finetune
 from megu.perturbing_labels import transition_matrix
-from megu.settings.values import build, nest
+from megu.runs import ablation, comparison
+from megu.runs.experiment import Experiment
+from megu.settings.config import Part
 from megu.settings.errors import SettingsError
+from megu.settings.values import build, nest
 
 
 @pytest.fixture
 def small(monkeypatch, tiny_overrides, tmp_path):
     """A comparison on tiny data of three methods; run directories under the temporary folder."""
-    monkeypatch.setattr(Experiment, "transition", lambda self, source=None: transition_matrix(similarity_like(self.images.num_classes)))
+    monkeypatch.setattr(
+        Experiment, "transition", lambda self, source=None: transition_matrix(similarity_like(self.images.num_classes))
+    )
     monkeypatch.setattr("megu.runs.experiment.project_root", lambda: tmp_path)
     few = {name: METHODS[name] for name in ("original", "retrain", "finetune", "unsir", "megu")}
     overrides = {k: v for k, v in tiny_overrides.items() if k != "seeds"}
 
     def run(scenarios=("class",), seeds=1):
-        comparison.compare_all(tmp_path / "out", scenarios=scenarios, say=lambda line: None, workers=1, seeds=seeds, repeats=2, shadows=2, overrides=overrides)
+        comparison.compare_all(
+            tmp_path / "out",
+            scenarios=scenarios,
+            say=lambda line: None,
+            workers=1,
+            seeds=seeds,
+            repeats=2,
+            shadows=2,
+            overrides=overrides,
+        )
         return pd.read_csv(tmp_path / "out" / "comparison.csv")
 
-    with patch.dict(METHODS, few, clear=True):  # and its order afterwards, which tables follow: monkeypatch would put names back at the end
+    with patch.dict(
+        METHODS, few, clear=True
+    ):  # and its order afterwards, which tables follow: monkeypatch would put names back at the end
         yield run
 
 
@@ -84,13 +97,23 @@ def test_a_thirteenth_method_is_one_file_and_one_line(small, monkeypatch):
 
 
 def test_every_variant_of_the_ablation_is_a_setting_and_is_measured(tiny, monkeypatch):
-    monkeypatch.setattr(Experiment, "transition", lambda self, source=None: transition_matrix(similarity_like(10) if source is None else np.eye(10) + 0.1))
+    monkeypatch.setattr(
+        Experiment,
+        "transition",
+        lambda self, source=None: transition_matrix(similarity_like(10) if source is None else np.eye(10) + 0.1),
+    )
     for variants in ablation.ABLATIONS.values():
         for changes in variants.values():
             changes = {name: value for name, value in changes.items() if name != "guide.source"}
             build(methods.megu.MeguSettings, nest(changes), over=tiny.parameters("megu"))
     monkeypatch.setattr(
-        ablation, "ABLATIONS", {"default": {"as tuned": {}}, "noise": {"none": {"noise.kind": "none"}}, "A12": {"guide": {"guide.source": "features"}}}
+        ablation,
+        "ABLATIONS",
+        {
+            "default": {"as tuned": {}},
+            "noise": {"none": {"noise.kind": "none"}},
+            "A12": {"guide": {"guide.source": "features"}},
+        },
     )
     table = ablation.ablate(tiny).pivot_table(index=["variant", "seed"], columns="metric", values="value")
     assert len(table) == 4 * 2
@@ -109,7 +132,12 @@ def test_two_processes_find_what_one_finds(tiny_overrides, tmp_path):
 
 
 def test_scenarios_with_the_same_labels_share_their_originals(tiny_overrides, tmp_path):
-    labs = [Experiment(run_dir=tmp_path / s, overrides={**tiny_overrides, "forget.scenario": s, "forget.count": 30, "seeds": 1}) for s in methods.ANY]
+    labs = [
+        Experiment(
+            run_dir=tmp_path / s, overrides={**tiny_overrides, "forget.scenario": s, "forget.count": 30, "seeds": 1}
+        )
+        for s in methods.ANY
+    ]
     originals = [lab.original(0).state_dict() for lab in labs]
     sums = [lab.run.manifest["artefacts"]["models/original-0.safetensors"]["seconds"]["total"] for lab in labs]
     assert labs[0].shared.path == labs[2].shared.path != labs[1].shared.path and sums[0] == sums[2] != sums[1]

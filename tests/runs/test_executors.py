@@ -20,7 +20,10 @@ from megu.settings.errors import SettingsError
 
 
 def test_two_processes_find_what_one_finds(inline, changes, tmp_path):
-    made, specs = Grid("small", tmp_path / "pool"), grid("small", ("data=cifar10,arch=resnet-small,scenario=random,method=megu",), 1, changes=changes)
+    made, specs = (
+        Grid("small", tmp_path / "pool"),
+        grid("small", ("data=cifar10,arch=resnet-small,scenario=random,method=megu",), 1, changes=changes),
+    )
     assert made.carry_out(specs, executor(2)) == {}
     pd.testing.assert_frame_equal(values(made, specs), values(inline[0], specs))
 
@@ -30,7 +33,10 @@ def test_executors_exclude_each_other_and_need_somebody_who_answers():
         executor(2, "tcp://127.0.0.1:1")
     with pytest.raises(SettingsError, match="is no address"):
         executor(scheduler="tcp//127.0.0.1:1")
-    with pytest.raises(SettingsError, match="no Dask scheduler answers"), executor(scheduler="nonsense://127.0.0.1:1")():
+    with (
+        pytest.raises(SettingsError, match="no Dask scheduler answers"),
+        executor(scheduler="nonsense://127.0.0.1:1")(),
+    ):
         pass
     with pytest.raises(SettingsError, match="did you mean 'slurm'"):
         executor(cluster="slurn")
@@ -53,14 +59,30 @@ def test_a_queue_is_asked_for_jobs(monkeypatch):
 
 def _start(*command):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, "-m", "distributed.cli." + command[0], *command[1:]], env=environment, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [sys.executable, "-m", "distributed.cli." + command[0], *command[1:]],
+        env=environment,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def test_a_cluster_that_loses_a_worker_finds_what_one_process_finds(inline, tmp_path):
     made, (_, specs) = Grid("small", tmp_path / "dask"), inline
     address = tmp_path / "scheduler.json"
-    scheduler = _start("dask_scheduler", "--port", "0", "--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(address))
-    worker = ("dask_worker", "--no-nanny", "--nthreads", "1", "--no-dashboard", "--scheduler-file", str(address), "--local-directory", str(tmp_path))
+    scheduler = _start(
+        "dask_scheduler", "--port", "0", "--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(address)
+    )
+    worker = (
+        "dask_worker",
+        "--no-nanny",
+        "--nthreads",
+        "1",
+        "--no-dashboard",
+        "--scheduler-file",
+        str(address),
+        "--local-directory",
+        str(tmp_path),
+    )
     workers = [_start(*worker), _start(*worker)]
     killed = tmp_path / "killed"
     try:
@@ -68,7 +90,9 @@ def test_a_cluster_that_loses_a_worker_finds_what_one_process_finds(inline, tmp_
         while not address.exists() or not json.loads(address.read_text() or "{}").get("address"):
             assert time.time() < deadline
             time.sleep(0.1)
-        watch = subprocess.Popen([sys.executable, "-c", KILL, str(made.path / "manifest.json"), str(workers[0].pid), str(killed)])
+        watch = subprocess.Popen(
+            [sys.executable, "-c", KILL, str(made.path / "manifest.json"), str(workers[0].pid), str(killed)]
+        )
         assert made.carry_out(specs, executor(scheduler=json.loads(address.read_text())["address"])) == {}
         watch.wait(60)
         done = json.loads(killed.read_text())

@@ -3,14 +3,14 @@
 import pytest
 from conftest import similarity_like
 
-from megu.runs import making
 from megu.measure.metrics import expected
-from megu.runs.experiment import NOISES, Experiment, run_directory
-from megu.settings.profiles import resolve
-from megu.settings.files import digest
-from megu.settings.errors import StageError
 from megu.measure.summary import summary
 from megu.perturbing_labels import transition_matrix
+from megu.runs import making
+from megu.runs.experiment import NOISES, Experiment, run_directory
+from megu.settings.errors import StageError
+from megu.settings.files import digest
+from megu.settings.profiles import resolve
 
 MEASURED = len(expected())
 
@@ -18,7 +18,9 @@ MEASURED = len(expected())
 @pytest.fixture
 def no_guide(monkeypatch):
     """The transition matrix of the tiny runs: the guide has its own tests."""
-    monkeypatch.setattr(Experiment, "transition", lambda self, source=None: transition_matrix(similarity_like(self.images.num_classes)))
+    monkeypatch.setattr(
+        Experiment, "transition", lambda self, source=None: transition_matrix(similarity_like(self.images.num_classes))
+    )
 
 
 def test_an_interrupted_run_gives_the_same_tidy_results(no_guide, monkeypatch, tiny_overrides, tmp_path):
@@ -40,8 +42,12 @@ def test_an_interrupted_run_gives_the_same_tidy_results(no_guide, monkeypatch, t
             Experiment(run_dir=tmp_path / "b" / "two", overrides=tiny_overrides).results()
     resumed = Experiment(run_dir=tmp_path / "b" / "two", overrides=tiny_overrides)
     resumed.results()
-    assert len(calls) == 2 * len(resumed.method_names) + 2 + 2  # originals are kept twice, two died: nothing finished was made again
-    assert (tmp_path / "a" / "one" / "results.csv").read_bytes() == (tmp_path / "b" / "two" / "results.csv").read_bytes()
+    assert (
+        len(calls) == 2 * len(resumed.method_names) + 2 + 2
+    )  # originals are kept twice, two died: nothing finished was made again
+    assert (tmp_path / "a" / "one" / "results.csv").read_bytes() == (
+        tmp_path / "b" / "two" / "results.csv"
+    ).read_bytes()
     assert not list((tmp_path / "b" / "two").rglob("*.part*"))
     assert set(resumed.timings()["part"]) >= {"total", "noise", "labels", "fine-tuning"}
     assert len(summary(resumed.results())) == len(resumed.method_names) * MEASURED
@@ -49,7 +55,9 @@ def test_an_interrupted_run_gives_the_same_tidy_results(no_guide, monkeypatch, t
 
 @pytest.mark.parametrize("scenario", ["subclass", "random"])
 def test_the_other_scenarios_run_to_the_end(no_guide, tiny_overrides, tmp_path, scenario):
-    lab = Experiment(run_dir=tmp_path, overrides={**tiny_overrides, "forget.scenario": scenario, "forget.count": 20, "seeds": 1})
+    lab = Experiment(
+        run_dir=tmp_path, overrides={**tiny_overrides, "forget.scenario": scenario, "forget.count": 20, "seeds": 1}
+    )
     results = lab.results()
     assert len(summary(results)) == len(lab.method_names) * MEASURED
     table = results.pivot(index="method", columns="metric", values="value")
@@ -93,17 +101,26 @@ def test_every_seed_is_compared_with_the_retrained_model_of_its_own(tiny):
     assert len(tiny.seeds) == 2
     for seed in tiny.seeds:
         same, original = (tiny.rows(name, seed).set_index("metric")["value"] for name in ("retrain", "original"))
-        assert same[["tow", "tow_mia", "js_retrain", "activation_distance"]].tolist() == pytest.approx([1, 1, 0, 0], abs=1e-6)
+        assert same[["tow", "tow_mia", "js_retrain", "activation_distance"]].tolist() == pytest.approx(
+            [1, 1, 0, 0], abs=1e-6
+        )
         assert original["js_retrain"] > 1e-3 and original["tow"] < 0.999, "negative control"
         assert original["cka_original_forget"] == pytest.approx(1, abs=1e-5) and same["cka_original_forget"] < 0.999
 
 
 @pytest.mark.parametrize("scenario", ["class", "random"])
 def test_disentanglement_of_every_method_is_kept(no_guide, tiny_overrides, tmp_path, scenario):
-    whole = {"forget.classes": ["trouser"]} if scenario == "class" else {"forget.scenario": "random", "forget.count": 20}
+    whole = (
+        {"forget.classes": ["trouser"]} if scenario == "class" else {"forget.scenario": "random", "forget.count": 20}
+    )
     lab = Experiment(run_dir=tmp_path, overrides={**tiny_overrides, **whole, "seeds": 1, "compare": ["megu"]})
     found = lab.disentanglement().set_index(["method", "view", "measure"])["value"].sort_index()
-    assert set(found.index.get_level_values("method")) == {"original", "retrain", "megu", *(f"megu, {kind} noise" for kind in NOISES)}
+    assert set(found.index.get_level_values("method")) == {
+        "original",
+        "retrain",
+        "megu",
+        *(f"megu, {kind} noise" for kind in NOISES),
+    }
     assert ("retrain", "in place", "kept") not in found.index and (tmp_path / "patterns" / "megu-0.csv").exists()
     if scenario == "random":
         assert found.isna().all(), "no concept goes, so nothing is measured"

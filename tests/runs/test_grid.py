@@ -12,20 +12,27 @@ from typer.testing import CliRunner
 import megu.runs.spec
 from megu.cli.main import app
 from megu.runs.cellrun import CellRun
-from megu.settings.errors import StageError
 from megu.runs.grid import Grid
 from megu.runs.schedule import Inline
 from megu.runs.spec import grid
+from megu.settings.errors import StageError
 from megu.settings.files import sha256
 
 
 def test_originals_and_retrained_models_are_made_once_for_all(inline):
     made, specs = inline
-    models = {p.relative_to(made.path).as_posix().partition("/")[2] for p in made.path.glob("shared-*/**/*.safetensors")}
-    assert len([m for m in models if m.startswith("models/original")]) == 1 and len([m for m in models if "models/retrain" in m]) == 2
+    models = {
+        p.relative_to(made.path).as_posix().partition("/")[2] for p in made.path.glob("shared-*/**/*.safetensors")
+    }
+    assert (
+        len([m for m in models if m.startswith("models/original")]) == 1
+        and len([m for m in models if "models/retrain" in m]) == 2
+    )
     assert not list(made.path.glob("cifar10-*/models"))
     table = values(made, specs)
-    assert len(specs) == 2 * 4 == len(table.groupby(["scenario", "method", "seed"])) and set(table["dataset"]) == {"cifar10"}
+    assert len(specs) == 2 * 4 == len(table.groupby(["scenario", "method", "seed"])) and set(table["dataset"]) == {
+        "cifar10"
+    }
     assert set(table["forget"]) == {"cat", "100 images"}
 
 
@@ -42,18 +49,27 @@ def test_finished_specs_are_skipped_and_other_methods_share_what_is_there(inline
 
 
 def test_originals_and_retrained_models_can_be_made_ahead(changes, tmp_path, monkeypatch):
-    made, specs = Grid("small", tmp_path / "g"), grid("small", ("data=cifar10,arch=resnet-small,scenario=random,method=megu",), 2, changes=changes)
+    made, specs = (
+        Grid("small", tmp_path / "g"),
+        grid("small", ("data=cifar10,arch=resnet-small,scenario=random,method=megu",), 2, changes=changes),
+    )
     said = []
     made.pretrain(specs, said.append)
     done = [f"{name}, seed {seed}: done" for seed in (0, 1) for name in ("original", "retrain")]
     assert said[0] == "cifar10, resnet-small, random, 100 images" and sorted(said[1:]) == sorted(done)
-    assert [piece.name for piece in made.pieces(specs)] == [str(spec) for spec in specs], "what is made is not left to do"
+    assert [piece.name for piece in made.pieces(specs)] == [str(spec) for spec in specs], (
+        "what is made is not left to do"
+    )
     monkeypatch.setattr(CellRun, "_fit", lambda *_: pytest.fail("an original was trained again"))
     monkeypatch.setattr("megu.methods.task.Task.fresh_model", lambda _: pytest.fail("a model was retrained again"))
     assert made.carry_out(specs, Inline) == {} and list(made.finished(specs)) == specs
     table = values(made, specs).set_index(["method", "seed", "metric"])["value"]
     for seed in (0, 1):  # each seed is compared with its own retrained model
-        assert table["retrain", seed, "tow"] == 1 and table["retrain", seed, "js_retrain"] == 0 and table["original", seed, "tow"] < 1
+        assert (
+            table["retrain", seed, "tow"] == 1
+            and table["retrain", seed, "js_retrain"] == 0
+            and table["original", seed, "tow"] < 1
+        )
 
 
 def test_repeats_of_unlearning_differ_and_threads_of_a_worker_do_not_disturb_each_other(inline, changes, tmp_path):
@@ -65,13 +81,17 @@ def test_repeats_of_unlearning_differ_and_threads_of_a_worker_do_not_disturb_eac
     other = Grid("small", tmp_path / "g")
     assert other.carry_out(specs, Inline) == {}
     pd.testing.assert_frame_equal(values(other, specs), values(made, specs))
-    missing = grid("small", ("data=cifar10,arch=resnet-small,scenario=class,method=finetune|unsir,seed=0",), 1, 2, changes)
+    missing = grid(
+        "small", ("data=cifar10,arch=resnet-small,scenario=class,method=finetune|unsir,seed=0",), 1, 2, changes
+    )
     made.write(missing, tmp_path / "out", "a command")
     source = json.loads((tmp_path / "out" / "grid_small_source.json").read_text())
     assert (source["repeats"], source["measured"], source["not_run"]) == (2, 4, 2)
 
 
-def test_other_data_another_order_another_precision_and_other_code_are_refused(inline, changes, cifar_like, tmp_path, monkeypatch):
+def test_other_data_another_order_another_precision_and_other_code_are_refused(
+    inline, changes, cifar_like, tmp_path, monkeypatch
+):
     made, _ = inline
     ask = ("data=cifar10,arch=resnet-small,scenario=class,method=unsir,seed=0",)
 
@@ -82,15 +102,23 @@ def test_other_data_another_order_another_precision_and_other_code_are_refused(i
     def refused_at_once(path):  # also where everything has a result
         for what in (ask, TWO):
             with pytest.raises(StageError, match="made with data cifar10"):
-                made.carry_out(grid("small", what, 1, changes=changes | {"data.path": str(path)}), lambda: pytest.fail("work began"))
+                made.carry_out(
+                    grid("small", what, 1, changes=changes | {"data.path": str(path)}),
+                    lambda: pytest.fail("work began"),
+                )
 
     refused_at_once(cifar_like[1])
     with np.load(cifar_like[0] / "cifar10_tiny.npz") as arrays:
         parts = dict(arrays)
     order = np.random.default_rng(0).permutation(len(parts["y_train"]))
-    np.savez(tmp_path / "cifar10_tiny.npz", **parts | {"x_train": parts["x_train"][order], "y_train": parts["y_train"][order]})
+    np.savez(
+        tmp_path / "cifar10_tiny.npz",
+        **parts | {"x_train": parts["x_train"][order], "y_train": parts["y_train"][order]},
+    )
     refused_at_once(tmp_path)
-    usual = made.carry_out(grid("small", ("data=cifar10,arch=resnet-small,scenario=class,method=megu,seed=0",), 1, changes=changes), Inline)
+    usual = made.carry_out(
+        grid("small", ("data=cifar10,arch=resnet-small,scenario=class,method=megu,seed=0",), 1, changes=changes), Inline
+    )
     other = "off" if "bfloat16" in made.run.manifest["notes"]["device for resnet-small"] else "on"
     assert not usual and "made with device for resnet-small" in refused(autocast=other)
     with monkeypatch.context() as patched:
@@ -102,12 +130,19 @@ def test_other_data_another_order_another_precision_and_other_code_are_refused(i
 
 def test_a_worker_that_finds_other_files_than_the_leader_is_refused(inline, changes, monkeypatch):
     made, specs = inline
-    seen = grid("small", ("data=cifar10,arch=resnet-small,scenario=class,method=finetune,seed=0",), 1, changes=changes | {"training.epochs": 2})
+    seen = grid(
+        "small",
+        ("data=cifar10,arch=resnet-small,scenario=class,method=finetune,seed=0",),
+        1,
+        changes=changes | {"training.epochs": 2},
+    )
     kept = [spec.key for spec in seen]
     monkeypatch.setenv("MEGU_ORIGINAL", str(next(made.path.glob("shared-*/models/original-0.safetensors"))))
     megu.runs.spec._settings.cache_clear()  # as in a process of its own
     failed = made.carry_out(seen, Inline)
-    assert all("finds other weights, another original" in error for error, _ in list(failed.values())[:1]) and not made.finished(seen)
+    assert all(
+        "finds other weights, another original" in error for error, _ in list(failed.values())[:1]
+    ) and not made.finished(seen)
     assert [spec.key for spec in seen] == kept
     monkeypatch.undo()
     megu.runs.spec._settings.cache_clear()
@@ -122,7 +157,9 @@ def test_another_version_of_a_guide_is_refused(inline, changes, monkeypatch):
     ask = ("data=cifar10,arch=resnet-small,scenario=class,method=megu,seed=0",)
     failed = made.carry_out(grid("small", ask, 1, changes=changes | {"methods.megu.labels.tau": 0.5}), Inline)
     made.run.note(note, known)
-    assert [error for error, _ in failed.values()] and all("made with guide posterior, version" in error for error, _ in failed.values())
+    assert [error for error, _ in failed.values()] and all(
+        "made with guide posterior, version" in error for error, _ in failed.values()
+    )
 
 
 def test_a_result_that_is_not_as_it_was_written_is_not_one(changes, tmp_path):
@@ -156,30 +193,85 @@ def test_one_failed_cell_does_not_stop_the_grid(changes, tmp_path, monkeypatch):
         "it needs retrained cifar10/resnet-small/random/100 images/0, which failed"
     ] * 4
     assert list(made.finished(specs)) == [s for s in specs if s.scenario == "class"]
-    assert all("python -m megu run --profile small --seed 0 --set data.name=cifar10" in file.read_text().splitlines()[0] for _, file in failed.values())
-    again = ["grid", "--folder", str(made.path), "--only", "data=cifar10,arch=resnet-small,scenario=random,method=megu,seed=0", "--workers", "1"]
+    assert all(
+        "python -m megu run --profile small --seed 0 --set data.name=cifar10" in file.read_text().splitlines()[0]
+        for _, file in failed.values()
+    )
+    again = [
+        "study",
+        "paper",
+        "--folder",
+        str(made.path),
+        "--only",
+        "data=cifar10,arch=resnet-small,scenario=random,method=megu,seed=0",
+        "--workers",
+        "1",
+    ]
     again += [part for name, value in changes.items() for part in ("--set", f"{name}={value}")]
     told = CliRunner().invoke(app, [*again, "--out", str(tmp_path / "out")]).exception
     assert "no luck today" in str(told) and not (tmp_path / "out").exists()
     monkeypatch.undo()
-    assert made.carry_out(specs, Inline) == {} and list(made.finished(specs)) == specs and not list((made.path / "failures").glob("*"))
+    assert (
+        made.carry_out(specs, Inline) == {}
+        and list(made.finished(specs)) == specs
+        and not list((made.path / "failures").glob("*"))
+    )
 
 
 def test_the_command_writes_tables_that_say_where_they_are_from(changes, tmp_path):
-    arguments = ["grid", "--only", "data=cifar10,arch=resnet-small,scenario=class,method=finetune,seed=0", "--folder", str(tmp_path / "g"), "--workers", "1"]
+    arguments = [
+        "study",
+        "paper",
+        "--only",
+        "data=cifar10,arch=resnet-small,scenario=class,method=finetune,seed=0",
+        "--folder",
+        str(tmp_path / "g"),
+        "--workers",
+        "1",
+    ]
     arguments += [part for name, value in changes.items() for part in ("--set", f"{name}={value}")]
     dry = CliRunner().invoke(app, [*arguments, "--dry-run"])
     assert not (tmp_path / "g").exists(), "a dry run leaves nothing behind"
-    assert dry.exit_code == 0 and "0 measured, 5 pieces of work left" in dry.output and "retrained cifar10/resnet-small/class/cat/0" in dry.output
+    assert (
+        dry.exit_code == 0
+        and "0 measured, 5 pieces of work left" in dry.output
+        and "retrained cifar10/resnet-small/class/cat/0" in dry.output
+    )
     done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
-    table, source = pd.read_csv(tmp_path / "out" / "grid_small.csv"), json.loads((tmp_path / "out" / "grid_small_source.json").read_text())
-    assert list(table) == ["dataset", "arch", "scenario", "forget", "method", "seed", "repeat", "metric", "value", "mode", "unit"]
-    assert source["files"] == {name: sha256(tmp_path / "out" / name) for name in ("grid_small.csv", "grid_small_seconds.csv")}
+    table, source = (
+        pd.read_csv(tmp_path / "out" / "grid_small.csv"),
+        json.loads((tmp_path / "out" / "grid_small_source.json").read_text()),
+    )
+    assert list(table) == [
+        "dataset",
+        "arch",
+        "scenario",
+        "forget",
+        "method",
+        "seed",
+        "repeat",
+        "metric",
+        "value",
+        "mode",
+        "unit",
+    ]
+    assert source["files"] == {
+        name: sha256(tmp_path / "out" / name) for name in ("grid_small.csv", "grid_small_seconds.csv")
+    }
     tracked = json.loads((ROOT / "paper_figures" / "data" / "grid_small_source.json").read_text())
-    assert set(tracked) == set(source) and {*map(frozenset, tracked["data"].values())} == {*map(frozenset, source["data"].values())}
-    assert source["measured"] == 3 and source["data"]["cifar10"]["train"] == 400 and source["epochs"] == {"cifar10, resnet-small": 1}
+    assert set(tracked) == set(source) and {*map(frozenset, tracked["data"].values())} == {
+        *map(frozenset, source["data"].values())
+    }
+    assert (
+        source["measured"] == 3
+        and source["data"]["cifar10"]["train"] == 400
+        and source["epochs"] == {"cifar10, resnet-small": 1}
+    )
     assert changes["data.path"] not in json.dumps(source) and str(tmp_path) not in json.dumps(source)
-    assert source["command"].startswith("python -m megu grid --profile small --only data=cifar10") and "--set training.epochs=1" in source["command"]
+    assert (
+        source["command"].startswith("megu study paper --profile small --only data=cifar10")
+        and "--set training.epochs=1" in source["command"]
+    )
     seconds = pd.read_csv(tmp_path / "out" / "grid_small_seconds.csv")
     assert set(seconds["method"]) == {"original", "retrain", "finetune"} and (seconds["seconds"] > 0).all()

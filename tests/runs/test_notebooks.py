@@ -10,10 +10,13 @@ from conftest import ROOT
 from megu.runs.store import STAGES
 
 STAGED = sorted(STAGES.values())
-ALONE = {"06_your_own_model": ["seed", "forget"], "07_cost": ["profile", "seeds"]}  # stand alone: they seal no stage; their parameters
+ALONE = {
+    "06_your_own_model": ["seed", "forget"],
+    "07_cost": ["profile", "seeds"],
+}  # stand alone: they seal no stage; their parameters
 NAMES = [*STAGED, *ALONE]
 PARAMETERS = {**ALONE, **dict.fromkeys(STAGED, ["profile", "seed", "run_dir", "overrides"])}
-LAST = {**dict.fromkeys(ALONE, "assert all(claims.values())"), **dict.fromkeys(STAGED, "lab.seal(claims)")}
+LAST = {**dict.fromkeys(ALONE, "statements(claims)"), **dict.fromkeys(STAGED, "lab.seal(claims)")}
 
 
 def read(name):
@@ -25,7 +28,11 @@ def code(notebook):
 
 
 def test_every_stage_has_its_notebook():
-    assert NAMES == sorted(p.stem for p in (ROOT / "notebooks").glob("*.ipynb")) == sorted(p.stem for p in (ROOT / "notebooks").glob("*.py"))
+    assert (
+        NAMES
+        == sorted(p.stem for p in (ROOT / "notebooks").glob("*.ipynb"))
+        == sorted(p.stem for p in (ROOT / "notebooks").glob("*.py"))
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -61,12 +68,16 @@ def test_parameters_and_cells(name):
     for cell in cells:
         assert len(cell.source.splitlines()) <= 15, cell.source
         assert not re.search(r"^\s*(def|class|try)\b", cell.source, re.M), cell.source
-    assert LAST[name] in cells[-1].source and "claims = {" in cells[-1].source
+    assert f"print(*{LAST[name]}, sep=" in cells[-1].source and "claims" in cells[-1].source
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_prose_before_code_and_a_head(name):
     cells = read(name).cells
     head = cells[0].source
-    assert head.startswith(f"# {name[:2]} ·") and "**Question.**" in head and "| reads | writes | minutes | feeds |" in head
+    assert (
+        head.startswith(f"# {name[:2]} ·")
+        and "**Question.**" in head
+        and "| reads | writes | minutes | feeds |" in head
+    )
     assert any("## What was found" in cell.source for cell in cells if cell.cell_type == "markdown")

@@ -12,10 +12,9 @@ import pytest
 from killing import TORTURE, child, ended
 
 from megu.runs import store
-from megu.settings.files import alone
 from megu.runs.store import Run
-from megu.settings.files import write_json
 from megu.settings.errors import StageError
+from megu.settings.files import alone, write_json
 
 ABOUT = {"settings": {"seed": 0}}
 PIECES = 2
@@ -38,7 +37,11 @@ def work(path, pause=0.0):
 
 def content(path):
     """What a run left, without its locks; the manifest's times are none."""
-    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file() and ".locks" not in file.parts}
+    return {
+        str(file.relative_to(path)): file.read_bytes()
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and ".locks" not in file.parts
+    }
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +121,10 @@ def test_a_disk_that_fails_is_said_in_one_line_and_loses_nothing(undisturbed, tm
         return real(*args)
 
     monkeypatch.setattr(os, call, fails)
-    with pytest.raises(StageError, match=r"could not be written to .*: free some space or choose another directory; what was finished is kept") as caught:
+    with pytest.raises(
+        StageError,
+        match=r"could not be written to .*: free some space or choose another directory; what was finished is kept",
+    ) as caught:
         work(tmp_path)
     assert os.strerror(number) in str(caught.value) and str(tmp_path) not in str(caught.value)
     monkeypatch.undo()
@@ -161,7 +167,10 @@ def test_two_runs_in_one_directory(tmp_path):
     pid = child(holds)
     while not ready.exists():
         time.sleep(0.01)
-    with pytest.raises(StageError, match="another run is at work in 'run': wait for it, or choose another directory"), alone(held):
+    with (
+        pytest.raises(StageError, match="another run is at work in 'run': wait for it, or choose another directory"),
+        alone(held),
+    ):
         pass
     os.kill(pid, signal.SIGKILL)
     ended(pid)

@@ -8,13 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from megu.core import keymap, models
-from megu.runs.experiment import Experiment
 from megu.core.loading import weights_digest
-from megu.runs.pretrain import _Other
-from megu.settings.profiles import resolve
-from megu.settings.errors import StageError
 from megu.core.train import predict
-from megu.settings.errors import SettingsError
+from megu.runs.experiment import Experiment
+from megu.runs.pretrain import _Other
+from megu.settings.errors import SettingsError, StageError
+from megu.settings.profiles import resolve
 
 
 @pytest.fixture(scope="module")
@@ -22,17 +21,32 @@ def file(tiny, tmp_path_factory):
     """The trained original of another run, with the names of the code that much of the field shares."""
     blocks = models.RESNETS[tiny.settings.arch][0]
     path = tmp_path_factory.mktemp("elsewhere") / "theirs.safetensors"
-    save_file({keymap.theirs(name, blocks): tensor.contiguous() for name, tensor in tiny.original(1).state_dict().items()}, path)
+    save_file(
+        {keymap.theirs(name, blocks): tensor.contiguous() for name, tensor in tiny.original(1).state_dict().items()},
+        path,
+    )
     return path
 
 
 def test_every_seed_starts_from_the_given_original(tiny, tiny_overrides, file, tmp_path):
-    lab = Experiment(run_dir=tmp_path / "one" / "run", overrides={**tiny_overrides, "original.path": str(file), "compare": ["finetune"]})
-    assert weights_digest(lab.original(0)) == weights_digest(lab.original(1)) == weights_digest(tiny.original(1)) != weights_digest(tiny.original(0))
+    lab = Experiment(
+        run_dir=tmp_path / "one" / "run",
+        overrides={**tiny_overrides, "original.path": str(file), "compare": ["finetune"]},
+    )
+    assert (
+        weights_digest(lab.original(0))
+        == weights_digest(lab.original(1))
+        == weights_digest(tiny.original(1))
+        != weights_digest(tiny.original(0))
+    )
     new = lab.unlearned("finetune", 0)
     assert not predict(new, lab.images, lab.split.forget).equal(predict(lab.original(0), lab.images, lab.split.forget))
     manifest = json.dumps(lab.run.manifest) + json.dumps(lab.shared.manifest)
-    assert manifest.count(lab.settings.original.sha256) == 2 and "theirs" not in manifest and len(lab.settings.original.sha256) == 64
+    assert (
+        manifest.count(lab.settings.original.sha256) == 2
+        and "theirs" not in manifest
+        and len(lab.settings.original.sha256) == 64
+    )
 
     usual = Experiment(run_dir=tmp_path / "one" / "usual", overrides=tiny_overrides)
     assert usual.shared.path != lab.shared.path and "original" not in usual.shared.about
@@ -52,7 +66,10 @@ def other_classes(state):
 
 
 def untrained(state):
-    return {name: torch.randn_like(tensor) if tensor.is_floating_point() and "running" not in name else tensor for name, tensor in state.items()}
+    return {
+        name: torch.randn_like(tensor) if tensor.is_floating_point() and "running" not in name else tensor
+        for name, tensor in state.items()
+    }
 
 
 @pytest.mark.parametrize(("change", "expected"), [
@@ -63,7 +80,10 @@ def test_an_original_that_does_not_fit_is_refused(tiny_overrides, file, tmp_path
     with torch.random.fork_rng():
         torch.manual_seed(0)
         save_file(change(load_file(file)), tmp_path / "changed.safetensors")
-    lab = Experiment(run_dir=tmp_path / "runs" / "one", overrides={**tiny_overrides, "original.path": str(tmp_path / "changed.safetensors")})
+    lab = Experiment(
+        run_dir=tmp_path / "runs" / "one",
+        overrides={**tiny_overrides, "original.path": str(tmp_path / "changed.safetensors")},
+    )
     with pytest.raises(SettingsError, match=expected):
         lab.original(0)
     assert not list((tmp_path / "runs").rglob("*.safetensors"))

@@ -62,7 +62,10 @@ def processes():
 
 def pieces(folder, **special):
     graph = {"a": (), "b": ("a",), "c": ("a",), "d": ("b", "c"), "e": (), "f": ("e",)}
-    return [Piece(name, write, (folder, name, needs, *special.get(name, ())), needs) for name, needs in sorted(graph.items(), reverse=True)]
+    return [
+        Piece(name, write, (folder, name, needs, *special.get(name, ())), needs)
+        for name, needs in sorted(graph.items(), reverse=True)
+    ]
 
 
 @pytest.mark.parametrize("executor", [Inline, threads, processes])
@@ -80,7 +83,9 @@ def test_without_the_order_it_fails(tmp_path):
 @pytest.mark.parametrize("executor", [Inline, threads])
 def test_a_failure_stops_only_what_needs_it(tmp_path, executor):
     failed = carry_out(pieces(tmp_path, b=(True,)), executor)
-    assert set(failed) == {"b", "d"} and str(failed["b"]) == "ValueError: b is broken" and "in write" in failed["b"].trace
+    assert (
+        set(failed) == {"b", "d"} and str(failed["b"]) == "ValueError: b is broken" and "in write" in failed["b"].trace
+    )
     assert str(failed["d"]) == "it needs b, which failed" and failed["d"].trace == failed["b"].trace
     assert {p.name for p in tmp_path.iterdir()} == set("acef")
 
@@ -112,7 +117,9 @@ def test_a_piece_that_always_kills_its_worker_ends(tmp_path):
     sound = [Piece(name, write, (tmp_path, name, (), False, None, 1.0)) for name in "abc"]
     told = []
     failed = carry_out(
-        [Piece("killer", die, (tmp_path,)), Piece("after", write, (tmp_path, "after"), ("killer",)), *sound], executor, tell=lambda *f: told.append(f)
+        [Piece("killer", die, (tmp_path,)), Piece("after", write, (tmp_path, "after"), ("killer",)), *sound],
+        executor,
+        tell=lambda *f: told.append(f),
     )
     assert set(failed) == {"killer", "after"} and "its worker died" in str(failed["killer"]) and dict(told) == failed
     assert {p.name for p in tmp_path.iterdir()} == set("abc") and len(made) <= 3
@@ -145,7 +152,9 @@ def test_no_piece_is_lost_where_it_could_not_be_handed_over(tmp_path):
 
 def test_only_breaks_without_anything_finished_between_them_are_too_many(tmp_path):
     many = [Piece(str(k), write, (tmp_path, str(k))) for k in range(BREAKS + 5)]
-    assert carry_out(many, breaking(lambda number: number % 2 == 0)) == {} and len(list(tmp_path.iterdir())) == BREAKS + 5
+    assert (
+        carry_out(many, breaking(lambda number: number % 2 == 0)) == {} and len(list(tmp_path.iterdir())) == BREAKS + 5
+    )
     assert set(carry_out(many, breaking(lambda number: True))) == {piece.name for piece in many}
     assert carry_out(many, breaking(lambda number: number <= BREAKS)) == {}, "after the last break that is borne"
 
@@ -182,7 +191,9 @@ def test_an_interrupt_leaves_nothing_to_be_begun(tmp_path):
     for pool, cancelled in ((Waiting(), True), (Stopping(), False)):
         with pytest.raises(KeyboardInterrupt):
             carry_out(loose, lambda pool=pool: pool)
-        assert [future.cancelled() for future in pool.taken] == 2 * [cancelled] and getattr(pool, "stopped", 0) == (not cancelled)
+        assert [future.cancelled() for future in pool.taken] == 2 * [cancelled] and getattr(pool, "stopped", 0) == (
+            not cancelled
+        )
 
 
 class Gone(Executor):
@@ -196,7 +207,9 @@ class Gone(Executor):
 
 
 def test_a_scheduler_that_is_gone_is_one_line(tmp_path):
-    with pytest.raises(WorkError, match="^the scheduler is gone; what is finished is kept, and the same command goes on with the rest$"):
+    with pytest.raises(
+        WorkError, match="^the scheduler is gone; what is finished is kept, and the same command goes on with the rest$"
+    ):
         carry_out(pieces(tmp_path), Gone)
 
 

@@ -103,7 +103,9 @@ pool.submit(toil, Path(sys.argv[1])).result()
 
 def test_a_killed_caller_leaves_no_worker(tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(path) for path in Path(__file__).parents[:2])}
-    caller = subprocess.Popen([sys.executable, "-c", CALLER, str(tmp_path / "toils")], env=environment, stderr=subprocess.DEVNULL)
+    caller = subprocess.Popen(
+        [sys.executable, "-c", CALLER, str(tmp_path / "toils")], env=environment, stderr=subprocess.DEVNULL
+    )
     busy = worker(tmp_path / "toils")
     assert busy.is_running()
     caller.kill()
@@ -132,7 +134,15 @@ def test_workers_share_the_gpus_evenly():
 
 @pytest.mark.parametrize(
     ("listed", "count", "names"),
-    [(None, 2, ["0", "1"]), ("3, 1", 2, ["3", "1"]), ("MIG-a1", 1, ["MIG-a1"]), ("1,-1,2", 1, ["1"]), ("", 0, []), ("-1", 0, []), (None, 0, [])],
+    [
+        (None, 2, ["0", "1"]),
+        ("3, 1", 2, ["3", "1"]),
+        ("MIG-a1", 1, ["MIG-a1"]),
+        ("1,-1,2", 1, ["1"]),
+        ("", 0, []),
+        ("-1", 0, []),
+        (None, 0, []),
+    ],
 )
 def test_the_gpus_that_are_visible(monkeypatch, listed, count, names):
     """As CUDA reads the list: what follows a wrong entry is not there."""

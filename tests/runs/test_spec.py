@@ -6,25 +6,31 @@ import torch
 from conftest import ROOT
 from safetensors.torch import save_file
 
-from megu.settings.cells import CELLS, MAIN, PUBLIC_CODE
-from megu.methods import METHODS, method_settings
-from megu.settings.profiles import resolve
-from megu.runs.spec import RunSpec, grid
 from megu.core.train import optimiser
+from megu.methods import METHODS, method_settings
+from megu.runs.spec import RunSpec, grid
+from megu.settings.cells import CELLS, MAIN, PUBLIC_CODE
 from megu.settings.errors import SettingsError
+from megu.settings.profiles import resolve
 
 
 def test_the_papers_cells_are_all_there_and_are_settings():
     reported = pd.read_csv(ROOT / "paper_figures" / "data" / "reported.csv")
-    asked = {(t, *rest) for t, *rest in reported[["table", "dataset", "scenario", "arch", "forget"]].itertuples(index=False)}
+    asked = {
+        (t, *rest) for t, *rest in reported[["table", "dataset", "scenario", "arch", "forget"]].itertuples(index=False)
+    }
     ours = {(t, c.data, c.scenario, {"resnet18": "resnet18", "vit-b16": "vit"}[c.arch], c.request.replace("images", "samples"))
             for c in CELLS["paper"] for t in c.tables}  # fmt: skip
     assert ours == asked
     for cell in CELLS["paper"]:
         settings = resolve("paper", 0, cell.overrides())
-        assert settings.retain_images == 10_000 and method_settings("megu", settings).recipe.epochs == (5 if cell.arch == "vit-b16" else 3)
+        assert settings.retain_images == 10_000 and method_settings("megu", settings).recipe.epochs == (
+            5 if cell.arch == "vit-b16" else 3
+        )
         assert settings.forget.count == 100 or cell.scenario != "random"
-        assert set(cell.methods) <= set(METHODS) and all(cell.scenario in METHODS[name].scenarios for name in cell.methods)
+        assert set(cell.methods) <= set(METHODS) and all(
+            cell.scenario in METHODS[name].scenarios for name in cell.methods
+        )
     assert {(c.data, c.scenario, c.forget) for c in MAIN} <= {(c.data, c.scenario, c.forget) for c in CELLS["small"]}
     assert set(PUBLIC_CODE.values()) <= set(METHODS)
 
@@ -42,15 +48,26 @@ def test_recipes_are_those_of_the_public_code():
     assert training("cifar20", "resnet18", **{"training.epochs": 3}).epochs == 3  # the user's word is the last
     for cell in CELLS["paper"]:
         settings = resolve("paper", 0, cell.overrides())
-        again = method_settings("retrain-head", settings).recipe  # the public code's "retrain" takes the epochs of its pre-training
-        assert (again.epochs, again.milestones, again.lr) == (settings.training.epochs, tuple(epoch + 1 for epoch in settings.training.milestones), 0.01)
-        assert again.batch == method_settings("finetune", settings).recipe.batch == (128 if cell.scenario == "random" else 64)
+        again = method_settings(
+            "retrain-head", settings
+        ).recipe  # the public code's "retrain" takes the epochs of its pre-training
+        assert (again.epochs, again.milestones, again.lr) == (
+            settings.training.epochs,
+            tuple(epoch + 1 for epoch in settings.training.milestones),
+            0.01,
+        )
+        assert (
+            again.batch
+            == method_settings("finetune", settings).recipe.batch
+            == (128 if cell.scenario == "random" else 64)
+        )
 
 
 @pytest.mark.filterwarnings("ignore:.*epoch parameter in:UserWarning", "ignore:Detected call of:UserWarning")
 @pytest.mark.parametrize(("recipe", "first"), [("training", 1), ("retrain-head", 0)])
 @pytest.mark.parametrize(
-    ("data", "arch", "milestones"), [("cifar10", "resnet18", [8, 12, 16]), ("cifar20", "resnet18", [15, 30, 35]), ("cifar20", "vit-b16", [8])]
+    ("data", "arch", "milestones"),
+    [("cifar10", "resnet18", [8, 12, 16]), ("cifar20", "resnet18", [15, 30, 35]), ("cifar20", "vit-b16", [8])],
 )
 def test_the_rate_drops_in_the_epoch_in_which_the_public_code_drops_it(recipe, first, data, arch, milestones):
     """That code calls ``MultiStepLR.step(epoch)`` before each epoch after the warm-up, counted from 1 in pre-training
@@ -72,18 +89,38 @@ def test_the_rate_drops_in_the_epoch_in_which_the_public_code_drops_it(recipe, f
             expected.append(opt.param_groups[0]["lr"])
         return expected[1:]  # the first one is the warm-up
 
-    assert rates[3::3] == pytest.approx(public(first)) and rates[3::3] != pytest.approx(public(1 - first)), "the control counts otherwise"
+    assert rates[3::3] == pytest.approx(public(first)) and rates[3::3] != pytest.approx(public(1 - first)), (
+        "the control counts otherwise"
+    )
 
 
 def test_a_key_changes_with_what_the_result_depends_on_and_with_nothing_else(changes, cifar_like):
     def key(text="method=megu", **more):
-        found = [s for s in grid("small", (f"data=cifar10,arch=resnet-small,scenario=class,seed=1,{text}",), 2, changes=changes | more)]
+        found = [
+            s
+            for s in grid(
+                "small", (f"data=cifar10,arch=resnet-small,scenario=class,seed=1,{text}",), 2, changes=changes | more
+            )
+        ]
         return next(s for s in found if s.method not in ("original", "retrain")).key
 
     usual = key()
     assert key(**{"data.path": str(cifar_like[1])}) == usual and key(**{"methods.ssd.alpha": 3.0}) == usual
-    others = [key("method=ssd"), key(**{"retain_images": 61}), key(**{"methods.megu.recipe.lr": 0.01}), key(**{"threads": 2})]
-    more = {"training.epochs": 2, "guide.exemplars": 3, "preset": "paper", "data.validation": 0.2, "autocast": "on", "deterministic": False, "tf32": True}
+    others = [
+        key("method=ssd"),
+        key(**{"retain_images": 61}),
+        key(**{"methods.megu.recipe.lr": 0.01}),
+        key(**{"threads": 2}),
+    ]
+    more = {
+        "training.epochs": 2,
+        "guide.exemplars": 3,
+        "preset": "paper",
+        "data.validation": 0.2,
+        "autocast": "on",
+        "deterministic": False,
+        "tf32": True,
+    }
     others += [key(**{name: value}) for name, value in more.items()]
     assert len({usual, *others}) == 12
     assert key("method=ssd", **{"methods.ssd.alpha": 3.0}) != others[0]
@@ -92,14 +129,18 @@ def test_a_key_changes_with_what_the_result_depends_on_and_with_nothing_else(cha
 def test_a_key_changes_with_what_a_cell_gives_with_seeds_and_with_the_code(changes, monkeypatch):
     specs = grid("small", ("arch=resnet-small,method=megu",), 2, 2, changes)
     assert len({spec.key for spec in specs}) == len(specs)
-    assert sum(spec.method == "original" for spec in specs) == 2 * len({spec.cell for spec in specs}), "a reference has no seeds of unlearning"
+    assert sum(spec.method == "original" for spec in specs) == 2 * len({spec.cell for spec in specs}), (
+        "a reference has no seeds of unlearning"
+    )
     monkeypatch.setattr("megu.runs.spec.CODE", "another")
     assert not {spec.key for spec in specs} & {spec.found() for spec in specs}
 
 
 def test_a_key_changes_with_the_weights_of_a_vit(changes, tmp_path):
     def key(weights):
-        return grid("paper", ("arch=vit-b16,scenario=random,method=megu",), 1, changes=changes | {"weights": str(weights)})[-1].key
+        return grid(
+            "paper", ("arch=vit-b16,scenario=random,method=megu",), 1, changes=changes | {"weights": str(weights)}
+        )[-1].key
 
     paths = [tmp_path / name for name in ("a.safetensors", "b.safetensors", "c.safetensors")]
     for path, size in zip(paths, (1, 1, 2), strict=True):
@@ -109,13 +150,17 @@ def test_a_key_changes_with_the_weights_of_a_vit(changes, tmp_path):
 
 def test_models_that_cells_share_have_one_name_in_all_of_them(changes):
     specs = grid("small", ("data=cifar20,arch=resnet-small",), 2, changes=changes)
-    assert len({spec.original for spec in specs}) == 2, "one original for each seed: CIFAR-20 names superclasses, whatever is forgotten"
+    assert len({spec.original for spec in specs}) == 2, (
+        "one original for each seed: CIFAR-20 names superclasses, whatever is forgotten"
+    )
     assert len({spec.retrained for spec in specs}) == 2 * len({spec.cell for spec in specs})
 
 
 def test_a_grid_computes_with_one_thread_so_that_it_is_the_same_everywhere():
     only = ("data=cifar10,arch=resnet-small,scenario=random,method=megu",)
-    assert {s.settings.threads for s in grid("small", only, 1)} == {1} and {s.settings.threads for s in grid("small", only, 1, changes={"threads": 2})} == {2}
+    assert {s.settings.threads for s in grid("small", only, 1)} == {1} and {
+        s.settings.threads for s in grid("small", only, 1, changes={"threads": 2})
+    } == {2}
 
 
 def test_the_command_of_a_repeat_makes_it(changes):
@@ -126,7 +171,9 @@ def test_the_command_of_a_repeat_makes_it(changes):
 def test_a_key_changes_with_the_guides_answers_and_not_with_their_place(changes, tmp_path):
     def key(file):
         about = {"guide.source": "replay", "guide.path": str(file)}
-        return grid("small", ("data=cifar10,arch=resnet-small,scenario=class,method=megu",), 1, changes=changes | about)[-1].key
+        return grid(
+            "small", ("data=cifar10,arch=resnet-small,scenario=class,method=megu",), 1, changes=changes | about
+        )[-1].key
 
     paths = [tmp_path / folder / "answers.jsonl" for folder in "abc"]
     for path, text in zip(paths, ("one", "one", "two"), strict=True):

@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import save_file
 
 import megu
+from megu.runs.claims import finding, invariant
 from megu.runs.store import CODE, Run, code_digest, differences
-from megu.settings.files import atomic
 from megu.settings.errors import StageError
+from megu.settings.files import atomic
 
 ABOUT = {"settings": {"seed": 0, "noise": {"lam": 0.1}}}
 
@@ -56,7 +57,11 @@ def test_two_processes_make_an_artefact_once(tmp_path):
         return pd.DataFrame({"value": [len(made)]}), {}
 
     def once(k):  # its own Run, as another process has
-        return Run(tmp_path, ABOUT).once("t.csv", slow, lambda table, path: table.to_csv(path, index=False), pd.read_csv)["value"].item()
+        return (
+            Run(tmp_path, ABOUT)
+            .once("t.csv", slow, lambda table, path: table.to_csv(path, index=False), pd.read_csv)["value"]
+            .item()
+        )
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(once, range(4))) == [1, 1, 1, 1]
@@ -109,15 +114,49 @@ def test_a_missing_stage_names_the_notebook(tmp_path):
     run = Run(tmp_path, ABOUT)
     with pytest.raises(StageError, match="run notebooks/00_prepare first"):
         run.require("prepare")
-    run.seal("prepare", {"two is two": True}, 1.0)
+    run.seal("prepare", [invariant("two is two", 2 == 2)], 1.0)
     run.require("prepare")
 
 
-def test_a_claim_that_does_not_hold_seals_nothing(tmp_path):
+def test_an_invariant_that_fails_seals_nothing(tmp_path):
     run = Run(tmp_path, ABOUT)
-    with pytest.raises(StageError, match="two is three"):
-        run.seal("prepare", {"two is two": True, "two is three": False}, 1.0)
+    with pytest.raises(
+        StageError, match=r"'prepare' is not sealed: .* two is three; fails: a sum \[nan, asked == 1\]$"
+    ):
+        run.seal(
+            "prepare",
+            [
+                invariant("two is two", True),
+                invariant("two is three", False),
+                invariant("a sum", float("nan"), "==", 1),
+            ],
+            1.0,
+        )
     assert not run.sealed("prepare")
+    run.seal("prepare", [invariant("two is three", False, asked=False)], 1.0)
+
+
+def test_a_finding_is_recorded_whatever_it_is_and_stated_where_it_was_asked(tmp_path):
+    run = Run(tmp_path, ABOUT)
+    said = run.seal("prepare", [
+        invariant("two is two", True), finding("forgotten, %", 42.31, "<=", 2), finding("retained, %", 90, ">", 50.0),
+        finding("seconds", 9.0, "<=", 1, asked=False), finding("no number", float("nan"), "<", 1), finding("nothing", None, "<", 1),
+    ], 1.0)  # fmt: skip
+    assert said == [
+        "holds: two is two", "fails: forgotten, % [42.3, asked <= 2]", "holds: retained, % [90, asked > 50]",
+        "fails: no number [nan, asked < 1]", "fails: nothing [none, asked < 1]",
+    ]  # fmt: skip
+    kept = run.manifest["stages"]["prepare"]["claims"]
+    assert [claim["state"] for claim in kept] == ["holds", "fails", "holds", "not asked here", "fails", "fails"]
+    assert kept[1] == {
+        "sentence": "forgotten, %",
+        "value": 42.31,
+        "relation": "<=",
+        "bound": 2,
+        "kind": "finding",
+        "state": "fails",
+    }
+    assert [claim["value"] for claim in kept[3:]] == [9.0, None, None] and kept[0]["kind"] == "invariant"
 
 
 def test_unknown_stage_and_damaged_manifest(tmp_path):
@@ -134,7 +173,13 @@ def test_the_codes_digest_covers_the_registries(tmp_path, monkeypatch):
     shutil.copytree(Path(megu.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__", "assets"))
     monkeypatch.setattr(megu, "__file__", str(copy / "__init__.py"))
     assert code_digest() == CODE
-    for name, counts in (("__init__.py", False), ("grid.py", False), ("methods/__init__.py", True), ("guide/__init__.py", True), ("noise.py", True)):
+    for name, counts in (
+        ("__main__.py", False),
+        ("figures/grid.py", False),
+        ("methods/__init__.py", True),
+        ("guide/__init__.py", True),
+        ("noise_pair.py", True),
+    ):
         before, file = code_digest(), copy / name
         file.write_text(file.read_text() + "\n# another word\n")
         assert (code_digest() != before) == counts, name

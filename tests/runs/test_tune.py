@@ -5,16 +5,18 @@ import pytest
 from conftest import similarity_like
 
 from megu import methods
+from megu.perturbing_labels import transition_matrix
 from megu.runs import tune
 from megu.runs.experiment import Experiment
-from megu.perturbing_labels import transition_matrix
 from megu.settings.errors import SettingsError
 
 
 @pytest.fixture
 def search(monkeypatch, tiny_overrides, tmp_path):
     monkeypatch.setattr(Experiment, "transition", lambda self, source=None: transition_matrix(similarity_like(10)))
-    return lambda **k: tune.tune(seeds=1, trials=3, methods=["finetune", "megu"], run_dir=tmp_path, overrides=tiny_overrides, **k)
+    return lambda **k: tune.tune(
+        seeds=1, trials=3, methods=["finetune", "megu"], run_dir=tmp_path, overrides=tiny_overrides, **k
+    )
 
 
 def test_a_search_is_fair_in_its_bounds_and_goes_on_where_it_stopped(search, monkeypatch):
@@ -31,7 +33,10 @@ def test_a_search_is_fair_in_its_bounds_and_goes_on_where_it_stopped(search, mon
         search()
     table = search()
     assert len(calls) == 7 and calls[4] == calls[5]  # only the interrupted trial was made twice
-    assert table.groupby("method").size().tolist() == [3, 3] and table.groupby("method")["chosen"].sum().tolist() == [1, 1]
+    assert table.groupby("method").size().tolist() == [3, 3] and table.groupby("method")["chosen"].sum().tolist() == [
+        1,
+        1,
+    ]
     for name in ("finetune", "megu"):
         for key, (low, high) in methods.METHODS[name].search.items():
             tried = table.loc[table["method"] == name, key]

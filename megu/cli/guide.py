@@ -1,0 +1,93 @@
+r"""The commands of guides and their answers: ``megu guide ask | answers``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from megu.cli.options import DryRun, Out, Profile, Set, parse
+from megu.settings.errors import SettingsError
+
+app = typer.Typer(no_args_is_help=True, help="Ask a guide ahead of a run; see and move its answers.")
+
+
+def _put(file, kept, left_out, what):
+    why = "".join(f"; {count} {what} left out: {reason}" for reason, count in left_out.items())
+    typer.echo(f"{file.name}: {kept} answers put in{why}")
+
+
+@app.command()
+def ask(
+    out: Out,
+    source: Annotated[
+        str, typer.Option(help="composed, tiny, features, names, llm-names, shuffled, clip, mllm, served or replay.")
+    ] = "composed",
+    data: Annotated[
+        str | None, typer.Option(help="A data set's name, a folder or an .npz; the profile's data, if left out.")
+    ] = None,
+    classes: Annotated[str, typer.Option(help="Ask about these classes only, e.g. 'shirt,coat,bag'.")] = "",
+    exemplars: Annotated[int | None, typer.Option(help="Exemplars of each class.", min=1)] = None,
+    dry_run: DryRun = False,
+    price: Annotated[float | None, typer.Option(help="Of a million input tokens, for --dry-run.", min=0)] = None,
+    image_tokens: Annotated[int | None, typer.Option(help="Tokens of one image, for --dry-run.", min=1)] = None,
+    write_batch: Annotated[
+        Path | None, typer.Option(help="Ask nothing: write the open questions as an OpenAI batch file.")
+    ] = None,
+    sampled: Annotated[
+        bool, typer.Option("--sampled", help="There ask for several replies: for servers without log-probabilities.")
+    ] = False,
+    read_batch: Annotated[
+        list[Path] | None,
+        typer.Option(help="Put its replies into the answers; may be repeated.", exists=True, dir_okay=False),
+    ] = None,
+    profile: Profile = "quick",
+    set: Set = None,
+):
+    """Ask a guide about the exemplars of a data set and keep the answers: answers.jsonl.  Repeat it after an
+    interrupt: it goes on."""
+    from megu import guide as guides
+    from megu.core.device import choose
+    from megu.datasets.sources import load
+    from megu.settings.profiles import resolve
+
+    values = {"forget.scenario": "random", "guide.source": source} | (
+        {"guide.exemplars": exemplars} if exemplars else {}
+    )
+    settings = resolve(profile, 0, {**values, **(guides.data_settings(data) if data else {}), **parse(set)})
+    names = [name.strip() for name in classes.split(",") if name.strip()]
+    device = choose(settings).device
+    session = guides.GuideSession(
+        settings, load(settings, device), device, answers=out / "answers.jsonl", classes=names
+    )
+    for replies in read_batch or ():
+        _put(replies, *guides.read_batch(*session.questions(), replies, session.store), "lines")
+    for file in guides.write_batch(*session.open_questions(), write_batch, sampled) if write_batch else ():
+        typer.echo(f"written: {file.name}")
+    typer.echo(session.bill(price, image_tokens) if dry_run or write_batch or read_batch else session.ask())
+
+
+@app.command()
+def answers(
+    file: Annotated[Path, typer.Argument(help="JSON lines file of answers.")],
+    export: Annotated[Path | None, typer.Option(help="Write them to a .parquet, .csv or .jsonl.")] = None,
+    import_: Annotated[
+        Path | None,
+        typer.Option("--import", help="Put the answers of a .parquet, .csv or .jsonl into them; every row is checked."),
+    ] = None,
+):
+    """Say whose answers a file holds; export and import them."""
+    from collections import Counter
+
+    from megu import guide as guides
+
+    if not (import_ or file.is_file()):
+        raise SettingsError(f"{file.name!r} does not exist: name the answers.jsonl that `megu guide ask` wrote")
+    store = guides.AnswerStore(file)
+    if import_:
+        _put(import_, *guides.import_answers(import_, store), "rows")
+    if export:
+        guides.export_answers(store, export)
+    for (name, version), count in Counter((answer.source, answer.version) for answer in store.answers.values()).items():
+        typer.echo(f"{count} answers of {name} ({version})")
+    if store.damaged:
+        typer.echo(f"{store.damaged} damaged lines were left out")
