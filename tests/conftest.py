@@ -5,16 +5,10 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # these tests are about the CPU, wherever they run
-for name in (
-    "MEGU_RUN_DIR",
-    "MEGU_DATA_PATH",
-    "MEGU_ORIGINAL",
-    "MEGU_ANSWERS",
-    "MEGU_GUIDE_PATH",
-    "MEGU_GUIDE_URL",
-    "MEGU_WEIGHTS",
-):
-    os.environ.pop(name, None)
+if "PYTEST_XDIST_WORKER" in os.environ:  # several of them, and what they start, share the cores
+    os.environ["OMP_NUM_THREADS"] = "1"
+for name in [name for name in os.environ if name.startswith("MEGU_")]:
+    del os.environ[name]
 
 import dataclasses
 from pathlib import Path
@@ -42,10 +36,10 @@ from megu.datasets.sources import load
 from megu.guide import GuideUnavailableError
 from megu.methods.task import Task
 from megu.perturbing_labels import transition_matrix
+from megu.runs.engine import Engine
 from megu.runs.experiment import Experiment
-from megu.runs.grid import Grid
-from megu.runs.schedule import Inline
-from megu.runs.spec import grid
+from megu.runs.runner import Inline
+from megu.runs.study import paper_grid
 from megu.settings.class_names import CIFAR10, FASHION
 from megu.settings.config import Recipe
 from megu.settings.profiles import resolve
@@ -149,15 +143,15 @@ def changes(cifar_like):
 
 @pytest.fixture(scope="session")
 def inline(changes, tmp_path_factory):
-    """(grid, specs) of two cells and two methods, measured in this process."""
-    made, specs = Grid("small", tmp_path_factory.mktemp("inline")), grid("small", TWO, 1, changes=changes)
-    assert made.carry_out(specs, Inline) == {}
-    return made, specs
+    """(engine, specs) of two cells and two methods, measured in this process."""
+    engine, specs = Engine("small", tmp_path_factory.mktemp("inline")), paper_grid("small", TWO, 1, changes=changes)
+    assert engine.carry_out(specs, Inline) == {}
+    return engine, specs
 
 
-def values(made, specs):
-    """Everything that a grid measured, without seconds."""
-    return made.tables(specs)[0]
+def values(engine, specs):
+    """Everything that an engine measured, without seconds."""
+    return engine.tables(specs)[0]
 
 
 def needs_weights(*load):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from megu.cli.options import DryRun, Out, OutOrNone, Set, parse
+from megu.cli.options import DryRun, Out, OutOrNone, Set, option, parse
 from megu.settings.errors import SettingsError
 from megu.settings.files import writing
 
@@ -29,40 +29,24 @@ Repeat the command after an interrupt: it goes on.  The model file is read, neve
 
 
 def unlearn(
-    model: Annotated[Path, typer.Option(help="Weights as .safetensors (nothing else is opened).")],
-    arch: Annotated[str, typer.Option(help="A torchvision classifier, one of ours, or module:function of your own.")],
-    data: Annotated[Path, typer.Option(help="Folder of the training images by class, or with train/ and test/ in it.")],
-    forget: Annotated[
-        list[str] | None, typer.Option(help="Class or class/sub-class to forget; may be repeated.")
-    ] = None,
-    forget_list: Annotated[
-        Path | None, typer.Option(help="Text file of single images to forget instead: a file name or position a line.")
-    ] = None,
+    model: option(Path, "Weights as .safetensors (nothing else is opened)."),
+    arch: option(str, "A torchvision classifier, one of ours, or module:function of your own."),
+    data: option(Path, "Folder of the training images by class, or with train/ and test/ in it."),
+    forget: option(list[str] | None, "Class or class/sub-class to forget; may be repeated.") = None,
+    forget_list: option(
+        Path | None, "Text file of single images to forget instead: a file name or position a line."
+    ) = None,
     out: OutOrNone = None,
-    test: Annotated[
-        Path | None, typer.Option(help="Folder of unseen images by class, where it is not data/test.")
-    ] = None,
-    reference: Annotated[
-        Path | None, typer.Option(help="Weights of a model retrained without the forget images, if there are any.")
-    ] = None,
-    classes: Annotated[
-        Path | None, typer.Option(help="Text file: class names in the order of the model's outputs, one a line.")
-    ] = None,
-    method: Annotated[str, typer.Option(help="See `megu.methods.METHODS`.")] = "megu",
-    guide: Annotated[
-        str | None, typer.Option(help="A guide.source, `model` (its own features), or a .csv or .npy matrix.")
-    ] = None,
-    normalise: Annotated[
-        str, typer.Option(help="What the model expects: imagenet, unit, half, cifar100 or data.")
-    ] = "imagenet",
-    size: Annotated[
-        int | None, typer.Option(help="Pixels that images are resized to; their own, or 224, if left out.")
-    ] = None,
-    retain_images: Annotated[int | None, typer.Option(help="Retain images to fine-tune on, at most.", min=1)] = None,
-    trained_on: Annotated[
-        int | None, typer.Option(help="Images that the model was trained on, where data is a sample.", min=1)
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.", min=0)] = 0,
+    test: option(Path | None, "Folder of unseen images by class, where it is not data/test.") = None,
+    reference: option(Path | None, "Weights of a model retrained without the forget images, if there are any.") = None,
+    classes: option(Path | None, "Text file: class names in the order of the model's outputs, one a line.") = None,
+    method: option(str, "See `megu.methods.METHODS`.") = "megu",
+    guide: option(str | None, "A guide.source, `model` (its own features), or a .csv or .npy matrix.") = None,
+    normalise: option(str, "What the model expects: imagenet, unit, half, cifar100 or data.") = "imagenet",
+    size: option(int | None, "Pixels that images are resized to; their own, or 224, if left out.") = None,
+    retain_images: option(int | None, "Retain images to fine-tune on, at most.", min=1) = None,
+    trained_on: option(int | None, "Images that the model was trained on, where data is a sample.", min=1) = None,
+    seed: option(int, "Of everything random.", min=0) = 0,
     set: Set = None,
     dry_run: DryRun = False,
 ):
@@ -111,10 +95,8 @@ def export(
     method: Annotated[str, typer.Argument(help="Name of the method, original and retrain among them.")],
     seed: Annotated[int, typer.Argument(help="Seed of pre-training.", min=0)],
     out: Out,
-    push: Annotated[
-        str | None, typer.Option(help="Send it to the hub as owner/name, too (log in by `hf auth login` first).")
-    ] = None,
-    public: Annotated[bool, typer.Option("--public", help="Let everyone see it on the hub.")] = False,
+    push: option(str | None, "Send it to the hub as owner/name, too (log in by `hf auth login` first).") = None,
+    public: option(bool, "Let everyone see it on the hub.", "--public") = False,
 ):
     """Write a model of a run as a checkpoint that others can load: `megu.own.checkpoint.Checkpoint.from_pretrained`."""
     from megu.own.checkpoint import CONFIG, WEIGHTS

@@ -1,11 +1,10 @@
 r"""The commands of one run: ``megu run | tune | pretrain``."""
 
 import os
-from typing import Annotated
 
 import typer
 
-from megu.cli.options import Out, Profile, RunDir, Seed, Set, Workers, experiment, one_voice, parse
+from megu.cli.options import Out, Profile, RunDir, Seed, Set, Workers, experiment, one_voice, option, parse
 
 SEVERAL = """Make the originals and retrained models of a run, with one process or several.  Repeat it after an interrupt: it goes on.
 
@@ -30,10 +29,8 @@ def run(profile: Profile = "quick", seed: Seed = 0, run_dir: RunDir = None, set:
 
 def tune(
     out: Out,
-    method: Annotated[
-        list[str] | None, typer.Option(help="A method to tune; may be repeated.  All that can be, if left out.")
-    ] = None,
-    trials: Annotated[int, typer.Option(help="Trials of each method.", min=1)] = 20,
+    method: option(list[str] | None, "A method to tune; may be repeated.  All that can be, if left out.") = None,
+    trials: option(int, "Trials of each method.", min=1) = 20,
     profile: Profile = "quick",
     run_dir: RunDir = None,
     workers: Workers = None,
@@ -41,11 +38,8 @@ def tune(
 ):
     """Choose learning rates, noise weights and the like on validation images (class-wise forgetting): tuning.csv."""
     from megu.runs.tune import tune as search
-    from megu.runs.workers import share
 
-    workers, usual = share(workers)
-    values = {**usual, **parse(set)}
-    table = search(profile, trials=trials, methods=method, overrides=values, run_dir=run_dir, workers=workers)
+    table = search(profile, trials=trials, methods=method, overrides=parse(set), run_dir=run_dir, workers=workers)
     out.mkdir(parents=True, exist_ok=True)
     table.to_csv(out / "tuning.csv", index=False)
     typer.echo(table[table["chosen"]].to_string(index=False))

@@ -1,27 +1,10 @@
 r"""The commands over many runs: ``megu study comparison | ablation | disentanglement | paper | recovery``."""
 
-import os
-import shlex
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from megu.cli.options import (
-    DryRun,
-    Out,
-    OutOrNone,
-    Profile,
-    Repeats,
-    RunDir,
-    Seed,
-    Seeds,
-    Set,
-    Workers,
-    experiment,
-    one_voice,
-    parse,
-)
+from megu.cli.options import DryRun, Out, OutOrNone, Profile, Repeats, Seeds, Set, Workers, one_voice, option, parse
 
 app = typer.Typer(no_args_is_help=True, help="Many runs as tidy tables.  Repeat one after an interrupt: it goes on.")
 PAPER = """Measure the paper's cells: every method, network and forgetting request of a profile.
@@ -43,108 +26,68 @@ Four GPUs make originals and retrained models together, first:
 @app.command()
 def comparison(
     out: Out,
-    scenario: Annotated[
-        list[str] | None, typer.Option(help="class, subclass or random; may be repeated.  All, if left out.")
-    ] = None,
+    scenario: option(list[str] | None, "class, subclass or random; may be repeated.  All, if left out.") = None,
     seeds: Seeds = 3,
     repeats: Repeats = 3,
-    shadows: Annotated[int, typer.Option(help="Shadow models of the likelihood-ratio attack; 0 for none.", min=0)] = 8,
+    shadows: option(int, "Shadow models of the likelihood-ratio attack; 0 for none.", min=0) = 8,
     profile: Profile = "quick",
     workers: Workers = None,
     set: Set = None,
 ):
     """Every method against the true retrain."""
-    from megu.runs.comparison import ANY, compare_all
+    from megu.runs.study import ANY, comparison
 
-    counts = {"seeds": seeds, "repeats": repeats, "shadows": shadows}
-    compare_all(out, profile, scenario or ANY, typer.echo, workers, **counts, overrides=parse(set))
+    comparison(out, profile, scenario or ANY, workers, seeds, repeats, shadows, parse(set))
 
 
 @app.command()
-def ablation(
-    out: Out,
-    profile: Profile = "quick",
-    seed: Seed = 0,
-    run_dir: RunDir = None,
-    workers: Workers = None,
-    set: Set = None,
-):
+def ablation(out: Out, seeds: Seeds = 3, profile: Profile = "quick", workers: Workers = None, set: Set = None):
     """MeGU's open points changed one at a time."""
-    from megu.runs.ablation import ablate_all
-    from megu.runs.workers import share
+    from megu.runs.study import ablation
 
-    workers, usual = share(workers)
-    ablate_all(experiment(profile, seed, run_dir, set, usual), out, workers)
+    ablation(out, profile, workers, seeds, parse(set))
 
 
 @app.command()
 def disentanglement(out: Out, seeds: Seeds = 3, profile: Profile = "quick", workers: Workers = None, set: Set = None):
-    """Which patterns every method cuts (class-wise).  Takes the models of `comparison` where they are there."""
-    from megu.runs.comparison import disentangle_all
+    """Which patterns every method cuts (class-wise).  Takes the originals of `comparison` where they are there."""
+    from megu.runs.study import disentanglement
 
-    disentangle_all(out, profile, workers, seeds, parse(set))
+    disentanglement(out, profile, workers, seeds, parse(set))
 
 
 @app.command()
 def recovery(out: Out, seeds: Seeds = 3):
     """Check the entanglement measures on images whose parts are known."""
-    from megu.runs.recovery import measure
+    from megu.runs.study import recovery
 
-    measure(out, range(seeds))
+    recovery(out, range(seeds))
 
 
 @app.command(help=PAPER)
 def paper(
-    profile: Annotated[str, typer.Option(help="quick, small or paper, see `megu.settings.cells.CELLS`.")] = "small",
-    only: Annotated[
+    profile: option(str, "quick, small or paper, see `megu.settings.cells.CELLS`.") = "small",
+    only: option(
         list[str] | None,
-        typer.Option(
-            help="field=value|value,... of data, arch, scenario, forget, method, seed, repeat; may be repeated."
-        ),
-    ] = None,
+        "field=value|value,... of data, arch, scenario, forget, method, seed, repeat; may be repeated.",
+    ) = None,
     seeds: Seeds = 2,
     repeats: Repeats = 1,
-    folder: Annotated[Path | None, typer.Option(help="Where the results lie; by default runs/grid-<profile>.")] = None,
+    folder: option(Path | None, "Where the results lie; by default runs/study-<profile>.") = None,
     out: OutOrNone = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes on this machine; one per GPU or core if left out.", min=1)
-    ] = None,
-    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler.")] = None,
-    cluster: Annotated[str | None, typer.Option(help="slurm, pbs, sge or lsf.")] = None,
-    jobs: Annotated[int, typer.Option(help="Jobs of the cluster.", min=1)] = 1,
+    workers: option(int | None, "Processes on this machine; one per GPU or core if left out.", min=1) = None,
+    scheduler: option(str | None, "Address of a Dask scheduler.") = None,
+    cluster: option(str | None, "slurm, pbs, sge or lsf.") = None,
+    jobs: option(int, "Jobs of the cluster.", min=1) = 1,
     set: Set = None,
-    pretrain: Annotated[
-        bool, typer.Option("--pretrain", help="Originals and retrained models only, by all launched processes.")
-    ] = False,
+    pretrain: option(bool, "Originals and retrained models only, by all launched processes.", "--pretrain") = False,
     dry_run: DryRun = False,
 ):
     """Run the grid of a profile; with --out the tidy tables of what was selected are written there."""
     say = one_voice()
-    from megu.runs.executors import executor
-    from megu.runs.grid import Grid
-    from megu.runs.spec import grid as specs_of
-    from megu.runs.spec import recorded
-    from megu.settings.errors import WorkError
+    from megu.runs.executors import executor  # torch takes seconds; --help must not
+    from megu.runs.study import paper
 
-    how = executor(workers, scheduler, cluster, jobs)
-    specs = specs_of(profile, tuple(only or ()), seeds, repeats, parse(set))
-    made = Grid(profile, folder)
-    left, done = made.pieces(specs), len(made.finished(specs))
-    say(f"{len(specs)} models in {made.path.name}: {done} measured, {len(left)} pieces of work left")
-    if dry_run:
-        say("\n".join(piece.name for piece in left))
-        return
-    if pretrain:
-        made.pretrain(specs, say)
-        return
-    failed = made.carry_out(specs, how)
-    if out and made.finished(specs):
-        again = [part for text in only or () for part in ("--only", text)]
-        again += ["--seeds", str(seeds), "--repeats", str(repeats)]
-        again += [part for text in set or () for part in ("--set", text) if recorded(*text.split("=", 1))]
-        made.write(specs, out, f"megu study paper --profile {profile} {shlex.join(again)}")
-        say(f"written: {os.path.relpath(out)}/grid_{profile}.csv and its seconds and source")
-    if failed:
-        head = f"{len(failed)} of {len(left)} pieces failed; the others are kept, and the same command tries again:"
-        lines = (f"  {name}: {error} ({os.path.relpath(file)})" for name, (error, file) in failed.items())
-        raise WorkError("\n".join([head, *lines]))
+    how, only = executor(workers, scheduler, cluster, jobs), tuple(only or ())
+    more = {"folder": folder, "out": out, "pretrain": pretrain, "dry_run": dry_run}
+    paper(profile, only, seeds, repeats, parse(set), how=how, say=say, **more)

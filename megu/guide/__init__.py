@@ -1,12 +1,12 @@
 r"""Who says which concepts are alike.
 
 A question is an exemplar and a candidate label (`questions`), an answer one number, asked once and stored (`answers`,
-`session`).  Each source is one file, named after it: a subclass of `base.Guide` under ``@source``; a new one is
-imported in the list below.
+`session`).  Each source is one file, named after it: a subclass of `base.Guide` under ``@source``.  A new one is added
+to the imports below and to the names in `megu.settings.config.Source`.
 """
 
 # ruff: noqa: F401
-from megu.guide.answers import Answer, AnswerStore, answer_matrix, ask, scores_from_answers, shipped, shipped_answers
+from megu.guide.answers import Answer, AnswerStore, ask, scores_from_answers, shipped, shipped_answers
 from megu.guide.base import SOURCES, AnswersMissingError, Guide, GuideContext, GuideUnavailableError, ImageGuide, source
 
 # The sources in the order of every table; what is imported here can be asked.

@@ -26,13 +26,11 @@ class Answer:
     r"""The raw score of one question, with what it came from.
 
     Attributes:
-        question: `megu.guide.Question.key`, over everything that the answer depends on.
-        image: hash of the image.  label: the candidate.
+        question: `megu.guide.Question.key`, over everything that the answer depends on.  image: hash of the image.
         source, version: of the guide: model, revision or weights, prompt.
-        raw: the score, on the guide's own scale.
+        raw: the score, on the guide's own scale.  scale: ``log-odds`` where it is that of a probability, else empty.
         time: when it was stored, UTC, to the second.
         data: name of the data set; the hash, not the name, says which image it is.
-        scale: ``log-odds`` where the score is that of a probability, else empty.
     """
 
     question: str
@@ -59,9 +57,8 @@ class AnswerStore:
 
     A line whose checksum does not hold, e.g. a half-written one, is left out and counted.
 
-    Args:
-        path: of the file; it need not exist.  None: in memory.
-    Attributes: answers, question -> `Answer`; damaged, number of lines that were left out.
+    Attributes: path, of the file, which need not exist, None for memory; answers, question -> `Answer`; damaged, number
+        of lines that were left out.
     """
 
     path: Path | None = None
@@ -73,17 +70,18 @@ class AnswerStore:
 
     def _read(self):
         self.damaged = 0
-        if self.path is not None and Path(self.path).exists():
-            content = Path(self.path).read_bytes()
-            for line in (gzip.decompress(content) if Path(self.path).suffix == ".gz" else content).splitlines():
-                try:
-                    values = json.loads(line)
-                    if values.pop("check") != _check(values):
-                        raise ValueError("checksum")
-                    answer = Answer(**values)
-                except (ValueError, TypeError, KeyError, AttributeError):
-                    self.damaged += 1
-                    continue
+        if self.path is None or not Path(self.path).exists():
+            return
+        content = Path(self.path).read_bytes()
+        for line in (gzip.decompress(content) if Path(self.path).suffix == ".gz" else content).splitlines():
+            try:
+                values = json.loads(line)
+                if values.pop("check") != _check(values):
+                    raise ValueError("checksum")
+                answer = Answer(**values)
+            except (ValueError, TypeError, KeyError, AttributeError):
+                self.damaged += 1
+            else:
                 self.answers.setdefault(answer.question, answer)  # of two writers' answers the first stands
 
     def _lock(self, what):
@@ -140,11 +138,10 @@ def shipped_answers(guide: Guide, questions: list[Question], data_name: str) -> 
 
 
 def ask(guide: Guide, questions: list[Question], store: AnswerStore, *, at_once: int = 100) -> list[Answer]:
-    r"""Answers to all questions in their order: those in the store are read, the others asked and stored.
+    r"""Answers to all questions in their order: those in the store are read, the others asked and stored at once, so
+    that an interrupted call goes on where it stopped.
 
-    Args:
-        store: grows while the guide works, so an interrupted call goes on where it stopped.
-        at_once: answers between two writes; after as many questions in a row without an answer no more are asked.
+    ``at_once``: answers between two writes; after as many questions in a row without an answer no more are asked.
     Raises: GuideUnavailableError where a question is open and the guide's weights are missing; AnswersMissingError
         where some answers are no numbers: those are never replaced, and the others are kept.
     """
@@ -182,11 +179,6 @@ def _ask_open(guide, questions, store, at_once):
         store.add(fresh)  # also after an interrupt or an error in the guide
 
 
-def answer_matrix(answers: list[Answer], num_classes: int) -> Float[np.ndarray, "m K"]:
-    r"""Raw scores of `megu.guide.questions_for`, one row for each exemplar."""
-    return np.array([answer.raw for answer in answers]).reshape(-1, num_classes)
-
-
 def scores_from_answers(
     guide: Guide, answers: list[Answer], num_classes: int, calibration: str
 ) -> Float[np.ndarray, "m K"]:
@@ -195,7 +187,7 @@ def scores_from_answers(
     Raw scores for ``column`` calibration; else probabilities $\sigma(s)$ of a guide whose scores s are log-odds, for
     ``content-free`` after subtraction of what it says of the label about an image that shows nothing.
     """
-    scores = answer_matrix(answers, num_classes)
+    scores = np.array([answer.raw for answer in answers]).reshape(-1, num_classes)
     if calibration == "content-free":
         scores = scores[:-1] - scores[-1]
     return 1 / (1 + np.exp(-scores)) if guide.log_odds and calibration != "column" else scores

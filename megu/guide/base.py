@@ -1,8 +1,9 @@
 r"""What every guide is: a name, a version, and one raw score for each question about image and label."""
 
+import hashlib
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -10,11 +11,11 @@ from types import MappingProxyType, ModuleType
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from megu.datasets.images import Images
-from megu.guide.questions import Question, exemplar_images
+from megu.guide.questions import Index, PixelBatch, Pixels, Question
 from megu.settings import config
 from megu.settings.errors import MeguError, SettingsError
 from megu.settings.values import closest
@@ -33,60 +34,53 @@ class GuideUnavailableError(MeguError, RuntimeError):
 
 @dataclass(frozen=True)
 class GuideContext:
-    r"""What a guide may be made from; each takes what it needs.
+    r"""What a guide may be made from: the candidate labels, the images that they name, the exemplars among them; where
+    `Guide.needs_model`, the original classifier and the validation images."""
 
-    Attributes:
-        class_names: the candidate labels.
-        images: the data set that names them.  exemplars: positions in it of what the guide is asked about.
-        device: for guides that load a model.
-        model: the original classifier.  held_out: positions of validation images; both where `Guide.needs_model`.
-    """
-
-    class_names: tuple[str, ...] = ()
+    class_names: Sequence[str] = ()
     settings: config.Guide = field(default_factory=config.Guide)
     images: Images | None = None
-    exemplars: Int64[Tensor, " m"] | None = None
+    exemplars: Index | None = None
     device: torch.device | str = "cpu"
     model: nn.Module | None = None
-    held_out: Int64[Tensor, " v"] | None = None
+    held_out: Index | None = None
 
     @cached_property
-    def exemplar_images(self) -> tuple[UInt8[np.ndarray, "m C H W"], Int64[Tensor, " m"], str]:
-        """Pixels, classes, and eight hex digits over both."""
-        return exemplar_images(self.images, self.exemplars)
+    def exemplar_images(self) -> tuple[PixelBatch, Int64[Tensor, " n"], str]:
+        """Pixels of the exemplars, their classes, and eight hex digits over both."""
+        images, at = self.images, self.exemplars
+        x, y = images.x[at.to(images.x.device)].cpu().numpy(), images.y[at.to(images.y.device)].cpu()
+        return x, y, hashlib.sha256(x.tobytes() + y.numpy().tobytes()).hexdigest()[:8]
 
     @cached_property
     def _positions(self):
         return {image.tobytes(): at for at, image in enumerate(self.exemplar_images[0])}
 
-    def position(self, image: UInt8[np.ndarray, "C H W"]) -> int:
-        """Which exemplar an image is.  Raises: SettingsError where it is none."""
+    def _position(self, image):
         if (at := self._positions.get(np.ascontiguousarray(image).tobytes())) is None:
             raise SettingsError("this guide knows its exemplars alone, and was asked about another image")
         return at
 
-    def pool_index(self, images: UInt8[np.ndarray, "n C H W"]) -> Int64[Tensor, " n"]:
-        """Positions of exemplars among all images, see `position`."""
-        at = self.exemplars[[self.position(image) for image in images]]
-        return at.to(self.images.y.device)
+    def pool_index(self, images: PixelBatch) -> Index:
+        """Positions of exemplars among all images.  Raises: SettingsError where an image is no exemplar."""
+        return self.exemplars[list(map(self._position, images))].to(self.images.y.device)
 
-    def class_of(self, image: UInt8[np.ndarray, "C H W"]) -> str:
-        """Name of the class of an exemplar, see `position`."""
-        return self.class_names[self.exemplar_images[1][self.position(image)]]
+    def class_of(self, image: Pixels) -> str:
+        """Name of the class of an exemplar.  Raises: as `pool_index`."""
+        return self.class_names[self.exemplar_images[1][self._position(image)]]
 
 
 class Guide(ABC):
-    r"""Anything that scores how well an image fits a label: one file in this folder, ``@source("its name")`` above its
-    class, and its module's name in ``megu/guide/__init__.py``.
+    r"""Anything that scores how well an image fits a label; see `megu.guide` for where a new one goes.
 
     Attributes:
         name: what it is.  version: pins model, weights and prompt; both are part of every answer's key.
         shots: worked examples that each question needs.
-        log_odds: whether a raw score is that of a probability.
-        any_image: whether it can be asked about images other than exemplars.
-        slow: whether answers that come with the package are read rather than asked again.
-        costly: whether an answer takes a second or is paid for: each is stored at once, and counted beforehand.
-        needs_model: whether the context needs ``model`` and ``held_out``.
+        log_odds: raw scores are those of a probability.
+        any_image: it can be asked about images other than exemplars.
+        slow: answers that come with the package are read rather than asked again.
+        costly: an answer takes a second or is paid for: each is stored at once, and counted beforehand.
+        needs_model: the context needs ``model`` and ``held_out``.
         cost: what the answers took.  failures: why questions have no answer, and how many.
     """
 
@@ -106,6 +100,7 @@ class Guide(ABC):
 
     def __init__(self, context: GuideContext):
         self.context, self.settings, self.class_names = context, context.settings, tuple(context.class_names)
+        self._columns = {name: k for k, name in enumerate(self.class_names)}
 
     @abstractmethod
     def score(self, questions: list[Question]) -> Iterable[float]:
@@ -128,6 +123,12 @@ class Guide(ABC):
         """Text that is equal where questions are cheaper together."""
         return ""
 
+    def column(self, label: str) -> int:
+        """Number of a candidate label.  Raises: SettingsError where it is no class name."""
+        if (at := self._columns.get(label)) is None:
+            raise SettingsError(closest(label, self.class_names, f"{self.name}: the label"))
+        return at
+
 
 class ImageGuide(Guide):
     r"""A guide that looks at an image once for all labels; ``at_once`` images together, all of them if None."""
@@ -135,23 +136,18 @@ class ImageGuide(Guide):
     at_once: int | None = None
 
     @abstractmethod
-    def score_images(self, images: UInt8[np.ndarray, "n C H W"]) -> Float[Tensor, "n K"]:
+    def score_images(self, images: PixelBatch) -> Float[Tensor, "n K"]:
         """Raw score of every image with every class name."""
 
     def score(self, questions: list[Question]) -> Iterator[float]:
-        """See `Guide.score`.  Raises: SettingsError for a label that is no class name."""
-        column = {name: k for k, name in enumerate(self.class_names)}
-        for question in questions:
-            if question.label not in column:
-                raise SettingsError(closest(question.label, column, f"{self.name}: the label"))
-        groups = [list(group) for _, group in groupby(questions, key=lambda question: question.image_hash)]
+        """See `Guide.score`.  Raises: as `Guide.column`."""
+        places = [(self.column(question.label), question) for question in questions]
+        groups = [list(group) for _, group in groupby(places, key=lambda place: place[1].image_hash)]
         size = self.at_once or len(groups) or 1
         for start in range(0, len(groups), size):
             part = groups[start : start + size]
-            rows = self.score_images(np.stack([group[0].image for group in part])).tolist()
-            yield from (
-                row[column[question.label]] for row, group in zip(rows, part, strict=True) for question in group
-            )
+            rows = self.score_images(np.stack([group[0][1].image for group in part])).tolist()
+            yield from (row[column] for row, group in zip(rows, part, strict=True) for column, _ in group)
 
 
 def source(name: str, compared: bool = False):

@@ -29,20 +29,17 @@ class ClipGuide(ImageGuide):
     def __init__(self, context):
         super().__init__(context)
         settings, self.device, self.at_once = self.settings, context.device, self.settings.batch
+        wrong = None
         if not settings.model or not (settings.revision or settings.path):
-            raise GuideUnavailableError(
-                "guide.source=clip needs guide.model, e.g. ViT-B-32, and guide.revision, e.g. laion2b_s34b_b79k (or"
-                " guide.path)"
+            wrong = "guide.source=clip needs guide.model, e.g. ViT-B-32, and guide.revision, e.g. laion2b_s34b_b79k"
+        elif settings.revision and settings.path:
+            wrong = "guide.revision and guide.path both name weights of guide.source=clip: set one of them"
+        elif settings.path and not Path(settings.path).is_file():
+            wrong = (
+                f"guide.path: {Path(settings.path).name!r} is no file: set it to weights of guide.model (safetensors)"
             )
-        if settings.revision and settings.path:
-            raise GuideUnavailableError(
-                "guide.revision and guide.path both name weights of guide.source=clip: set one of them"
-            )
-        if settings.path and not Path(settings.path).is_file():
-            raise GuideUnavailableError(
-                f"guide.path: {Path(settings.path).name!r} is no file: set it to the weights of guide.model"
-                " (safetensors)"
-            )
+        if wrong:
+            raise GuideUnavailableError(wrong)
         self.name = f"open_clip {settings.model}"
         weights = settings.revision or f"weights {files_digest([settings.path])}"
         self.version = f"{weights}, {CAPTION!r}, {len(self.class_names)} labels: {'|'.join(self.class_names)}"

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
 from megu.guide.base import WEIGHTS, GuideUnavailableError, ImageGuide, require, source
+from megu.guide.questions import PixelBatch
 from megu.settings.files import sha256
 
 Array = np.ndarray | Tensor
@@ -103,7 +104,7 @@ _outputs = {}  # image bytes -> (logits, features): two guides and many labels a
 
 
 @torch.no_grad()
-def image_outputs(images: UInt8[np.ndarray, "n C H W"]) -> tuple[Float[Tensor, "n 1000"], Float[Tensor, "n 1280"]]:
+def image_outputs(images: PixelBatch) -> tuple[Float[Tensor, "n 1000"], Float[Tensor, "n 1280"]]:
     r"""Logits and pooled features of EfficientNet-Lite0."""
     model, images = lite0(), np.ascontiguousarray(images)
     keys = [(image.shape, image.tobytes()) for image in images]
@@ -142,7 +143,7 @@ class ComposedGuide(ImageGuide):
         chosen = near.max(1).values.topk(WORDS).indices.sort().values
         return chosen, [labels[i] for i in chosen], near[chosen]
 
-    def words(self, images: UInt8[np.ndarray, "n C H W"]) -> tuple[Float[Tensor, "n 40"], list[str]]:
+    def words(self, images: PixelBatch) -> tuple[Float[Tensor, "n 40"], list[str]]:
         r"""What the image model says: probabilities of 40 words, and the words."""
         chosen, labels, _ = self._vocabulary
         return (image_outputs(images)[0][:, chosen] / TEMPERATURE).softmax(1), labels

@@ -29,15 +29,11 @@ def _check_batches(guide):
 
 
 def write_batch(guide: Guide, questions: list[Question], path: Path, sampled: bool = False) -> list[Path]:
-    r"""The requests of all questions as OpenAI batch files (``vllm run-batch``, a hosted batch API).
+    r"""The requests of all questions as OpenAI batch files (``vllm run-batch``, a hosted batch API); their paths.
 
-    Args:
-        guide: the served one; needs no url.
-        path: of the file; what is too much for one goes on in ``<stem>-2``, ``<stem>-3`` and so on beside it.
-        sampled: for servers without log-probabilities: ``repeats`` sampled replies to each question, which `read_batch`
-            counts.
-    Returns: the paths that were written.
-    Raises: SettingsError where the guide is another.
+    What is too much for one file goes on in ``<stem>-2``, ``<stem>-3`` and so on beside it.  ``sampled``, for servers
+    without log-probabilities: ``repeats`` sampled replies to each question, which `read_batch` counts.
+    Raises: SettingsError where the guide is not the served one; it needs no url.
     """
     _check_batches(guide)
     repeats, written = guide.settings.repeats if sampled else 0, []
@@ -105,7 +101,7 @@ _Text = Annotated[str, Field(min_length=1)]
 
 
 class _Row(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid")
 
     question: _Hash
     image: _Hash
@@ -146,18 +142,10 @@ def export_answers(store: AnswerStore, path: Path):
         raise SettingsError(NO_PARQUET) from None
 
 
-def _number(text):
-    try:
-        return float(text)
-    except ValueError:
-        return text  # which is then refused
-
-
 def _rows(path, kind):
     try:
         if kind == ".csv":  # text as it is: "null" and "nan" may be names of classes
-            table = pd.read_csv(path, dtype=str, keep_default_na=False)
-            return [{**row, "raw": _number(row.get("raw", ""))} for row in table.to_dict("records")]
+            return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
         return pd.read_parquet(path).to_dict("records")
     except ImportError:
         raise SettingsError(NO_PARQUET) from None

@@ -2,14 +2,14 @@ r"""The control that every guide has to beat: no language, only the similarity o
 
 from functools import cached_property
 
-import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from megu.guide.base import ImageGuide, source
 from megu.guide.composed import LITE0_SHA, image_outputs
+from megu.guide.questions import PixelBatch
 
 
 @source("features", compared=True)
@@ -28,7 +28,7 @@ class FeatureGuide(ImageGuide):
         super().__init__(context)
         self.version = f"lite0 {LITE0_SHA[:8]}, exemplars {context.exemplar_images[2]}"
 
-    def features(self, images: UInt8[np.ndarray, "n C H W"]) -> Float[Tensor, "n d"]:
+    def features(self, images: PixelBatch) -> Float[Tensor, "n d"]:
         r"""$\phi$."""
         return image_outputs(images)[1]
 

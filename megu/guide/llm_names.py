@@ -8,8 +8,6 @@ import torch
 
 from megu.guide.base import Guide, source
 from megu.guide.tiny import SMOLLM2_SHA, smollm2
-from megu.settings.errors import SettingsError
-from megu.settings.values import closest
 
 TEMPLATES = (
     "In a photo, a {} looks a lot like a",
@@ -50,7 +48,7 @@ class LlmNamesGuide(Guide):
 
     @torch.no_grad()
     def _score_labels(self, name):
-        """Label -> score, for all labels after one class."""
+        """Scores of all labels after one class."""
         tokenizer, model = _speaker()
         labels = [tokenizer.encode(f" {label}", add_special_tokens=False) for label in self.class_names]
         longest, total = max(map(len, labels)), np.zeros(len(labels))
@@ -60,12 +58,10 @@ class LlmNamesGuide(Guide):
             ids = torch.tensor([before + label + [0] * (longest - len(label)) for label in labels])
             log_p = model(input_ids=ids).logits[:, len(before) - 1 : -1].float().log_softmax(2)
             total += [sum(log_p[i, j, word].item() for j, word in enumerate(label)) for i, label in enumerate(labels)]
-        return dict(zip(self.class_names, total / len(TEMPLATES), strict=True))
+        return total / len(TEMPLATES)
 
     def score(self, questions):
         r"""Raw scores of questions, log-probabilities."""
         for question in questions:
             scores = self._fit(self.context.class_of(question.image))
-            if question.label not in scores:
-                raise SettingsError(closest(question.label, scores, f"{self.name}: the label"))
-            yield float(scores[question.label])
+            yield float(scores[self.column(question.label)])

@@ -20,19 +20,14 @@ ANSWER_FILES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 
 def answer_tokens(tokenizer):
     r"""Token ids that say True and those that say False: of every spelling ("True", " True", "true", ...) that is one
-    token.
-
-    Raises: GuideUnavailableError where the tokenizer has no such token.
-    """
+    token.  Raises: GuideUnavailableError where there is none."""
     out = []
     for word in ("True", "False"):
         forms = word, f" {word}", word.lower(), f" {word.lower()}"
         spelt = [tokenizer.encode(form, add_special_tokens=False) for form in forms]
         out.append(sorted({ids[0] for ids in spelt if len(ids) == 1}))
     if not all(out) or set(out[0]) & set(out[1]):
-        raise GuideUnavailableError(
-            "this model's tokenizer has no single token for True and for False: choose another model"
-        )
+        raise GuideUnavailableError("this model has no single token for True and for False: choose another one")
     return out
 
 
@@ -43,11 +38,12 @@ def newest(model, revision=None):
     try:
         return auto.from_pretrained(model, revision=revision)._commit_hash
     except (OSError, ValueError) as error:
-        why = str(error).splitlines()[0]
-        raise GuideUnavailableError(
-            f"{model} cannot be found ({why}): check guide.model and the network, set guide.revision, or guide.path to"
-            " a folder"
-        ) from None
+        raise _unavailable(f"{model} cannot be found", error) from None
+
+
+def _unavailable(what, error):
+    why = str(error).splitlines()[0]
+    return GuideUnavailableError(f"{what} ({why}): check guide.model and the network, or set guide.path to a folder")
 
 
 @source("mllm")
@@ -59,10 +55,8 @@ class LocalMllm(Guide):
     `answer_tokens`.
 
     Zero-shot questions about one image share its prefill; two-shot questions about one label share that of the worked
-    examples, which stand before the query as in the paper.  ``guide.reuse=False`` is the naive way, a whole prompt for
-    each question.
+    examples, which stand before the query as in the paper.  ``guide.reuse=False``: a whole prompt for each question.
 
-    Settings: model or path, revision, shots, batch, reuse, dtype, device_map.
     Raises: GuideUnavailableError where the model cannot be loaded.
     Source: arXiv 2602.17088 section 4.1.  Departs: A12; a chat model in place of MMICL, its words are ours.
     """
@@ -71,9 +65,12 @@ class LocalMllm(Guide):
 
     def __init__(self, context):
         super().__init__(context)
-        settings, self.device, self.cost, self._checked = self.settings, context.device, Cost(), False
-        self.shots = settings.shots
-        self.name = settings.model or Path(settings.path or "").name
+        settings, self.cost, self._checked = self.settings, Cost(), False
+        self.device, self.shots, self.name = (
+            context.device,
+            settings.shots,
+            settings.model or Path(settings.path or "").name,
+        )
         if not self.name:
             raise GuideUnavailableError(
                 "guide.source=mllm needs guide.model (an id on the hub) or guide.path (a folder)"
@@ -105,10 +102,7 @@ class LocalMllm(Guide):
                 weights, revision=self._commit, use_safetensors=True, dtype=s.dtype, **where
             )
         except (OSError, ValueError, ImportError) as error:
-            raise GuideUnavailableError(
-                f"{self.name} could not be loaded ({str(error).splitlines()[0]}): check guide.model, the network, or"
-                " set guide.path"
-            ) from None
+            raise _unavailable(f"{self.name} could not be loaded", error) from None
         if not getattr(processor, "chat_template", None):
             raise GuideUnavailableError(f"{self.name} has no chat template: choose a model that was tuned for chat")
         model = (model if where else model.to(self.device)).eval()
@@ -149,13 +143,13 @@ class LocalMllm(Guide):
         self.cost.mass += (torch.logaddexp(true, false) - logits.logsumexp(1)).exp().sum().item()
         return (true - false).tolist()
 
-    @torch.no_grad()
     def _whole(self, questions):
         texts, images = zip(*map(self._rendered, questions), strict=True)
         inputs = self._inputs(list(texts), list(images), "left")
         self._count(len(questions), len(questions), inputs["attention_mask"].sum().item())
         return self._log_odds(self._run(inputs, logits_to_keep=1).logits[:, -1])
 
+    @torch.no_grad()
     def _run(self, inputs, **more):
         model = self._loaded[0]
         cast = {key: x.to(model.device, model.dtype if x.is_floating_point() else None) for key, x in inputs.items()}
@@ -166,7 +160,6 @@ class LocalMllm(Guide):
         self.cost.answers += answers
         self.cost.tokens += tokens
 
-    @torch.no_grad()
     def _with_prefix(self, questions):
         # The cut lies at a special token, where what is left of it cannot change how the rest is split into tokens.
         token, two_shot = getattr(self._loaded[1], "image_token", None), bool(questions[0].shots)

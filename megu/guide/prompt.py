@@ -5,17 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image
 
-from megu.guide.questions import Question
+from megu.guide.questions import Pixels, Question
 from megu.settings.files import sha256
 
 PROMPT = 'Does this image show a photo of "{label}"? Answer True or False.'
 PROMPT_VERSION = 1  # goes up with every change of the words above
 
 
-def image_of(pixels: UInt8[np.ndarray, "C H W"]) -> Image.Image:
+def image_of(pixels: Pixels) -> Image.Image:
     r"""An RGB image; grey becomes RGB."""
     return Image.fromarray(np.ascontiguousarray(np.asarray(pixels).transpose(1, 2, 0).squeeze())).convert("RGB")
 

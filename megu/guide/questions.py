@@ -16,7 +16,9 @@ from megu.datasets.images import Images
 from megu.settings.errors import SettingsError
 from megu.settings.values import closest
 
-Shots = tuple[tuple[UInt8[np.ndarray, "C H W"], bool], ...]
+Pixels, PixelBatch = UInt8[np.ndarray, "C H W"], UInt8[np.ndarray, "n C H W"]
+Index = Int64[Tensor, " _"]  # positions in the images of a data set
+Shots = tuple[tuple[Pixels, bool], ...]
 
 
 def _digest(content):
@@ -32,12 +34,11 @@ class Question:
     r"""Does this image show a photo of ``label``?
 
     Attributes:
-        image: the exemplar.  label: candidate class name.
-        shots: worked examples put before the question: pairs (image, whether it shows ``label``); empty for zero-shot.
-        data: name of the data set, kept with the answer.
+        image: the exemplar.  label: candidate class name.  data: name of the data set.
+        shots: worked examples before the question: pairs (image, whether it shows ``label``).
     """
 
-    image: UInt8[np.ndarray, "C H W"]
+    image: Pixels
     label: str
     shots: Shots = ()
     data: str = ""
@@ -57,13 +58,8 @@ class Question:
         return _digest(json.dumps([guide.name, guide.version, self.image_hash, self.label, self.shots_hash]).encode())
 
 
-def draw_exemplars(images: Images, allowed: Int64[Tensor, " n"], count: int, seed: int = 0) -> Int64[Tensor, " m"]:
-    r"""Exemplars of each class, class by class, drawn once per data set (A1).
-
-    Args:
-        allowed: images that may be drawn; training images without validation.
-        count: exemplars of each class, fewer where a class is smaller.
-    """
+def draw_exemplars(images: Images, allowed: Index, count: int, seed: int = 0) -> Index:
+    r"""``count`` exemplars of each class (fewer where it is smaller) among ``allowed``, class by class (A1)."""
     allowed = allowed.cpu()
     y = images.y.cpu()[allowed]
     gen = generator(seed, images.name, "exemplars", *images.classes)
@@ -74,19 +70,11 @@ def draw_exemplars(images: Images, allowed: Int64[Tensor, " n"], count: int, see
     return torch.cat(chosen)
 
 
-def exemplar_images(
-    images: Images, exemplars: Int64[Tensor, " m"]
-) -> tuple[UInt8[np.ndarray, "m C H W"], Int64[Tensor, " m"], str]:
-    r"""Pixels of exemplars, their classes, and eight hex digits over both."""
-    x, y = images.x[exemplars.to(images.x.device)].cpu().numpy(), images.y[exemplars.to(images.y.device)].cpu()
-    return x, y, hashlib.sha256(x.tobytes() + y.numpy().tobytes()).hexdigest()[:8]
-
-
-def draw_shots(images: Images, allowed: Int64[Tensor, " n"], count: int, seed: int = 0) -> dict[str, Shots]:
+def draw_shots(images: Images, allowed: Index, count: int, seed: int = 0) -> dict[str, Shots]:
     r"""Two worked examples for every label: an image of it (True) and one of some other class (False).
 
-    Args: as of `draw_exemplars`; the images are those that come next in the same draw, so no exemplar is shown with its
-        own answer (unless a class has no more images).
+    The images are those that come next in the same `draw_exemplars`, so no exemplar is shown with its own answer
+    (unless a class has no more images).
     Source: arXiv 2602.17088 section 4.1.
     """
     drawn, k = draw_exemplars(images, allowed, count + 1, seed), images.num_classes
@@ -112,21 +100,16 @@ def only_classes(images: Images, names) -> Images:
     return replace(images, y=place[images.y], classes=names)
 
 
-def questions_for(
-    images: Images, exemplars: Int64[Tensor, " m"], shots: dict[str, Shots] | None = None
-) -> Iterator[Question]:
-    r"""Every exemplar with every candidate label, exemplar by exemplar: m * K; ``shots``: see `draw_shots`."""
+def questions_for(images: Images, exemplars: Index, shots: dict[str, Shots] | None = None) -> Iterator[Question]:
+    r"""Every exemplar with every candidate label, exemplar by exemplar; ``shots`` of `draw_shots`."""
     for image in images.x[exemplars.to(images.x.device)].cpu().numpy():
         for label in images.classes:
             yield Question(image, label, shots[label] if shots else (), images.name)
 
 
 def with_calibration_questions(guide, questions: list[Question], num_classes: int, calibration: str) -> list[Question]:
-    r"""``questions`` of `questions_for`, and with ``content-free`` calibration K more after them: about an image that
-    shows nothing, all of one grey.
-
-    Raises: SettingsError where the guide cannot be asked about such an image.
-    """
+    r"""Questions of `questions_for`, and with ``content-free`` calibration K more about an image that shows nothing,
+    all of one grey.  Raises: SettingsError where the guide cannot be asked about it."""
     if calibration != "content-free":
         return questions
     if not (guide.log_odds and guide.any_image):

@@ -17,50 +17,41 @@ class ReplayGuide(Guide):
     answers of one guide, or ``guide.model`` name the one that is meant (its source as written there) and, where that
     has several versions, ``guide.revision`` the version.
 
-    Settings: path, an answers file (JSON lines of a `megu.guide.AnswerStore`); model and revision, see above.
-    Raises: GuideUnavailableError where there is no such file, it holds several guides, no answer of the one that is
-        named, or several answers of it for one image and label (asked with other worked examples).
+    Raises: GuideUnavailableError where ``guide.path`` is no such file, it holds several guides, no answer of the one
+        that is named, or several answers of it for one image and label (asked with other worked examples).
     """
 
     def __init__(self, context):
         super().__init__(context)
-        settings = self.settings
-        path = Path(settings.path or "")
+        settings, path = self.settings, Path(self.settings.path or "")
         if not settings.path or not path.is_file():
             raise GuideUnavailableError(f"guide.source=replay needs guide.path, an answers file; {path.name!r} is none")
         store = AnswerStore(path)
-        answers = [
-            a
-            for a in store.answers.values()
-            if settings.model in ("", a.source) and settings.revision in (None, a.version)
-        ]
-        guides = sorted({(answer.source, answer.version) for answer in answers})
+        every = store.answers.values()
+        answers = [a for a in every if settings.model in ("", a.source) and settings.revision in (None, a.version)]
+        guides = {(answer.source, answer.version) for answer in answers}
         damaged = f", {store.damaged} lines are damaged" if store.damaged else ""
         if not guides:
-            known = ", ".join(sorted({repr(answer.source) for answer in store.answers.values()})) or "nobody"
+            known = ", ".join(sorted({repr(answer.source) for answer in every})) or "nobody"
             raise GuideUnavailableError(
                 f"{path.name!r} has no answers of the guide that is asked for, but of {known}{damaged}: see guide.model"
                 " and revision"
             )
-        if len(guides) > 1:
-            what, values = (
-                ("revision", [v for _, v in guides])
-                if len({source for source, _ in guides}) == 1
-                else ("model", sorted({s for s, _ in guides}))
-            )
-            raise GuideUnavailableError(
-                f"{path.name!r} has answers of {len(guides)} guides: set guide.{what} to one of"
-                f" {', '.join(map(repr, values))}"
-            )
+        for what, values in zip(("model", "revision"), map(sorted, map(set, zip(*guides, strict=True))), strict=True):
+            if len(values) > 1:
+                raise GuideUnavailableError(
+                    f"{path.name!r} has answers of {len(guides)} guides: set guide.{what} to one of"
+                    f" {', '.join(map(repr, values))}"
+                )
         self._known = {(answer.image, answer.label): answer.raw for answer in answers}
         if len(self._known) < len(answers):
             raise GuideUnavailableError(
                 f"{path.name!r} has {len(answers) - len(self._known)} questions answered twice, with other worked"
                 " examples: keep one of each"
             )
-        (source, version), self.failures = guides[0], Counter()
+        ((name, version),), self.failures = guides, Counter()
         held = hashlib.sha256("|".join(sorted(f"{a.question} {a.raw!r}" for a in answers)).encode()).hexdigest()[:8]
-        self.name, self.version = f"{source} (replayed)", f"{version}, answers {held}"
+        self.name, self.version = f"{name} (replayed)", f"{version}, answers {held}"
         self.log_odds = all(answer.scale == "log-odds" for answer in answers)
         self._absent = f"not in {path.name}{damaged}"
 

@@ -23,12 +23,10 @@ class ServedMllm(Guide):
 
     Where the server gives log-probabilities, $s = \log \sum_{\mathrm{True}} p - \log \sum_{\mathrm{False}} p$ over the
     spellings among its most likely tokens; for a word that is not among them see `log_odds`.  Where it gives none, or
-    too few to tell,
-    the same over ``repeats`` sampled replies, half a reply added to either side.  A reply that is neither is no answer.
-    Sampling is the server's: one that takes the most likely token at temperature 1 as well gives the same reply over
-    and over, and its counts say nothing.
+    too few to tell, the same over ``repeats`` sampled replies, half a reply added to either side.  A reply that is
+    neither is no answer.  A server that takes the most likely token at temperature 1 as well gives the same reply over
+    and over: its counts say nothing.
 
-    Settings: model, url, shots, concurrency, timeout, retries, repeats.
     The key comes from ``$MEGU_GUIDE_KEY`` or ``$OPENAI_API_KEY`` and is kept nowhere.
     Raises: GuideUnavailableError where there is no model, and before the first request where there is no url, the
         client is not installed, or the server refuses key or model.
@@ -44,25 +42,21 @@ class ServedMllm(Guide):
             raise GuideUnavailableError(
                 "guide.source=served needs guide.model, the name that the server gives its model"
             )
-        self.name = f"{settings.model} (served)"
-        self.version = (
-            f"{settings.revision or 'as served'}, {self.shots}-shot, up to {settings.repeats} replies, prompt"
-            f" {PROMPT_VERSION}"
-        )
+        self.name, how = f"{settings.model} (served)", f"{self.shots}-shot, up to {settings.repeats} replies"
+        self.version = f"{settings.revision or 'as served'}, {how}, prompt {PROMPT_VERSION}"
         # Whether the server gives log-probabilities, and several replies at once.
         self._refused, self._tells, self._many = None, True, True
 
     @cached_property
     def _client(self):
-        if not self.settings.url:
+        s = self.settings
+        if not s.url:
             raise GuideUnavailableError(
                 "guide.source=served needs guide.url (or $MEGU_GUIDE_URL), e.g. http://localhost:8000/v1"
             )
         openai = require("openai", "pip install 'megu[served]'")
         key = os.environ.get("MEGU_GUIDE_KEY") or os.environ.get("OPENAI_API_KEY") or "none"
-        return openai.OpenAI(
-            base_url=self.settings.url, api_key=key, timeout=self.settings.timeout, max_retries=self.settings.retries
-        )
+        return openai.OpenAI(base_url=s.url, api_key=key, timeout=s.timeout, max_retries=s.retries)
 
     def body(self, question, sampled=0):
         r"""The request of a question as a JSON-like dictionary: its log-probabilities, or so many ``sampled``
@@ -71,11 +65,9 @@ class ServedMllm(Guide):
         urls = iter({"type": "image_url", "image_url": {"url": data_url(image)}} for image in images)
         for message in messages:
             message["content"] = [next(urls) if part["type"] == "image" else part for part in message["content"]]
-        how = (
-            {"n": sampled, "temperature": 1, "max_tokens": 4}
-            if sampled
-            else {"max_tokens": 1, "temperature": 0, "logprobs": True, "top_logprobs": 20}
-        )
+        how = {"max_tokens": 1, "temperature": 0, "logprobs": True, "top_logprobs": 20}
+        if sampled:
+            how = {"n": sampled, "temperature": 1, "max_tokens": 4}
         return {"model": self.settings.model, "messages": messages, **how}
 
     def score(self, questions):
@@ -84,11 +76,8 @@ class ServedMllm(Guide):
         return [scores.get(at, math.nan) for at in range(len(questions))]
 
     def stream(self, questions):
-        r"""Pairs (position of the question, log-odds or NaN) in the order of the replies; at most ``concurrency``
-        requests at a time.
-
-        What is under way when the server refuses, or at an interrupt, is waited for and given; the rest is not asked.
-        """
+        r"""Pairs (position of the question, log-odds or NaN) in the order of the replies, at most ``concurrency``
+        requests at a time; what is under way when the server refuses, or at an interrupt, is still given."""
         _ = self._client  # made once, before the threads
         pool, rest, under_way = ThreadPoolExecutor(self.settings.concurrency), iter(enumerate(questions)), {}
         self._stopped = False
@@ -196,15 +185,7 @@ def log_odds(choices):
 
     A word that is not among the given tokens has at most the probability of the least likely one, at most what the
     given ones leave over, and at least 1e-6: that much it counts, so that s errs towards 0.  Where this is not less
-    than what the other word has, nothing is known.
-
-    Raises: ValueError for what is no probability.
-
-    >>> from types import SimpleNamespace
-    >>> token = lambda text, p: SimpleNamespace(token=text, logprob=math.log(p))
-    >>> top = SimpleNamespace(top_logprobs=[token("True", 0.5), token(" true", 0.1), token("False", 0.3)])
-    >>> round(math.exp(log_odds([SimpleNamespace(logprobs=SimpleNamespace(content=[top]))])), 6)
-    2.0
+    than what the other word has, nothing is known.  Raises: ValueError for what is no probability.
     """
     if (likely := _likely(choices)) is None:
         return None
@@ -230,12 +211,6 @@ def mass(choices):
 
 
 def log_odds_of_texts(choices):
-    r"""Log-odds from sampled replies, NaN where none says True or False.
-
-    >>> from types import SimpleNamespace
-    >>> reply = lambda text: SimpleNamespace(message=SimpleNamespace(content=text))
-    >>> round(math.exp(log_odds_of_texts([reply("True"), reply(" true."), reply("False"), reply("Well")])), 6)
-    1.666667
-    """
+    r"""Log-odds from sampled replies, NaN where none says True or False."""
     said = Counter(_word(choice.message.content or "") for choice in choices)
     return math.log(said["true"] + 0.5) - math.log(said["false"] + 0.5) if said["true"] + said["false"] else math.nan

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import nn
 
 from megu.core import splits
 from megu.core.device import Stopwatch
@@ -19,6 +19,7 @@ from megu.guide.answers import Answer, AnswerStore, ask, scores_from_answers, sh
 from megu.guide.base import SOURCES, Guide, GuideContext, GuideUnavailableError
 from megu.guide.prompt import characters
 from megu.guide.questions import (
+    Index,
     Question,
     draw_exemplars,
     draw_shots,
@@ -36,14 +37,8 @@ PER_TOKEN = 4  # characters of English text, for estimates
 
 @dataclass(frozen=True)
 class Scores:
-    r"""What a guide said about exemplars, as `megu.perturbing_labels.similarity` takes it.
-
-    Attributes:
-        values: for each exemplar and candidate label.  of_class: class of each exemplar.
-        calibration: that similarity has to apply.
-        origin: sentence that says where the answers are from.
-        guide: who was asked.  answers: its answers.  new: how many of them were asked now.
-    """
+    r"""What a guide said about exemplars of classes, as `megu.perturbing_labels.similarity` takes it; ``origin`` says
+    where the answers are from, ``new`` how many were asked now."""
 
     values: Float[np.ndarray, "m K"]
     of_class: Int64[np.ndarray, " m"]
@@ -58,21 +53,19 @@ class GuideSession:
     r"""Everything that is asked of guides about one data set.
 
     Args:
-        settings: ``guide`` and ``data.validation`` matter.
-        images: whose exemplars are asked about, with every label.  device: for guides that load a model.
+        settings: of which ``guide`` and ``data.validation`` matter.  device: for guides that load a model.
         directory: `megu.runs.store.Run` that remembers answers, versions and origins, or None.
         original: gives the classifier, for guides that are made from it.
-        answers: path of the answers where it is neither in the settings nor in the directory; else they are in memory.
-        allowed: positions that exemplars are drawn from; the training images without validation, if None.
-        classes: names of the only classes whose exemplars and labels are asked about; all, if empty.  The exemplars are
-            the same as without this choice, and so are the answers of a guide that looks at one question at a time.
+        answers: path of the answers, before those of settings and directory; without any they are in memory.
+        allowed: what exemplars are drawn from; the training images without validation, if None.
+        classes: names of the only classes that are asked about; the exemplars are the same as without this choice.
     Raises: SettingsError for a source or classes that do not exist.
     """
 
     def __init__(
         self, settings: Settings, images: Images, device: torch.device | str = "cpu", directory=None,
         original: Callable[[], nn.Module] | None = None, *, answers: Path | None = None,
-        allowed: Int64[Tensor, " n"] | None = None, classes=(),
+        allowed: Index | None = None, classes=(),
     ):  # fmt: skip
         self.settings, self.device, self.directory, self._original = settings.guide, device, directory, original
         if self.settings.source not in SOURCES:
@@ -98,28 +91,21 @@ class GuideSession:
         seed = self.settings.exemplar_seed if draw is None else draw
         return self._drawn_from, self._allowed, self.settings.exemplars, seed
 
-    def exemplars(self, draw: int | None = None) -> Int64[Tensor, " m"]:
+    def exemplars(self, draw: int | None = None) -> Index:
         """Positions of what the guide is asked about; ``draw``: None for the settings' own, else a fresh one."""
         drawn = draw_exemplars(*self._draw(draw))
         return drawn[self.images.y.cpu()[drawn] >= 0]
 
     def guide(self, source: str | None = None, draw: int | None = None) -> Guide:
-        r"""The guide ``source`` (None: the settings' own).
-
-        Raises: SettingsError where it is made from a classifier and there is none, GuideUnavailableError where it
-            cannot be had.
-        """
-        made, more = SOURCES[source or self.settings.source], {}
+        r"""The guide ``source`` (None: the settings' own).  Raises: SettingsError where it is made from a classifier
+        and there is none, GuideUnavailableError where it cannot be had."""
+        made, images, model = SOURCES[source or self.settings.source], self.images, ()
         if made.needs_model:
             if self._original is None:
-                raise SettingsError(
-                    f"guide.source={made.source} asks the classifier of a run: `python -m megu run --set"
-                    f" guide.source={made.source}`"
-                )
-            held_out = splits.validation_indices(self._drawn_from, self._validation)
-            more = {"model": self._original(), "held_out": held_out}
-        images = self.images
-        return made(GuideContext(images.classes, self.settings, images, self.exemplars(draw), self.device, **more))
+                name = f"guide.source={made.source}"
+                raise SettingsError(f"{name} asks the classifier of a run: `python -m megu run --set {name}`")
+            model = self._original(), splits.validation_indices(self._drawn_from, self._validation)
+        return made(GuideContext(images.classes, self.settings, images, self.exemplars(draw), self.device, *model))
 
     def questions(self, source: str | None = None, draw: int | None = None) -> tuple[Guide, list[Question]]:
         """A guide and what it is asked: every exemplar with every label, and what its calibration needs."""
@@ -138,11 +124,8 @@ class GuideSession:
         return self._scores(*self.questions(source, draw), draw)
 
     def all_scores(self, draw: int | None = None, sources=None) -> dict[str, Scores]:
-        r"""`scores` of several sources; by default those that every run compares, and on the settings' own exemplars
-        its own guide.
-
-        Left out are sources whose weights are missing, and slow ones that would have to be asked now.
-        """
+        r"""`scores` of several sources, by default those that every run compares, and on the settings' own exemplars
+        their guide; without sources whose weights are missing, and slow ones that would have to be asked now."""
         own, out = self.settings.source, {}
         compared = [name for name, made in SOURCES.items() if made.compared]
         for source in sources or dict.fromkeys(compared if draw is not None else [*compared, own]):
@@ -179,7 +162,7 @@ class GuideSession:
             return replay, f"{shipped}, replayed from the package because {missing}", 0, 0.0
 
     def _ask(self, guide, questions):
-        clock, new = Stopwatch(), sum(question.key(guide) not in self.store.answers for question in questions)
+        clock, new = Stopwatch(), len(self._open(guide, questions))
         with clock("guide"):
             answers = ask(guide, questions, self.store)
         took = f" in {clock.total:.1f} s{f' ({guide.cost})' if str(guide.cost) else ''}" if new else ""
@@ -194,19 +177,16 @@ class GuideSession:
     def open_questions(self) -> tuple[Guide, list[Question]]:
         """The settings' own guide, and what it has not answered yet."""
         guide, questions = self.questions()
-        return guide, [question for question in questions if question.key(guide) not in self.store.answers]
+        return guide, self._open(guide, questions)
+
+    def _open(self, guide, questions):
+        return [question for question in questions if question.key(guide) not in self.store.answers]
 
     def bill(self, price: float | None = None, image_tokens: int | None = None) -> str:
-        r"""What asking the open questions takes, as a sentence.
-
-        Args:
-            price: of a million input tokens.
-            image_tokens: of one image, as the model counts them.
-        The tokens of text are an estimate, four characters each, without what a chat template or worked-out answers
-        add.
-        """
+        r"""What asking the open questions takes, as a sentence; ``price`` of a million input tokens, ``image_tokens``
+        of one image.  Those of text are an estimate, four characters each, without what a chat template adds."""
         guide, questions = self.questions()
-        still_open = [question for question in questions if question.key(guide) not in self.store.answers]
+        still_open = self._open(guide, questions)
         said = f"{len(still_open)} of {len(questions)} questions to {guide.name} are open"
         if self.store.damaged:
             said += f" ({self.store.damaged} damaged lines of the answers were left out)"

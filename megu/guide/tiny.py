@@ -35,8 +35,7 @@ ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")  # what the low-rank additi
 
 
 def weights_file():
-    r"""Path of the weights that were trained for this model (connector, low-rank addition), which come with the
-    package."""
+    r"""Path of the weights that were trained for this model (connector, low-rank addition): in the package."""
     return Path(str(files("megu.guide") / "assets" / "tiny_mllm.safetensors"))
 
 
@@ -130,10 +129,8 @@ class TinyMllm(LocalMllm):
 
     EfficientNet-Lite0 sees; a connector of 1.07 million weights puts what it sees before SmolLM2-135M as five tokens; a
     low-rank addition of 0.92 million weights to the attention has it answer (both ours: ``env/train_tiny_mllm.py``).
-    It was trained on zero-shot questions, so that is what it is asked.
+    It was trained on zero-shot questions in bfloat16, so that is how it is asked.
 
-    Settings: batch, reuse and dtype (auto: bfloat16, which it was trained with).
-    Raises: GuideUnavailableError where the weights are not installed.
     Source: Liu et al. 2023, arXiv 2304.08485 (the form); stands in for the MLLM of arXiv 2602.17088 section 4.1.
         Departs: A12.
     """

@@ -24,7 +24,7 @@ def halves(count, pool, first=FIRST_SEED):
     return order < (count + 1) // 2
 
 
-def confidences(lab, count):
+def confidences(models, count):
     r"""Confidence of every shadow model on every image that is not for validation; each shadow is trained once and
     kept.
 
@@ -32,31 +32,31 @@ def confidences(lab, count):
         members and non-members of the attacked model exchangeable for the shadows.
 
     Args:
-        lab: `megu.runs.experiment.Experiment`.  count: S, at least 2.
+        models: `megu.runs.models.Models`.  count: S, at least 2.
     Returns: (`megu.measure.attacks.logit_confidence` ``(S, N)`` float, inside ``(S, N)`` bool) over the whole pool;
         validation images are in no shadow.
     Source: Carlini et al. 2022, arXiv 2112.03570; recipe and architecture are those of the attacked models.
     """
-    pool, chosen = _pool(lab.split).cpu(), halves(count, len(_pool(lab.split)))
-    found = np.zeros((count, len(lab.images.y)))
+    pool, chosen = _pool(models.split).cpu(), halves(count, len(_pool(models.split)))
+    found = np.zeros((count, len(models.images.y)))
     for k in tqdm(range(count), desc="shadows", leave=False):
-        found[k, pool] = confidence(lab, k, count)
+        found[k, pool] = confidence(models, k, count)
     inside = np.zeros(found.shape, bool)
     inside[:, pool] = chosen
     return found, inside
 
 
-def confidence(lab, k, count):
+def confidence(models, k, count):
     r"""Confidence of shadow k of ``count`` on the images of the pool ``(n,)``: trained once for all runs with the same
     originals."""
-    images, pool = lab.images, _pool(lab.split)
+    images, pool = models.images, _pool(models.split)
 
     def make():
         index = pool[halves(count, len(pool))[k].to(pool.device)]
-        model = lab.trained(FIRST_SEED + k, "shadow", index, f"shadow {k + 1} of {count}")
+        model = models.trained(FIRST_SEED + k, "shadow", index, f"shadow {k + 1} of {count}")
         return {"confidence": logit_confidence(predict(model, images, pool), images.y[pool])}, {}
 
-    return lab.once_for_all(f"shadows/{k}-of-{count}.safetensors", make, save_file, load_file)["confidence"]
+    return models.share(f"shadows/{k}-of-{count}.safetensors", make, save_file, load_file)["confidence"]
 
 
 def _pool(split):

@@ -1,22 +1,38 @@
-r"""Where pieces of work run: in this process, in several on this machine, or on a Dask cluster."""
+r"""Where jobs run: in this process, in several on this machine with a GPU or core each, or on a Dask cluster."""
 
-from contextlib import ExitStack, contextmanager
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from multiprocessing import active_children, get_context, parent_process
 
-from megu.runs.schedule import Inline
-from megu.runs.slots import gpu_pool
+from joblib import cpu_count
+
+from megu.runs.runner import Inline
 from megu.settings.errors import SettingsError
+from megu.settings.extras import extra
 from megu.settings.values import closest
 
-CLUSTERS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster"}  # of dask-jobqueue
+CLUSTERS = {  # of dask-jobqueue
+    "slurm": "SLURMCluster",
+    "pbs": "PBSCluster",
+    "sge": "SGECluster",
+    "lsf": "LSFCluster",
+}
+MOST = 8  # processes that are started where nobody says how many
 
 
-def executor(workers=None, scheduler=None, cluster=None, jobs=1):
-    r"""The executor of a grid, as a function that gives a context, see `megu.runs.schedule.carry_out`.
+def executor(
+    workers: int | None = None, scheduler: str | None = None, cluster: str | None = None, jobs: int = 1
+) -> Callable[[], AbstractContextManager[Executor]]:
+    r"""A function that gives an executor as a context, see `megu.runs.runner.run_jobs`.
 
     Args:
         workers: processes on this machine, None for one per GPU or core; 1 runs everything in this process.
         scheduler: address of a Dask scheduler, e.g. ``tcp://host:8786``; its workers need the same disk and code; start
-            them with one thread, for each carries out one piece at a time, and on a machine with several GPUs with one
+            them with one thread, for each carries out one job at a time, and on a machine with several GPUs with one
             of them in ``CUDA_VISIBLE_DEVICES``.
         cluster: name in `CLUSTERS`: workers are jobs of that queue, as ``~/.config/dask/jobqueue.yaml`` describes them.
         jobs: of the cluster.
@@ -33,37 +49,93 @@ def executor(workers=None, scheduler=None, cluster=None, jobs=1):
         )
     if scheduler or cluster:
         return lambda: _dask(scheduler, cluster, jobs)
-    return Inline if workers == 1 else lambda: gpu_pool(workers)
+    return Inline if workers == 1 else lambda: local_pool(workers)
+
+
+def visible_gpus() -> list[str]:
+    r"""The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them: what it lists (numbers, GPU or MIG
+    identifiers), else "0", "1" and so on; empty where there is none."""
+    import torch  # noqa: PLC0415  (a worker is given its GPU before it imports torch)
+
+    count, listed = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(k) for k in range(count)] if listed is None else [name.strip() for name in listed.split(",")]
+    return names[:count]
+
+
+class LocalPool(ProcessPoolExecutor):
+    """A process pool that can be stopped at once."""
+
+    def stop(self):
+        """End the workers without waiting for what they do; files appear whole or not at all, so nothing is left
+        half-written."""
+        self.shutdown(wait=False, cancel_futures=True)
+        for process in active_children():
+            process.terminate()
+
+
+def local_pool(workers: int | None = None, gpus: Sequence[str] | None = None, most: int = MOST) -> LocalPool:
+    r"""Fresh (spawned) processes that do not get into each other's way: each sees one GPU, as ``cuda:0``, and has its
+    share of the cores.
+
+    If a worker dies, what is under way raises ``BrokenProcessPool``: make another pool for it.
+
+    Args:
+        workers: processes; None for one per GPU, or without a GPU one per core, at most ``most``.  More workers than
+            GPUs share them evenly.
+        gpus: names, None for all that are visible; an empty list is the CPU.
+    """
+    gpus = visible_gpus() if gpus is None else list(gpus)
+    workers = workers or len(gpus) or min(cpu_count(), most)
+    context = get_context("spawn")
+    slots = context.SimpleQueue()
+    for k in range(workers):
+        slots.put(gpus[k % len(gpus)] if gpus else "")
+    return LocalPool(workers, context, _start_worker, (slots, max(1, cpu_count() // workers)))
+
+
+def _start_worker(slots, threads):
+    # Before CUDA starts in this process, which may have imported torch with the caller's main module.
+    os.environ["CUDA_VISIBLE_DEVICES"] = slots.get()
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ["TQDM_DISABLE"] = "1"  # the bars of several processes would overwrite each other
+    if parent := parent_process():
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+
+
+def _end_with(parent):
+    # A killed parent cannot stop its workers; without it they would finish what is queued and then wait for ever.
+    parent.join()
+    os._exit(1)
 
 
 @contextmanager
 def _dask(scheduler, cluster, jobs):
-    try:
-        from distributed import Client  # noqa: PLC0415  (optional)
-    except ImportError:
-        raise SettingsError("--scheduler and --cluster need Dask: pip install 'megu[cluster]'") from None
+    with extra("cluster"):
+        from distributed import Client  # noqa: PLC0415
     with ExitStack() as stack:
         address = stack.enter_context(_queue(cluster, jobs)) if cluster else scheduler
         try:
             client = stack.enter_context(Client(address, timeout="30s"))
         except (OSError, TimeoutError, ValueError) as error:
             raise SettingsError(
-                f"no Dask scheduler answers at {scheduler or cluster} ({error}): check the address, or start `dask scheduler`"
+                f"no Dask scheduler answers at {scheduler or cluster} ({error}): check the address, or start `dask"
+                " scheduler`"
             ) from None
         # Not the executor's own context, which would wait for what an interrupt gave up.
         yield client.get_executor(pure=False)
 
 
 def _queue(name, jobs):
-    try:
-        import dask_jobqueue  # noqa: PLC0415  (optional)
-    except ImportError:
-        raise SettingsError("--cluster needs dask-jobqueue: pip install 'megu[cluster]'") from None
+    with extra("cluster"):
+        import dask_jobqueue  # noqa: PLC0415
     try:
         cluster = getattr(dask_jobqueue, CLUSTERS[name])()
     except (ValueError, TypeError) as error:
         raise SettingsError(
-            f"--cluster {name}: {error}; describe one job in ~/.config/dask/jobqueue.yaml (cores: 1, processes: 1, memory, queue)"
+            f"--cluster {name}: {error}; describe one job in ~/.config/dask/jobqueue.yaml (cores: 1, processes: 1,"
+            " memory, queue)"
         ) from None
     cluster.scale(jobs=jobs)
     return cluster

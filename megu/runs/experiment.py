@@ -1,30 +1,34 @@
-r"""A run: which pieces exist, how they are made, and that each is made once."""
+r"""A run: its data, split and models, what is measured of them, and that each is made once."""
 
 import json
 import os
 import re
 import time
+from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from megu import methods
 from megu.core import device, splits
 from megu.core import weights as pretrained
-from megu.core.device import Stopwatch
 from megu.datasets import identity
 from megu.datasets.sources import load
 from megu.guide import GuideSession
 from megu.guide.agreement import agreement_tables
-from megu.measure import disentanglement, shadows
-from megu.measure.metrics import References, blank_logits, load_seen, metrics, observe, rows, save_seen
+from megu.methods.task import Task
 from megu.perturbing_labels import similarity, transition_matrix
-from megu.runs.making import MakesModels
-from megu.runs.store import CODE, Run
-from megu.runs.workers import each, share
+from megu.runs.evaluation import Evaluation, outputs_file
+from megu.runs.executors import executor
+from megu.runs.models import REFERENCES, Models
+from megu.runs.runner import Job, run_all
+from megu.runs.store import CODE, RunDirectory
+from megu.settings.config import Part, Settings
 from megu.settings.files import digest, project_root
 from megu.settings.profiles import resolve
 from megu.settings.values import nest
@@ -32,21 +36,17 @@ from megu.settings.values import nest
 NOISES = ("pos", "neg", "random")  # kinds of MeGU's noise that are looked at beside both and none
 
 
-def run_directory(settings, about, run_dir=None):
+def run_directory(settings: Settings, about: dict, run_dir: str | Path | None = None) -> Path:
     r"""Where a run lives: ``run_dir``, or ``runs/<profile>-<what is forgotten>-<digest of about>`` so that settings
     never mix."""
     if run_dir:
         return Path(run_dir)
-    return project_root() / "runs" / f"{settings.profile}-{request(settings)}-{digest(about)[:6]}"
+    return project_root() / "runs" / f"{settings.profile}-{_request(settings)}-{digest(about)[:6]}"
 
 
-def request(settings):
-    r"""What is forgotten, for the name of a directory."""
-    what = (
-        "random"
-        if settings.forget.scenario == "random"
-        else "-".join((settings.forget.scenario, *settings.forget.classes))
-    )
+def _request(settings):
+    forget = settings.forget
+    what = "random" if forget.scenario == "random" else "-".join((forget.scenario, *forget.classes))
     return re.sub(r"[^a-z0-9-]+", "_", what.lower())
 
 
@@ -55,192 +55,172 @@ def _opened(run_dir, profile, seed, overrides):
     return Experiment(profile, seed, run_dir, json.loads(overrides))
 
 
-class Experiment(MakesModels):
+class Experiment:
     r"""One run with its data, split, device and everything made so far.
 
     Args:
         profile, seed, overrides: see `megu.settings.profiles.resolve`.
         run_dir: directory; None or empty for ``$MEGU_RUN_DIR``, or the one that `run_directory` names.
         stage: of the notebook that works on the run, see `megu.runs.store.STAGES`.
+        study: folder of a study, in which the run's directory then lies; of what it shares with others it keeps no
+            copies.
+    Attributes: settings, compute, images, split; models, a `megu.runs.models.Models`; guide; run and shared, each a
+        `megu.runs.store.RunDirectory`.
     Raises: SettingsError or StageError, one line with the remedy, before any work where a setting, class, method, stage
         or device does not exist or the directory belongs to other settings.
     """
 
-    def __init__(self, profile="quick", seed=0, run_dir=None, overrides=None, stage=None):
+    def __init__(
+        self,
+        profile: str = "quick",
+        seed: int = 0,
+        run_dir: str | Path | None = None,
+        overrides: dict | None = None,
+        stage: str | None = None,
+        study: Path | None = None,
+    ):
         self.settings = settings = resolve(profile, seed, overrides)
         self.overrides = nest(overrides or {})
         methods.check(settings)
         self.compute = device.choose(settings)
         self.images = load(settings, self.compute.device)
         self.split = splits.make_split(self.images, settings)
-        self._references, self._transitions, self._before = {}, {}, {}
-        self.forgotten = splits.forgotten_classes(self.images, self.split, settings)
-        parameters = {name: self.parameters(name).model_dump(mode="json") for name in settings.compare}
-        about = {
-            "settings": settings.model_dump(mode="json", exclude={"methods"}),
-            "parameters": parameters,
-            "data": self.images.digest(),
-            "code": CODE,
-        }
-        if settings.arch == "vit-b16":
-            about["weights"] = pretrained.identity(settings.weights)
-        self.run = Run(self._directory(about, run_dir), about, settings.seed_list)
-        self.run.note("split", self.split.digest())
-        self.run.note("device", str(self.compute))
-        # What originals and shadow models depend on; the threads, because their seconds are compared with those of
-        # other models.
-        common = {
-            **{key: about["settings"][key] for key in ("arch", "training")}, "validation": settings.data.validation, "name": self.images.name,
-            "device": str(self.compute),
-            "threads": torch.get_num_threads() if self.compute.device.type == "cpu" else None, "data": about["data"], "code": about["code"],
-            **{key: about[key] for key in ("weights",) if key in about},
-        }  # fmt: skip
-        if settings.original.path:
-            common["original"] = settings.original.sha256
-        self.shared = Run(self.run.path.parent / f"shared-{digest(common)[:6]}", common)
-        self.run.note("images", identity.described(self.images))
-        self.guide = GuideSession(settings, self.images, self.compute.device, self.run, partial(self.original, settings.seed))
+        about, common = self._about()
+        if study:
+            path = study / f"{settings.data.name}-{settings.arch}-{_request(settings)}-{digest(about)[:6]}"
+        else:
+            path = run_directory(settings, about, run_dir or os.environ.get("MEGU_RUN_DIR"))
+        self.run = RunDirectory(path, about, settings.seed_list, self._notes)
+        self.shared = RunDirectory(path.parent / f"shared-{digest(common)[:6]}", common)
+        given = (settings, self.images, self.split, self.compute)
+        self.models = Models(*given, lambda source: self.transition(source), self.run, self.shared, copies=not study)
+        original = partial(self.models.original, settings.seed)
+        self.guide = GuideSession(settings, self.images, self.compute.device, self.run, original)
+        self.evaluation, self.forgotten, self._transitions = Evaluation(self.models), self.models.forgotten, {}
         self.stage, self._started = stage, time.perf_counter()
         if stage is not None:
             self.run.sealed(stage)
 
-    def _directory(self, about, run_dir):
-        return run_directory(self.settings, about, run_dir or os.environ.get("MEGU_RUN_DIR"))
+    def _about(self):
+        # What the run depends on; and what originals, retrained and shadow models depend on, the threads because their
+        # seconds are compared with those of other models.
+        s, cpu = self.settings, self.compute.device.type == "cpu"
+        about = {
+            "settings": s.model_dump(mode="json", exclude={"methods"}),
+            "parameters": {name: methods.method_settings(name, s).model_dump(mode="json") for name in s.compare},
+            "data": self.images.digest(),
+            "code": CODE,
+        }
+        if s.arch == "vit-b16":
+            about["weights"] = pretrained.identity(s.weights)
+        common = {key: about["settings"][key] for key in ("arch", "training")}
+        common |= {key: about[key] for key in ("data", "code", "weights") if key in about}
+        common |= {"validation": s.data.validation, "name": self.images.name, "device": str(self.compute)}
+        common |= {"threads": torch.get_num_threads() if cpu else None}
+        return about, common | ({"original": s.original.sha256} if s.original.path else {})
+
+    def _notes(self):
+        images = identity.described(self.images)
+        return {"split": self.split.digest(), "device": str(self.compute), "images": images}
 
     def __reduce__(self):
         # Another process opens the run directory by itself, once.
-        return _opened, (
-            str(self.run.path.resolve()),
-            self.settings.profile,
-            self.settings.seed,
-            json.dumps(self.overrides),
-        )
+        where = (str(self.run.path.resolve()), self.settings.profile, self.settings.seed, json.dumps(self.overrides))
+        return _opened, where
 
     def __str__(self):
         return self.run.path.name
 
-    def require(self, *stages):
+    def require(self, *stages: str):
         r"""Refuse to go on unless these stages are sealed; names the notebook to run first."""
         self.run.require(*stages)
 
-    def seal(self, claims):
-        r"""Finish the notebook's stage; returns its claims that hold or fail as lines, see `megu.runs.store.Run.seal`."""
+    def seal(self, claims: list) -> list[str]:
+        r"""Finish the notebook's stage; returns its claims that hold or fail as lines, see
+        `megu.runs.store.RunDirectory.seal`."""
         return self.run.seal(self.stage, claims, time.perf_counter() - self._started)
 
-    def each(self, function, cases):
+    def each(self, function: Callable, cases: Iterable[tuple]):
         r"""Call ``function(self, *case)`` for every case, in one process per core where a process has one thread.
 
         What the function makes it must keep.
 
-        Raises: megu.runs.workers.WorkError with the cases that failed; the others are kept.
+        Raises: WorkError with the cases that failed; the others are kept.
         """
-        workers = share()[0] if self.settings.threads == 1 and self.compute.device.type == "cpu" else 1
-        each(function, [(self, *case) for case in cases], min(workers, len(cases)), function.__name__)
+        alone = self.settings.threads != 1 or self.compute.device.type != "cpu" or len(cases) < 2
+        jobs = [Job("/".join(map(str, case)), function, (self, *case)) for case in cases]
+        run_all(jobs, executor(1 if alone else None), function.__name__)
 
-    # Names that are short in a notebook
+    # What a notebook calls often
     @property
-    def seeds(self):
+    def seeds(self) -> list[int]:
         """Seeds of the repetitions."""
         return self.settings.seed_list
 
     @property
-    def method_names(self):
+    def method_names(self) -> tuple[str, ...]:
         """Rows of every table: the untouched original, the true retrain, and what is compared with them."""
-        return ("original", "retrain", *self.settings.compare)
+        return (*REFERENCES, *self.settings.compare)
 
-    # What the guide's answers say
-    def similarity(self, source=None, draw=None):
-        r"""``(K, K)`` similarity S of eq. 4-5, row k = class k; ``source``, ``draw``: see `megu.guide.GuideSession.scores`."""
+    def original(self, seed: int) -> nn.Module:
+        """See `megu.runs.models.Models.original`."""
+        return self.models.original(seed)
+
+    def unlearned(self, name: str, seed: int) -> nn.Module:
+        """See `megu.runs.models.Models.unlearned`."""
+        return self.models.unlearned(name, seed)
+
+    def task(self, name: str, seed: int) -> Task:
+        """See `megu.runs.models.Models.task`."""
+        return self.models.task(name, seed)
+
+    def parameters(self, name: str) -> Part:
+        """See `megu.runs.models.Models.parameters`."""
+        return self.models.parameters(name)
+
+    def similarity(self, source: str | None = None, draw: int | None = None) -> Float[np.ndarray, "K K"]:
+        r"""S of eq. 4-5, row k = class k; ``source``, ``draw``: see `megu.guide.GuideSession.scores`."""
         return self._similarity(self.guide.scores(source, draw))
 
     def _similarity(self, scores):
         return similarity(scores.values, scores.of_class, self.images.num_classes, scores.calibration)
 
-    def similarities(self, draw=None, sources=None):
-        r"""S of several sources, ``{source: (K, K)}``, see `megu.guide.GuideSession.all_scores`."""
+    def similarities(self, draw: int | None = None, sources: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+        r"""S of several sources, see `megu.guide.GuideSession.all_scores`."""
         return {source: self._similarity(scores) for source, scores in self.guide.all_scores(draw, sources).items()}
 
-    def agreement(self, draws=(), sources=None):
-        r"""`megu.guide.agreement.agreement_tables` on the run's own exemplars and on fresh ``draws``, exemplar seeds that no
-        choice was made on."""
-        sims = [(self.settings.guide.exemplar_seed if draw is None else draw, self.similarities(draw, sources)) for draw in (None, *draws)]
+    def agreement(self, draws: Iterable[int] = (), sources: Iterable[str] | None = None):
+        r"""`megu.guide.agreement.agreement_tables` on the run's own exemplars and on fresh ``draws``, exemplar seeds
+        that no choice was made on."""
+        own, all_draws = self.settings.guide.exemplar_seed, (None, *draws)
+        sims = [(own if draw is None else draw, self.similarities(draw, sources)) for draw in all_draws]
         return agreement_tables(sims, self.images.classes)
 
-    def transition(self, source=None):
-        r"""``(K, K)`` transition matrix T of eq. 6, columns sum to 1."""
+    def transition(self, source: str | None = None) -> Float[np.ndarray, "K K"]:
+        r"""Transition matrix T of eq. 6 by the answers of guide ``source`` (None: the run's own), columns sum to 1."""
         if source not in self._transitions:
             self._transitions[source] = transition_matrix(self.similarity(source))
         return self._transitions[source]
 
-    # Results
-    def seen(self, name, seed):
-        r"""What a method's model makes of every part of the split: `megu.measure.metrics.Seen`, from one forward pass,
-        kept."""
+    def rows(self, name: str, seed: int, repeat: int = 0) -> pd.DataFrame:
+        """See `megu.runs.evaluation.Evaluation.rows`."""
+        return self.evaluation.rows(name, seed, repeat)
 
-        def make():
-            model, clock = self.unlearned(name, seed), Stopwatch()
-            with clock("evaluation"):
-                found = observe(model, self.images, self.split)
-            return found, {"seconds": clock.seconds}
+    def logits(self, name: str, seed: int) -> dict[str, Float[Tensor, "n K"]]:
+        r"""Logits of a method's model by part of the split."""
+        return self.evaluation.outputs(name, seed).logits
 
-        return self.run.once(
-            f"seen/{name}-{seed}.safetensors", make, save_seen, lambda path: load_seen(path, self.compute.device)
-        )
+    def disentangled(self, name: str, seed: int, kind: str | None = None) -> pd.DataFrame:
+        """See `megu.runs.evaluation.Evaluation.disentangled`."""
+        return self.evaluation.disentangled(name, seed, kind)
 
-    def logits(self, name, seed):
-        r"""Logits of a method's model on every part of the split: name of the part -> ``(n, K)`` float32."""
-        return self.seen(name, seed).logits
-
-    def references(self, seed):
-        r"""What the models of a seed of pre-training are compared with: `megu.measure.metrics.References`."""
-        if seed not in self._references:
-            count, split = self.settings.shadows, self.split
-            whole = observe(self._new(seed, "untrained"), self.images, split).logits
-            compat = {
-                part: blank_logits(self._new(seed, "untrained"), self.images, getattr(split, part))
-                for part in ("forget", "test_forget")
-            }
-            attack = shadows.confidences(self, count) if count else None
-            self._references[seed] = References(
-                self.seen("original", seed), self.seen("retrain", seed), whole, compat, attack
-            )
-        return self._references[seed]
-
-    def rows(self, name, seed, repeat=0):
-        r"""Tidy rows of every metric of one model.
-
-        Args:
-            name: of the method.  seed: of pre-training.
-            repeat: of unlearning; the models of repeat 0 are kept, of the others only what was measured.
-        """
-
-        def make():
-            if not repeat:
-                return self._measured(name, seed, 0, self.seen(name, seed)), {}
-            model, facts = self._timed(*self._call(name, seed, repeat))
-            return self._measured(name, seed, repeat, observe(model, self.images, self.split)), facts
-
-        return self.run.once(
-            f"rows/{name}-{seed}-{repeat}.csv", make, lambda table, path: table.to_csv(path, index=False), pd.read_csv
-        )
-
-    def attempt_rows(self, name, seed, changes, source=None):
-        r"""Tidy rows of every metric of an `attempt`; not kept."""
-        return self._measured(
-            name, seed, 0, observe(self.attempt(name, seed, changes, source), self.images, self.split)
-        )
-
-    def _measured(self, name, seed, repeat, seen):
-        return rows(name, seed, metrics(seen, self.images, self.split, self.references(seed)), repeat)
-
-    def cases(self):
-        r"""List of (method, seed, repeat): every row of the tables; what is only a reference has one repeat."""
+    # Tables
+    def cases(self) -> list[tuple[str, int, int]]:
+        r"""(method, seed, repeat) of every row of the tables; what is only a reference has one repeat."""
         repeats = {name: 1 if methods.method(name).reference else self.settings.repeats for name in self.method_names}
-        return [
-            (name, seed, repeat) for seed in self.seeds for name in self.method_names for repeat in range(repeats[name])
-        ]
+        return [(name, seed, k) for seed in self.seeds for name in self.method_names for k in range(repeats[name])]
 
-    def results(self):
+    def results(self) -> pd.DataFrame:
         r"""Tidy rows of every metric, method, seed and repeat; kept in ``results.csv``."""
 
         def make():
@@ -249,85 +229,45 @@ class Experiment(MakesModels):
 
         return self.run.table("results.csv", make)
 
-    def predictions(self):
-        r"""What the forgotten training images are taken for, in percent of them: DataFrame with method, seed, label,
-        share."""
+    def predictions(self) -> pd.DataFrame:
+        r"""What the forgotten training images are taken for, in percent of them: method, seed, label, share."""
         names, out = self.images.classes, []
         for name in self.method_names:
             for seed in self.seeds:
-                said = self.logits(name, seed)["forget"].argmax(1).bincount(minlength=len(names)) / len(
-                    self.split.forget
-                )
+                counts = self.logits(name, seed)["forget"].argmax(1).bincount(minlength=len(names))
+                shares = (100 * share for share in (counts / len(self.split.forget)).tolist())
                 out += [
-                    {"method": name, "seed": seed, "label": label, "share": 100 * share}
-                    for label, share in zip(names, said.tolist(), strict=True)
+                    {"method": name, "seed": seed, "label": k, "share": v} for k, v in zip(names, shares, strict=True)
                 ]
         return pd.DataFrame(out)
 
-    def disentangled(self, name, seed, kind=None):
-        r"""Disentanglement score of one model, kept: method, seed, view, measure, value, low, high; see
-        `megu.measure.disentanglement.disentanglement`.
+    def disentanglement(self) -> pd.DataFrame:
+        r"""`disentangled` of all methods and seeds, and of MeGU with `NOISES`; both noises and none are methods of
+        their own."""
+        cases = [(name, None) for name in self.method_names]
+        cases += [("megu", kind) for kind in NOISES if "megu" in self.method_names]
+        parts = [self.disentangled(name, seed, kind) for name, kind in cases for seed in self.seeds]
+        return pd.concat(parts, ignore_index=True)
 
-        Args:
-            name, seed: of the model.  kind: of MeGU's noise, for a model that is made with it and not kept.
-        """
+    def timings(self) -> pd.DataFrame:
+        r"""Seconds by method, seed, repeat and part, as measured when each model was made.
 
-        def look(seen):
-            found = next(iter(seen.features.values()))
-            pool = found.new_zeros(len(self.images.y), found.shape[1])
-            for part, index in vars(self.split).items():
-                pool[index] = seen.features[part]
-            return pool.__getitem__
-
-        def make():
-            if not disentanglement.forgotten_concepts(self.images, self.split):
-                return disentanglement.tidy(disentanglement.nothing(name != "retrain"))
-            if seed not in self._before:
-                self._before[seed] = disentanglement.Before(self.images, self.split, look(self.seen("original", seed)))
-            model = self.attempt(name, seed, {"noise.kind": kind}) if kind else None
-            seen = observe(model, self.images, self.split) if kind else self.seen(name, seed)
-            return disentanglement.tidy(self._before[seed].scores(look(seen), in_place=name != "retrain"))
-
-        label = f"{name}, {kind} noise" if kind else name
-        return self.run.table(f"patterns/{label}-{seed}.csv", make).assign(method=label, seed=seed)
-
-    def disentanglement(self, names=None):
-        r"""`disentangled` of methods (all of the run if None) and seeds, and of MeGU with `NOISES`; both noises and
-        none are methods of their own."""
-        names = names or self.method_names
-        cases = [(name, None) for name in names] + [("megu", kind) for kind in NOISES if "megu" in names]
-        return pd.concat(
-            [self.disentangled(name, seed, kind) for name, kind in cases for seed in self.seeds], ignore_index=True
-        )
-
-    def timings(self):
-        r"""Seconds by method, seed, repeat and part, as measured when each piece was made.
-
-        Parts: labels, noise, fine-tuning and so on; total, the whole method; evaluation, the forward passes (where they
-            are done); guide, a row of its own for each seed, since it is asked once for all methods (where it was asked
-            live).
+        Parts: labels, noise, fine-tuning and so on; total, the whole method; evaluation, the forward passes; guide, a
+        row of its own for each seed, since it is asked once for all methods (where it was asked live).
         """
         manifest, out = self.run.manifest, []
         for name, seed, repeat in self.cases():
-            pieces = (
-                (f"rows/{name}-{seed}-{repeat}.csv",)
-                if repeat
-                else (f"models/{name}-{seed}.safetensors", f"seen/{name}-{seed}.safetensors")
-            )
-            for piece in pieces:
-                for part, seconds in manifest["artefacts"].get(piece, {}).get("seconds", {}).items():
+            first = (f"models/{name}-{seed}.safetensors", outputs_file(name, seed))
+            for file in (f"rows/{name}-{seed}-{repeat}.csv",) if repeat else first:
+                for part, seconds in manifest["artefacts"].get(file, {}).get("seconds", {}).items():
                     out.append({"method": name, "seed": seed, "repeat": repeat, "part": part, "seconds": seconds})
-        if asked := manifest["notes"].get(f"guide {self.settings.guide.source}, seconds"):
-            out += [
-                {"method": "guide", "seed": seed, "repeat": 0, "part": "guide", "seconds": asked} for seed in self.seeds
-            ]
+        if seconds := manifest["notes"].get(f"guide {self.settings.guide.source}, seconds"):
+            about = {"method": "guide", "repeat": 0, "part": "guide", "seconds": seconds}
+            out += [{"seed": seed, **about} for seed in self.seeds]
         return pd.DataFrame(out)
 
-    def relative_time(self, name):
-        r"""Seconds of a method over seconds of the retrain of the same seed: array over the seeds."""
-        wide = (
-            self.timings()
-            .query("part == 'total'")
-            .pivot_table(index="seed", columns="method", values="seconds", sort=False)
-        )
+    def relative_time(self, name: str) -> Float[np.ndarray, " seeds"]:
+        r"""Seconds of a method over seconds of the retrain of the same seed."""
+        total = self.timings().query("part == 'total'")
+        wide = total.pivot_table(index="seed", columns="method", values="seconds", sort=False)
         return np.asarray(wide[name] / wide["retrain"])

@@ -89,7 +89,8 @@ def _execute(source, out, parameters):
     except PapermillExecutionError as error:
         last = (error.evalue.strip().splitlines() or ["no message"])[-1]
         raise NotebookError(
-            f"{source.stem} failed: {error.ename}: {last} (the executed copy is in the run directory, notebooks/{out.name})"
+            f"{source.stem} failed: {error.ename}: {last} (the executed copy is in the run directory,"
+            f" notebooks/{out.name})"
         ) from None
     finally:
         if out.exists():

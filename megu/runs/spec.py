@@ -1,179 +1,179 @@
-r"""One entry of a grid: which model of which cell is measured, and the key of its result."""
+r"""One entry of a study: which model of which cell is measured, and the key of its result."""
 
 import shlex
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from megu.core import weights as pretrained
 from megu.guide import SOURCES
 from megu.guide.prompt import files_digest
 from megu.methods import METHODS, method_settings
+from megu.runs.models import REFERENCES
 from megu.runs.store import CODE
-from megu.settings.cells import CELLS, Cell
-from megu.settings.config import MACHINE, Part
+from megu.settings.cells import Cell
+from megu.settings.config import MACHINE, Settings
 from megu.settings.errors import SettingsError
 from megu.settings.files import digest
 from megu.settings.profiles import resolve
-from megu.settings.values import closest, nest
+from megu.settings.values import nest
 
-FIELDS = ("data", "arch", "scenario", "forget", "method", "seed", "repeat")
-CELL = ("data.name", "arch", "forget.", "compare", "seeds", "repeats", "shadows")  # settings that the grid itself gives
-LOCAL = (
-    "data.path",
-    "original.path",
-    "weights",
-    "guide.path",
-    "guide.url",
-)  # that every worker takes from the process which leads the grid
+# Settings that every worker takes from the process which leads the study
+LOCAL = ("data.path", "original.path", "weights", "guide.path", "guide.url")
 FILED = ("mllm", "clip", "replay")  # guides that answer from files at guide.path
-OUTSIDE = {
-    "compare",
-    "methods",
-    "seed",
-    "seeds",
-    "repeats",
-    "shadows",
-}  # of the settings: no single result depends on them
+OUTSIDE = {"compare", "methods", "seed", "seeds", "repeats"}  # of the settings: no single result depends on them
+WITHOUT = {  # settings on which what several models need does not depend
+    "original": ("forget", "retain_images", "guide", "preset", "shadows"),
+    "shadow": ("forget", "retain_images", "guide", "preset"),
+    "retrained": ("retain_images", "guide", "preset", "shadows"),
+    "answers": ("forget", "retain_images", "shadows"),
+}
 
 
-class RunSpec(Part):
-    r"""One unlearned (or reference) model of a grid, frozen; it can be pickled and sent anywhere.
+class Need(NamedTuple):
+    r"""What several specs need: its kind, a digest over what it depends on, its number, names of what comes first."""
+
+    kind: str
+    key: str
+    number: int
+    after: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Spec:
+    r"""One unlearned (or reference) model of a study and what is measured of it; it can be sent anywhere.
 
     Attributes:
         profile: name in `megu.settings.profiles.PROFILES`.
-        data, arch, scenario, forget: of the cell, see `megu.settings.cells.Cell`.
+        cell: data, network and forgetting request.
         method: name in `megu.methods.METHODS`.
         seed: of pre-training.  repeat: of unlearning.
-        changes: further (dotted setting, value) pairs.
+        changes: (dotted setting, value) pairs, of all models of the cell.
+        variation: such pairs for this model alone, of its method's settings or ``guide.source``.
+        measures: see `megu.runs.evaluation.Evaluation.measure`.
+        point, variant: names of the variation in a table.
     """
 
     profile: str
-    data: str
-    arch: str
-    scenario: str
-    forget: tuple[str, ...]
+    cell: Cell
     method: str
     seed: int
     repeat: int = 0
     changes: tuple[tuple[str, Any], ...] = ()
+    variation: tuple[tuple[str, Any], ...] = ()
+    measures: tuple[str, ...] = ("metrics",)
+    point: str = ""
+    variant: str = ""
 
     @property
-    def cell(self):
-        """The `megu.settings.cells.Cell`, without the paper's tables."""
-        return Cell(self.data, self.arch, self.scenario, self.forget)
-
-    @property
-    def overrides(self):
+    def overrides(self) -> dict:
         """Dotted settings of the cell's run, which holds what its models share and no table of its own."""
         return {**self.cell.overrides(), "compare": [], "seeds": 1, **dict(self.changes)}
 
-    @property
-    def settings(self):
-        """`megu.settings.config.Settings` of the cell's run."""
-        return _settings(self)
+    @cached_property
+    def source(self) -> str | None:
+        """The guide of this model where it is not that of its cell."""
+        return dict(self.variation).get("guide.source")
 
     @cached_property
-    def key(self):
+    def method_changes(self) -> dict:
+        """Dotted settings of the method that are of this model alone."""
+        return {name: value for name, value in self.variation if name != "guide.source"}
+
+    @property
+    def settings(self) -> Settings:
+        """Of this model."""
+        method = self.method if self.variation else ""
+        return _settings(self.profile, self.cell, self.changes, method, self.variation)
+
+    @cached_property
+    def key(self) -> str:
         r"""Twelve hex digits over all that the result depends on: settings, weights, files of the guide, the method's
-        parameters, seeds, code.
+        parameters, seeds, what is measured, code.
 
-        Not where files lie, and not the data and versions, of which a grid has one, see `megu.runs.grid.Grid`.
+        Not where files lie, and not the data and versions, of which a study has one, see `megu.runs.engine.Engine`.
         """
-        return self.found()
+        return self.current_key()
 
-    def found(self):
+    def current_key(self) -> str:
         r"""The `key` as this process finds it, which may have other files or other code than the one that made the
         spec."""
-        about = self._settings_without()
-        if self.settings.guide.source in FILED and self.settings.guide.path:
-            about["guide"]["files"] = _files(self.settings.guide.path)
+        about, guide = self._settings_without(), self.settings.guide
+        if guide.source in FILED and guide.path:
+            about["guide"]["files"] = _files(guide.path)
         parameters = method_settings(self.method, self.settings).model_dump(mode="json")
-        return digest(
-            {
-                "settings": about,
-                "method": self.method,
-                "parameters": parameters,
-                "seed": self.seed,
-                "repeat": self.repeat,
-                "code": CODE,
-            }
-        )
+        made = {"method": self.method, "parameters": parameters, "seed": self.seed, "repeat": self.repeat}
+        return digest({"settings": about, **made, "measures": self.measures, "code": CODE})
 
     def _settings_without(self, *names):
-        about = self.settings.model_dump(mode="json", exclude=OUTSIDE.union(names)) | {
-            "level": self.settings.label_level
+        settings = self.settings
+        about = settings.model_dump(mode="json", exclude=OUTSIDE.union(names)) | {"level": settings.label_level}
+        return about | ({"weights": pretrained.identity(settings.weights)} if self.cell.arch == "vit-b16" else {})
+
+    @property
+    def needs(self) -> dict[str, "Need"]:
+        r"""What is made before this model and shared with others, by a name that says which."""
+        c, settings = self.cell, self.settings
+        data, seed = f"{c.data}/{c.arch}/{settings.label_level}", {"seed": self.seed}
+        original = f"original {data}/{self.seed}"
+        shadows = {
+            f"shadow {data}/{k} of {settings.shadows}": self._need("shadow", shadow=k) for k in range(settings.shadows)
         }
-        return about | ({"weights": pretrained.identity(self.settings.weights)} if self.arch == "vit-b16" else {})
+        retrained = f"retrained {data.rpartition('/')[0]}/{c.scenario}/{c.request}/{self.seed}"
+        needs = {original: self._need("original", **seed), **shadows}
+        needs[retrained] = self._need("retrained", tuple(needs), **seed)
+        if METHODS[self.method].guided:
+            needs[f"answers {data}/{settings.guide.source}"] = self._need("answers", (original,))
+        return needs
 
     @property
-    def questions(self):
-        r"""Twelve hex digits over what the guide's questions and, of guides made from it, the classifier depend on;
-        cells share it."""
-        return digest({"settings": self._settings_without("forget", "retain_images")})
+    def questions(self) -> str:
+        r"""Digest over what the guide's questions and, of guides made from it, the classifier depend on."""
+        return self._need("answers").key
+
+    def _need(self, kind, after=(), **which):
+        settings = self._settings_without(*WITHOUT[kind])
+        return Need(kind, digest({"settings": settings, **which, "code": CODE}), which.get("shadow", 0), after)
 
     @property
-    def original(self):
-        r"""Twelve hex digits over what the original of this spec depends on; cells share it."""
-        return digest(
-            {
-                "settings": self._settings_without("forget", "retain_images", "guide", "preset"),
-                "seed": self.seed,
-                "code": CODE,
-            }
-        )
-
-    @property
-    def retrained(self):
-        r"""Twelve hex digits over what the retrained model of this spec depends on; methods share it."""
-        return digest(
-            {"settings": self._settings_without("retain_images", "guide", "preset"), "seed": self.seed, "code": CODE}
-        )
-
-    @property
-    def about(self):
+    def about(self) -> dict:
         """The columns that name this model in a tidy table."""
-        cell = {"dataset": self.data, "arch": self.arch, "scenario": self.scenario, "forget": self.cell.request}
-        return cell | {"method": self.method, "seed": self.seed, "repeat": self.repeat}
+        c = self.cell
+        names = {"dataset": c.data, "arch": c.arch, "scenario": c.scenario, "forget": c.request, "method": self.method}
+        return names | {"seed": self.seed, "repeat": self.repeat}
 
     @property
-    def command(self):
+    def command(self) -> str:
         """The notebooks with this model alone, to step through; without paths of this machine.
 
         A guide that is made from the classifier asks the first one of a run: then there are the models of earlier seeds
-            as well.
+        as well.
         """
-        compared = [] if self.method in ("original", "retrain") else [self.method]
+        compared = [] if self.method in REFERENCES else [self.method]
         first = 0 if SOURCES[self.settings.guide.source].needs_model else self.seed
-        values = {**self.overrides, "compare": compared, "repeats": self.repeat + 1, "seeds": self.seed - first + 1}
-        pairs = [f"{name}={value}" for name, value in values.items() if recorded(name, value)]
-        return shlex.join(
-            [
-                "python",
-                "-m",
-                "megu",
-                "run",
-                "--profile",
-                self.profile,
-                "--seed",
-                str(first),
-                *(x for pair in pairs for x in ("--set", pair)),
-            ]
-        )
+        counts = {"compare": compared, "repeats": self.repeat + 1, "seeds": self.seed - first + 1}
+        own = {name if name == "guide.source" else f"methods.{self.method}.{name}": v for name, v in self.variation}
+        pairs = [f"{name}={v}" for name, v in {**self.overrides, **own, **counts}.items() if recorded(name, v)]
+        given = [part for pair in pairs for part in ("--set", pair)]
+        return shlex.join(["megu", "run", "--profile", self.profile, "--seed", str(first), *given])
 
     def __str__(self):
-        return "/".join(map(str, self.about.values()))
+        return "/".join(map(str, (*self.about.values(), *filter(None, (self.point, self.variant)))))
 
 
-def recorded(name, value):
+def recorded(name: str, value: Any) -> bool:
     r"""Whether a setting may be written down: not where it is a path or an address of this machine."""
     return name.rpartition(".")[2] not in MACHINE or value == "random"
 
 
 @cache
-def _settings(spec):
-    return resolve(spec.profile, 0, spec.overrides)
+def _settings(profile, cell, changes, method, variation):
+    spec = Spec(profile, cell, method, 0, 0, changes)
+    own = {name if name == "guide.source" else f"methods.{method}.{name}": value for name, value in variation}
+    return resolve(profile, 0, {**spec.overrides, **own})
 
 
 @cache
@@ -184,82 +184,63 @@ def _files(path):
     return files_digest(sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path])
 
 
-def _here(profile, changes):
-    """Paths and addresses that this process would use, from settings or its environment, by dotted name."""
-    settings = resolve(profile, 0, changes)
-    return {name: value for name in LOCAL if (value := attrgetter(name)(settings)) is not None}
+def cell_of(profile: str, overrides: dict | None = None) -> tuple[Cell, dict, Settings]:
+    r"""The cell of a profile's own request; the settings that are of its models; all settings, with the numbers of
+    seeds and repeats."""
+    values = dict(dotted(nest(overrides or {})))
+    s = resolve(profile, 0, values)
+    cell = Cell(s.data.name, s.arch, s.forget.scenario, () if s.forget.scenario == "random" else s.forget.classes)
+    given = ("data.name", "arch", "forget.scenario", "forget.classes", "seeds", "repeats", "compare")
+    return cell, {name: value for name, value in values.items() if name not in given}, s
 
 
-def grid(profile="paper", only=(), seeds=2, repeats=1, changes=None):
-    r"""The specs of a profile's grid, cells in the order of the paper's tables, references of a cell first.
+def specs_of(
+    profile: str,
+    cell: Cell,
+    names: Iterable[str],
+    seeds: Iterable[int],
+    repeats: int = 1,
+    changes: dict | None = None,
+    measures: tuple[str, ...] | Callable[[int], tuple[str, ...]] = ("metrics",),
+    **more,
+) -> list[Spec]:
+    r"""Specs of one cell: of every seed every method, of every method every repeat; what is only a reference has one.
 
     Args:
-        profile: name in `megu.settings.cells.CELLS`.
-        only: selections such as ``"data=cifar10,method=megu|ssd"``: all conditions of one must hold, one of several
-            suffices; none selects everything.  The original and the retrained model of what is selected are always
-            there: they are the reference.
-        seeds, repeats: of pre-training, and of unlearning for each.
-        changes: dotted settings for all of them; by default one thread of a CPU, because another number adds in another
-            order and a grid's results shall not depend on where it runs.  Paths and addresses, also those from this
-            process's environment, go along.
-    Returns: list of `RunSpec`.
-    Raises: SettingsError for an unknown field or value, a wrong setting, or where nothing is selected; before any work.
+        changes: dotted settings; by default one thread of a CPU, because another number adds in another order and a
+            result shall not depend on where it is made.  Paths and addresses, also those from this process's
+            environment, go along.
+        measures, more: see `Spec`; measures may be a function of the repeat.
+    Raises: SettingsError for a wrong setting, before any work.
     """
-    if profile not in CELLS:
-        raise SettingsError(closest(profile, CELLS, "profile"))
-    changes = dict(_dotted(nest({"threads": 1, **(changes or {})})))
-    for name in changes:
-        if name.startswith(CELL):
-            raise SettingsError(
-                f"--set {name}: a grid's cells and seeds are chosen by --only, --seeds and --repeats; `python -m megu run` takes this setting"
-            )
-    pairs = tuple(sorted((changes | _here(profile, changes)).items()))
-    entries = [
-        RunSpec(profile=profile, data=c.data, arch=c.arch, scenario=c.scenario, forget=c.forget, method=name, seed=seed, repeat=repeat, changes=pairs)
-        for c in CELLS[profile] for seed in range(seeds) for name in c.methods for repeat in range(1 if METHODS[name].reference else repeats)
-    ]  # fmt: skip
-    chosen = {entry for entry in entries if not only or any(_fits(entry, text) for text in only)}
-    for text in only:
-        for name, values in _conditions(text):
-            known = dict.fromkeys(str(_named(entry, name)) for entry in entries)
-            for value in values:
-                if value not in known:
-                    raise SettingsError(closest(value, known, f"--only {text!r}: the {name}"))
-    kept = {(e.cell, e.seed) for e in chosen}
-    out = [e for e in entries if e in chosen or (e.method in ("original", "retrain") and (e.cell, e.seed) in kept)]
-    if not out:
-        raise SettingsError(f"--only {' --only '.join(only)} selects nothing of the grid of profile {profile!r}")
-    for entry in out:
-        method_settings(entry.method, entry.settings)  # refuses a wrong setting now
-    return out
+    changes = dict(dotted(nest({"threads": 1, **(changes or {})})))
+    settings = resolve(profile, 0, {**cell.overrides(), **changes})
+    here = {name: value for name in LOCAL if (value := attrgetter(name)(settings)) is not None}
+    given, cell = {"changes": tuple(sorted((changes | here).items())), **more}, replace(cell, tables=())
+    specs = [
+        Spec(
+            profile,
+            replace(cell, tables=()),
+            name,
+            seed,
+            repeat,
+            measures=measures(repeat) if callable(measures) else measures,
+            **given,
+        )
+        for seed in seeds
+        for name in names
+        for repeat in range(1 if METHODS[name].reference else repeats)
+    ]
+    for spec in {spec.method: spec for spec in specs}.values():
+        method_settings(spec.method, spec.settings)
+    return specs
 
 
-def _dotted(values, prefix=""):
+def dotted(values: dict, prefix: str = ""):
+    r"""(dotted name, value) of everything in nested dictionaries; lists become tuples."""
     for key, value in values.items():
         name = f"{prefix}{key}"
-        yield from (
-            _dotted(value, f"{name}.")
-            if isinstance(value, dict)
-            else [(name, tuple(value) if isinstance(value, list) else value)]
-        )
-
-
-@cache
-def _conditions(text):
-    pairs = [part.partition("=") for part in text.split(",")]
-    for name, equals, _ in pairs:
-        if not equals:
-            raise SettingsError(
-                f"--only {text!r}: {name.strip()!r} has no '=': write field=value or field=value|value, several with a comma between"
-            )
-        if name.strip() not in FIELDS:
-            raise SettingsError(closest(name.strip(), FIELDS, f"--only {text!r}: the field"))
-    return tuple((name.strip(), tuple(one.strip() for one in values.split("|"))) for name, _, values in pairs)
-
-
-def _fits(entry, text):
-    return all(str(_named(entry, name)) in values for name, values in _conditions(text))
-
-
-def _named(entry, name):
-    return entry.about["dataset" if name == "data" else name]
+        if isinstance(value, dict):
+            yield from dotted(value, f"{name}.")
+        else:
+            yield name, tuple(value) if isinstance(value, list) else value

@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -23,7 +24,7 @@ STAGES = {  # stage -> the notebook that seals it, in the order of a run
     "evaluate": "05_evaluate",
 }
 # Rooms that results do not depend on: how a command is given, what it would cost, how tables are drawn.
-NO_RESULTS = ("__main__.py", "cli", "cost", "figures")
+NO_RESULTS = ("cli", "cost", "figures")
 PACKAGES = ("torch", "torchvision", "transformers", "open_clip_torch", "numpy", "scipy", "scikit-learn", "pandas")
 
 
@@ -52,41 +53,49 @@ def differences(theirs, ours, where=""):
     return out
 
 
-class Run:
-    r"""One run directory.  Opening it twice with different settings is refused, so results never mix.
+class RunDirectory:
+    r"""A directory of artefacts, each made once, and a manifest that says what they depend on.
+
+    Opening one twice with different settings is refused, so results never mix.  Nothing is written before something is
+    to be kept.
 
     Args:
-        path: directory, made if it is not there.
-        about: what the run depends on, as a JSON-like dictionary: ``settings``, ``parameters`` of every method,
+        path: directory, made when it is needed.
+        about: what the artefacts depend on, as a JSON-like dictionary: ``settings``, ``parameters`` of every method,
             ``data``, ``code``.
         seeds: of the repetitions, for the manifest.
+        notes: function without arguments that gives the first facts of the manifest.
     Raises: StageError where the directory belongs to other settings or its manifest cannot be read.
     """
 
-    def __init__(self, path, about, seeds=()):
-        self.path, self.about = Path(path), json.loads(json.dumps(about))
+    def __init__(self, path: str | Path, about: dict, seeds: Sequence[int] = (), notes: Callable[[], dict] = dict):
+        self.path, self.about, self._seeds, self._notes = Path(path), json.loads(json.dumps(about)), seeds, notes
         self._file = self.path / "manifest.json"
-        with self._lock("manifest"):
-            if not self._file.exists():
-                self._begin(seeds)
+        if self._file.exists():
+            self._refuse_others()
+
+    def _refuse_others(self):
         manifest = self.manifest
         if changed := differences({key: manifest.get(key) for key in self.about}, self.about):
             raise StageError(
                 f"run directory {self.path.name!r} was made otherwise ({'; '.join(changed)}): choose another run_dir"
             )
 
-    def _begin(self, seeds):
-        write_json(self._file, {
-            "megu": megu.__version__,
-            "digest": digest(self.about),
-            "seeds": list(seeds),
-            "python": platform.python_version(),
-            "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-            "artefacts": {},
-            "notes": {},
-            "stages": {},
-            **self.about,
-        }, locked=True)  # fmt: skip
+    def _begin(self):
+        with self._lock("manifest"):
+            if not self._file.exists():
+                first = {
+                    "megu": megu.__version__,
+                    "digest": digest(self.about),
+                    "seeds": list(self._seeds),
+                    "python": platform.python_version(),
+                    "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+                    "artefacts": {},
+                    "notes": json.loads(json.dumps(self._notes())),
+                    "stages": {},
+                }
+                write_json(self._file, {**first, **self.about}, locked=True)
+        self._refuse_others()
 
     def _lock(self, name):
         # Several processes may work in one run directory; the lock of one that dies is free again.
@@ -98,6 +107,8 @@ class Run:
     @property
     def manifest(self):
         """The manifest as it is on disk."""
+        if not self._file.exists():
+            self._begin()
         try:
             return json.loads(self._file.read_text())
         except json.JSONDecodeError:
@@ -107,6 +118,8 @@ class Run:
 
     def _update(self, group, key, value, keep=False):
         # Returns what stands afterwards; with ``keep`` that is what stood before.
+        if not self._file.exists():
+            self._begin()
         with self._lock("manifest"):
             manifest = self.manifest
             if not (keep and key in manifest[group]):
@@ -127,7 +140,8 @@ class Run:
         value = json.loads(json.dumps(value))
         if (known := self._update("notes", key, value, keep=True)) != value:
             raise StageError(
-                f"run directory {self.path.name!r} was made with {key} {known!r}, now it is {value!r}: choose another run_dir"
+                f"run directory {self.path.name!r} was made with {key} {known!r}, now it is {value!r}: choose another"
+                " run_dir"
             )
 
     def once(self, name, make, save, load):
@@ -158,9 +172,17 @@ class Run:
             )
         return load(path)
 
-    def table(self, name, make):
-        r"""A tidy table as CSV, made once by ``make()`` (a DataFrame) and read back."""
-        return self.once(name, lambda: (make(), {}), lambda df, path: df.to_csv(path, index=False), pd.read_csv)
+    def facts(self, name: str) -> dict:
+        r"""What was recorded when the artefact ``name`` was made: seconds, peak memory."""
+        return {key: value for key, value in self.manifest["artefacts"][name].items() if key != "sha256"}
+
+    def table(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        r"""A tidy table as CSV, made once by ``make()`` and read back."""
+        return self.measured(name, lambda: (make(), {}))
+
+    def measured(self, name: str, make: Callable[[], tuple[pd.DataFrame, dict]]) -> pd.DataFrame:
+        r"""The same for a function that gives a table and facts about it."""
+        return self.once(name, make, lambda table, path: table.to_csv(path, index=False), pd.read_csv)
 
     def sealed(self, stage):
         r"""Whether a stage is finished."""
@@ -173,7 +195,8 @@ class Run:
         for stage in stages:
             if not self.sealed(stage):
                 raise StageError(
-                    f"stage {stage!r} is missing in run directory {self.path.name!r}: run notebooks/{STAGES[stage]} first"
+                    f"stage {stage!r} is missing in run directory {self.path.name!r}: run notebooks/{STAGES[stage]}"
+                    " first"
                 )
 
     def seal(self, stage, claims, seconds):
@@ -194,3 +217,6 @@ class Run:
             record = {"claims": [claim.record() for claim in claims], "seconds": round(seconds, 2)}
             self._update("stages", stage, record)
         return lines
+
+
+Run = RunDirectory

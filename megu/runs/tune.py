@@ -7,8 +7,9 @@ from tqdm import tqdm
 from megu.core.train import predict
 from megu.measure.metrics import accuracy
 from megu.methods import METHODS, method
+from megu.runs.executors import executor
 from megu.runs.experiment import Experiment
-from megu.runs.workers import each
+from megu.runs.runner import Job, run_all
 from megu.settings.errors import SettingsError
 from megu.settings.extras import extra
 from megu.settings.files import digest
@@ -21,22 +22,9 @@ with extra("tune"):
 def recipe_digest(settings):
     r"""Ties a search to what it was made with: data, training recipe, request, guide, retain images; not seeds, methods
     or how answers are fetched."""
-    fetched = ("shots", "batch", "dtype", "device_map", "reuse", "concurrency", "timeout", "retries", "repeats")
-    outside = {
-        "seed",
-        "seeds",
-        "repeats",
-        "shadows",
-        "preset",
-        "methods",
-        "compare",
-        "device",
-        "threads",
-        "autocast",
-        "compile",
-        "deterministic",
-        "tf32",
-    }
+    fetched = "shots batch dtype device_map reuse concurrency timeout retries repeats".split()
+    outside = set("seed seeds repeats shadows preset methods compare device threads autocast compile".split())
+    outside |= {"deterministic", "tf32"}
     about = settings.model_dump(mode="json", exclude=outside if settings.original.path else {*outside, "original"})
     about["guide"] = {
         key: value for key, value in about["guide"].items() if key not in fetched and value not in ("", None)
@@ -57,34 +45,38 @@ def tune(profile="quick", seed=100, seeds=3, trials=20, methods=None, overrides=
         seed, seeds: first one and how many, of originals and unlearning; not those of any reported table.
         trials: of each method.
         methods: names, or None for all that have something to search.
-        workers: processes, see `megu.runs.workers.each`; each takes whole methods.
+        workers: processes, see `megu.runs.executors.executor`; each takes whole methods.
         run_dir: directory or None; every trial is kept there, so an interrupted search goes on where it stopped.
     Returns: tidy DataFrame: method, trial, the values tried, val_retain, val_forget, score, recipe (digest), chosen
         (the best of its method).
     """
-    lab = Experiment(profile, seed, run_dir, merge(nest(overrides or {}), {"seeds": seeds}))
-    if lab.settings.forget.scenario != "class":
+    run = Experiment(profile, seed, run_dir, merge(nest(overrides or {}), {"seeds": seeds}))
+    if run.settings.forget.scenario != "class":
         raise SettingsError(
-            f"tune works on class-wise forgetting, where the goal is 0; forget.scenario is {lab.settings.forget.scenario!r}"
+            "tune works on class-wise forgetting, where the goal is 0; forget.scenario is"
+            f" {run.settings.forget.scenario!r}"
         )
     names = [name for name, entry in METHODS.items() if entry.search] if methods is None else list(methods)
     if any(method(name).guided for name in names):
-        lab.transition()  # asked once, here, and not by every process
-    each(lab.original, [(seed,) for seed in lab.seeds], workers, "originals")
-    each(_search, [(lab, name, trials) for name in names], workers, "tuning")
-    table = pd.concat([_search(lab, name, trials) for name in names], ignore_index=True)
-    table["recipe"] = recipe_digest(lab.settings)
+        run.transition()  # asked once, here, and not by every process
+    originals = [Job(f"original {seed}", run.original, (seed,)) for seed in run.seeds]
+    needs = tuple(job.name for job in originals)
+    run_all(
+        [*originals, *(Job(name, _search, (run, name, trials), needs) for name in names)], executor(workers), "tuning"
+    )
+    table = pd.concat([_search(run, name, trials) for name in names], ignore_index=True)
+    table["recipe"] = recipe_digest(run.settings)
     table["chosen"] = table.index.isin(table.groupby("method")["score"].idxmax())
     return table
 
 
-def _search(lab, name, trials):
+def _search(run, name, trials):
     # A repeated search draws the same values from the same sampler, and finds the trials that it already made in the
     # run directory.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = method(name).search
     study = optuna.create_study(
-        direction="maximize", sampler=optuna.samplers.TPESampler(seed=lab.settings.seed, multivariate=True)
+        direction="maximize", sampler=optuna.samplers.TPESampler(seed=run.settings.seed, multivariate=True)
     )
     rows = []
     for i in tqdm(range(trials), desc=name, unit="trial", leave=False):
@@ -92,24 +84,24 @@ def _search(lab, name, trials):
         values = {
             key: float(f"{trial.suggest_float(key, low, high, log=True):.2g}") for key, (low, high) in space.items()
         }
-        row = lab.run.table(f"tuning/{name} {digest(values)}.csv", lambda values=values: _attempt(lab, name, values))
+        row = run.run.table(f"tuning/{name} {digest(values)}.csv", lambda values=values: _attempt(run, name, values))
         study.tell(trial, row["score"].item())
         rows.append(row.assign(trial=i))
     return pd.concat(rows, ignore_index=True)
 
 
-def _attempt(lab, name, values):
-    images, split, found = lab.images, lab.split, []
-    for seed in lab.seeds:
+def _attempt(run, name, values):
+    images, split, scores = run.images, run.split, []
+    for seed in run.seeds:
         try:
-            model = lab.attempt(name, seed, values)
+            model = run.models.make(name, seed, changes=values)[0]
         except FloatingPointError:  # diverged: as bad as a model that knows nothing and forgot nothing
-            found.append([0.0, 100.0])
+            scores.append([0.0, 100.0])
             continue
-        found.append(
+        scores.append(
             [accuracy(predict(model, images, part), images.y[part]) for part in (split.val_retain, split.val_forget)]
         )
-    retain, forget = np.mean(found, axis=0).round(4)
+    retain, forget = np.mean(scores, axis=0).round(4)
     return pd.DataFrame(
         [
             {

@@ -1,4 +1,5 @@
-r"""The cells of the paper's tables, as data: which data, network and forgetting request stand in which table."""
+r"""The cells of the paper's tables, as data: which data, network and forgetting request stand in which table; and what
+the ablation changes."""
 
 from dataclasses import dataclass, replace
 
@@ -78,4 +79,30 @@ CELLS = {  # profile -> its cells
     ),
     "small": (*_on((_CAT, *MAIN, *APPENDIX), "resnet-small"), *_on((_CAT, *MAIN), "vit-tiny")),
     "paper": (*MAIN, *_on(MAIN, "vit-b16"), *APPENDIX),
+}
+
+RIVALS = ("tiny", "features", "names", "posterior", "confusion", "own-features", "shuffled")  # of the composed guide
+ABLATIONS = {  # point of the assumption log -> variant -> what it changes in MeGU
+    "default": {"as tuned": {}},
+    "A2": {"forgotten class may be chosen": {"labels.exclude_forgotten": False}},
+    "A6": {
+        "lambda 0.01": {"noise.lam": 0.01},
+        "lambda 1": {"noise.lam": 1.0},
+        "10 steps": {"noise.steps": 10},
+        "160 steps": {"noise.steps": 160},
+    },
+    "A7": {"one noise per image": {"noise.per": "image"}},
+    "A8": {"image + noise optimised": {"noise.per": "image", "noise.around": "image"}},
+    "A9": {
+        "convex mix": {"noise.combine": "mix", "noise.weight_pos": 0.3, "noise.weight_neg": 0.3},
+        "separate items": {"noise.combine": "separate"},
+    },
+    "A10": {
+        "weights 0.13, 0.5": {"noise.weight_pos": 0.13, "noise.weight_neg": 0.5},
+        "weights 1.2, 4.5": {"noise.weight_pos": 1.2, "noise.weight_neg": 4.5},
+    },
+    "noise": {kind: {"noise.kind": kind} for kind in ("none", "pos", "neg", "random")},
+    "A12": {f"labels: {choice}": {"labels.choice": choice} for choice in ("random", "nearest", "farthest", "posterior")}
+    | {f"guide: {source}": {"guide.source": source} for source in RIVALS},
+    "tau": {f"tau {tau:g}": {"labels.tau": tau} for tau in (0.1, 0.5, 0.8)},
 }

@@ -71,7 +71,7 @@ def side_by_side(path, overrides, patch=None, size=2):
             )
             if patch:
                 setattr(Team, *patch)
-                ahead.NAMES = ("original",)
+                ahead.REFERENCES = ("original",)
             said, losses = [], noted(setattr)
             lab = pretrain(run_dir=path, overrides=overrides, say=said.append)
             assert (lab is None) == bool(rank)

@@ -61,6 +61,7 @@ def make(files, tiny, serve, tmp_path):
         settings = resolve(overrides={"guide": {"source": name, "exemplars": 2, "shots": 0, **more}})
         session = GuideSession(settings, tiny.images, original=lambda: tiny.original(0))
         questions = list(guide.questions_for(tiny.images, session.exemplars()))[30:60]
+        questions = questions[8:13] if SOURCES[name].slow else questions  # of two images
         if name == "replay":
             guide.ask(Constant(), questions, AnswerStore(tmp_path / "a.jsonl"))
         return session.guide, questions
@@ -74,14 +75,13 @@ def test_every_source_keeps_the_contract(make, name):
     one = again()
     assert one.source == name and one.name and one.version and Guide(source=name)
     scores = np.array(list(one.score(questions)))
-    assert scores.shape == (30,) and np.isfinite(scores).all() and scores.std() > 1e-6
+    assert len(scores) == len(questions) and np.isfinite(scores).all() and scores.std() > 1e-6
     assert one.log_odds or name not in ("mllm", "served", "tiny", "clip", "posterior", "confusion")
-    # Another instance, another order, one by one: the same scores, to rounding.
+    # Another instance, another order, fewer at a time: the same scores, to rounding.
     other = again()
     assert (other.name, other.version) == (one.name, one.version) and questions[0].key(other) == questions[0].key(one)
-    order = np.random.default_rng(0).permutation(30)
-    assert np.array(list(other.score([questions[i] for i in order]))) == pytest.approx(scores[order], abs=1e-3)
-    assert dict(other.stream(questions[:3])) == pytest.approx(dict(enumerate(scores[:3])), abs=1e-3)
+    assert np.array(list(other.score(questions[::-1]))) == pytest.approx(scores[::-1], abs=1e-3)
+    assert dict(other.stream(questions[:2])) == pytest.approx(dict(enumerate(scores[:2])), abs=1e-3)
     assert list(one.score([])) == []
     # What it cannot know it refuses.
     image, label = questions[0].image, questions[0].label

@@ -145,7 +145,10 @@ def test_megu_forgets_and_the_original_does_not(tiny_overrides, tmp_path, monkey
         run_dir=tmp_path, overrides={**tiny_overrides, "forget.classes": ["trouser"], "training.epochs": 6}
     )
     forget, y = lab.split.forget, lab.images.y[lab.split.forget]
-    models = {"original": lab.original(0), "megu": lab.attempt("megu", 0, {"recipe.batch": 16, "recipe.lr": 0.05})}
+    models = {
+        "original": lab.original(0),
+        "megu": lab.models.make("megu", 0, changes={"recipe.batch": 16, "recipe.lr": 0.05})[0],
+    }
     known = {
         name: (predict(model, lab.images, forget).argmax(1) == y).float().mean().item()
         for name, model in models.items()

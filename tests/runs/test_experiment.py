@@ -3,10 +3,10 @@
 import pytest
 from conftest import similarity_like
 
+from megu.core import models as kept
 from megu.measure.metrics import expected
 from megu.measure.summary import summary
 from megu.perturbing_labels import transition_matrix
-from megu.runs import making
 from megu.runs.experiment import NOISES, Experiment, run_directory
 from megu.settings.errors import StageError
 from megu.settings.files import digest
@@ -27,7 +27,7 @@ def test_an_interrupted_run_gives_the_same_tidy_results(no_guide, monkeypatch, t
     undisturbed = Experiment(run_dir=tmp_path / "a" / "one", overrides=tiny_overrides)
     undisturbed.results()
 
-    real, calls = making.models.save, []
+    real, calls = kept.save, []
 
     def dies(model, path, about):
         calls.append(path)
@@ -36,15 +36,15 @@ def test_an_interrupted_run_gives_the_same_tidy_results(no_guide, monkeypatch, t
             raise KeyboardInterrupt
         real(model, path, about)
 
-    monkeypatch.setattr(making.models, "save", dies)
+    monkeypatch.setattr(kept, "save", dies)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             Experiment(run_dir=tmp_path / "b" / "two", overrides=tiny_overrides).results()
     resumed = Experiment(run_dir=tmp_path / "b" / "two", overrides=tiny_overrides)
     resumed.results()
-    assert (
-        len(calls) == 2 * len(resumed.method_names) + 2 + 2
-    )  # originals are kept twice, two died: nothing finished was made again
+    assert len(calls) == 2 * len(resumed.method_names) + 4 + 2, (
+        "originals and retrained models are kept twice, two died: nothing finished was made again"
+    )
     assert (tmp_path / "a" / "one" / "results.csv").read_bytes() == (
         tmp_path / "b" / "two" / "results.csv"
     ).read_bytes()
@@ -68,7 +68,7 @@ def test_the_other_scenarios_run_to_the_end(no_guide, tiny_overrides, tmp_path, 
 def test_methods_can_be_tried_with_other_parameters(no_guide, tiny):
     from megu.core.train import predict  # noqa: PLC0415
 
-    one, two = (tiny.attempt("megu", 0, {"noise.weight_neg": weight}) for weight in (0.0, 3.0))
+    one, two = (tiny.models.make("megu", 0, changes={"noise.weight_neg": weight})[0] for weight in (0.0, 3.0))
     assert not predict(one, tiny.images, tiny.split.forget).equal(predict(two, tiny.images, tiny.split.forget))
 
 
@@ -85,7 +85,9 @@ def test_run_directories_never_mix(tiny_overrides, tmp_path):
     assert len({digest(about) for about in (a, b, {**a, "data": "other"})}) == 3
     assert run_directory(resolve(), a) != run_directory(resolve(), b)
     assert run_directory(resolve(), a, "elsewhere").name == "elsewhere"
-    Experiment(run_dir=tmp_path / "run", overrides=tiny_overrides)
+    lab = Experiment(run_dir=tmp_path / "run", overrides=tiny_overrides)
+    assert not (tmp_path / "run").exists(), "nothing is written before something is kept"
+    lab.run.note("one", 1)
     with pytest.raises(StageError, match=r"parameters\.megu\.noise\.lam was 0\.1, is 0\.2"):
         Experiment(run_dir=tmp_path / "run", overrides={**tiny_overrides, "methods.megu.noise.lam": 0.2})
     manifest = (tmp_path / "run" / "manifest.json").read_text()

@@ -12,7 +12,7 @@ import pytest
 from killing import TORTURE, child, ended
 
 from megu.runs import store
-from megu.runs.store import Run
+from megu.runs.store import RunDirectory
 from megu.settings.errors import StageError
 from megu.settings.files import alone, write_json
 
@@ -23,7 +23,7 @@ KILLS = 200 if TORTURE else 20
 
 def work(path, pause=0.0):
     """Artefacts, each from the one before, a note and a report: what a run writes."""
-    run, total = Run(path, ABOUT), 1.0
+    run, total = RunDirectory(path, ABOUT), 1.0
 
     def make(k, total):
         time.sleep(pause)
@@ -150,7 +150,10 @@ def test_a_real_limit_of_the_disk(undisturbed, tmp_path):
 
 def test_a_directory_that_cannot_be_one(tmp_path):
     (tmp_path / "file").write_text("")
-    for call in (lambda: Run(tmp_path / "file" / "run", ABOUT), lambda: alone(tmp_path / "file" / "run").__enter__()):
+    for call in (
+        lambda: RunDirectory(tmp_path / "file" / "run", ABOUT).manifest,
+        lambda: alone(tmp_path / "file" / "run").__enter__(),
+    ):
         with pytest.raises(StageError, match="could not be written"):
             call()
 

@@ -1,6 +1,7 @@
 """An original that was trained elsewhere, in place of one trained here."""
 
 import json
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -10,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from megu.core import keymap, models
 from megu.core.loading import weights_digest
 from megu.core.train import predict
+from megu.runs import pretrain
 from megu.runs.experiment import Experiment
-from megu.runs.pretrain import _Other
+from megu.runs.models import Models
 from megu.settings.errors import SettingsError, StageError
 from megu.settings.profiles import resolve
 
@@ -50,6 +52,7 @@ def test_every_seed_starts_from_the_given_original(tiny, tiny_overrides, file, t
 
     usual = Experiment(run_dir=tmp_path / "one" / "usual", overrides=tiny_overrides)
     assert usual.shared.path != lab.shared.path and "original" not in usual.shared.about
+    usual.run.note("opened", True)
     with pytest.raises(StageError, match="settings.original.sha256 was '"):
         Experiment(run_dir=tmp_path / "one" / "run", overrides={**tiny_overrides, "compare": ["finetune"]})
 
@@ -90,11 +93,16 @@ def test_an_original_that_does_not_fit_is_refused(tiny_overrides, file, tmp_path
 
 
 def test_processes_that_train_together_read_it_too(tiny_overrides, file, monkeypatch):
-    monkeypatch.setattr(_Other, "_fit", lambda *_: pytest.fail("trained"))
-    team = SimpleNamespace(told=lambda: "make", rank=1, size=2)
-    assert _Other(resolve(overrides={**tiny_overrides, "original.path": str(file)}), team).make("original", 0)
+    """In the second process, which opens no run."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(pretrain, "REFERENCES", ("original",))
+    monkeypatch.setattr(
+        pretrain, "Team", lambda cpu: SimpleNamespace(told=lambda: "make", rank=1, size=2, first=nullcontext)
+    )
+    monkeypatch.setattr(Models, "_fit", lambda *_: pytest.fail("trained"))
+    assert pretrain.pretrain(overrides={**tiny_overrides, "original.path": str(file)}) is None
     with pytest.raises(pytest.fail.Exception, match="trained"):
-        _Other(resolve(overrides=tiny_overrides), team).make("original", 0)
+        pretrain.pretrain(overrides=tiny_overrides)
 
 
 @pytest.mark.parametrize(("values", "expected"), [

@@ -1,5 +1,8 @@
 """What a grid is made of: the paper's cells, and keys that change with what a result depends on."""
 
+import pickle
+from collections import Counter
+
 import pandas as pd
 import pytest
 import torch
@@ -8,7 +11,8 @@ from safetensors.torch import save_file
 
 from megu.core.train import optimiser
 from megu.methods import METHODS, method_settings
-from megu.runs.spec import RunSpec, grid
+from megu.runs.spec import specs_of
+from megu.runs.study import paper_grid as grid
 from megu.settings.cells import CELLS, MAIN, PUBLIC_CODE
 from megu.settings.errors import SettingsError
 from megu.settings.profiles import resolve
@@ -133,7 +137,7 @@ def test_a_key_changes_with_what_a_cell_gives_with_seeds_and_with_the_code(chang
         "a reference has no seeds of unlearning"
     )
     monkeypatch.setattr("megu.runs.spec.CODE", "another")
-    assert not {spec.key for spec in specs} & {spec.found() for spec in specs}
+    assert not {spec.key for spec in specs} & {spec.current_key() for spec in specs}
 
 
 def test_a_key_changes_with_the_weights_of_a_vit(changes, tmp_path):
@@ -150,10 +154,15 @@ def test_a_key_changes_with_the_weights_of_a_vit(changes, tmp_path):
 
 def test_models_that_cells_share_have_one_name_in_all_of_them(changes):
     specs = grid("small", ("data=cifar20,arch=resnet-small",), 2, changes=changes)
-    assert len({spec.original for spec in specs}) == 2, (
-        "one original for each seed: CIFAR-20 names superclasses, whatever is forgotten"
-    )
-    assert len({spec.retrained for spec in specs}) == 2 * len({spec.cell for spec in specs})
+    needs = {(need.kind, need.key) for spec in specs for need in spec.needs.values()}
+    counts = Counter(kind for kind, _ in needs)
+    assert counts["original"] == 2, "one for each seed: CIFAR-20 names superclasses, whatever is forgotten"
+    assert counts["retrained"] == 2 * len({spec.cell for spec in specs}) and counts["answers"] == 1
+    shadowed = [
+        spec.needs for spec in specs_of("small", specs[0].cell, ("original", "megu"), (0, 1), 1, {"shadows": 3})
+    ]
+    shadows = {need.key for needs in shadowed for need in needs.values() if need.kind == "shadow"}
+    assert len(shadows) == 3, "shadow models are those of all seeds and methods"
 
 
 def test_a_grid_computes_with_one_thread_so_that_it_is_the_same_everywhere():
@@ -190,7 +199,7 @@ def test_paths_of_the_environment_go_along_with_a_spec(changes, cifar_like, monk
     monkeypatch.setenv("MEGU_DATA_PATH", str(cifar_like[0]))
     spec = grid("small", ("data=cifar10,method=megu",), 1, changes=without)[-1]
     monkeypatch.delenv("MEGU_DATA_PATH")
-    assert RunSpec.model_validate_json(spec.model_dump_json()).settings.data.path == str(cifar_like[0])
+    assert pickle.loads(pickle.dumps(spec)).settings.data.path == str(cifar_like[0])
     assert str(cifar_like[0]) not in spec.command
 
 
@@ -225,5 +234,5 @@ def test_what_cannot_be_is_refused_before_any_work(arguments, word):
 
 def test_a_spec_travels(changes):
     spec = grid("small", ("data=cifar10,method=megu",), 1, changes=changes)[-1]
-    again = RunSpec.model_validate_json(spec.model_dump_json())
+    again = pickle.loads(pickle.dumps(spec))
     assert again == spec and again.key == spec.key and hash(again) == hash(spec)

@@ -1,6 +1,8 @@
 """The search: every method gets the same number of trials, a repeated search makes nothing again, a diverged trial
 loses."""
 
+import dataclasses
+
 import pytest
 from conftest import similarity_like
 
@@ -8,6 +10,7 @@ from megu import methods
 from megu.perturbing_labels import transition_matrix
 from megu.runs import tune
 from megu.runs.experiment import Experiment
+from megu.runs.models import Models
 from megu.settings.errors import SettingsError
 
 
@@ -20,15 +23,16 @@ def search(monkeypatch, tiny_overrides, tmp_path):
 
 
 def test_a_search_is_fair_in_its_bounds_and_goes_on_where_it_stopped(search, monkeypatch):
-    real, calls = Experiment.attempt, []
+    real, calls = Models.make, []
 
-    def dies(self, name, seed, values):
-        calls.append((name, tuple(values.items())))
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-        return real(self, name, seed, values)
+    def dies(self, name, seed, changes=None):
+        if name != "original":
+            calls.append((name, tuple(changes.items())))
+            if len(calls) == 5:
+                raise KeyboardInterrupt
+        return real(self, name, seed, changes=changes)
 
-    monkeypatch.setattr(Experiment, "attempt", dies)
+    monkeypatch.setattr(Models, "make", dies)
     with pytest.raises(KeyboardInterrupt):
         search()
     table = search()
@@ -45,10 +49,11 @@ def test_a_search_is_fair_in_its_bounds_and_goes_on_where_it_stopped(search, mon
 
 
 def test_a_diverged_trial_has_the_worst_score(search, monkeypatch):
-    def diverges(self, name, seed, values):
+    def diverges(task, settings):
         raise FloatingPointError
 
-    monkeypatch.setattr(Experiment, "attempt", diverges)
+    for name in ("finetune", "megu"):
+        monkeypatch.setitem(methods.METHODS, name, dataclasses.replace(methods.METHODS[name], unlearn=diverges))
     assert set(search()["score"]) == {-100.0}
 
 

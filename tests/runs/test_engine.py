@@ -1,4 +1,4 @@
-"""The grid: each result once, wherever it runs, and the same result everywhere."""
+"""The engine: each result once, wherever it runs, and the same result everywhere."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -9,27 +9,30 @@ import pytest
 from conftest import ROOT, TWO, values
 from typer.testing import CliRunner
 
+import megu.runs.engine
 import megu.runs.spec
 from megu.cli.main import app
-from megu.runs.cellrun import CellRun
-from megu.runs.grid import Grid
-from megu.runs.schedule import Inline
-from megu.runs.spec import grid
+from megu.runs.engine import Engine
+from megu.runs.evaluation import Evaluation
+from megu.runs.executors import executor
+from megu.runs.models import Models
+from megu.runs.runner import Inline
+from megu.runs.study import paper_grid
 from megu.settings.errors import StageError
 from megu.settings.files import sha256
 
 
 def test_originals_and_retrained_models_are_made_once_for_all(inline):
-    made, specs = inline
+    engine, specs = inline
     models = {
-        p.relative_to(made.path).as_posix().partition("/")[2] for p in made.path.glob("shared-*/**/*.safetensors")
+        p.relative_to(engine.path).as_posix().partition("/")[2] for p in engine.path.glob("shared-*/**/*.safetensors")
     }
     assert (
         len([m for m in models if m.startswith("models/original")]) == 1
         and len([m for m in models if "models/retrain" in m]) == 2
     )
-    assert not list(made.path.glob("cifar10-*/models"))
-    table = values(made, specs)
+    assert not list(engine.path.glob("cifar10-*/models"))
+    table = values(engine, specs)
     assert len(specs) == 2 * 4 == len(table.groupby(["scenario", "method", "seed"])) and set(table["dataset"]) == {
         "cifar10"
     }
@@ -37,33 +40,34 @@ def test_originals_and_retrained_models_are_made_once_for_all(inline):
 
 
 def test_finished_specs_are_skipped_and_other_methods_share_what_is_there(inline, changes, monkeypatch):
-    made, specs = inline
-    assert made.pieces(specs) == []
-    more = grid("small", ("data=cifar10,arch=resnet-small,scenario=class,method=amnesiac,seed=0",), 2, changes=changes)
-    new = [p.name for p in made.pieces(more)]
+    engine, specs = inline
+    assert engine.jobs(specs) == []
+    more = paper_grid(
+        "small", ("data=cifar10,arch=resnet-small,scenario=class,method=amnesiac,seed=0",), 2, changes=changes
+    )
+    new = [p.name for p in engine.jobs(more)]
     assert new == [f"cifar10/resnet-small/class/cat/amnesiac/0/{repeat}" for repeat in range(len(new))] and new
     fits = []
-    usual = CellRun._fit
-    monkeypatch.setattr(CellRun, "_fit", lambda *a: fits.append(1) or usual(*a))
-    assert made.carry_out(more, Inline) == {} and not fits
+    usual = Models._fit
+    monkeypatch.setattr(Models, "_fit", lambda *a: fits.append(1) or usual(*a))
+    assert engine.carry_out(more, Inline) == {} and not fits
 
 
 def test_originals_and_retrained_models_can_be_made_ahead(changes, tmp_path, monkeypatch):
-    made, specs = (
-        Grid("small", tmp_path / "g"),
-        grid("small", ("data=cifar10,arch=resnet-small,scenario=random,method=megu",), 2, changes=changes),
+    engine, specs = (
+        Engine("small", tmp_path / "g"),
+        paper_grid("small", ("data=cifar10,arch=resnet-small,scenario=random,method=megu",), 2, changes=changes),
     )
     said = []
-    made.pretrain(specs, said.append)
+    engine.pretrain(specs, said.append)
     done = [f"{name}, seed {seed}: done" for seed in (0, 1) for name in ("original", "retrain")]
     assert said[0] == "cifar10, resnet-small, random, 100 images" and sorted(said[1:]) == sorted(done)
-    assert [piece.name for piece in made.pieces(specs)] == [str(spec) for spec in specs], (
-        "what is made is not left to do"
-    )
-    monkeypatch.setattr(CellRun, "_fit", lambda *_: pytest.fail("an original was trained again"))
+    left = [job.name for job in engine.jobs(specs)]
+    assert left == ["answers cifar10/resnet-small/class/posterior", *map(str, specs)], "what is made is not left to do"
+    monkeypatch.setattr(Models, "_fit", lambda *_: pytest.fail("an original was trained again"))
     monkeypatch.setattr("megu.methods.task.Task.fresh_model", lambda _: pytest.fail("a model was retrained again"))
-    assert made.carry_out(specs, Inline) == {} and list(made.finished(specs)) == specs
-    table = values(made, specs).set_index(["method", "seed", "metric"])["value"]
+    assert engine.carry_out(specs, Inline) == {} and list(engine.finished(specs)) == specs
+    table = values(engine, specs).set_index(["method", "seed", "metric"])["value"]
     for seed in (0, 1):  # each seed is compared with its own retrained model
         assert (
             table["retrain", seed, "tow"] == 1
@@ -73,18 +77,20 @@ def test_originals_and_retrained_models_can_be_made_ahead(changes, tmp_path, mon
 
 
 def test_repeats_of_unlearning_differ_and_threads_of_a_worker_do_not_disturb_each_other(inline, changes, tmp_path):
-    made, _ = inline
-    specs = grid("small", ("data=cifar10,arch=resnet-small,scenario=class,method=finetune,seed=0",), 1, 2, changes)
-    assert made.carry_out(specs, lambda: ThreadPoolExecutor(2)) == {}
-    rows = {spec.repeat: made.tables([spec])[0]["value"] for spec in specs if spec.method == "finetune"}
+    engine, _ = inline
+    specs = paper_grid(
+        "small", ("data=cifar10,arch=resnet-small,scenario=class,method=finetune,seed=0",), 1, 2, changes
+    )
+    assert engine.carry_out(specs, lambda: ThreadPoolExecutor(2)) == {}
+    rows = {spec.repeat: engine.tables([spec])[0]["value"] for spec in specs if spec.method == "finetune"}
     assert not rows[0].equals(rows[1])
-    other = Grid("small", tmp_path / "g")
+    other = Engine("small", tmp_path / "g")
     assert other.carry_out(specs, Inline) == {}
-    pd.testing.assert_frame_equal(values(other, specs), values(made, specs))
-    missing = grid(
+    pd.testing.assert_frame_equal(values(other, specs), values(engine, specs))
+    missing = paper_grid(
         "small", ("data=cifar10,arch=resnet-small,scenario=class,method=finetune|unsir,seed=0",), 1, 2, changes
     )
-    made.write(missing, tmp_path / "out", "a command")
+    engine.write(missing, tmp_path / "out", "a command")
     source = json.loads((tmp_path / "out" / "grid_small_source.json").read_text())
     assert (source["repeats"], source["measured"], source["not_run"]) == (2, 4, 2)
 
@@ -92,18 +98,18 @@ def test_repeats_of_unlearning_differ_and_threads_of_a_worker_do_not_disturb_eac
 def test_other_data_another_order_another_precision_and_other_code_are_refused(
     inline, changes, cifar_like, tmp_path, monkeypatch
 ):
-    made, _ = inline
+    engine, _ = inline
     ask = ("data=cifar10,arch=resnet-small,scenario=class,method=unsir,seed=0",)
 
     def refused(**more):
-        failed = made.carry_out(grid("small", ask, 1, changes=changes | more), Inline)
+        failed = engine.carry_out(paper_grid("small", ask, 1, changes=changes | more), Inline)
         return next(iter(failed.values()))[0]
 
     def refused_at_once(path):  # also where everything has a result
         for what in (ask, TWO):
             with pytest.raises(StageError, match="made with data cifar10"):
-                made.carry_out(
-                    grid("small", what, 1, changes=changes | {"data.path": str(path)}),
+                engine.carry_out(
+                    paper_grid("small", what, 1, changes=changes | {"data.path": str(path)}),
                     lambda: pytest.fail("work began"),
                 )
 
@@ -116,92 +122,94 @@ def test_other_data_another_order_another_precision_and_other_code_are_refused(
         **parts | {"x_train": parts["x_train"][order], "y_train": parts["y_train"][order]},
     )
     refused_at_once(tmp_path)
-    usual = made.carry_out(
-        grid("small", ("data=cifar10,arch=resnet-small,scenario=class,method=megu,seed=0",), 1, changes=changes), Inline
+    usual = engine.carry_out(
+        paper_grid("small", ("data=cifar10,arch=resnet-small,scenario=class,method=megu,seed=0",), 1, changes=changes),
+        Inline,
     )
-    other = "off" if "bfloat16" in made.run.manifest["notes"]["device for resnet-small"] else "on"
+    other = "off" if "bfloat16" in engine.run.manifest["notes"]["device for resnet-small"] else "on"
     assert not usual and "made with device for resnet-small" in refused(autocast=other)
     with monkeypatch.context() as patched:
         patched.setattr("torch.__version__", "1.0.0")
         assert "made with torch" in refused()
-    monkeypatch.setattr(made, "code", "another")
+    monkeypatch.setattr(engine, "code", "another")
     assert "other code" in refused()
 
 
 def test_a_worker_that_finds_other_files_than_the_leader_is_refused(inline, changes, monkeypatch):
-    made, specs = inline
-    seen = grid(
+    engine, specs = inline
+    seen = paper_grid(
         "small",
         ("data=cifar10,arch=resnet-small,scenario=class,method=finetune,seed=0",),
         1,
         changes=changes | {"training.epochs": 2},
     )
     kept = [spec.key for spec in seen]
-    monkeypatch.setenv("MEGU_ORIGINAL", str(next(made.path.glob("shared-*/models/original-0.safetensors"))))
+    monkeypatch.setenv("MEGU_ORIGINAL", str(next(engine.path.glob("shared-*/models/original-0.safetensors"))))
     megu.runs.spec._settings.cache_clear()  # as in a process of its own
-    failed = made.carry_out(seen, Inline)
+    failed = engine.carry_out(seen, Inline)
     assert all(
         "finds other weights, another original" in error for error, _ in list(failed.values())[:1]
-    ) and not made.finished(seen)
+    ) and not engine.finished(seen)
     assert [spec.key for spec in seen] == kept
     monkeypatch.undo()
     megu.runs.spec._settings.cache_clear()
 
 
 def test_another_version_of_a_guide_is_refused(inline, changes, monkeypatch):
-    made, _ = inline
-    monkeypatch.setattr("megu.runs.grid._cell", lambda *asked: CellRun(*asked[1:2], 0, asked[0], json.loads(asked[2])))
-    note = next(name for name in made.run.manifest["notes"] if name.startswith("guide posterior, version"))
-    known = made.run.manifest["notes"][note]
-    made.run.note(note, "weights of yesterday")
+    engine, _ = inline
+    megu.runs.engine._cell.cache_clear()  # as in a process of its own
+    note = next(name for name in engine.run.manifest["notes"] if name.startswith("guide posterior, version"))
+    known = engine.run.manifest["notes"][note]
+    engine.run.note(note, "weights of yesterday")
     ask = ("data=cifar10,arch=resnet-small,scenario=class,method=megu,seed=0",)
-    failed = made.carry_out(grid("small", ask, 1, changes=changes | {"methods.megu.labels.tau": 0.5}), Inline)
-    made.run.note(note, known)
+    failed = engine.carry_out(paper_grid("small", ask, 1, changes=changes | {"methods.megu.labels.tau": 0.5}), Inline)
+    engine.run.note(note, known)
     assert [error for error, _ in failed.values()] and all(
         "made with guide posterior, version" in error for error, _ in failed.values()
     )
 
 
 def test_a_result_that_is_not_as_it_was_written_is_not_one(changes, tmp_path):
-    made = Grid("small", tmp_path / "g")
-    specs = grid("small", ("data=cifar10,arch=resnet-small,scenario=class,method=original,seed=0",), 1, changes=changes)
-    assert made.carry_out(specs, Inline) == {}
-    first, second = (made.path / made.name(spec) for spec in specs)
+    engine = Engine("small", tmp_path / "g")
+    specs = paper_grid(
+        "small", ("data=cifar10,arch=resnet-small,scenario=class,method=original,seed=0",), 1, changes=changes
+    )
+    assert engine.carry_out(specs, Inline) == {}
+    first, second = (engine.path / engine.file(spec) for spec in specs)
     whole = first.read_text()
     first.write_text(whole[: len(whole) // 2])
     second.unlink()
-    assert made.finished(specs) == {}
-    failed = made.carry_out(specs, Inline)
+    assert engine.finished(specs) == {}
+    failed = engine.carry_out(specs, Inline)
     assert list(failed) == [str(specs[0])] and "remove it to have it made again" in failed[str(specs[0])][0]
     first.unlink()
-    assert made.carry_out(specs, Inline) == {} and first.read_text() == whole
+    assert engine.carry_out(specs, Inline) == {} and first.read_text() == whole
 
 
 def test_one_failed_cell_does_not_stop_the_grid(changes, tmp_path, monkeypatch):
-    made, specs = Grid("small", tmp_path / "g"), grid("small", TWO, 1, changes=changes)
-    usual = CellRun.references
+    engine, specs = Engine("small", tmp_path / "g"), paper_grid("small", TWO, 1, changes=changes)
+    usual = Evaluation.references
 
-    def broken(lab, seed):
-        if lab.settings.forget.scenario == "random":
+    def broken(self, seed):
+        if self.models.settings.forget.scenario == "random":
             raise ValueError("no luck today")
-        return usual(lab, seed)
+        return usual(self, seed)
 
-    monkeypatch.setattr(CellRun, "references", broken)
-    failed = made.carry_out(specs, Inline)
+    monkeypatch.setattr(Evaluation, "references", broken)
+    failed = engine.carry_out(specs, Inline)
     assert len(failed) == 5 and all("in broken" in file.read_text() for _, file in failed.values())
     assert [error for error, _ in failed.values()] == ["ValueError: no luck today"] + [
         "it needs retrained cifar10/resnet-small/random/100 images/0, which failed"
     ] * 4
-    assert list(made.finished(specs)) == [s for s in specs if s.scenario == "class"]
+    assert list(engine.finished(specs)) == [s for s in specs if s.scenario == "class"]
     assert all(
-        "python -m megu run --profile small --seed 0 --set data.name=cifar10" in file.read_text().splitlines()[0]
+        "megu run --profile small --seed 0 --set data.name=cifar10" in file.read_text().splitlines()[0]
         for _, file in failed.values()
     )
     again = [
-        "study",
-        "paper",
+        "grid",
         "--folder",
-        str(made.path),
+        str(engine.path),
         "--only",
         "data=cifar10,arch=resnet-small,scenario=random,method=megu,seed=0",
         "--workers",
@@ -212,16 +220,15 @@ def test_one_failed_cell_does_not_stop_the_grid(changes, tmp_path, monkeypatch):
     assert "no luck today" in str(told) and not (tmp_path / "out").exists()
     monkeypatch.undo()
     assert (
-        made.carry_out(specs, Inline) == {}
-        and list(made.finished(specs)) == specs
-        and not list((made.path / "failures").glob("*"))
+        engine.carry_out(specs, Inline) == {}
+        and list(engine.finished(specs)) == specs
+        and not list((engine.path / "failures").glob("*"))
     )
 
 
 def test_the_command_writes_tables_that_say_where_they_are_from(changes, tmp_path):
     arguments = [
-        "study",
-        "paper",
+        "grid",
         "--only",
         "data=cifar10,arch=resnet-small,scenario=class,method=finetune,seed=0",
         "--folder",
@@ -234,7 +241,7 @@ def test_the_command_writes_tables_that_say_where_they_are_from(changes, tmp_pat
     assert not (tmp_path / "g").exists(), "a dry run leaves nothing behind"
     assert (
         dry.exit_code == 0
-        and "0 measured, 5 pieces of work left" in dry.output
+        and "0 measured, 5 jobs left" in dry.output
         and "retrained cifar10/resnet-small/class/cat/0" in dry.output
     )
     done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out")])
@@ -275,3 +282,10 @@ def test_the_command_writes_tables_that_say_where_they_are_from(changes, tmp_pat
     )
     seconds = pd.read_csv(tmp_path / "out" / "grid_small_seconds.csv")
     assert set(seconds["method"]) == {"original", "retrain", "finetune"} and (seconds["seconds"] > 0).all()
+
+
+def test_two_processes_measure_what_one_measures(inline, changes, tmp_path):
+    engine, only = Engine("small", tmp_path / "pool"), ("data=cifar10,arch=resnet-small,scenario=random,method=megu",)
+    specs = paper_grid("small", only, 1, changes=changes)
+    assert engine.carry_out(specs, executor(2)) == {}
+    pd.testing.assert_frame_equal(values(engine, specs), values(inline[0], specs))

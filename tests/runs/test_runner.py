@@ -1,0 +1,405 @@
+"""Jobs wait for what they need, wherever they run, and one failure, dead worker or interrupt takes nothing else with it."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing import get_context
+from queue import SimpleQueue
+
+import dask_jobqueue
+import psutil
+import pytest
+from conftest import ROOT
+from dask_jobqueue.local import LocalCluster
+from joblib import cpu_count
+from jobs import careful, die, toil, what_it_sees, write
+from tqdm import tqdm
+
+from megu.runs import runner
+from megu.runs.executors import _start_worker, executor, local_pool, visible_gpus
+from megu.runs.runner import BREAKS, Inline, Job, run_all, run_jobs
+from megu.settings.errors import SettingsError, WorkError
+
+PATHS = os.pathsep.join((str(ROOT), str(ROOT / "tests" / "helpers")))  # where other processes find what they import
+ENOUGH = 200  # looks at the bar, or calls of `submit`: none of these tests needs half as many
+
+
+@pytest.fixture(autouse=True)
+def shown(monkeypatch):
+    """(jobs done, jobs failed) at each look at the progress bar; work that gets nowhere fails instead of looking for
+    ever."""
+    looks = []
+
+    class Bar(tqdm):
+        def set_postfix(self, failed):
+            looks.append((self.n, failed))
+            assert len(looks) < ENOUGH, "the work gets nowhere"
+
+    monkeypatch.setattr(runner, "tqdm", Bar)
+    return looks
+
+
+def threads():
+    return ThreadPoolExecutor(3)
+
+
+def processes():
+    apart = get_context("forkserver")  # not fork: the threads of this process have locks that a child would wait for
+    apart.set_forkserver_preload(["megu.runs.runner", "jobs"])
+    return ProcessPoolExecutor(2, apart)
+
+
+def written(folder):
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def graph_of(folder, **special):
+    graph = {"a": (), "b": ("a",), "c": ("a",), "d": ("b", "c"), "e": (), "f": ("e",)}
+    return [
+        Job(name, write, (folder, name, needs, *special.get(name, ())), needs)
+        for name, needs in sorted(graph.items(), reverse=True)
+    ]
+
+
+def _start(*command):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": PATHS}
+    command = [sys.executable, "-m", "distributed.cli." + command[0], *command[1:]]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def cluster(tmp_path_factory):
+    """(a Dask executor, the processes of its two workers)."""
+    folder = tmp_path_factory.mktemp("dask")
+    address = folder / "scheduler.json"
+    file = ("--scheduler-file", str(address), "--no-dashboard")
+    worker = ("dask_worker", "--no-nanny", "--nthreads", "1", "--local-directory", str(folder), *file)
+    scheduler = _start("dask_scheduler", "--port", "0", "--host", "127.0.0.1", *file)
+    workers = [_start(*worker), _start(*worker)]
+    deadline = time.time() + 120
+    while not address.exists() or not json.loads(address.read_text() or "{}").get("address"):
+        assert time.time() < deadline
+        time.sleep(0.1)
+    yield executor(scheduler=json.loads(address.read_text())["address"]), workers
+    for process in (*workers, scheduler):
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("pool", [Inline, threads, processes, partial(local_pool, 2, [])])
+def test_every_job_runs_once_and_after_what_it_needs(tmp_path, pool):
+    assert run_jobs(graph_of(tmp_path), pool) == {}
+    assert written(tmp_path) == dict.fromkeys("abcdef", "x")
+
+
+def test_a_cluster_that_loses_a_worker_loses_no_job(tmp_path, cluster):
+    pool, workers = cluster
+    failed = run_jobs(graph_of(tmp_path, c=(False, True), f=(True,)), pool)
+    assert set(failed) == {"f"} and "ValueError: f is broken" in str(failed["f"]) and "in write" in failed["f"].trace
+    # Dask may do again what a worker did that died with its result; a job keeps what it made and makes it once.
+    assert set(written(tmp_path)) == {*"abcde", "died"}
+    assert [worker.poll() for worker in workers].count(-signal.SIGKILL) == 1, "none died: the test shows nothing"
+
+
+def test_without_the_order_it_fails(tmp_path):
+    # Negative control: the same pieces in the same order, but with nothing to wait for.
+    loose = [Job(p.name, p.function, p.arguments) for p in graph_of(tmp_path)]
+    assert run_jobs(loose, Inline)
+
+
+@pytest.mark.parametrize("executor", [Inline, threads])
+def test_a_failure_stops_only_what_needs_it(tmp_path, executor):
+    failed = run_jobs(graph_of(tmp_path, b=(True,)), executor)
+    assert (
+        set(failed) == {"b", "d"} and str(failed["b"]) == "ValueError: b is broken" and "in write" in failed["b"].trace
+    )
+    assert str(failed["d"]) == "it needs b, which failed" and failed["d"].trace == failed["b"].trace
+    assert set(written(tmp_path)) == set("acef")
+
+
+def test_what_is_not_carried_out_counts_as_done(tmp_path):
+    (tmp_path / "a").touch()
+    assert run_jobs([p for p in graph_of(tmp_path) if p.name != "a"], Inline) == {}
+    assert (tmp_path / "d").exists() and not (tmp_path / "a").read_text()
+
+
+@pytest.fixture
+def made():
+    """A local pool of two, and a list with one entry for each that was made."""
+    pools = []
+    return (lambda: pools.append(1) or processes()), pools
+
+
+def test_a_dead_worker_takes_nothing_with_it(tmp_path, made):
+    assert run_jobs(graph_of(tmp_path, c=(False, True)), made[0]) == {}
+    assert len(made[1]) == 2 and set(written(tmp_path)) == {*"abcdef", "died"}
+
+
+def test_a_job_that_always_kills_its_worker_ends(tmp_path, made):
+    sound = [Job(name, write, (tmp_path, name, (), False, None, 1.0)) for name in "abc"]
+    killer, reports = [Job("killer", die), Job("after", write, (tmp_path, "after"), ("killer",))], []
+    failed = run_jobs([*killer, *sound], made[0], report=lambda *failure: reports.append(failure))
+    assert set(failed) == {"killer", "after"} and "its worker died" in str(failed["killer"]) and dict(reports) == failed
+    assert set(written(tmp_path)) == set("abc") and len(made[1]) <= 3
+
+
+def breaking(at):
+    """Executors that break at those calls of `submit` whose number, from 1 on, is ``at``: before the piece is taken."""
+    count = itertools.count(1)
+
+    class Breaking(Inline):
+        def submit(self, *call, **more):
+            number = next(count)
+            assert number < ENOUGH, "the work gets nowhere"
+            if at(number):
+                raise BrokenExecutor("a worker died between two jobs")
+            return super().submit(*call, **more)
+
+    return Breaking
+
+
+def test_no_job_is_lost_where_it_could_not_be_handed_over(tmp_path):
+    assert run_jobs(graph_of(tmp_path), breaking(lambda number: number == 2)) == {}
+    assert written(tmp_path) == dict.fromkeys("abcdef", "x")
+
+
+def test_only_breaks_without_anything_finished_between_them_are_too_many(tmp_path):
+    many = [Job(str(k), write, (tmp_path, str(k))) for k in range(BREAKS + 5)]
+    assert (
+        run_jobs(many, breaking(lambda number: number % 2 == 0)) == {} and len(list(tmp_path.iterdir())) == BREAKS + 5
+    )
+    assert set(run_jobs(many, breaking(lambda number: True))) == {job.name for job in many}
+    assert run_jobs(many, breaking(lambda number: number <= BREAKS)) == {}, "after the last break that is borne"
+
+
+def test_the_bar_shows_what_is_done_and_what_failed(tmp_path, shown):
+    assert set(run_jobs(graph_of(tmp_path, b=(True,)), Inline)) == {"b", "d"}
+    assert shown == [(1, 0), (2, 0), (3, 0), (4, 0), (5, 1), (6, 2)]
+
+
+class Waiting(Executor):
+    """Takes two pieces, which it does not begin; then the user interrupts."""
+
+    def __init__(self):
+        self.taken = []
+
+    def submit(self, job):
+        if len(self.taken) == 2:
+            raise KeyboardInterrupt
+        self.taken.append(Future())
+        return self.taken[-1]
+
+
+class Stopping(Waiting):
+    """As `megu.runs.executors.LocalPool`, which ends its workers by itself."""
+
+    stopped = 0
+
+    def stop(self):
+        self.stopped += 1
+
+
+def test_an_interrupt_leaves_nothing_to_be_begun(tmp_path):
+    loose = [Job(name, write, (tmp_path, name)) for name in "abc"]
+    for pool, cancelled in ((Waiting(), True), (Stopping(), False)):
+        with pytest.raises(KeyboardInterrupt):
+            run_jobs(loose, lambda pool=pool: pool)
+        assert [future.cancelled() for future in pool.taken] == 2 * [cancelled] and getattr(pool, "stopped", 0) == (
+            not cancelled
+        )
+
+
+class Gone(Executor):
+    """A cluster without a scheduler: what it was given is cancelled."""
+
+    def submit(self, job):
+        future = Future()
+        future.cancel()
+        future.set_running_or_notify_cancel()
+        return future
+
+
+def test_a_scheduler_that_is_gone_is_one_line(tmp_path):
+    with pytest.raises(
+        WorkError, match="^the scheduler is gone; what is finished is kept, and the same command goes on with the rest$"
+    ):
+        run_jobs(graph_of(tmp_path), Gone)
+
+
+def test_errors_travel_as_text(tmp_path):
+    failed = run_jobs([Job("a", careful, ()), Job("b", write, (tmp_path, "b"))], processes)
+    assert str(failed["a"]) == "CarefulError: this one cannot be unpickled" and set(failed) == {"a"}
+
+
+def interrupted():
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_is_not_a_failure():
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs([Job("a", interrupted)], Inline)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_where_all_must_succeed_failures_are_named_together_after_all(tmp_path, workers):
+    work = [Job(str(k), write, (tmp_path, str(k), (), k == 1)) for k in range(4)]
+    with pytest.raises(WorkError, match=r"1 of 4 jobs failed \(trial\).*1: ValueError: 1 is broken"):
+        run_all(work, executor(workers), "trial")
+    assert set(written(tmp_path)) == {"0", "2", "3"}
+
+
+# Where jobs run
+def seen(pool, count, others=1):
+    """What workers see, until ``others`` of them have taken part, for a slow machine starts the second one late."""
+    views = set()
+    for _ in range(20):
+        views |= set(pool.map(what_it_sees, [0.2] * count))
+        if len({pid for pid, _, _ in views}) >= others:
+            break
+    return views
+
+
+def test_each_worker_sees_a_gpu_of_its_own_and_a_death_is_heard_of():
+    with local_pool(gpus=["5", "GPU-abc"]) as pool:
+        views = seen(pool, 4, others=2)
+        assert len(views) == 2 == len({pid for pid, _, _ in views}), "a worker changed its GPU"
+        assert {gpu for _, gpu, _ in views} == {"5", "GPU-abc"}
+        assert {threads for _, _, threads in views} == {max(1, cpu_count() // 2)}
+        for work in (die, partial(what_it_sees, 0)):
+            with pytest.raises(BrokenProcessPool):
+                pool.submit(work).result()
+
+
+def test_without_a_gpu_a_worker_sees_none():
+    with local_pool(1, gpus=[]) as pool:
+        assert {(gpu, threads) for _, gpu, threads in seen(pool, 1)} == {("", cpu_count())}
+
+
+def worker(file):
+    """The process that toils, once it does."""
+    deadline = time.time() + 60
+    while not file.exists():
+        assert time.time() < deadline, "no worker began"
+        time.sleep(0.02)
+    return psutil.Process(int(file.read_text()))
+
+
+def gone(process, seconds=5):
+    """Whether a process ends in time, far below its minute; it is ended in any case."""
+    try:
+        deadline = time.time() + seconds
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            if time.time() > deadline:
+                process.kill()
+                return False
+            time.sleep(0.02)
+    except psutil.NoSuchProcess:
+        pass
+    return True
+
+
+def test_a_pool_that_is_stopped_ends_busy_workers(tmp_path):
+    pool = local_pool(1, gpus=[])
+    pool.submit(toil, tmp_path / "toils")
+    busy = worker(tmp_path / "toils")
+    pool.stop()
+    assert gone(busy, 1)
+
+
+CALLER = """
+import sys
+from pathlib import Path
+from megu.runs.executors import local_pool
+from jobs import toil
+pool = local_pool(1, [])
+pool.submit(toil, Path(sys.argv[1])).result()
+"""
+
+
+def test_a_killed_caller_leaves_no_worker(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": PATHS}
+    command = [sys.executable, "-c", CALLER, str(tmp_path / "toils")]
+    caller = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    busy = worker(tmp_path / "toils")
+    assert busy.is_running()
+    caller.kill()
+    caller.wait()
+    assert gone(busy)
+
+
+def test_torch_is_told_where_it_was_imported_before(monkeypatch):
+    """As with a caller whose main module imports it."""
+    for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "TQDM_DISABLE"):
+        monkeypatch.setenv(name, "as before")
+    slots, counts = SimpleQueue(), []
+    slots.put("3")
+    monkeypatch.setattr("torch.set_num_threads", counts.append)
+    _start_worker(slots, 5)
+    assert counts == [5] and os.environ["CUDA_VISIBLE_DEVICES"] == "3" and os.environ["OMP_NUM_THREADS"] == "5"
+
+
+def test_workers_share_the_gpus_evenly():
+    """The slots as they wait in the queue: three workers on two GPUs; by default one for each."""
+    queue = local_pool(3, ["0", "1"])._initargs[0]
+    assert [queue.get() for _ in range(3)] == ["0", "1", "0"] and queue.empty()
+    assert local_pool(None, ["0", "1", "2"])._max_workers == 3
+    assert local_pool(None, [], most=1)._max_workers == 1
+    assert 1 <= local_pool(None, [])._max_workers <= 8
+
+
+@pytest.mark.parametrize(
+    ("listed", "count", "names"),
+    [
+        (None, 2, ["0", "1"]),
+        ("3, 1", 2, ["3", "1"]),
+        ("MIG-a1", 1, ["MIG-a1"]),
+        ("1,-1,2", 1, ["1"]),
+        ("", 0, []),
+        ("-1", 0, []),
+        (None, 0, []),
+    ],
+)
+def test_the_gpus_that_are_visible(monkeypatch, listed, count, names):
+    """As CUDA reads the list: what follows a wrong entry is not there."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    if listed is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
+    assert visible_gpus() == names
+
+
+def test_executors_exclude_each_other_and_need_somebody_who_answers():
+    with pytest.raises(SettingsError, match="give one"):
+        executor(2, "tcp://127.0.0.1:1")
+    with pytest.raises(SettingsError, match="is no address"):
+        executor(scheduler="tcp//127.0.0.1:1")
+    with (
+        pytest.raises(SettingsError, match="no Dask scheduler answers"),
+        executor(scheduler="nonsense://127.0.0.1:1")(),
+    ):
+        pass
+    with pytest.raises(SettingsError, match="did you mean 'slurm'"):
+        executor(cluster="slurn")
+
+
+def test_a_queue_is_asked_for_jobs(monkeypatch):
+    counts = []
+
+    class Local(LocalCluster):
+        def __init__(self):
+            super().__init__(cores=1, memory="1GB")
+
+        def scale(self, jobs):
+            counts.append(jobs)
+
+    monkeypatch.setattr(dask_jobqueue, "SLURMCluster", Local)
+    with executor(cluster="slurm", jobs=3)() as pool:
+        assert counts == [3] and hasattr(pool, "submit")
