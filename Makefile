@@ -16,13 +16,13 @@ $(READY): pyproject.toml env/lock.txt env/weights.txt
 	@touch $(READY)
 
 reproduce: $(READY)  ## notebooks 00-05 on the quick profile, figures, results
-	@$(BIN)/python -m megu run
+	@$(BIN)/megu run
 
-test: $(READY)  ## lint, unit and contract tests, notebooks with nbval, figures
+test: $(READY)  ## lint; default and slow tests, two at a time; notebooks with nbval (12 minutes on 2 cores)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@TQDM_DISABLE=1 $(BIN)/python -m pytest tests megu
-	@TQDM_DISABLE=1 $(BIN)/python -m pytest --nbval --nbval-sanitize-with tests/helpers/nbval.cfg notebooks/*.ipynb
+	@$(BIN)/python -m pytest -n auto -m "not torture" tests megu
+	@TQDM_DISABLE=1 $(BIN)/python -m pytest --nbval --nbval-sanitize-with tests/helpers/nbval.cfg -p no:xdist notebooks/*.ipynb
 
 check: test  ## what CI runs
 
@@ -37,16 +37,17 @@ figures: $(READY)  ## figures, tables and the marked spans of the documents from
 	@for script in paper_figures/fig*.py paper_figures/tab*.py paper_figures/documents.py; do $(BIN)/python $$script || exit 1; done
 
 comparison: $(READY)  ## every method, three scenarios, 3 x 3 seeds, attacks with shadow models (an hour on 2 cores)
-	@$(BIN)/python -m megu compare --out paper_figures/data
+	@$(BIN)/megu study comparison --out paper_figures/data
 
 ablation: $(READY)  ## MeGU's open points, changed one at a time (15 minutes on 2 cores)
-	@$(BIN)/python -m megu ablate --out paper_figures/data
+	@$(BIN)/megu study ablation --out paper_figures/data
 
-truth: $(READY)  ## the entanglement measures on images whose parts are known (about 10 minutes on one busy core)
-	@$(BIN)/python -m megu truth --out paper_figures/data
+recovery: $(READY)  ## the entanglement measures on images whose parts are known (about 10 minutes on one busy core)
+	@$(BIN)/megu study recovery --out paper_figures/data
 
-cost: $(READY)  ## seconds and memory of every stage, measured on this machine (about 5 minutes on one core), and the hours that the paper's grid would need
-	@$(BIN)/python -m megu cost --out paper_figures/data
+cost: $(READY)  ## seconds and memory of every stage on this machine (5 minutes on one core), and the hours of the paper's grid
+	@$(BIN)/megu cost measure --out paper_figures/data
+	@$(BIN)/megu cost predict
 
 bench: $(READY)  ## speed of precision and layout in training, of the evaluation, and of shared prefixes, side by side
 	@$(BIN)/python tests/bench/precision.py
@@ -56,11 +57,12 @@ bench: $(READY)  ## speed of precision and layout in training, of the evaluation
 gpu-smoke: $(READY)  ## what a GPU does with this project: speed, memory, repeatability, MeGU against the CPU (under 10 minutes)
 	@$(BIN)/python env/gpu_smoke.py $(if $(OUT),--out $(OUT))
 
-torture: $(READY)  ## the long version of the tests of kills and wrong input: 400 random kills, 11,000 wrong requests
-	@MEGU_TORTURE=1 TQDM_DISABLE=1 $(BIN)/python -m pytest tests/test_nothing_lost.py tests/test_unlearning.py tests/test_bad_input.py tests/test_bad_request.py tests/test_device.py
+torture: $(READY)  ## the long tests of kills and wrong input: 400 random kills, 11,000 wrong requests
+	@$(BIN)/python -m pytest -m torture tests
 
 clean:  ## remove runs (keeps .venv)
 	rm -rf runs
 
-.PHONY: help reproduce test check notebooks tables figures comparison ablation truth cost bench gpu-smoke torture clean
+reproduce: $(READY)  ## notebooks 00-05 on the quick profile, figures, results
+	@$(BIN)/megu run
 .DEFAULT_GOAL := help

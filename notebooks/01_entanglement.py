@@ -17,9 +17,9 @@
 #
 # **Question.** Which classes share features, so that forgetting one may hurt another, and can that be measured?
 #
-# | reads | writes | minutes | feeds |
-# |---|---|---|---|
-# | original model of the first seed | pairs of classes, layers, maps, views of similarity | quick: under 1 | figures 1, 11, 12 |
+# | reads | writes | feeds |
+# |---|---|---|
+# | original model of the first seed | pairs of classes, layers, maps, views of similarity | figures 1, 11, 12 |
 #
 # **The paper's claim** (section 3). A network does not keep a drawer for each class. Some of its feature patterns serve several classes at once: for a class $a$ to be
 # forgotten and another class $b$ it tells **associated** patterns $P_a \cap P_b$ from **unique** ones $P_a \setminus P_b$.
@@ -34,7 +34,7 @@ from megu.core.models import blocks
 from megu.figures import patterns as pattern_figures
 from megu.measure import recovery
 from megu.measure.maps import pattern_map, tidy
-from megu.measure.patterns import entanglement, index, moments, patterns
+from megu.measure.patterns import entanglement, entanglement_index, moments, patterns
 from megu.measure.views import VIEWS, feature_table, plane
 from megu.runs.claims import finding
 from megu.runs.experiment import Experiment
@@ -143,18 +143,11 @@ pattern_figures.maps(where, layer)
 
 # %% tags=["nbval-ignore-output"]
 table, y = feature_table(original, images, test), images.y[test].cpu().numpy()
-views = {
-    "entanglement index": index(sets[None].effects),
-    **{name: view(table, y, len(names)) for name, view in VIEWS.items()},
-}
+views = {"entanglement index": entanglement_index(sets[None].effects)}
+views |= {name: view(table, y, len(names)) for name, view in VIEWS.items()}
 order = [(a, b) for a in range(len(names)) for b in range(len(names))]
-kept = pd.DataFrame(
-    [
-        {"view": view, "class_a": names[a], "class_b": names[b], "similarity": sim[a, b]}
-        for view, sim in views.items()
-        for a, b in order
-    ]
-)
+rows = [(view, names[a], names[b], sim[a, b]) for view, sim in views.items() for a, b in order]
+kept = pd.DataFrame(rows, columns=["view", "class_a", "class_b", "similarity"])
 lab.run.table("views.csv", lambda: kept)
 wide = kept[kept["class_a"] < kept["class_b"]].pivot(index=["class_a", "class_b"], columns="view", values="similarity")
 wide.corr("spearman").round(2)

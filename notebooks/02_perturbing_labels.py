@@ -17,9 +17,9 @@
 #
 # **Question.** Which other class should each forget image be pushed to, and who says so?
 #
-# | reads | writes | minutes | feeds |
-# |---|---|---|---|
-# | original model, exemplars of every class, views of notebook 01 | answers, transition matrix $T$ of every source, perturbing labels | quick: under 2 | figures 3, 13, appendix C |
+# | reads | writes | feeds |
+# |---|---|---|
+# | original model, exemplars of every class, views of notebook 01 | answers, transition matrix $T$ of every source, perturbing labels | figures 3, 13, appendix C |
 #
 # The paper asks a multimodal LLM, for a few exemplars $x$ of every class and every candidate label $l$: *does this show a photo of $l$?*
 # The answer $q(x, l)$, averaged over the exemplars of class $k$, is the similarity $S_{kl}$ (eq. 4-5); normalised, it is the transition matrix $T$ (eq. 6). The guides here are small, and their
@@ -229,22 +229,19 @@ alike.pivot(index="view", columns="guide", values="order").loc[list(seen), list(
 # forget images that are pushed to it. With ten classes and this tau the third class of the ranking is taken, which need not be a relative.
 
 # %% tags=["nbval-ignore-output"]
-asked = names[int(y.mode().values)]
-entangled = (
-    lab.run.table("entanglement.csv", None)
-    .query("layer == 'head input' and class_a == @asked")
-    .set_index("class_b")[["index", "low", "high"]]
-)
+asked, columns = names[int(y.mode().values)], ["class_b", "index", "low", "high"]
+entangled = lab.run.table("entanglement.csv", None).query("layer == 'head input' and class_a == @asked")[columns]
 ranked = distribution[distribution["choice"] == next(iter(options))].set_index("label")["share"]
-beside = entangled.join(ranked).sort_values("share", ascending=False)
-most, pushed = beside.index[0], beside[beside["share"] >= 10]
+beside = entangled.set_index("class_b").join(ranked).sort_values("share", ascending=False)
+most, mean = beside.iloc[0], np.average(beside["index"], weights=beside["share"])
 print(
-    f"most {asked} images are pushed to {most} ({beside['share'].iloc[0]:.0f} %), whose index with {asked} is {beside['index'].iloc[0]:.2f}"
+    f"most {asked} images ({most['share']:.0f} %) are pushed to {most.name}, whose index with {asked} is {most['index']:.2f}"
 )
-print(
-    f"classes with at least 10 %, mean index weighted by share: {np.average(pushed['index'], weights=pushed['share']):.2f}; the most entangled class: {beside['index'].max():.2f}"
-)
+print(f"mean index of the labels, by share: {mean:.2f}; of the most entangled class: {beside['index'].max():.2f}")
 beside.round(2)
+
+# %% tags=["nbval-ignore-output"]
+figures.share_and_index(beside, asked)
 
 # %% [markdown]
 # ## What was found
@@ -255,38 +252,22 @@ beside.round(2)
 # %%
 own, control = (agreement[agreement["guide"] == source] for source in (lab.settings.guide.source, "shuffled"))
 listed = lab.settings.guide.source == "composed" and own["of"].max() == 9
+hits, exchanged = own["hits"].mean(), control["hits"].mean()
+of_guide = [
+    finding("classes of 9 whose neighbour by the guide is sensible, mean over draws", hits, ">=", 6, listed),
+    finding("with shuffled names, most", own["shuffled"].max(), "<", 4, listed),
+    finding("share of shuffles with as many, largest", own["p"].max(), "<=", 0.05, listed),
+    finding("with exchanged labels there are fewer", exchanged, "<", hits, listed and len(control)),
+    finding(f"the class that most {asked} images are pushed to shares patterns with it: index", most["low"], ">", 0),
+]
+
+# %%
 barred = settings.labels.exclude_forgotten  # else the forgotten class may be chosen (A2)
+among = len(set(y_perturb.tolist()) & set(lab.forgotten))
 claims = [
     invariant("every column of T sums to 1: largest departure", abs(transition.sum(0) - 1).max(), "<", 1e-6),
-    invariant("images with their own class as perturbing label", (y_perturb == y).sum(), "==", 0, asked=barred),
-    invariant(
-        "forgotten classes among the perturbing labels",
-        len(set(y_perturb.tolist()) & set(lab.forgotten)),
-        "==",
-        0,
-        asked=barred,
-    ),
-    finding(
-        "classes of 9 whose neighbour by the guide is sensible, mean over draws",
-        own["hits"].mean(),
-        ">=",
-        6,
-        asked=listed,
-    ),
-    finding("with shuffled names, most", own["shuffled"].max(), "<", 4, asked=listed),
-    finding("share of shuffles with as many, largest", own["p"].max(), "<=", 0.05, asked=listed),
-    finding(
-        "guide with exchanged labels: more or less than the guide",
-        control["hits"].mean() - own["hits"].mean(),
-        "<",
-        0,
-        asked=listed and len(control),
-    ),
-    finding(
-        f"the class that most {asked} images are pushed to shares patterns with it: lower end of the index",
-        beside["low"].iloc[0],
-        ">",
-        0,
-    ),
+    invariant("images with their own class as perturbing label", (y_perturb == y).sum(), "==", 0, barred),
+    invariant("forgotten classes among the perturbing labels", among, "==", 0, barred),
+    *of_guide,
 ]
 print(*lab.seal(claims), sep="\n")

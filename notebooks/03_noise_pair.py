@@ -17,9 +17,9 @@
 #
 # **Question.** What does the network take for the perturbing class, and what for anything but the forgotten one?
 #
-# | reads | writes | minutes | feeds |
-# |---|---|---|---|
-# | original model, perturbing labels | strength of the noise pair, what it activates | quick: under 1 | figure 17 |
+# | reads | writes | feeds |
+# |---|---|---|
+# | original model, perturbing labels | strength of the noise pair, what it activates | figure 17 |
 #
 # A new label alone tells the network *that* an image is not of the forgotten class. The paper hopes that a pair of noises also tells it *which features* to give up: with the model frozen, two inputs are
 # optimised (eq. 9-10; the paper writes the norm, here as in UNSIR it is squared),
@@ -133,39 +133,30 @@ groups = {
 }
 
 # %% tags=["nbval-ignore-output"]
-gen = generator(lab.settings.seed, "meaning")
+gen, many = generator(lab.settings.seed, "meaning"), y.new_full((32,), 1)
+positive, negative = f"positive ({names[per]})", f"negative ({names[asked]})"
+made = {name: (label, sign) for name, label, sign in ((positive, per, +1), (negative, asked, -1))}
 fresh = {
-    f"positive ({names[per]})": optimise_noise(original, y.new_full((32,), per), images.shape, +1, settings.noise, gen),
-    f"negative ({names[asked]})": optimise_noise(
-        original, y.new_full((32,), asked), images.shape, -1, settings.noise, gen
-    ),
+    name: optimise_noise(original, k * many, images.shape, s, settings.noise, gen) for name, (k, s) in made.items()
 }
 blind = NoisePair(shuffled_pixels(pair.pos, gen), shuffled_pixels(pair.neg, gen))
-shown = {
-    name: n
-    for kind, noise in fresh.items()
-    for name, n in ((kind, noise), (f"{kind}, shuffled", shuffled_pixels(noise, gen)))
-}
+shown = {}
+for name, noise in fresh.items():
+    shown |= {name: noise, f"{name}, shuffled": shuffled_pixels(noise, gen)}
 shown |= {
     "forget images": x,
     "with the pair": with_pair,
     "with the pair, shuffled": add_noise_pair(x, blind, settings.noise),
 }
-responses = {
-    (name, group): response(original, n, weights, ordinary)
-    for name, n in shown.items()
-    for group, weights in groups.items()
-}
-meaning = pd.DataFrame(
-    [
-        {"input": name, "patterns": group, "mean": r.mean(), "half_width": half_width(r), "n": len(r)}
-        for (name, group), r in responses.items()
-    ]
-)
+
+# %% tags=["nbval-ignore-output"]
+by = [(name, group) for name in shown for group in groups]
+responses = [response(original, shown[name], groups[group], ordinary) for name, group in by]
+rows = [(*key, r.mean(), half_width(r), len(r)) for key, r in zip(by, responses, strict=True)]
+meaning = pd.DataFrame(rows, columns=["input", "patterns", "mean", "half_width", "n"])
 lab.run.table("noise_meaning.csv", lambda: meaning)
-meaning.pivot(index="input", columns="patterns", values="mean").reindex(index=list(shown), columns=list(groups)).round(
-    2
-)
+wide = meaning.pivot(index="input", columns="patterns", values="mean")
+wide.reindex(index=list(shown), columns=list(groups)).round(2)
 
 # %% tags=["nbval-ignore-output"]
 pattern_figures.meaning(meaning)
@@ -177,46 +168,29 @@ pattern_figures.meaning(meaning)
 # seed can differ in the answer about the unique patterns, so that no line claims one. Whether unlearning needs any of this is another question: the rows *noise* of notebook 05's ablation.
 
 # %%
-meaning["low"], meaning["high"] = (meaning["mean"] + sign * meaning["half_width"] for sign in (-1, 1))
 ends = meaning.set_index(["patterns", "input"])
-positive, negative, unique, shared, of_per = *fresh, *groups
-blind, both = "{}, shuffled".format, "with the pair"
-print(f"patterns {unique}:", ends.loc[unique, "mean"][["forget images", both, blind(both)]].round(1).to_dict())
+low, high = ends["mean"] - ends["half_width"], ends["mean"] + ends["half_width"]
+(unique, shared, of), with_it, blind = groups, "with the pair", "{}, shuffled".format
+print(f"patterns {unique}:", ends["mean"][unique][["forget images", with_it, blind(with_it)]].round(1).to_dict())
+more = f"positive noise activates the patterns {of} beyond shuffled"
 in_features = [
+    finding(more, low[of, positive], ">", high[of, blind(positive)]),
     finding(
-        f"positive noise activates the patterns {of_per} beyond shuffled",
-        ends["low"][of_per, positive],
-        ">",
-        ends["high"][of_per, blind(positive)],
+        "negative noise activates the associated ones less", high[shared, negative], "<", low[shared, blind(negative)]
     ),
-    finding(
-        "negative noise activates the associated ones less",
-        ends["high"][shared, negative],
-        "<",
-        ends["low"][shared, blind(negative)],
-    ),
-    finding("so does the pair, in forget images", ends["high"][shared, both], "<", ends["low"][shared, blind(both)]),
-    finding(
-        f"which show the patterns {of_per} more with it",
-        ends["low"][of_per, both],
-        ">",
-        ends["high"][of_per, blind(both)],
-    ),
+    finding("so does the pair, in forget images", high[shared, with_it], "<", low[shared, blind(with_it)]),
+    finding(f"which show the patterns {of} more with it", low[of, with_it], ">", high[of, blind(with_it)]),
 ]
 
 # %%
-kept_logits = lab.logits("original", lab.settings.seed)["forget"]
-taken = strength.set_index("noise")
+taken, chance = strength.set_index("noise"), 1 / images.num_classes
 per, own = taken["perturbing class"], taken["forgotten class"]
+known = lab.logits("original", lab.settings.seed)["forget"]
+same = torch.allclose(predict(original, images, forget), known, atol=1e-3)
 claims = [
     invariant("the pair is finite", torch.isfinite(with_pair).all()),
-    invariant(
-        "the original model is the one of notebook 00",
-        torch.allclose(predict(original, images, forget), kept_logits, atol=1e-3),
-    ),
-    finding(
-        "positive noise is taken for the perturbing class beyond chance", per["positive"], ">", 1 / images.num_classes
-    ),
+    invariant("the original model is the one of notebook 00", same),
+    finding("positive noise is taken for the perturbing class beyond chance", per["positive"], ">", chance),
     finding("more than the same pixels shuffled", per["positive"], ">", per["positive, shuffled"]),
     finding("negative noise is not taken for the forgotten class", own["negative"], "<", 0.01),
     finding("less than the same pixels shuffled", own["negative"], "<", own["negative, shuffled"]),

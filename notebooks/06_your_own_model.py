@@ -17,9 +17,9 @@
 #
 # **Question.** Someone has a classifier, a folder of photos and a request to delete a class. What do they do, and what can they hand over afterwards?
 #
-# | reads | writes | minutes | feeds |
-# |---|---|---|---|
-# | a folder of images by class, a torchvision model | the new model, a deletion report (HTML and JSON) | few | nothing: it stands alone |
+# | reads | writes | feeds |
+# |---|---|---|
+# | a folder of images by class, a torchvision model | the new model, a deletion report (HTML and JSON) | nothing: it stands alone |
 #
 # Nothing here is ours but the request: the images lie in a folder, the network is torchvision's. To have both at hand, the first cells write the folder from the embedded images and train the network
 # for some seconds. With a model and photos of your own, begin at "The request".
@@ -37,8 +37,8 @@ from torchvision import datasets, models, transforms
 from megu import unlearn
 from megu.core.loading import weights_digest
 from megu.datasets.sources import load
+from megu.figures import deletion
 from megu.figures import results as figures
-from megu.own import report
 from megu.runs.claims import finding, invariant, statements
 from megu.runs.store import code_digest
 from megu.settings.files import project_root
@@ -96,23 +96,9 @@ print(
 # From the shell. A class name that is misspelt is refused before any work, with the nearest name; `--dry-run` prints a plan.
 
 # %%
-command = [
-    sys.executable,
-    "-m",
-    "megu",
-    "unlearn",
-    "--model",
-    "model.safetensors",
-    "--arch",
-    "resnet18",
-    "--data",
-    "photos",
-    "--normalise",
-    "unit",
-]
-refused = subprocess.run(
-    [*command, "--forget", forget[0] + forget[2:], "--out", "forgotten"], cwd=here, capture_output=True, text=True
-)
+command = "-m megu unlearn --model model.safetensors --arch resnet18 --data photos --normalise unit".split()
+misspelt = ["--forget", forget[0] + forget[2:], "--out", "forgotten"]
+refused = subprocess.run([sys.executable, *command, *misspelt], cwd=here, capture_output=True, text=True)
 print(refused.stderr.strip())
 print("exit code", refused.returncode, "| something was written:", (here / "forgotten").exists())
 
@@ -138,16 +124,16 @@ verdict = result.report["verdict"]
 print(f"{verdict['word']} ({verdict['rule']})", *verdict["findings"], "", "Limits", *verdict["limits"], sep="\n")
 
 # %% tags=["nbval-ignore-output"]
-SVG(report.bars(result.report["accuracy"]))
+SVG(deletion.bars(result.report["accuracy"]))
 
 # %% [markdown]
 # What the forgotten images are taken for now, and what an attacker sees who tries to tell them from unseen images of the same class:
 
 # %% tags=["nbval-ignore-output"]
-SVG(report.shares(result.report["predictions"]["shares"]))
+SVG(deletion.shares(result.report["predictions"]["shares"]))
 
 # %% tags=["nbval-ignore-output"]
-SVG(report.curves(result.report["attacks"]))
+SVG(deletion.curves(result.report["attacks"]))
 
 # %% [markdown]
 # No model was retrained without the class, so that every metric that is a distance to one is not available. It is never guessed:
@@ -165,22 +151,15 @@ for why, names in metrics.groupby("not_available").groups.items():
 
 # %%
 accuracy = {(row["model"], row["part"]): row["percent"] for row in result.report["accuracy"]}
-without = metrics.loc["js_retrain", ["before", "after"]].isna().all()
+hinted = refused.returncode == 2 and f"did you mean '{forget}'" in refused.stderr
+change = accuracy["after", "test_retain"] - accuracy["before", "test_retain"]
 claims = [
-    invariant(
-        "a misspelt class is refused with the right name",
-        refused.returncode == 2 and f"did you mean '{forget}'" in refused.stderr,
-    ),
+    invariant("a misspelt class is refused with the right name", hinted),
     invariant("nothing is written then", not (here / "forgotten").exists()),
     invariant("the given model is unchanged, bit for bit", weights_digest(model) == before),
-    invariant("no metric is given without what it needs", without),
+    invariant("no metric is given without what it needs", metrics.loc["js_retrain", ["before", "after"]].isna().all()),
     finding("the new model names few of the forgotten images right, %", accuracy["after", "forget"], "<", 10),
     finding("the original fails that test, %", accuracy["before", "forget"], ">", 50),
-    finding(
-        "change of retained test accuracy, points",
-        accuracy["after", "test_retain"] - accuracy["before", "test_retain"],
-        ">",
-        -10,
-    ),
+    finding("change of retained test accuracy, points", change, ">", -10),
 ]
 print(*statements(claims), sep="\n")

@@ -17,9 +17,9 @@
 #
 # **Question.** How do seconds and memory grow with the images to forget, the images to retain, the classes and the weights, and how many GPU hours do the paper's experiments need, and ImageNet's?
 #
-# | reads | writes | minutes | feeds |
-# |---|---|---|---|
-# | `paper_figures/data/cost.csv`, measured by `python -m megu cost --out paper_figures/data` | nothing: it stands alone | few | fig20 |
+# | reads | writes | feeds |
+# |---|---|---|
+# | `paper_figures/data/cost.csv`, measured by `megu cost measure --out paper_figures/data` | nothing: it stands alone | fig20 |
 #
 # Seconds are measured on a CPU, GPU hours are arithmetic: operations are counted, and the share of a card's speed that is reached is **assumed, not measured**. The last section but one says how to replace the assumption.
 
@@ -31,6 +31,7 @@ import pandas as pd
 
 from megu.cost import predict as cost
 from megu.cost.flops import forward_flops
+from megu.cost.gpu import CARD
 from megu.cost.stages import BATCH
 from megu.figures import cost as cost_figures
 from megu.runs.claims import finding, statements
@@ -118,7 +119,7 @@ steps[["stage", "value", "gflop", "seconds", "speed", "tensor_mb"]].rename(
 # Training is in bfloat16; noise, importances and evaluation are in float32 ($2f$ for a noise, whose gradient ends at the image, $f$ for an image that is only seen). The stated card and the assumed speeds, $10^{12}$ operations a second:
 
 # %%
-gpu = cost.CARD
+gpu = CARD
 print(gpu.name)
 pd.DataFrame(
     {
@@ -132,7 +133,7 @@ pd.DataFrame(
 # ## The paper's grid
 #
 # Every cell of Tables 1-4 and 6-8 with every method of its columns, and the public code's variants. Originals are shared by data and network, so they and their evaluation have no scenario; *trained*, *noised* and *seen* are passes of each model of a row, PFLOP and hours are
-# those of all its models, at the high and at the low speed: $10^{15}$ PFLOP $=$ models $\cdot\, (3\,trained + 2\,noised + seen)\, f$. MeGU's noises are counted at most: one of each label that may be chosen, also where no image takes it.
+# those of all its models, at the high and at the low speed: $10^{15}$ PFLOP $=$ models $\cdot\, (3\,trained + 2\,noised + seen)\, f$. The passes are counted: each method runs on images of four pixels, as many and with the same labels as the true ones. MeGU's noises are those of the labels that a guide without knowledge chooses.
 
 # %%
 grid = cost.grid_cost(profile, seeds, gpu)
@@ -154,7 +155,7 @@ print(
 parts
 
 # %% [markdown]
-# With a card at hand, `python env/gpu_smoke.py --out gpu_smoke.json` measures its speed, and `python -m megu cost --smoke gpu_smoke.json` prints the same table with it in place of the assumption.
+# With a card at hand, `python env/gpu_smoke.py --out gpu_smoke.json` measures its speed, and `megu cost predict --smoke gpu_smoke.json` prints the same table with it in place of the assumption.
 #
 # ## The guide
 #
@@ -174,7 +175,7 @@ asked
 # ## ImageNet-1k
 #
 # One class of 1,300 images, ResNet-50 and ViT-B/16 at 224 px, one seed. Retraining grows with all images of the data set. Unlearning grows with the images to forget, with those that it retains, and with the classes: the noises take
-# at most $40\,((K - 1) + 1)$ passes, 40 steps for each label that may be chosen and for the one that goes. That is an upper bound: labels that no image takes need no noise. An evaluation is of four models, as in the grid: the
+# 40 passes, one for each step, of each label that is chosen and of the one that goes. An evaluation is of four models, as in the grid: the
 # original, the untrained network, the retrained one and MeGU's.
 
 # %%
@@ -199,27 +200,23 @@ print(f"{held:,.0f} GB of pixels at {side} px")
 passing = ["fine-tuning", "evaluation", "noise", "MeGU without noise"]
 middle, mixed_up = (found["error"].abs().groupby(found["stage"]).median()[passing] for found in (errors, control))
 batches = errors[errors["stage"].isin(passing) & ~((errors["stage"] == "evaluation") & (errors["passes"] < BATCH))]
-largest = (
-    table.loc[table.groupby("stage")["passes"].idxmax(), ["stage", "passes"]]
-    .merge(errors)
-    .set_index("stage")["error"]
-    .abs()
-)
+ends = table.loc[table.groupby("stage")["passes"].idxmax(), ["stage", "passes"]]
+largest = ends.merge(errors).set_index("stage")["error"].abs()
 most = imagenet.pivot_table(index="arch", columns="stage", values="hours_high", aggfunc="max")
 grows = table[table["stage"].isin(passing)].groupby("stage")["tensor_mb"].agg(lambda part: part.max() / part.min())
 ratio = forward_flops("vit-b16", 100, (3, 32, 32)) / forward_flops("resnet18", 100, (3, 32, 32))
+
+# %%
 labels = table[table["stage"] == "perturbing labels"].sort_values("passes")
 passes, seconds, extrapolated = labels["passes"], labels["seconds"], largest["perturbing labels"]
-two, one = (
-    abs(cost.fit(passes, seconds, e).seconds(passes, e)[-1] / seconds.iloc[-1] - 1) for e in (labels["entries"], 0)
-)
-# Of 30 labels an image, which no other point of a guide has; and seconds of a question where ten share an image, over those where a thousand do.
+fits = (cost.fit(passes, seconds, e).seconds(passes, e)[-1] for e in (labels["entries"], 0))
+two, one = (abs(fitted / seconds.iloc[-1] - 1) for fitted in fits)
+# Of 30 labels an image, which no other point of a guide has.
 asked_of_30 = table.loc[table["variable"] == "questions, 30 labels", ["stage", "passes"]].merge(errors)["error"].abs()
+# Seconds of a question where ten share an image, over those where a thousand do.
 shared = {guide: (line.each / 10 + line.entry) / (line.each / 1000 + line.entry) for guide, line in asking.items()}
-print(
-    "a question of ten labels takes",
-    ", ".join(f"{times:.1f} times that of a thousand ({guide})" for guide, times in shared.items()),
-)
+said = ", ".join(f"{times:.1f} times that of a thousand ({guide})" for guide, times in shared.items())
+print("a question of ten labels takes", said)
 
 # %%
 share_of_hours = shares.xs("unlearning", level="what")["hours_high"]

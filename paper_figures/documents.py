@@ -12,6 +12,7 @@ import findings_cost
 import findings_guides
 import findings_more
 import findings_patterns
+import notebook_map
 import tab01_results
 import tab06_grid
 from drawing import HERE
@@ -19,6 +20,7 @@ from drawing import HERE
 DOCUMENTS = {  # path -> {span: function of the folder of tidy data}
     "README.md": {
         "findings": findings.main_findings,
+        "notebooks": notebook_map.table,
         "results": tab01_results.table,
         "grid": tab06_grid.table,
         "assumptions": assumptions.table,

@@ -1,6 +1,7 @@
 r"""What the tracked tables say about methods: each number is read from a table, each list made by a stated rule."""
 
 import numpy as np
+from drawing import asked
 from tracked import ablated, apart, bullets, change, compared, gap, listed, pm, table, time_share, title
 
 from megu.figures.grid_tables import read_grid
@@ -83,23 +84,27 @@ def parts(data):
     )
 
 
+def beside(data, choice=None):
+    r"""(name of the forgotten class, DataFrame by label: index, low, high, share of a choice, the paper's if None)."""
+    concept, chosen = asked(data), table(data, "label_distribution")
+    index = table(data, "entanglement").query("layer == 'head input' and class_a == @concept").set_index("class_b")
+    share = chosen[chosen["choice"] == (choice or chosen["choice"].iloc[0])].set_index("label")["share"]
+    return concept, index[["index", "low", "high"]].join(share)
+
+
 def labels(data):
     r"""Are perturbing labels near the forgotten class?  Index against share."""
-    concept, chosen = forgotten(), table(data, "label_distribution")
-    index = (
-        table(data, "entanglement").query("layer == 'head input' and class_a == @concept").set_index("class_b")["index"]
-    )
-    wide = chosen.pivot(index="label", columns="choice", values="share").drop(index=concept)
-    ranked = next(name for name in wide if name.startswith("ranked"))
-    most = wide[ranked].sort_values(ascending=False).head(3)
-    named = listed(f"{name} {share:.0f} % (index {index[name]:+.2f})" for name, share in most.items())
-    mean = {choice: np.average(index[wide.index], weights=wide[choice]) for choice in (ranked, "nearest", "farthest")}
+    concept, used = beside(data)
+    most = used.sort_values("share", ascending=False).head(3)
+    named = listed(f"{name} {row['share']:.0f} % (index {row['index']:+.2f})" for name, row in most.iterrows())
+    tables = {choice: beside(data, choice)[1] for choice in (None, "nearest", "farthest")}
+    mean = {choice: np.average(found["index"], weights=found["share"]) for choice, found in tables.items()}
     tau = method_settings("megu", resolve()).labels.tau
-    so = " So floor(K tau) need not name a class that shares anything." if mean[ranked] < 0.1 < mean["nearest"] else ""
+    so = " So floor(K tau) need not name a class that shares anything." if mean[None] < 0.1 < mean["nearest"] else ""
     return (
         f"**Near enough to keep what is shared?** With tau = {tau} images of {concept} are pushed to {named}; the index"
         f" says how entangled a class is with {concept}, 1 = the same patterns. Its mean over the labels that are used"
-        f" is {mean[ranked]:+.2f}; over each image's nearest class it would be {mean['nearest']:+.2f}, over its"
+        f" is {mean[None]:+.2f}; over each image's nearest class it would be {mean['nearest']:+.2f}, over its"
         f" farthest {mean['farthest']:+.2f}.{so}"
     )
 

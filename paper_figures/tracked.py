@@ -83,8 +83,8 @@ def apart(rows, side=0, value="gap"):
 
 
 def title(name):
-    r"""A method's title."""
-    return METHODS[name].title
+    r"""A method's title, without the comma that would look like the next of a list."""
+    return METHODS[name].title.replace(", ", " - ")
 
 
 def listed(parts):

@@ -5,19 +5,20 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # these tests are about the CPU, wherever they run
-for name in (
-    "MEGU_RUN_DIR",
-    "MEGU_DATA_PATH",
-    "MEGU_ORIGINAL",
-    "MEGU_ANSWERS",
-    "MEGU_GUIDE_PATH",
-    "MEGU_GUIDE_URL",
-    "MEGU_WEIGHTS",
-):
-    os.environ.pop(name, None)
+if "PYTEST_XDIST_WORKER" in os.environ:  # several of them, and what they start, share the cores
+    os.environ["OMP_NUM_THREADS"] = "1"
+for name in [name for name in os.environ if name.startswith("MEGU_")]:
+    del os.environ[name]
 
 import dataclasses
 from pathlib import Path
+
+from jaxtyping import install_import_hook
+
+# The shapes in the signatures of these modules are checked at every call; before anything of megu is imported.
+TYPED = [f"megu.{name}" for name in ("noise_pair", "core.models", "measure.attacks", "measure.distances")]
+TYPED += [f"megu.measure.{name}" for name in ("outputs", "patterns", "views")]
+install_import_hook(TYPED, "beartype.beartype")
 
 import numpy as np
 import pytest

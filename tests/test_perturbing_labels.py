@@ -101,7 +101,7 @@ def test_missing_answers_are_refused():
     with pytest.raises(ValueError, match=r"classes \[2\]"):
         similarity(np.ones((2, 3)), [0, 1], 3)
     with pytest.raises(ValueError, match="must be in"):
-        similarity([[2.0, 1.0], [1.0, 2.0]], [0, 1], 2, "none")
+        similarity(np.array([[2.0, 1.0], [1.0, 2.0]]), np.array([0, 1]), 2, "none")
 
 
 def test_posterior_asks_the_model_alone():

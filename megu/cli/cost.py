@@ -1,11 +1,10 @@
 r"""The commands about what a run needs: ``megu cost rehearse | predict | measure``."""
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from megu.cli.options import Out, OutOrNone, Profile, Seed, Seeds, Set, parse
+from megu.cli.options import Out, OutOrNone, Profile, Seed, Seeds, Set, option, parse
 from megu.settings.errors import SettingsError
 
 app = typer.Typer(no_args_is_help=True, help="What a run costs: tried, predicted, measured.")
@@ -15,10 +14,9 @@ app = typer.Typer(no_args_is_help=True, help="What a run costs: tried, predicted
 def rehearse(
     profile: Profile = "paper",
     seed: Seed = 0,
-    batch: Annotated[
-        int | None,
-        typer.Option(help="Images of a training step, where the profile's batch is too much for this machine.", min=2),
-    ] = None,
+    batch: option(
+        int | None, "Images of a training step, where the profile's batch is too much for this machine.", min=2
+    ) = None,
     out: OutOrNone = None,
     set: Set = None,
 ):
@@ -37,17 +35,17 @@ def rehearse(
 
 @app.command()
 def predict(
-    smoke: Annotated[
-        Path | None,
-        typer.Option(help="gpu_smoke.json of a GPU: its measured speed instead of an assumed one.", exists=True),
-    ] = None,
-    profile: Annotated[str, typer.Option(help="Whose grid is predicted.")] = "paper",
+    smoke: option(
+        Path | None, "gpu_smoke.json of a GPU: its measured speed instead of an assumed one.", exists=True
+    ) = None,
+    profile: option(str, "Whose grid is predicted.") = "paper",
     seeds: Seeds = 3,
 ):
     """Hours of a profile's grid on a GPU, by counted operations."""
     import json
 
-    from megu.cost.predict import CARD, grid_cost, measured_gpu
+    from megu.cost.gpu import CARD, measured_gpu
+    from megu.cost.predict import grid_cost
 
     try:
         gpu = measured_gpu(json.loads(smoke.read_text())) if smoke else CARD
@@ -62,9 +60,7 @@ def predict(
 @app.command()
 def measure(
     out: Out,
-    part: Annotated[
-        list[str] | None, typer.Option(help="Measure images, classes, weights or guides alone; may be repeated.")
-    ] = None,
+    part: option(list[str] | None, "Measure images, classes, weights or guides alone; may be repeated.") = None,
 ):
     """Seconds and memory of every stage on this machine, some minutes: cost.csv."""
     from megu.cost.measure import PARTS

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from megu.cli.options import DryRun, Out, Profile, Set, parse
+from megu.cli.options import DryRun, Out, Profile, Set, option, parse
 from megu.settings.errors import SettingsError
 
 app = typer.Typer(no_args_is_help=True, help="Ask a guide ahead of a run; see and move its answers.")
@@ -19,27 +19,20 @@ def _put(file, kept, left_out, what):
 @app.command()
 def ask(
     out: Out,
-    source: Annotated[
-        str, typer.Option(help="composed, tiny, features, names, llm-names, shuffled, clip, mllm, served or replay.")
-    ] = "composed",
-    data: Annotated[
-        str | None, typer.Option(help="A data set's name, a folder or an .npz; the profile's data, if left out.")
-    ] = None,
-    classes: Annotated[str, typer.Option(help="Ask about these classes only, e.g. 'shirt,coat,bag'.")] = "",
-    exemplars: Annotated[int | None, typer.Option(help="Exemplars of each class.", min=1)] = None,
+    source: option(
+        str, "composed, tiny, features, names, llm-names, shuffled, clip, mllm, served or replay."
+    ) = "composed",
+    data: option(str | None, "A data set's name, a folder or an .npz; the profile's data, if left out.") = None,
+    classes: option(str, "Ask about these classes only, e.g. 'shirt,coat,bag'.") = "",
+    exemplars: option(int | None, "Exemplars of each class.", min=1) = None,
     dry_run: DryRun = False,
-    price: Annotated[float | None, typer.Option(help="Of a million input tokens, for --dry-run.", min=0)] = None,
-    image_tokens: Annotated[int | None, typer.Option(help="Tokens of one image, for --dry-run.", min=1)] = None,
-    write_batch: Annotated[
-        Path | None, typer.Option(help="Ask nothing: write the open questions as an OpenAI batch file.")
-    ] = None,
-    sampled: Annotated[
-        bool, typer.Option("--sampled", help="There ask for several replies: for servers without log-probabilities.")
-    ] = False,
-    read_batch: Annotated[
-        list[Path] | None,
-        typer.Option(help="Put its replies into the answers; may be repeated.", exists=True, dir_okay=False),
-    ] = None,
+    price: option(float | None, "Of a million input tokens, for --dry-run.", min=0) = None,
+    image_tokens: option(int | None, "Tokens of one image, for --dry-run.", min=1) = None,
+    write_batch: option(Path | None, "Ask nothing: write the open questions as an OpenAI batch file.") = None,
+    sampled: option(bool, "There ask for several replies: for servers without log-probabilities.", "--sampled") = False,
+    read_batch: option(
+        list[Path] | None, "Put its replies into the answers; may be repeated.", exists=True, dir_okay=False
+    ) = None,
     profile: Profile = "quick",
     set: Set = None,
 ):
@@ -47,6 +40,7 @@ def ask(
     interrupt: it goes on."""
     from megu import guide as guides
     from megu.core.device import choose
+    from megu.datasets.sources import load
     from megu.settings.profiles import resolve
 
     values = {"forget.scenario": "random", "guide.source": source} | (
@@ -54,27 +48,23 @@ def ask(
     )
     settings = resolve(profile, 0, {**values, **(guides.data_settings(data) if data else {}), **parse(set)})
     names = [name.strip() for name in classes.split(",") if name.strip()]
-    asked = guides.inquire(guides.SOURCES[settings.guide.source], settings, choose(settings).device, names)
-    inquiry = guides.Inquiry(*asked, guides.Book(out / "answers.jsonl"))
-    if (write_batch or read_batch) and not hasattr(inquiry.guide, "body"):
-        raise SettingsError(
-            f"guide.source={settings.guide.source} sends no requests: a batch file needs --source served"
-        )
+    device = choose(settings).device
+    answers = out / "answers.jsonl"
+    session = guides.GuideSession(settings, load(settings, device), device, answers=answers, classes=names)
     for replies in read_batch or ():
-        _put(replies, *guides.read_batch(*asked, replies, inquiry.book), "lines")
-    for file in guides.write_batch(inquiry.guide, inquiry.open, write_batch, sampled) if write_batch else ():
+        _put(replies, *guides.read_batch(*session.questions(), replies, session.store), "lines")
+    for file in guides.write_batch(*session.open_questions(), write_batch, sampled) if write_batch else ():
         typer.echo(f"written: {file.name}")
-    typer.echo(inquiry.bill(price, image_tokens) if dry_run or write_batch or read_batch else inquiry.ask())
+    typer.echo(session.bill(price, image_tokens) if dry_run or write_batch or read_batch else session.ask())
 
 
 @app.command()
 def answers(
     file: Annotated[Path, typer.Argument(help="JSON lines file of answers.")],
-    export: Annotated[Path | None, typer.Option(help="Write them to a .parquet, .csv or .jsonl.")] = None,
-    import_: Annotated[
-        Path | None,
-        typer.Option("--import", help="Put the answers of a .parquet, .csv or .jsonl into them; every row is checked."),
-    ] = None,
+    export: option(Path | None, "Write them to a .parquet, .csv or .jsonl.") = None,
+    import_: option(
+        Path | None, "Put the answers of a .parquet, .csv or .jsonl into them; every row is checked.", "--import"
+    ) = None,
 ):
     """Say whose answers a file holds; export and import them."""
     from collections import Counter
@@ -83,12 +73,12 @@ def answers(
 
     if not (import_ or file.is_file()):
         raise SettingsError(f"{file.name!r} does not exist: name the answers.jsonl that `megu guide ask` wrote")
-    book = guides.Book(file)
+    store = guides.AnswerStore(file)
     if import_:
-        _put(import_, *guides.import_answers(import_, book), "rows")
+        _put(import_, *guides.import_answers(import_, store), "rows")
     if export:
-        guides.export_answers(book, export)
-    for (name, version), count in Counter((answer.source, answer.version) for answer in book.answers.values()).items():
+        guides.export_answers(store, export)
+    for (name, version), count in Counter((answer.source, answer.version) for answer in store.answers.values()).items():
         typer.echo(f"{count} answers of {name} ({version})")
-    if book.damaged:
-        typer.echo(f"{book.damaged} damaged lines were left out")
+    if store.damaged:
+        typer.echo(f"{store.damaged} damaged lines were left out")

@@ -16,24 +16,24 @@ def _folder(path):
     return path
 
 
-_OUT = typer.Option("--out", help="Folder for what is written, made if it is not there.", callback=_folder)
-Out = Annotated[Path, _OUT]
-OutOrNone = Annotated[Path | None, _OUT]
-Profile = Annotated[str, typer.Option(help="quick (embedded data, CPU), small (CIFAR-10) or paper (CIFAR-100).")]
-Seed = Annotated[int, typer.Option(help="First seed; the repetitions use seed, seed + 1, ...")]
-Seeds = Annotated[int, typer.Option(help="Seeds of pre-training.", min=1)]
-Repeats = Annotated[int, typer.Option(help="Seeds of unlearning for each of them.", min=1)]
-RunDir = Annotated[
-    Path | None, typer.Option(help="Run directory; by default one under runs/ that is named after the settings.")
-]
-Workers = Annotated[
-    int | None, typer.Option(help="Processes; one per core (at most 8) if left out, 1 on a GPU.", min=1)
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, say what is to be done, do nothing.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="A setting, e.g. --set forget.classes='[\"sandal\"]' --set seeds=5; may be repeated."),
-]
+def option(kind, help, *names, **more):
+    r"""The type of a command's option."""
+    return Annotated[kind, typer.Option(*names, help=help, **more)]
+
+
+FOLDER = "Folder for what is written, made if it is not there."
+Out = option(Path, FOLDER, callback=_folder)
+OutOrNone = option(Path | None, FOLDER, callback=_folder)
+Profile = option(str, "quick (embedded data, CPU), small (CIFAR-10) or paper (CIFAR-100).")
+Seed = option(int, "First seed; the repetitions use seed, seed + 1, ...")
+Seeds = option(int, "Seeds of pre-training.", min=1)
+Repeats = option(int, "Seeds of unlearning for each of them.", min=1)
+RunDir = option(Path | None, "Run directory; by default one under runs/ that is named after the settings.")
+Workers = option(int | None, "Processes; one per core (at most 8) if left out, 1 on a GPU.", min=1)
+DryRun = option(bool, "Check everything, say what is to be done, do nothing.", "--dry-run")
+Set = option(
+    list[str] | None, "A setting, e.g. --set forget.classes='[\"sandal\"]' --set seeds=5; may be repeated.", "--set"
+)
 
 
 def parse(pairs):
@@ -50,11 +50,11 @@ def parse(pairs):
     return out
 
 
-def experiment(profile, seed, run_dir, pairs, usual=None):
+def experiment(profile, seed, run_dir, pairs):
     r"""A run; a wrong setting is refused before torch is imported, which takes seconds."""
     from megu.settings.profiles import resolve
 
-    values = {**(usual or {}), **parse(pairs)}
+    values = parse(pairs)
     resolve(profile, seed, values)
     from megu.runs.experiment import Experiment
 

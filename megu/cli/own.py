@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from megu.cli.options import DryRun, Out, OutOrNone, Set, parse
+from megu.cli.options import DryRun, Out, OutOrNone, Set, option, parse
 from megu.settings.errors import SettingsError
 from megu.settings.files import writing
 
@@ -29,70 +29,55 @@ Repeat the command after an interrupt: it goes on.  The model file is read, neve
 
 
 def unlearn(
-    model: Annotated[Path, typer.Option(help="Weights as .safetensors (nothing else is opened).")],
-    arch: Annotated[str, typer.Option(help="A torchvision classifier, one of ours, or module:function of your own.")],
-    data: Annotated[Path, typer.Option(help="Folder of the training images by class, or with train/ and test/ in it.")],
-    forget: Annotated[
-        list[str] | None, typer.Option(help="Class or class/sub-class to forget; may be repeated.")
-    ] = None,
-    forget_list: Annotated[
-        Path | None, typer.Option(help="Text file of single images to forget instead: a file name or position a line.")
-    ] = None,
+    model: option(Path, "Weights as .safetensors (nothing else is opened)."),
+    arch: option(str, "A torchvision classifier, one of ours, or module:function of your own."),
+    data: option(Path, "Folder of the training images by class, or with train/ and test/ in it."),
+    forget: option(list[str] | None, "Class or class/sub-class to forget; may be repeated.") = None,
+    forget_list: option(
+        Path | None, "Text file of single images to forget instead: a file name or position a line."
+    ) = None,
     out: OutOrNone = None,
-    test: Annotated[
-        Path | None, typer.Option(help="Folder of unseen images by class, where it is not data/test.")
-    ] = None,
-    reference: Annotated[
-        Path | None, typer.Option(help="Weights of a model retrained without the forget images, if there are any.")
-    ] = None,
-    classes: Annotated[
-        Path | None, typer.Option(help="Text file: class names in the order of the model's outputs, one a line.")
-    ] = None,
-    method: Annotated[str, typer.Option(help="See `megu.methods.METHODS`.")] = "megu",
-    guide: Annotated[
-        str | None, typer.Option(help="A guide.source, `model` (its own features), or a .csv or .npy matrix.")
-    ] = None,
-    normalise: Annotated[
-        str, typer.Option(help="What the model expects: imagenet, unit, half, cifar100 or data.")
-    ] = "imagenet",
-    size: Annotated[
-        int | None, typer.Option(help="Pixels that images are resized to; their own, or 224, if left out.")
-    ] = None,
-    retain_images: Annotated[int | None, typer.Option(help="Retain images to fine-tune on, at most.", min=1)] = None,
-    trained_on: Annotated[
-        int | None, typer.Option(help="Images that the model was trained on, where data is a sample.", min=1)
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.", min=0)] = 0,
+    test: option(Path | None, "Folder of unseen images by class, where it is not data/test.") = None,
+    reference: option(Path | None, "Weights of a model retrained without the forget images, if there are any.") = None,
+    classes: option(Path | None, "Text file: class names in the order of the model's outputs, one a line.") = None,
+    method: option(str, "See `megu.methods.METHODS`.") = "megu",
+    guide: option(str | None, "A guide.source, `model` (its own features), or a .csv or .npy matrix.") = None,
+    normalise: option(str, "What the model expects: imagenet, unit, half, cifar100 or data.") = "imagenet",
+    size: option(int | None, "Pixels that images are resized to; their own, or 224, if left out.") = None,
+    retain_images: option(int | None, "Retain images to fine-tune on, at most.", min=1) = None,
+    trained_on: option(int | None, "Images that the model was trained on, where data is a sample.", min=1) = None,
+    seed: option(int, "Of everything random.", min=0) = 0,
     set: Set = None,
     dry_run: DryRun = False,
 ):
     """Unlearn with a classifier and images of the user's own."""
-    from megu.core.loading import from_file
-    from megu.own.plan import prepare, read_names
+    from megu.own.estimate import estimate
+    from megu.own.request import Request, check
     from megu.own.unlearn import carry_out
 
     if bool(forget) == bool(forget_list) or (out is None and not dry_run):
         raise SettingsError("give --forget or --forget-list (one of them), and --out FOLDER (or --dry-run)")
-    ready = prepare(
-        from_file(model, arch),
-        data,
-        forget_list or forget,
+    request = Request(
+        model=model,
+        data=data,
+        forget=forget_list or forget,
+        arch=arch,
         test=test,
-        classes=classes and read_names(classes),
-        subclasses=None,
+        classes=classes,
         guide=guide,
         method=method,
         seed=seed,
-        reference=reference and from_file(reference, arch),
+        reference=reference,
         normalise=normalise,
         size=size,
         retain_images=retain_images,
         trained_on=trained_on,
         settings=parse(set),
     )
-    typer.echo("\n".join(ready.plan.lines))
+    checked = check(request)
+    typer.echo("\n".join(estimate(checked).lines))
     if not dry_run:
-        done = carry_out(ready, out)
+        done = carry_out(checked, out)
         verdict = done.report["verdict"]
         typer.echo(f"verdict  {verdict['word']}: {verdict['findings'][0]}\nrule     {verdict['rule']}")
         typer.echo(f"written  model.safetensors, report.html, report.json in {os.path.relpath(out)}")
@@ -110,20 +95,19 @@ def export(
     method: Annotated[str, typer.Argument(help="Name of the method, original and retrain among them.")],
     seed: Annotated[int, typer.Argument(help="Seed of pre-training.", min=0)],
     out: Out,
-    push: Annotated[
-        str | None, typer.Option(help="Send it to the hub as owner/name, too (log in by `hf auth login` first).")
-    ] = None,
-    public: Annotated[bool, typer.Option("--public", help="Let everyone see it on the hub.")] = False,
+    push: option(str | None, "Send it to the hub as owner/name, too (log in by `hf auth login` first).") = None,
+    public: option(bool, "Let everyone see it on the hub.", "--public") = False,
 ):
     """Write a model of a run as a checkpoint that others can load: `megu.own.checkpoint.Checkpoint.from_pretrained`."""
-    from megu.own import checkpoint
+    from megu.own.checkpoint import CONFIG, WEIGHTS
+    from megu.own.export import export as export_model
 
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise SettingsError(f"--out {out.name!r} is not empty: name a new folder")
-    made = checkpoint.export(run_dir, method, seed)
+    made = export_model(run_dir, method, seed)
     with writing(out):
         made.save_pretrained(out)
-    typer.echo(f"written  {checkpoint.WEIGHTS}, {checkpoint.CONFIG}, README.md in {os.path.relpath(out)}")
+    typer.echo(f"written  {WEIGHTS}, {CONFIG}, README.md in {os.path.relpath(out)}")
     if push:
         try:
             url = made.push_to_hub(push, private=not public, commit_message=f"{method}, seed {seed}")

@@ -1,11 +1,10 @@
 r"""The commands of one run: ``megu run | tune | pretrain``."""
 
 import os
-from typing import Annotated
 
 import typer
 
-from megu.cli.options import Out, Profile, RunDir, Seed, Set, Workers, experiment, one_voice, parse
+from megu.cli.options import Out, Profile, RunDir, Seed, Set, Workers, experiment, one_voice, option, parse
 
 SEVERAL = """Make the originals and retrained models of a run, with one process or several.  Repeat it after an interrupt: it goes on.
 
@@ -30,10 +29,8 @@ def run(profile: Profile = "quick", seed: Seed = 0, run_dir: RunDir = None, set:
 
 def tune(
     out: Out,
-    method: Annotated[
-        list[str] | None, typer.Option(help="A method to tune; may be repeated.  All that can be, if left out.")
-    ] = None,
-    trials: Annotated[int, typer.Option(help="Trials of each method.", min=1)] = 20,
+    method: option(list[str] | None, "A method to tune; may be repeated.  All that can be, if left out.") = None,
+    trials: option(int, "Trials of each method.", min=1) = 20,
     profile: Profile = "quick",
     run_dir: RunDir = None,
     workers: Workers = None,

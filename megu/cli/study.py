@@ -1,11 +1,10 @@
 r"""The commands over many runs: ``megu study comparison | ablation | disentanglement | paper | recovery``."""
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from megu.cli.options import DryRun, Out, OutOrNone, Profile, Repeats, Seeds, Set, Workers, one_voice, parse
+from megu.cli.options import DryRun, Out, OutOrNone, Profile, Repeats, Seeds, Set, Workers, one_voice, option, parse
 
 app = typer.Typer(no_args_is_help=True, help="Many runs as tidy tables.  Repeat one after an interrupt: it goes on.")
 PAPER = """Measure the paper's cells: every method, network and forgetting request of a profile.
@@ -27,12 +26,10 @@ Four GPUs make originals and retrained models together, first:
 @app.command()
 def comparison(
     out: Out,
-    scenario: Annotated[
-        list[str] | None, typer.Option(help="class, subclass or random; may be repeated.  All, if left out.")
-    ] = None,
+    scenario: option(list[str] | None, "class, subclass or random; may be repeated.  All, if left out.") = None,
     seeds: Seeds = 3,
     repeats: Repeats = 3,
-    shadows: Annotated[int, typer.Option(help="Shadow models of the likelihood-ratio attack; 0 for none.", min=0)] = 8,
+    shadows: option(int, "Shadow models of the likelihood-ratio attack; 0 for none.", min=0) = 8,
     profile: Profile = "quick",
     workers: Workers = None,
     set: Set = None,
@@ -53,7 +50,7 @@ def ablation(out: Out, seeds: Seeds = 3, profile: Profile = "quick", workers: Wo
 
 @app.command()
 def disentanglement(out: Out, seeds: Seeds = 3, profile: Profile = "quick", workers: Workers = None, set: Set = None):
-    """Which patterns every method cuts (class-wise).  Takes the models of `comparison` where they are there."""
+    """Which patterns every method cuts (class-wise).  Takes the originals of `comparison` where they are there."""
     from megu.runs.study import disentanglement
 
     disentanglement(out, profile, workers, seeds, parse(set))
@@ -69,32 +66,26 @@ def recovery(out: Out, seeds: Seeds = 3):
 
 @app.command(help=PAPER)
 def paper(
-    profile: Annotated[str, typer.Option(help="quick, small or paper, see `megu.settings.cells.CELLS`.")] = "small",
-    only: Annotated[
+    profile: option(str, "quick, small or paper, see `megu.settings.cells.CELLS`.") = "small",
+    only: option(
         list[str] | None,
-        typer.Option(
-            help="field=value|value,... of data, arch, scenario, forget, method, seed, repeat; may be repeated."
-        ),
-    ] = None,
+        "field=value|value,... of data, arch, scenario, forget, method, seed, repeat; may be repeated.",
+    ) = None,
     seeds: Seeds = 2,
     repeats: Repeats = 1,
-    folder: Annotated[Path | None, typer.Option(help="Where the results lie; by default runs/study-<profile>.")] = None,
+    folder: option(Path | None, "Where the results lie; by default runs/study-<profile>.") = None,
     out: OutOrNone = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes on this machine; one per GPU or core if left out.", min=1)
-    ] = None,
-    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler.")] = None,
-    cluster: Annotated[str | None, typer.Option(help="slurm, pbs, sge or lsf.")] = None,
-    jobs: Annotated[int, typer.Option(help="Jobs of the cluster.", min=1)] = 1,
+    workers: option(int | None, "Processes on this machine; one per GPU or core if left out.", min=1) = None,
+    scheduler: option(str | None, "Address of a Dask scheduler.") = None,
+    cluster: option(str | None, "slurm, pbs, sge or lsf.") = None,
+    jobs: option(int, "Jobs of the cluster.", min=1) = 1,
     set: Set = None,
-    pretrain: Annotated[
-        bool, typer.Option("--pretrain", help="Originals and retrained models only, by all launched processes.")
-    ] = False,
+    pretrain: option(bool, "Originals and retrained models only, by all launched processes.", "--pretrain") = False,
     dry_run: DryRun = False,
 ):
     """Run the grid of a profile; with --out the tidy tables of what was selected are written there."""
     say = one_voice()
-    from megu.runs.executors import executor
+    from megu.runs.executors import executor  # torch takes seconds; --help must not
     from megu.runs.study import paper
 
     how, only = executor(workers, scheduler, cluster, jobs), tuple(only or ())

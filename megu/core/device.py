@@ -5,11 +5,14 @@ import os
 import resource
 import time
 import zlib
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from megu.core.parallel import Alone
 from megu.settings.errors import SettingsError
@@ -38,13 +41,9 @@ class Compute:
 
     def __str__(self):
         """For manifests: what differs from the usual is named."""
-        usual = (f"{self.device.type}", "bfloat16 autocast" if self.autocast else "float32")
-        return ", ".join(
-            usual
-            + ("compiled",) * self.compile
-            + ("not deterministic",) * (not self.deterministic)
-            + ("TF32",) * self.tf32
-        )
+        usual = (self.device.type, "bfloat16 autocast" if self.autocast else "float32")
+        more = {"compiled": self.compile, "not deterministic": not self.deterministic, "TF32": self.tf32}
+        return ", ".join((*usual, *(word for word, holds in more.items() if holds)))
 
     @property
     def hardware(self):
@@ -65,7 +64,7 @@ def _bf16_pays(device, arch):
     return not arch.startswith("vit") and bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
 
 
-def choose(settings, own=False):
+def choose(settings, own: bool = False) -> Compute:
     r"""The `Compute` of a run from the settings ``device`` (auto, cpu, cuda, cuda:1), ``autocast``, ``compile``,
     ``deterministic``, ``tf32``, ``threads``.
 
@@ -121,7 +120,8 @@ def forward(model, compute):
     """
     net = compute.team.synchronised(model)
     if compute.compile:
-        torch.compiler.reset()  # what other trainings compiled counts towards a limit; the compiled code itself is cached on disk
+        # What other trainings compiled counts towards a limit; the compiled code itself is cached on disk.
+        torch.compiler.reset()
         net = torch.compile(net, fullgraph=True, dynamic=False)
     return compute.team.joined(net)
 
@@ -133,7 +133,7 @@ def compile_errors():
     return TorchDynamoException, FailOnRecompileLimitHit
 
 
-def generator(seed, *purpose, device="cpu"):
+def generator(seed: int, *purpose: str, device="cpu") -> torch.Generator:
     r"""A random generator of its own for each purpose, so that one more draw in one place moves nothing elsewhere.
 
     Args:
@@ -146,7 +146,7 @@ def generator(seed, *purpose, device="cpu"):
 
 
 @contextmanager
-def seeded(gen):
+def seeded(gen: torch.Generator):
     r"""torch's global generator seeded from ``gen`` inside the block (weight initialisers take no generator), restored
     after."""
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
@@ -156,12 +156,8 @@ def seeded(gen):
 
 
 def too_big(parts, count, what):
-    r"""Called where memory did not suffice: says so, and how many parts to try next.
+    r"""Called where memory did not suffice for ``count`` images in so many parts: says so, returns twice as many.
 
-    Args:
-        parts: in which ``count`` images did not fit.
-        what: for the message, e.g. "MeGU".
-    Returns: twice as many parts.
     Raises: SettingsError where one image at a time does not fit.
     """
     if parts >= count:
@@ -177,13 +173,11 @@ def too_big(parts, count, what):
     return parts
 
 
-def in_batches(look, index, batch, what="evaluation"):
+def in_batches(look: Callable, index: Int[Tensor, " n"], batch: int, what: str = "evaluation") -> list:
     r"""``look(part)`` of every batch of ``index``; smaller batches where the device's memory does not suffice.
 
     Args:
-        look: function of ``(b,)`` int64, each image on its own.
-        index: ``(n,)`` int64.  batch: images at a time.  what: see `too_big`.
-    Returns: list.
+        look: function of ``(b,)`` int64, each image on its own.  batch: images at a time.  what: see `too_big`.
     """
     out, start, parts = [], 0, 1
     while start < len(index):

@@ -1,58 +1,42 @@
 r"""A classifier that a user brings: read from safetensors, checked before any work, never altered."""
 
 import difflib
-import hashlib
 import importlib
 from dataclasses import replace
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import nn
+from jaxtyping import Int64
+from torch import Tensor, nn
 
 from megu.core import keymap, models
 from megu.core.device import generator, seeded
+from megu.core.tensors import read_tensors
 from megu.core.train import predict
-from megu.datasets.folder import NORMALISE, moments
+from megu.datasets.user_images import NORMALISE, moments
 from megu.settings.errors import SettingsError
+from megu.settings.files import hash_bytes
 
 OURS = (*models.RESNETS, "vit-tiny", "vit-b16")
-_FIRST = (
-    "stem.0.weight",
-    "conv1.0.weight",
-    "net.vit.embeddings.patch_embeddings.projection.weight",
-)  # what sees the images in ours
+# What sees the images in ours.
+_FIRST = ("stem.0.weight", "conv1.0.weight", "net.vit.embeddings.patch_embeddings.projection.weight")
 _PROBED = 500  # training images that the model is tried on before anything starts
 
 
-def from_file(path, arch):
-    r"""A function of (K, (height, width)) that gives the classifier of a file, see `read_model`; the file is looked at
-    now."""
-    state = read_weights(path)
-    channels = next(
-        (
-            state[name].shape[1]
-            for name in state
-            if name.removeprefix(keymap.wrapped(state)) in _FIRST and state[name].ndim == 4
-        ),
-        3,
-    )
-    return lambda num_classes, size: read_model(path, state, arch, num_classes, (channels, *size))
-
-
-def read_model(path, state, arch, num_classes, shape):
-    r"""A classifier from the tensors of a safetensors file.
+def read_model(path, arch, num_classes, shape, state=None) -> nn.Module:
+    r"""A classifier from a safetensors file.
 
     Args:
-        path: of the file, for messages.  state: its tensors by name.
+        path: of the file.
         arch: name of a torchvision classifier, of one of ours, or ``module:function`` of your own (called with K, gives
             an ``nn.Module``). A ResNet of ours may also have the names of weiaicunzai/pytorch-cifar100, see
             `megu.core.keymap`.
-        num_classes: K.  shape: (C, H, W) of the images.
+        num_classes: K.  shape: (C, H, W) of the images, or (H, W) for channels as the file has them.
+        state: its tensors by name, where they were read before.
     Returns: ``nn.Module`` in eval mode.
     Raises: SettingsError where the file is none, damaged, a pickle, or of another architecture.
     """
-    reasons = []
+    state, reasons = read_tensors(path, "model") if state is None else state, []
+    shape = shape if len(shape) == 3 else (channels_in(state), *shape)
     for build in builders(arch, num_classes, shape):
         with seeded(generator(0, "blank")):
             model = build()
@@ -67,27 +51,6 @@ def read_model(path, state, arch, num_classes, shape):
         f"{path.name} is no {arch} with {num_classes} classes ({min(reasons)[1]}): check arch, and that the classes are"
         " those it was trained on"
     )
-
-
-def read_weights(path):
-    r"""The tensors of a safetensors file by name.  Raises: SettingsError where it is none; nothing else is ever
-    opened."""
-    if not path.is_file():
-        raise SettingsError(f"model {path.name!r} does not exist: give a .safetensors file")
-    with open(path, "rb") as file:
-        head = file.read(9)
-    if path.suffix != ".safetensors" or head[:2] in (b"PK", b"\x80\x02") or head[8:] != b"{":
-        raise SettingsError(
-            f"model {path.name!r} is not a safetensors file, and nothing else is opened, since a pickle can run code:"
-            " save it by safetensors.torch.save_file(model.state_dict(), 'model.safetensors'); the tensors of a .pth"
-            " that you trust are torch.load(file, weights_only=True)"
-        )
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise SettingsError(
-            f"model {path.name!r} is damaged ({str(error).splitlines()[0][:100]}): save or copy it again"
-        ) from None
 
 
 def builders(arch, num_classes, shape):
@@ -149,18 +112,24 @@ def channels_of(model):
     return next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), 3)
 
 
-def weights_digest(model):
+def channels_in(state):
+    r"""The same of one of our architectures, from the tensors of its file."""
+    before = keymap.wrapped(state)
+    first = (state[before + name] for name in _FIRST if before + name in state)
+    return next((weight.shape[1] for weight in first if weight.ndim == 4), 3)
+
+
+def weights_digest(model) -> str:
     r"""SHA-256 over names and bits of all tensors of a model."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(
-            f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode()
-            + tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        )
-    return digest.hexdigest()
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    parts = (
+        (f"{name} {tensor.dtype} {tuple(tensor.shape)}", tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        for name, tensor in tensors.items()
+    )
+    return hash_bytes(*(part for pair in parts for part in pair))
 
 
-def working_copy(model, images, what="model"):
+def check_and_copy(model, images, what="model") -> nn.Module:
     r"""A copy to work on, in eval mode, once it is sure that it can be worked on.
 
     Args:
@@ -190,7 +159,7 @@ def working_copy(model, images, what="model"):
             f"{what} cannot take images of shape {images.shape} ({type(error).__name__}: {why}): check size and"
             " channels"
         ) from None
-    if not isinstance(logits, torch.Tensor):
+    if not isinstance(logits, Tensor):
         raise SettingsError(
             f"{what} gives a {type(logits).__name__}: wrap it in a module whose forward returns the logits, a tensor"
             " (n, classes)"
@@ -208,11 +177,11 @@ def working_copy(model, images, what="model"):
     return copy.requires_grad_(True)
 
 
-def knows(model, images, index, check="normalise, size and the order of the classes"):
+def check_accuracy(model, images, index: Int64[Tensor, " n"], check="normalise, size and the order of the classes"):
     r"""Share of a sample of training images that the model names right, in [0, 1].
 
     Args:
-        model: images to logits.  images: `megu.datasets.images.Images`.  index: ``(n,)`` int64, training images.
+        model: images to logits.  images: `megu.datasets.images.Images`.  index: training images.
         check: what the user can look at, for the message.
     Raises: SettingsError where that is no better than chance, or where another normalisation of 8-bit images would be
         far better.
@@ -220,26 +189,21 @@ def knows(model, images, index, check="normalise, size and the order of the clas
     index = index[:: max(1, len(index) // _PROBED)]
     y = images.y[index]
 
-    def right(images):
+    def accuracy(images):
         return (predict(model, images, index).argmax(1) == y).double().mean().item()
 
-    share, most, others = right(images), y.bincount().max().item() / len(y), {}
+    share, most, others = accuracy(images), y.bincount().max().item() / len(y), {}
     if images.x.dtype == torch.uint8:
         for name in (*NORMALISE, "data"):
             mean, std = (value.to(y.device) for value in moments(name, images.x))
-            others[name] = right(replace(images, mean=mean, std=std))
-    chance = (
-        most + 2 * (most * (1 - most) / len(y)) ** 0.5
-    )  # always naming the most frequent class, and two standard deviations
+            others[name] = accuracy(replace(images, mean=mean, std=std))
+    # Always naming the most frequent class, and two standard deviations.
+    chance = most + 2 * (most * (1 - most) / len(y)) ** 0.5
     if share <= chance or share + 0.1 < max(others.values(), default=0):
-        hint = (
-            "; normalise " + ", ".join(f"{name} {100 * value:.0f} %" for name, value in others.items())
-            if others
-            else ""
-        )
+        hint = ", ".join(f"{name} {100 * value:.0f} %" for name, value in others.items())
         raise SettingsError(
             f"the model names {100 * share:.0f} % of {len(y)} training images right (always naming one class:"
-            f" {100 * most:.0f} %): check {check}{hint}"
+            f" {100 * most:.0f} %): check {check}{hint and f'; normalise {hint}'}"
         )
     return share
 
@@ -249,7 +213,7 @@ def has_features(model, images):
     x = images.batch(torch.arange(2, device=images.x.device))
     try:
         with torch.no_grad():
-            logits, found = models.features(model, x)
-            return found.ndim == 2 and torch.allclose(models.head(model)(found), logits, atol=1e-3, rtol=1e-3)
+            logits, features = models.features(model, x)
+            return features.ndim == 2 and torch.allclose(models.head(model)(features), logits, atol=1e-3, rtol=1e-3)
     except (ValueError, RuntimeError):
         return False

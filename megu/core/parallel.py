@@ -6,6 +6,7 @@ from datetime import timedelta
 from torch import nn
 
 from megu.settings.errors import SettingsError
+from megu.settings.extras import extra
 
 
 class Alone:
@@ -51,7 +52,8 @@ class Team(Alone):
     """
 
     def __init__(self, cpu=False):
-        from accelerate import Accelerator, InitProcessGroupKwargs  # noqa: PLC0415  (takes a second, rarely needed)
+        with extra("cluster"):
+            from accelerate import Accelerator, InitProcessGroupKwargs  # noqa: PLC0415  (a second, rarely needed)
 
         # The others wait where the first one waits for a lock on the run directory.
         patient = InitProcessGroupKwargs(timeout=timedelta(hours=6))

@@ -1,10 +1,15 @@
 r"""The only training loop: pre-training, retraining, fine-tuning and unlearning are calls of it."""
 
+from collections.abc import Callable
+
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from megu.core.device import compile_errors, forward, in_batches, too_big
+from megu.core.device import Compute, compile_errors, forward, in_batches, too_big
+from megu.settings.config import Recipe
 from megu.settings.errors import MeguError, SettingsError
 
 EXPLODED = 1e4  # nats: no classifier that still learns is so wrong
@@ -17,13 +22,9 @@ class DivergedError(MeguError, FloatingPointError):
     last_good = None
 
 
-def optimiser(model, recipe, steps_per_epoch):
+def optimiser(model: nn.Module, recipe: Recipe, steps_per_epoch: int):
     r"""Optimiser and learning-rate schedule of a recipe.
 
-    Args:
-        model: ``nn.Module``.
-        recipe: `megu.settings.config.Recipe`.
-        steps_per_epoch: number of batches.
     Returns: (optimiser, scheduler stepped once a batch).
     """
     weights = [p for p in model.parameters() if p.requires_grad]
@@ -54,25 +55,32 @@ def optimiser(model, recipe, steps_per_epoch):
     return opt, torch.optim.lr_scheduler.LambdaLR(opt, factor)
 
 
-def fit(model, batch, count, recipe, gen, compute, *, loss=F.cross_entropy, after=None, label="training"):
+def fit(
+    model: nn.Module,
+    batch: Callable,
+    count: int,
+    recipe: Recipe,
+    gen: torch.Generator,
+    compute: Compute,
+    *,
+    loss: Callable = F.cross_entropy,
+    after: Callable | None = None,
+    label: str = "training",
+) -> list[float]:
     r"""Train a model in place; it is left in eval mode.
 
     Args:
-        model: ``nn.Module``, images to logits.
         batch: function of positions ``(b,)`` int64 in [0, count); gives (images ``(b, C, H, W)`` float, labels ``(b,
             ...)`` as ``loss`` takes them).
         count: number of training items; each epoch visits a fresh permutation, all batches of equal size up to one.
-        recipe: `megu.settings.config.Recipe`.
         gen: CPU generator for the permutations.
-        compute: `megu.core.device.Compute`.
         loss: function of (logits float32, labels), mean over the batch.
-        after: function of the model, called after every step, or None.
-        label: text of the progress bar.
-    Where a batch does not fit into the device's memory, its gradient is summed over parts: the same up to rounding, but
-    for dropout, drawn anew, and batch normalisation, whose statistics are then those of the parts, and of what the
-    failed attempt saw.
+        after: function of the model, called after every step.
+        label: of the progress bar.
+    Where a batch does not fit into memory, its gradient is summed over parts: the same up to rounding, but for dropout,
+    drawn anew, and batch statistics, which are then those of the parts, and of what the failed attempt saw.
 
-    Returns: mean loss of each epoch, list of float.
+    Returns: mean loss of each epoch.
     Raises: ValueError for ``count`` 0, DivergedError where loss or weights are no numbers any more or the loss
         explodes, SettingsError where the model shall be compiled and cannot be, or memory does not suffice for single
         images, or for the optimiser.
@@ -163,14 +171,12 @@ def _state(model):
 
 
 @torch.no_grad()
-def predict(model, images, index, *, batch=500):
+def predict(model: nn.Module, images, index: Int[Tensor, " n"], *, batch: int = 500) -> Float[Tensor, "n K"]:
     r"""Logits of images, in eval mode and float32, without augmentation.
 
     Args:
-        model: ``nn.Module``; its mode is restored afterwards.
-        images: `megu.datasets.images.Images`.
-        index: ``(n,)`` int64 into the pool.
-    Returns: ``(n, K)`` float32 on the images' device.
+        model: its mode is restored afterwards.  images: `megu.datasets.images.Images`.  index: into the pool.
+    Returns: on the images' device.
     """
     training = model.training
     model.eval()

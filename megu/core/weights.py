@@ -4,12 +4,10 @@ from contextlib import contextmanager
 from functools import cache, lru_cache
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-
+from megu.core.tensors import read_tensors
 from megu.settings.errors import SettingsError
 from megu.settings.extras import extra
-from megu.settings.files import sha256
+from megu.settings.files import hash_file
 
 HUB = "google/vit-base-patch16-224"
 CONFIG = {
@@ -73,7 +71,7 @@ def identity(weights):
 
 @lru_cache
 def _hash(path, size, changed):
-    return sha256(path)
+    return hash_file(path)
 
 
 def blank(**config):
@@ -96,12 +94,8 @@ def vit_b16(num_classes, weights):
     path = find(weights)
     if path is None:
         return blank(num_labels=num_classes, **CONFIG)
-    try:
-        state = {name: tensor.float() for name, tensor in load_file(path).items() if not name.startswith("classifier.")}
-    except (SafetensorError, OSError) as error:
-        raise SettingsError(
-            f"weights {path.name!r} is damaged ({str(error).splitlines()[0][:100]}): copy or download it again"
-        ) from None
+    tensors = read_tensors(path)
+    state = {name: tensor.float() for name, tensor in tensors.items() if not name.startswith("classifier.")}
     if broken := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
         raise SettingsError(
             f"weights {path.name!r} holds values that are no numbers (NaN or infinite), e.g. in {broken[0]}: copy or"

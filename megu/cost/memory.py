@@ -28,25 +28,21 @@ class Tensors(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.now, self.most, self._known = 0, 0, {}
+        self._now, self.most, self._known = 0, 0, {}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         old = {_storage(t)._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
         out = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
-            if (
-                isinstance(tensor, torch.Tensor)
-                and (key := _storage(tensor)._cdata) not in old
-                and key not in self._known
-            ):
+            if isinstance(tensor, torch.Tensor) and (key := _storage(tensor)._cdata) not in old | self._known.keys():
                 self._known[key] = size = _storage(tensor).nbytes()
-                self.now += size
-                self.most = max(self.most, self.now)
+                self._now += size
+                self.most = max(self.most, self._now)
                 weakref.finalize(_storage(tensor), self._gone, key)
         return out
 
     def _gone(self, key):
-        self.now -= self._known.pop(key, 0)
+        self._now -= self._known.pop(key, 0)
 
 
 def _storage(tensor):
@@ -54,7 +50,7 @@ def _storage(tensor):
 
 
 @contextmanager
-def watched(device=CPU, every=0.002):
+def peak_memory(device: torch.device = CPU, every: float = 0.002):
     r"""A block whose memory is watched; gives a `Peak` that is filled in at the end.
 
     The process (where ``device`` is a GPU: what torch allocates there) is sampled every ``every`` seconds, so that what
@@ -83,31 +79,3 @@ def watched(device=CPU, every=0.002):
         over.set()
         most.append(torch.cuda.max_memory_allocated(device) if cuda else process.memory_info().rss)
         peak.process, peak.tensors = (max(most) - before) / 1e6, tensors.most / 1e6
-
-
-def per_image(run, count=2):
-    r"""MB of tensors that one more image needs in a piece of work.
-
-    Args:
-        run: function of a number of images.  count: images; twice as many are compared with them.
-    """
-    most = []
-    for images in (count, 2 * count):
-        with Tensors() as tensors:
-            run(images)
-        most.append(tensors.most)
-    return (most[1] - most[0]) / count / 1e6
-
-
-def passed(model, x, weights, image, cast):
-    r"""One pass of images ``x`` through a model in the context ``cast``, and back to its ``weights``, to the ``image``,
-    to both, or not at all."""
-    model.requires_grad_(weights)
-    for weight in (
-        model.parameters() if weights else ()
-    ):  # their gradients do not grow with the images, and would hide what does
-        weight.register_post_accumulate_grad_hook(lambda weight: setattr(weight, "grad", None))
-    with cast, torch.set_grad_enabled(weights or image):
-        loss = model(x.requires_grad_(image)).float().square().sum()
-    if weights or image:
-        loss.backward()

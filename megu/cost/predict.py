@@ -1,13 +1,18 @@
-r"""What a run costs: seconds that were measured, a line through them, and hours on a GPU from counted operations."""
+r"""What a run costs: a line through the seconds that were measured, and hours on a GPU from counted operations."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy.optimize import nnls
 
+from megu.core.splits import Split, make_split
+from megu.cost.count import Passes, passes_of
+from megu.cost.dummy import balanced, stand_in
 from megu.cost.flops import forward_flops
-from megu.cost.work import Sizes, Work, work
+from megu.cost.gpu import CARD, hours
 from megu.datasets.identity import counts
 from megu.methods import METHODS, method_settings
 from megu.settings.cells import CELLS
@@ -18,63 +23,6 @@ from megu.settings.values import closest
 
 TOKENS = {"image": 576, "images": 3, "text": 120}  # of a question with two worked examples: assumed, as of a LLaVA-1.5
 LABELS = {"cifar10": len(CIFAR10), "cifar20": len(CIFAR100), "cifar100": sum(map(len, CIFAR100.values()))}  # K
-
-
-@dataclass(frozen=True)
-class Gpu:
-    r"""What a graphics card does a second, 1e12 operations: network -> (least, most), where it is ``trained`` in
-    bfloat16 and ``seen`` in float32."""
-
-    name: str
-    trained: dict
-    seen: dict
-
-
-SHEET = {
-    "trained": 165.2,
-    "seen": 82.6,
-}  # of an NVIDIA GeForce RTX 4090: dense, bfloat16 with float32 sums, and float32; 1e12 a second
-# Share of it that is reached: assumed, not measured.  A small network on 32 px images leaves a large card mostly idle;
-# a ViT is matrix products.
-SHARES = {"vit-b16": (0.2, 0.5), "resnet50": (0.15, 0.4), "resnet18": (0.05, 0.2)}
-CARD = Gpu(
-    "NVIDIA GeForce RTX 4090, by its data sheet",
-    **{kind: {a: (most * x, most * y) for a, (x, y) in SHARES.items()} for kind, most in SHEET.items()},
-)
-
-
-_HOW = "write it with `python env/gpu_smoke.py --out FILE` on a GPU"
-
-
-def measured_gpu(smoke, otherwise=CARD):
-    r"""A `Gpu` from what ``env/gpu_smoke.py`` measured on it.
-
-    Args:
-        smoke: dictionary with device and lines (part, what, value): operations of a step, images a second of training
-            and of predictions.
-        otherwise: for networks that were not measured; the name of what is returned says which.
-    Raises: SettingsError where it is something else, or no network was measured.
-    """
-    try:
-        device, found = smoke["device"], {(line["part"], line["what"]): float(line["value"]) for line in smoke["lines"]}
-    except (TypeError, KeyError, ValueError):
-        raise SettingsError(f"the file does not hold a device and lines of part, what and value: {_HOW}") from None
-    trained, seen = {}, {}
-    for arch in SHARES:
-        each = found.get(("training", f"{arch}: operations of a step"), 0.0) / 1000  # 1e12 an image
-        if each and ("training", f"{arch}: bfloat16") in found:
-            trained[arch] = (found["training", f"{arch}: bfloat16"] * each,) * 2
-        if each and ("evaluation", f"{arch}: float32") in found:
-            seen[arch] = (found["evaluation", f"{arch}: float32"] * each / 3,) * 2
-    if not trained:
-        raise SettingsError(f"the file holds no speed of resnet18 or vit-b16: {_HOW}")
-    assumed = [
-        f"{arch} in part" if arch in trained or arch in seen else arch
-        for arch in SHARES
-        if not (arch in trained and arch in seen)
-    ]
-    rest = f" ({', '.join(assumed)}: assumed, of an {otherwise.name})" if assumed else ""
-    return Gpu(f"{device}, measured{rest}", {**otherwise.trained, **trained}, {**otherwise.seen, **seen})
 
 
 @dataclass(frozen=True)
@@ -151,70 +99,42 @@ def fitted(table):
     )
 
 
-def hours(passes, forward, arch, gpu, half=True):
-    r"""Hours on a GPU, $3\,f\,n / (P u)$ for n trained images and so on, see `megu.cost.work.Work.flops`.
-
-    Args:
-        passes: `Work`.  forward: f, operations of one forward pass.  arch: whose speed P u, peak times utilisation, is
-            taken.
-        gpu: `Gpu`.  half: bfloat16 in training; what is noised or seen is float32 always.
-    Returns: (fewest, most) hours.
-    """
-    trained, rest = Work(trained=passes.trained).flops(forward), replace(passes, trained=0).flops(forward)
-    return tuple(
-        (trained / (gpu.trained if half else gpu.seen)[arch][end] + rest / gpu.seen[arch][end]) / 1e12 / 3600
-        for end in (1, 0)
-    )
-
-
 ADDED = ("models", "pflop", "hours_low", "hours_high")  # what adds up over rows
 
 
 def _row(stage, data, arch, models, passes, forward, gpu, scenario="", half=True):
     fewest, most = hours(passes, forward, arch, gpu, half)
     return {
-        "stage": stage,
-        "data": data,
-        "arch": arch,
-        "scenario": scenario,
-        "models": models,
-        "trained": passes.trained,
-        "noised": passes.noised,
-        "seen": passes.seen,
-        "gflop": forward / 1e9,
-        "pflop": models * passes.flops(forward) / 1e15,
-        "hours_low": models * fewest,
-        "hours_high": models * most,
-    }
+        "stage": stage, "data": data, "arch": arch, "scenario": scenario, "models": models,
+        "trained": passes.trained, "noised": passes.noised, "seen": passes.seen, "gflop": forward / 1e9,
+        "pflop": models * passes.flops(forward) / 1e15, "hours_low": models * fewest, "hours_high": models * most,
+    }  # fmt: skip
 
 
-def sizes_of(settings, train, classes):
-    r"""`megu.cost.work.Sizes` of a request on a balanced data set of ``train`` images with ``classes`` labels,
-    validation images left out."""
-    f, used = settings.forget, round(train * (1 - settings.data.validation))
-    fine = 100 if settings.data.name == "cifar20" and f.scenario == "subclass" else classes
-    forget = f.count if f.scenario == "random" else round(used / fine * len(f.classes))
-    labels = min(classes, forget) if f.scenario == "random" else len(f.classes)
-    return Sizes(
-        forget,
-        used - forget,
-        min(settings.retain_images, used - forget),
-        labels,
-        classes,
-        labels if f.scenario == "class" else 0,
-    )
+@lru_cache
+def _request(data, scenario, count):
+    # Which classes go plays no part: their names alone tell the cells of one size apart.
+    cell = next(c for c in CELLS["paper"] if (c.data, c.scenario, len(c.forget)) == (data, scenario, count))
+    settings = resolve("paper", 0, cell.overrides())
+    images = stand_in(settings, side=2)
+    return images, make_split(images, settings)
+
+
+@lru_cache
+def _passes(cell, name, profile):
+    settings = resolve(profile, 0, cell.overrides())
+    request = _request(cell.data, cell.scenario, len(cell.forget))
+    return passes_of(name, method_settings(name, settings), settings, *request)
 
 
 def grid_cost(profile="paper", seeds=3, gpu=CARD):
-    r"""The arithmetic of a profile's grid: every cell of `megu.settings.cells.CELLS`, originals shared by data and
-    network.
+    r"""The arithmetic of a profile's grid: every cell of `megu.settings.cells.CELLS`, originals shared.
 
     Args:
         profile: with CIFAR data.  seeds: of pre-training.  gpu: `Gpu`.
     Returns: DataFrame, one row per stage, data, network and scenario (of pre-training and evaluation all): models;
-        trained, noised, seen, passes of images of each one of them; gflop, f of a forward pass; pflop, models (3
-        trained + 2 noised + seen) f; hours_low, hours_high, of all models, at the high and
-        the low utilisation.
+        trained, noised, seen, passes of images of each one of them, counted; gflop, f of a forward pass; pflop,
+        models (3 trained + 2 noised + seen) f; hours_low, hours_high, of all models, at the high and the low speed.
     Raises: SettingsError for another profile, or one with networks whose speed is not known.
     """
     if profile not in CELLS:
@@ -224,31 +144,29 @@ def grid_cost(profile="paper", seeds=3, gpu=CARD):
             f"profile {profile!r} has networks of which no speed on a GPU is assumed or measured"
             f" ({', '.join(strange)}): use paper"
         )
-    rows, known = [], set()
+    rows, known, request = [], set(), {}
     for cell in CELLS[profile]:
         settings = resolve(profile, 0, cell.overrides())
         (train, test), classes = counts(cell.data), LABELS[cell.data]
-        sizes, forward = sizes_of(settings, train, classes), forward_flops(cell.arch, classes, (3, 32, 32))
-        names = [name for name in cell.methods if name != "original"]
-        for name in (["pre-training"] if (cell.data, cell.arch) not in known else []) + names:
-            parameters = None if name == "pre-training" else method_settings(name, settings)
-            passes = work(name, sizes, parameters, settings.training)
-            scenario = "" if name == "pre-training" else cell.scenario
-            rows.append(
-                _row(name, cell.data, cell.arch, seeds, passes, forward, gpu, scenario, half=not name.startswith("ssd"))
-            )
+        forward, names = forward_flops(cell.arch, classes, (3, 32, 32)), cell.methods[1:]
+        # Cells of one size take the same passes: the first of them is counted.
+        same = request.setdefault((cell.data, cell.arch, cell.scenario, len(cell.forget)), cell)
+        if (cell.data, cell.arch) not in known:
+            used = len(_request(cell.data, cell.scenario, len(cell.forget))[1].train)
+            passes = Passes(used * settings.training.epochs)
+            rows.append(_row("pre-training", cell.data, cell.arch, seeds, passes, forward, gpu))
+        for name in names:
+            half = not name.startswith("ssd")
+            passes = _passes(same, name, profile)
+            rows.append(_row(name, cell.data, cell.arch, seeds, passes, forward, gpu, cell.scenario, half))
         # Once each: the original, every method's model, and the untrained network that some metrics compare with.
-        rows.append(
-            _row("evaluation", cell.data, cell.arch, seeds * (len(names) + 2), Work(seen=train + test), forward, gpu)
-        )
+        looks = seeds * (len(names) + 2)
+        rows.append(_row("evaluation", cell.data, cell.arch, looks, Passes(seen=train + test), forward, gpu))
         known.add((cell.data, cell.arch))
     table = pd.DataFrame(rows)
     # Cells are one row only where every one of their models takes the same passes: a row multiplies out.
-    return (
-        table.groupby([column for column in table if column not in ADDED], sort=False)[list(ADDED)]
-        .sum()
-        .reset_index()[list(table)]
-    )
+    same = [column for column in table if column not in ADDED]
+    return table.groupby(same, sort=False)[list(ADDED)].sum().reset_index()[list(table)]
 
 
 IMAGENET = {"train": 1_281_167, "test": 50_000, "classes": 1000, "forget": 1300}
@@ -256,32 +174,34 @@ EPOCHS = {"resnet50": (90, 3), "vit-b16": (8, 5)}  # of pre-training, assumed, a
 
 
 def imagenet_cost(retain=(10_000, 100_000), gpu=CARD):
-    r"""The same arithmetic for one class of ImageNet-1k, ResNet-50 and ViT-B/16 at 224 px, one seed: columns as of
-    `grid_cost` and ``retain``."""
-    rows = []
+    r"""The same for one class of ImageNet-1k, ResNet-50 and ViT-B/16 at 224 px, one seed, with a column ``retain``."""
+    n, rows = IMAGENET, []
     for arch, (epochs, megu_epochs) in EPOCHS.items():
-        forward, n = forward_flops(arch, IMAGENET["classes"], (3, 224, 224)), IMAGENET
-        training = resolve("paper").training.model_copy(update={"epochs": epochs})
-        parameters = method_settings("megu", resolve("paper", 0, {"methods.megu.recipe.epochs": megu_epochs}))
+        forward = forward_flops(arch, n["classes"], (3, 224, 224))
+
+        def add(stage, passes, kept, models=1, arch=arch, forward=forward):
+            rows.append({**_row(stage, "imagenet", arch, models, passes, forward, gpu), "retain": kept})
+
+        rest = n["train"] - n["forget"]
+        add("pre-training", Passes(n["train"] * epochs), rest)
+        add("retrain", Passes(rest * epochs), rest)
         for sample in retain:
-            sizes = Sizes(n["forget"], n["train"] - n["forget"], sample, 1, n["classes"], 1)
-            for name in ("pre-training", "retrain", "megu"):
-                if name == "megu" or sample == retain[0]:
-                    passes = work(name, sizes, parameters, training)
-                    rows.append(
-                        {
-                            **_row(name, "imagenet", arch, 1, passes, forward, gpu),
-                            "retain": sample if name == "megu" else sizes.retain,
-                        }
-                    )
+            add("megu", _imagenet_megu(sample, megu_epochs), sample)
         # As in the grid: the original, the untrained network, and the models of a request, retrained and MeGU's.
-        rows.append(
-            {
-                **_row("evaluation", "imagenet", arch, 4, Work(seen=n["train"] + n["test"]), forward, gpu),
-                "retain": sizes.retain,
-            }
-        )
+        add("evaluation", Passes(seen=n["train"] + n["test"]), rest, models=4)
     return pd.DataFrame(rows)
+
+
+@lru_cache
+def _imagenet_megu(sample, epochs):
+    n, changes = IMAGENET, {"retain_images": sample, "methods.megu.recipe.epochs": epochs}
+    settings = resolve("paper", 0, changes)
+    names = tuple(map(str, range(n["classes"])))
+    images = balanced("imagenet", (n["forget"] * n["classes"], 1), names)  # 1300 images of each class
+    here = torch.arange(images.num_train)
+    none, gone = here[:0], images.y[here] == 0
+    split = Split(here[gone], here[~gone], none, none, none, none)
+    return passes_of("megu", method_settings("megu", settings), settings, images, split)
 
 
 def guide_cost(asking, exemplars=8):
@@ -297,17 +217,9 @@ def guide_cost(asking, exemplars=8):
     rows, tokens = [], TOKENS["image"] * TOKENS["images"] + TOKENS["text"]
     for data, classes in {**LABELS, "imagenet": IMAGENET["classes"]}.items():
         images, questions = exemplars * classes, exemplars * classes**2
+        row = {"data": data, "classes": classes, "images": images, "questions": questions}
         spent = {f"{guide}, hours": float(line.seconds(images, questions)) / 3600 for guide, line in asking.items()}
-        rows.append(
-            {
-                "data": data,
-                "classes": classes,
-                "images": images,
-                "questions": questions,
-                "million tokens": questions * tokens / 1e6,
-                **spent,
-            }
-        )
+        rows.append({**row, "million tokens": questions * tokens / 1e6, **spent})
     return pd.DataFrame(rows)
 
 

@@ -1,7 +1,6 @@
 r"""A large file from a host: it goes on where it stopped, is checked before it is used, and says so where the host is
 slow."""
 
-import hashlib
 import logging
 import os
 import time
@@ -14,7 +13,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_expo
 from tqdm import tqdm
 
 from megu.settings.errors import SettingsError
-from megu.settings.files import writing
+from megu.settings.files import hash_file, writing
 
 ATTEMPTS, TIMEOUT = 6, 30  # connections in one call; seconds without a byte after which one is given up
 SLOW, PATIENCE = 200, 30  # kB/s; seconds between two looks at the speed
@@ -39,7 +38,7 @@ def fetch(url, path, md5, otherwise, clock=time.monotonic):
     """
     path = Path(path)
     part, host = path.with_name(f"{path.name}.part"), urlsplit(url).hostname
-    if path.exists() and digest(path) == md5:
+    if path.exists() and hash_file(path, "md5") == md5:
         return
     with writing(part):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +55,7 @@ def fetch(url, path, md5, otherwise, clock=time.monotonic):
             f"{path.name} could not be downloaded from {host} ({_why(error)}); {have:.1f} MB are here: repeat the"
             f" command to go on there, or {otherwise}"
         ) from None
-    if (found := digest(part)) != md5:
+    if (found := hash_file(part, "md5")) != md5:
         part.unlink()
         raise SettingsError(
             f"{host} gave another file than {path.name} (MD5 {found}, not {md5}), which was removed: repeat the"
@@ -64,12 +63,6 @@ def fetch(url, path, md5, otherwise, clock=time.monotonic):
         )
     with writing(path):
         os.replace(part, path)
-
-
-def digest(path):
-    r"""MD5 of a file, 32 hex digits: what hosts publish; it finds damage, not forgery."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _why(error):

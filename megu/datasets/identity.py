@@ -1,6 +1,5 @@
 r"""What data are, whatever order their images come in: a hash of their content, and what is publicly known of CIFAR."""
 
-import hashlib
 import json
 from functools import cache
 from importlib.resources import files
@@ -9,6 +8,7 @@ import torch
 
 from megu.datasets.images import levels
 from megu.settings.errors import SettingsError
+from megu.settings.files import hash_bytes
 
 CIFAR = {"cifar10": "cifar10", "cifar20": "cifar100", "cifar100": "cifar100"}  # data.name -> whose images they are
 SHAPE = (3, 32, 32)  # of each of them
@@ -17,7 +17,7 @@ SHAPE = (3, 32, 32)  # of each of them
 def image_hash(pixels, name):
     r"""SHA-256 of one labelled image, 64 hex digits: its pixels ``(C, H, W)`` uint8 (a numpy array), their shape, and
     the name of its class."""
-    return hashlib.sha256(f"{name}|{pixels.shape}|".encode() + pixels.tobytes()).hexdigest()
+    return hash_bytes(f"{name}|{pixels.shape}|", pixels.tobytes())
 
 
 def image_hashes(images, part):
@@ -82,12 +82,10 @@ def described(images):
 def check(images, known=None):
     r"""Refuse CIFAR images that are not CIFAR's.
 
-    Images are 3 x 32 x 32.  A complete part has equally many images of each class (and superclass), the exact sums of
-    pixel values and of their squares in each channel, and in every class one image that is known to be in it.  So one
-    changed pixel is found, and classes in another order; two
-    images that swapped their labels are not, since no public number depends on it: compare ``content`` with another
-        source's. Of a subset the number of images of each class is checked, and that those of the known images that it
-        holds are in their classes.
+    A complete part has equally many images of each class (and superclass), the exact sums of pixel values and of their
+    squares in each channel, and in every class one image that is known to be in it.  So one changed pixel is found, and
+    classes in another order; two swapped labels are not: compare ``content`` with another source's.  Of a subset the
+    number of images of each class is checked, and the classes of those known images that it holds.
 
     Args:
         images: `megu.datasets.images.Images`.
@@ -125,9 +123,8 @@ def _difference(images, part, fact):
 
 
 def _misplaced(x, names, witnesses, complete):
-    # Which known images are not in their class. A subset may lack any of them; one alone in another class may be a twin
-    # that the data set
-    # itself has there (half of CIFAR-100 has three such pairs), while classes in another order move at least two.
+    # A subset may lack known images; one alone in another class may be a twin that the data set itself has there (half
+    # of CIFAR-100 has three such pairs), while classes in another order move at least two.
     class_of, held = {witness: name for name, witness in witnesses.items()}, {}
     for pixels, name in zip(x.cpu().numpy(), names, strict=True):
         if known := class_of.get(image_hash(pixels, "")[:16]):

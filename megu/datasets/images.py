@@ -1,13 +1,15 @@
 r"""Labelled images that live on the device as uint8; normalisation and augmentation are batched there."""
 
-import hashlib
 from collections import Counter
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float, Int, Int64, UInt8
+from torch import Tensor
 from torch.nn import functional as F
 
 from megu.settings.errors import SettingsError
+from megu.settings.files import hash_bytes
 
 
 @dataclass(frozen=True)
@@ -16,22 +18,22 @@ class Images:
 
     Attributes:
         name: of the data set.
-        x: ``(N, C, H, W)`` uint8 on the device; the first ``num_train`` are training images.
-        y: ``(N,)`` int64, what the classifier names: classes, or superclasses.
-        fine: ``(N,)`` int64, classes; equal to ``y`` unless the classifier names superclasses.
+        x: on the device; the first ``num_train`` are training images.
+        y: what the classifier names: classes, or superclasses.
+        fine: classes; equal to ``y`` unless the classifier names superclasses.
         classes: names of ``y``.  fine_classes: names of ``fine``.
-        mean, std: ``(C,)`` float, of the training images in [0, 1].
+        mean, std: of the training images in [0, 1].
     """
 
     name: str
-    x: torch.Tensor
-    y: torch.Tensor
-    fine: torch.Tensor
+    x: UInt8[Tensor, "N C H W"] | Float[Tensor, "N C H W"]
+    y: Int64[Tensor, " N"]
+    fine: Int64[Tensor, " N"]
     classes: tuple[str, ...]
     fine_classes: tuple[str, ...]
     num_train: int
-    mean: torch.Tensor
-    std: torch.Tensor
+    mean: Float[Tensor, " C"]
+    std: Float[Tensor, " C"]
 
     @property
     def num_classes(self):
@@ -40,24 +42,20 @@ class Images:
 
     def digest(self):
         """Twelve hex digits over all pixels, labels and names."""
-        digest = hashlib.sha256("|".join(self.classes).encode())
-        for tensor in (self.x, self.y, self.fine):
-            digest.update(tensor.cpu().numpy().tobytes())
-        return digest.hexdigest()[:12]
+        arrays = (tensor.cpu().numpy().tobytes() for tensor in (self.x, self.y, self.fine))
+        return hash_bytes("|".join(self.classes), *arrays)[:12]
 
     @property
     def shape(self):
         """(C, H, W) of one image."""
         return tuple(self.x.shape[1:])
 
-    def batch(self, index, augment=None, gen=None):
+    def batch(self, index: Int[Tensor, " n"], augment=None, gen=None) -> Float[Tensor, "n C H W"]:
         r"""Images ``index`` as the network sees them.
 
         Args:
-            index: ``(n,)`` int64.
-            augment: `megu.settings.config.Augment` or None.
-            gen: CPU generator for the augmentation's draws.
-        Returns: ``(n, C, H, W)`` float32, normalised by mean and std.
+            augment: `megu.settings.config.Augment` or None.  gen: CPU generator for its draws.
+        Returns: float32, normalised by mean and std.
         """
         x = self.x[index].float() / 255
         return self.normalised(x if augment is None else augmented(x, augment, gen))
@@ -132,13 +130,12 @@ def pool(name, train, test, fine_classes, device="cpu"):
     return Images(name, x, y, y, names, names, len(xs[0]), mean.float().to(device), std.float().to(device))
 
 
-def levels(x):
-    r"""How often each of the 256 levels occurs in each channel of uint8 images ``(n, C, H, W)``: ``(C, 256)`` int64 on
-    the CPU."""
+def levels(x: UInt8[Tensor, "n C H W"]) -> Int[Tensor, "C 256"]:
+    r"""How often each of the 256 levels occurs in each channel, on the CPU."""
     return torch.stack([torch.bincount(x[:, c].flatten().int(), minlength=256) for c in range(x.shape[1])]).cpu()
 
 
-def by_superclass(images, coarse):
+def by_superclass(images: Images, coarse: tuple[str, ...]) -> Images:
     r"""The same images, named by superclass.
 
     Args:
@@ -156,14 +153,13 @@ def by_superclass(images, coarse):
     return replace(images, y=to_coarse[images.fine], classes=names)
 
 
-def augmented(x, augment, gen):
+def augmented(x: Float[Tensor, "n C H W"], augment, gen: torch.Generator) -> Float[Tensor, "n C H W"]:
     r"""Random shift, flip and rotation of a batch, in one affine sampling on the device.
 
     Args:
-        x: ``(n, C, H, W)`` float in [0, 1]; what moves in from outside is black.
+        x: in [0, 1]; what moves in from outside is black.
         augment: `megu.settings.config.Augment`: crop in pixels, flip, rotate in degrees.
         gen: CPU generator.
-    Returns: ``(n, C, H, W)`` float.
     Departs: A13; torchvision's rotation takes the nearest pixel, this one interpolates.
     """
     n, _, height, width = x.shape

@@ -229,3 +229,16 @@ def ablation(table, metrics):
     handles, texts = axes[0, -1].get_legend_handles_labels()
     fig.legend(handles, texts, frameon=False, loc="outside lower right")
     return fig
+
+
+@styled
+def share_and_index(table, concept):
+    r"""Are perturbing labels near?  Share of forget images, percent, against entanglement index: DataFrame by label."""
+    fig, ax = plt.subplots(figsize=(5.2, 3.4))
+    ax.errorbar(table["index"], table["share"], xerr=(table["high"] - table["low"]) / 2, fmt="o", color=ONLY_A)
+    for name, row in table[(table["share"] >= 1) | table["index"].eq(table["index"].max())].iterrows():
+        ax.annotate(f" {name}", (row["index"], row["share"]), va="bottom")
+    ax.axvline(0, color="black", linewidth=0.8)
+    ax.set(title=f"Which classes {concept} is pushed to", ylabel="share of forget images, %")
+    ax.set_xlabel(f"entanglement index with {concept} (1: the same patterns)")
+    return fig

@@ -3,7 +3,7 @@ r"""What every guide is: a name, a version, and one raw score for each question 
 import hashlib
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -37,7 +37,7 @@ class GuideContext:
     r"""What a guide may be made from: the candidate labels, the images that they name, the exemplars among them; where
     `Guide.needs_model`, the original classifier and the validation images."""
 
-    class_names: tuple[str, ...] = ()
+    class_names: Sequence[str] = ()
     settings: config.Guide = field(default_factory=config.Guide)
     images: Images | None = None
     exemplars: Index | None = None

@@ -143,13 +143,13 @@ class LocalMllm(Guide):
         self.cost.mass += (torch.logaddexp(true, false) - logits.logsumexp(1)).exp().sum().item()
         return (true - false).tolist()
 
-    @torch.no_grad()
     def _whole(self, questions):
         texts, images = zip(*map(self._rendered, questions), strict=True)
         inputs = self._inputs(list(texts), list(images), "left")
         self._count(len(questions), len(questions), inputs["attention_mask"].sum().item())
         return self._log_odds(self._run(inputs, logits_to_keep=1).logits[:, -1])
 
+    @torch.no_grad()
     def _run(self, inputs, **more):
         model = self._loaded[0]
         cast = {key: x.to(model.device, model.dtype if x.is_floating_point() else None) for key, x in inputs.items()}
@@ -160,7 +160,6 @@ class LocalMllm(Guide):
         self.cost.answers += answers
         self.cost.tokens += tokens
 
-    @torch.no_grad()
     def _with_prefix(self, questions):
         # The cut lies at a special token, where what is left of it cannot change how the rest is split into tokens.
         token, two_shot = getattr(self._loaded[1], "image_token", None), bool(questions[0].shots)

@@ -24,5 +24,5 @@ class NamesGuide(Guide):
         r"""Raw scores of questions, in [-1, 1]."""
         of = [self.context.class_of(question.image) for question in questions]
         texts = list(dict.fromkeys([*of, *(question.label for question in questions)]))
-        known = dict(zip(texts, embed_text(texts), strict=True))
+        known = dict(zip(texts, embed_text(texts) if texts else (), strict=True))
         return [(known[name] @ known[question.label]).item() for name, question in zip(of, questions, strict=True)]

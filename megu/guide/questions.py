@@ -17,7 +17,7 @@ from megu.settings.errors import SettingsError
 from megu.settings.values import closest
 
 Pixels, PixelBatch = UInt8[np.ndarray, "C H W"], UInt8[np.ndarray, "n C H W"]
-Index = Int64[Tensor, " n"]  # positions in the images of a data set
+Index = Int64[Tensor, " _"]  # positions in the images of a data set
 Shots = tuple[tuple[Pixels, bool], ...]
 
 

@@ -26,13 +26,13 @@ class ReplayGuide(Guide):
         settings, path = self.settings, Path(self.settings.path or "")
         if not settings.path or not path.is_file():
             raise GuideUnavailableError(f"guide.source=replay needs guide.path, an answers file; {path.name!r} is none")
-        store, wanted = AnswerStore(path), (settings.model or None, settings.revision)
-        pairs = [(answer, (answer.source, answer.version)) for answer in store.answers.values()]
-        answers = [answer for answer, of in pairs if all(a in (None, b) for a, b in zip(wanted, of, strict=True))]
+        store = AnswerStore(path)
+        every = store.answers.values()
+        answers = [a for a in every if settings.model in ("", a.source) and settings.revision in (None, a.version)]
         guides = {(answer.source, answer.version) for answer in answers}
         damaged = f", {store.damaged} lines are damaged" if store.damaged else ""
         if not guides:
-            known = ", ".join(sorted({repr(source) for _, (source, _) in pairs})) or "nobody"
+            known = ", ".join(sorted({repr(answer.source) for answer in every})) or "nobody"
             raise GuideUnavailableError(
                 f"{path.name!r} has no answers of the guide that is asked for, but of {known}{damaged}: see guide.model"
                 " and revision"

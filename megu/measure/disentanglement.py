@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from megu.core.device import generator
-from megu.core.models import features
+from megu.measure.outputs import collect_features
 from megu.measure.patterns import DRAWS, EFFECT, around, moments_of
 
 VIEWS, MEASURES = ("in place", "aligned"), ("suppressed", "kept", "score")
@@ -21,31 +23,29 @@ class Shares:
 
     Attributes:
         concepts: indices a of the forgotten concepts.  retained: indices b of the others.
-        unique: ``(A, d)``, degrees of membership of $P_a \setminus \bigcup_b P_b$.
-        associated: ``(A, B, d)``, degrees of membership of $P_a \cap P_b$.
+        unique: degrees of membership of $P_a \setminus \bigcup_b P_b$.  associated: of $P_a \cap P_b$.
     """
 
     concepts: tuple[int, ...]
     retained: tuple[int, ...]
-    unique: np.ndarray
-    associated: np.ndarray
+    unique: Float[np.ndarray, "A d"]
+    associated: Float[np.ndarray, "A B d"]
 
 
-def forgotten_concepts(images, split):
+def forgotten_concepts(images, split) -> tuple[int, ...]:
     r"""Indices of the (fine) classes that are forgotten altogether; empty where single images are."""
     gone, left = (set(images.fine[part].unique().tolist()) for part in (split.forget, split.retain))
     return tuple(sorted(gone - left))
 
 
-def shares(effects, concepts, effect=EFFECT):
+def shares(effects: Float[np.ndarray, "K d"], concepts: tuple[int, ...], effect: float = EFFECT) -> Shares:
     r"""Split each forgotten concept's patterns into unique and associated ones, by the rules of fuzzy sets.
 
     With $m_{kj} = \max(0, d_{kj} - \delta)$: associated with b is $\min(m_{aj}, m_{bj})$, unique is $m_{aj} -
     \min(m_{aj}, \max_b m_{bj})$.
 
     Args:
-        effects: ``(K, d)``, see `megu.measure.patterns.Moments.effects`.  concepts: the forgotten a.  effect: $\delta$.
-    Returns: `Shares`.
+        effects: see `megu.measure.patterns.Moments.effects`.  concepts: the forgotten a.  effect: $\delta$.
     Source: arXiv 2602.17088 section 3, $P_{tar} \cap P_{per}$ and $P_{tar} \setminus P_{per}$.
     """
     retained = tuple(k for k in range(len(effects)) if k not in concepts)
@@ -54,17 +54,18 @@ def shares(effects, concepts, effect=EFFECT):
     return Shares(tuple(concepts), retained, own - np.minimum(own, others.max(0)), np.minimum(own[:, None], others))
 
 
-def alignment(original, other, ridge=1e-2):
+def alignment(
+    original: Float[Tensor, "n d"], other: Float[Tensor, "n e"], ridge: float = 1e-2
+) -> Float[np.ndarray, "e d"]:
     r"""The linear map that reads the original's units from another model's features, fitted on retained images.
 
     $W = \arg\min_W \sum_x \lVert \phi_0(x) - \mu_0 - W^\top(\phi(x) - \mu)\rVert^2 + \rho\,n\,\overline{\sigma^2}\lVert
     W\rVert^2$.
 
     Args:
-        original, other: ``(n, d)`` and ``(n, e)`` float, features of the same images of what is retained alone: what a
-            model makes of them says which of its directions is which unit.  ridge: $\rho$, relative to the mean
-            variance of the other model's features.
-    Returns: ``(e, d)`` float64 array.  Equal models give the identity up to the ridge.
+        original, other: features of the same retained images.  ridge: $\rho$, relative to the mean variance of the
+            other model's features.
+    Returns: the identity up to the ridge for equal models.
     """
     a, b = (x.double() - x.double().mean(0) for x in (other, original))
     gram = a.T @ a
@@ -100,11 +101,10 @@ def disentanglement(original, unlearned, retrained, images, split, *, layer=None
     s the original's standard deviation. The original scores 0 (nothing suppressed), a model without features 0 (nothing
     kept).
 
-    View "in place" reads the same units of a model that was made from the original; the retrained model's units have no
-    such counterpart, so it has no row. View "aligned" reads them through a linear map fitted on retained images
-    (`alignment`): every model has it, and only its values may be
-    compared with the retrained model's. A pattern that is only rotated, not removed, counts as suppressed in place but
-    not aligned.
+    View "in place" reads the same units of a model that was made from the original; the retrained model has no such
+    units, and no row.  View "aligned" reads them through a linear map fitted on retained images (`alignment`): every
+    model has it, and only its values may be compared with the retrained model's.  A pattern that is only rotated, not
+    removed, counts as suppressed in place but not aligned.
 
     Args:
         original, unlearned, retrained: classifiers that return logits; retrained may be None.
@@ -112,17 +112,17 @@ def disentanglement(original, unlearned, retrained, images, split, *, layer=None
             its test parts measure them (where it has none of the forgotten concept, the training parts do both).
         layer: name of a sub-module; None for what the head receives.
         draws: bootstrap samples of the test images.  seed: of these.
-    Returns: tidy DataFrame: model (unlearned, retrained), view, measure (suppressed, kept, score), value, low, high (95
-        % over images). Values are
-        NaN where nothing was measured: no concept is forgotten as a whole, or it has no such patterns.
+    Returns: tidy: model (unlearned, retrained), view, measure (suppressed, kept, score), value, low, high (95 % over
+        images); NaN where no concept is forgotten as a whole, or it has no such patterns.
     """
     found = {}
     if forgotten_concepts(images, split):
-        before = Before(images, split, lambda index: looked(original, images, index, layer), draws, seed)
+        before = Before(images, split, lambda index: collect_features(original, images, index, layer), draws, seed)
         for name, model in {"unlearned": unlearned, "retrained": retrained}.items():
             if model is not None:
                 found[name] = before.scores(
-                    lambda index, model=model: looked(model, images, index, layer), in_place=name == "unlearned"
+                    lambda index, model=model: collect_features(model, images, index, layer),
+                    in_place=name == "unlearned",
                 )
     else:
         found = {"unlearned": nothing()} | ({} if retrained is None else {"retrained": nothing(in_place=False)})
@@ -142,13 +142,6 @@ def tidy(scores):
             low, high = np.clip(around(values[0], values[1:]), 0, 1)
             out.append({"view": view, "measure": measure, "value": values[0], "low": low, "high": high})
     return pd.DataFrame(out)
-
-
-@torch.no_grad()
-def looked(model, images, index, layer=None, batch=500):
-    r"""Features ``(n, d)`` of images ``index`` ``(n,)``, on their device; layer as of `megu.core.models.features`."""
-    model.eval()
-    return torch.cat([features(model, images.batch(part), layer)[1] for part in index.split(batch)])
 
 
 class Before:

@@ -10,6 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor, nn
 
 from megu.core.device import generator
 from megu.core.models import build, features
@@ -62,21 +64,20 @@ PARTS = tuple(KINDS)
 OWNS = np.array([[part in own for part in PARTS] for own in CLASSES.values()])  # (K, P)
 
 
-def true_overlap():
-    r"""The overlap that is there: Jaccard index of the classes' part sets, ``(K, K)`` in [0, 1], symmetric."""
+def true_overlap() -> Float[np.ndarray, "K K"]:
+    r"""The overlap that is there: Jaccard index of the classes' part sets, in [0, 1], symmetric."""
     shared = OWNS.astype(int) @ OWNS.T.astype(int)
     sizes = OWNS.sum(1)
     return shared / (sizes[:, None] + sizes - shared)
 
 
-def draw(shown, seed, extra=None):
+def draw(shown: Bool[np.ndarray, "n P"], seed, extra: str | None = None) -> UInt8[np.ndarray, "n 32 32 3"]:
     r"""Images of parts.
 
     Args:
-        shown: ``(n, P)`` bool, parts of each image in the order of `PARTS`.
+        shown: parts of each image in the order of `PARTS`.
         seed: of places and brightness; these do not depend on ``extra``.
         extra: name of a part that is drawn into every image on top, at a place that is still free, or None.
-    Returns: ``(n, 32, 32, 3)`` uint8.
     """
     rng = np.random.default_rng(seed)
     out = rng.normal(40, 8, (len(shown), SIDE, SIDE, 3))
@@ -100,15 +101,14 @@ def draw(shown, seed, extra=None):
 
 @dataclass(frozen=True)
 class PartImages:
-    r"""``images``: `megu.datasets.images.Images` of the ten classes; ``shown``: ``(N, P)`` bool, which parts each image
-    of the pool shows."""
+    r"""``images`` of the ten classes; ``shown``: which parts each image of the pool shows."""
 
     images: Images
-    shown: torch.Tensor
+    shown: Bool[Tensor, "N P"]
 
 
-def make(train=3000, test=2000, seed=0):
-    r"""The data set, equally many images of each class: `PartImages`; the same seed gives the same bits."""
+def make(train: int = 3000, test: int = 2000, seed: int = 0) -> PartImages:
+    r"""The data set, equally many images of each class; the same seed gives the same bits."""
     rng = np.random.default_rng(seed)
     y = np.concatenate([np.arange(count) % len(OWNS) for count in (train, test)])
     shown = OWNS[y] & (rng.random((train + test, len(PARTS))) < SHOW)
@@ -118,7 +118,7 @@ def make(train=3000, test=2000, seed=0):
     )
 
 
-def trained(images, index, compute, seed=0, recipe=RECIPE):
+def trained(images: Images, index: Int[Tensor, " n"], compute, seed: int = 0, recipe=RECIPE) -> nn.Module:
     r"""A small ResNet trained on images ``index``: tens of seconds on one core."""
     model, gen = build("resnet-small", images.num_classes, images.shape, seed, "parts"), generator(seed, "parts order")
     fit(model, lambda i: (images.batch(index[i]), images.y[index[i]]), len(index), recipe, gen, compute, label="parts")
@@ -134,16 +134,17 @@ def _without_and_with(part, classes, count, seed):
 
 
 @torch.no_grad()
-def reactions(model, images, part, classes, count=200, seed=0, layer=None):
+def reactions(
+    model: nn.Module, images: Images, part: str, classes, count: int = 200, seed: int = 0, layer: str | None = None
+) -> tuple[Float[np.ndarray, "count d"], Float[np.ndarray, "count d"]]:
     r"""What a part does to a model: the change of every unit where the part is drawn into an image, everything else
     equal.
 
     Args:
-        model: classifier, in eval mode.  images: `megu.datasets.images.Images` from `make`, whose normalisation is
-            used.
-        part: name.  classes: indices of the classes whose parts the images show at random, never ``part`` itself.
+        model: classifier, in eval mode.  images: from `make`, whose normalisation is used.
+        classes: indices of the classes whose parts the images show at random, never ``part`` itself.
         count: of images.  seed: of these.  layer: see `megu.core.models.features`.
-    Returns: (change ``(count, d)``, features without the part ``(count, d)``), float64 arrays.
+    Returns: (change, features without the part).
     """
     plain, with_part = (
         features(model, images.normalised(torch.from_numpy(x).permute(0, 3, 1, 2).to(images.x.device)), layer)[1]
@@ -155,6 +156,6 @@ def reactions(model, images, part, classes, count=200, seed=0, layer=None):
     return with_part - plain, plain
 
 
-def owners(part):
+def owners(part: str) -> Int[np.ndarray, " owners"]:
     r"""Indices of the classes that have a part."""
     return np.flatnonzero(OWNS[:, PARTS.index(part)])

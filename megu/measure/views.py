@@ -6,6 +6,7 @@ import importlib
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float, Int
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import TSNE
@@ -14,35 +15,26 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from megu.core.models import features
 from megu.measure.distances import linear_cka
+from megu.measure.outputs import collect_features
 from megu.settings.errors import SettingsError
 
-
-@torch.no_grad()
-def feature_table(model, images, index, layer=None, batch=500):
-    r"""Features of many images, in eval mode.
-
-    Args:
-        model: images to logits.
-        images: `megu.datasets.images.Images`.
-        index: ``(n,)`` int64 into the pool.
-        layer: see `megu.core.models.features`.
-    Returns: ``(n, d)`` float64 array.
-    """
-    model.eval()
-    parts = [features(model, images.batch(part), layer)[1].double().cpu() for part in index.split(batch)]
-    return torch.cat(parts).numpy()
+Table = Float[np.ndarray, "n d"]  # features of n images, see `feature_table`
+Labels = Int[np.ndarray, " n"]  # their classes, each of the K present
+View = Float[np.ndarray, "K K"]
 
 
-def centroid_similarity(table, y, num_classes):
+def feature_table(model, images, index, layer=None) -> Table:
+    r"""Features of many images in float64; arguments as of `megu.measure.outputs.collect_features`."""
+    return collect_features(model, images, index, layer).double().cpu().numpy()
+
+
+def centroid_similarity(table: Table, y: Labels, num_classes: int) -> View:
     r"""Cosine between the centred class means.
 
     $s_{kl} = \cos(\mu_k - \mu, \mu_l - \mu)$ with $\mu$ the mean of the $\mu_k$.
 
-    Args:
-        table: ``(n, d)`` float.  y: ``(n,)`` integer, each of the K classes present.  num_classes: K.
-    Returns: ``(K, K)`` float in [-1, 1], symmetric, ones on the diagonal.
+    Returns: in [-1, 1], symmetric, ones on the diagonal.
     """
     means = np.stack([table[y == k].mean(0) for k in range(num_classes)])
     means = means - means.mean(0)
@@ -50,40 +42,39 @@ def centroid_similarity(table, y, num_classes):
     return means @ means.T
 
 
-def class_cka(table, y, num_classes):
+def class_cka(table: Table, y: Labels, num_classes: int) -> View:
     r"""Linear CKA of every two classes, with the units as the examples: do images of both classes use the units in the
     same combinations?
 
-    `megu.measure.distances.linear_cka` of $X_k^\top$ and $X_l^\top$; arguments as of `centroid_similarity`.  Returns:
-    ``(K, K)`` in [0, 1].
+    `megu.measure.distances.linear_cka` of $X_k^\top$ and $X_l^\top$, in [0, 1].
     """
     groups = [torch.from_numpy(table[y == k].T) for k in range(num_classes)]
     return np.array([[linear_cka(a, b) for b in groups] for a in groups])
 
 
-def probe_confusion(table, y, num_classes, folds=3):
+def probe_confusion(table: Table, y: Labels, num_classes: int, folds: int = 3) -> View:
     r"""What a linear probe takes the classes for: mean probability of class l on held-out images of class k,
     symmetrised.
 
-    Args: as of `centroid_similarity`; folds: of the cross-validation of a logistic regression on standardised features.
-    Returns: ``(K, K)`` in [0, 1].
+    Args: folds: of the cross-validation of a logistic regression on standardised features.
+    Returns: in [0, 1].
     """
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
-    said = cross_val_predict(probe, table, y, cv=folds, method="predict_proba")
-    found = np.stack([said[y == k].mean(0) for k in range(num_classes)])
-    return (found + found.T) / 2
+    posterior = cross_val_predict(probe, table, y, cv=folds, method="predict_proba")
+    share = np.stack([posterior[y == k].mean(0) for k in range(num_classes)])
+    return (share + share.T) / 2
 
 
-def neighbour_share(table, y, num_classes, k=10):
-    r"""Share of class l among the k nearest images (cosine) of an image of class k, symmetrised: ``(K, K)`` in [0, 1].
+def neighbour_share(table: Table, y: Labels, num_classes: int, k: int = 10) -> View:
+    r"""Share of class l among the k nearest images (cosine) of an image of class k, symmetrised, in [0, 1].
 
-    Args: as of `centroid_similarity`; k: neighbours, the image itself left out.
+    Args: k: neighbours, the image itself left out.
     """
     near = NearestNeighbors(n_neighbors=k, metric="cosine").fit(table).kneighbors(return_distance=False)
-    found = np.stack(
+    share = np.stack(
         [np.bincount(y[near[y == c]].ravel(), minlength=num_classes) / (k * (y == c).sum()) for c in range(num_classes)]
     )
-    return (found + found.T) / 2
+    return (share + share.T) / 2
 
 
 VIEWS = {
@@ -94,13 +85,12 @@ VIEWS = {
 }
 
 
-def plane(table, seed=0, method="tsne"):
+def plane(table: Table, seed: int = 0, method: str = "tsne") -> Float[np.ndarray, "n 2"]:
     r"""A map of the features in the plane, for pictures alone: distances in it mean little.
 
     Args:
-        table: ``(n, d)`` float.  seed: of the map.
+        seed: of the map.
         method: ``tsne`` (scikit-learn), or ``umap`` where umap-learn is installed.
-    Returns: ``(n, 2)`` float.
     Raises: SettingsError where umap is asked for and not installed.
     """
     if method == "umap":
@@ -115,17 +105,16 @@ def plane(table, seed=0, method="tsne"):
     return reducer.fit_transform(StandardScaler().fit_transform(table))
 
 
-def agreement(views, transition, draws=2000, seed=0):
+def agreement(views: dict[str, View], transition: View, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
     r"""How far views of the features order the classes as a guide's transition matrix does.
 
     For each class k, Spearman's rank correlation of view[k, l] and T[l, k] over the other classes l; the mean over the
     classes.
 
     Args:
-        views: name -> ``(K, K)``, row k = class k.  transition: ``(K, K)``, see
-            `megu.perturbing_labels.transition_matrix`.
+        views: row k = class k.  transition: see `megu.perturbing_labels.transition_matrix`.
         draws: permutations of the guide's class names (rows and columns together).  seed: of these.
-    Returns: DataFrame: view, order (mean), low, high (95 % t-interval over the classes), shuffled (97.5 % of the
+    Returns: view, order (mean), low, high (95 % t-interval over the classes), shuffled (97.5 % of the
         permutations), p (share that reach the order).
     """
     rng, k = np.random.default_rng(seed), len(transition)
@@ -137,16 +126,8 @@ def agreement(views, transition, draws=2000, seed=0):
         shuffled = np.array([(own * guide[np.ix_(order, order)]).sum(1).mean() for order in shuffles])
         half = stats.t.ppf(0.975, k - 1) * stats.sem(rows)
         p = (1 + (shuffled >= rows.mean()).sum()) / (1 + draws)
-        out.append(
-            {
-                "view": name,
-                "order": rows.mean(),
-                "low": rows.mean() - half,
-                "high": rows.mean() + half,
-                "shuffled": np.quantile(shuffled, 0.975),
-                "p": p,
-            }
-        )
+        bounds = {"low": rows.mean() - half, "high": rows.mean() + half, "shuffled": np.quantile(shuffled, 0.975)}
+        out.append({"view": name, "order": rows.mean(), **bounds, "p": p})
     return pd.DataFrame(out)
 
 

@@ -4,10 +4,12 @@ Evidence in ``paper_figures/data``: ``tuning.csv``, validation images, seeds 100
 """
 
 import torch
-from torch import nn
+from jaxtyping import Int
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megu.core.models import frozen
+from megu.datasets.images import Images
 from megu.methods.registry import published, register
 from megu.methods.task import Task
 from megu.settings.config import Part, Positive, Recipe
@@ -40,13 +42,10 @@ def unlearn(task: Task, settings: BoundaryShrinkSettings) -> nn.Module:
     return task.fine_tune(forget, labels, settings.recipe, label="boundary shrink")
 
 
-def nearest_wrong(model, images, index, eps):
+def nearest_wrong(model: nn.Module, images: Images, index: Int[Tensor, " n"], eps: float) -> Int[Tensor, " n"]:
     r"""Class other than the own one that the model prefers after one step of the fast gradient sign method.
 
-    Args:
-        model: images to logits, frozen.
-        images: `megu.datasets.images.Images`.  index: ``(n,)`` int64.  eps: pixel values in [0, 1].
-    Returns: ``(n,)`` int64.
+    Args: model: frozen.  eps: in pixel values of [0, 1].
     """
     x, y = images.batch(index).requires_grad_(), images.y[index]
     (gradient,) = torch.autograd.grad(F.cross_entropy(model(x), y, reduction="sum"), x)

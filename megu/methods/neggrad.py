@@ -4,7 +4,8 @@ Evidence in ``paper_figures/data``: ``tuning.csv``, validation images, seeds 100
 """
 
 import torch
-from torch import nn
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megu.methods.registry import RATE, published, register
@@ -43,22 +44,21 @@ def unlearn(task: Task, settings: NegGradSettings) -> nn.Module:
     return task.fine_tune(index, labels, settings.recipe, loss=loss, label="NegGrad+")
 
 
-def signed(y, goes):
-    r"""What `signed_loss` takes: ``(b, 4)`` int64 from labels and forget images (``(b,)`` bool) of a whole batch."""
+def signed(y: Int[Tensor, " b"], goes: Bool[Tensor, " b"]) -> Int[Tensor, "b 4"]:
+    r"""What `signed_loss` takes, from labels and forget images of a whole batch."""
     counts = torch.stack([(~goes).sum(), goes.sum()]).expand(len(y), 2)
     return torch.cat([torch.stack([y, goes], 1), counts], 1)
 
 
-def signed_loss(logits, y, a):
+def signed_loss(logits: Float[Tensor, "b K"], y: Int[Tensor, "b 4"], a: float) -> Float[Tensor, ""]:
     r"""$a\,\overline{\mathrm{CE}}_r - (1 - a)\,\overline{\mathrm{CE}}_f$ of a batch, or what its mean over parts of the
     batch adds up to.
 
     Args:
-        logits: ``(b, K)`` float, of a batch or a part of it.
-        y: ``(b, 4)`` int64: the label, 1 for a forget image, and how many retain and forget images the whole batch
-            holds.
+        logits: of a batch or a part of it.
+        y: the label, 1 for a forget image, and how many retain and forget images the whole batch holds.
         a: weight of the retain loss, in (0, 1].
-    Returns: scalar; a set that is not in the batch adds nothing.
+    Returns: a set that is not in the batch adds nothing.
     """
     value, goes, (retained, forgotten) = F.cross_entropy(logits, y[:, 0], reduction="none"), y[:, 1].bool(), y[0, 2:]
     loss = a * (value * ~goes).sum() / retained.clamp(min=1) - (1 - a) * (value * goes).sum() / forgotten.clamp(min=1)

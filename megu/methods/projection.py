@@ -4,10 +4,12 @@ Evidence in ``paper_figures/data``: ``tuning.csv``, validation images, seeds 100
 """
 
 import torch
-from torch import nn
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megu.core.models import copy_of
+from megu.datasets.images import Images
 from megu.methods.registry import register
 from megu.methods.task import Task
 from megu.settings.config import Count, Part, Positive
@@ -52,7 +54,7 @@ def unlearn(task: Task, settings: ProjectionSettings) -> nn.Module:
     return model
 
 
-def space(activations, alpha):
+def space(activations: Float[Tensor, "m d"], alpha: float) -> Float[Tensor, "d d"]:
     r"""Importance-weighted projection on the span of activations.
 
     $P = U\,\mathrm{diag}(\lambda)\,U^\top$ with
@@ -60,9 +62,9 @@ def space(activations, alpha):
     SVD.
 
     Args:
-        activations: ``(m, d)`` float, one row per place and image.
+        activations: one row per place and image.
         alpha: positive; 1 keeps the relative energies, infinity is the plain projection.
-    Returns: ``(d, d)`` float, symmetric, eigenvalues in [0, 1].
+    Returns: symmetric, eigenvalues in [0, 1].
     """
     # The d x d Gram matrix has the squared singular values, and is small where m is not.
     energy, u = torch.linalg.eigh((activations.T @ activations).double())
@@ -70,12 +72,12 @@ def space(activations, alpha):
     return ((u * (alpha * s / ((alpha - 1) * s + 1))) @ u.T).float()
 
 
-def layer_inputs(model, images, index, gen, batch=300):
-    r"""Inputs of every `nn.Conv2d` (unfolded, random places) and `nn.Linear` on images ``index``.
-
-    Returns: dictionary, layer -> ``(m, d)`` float with d = the columns of its flattened weight, m at most 10,000.
-    """
-    found = {layer: [] for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
+def layer_inputs(
+    model: nn.Module, images: Images, index: Int[Tensor, " n"], gen: torch.Generator, batch: int = 300
+) -> dict[nn.Module, Float[Tensor, "_ d"]]:
+    r"""Inputs of every `nn.Conv2d` (unfolded, random places) and `nn.Linear` on images ``index``: at most 10,000 rows
+    of as many columns as its flattened weight has."""
+    rows = {layer: [] for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
     per_image = max(1, _COLUMNS // len(index))
 
     def keep(layer, inputs):
@@ -85,13 +87,13 @@ def layer_inputs(model, images, index, gen, batch=300):
         else:
             x = x.flatten(1, -2) if x.ndim > 2 else x[:, None]
         places = torch.rand(x.shape[:2], generator=gen).argsort(1)[:, :per_image].to(x.device)
-        found[layer].append(x.gather(1, places[..., None].expand(-1, -1, x.shape[2])).flatten(0, 1).float())
+        rows[layer].append(x.gather(1, places[..., None].expand(-1, -1, x.shape[2])).flatten(0, 1).float())
 
-    hooks = [layer.register_forward_pre_hook(keep) for layer in found]
+    hooks = [layer.register_forward_pre_hook(keep) for layer in rows]
     try:
         for part in index.split(batch):
             model(images.batch(part))
     finally:
         for hook in hooks:
             hook.remove()
-    return {layer: torch.cat(parts) for layer, parts in found.items() if parts}
+    return {layer: torch.cat(parts) for layer, parts in rows.items() if parts}

@@ -4,10 +4,12 @@ Evidence in ``paper_figures/data``: ``tuning.csv``, validation images, seeds 100
 """
 
 import torch
-from torch import nn
+from jaxtyping import Int
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megu.core.models import copy_of
+from megu.datasets.images import Images
 from megu.methods.registry import RATE, published, register
 from megu.methods.task import Task
 from megu.settings.config import Fraction, Part, Recipe
@@ -26,8 +28,8 @@ def unlearn(task: Task, settings: SalunSettings) -> nn.Module:
 
     Labels are uniform over ALL classes, the image's own included, and drawn afresh at every visit.
     Source: Fan et al. 2024, arXiv 2310.12508, in the public code's form for CIFAR-100 (one shuffled union).
-    Departs: the retain sample is MeGU's; gradients keep their form and the other weights are put back after every step,
-        as the public code does since 2026.
+    Departs: the retain sample is MeGU's; the other weights are put back after every step, as the public code does since
+        2026.
     """
     forget, retain, y = task.split.forget, task.retain_sample(), task.images.y
     with task.clock("saliency"):
@@ -49,16 +51,16 @@ def unlearn(task: Task, settings: SalunSettings) -> nn.Module:
         return task.train_on(model, index, labels, settings.recipe, after=put_back, label="SalUn")
 
 
-def salient(model, images, forget, share, batch=256):
+def salient(
+    model: nn.Module, images: Images, forget: Int[Tensor, " n"], share: float, batch: int = 256
+) -> list[Tensor]:
     r"""Mask of the weights with the largest gradients of the forget images' loss, ranked over the whole network.
 
     $m_j = [\,|\sum_{D_f} \partial_j \mathrm{CE}|$ among the largest $\lfloor share \cdot d \rfloor$ of d weights$]$,
     exactly so many.
 
-    Args:
-        model: images to logits; in eval mode for the gradients.
-        images: `megu.datasets.images.Images`.  forget: ``(n,)`` int64.  share: in (0, 1].
-    Returns: list of bool tensors like ``model.parameters()``.
+    Args: model: in eval mode for the gradients.  share: in (0, 1].
+    Returns: bool tensors like ``model.parameters()``.
     """
     model.eval()
     weights = list(model.parameters())

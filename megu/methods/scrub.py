@@ -3,7 +3,8 @@ r"""SCRUB: away from the teacher on forget images, back to it on retain images, 
 Evidence in ``paper_figures/data``: ``tuning.csv``, validation images, seeds 100-102; ``comparison.csv``, seeds 0-2.
 """
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megu.core.models import copy_of
@@ -52,25 +53,19 @@ def unlearn(task: Task, settings: ScrubSettings) -> nn.Module:
         return -divergence(logits, teacher, t)
 
     def keep(logits, position):
-        return settings.gamma * F.cross_entropy(logits, images.y[retain[position]]) + settings.alpha * divergence(
-            logits, on_retain[position], t
-        )
+        ce, kl = F.cross_entropy(logits, images.y[retain[position]]), divergence(logits, on_retain[position], t)
+        return settings.gamma * ce + settings.alpha * kl
+
+    def positions(position):
+        return position
 
     with task.clock("fine-tuning"):
         for epoch in range(settings.epochs):
             if epoch < settings.max_epochs:
-                task.train_on(
-                    model, forget, on_forget, away, loss=leave, label="SCRUB, max", purpose=f"max order {epoch}"
-                )
-            task.train_on(
-                model,
-                retain,
-                lambda position: position,
-                settings.recipe,
-                loss=keep,
-                label="SCRUB, min",
-                purpose=f"min order {epoch}",
-            )
+                order = {"label": "SCRUB, max", "purpose": f"max order {epoch}"}
+                task.train_on(model, forget, on_forget, away, loss=leave, **order)
+            order = {"label": "SCRUB, min", "purpose": f"min order {epoch}"}
+            task.train_on(model, retain, positions, settings.recipe, loss=keep, **order)
             kept.append(copy_of(model))
     unseen = task.split.val_forget if len(task.split.val_forget) else task.split.val_retain
     if not settings.rewind or not len(unseen):
@@ -79,12 +74,10 @@ def unlearn(task: Task, settings: ScrubSettings) -> nn.Module:
         return rewound(kept, lambda model: error(model, images, forget), error(model, images, unseen))
 
 
-def divergence(logits, teacher, t):
-    r"""$t^2\,\mathrm{KL}(\mathrm{softmax}(teacher / t) \Vert \mathrm{softmax}(logits / t))$, mean over the batch, nats.
-    Both ``(b, K)`` float."""
-    return t**2 * F.kl_div(
-        (logits / t).log_softmax(1), (teacher / t).log_softmax(1), reduction="batchmean", log_target=True
-    )
+def divergence(logits: Float[Tensor, "b K"], teacher: Float[Tensor, "b K"], t: float) -> Tensor:
+    r"""$t^2\,\mathrm{KL}(\mathrm{softmax}(teacher / t) \Vert \mathrm{softmax}(logits / t))$, batch mean, nats."""
+    p, q = ((x / t).log_softmax(1) for x in (logits, teacher))
+    return t**2 * F.kl_div(p, q, reduction="batchmean", log_target=True)
 
 
 def error(model, images, index):

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from megu.core.models import copy_of
+from megu.datasets.images import Images
 from megu.methods.registry import register
 from megu.methods.task import Task
 from megu.settings.config import Count, Part, Positive
@@ -74,16 +75,14 @@ def public_order(task: Task) -> tuple[Int[Tensor, " n"], Int[Tensor, " everythin
     return forget, torch.cat([retain, forget])
 
 
-def importance(model: nn.Module, images, index: Int[Tensor, " n"], batch: int) -> list[Tensor]:
+def importance(model: nn.Module, images: Images, index: Int[Tensor, " n"], batch: int) -> list[Tensor]:
     r"""Mean over batches of the squared gradient of the batch-mean cross-entropy; ``batch=1`` is the empirical Fisher
     information.
 
     $I_j = \frac1B \sum_b \left(\partial_j \overline{\mathrm{CE}}_b\right)^2$.
 
-    Args:
-        model: images to logits, in eval mode.
-        images: `megu.datasets.images.Images`.  index: into the pool, in the order in which the batches are cut.
-    Returns: list of tensors like ``model.parameters()``.
+    Args: model: in eval mode.  index: into the pool, in the order in which the batches are cut.
+    Returns: like ``model.parameters()``.
     """
     weights = list(model.parameters())
     total = [torch.zeros_like(w) for w in weights]

@@ -1,26 +1,24 @@
 r"""A classifier with all that it needs to be used elsewhere: weights, how images are normalised, what it was made to
 forget, hashes."""
 
-import hashlib
-import json
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 import torch
+from jaxtyping import Float, UInt8
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import from_json
-from torch import nn
+from torch import Tensor, nn
 
-import megu
 from megu.core import models
-from megu.core.loading import misfits, read_weights, weights_digest
+from megu.core.loading import misfits, weights_digest
+from megu.core.tensors import read_tensors
 from megu.methods import METHODS
 from megu.settings.config import Forget, Part
 from megu.settings.errors import SettingsError
 from megu.settings.extras import extra
-from megu.settings.files import atomic, sha256, write_json
+from megu.settings.files import atomic, hash_bytes, write_json
 from megu.settings.values import closest
 
 with extra("guides"):
@@ -34,10 +32,8 @@ STEMS = {
 }
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 Channels, Side = Annotated[int, Field(ge=1, le=16)], Annotated[int, Field(ge=1, le=1024)]
-Mean, Std = (
-    Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)],
-    Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)],
-)
+Mean = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Std = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
 class About(Part):
@@ -94,9 +90,8 @@ class About(Part):
     def sealed(self):
         r"""SHA-256 over what logits are made from and stand for: ``classes``, ``shape``, ``mean``, ``std``,
         ``weights``."""
-        return hashlib.sha256(
-            self.model_dump_json(include={"classes", "shape", "mean", "std", "weights"}).encode()
-        ).hexdigest()
+        content = self.model_dump_json(include={"classes", "shape", "mean", "std", "weights"})
+        return hash_bytes(content)
 
 
 class Checkpoint(
@@ -126,8 +121,8 @@ class Checkpoint(
             self.register_buffer(name, torch.tensor(getattr(about, name)).view(-1, 1, 1), persistent=False)
         self.eval()
 
-    def forward(self, x):
-        """``(n, C, H, W)`` uint8, or float in [0, 1], to logits ``(n, K)``."""
+    def forward(self, x: UInt8[Tensor, "n C H W"] | Float[Tensor, "n C H W"]) -> Float[Tensor, "n K"]:
+        """Images, uint8 or float in [0, 1], to logits."""
         x = x if x.is_floating_point() else x.float() / 255
         return self.net((x - self.mean) / self.std)
 
@@ -160,10 +155,9 @@ class Checkpoint(
         """
         folder = Path(source)
         if not folder.is_dir():
+            wanted = {"revision": revision, "token": token, "allow_patterns": [CONFIG, WEIGHTS]}
             try:
-                folder = Path(
-                    snapshot_download(str(source), revision=revision, token=token, allow_patterns=[CONFIG, WEIGHTS])
-                )
+                folder = Path(snapshot_download(str(source), **wanted))
             except (HfHubHTTPError, HFValidationError, OSError) as error:
                 why = (str(error).splitlines() or [type(error).__name__])[0][:120]
                 raise SettingsError(
@@ -171,8 +165,7 @@ class Checkpoint(
                     " network"
                 ) from None
         about = read_about(folder / CONFIG)
-        net = models.build(about.arch, len(about.classes), about.shape, 0, "blank", "random")
-        fill(net, folder / WEIGHTS)
+        net = read_net(about, folder / WEIGHTS)
         if (found := weights_digest(net)) != about.weights:
             raise SettingsError(
                 f"{WEIGHTS} in {folder.name!r} holds other weights than {CONFIG} names ({found[:12]}, not"
@@ -181,30 +174,28 @@ class Checkpoint(
         return cls(net, about)
 
 
-def read_about(path):
-    r"""`About` from a file.  Raises: SettingsError with each thing that is wrong."""
+def read_about(path) -> About:
+    r"""What a config says.  Raises: SettingsError with each thing that is wrong."""
+    where = f"{path.name} in {path.parent.name!r}"
     if not path.is_file():
         raise SettingsError(
-            f"{path.parent.name!r} has no {path.name}, so it is no checkpoint of megu: export one by `python -m megu"
-            " export`"
+            f"{path.parent.name!r} has no {path.name}, so it is no checkpoint of megu: export one by `megu export`"
         )
     try:
         config = from_json(path.read_bytes())
         written = config.pop("sha256", "none")
     except (ValueError, AttributeError, TypeError):
-        raise SettingsError(
-            f"{path.name} in {path.parent.name!r} is no config of a checkpoint (no JSON object): get it again"
-        ) from None
-    about = _checked(config, path)
+        raise SettingsError(f"{where} is no config of a checkpoint (no JSON object): get it again") from None
+    about = check_about(config, where)
     if written != about.sealed():
         raise SettingsError(
-            f"classes, shape, mean, std or weights in {path.name} of {path.parent.name!r} are not those that its sha256"
-            " names: get it again"
+            f"classes, shape, mean, std or weights in {where} are not those that its sha256 names: get it again"
         )
     return about
 
 
-def _checked(config, path):
+def check_about(config, where) -> About:
+    r"""A config, checked; ``where`` it is from, for messages."""
     try:
         return About.model_validate(config)
     except ValidationError as error:
@@ -212,87 +203,19 @@ def _checked(config, path):
             f"{'.'.join(map(str, item['loc'])) or 'it'}: {item['msg'].removeprefix('Value error, ')}"
             for item in error.errors()
         ]
-        raise SettingsError(
-            f"{path.name} in {path.parent.name!r} is no config of a checkpoint ({'; '.join(lines)})"
-        ) from None
+        raise SettingsError(f"{where} is no config of a checkpoint ({'; '.join(lines)})") from None
 
 
-def fill(net, path):
-    r"""Weights of a safetensors file into a network.  Raises: SettingsError where it is none, damaged, or of another
-    architecture."""
-    state = read_weights(path)
+def read_net(about, path) -> nn.Module:
+    r"""The network that `About` names, with the weights of a safetensors file.  Raises: SettingsError where it is none,
+    damaged, or of another architecture."""
+    net, state = (
+        models.build(about.arch, len(about.classes), about.shape, 0, "blank", "random"),
+        read_tensors(path, "model"),
+    )
     if misfit := misfits(net.state_dict(), state):
         raise SettingsError(
             f"{path.name} in {path.parent.name!r} does not fit the architecture that is named for it ({misfit[1]})"
         )
     net.load_state_dict(state)
-
-
-def export(run_dir, method, seed):
-    r"""The `Checkpoint` of a model that a run kept.
-
-    Args:
-        run_dir: of `megu.runs.experiment.Experiment`; its data are not needed.
-        method: in `megu.methods.METHODS`, ``original`` and ``retrain`` among them.  seed: of pre-training.
-    Raises: SettingsError where the directory is none of a run or does not hold the model, or a file is not the one that
-        was written.
-    """
-    folder = Path(run_dir)
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        known, settings, notes = manifest["artefacts"], manifest["settings"], manifest["notes"]
-        images = dict(notes["images"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise SettingsError(
-            f"{folder.name!r} is no run directory of this version: give one that `python -m megu run` made"
-        ) from None
-    name = f"models/{method}-{seed}.safetensors"
-    if name not in known:
-        kept = [Path(one).stem for one in known if one.startswith("models/")]
-        raise SettingsError(
-            closest(f"{method}-{seed}", kept, f"in {folder.name!r} the model")
-            if kept
-            else f"{folder.name!r} holds no models yet: run first"
-        )
-    if not (folder / name).is_file() or sha256(folder / name) != known[name]["sha256"]:
-        raise SettingsError(
-            f"{name} in {folder.name!r} is not the file that was written there: remove it and run again"
-        )
-    facts = {
-        "arch": settings["arch"],
-        "stem": STEMS[settings["arch"]],
-        "method": method,
-        "seed": seed,
-        "split": notes["split"],
-        "data": images.pop("name"),
-        "forget": None if method == "original" else settings["forget"],
-        **{key: images.pop(key) for key in ("classes", "shape", "mean", "std")},
-        "images": images,
-        "code": manifest["code"],
-        "megu": megu.__version__,
-        "measured": measured(folder, known, method, seed),
-    }
-    about = _checked({**facts, "weights": ""}, folder / "manifest.json")
-    net = models.build(about.arch, len(about.classes), about.shape, 0, "blank", "random")
-    fill(net, folder / name)
-    return Checkpoint(net, about.model_copy(update={"weights": weights_digest(net)}))
-
-
-def measured(folder, known, method, seed):
-    r"""Metric -> (value, that of the retrained model of the same seed, unit, mode), as far as a run has measured
-    them."""
-    found = {}
-    for one in (method, "retrain"):
-        name = f"rows/{one}-{seed}-0.csv"
-        found[one] = pd.read_csv(folder / name).set_index("metric") if name in known else None
-    if found[method] is None:
-        return {}
-    other = found["retrain"]["value"] if found["retrain"] is not None else {}
-
-    def number(value):
-        return None if pd.isna(value) else float(value)
-
-    return {
-        metric: (number(row["value"]), number(other.get(metric)), row["unit"], row["mode"])
-        for metric, row in found[method].iterrows()
-    }
+    return net

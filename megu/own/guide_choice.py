@@ -1,6 +1,5 @@
 r"""Who says which of a user's classes are alike: a guide of the package, the model's own features, or a matrix."""
 
-import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from megu.datasets.folder import shown
+from megu.datasets.user_images import as_pictures
 from megu.guide import SOURCES, GuideSession, GuideUnavailableError, draw_exemplars
 from megu.measure.views import centroid_similarity, feature_table
 from megu.perturbing_labels import similarity, transition_matrix
 from megu.settings.errors import SettingsError
+from megu.settings.files import hash_bytes
 from megu.settings.values import closest
 
 MODEL = "model"  # the similarity of the model's own class-mean features
@@ -20,7 +20,7 @@ NAMED = (*(name for name, source in SOURCES.items() if not source.needs_model), 
 
 
 @dataclass(frozen=True)
-class Choice:
+class GuideChoice:
     r"""A guide as asked for: ``source`` in `megu.guide.SOURCES`, ``model`` or ``matrix``; ``matrix``; whether another
     may stand in where it cannot work."""
 
@@ -30,7 +30,7 @@ class Choice:
 
 
 def choose_guide(guide, num_classes):
-    r"""The `Choice` that ``guide`` means.
+    r"""The `GuideChoice` that ``guide`` means.
 
     Args:
         guide: a name, None (the composed guide, or what can stand in for it), a ``(K, K)`` transition matrix whose
@@ -39,14 +39,14 @@ def choose_guide(guide, num_classes):
     Raises: SettingsError where it is none of these.
     """
     if guide is None:
-        return Choice("composed", free=True)
+        return GuideChoice("composed", free=True)
     if isinstance(guide, str | Path) and str(guide).endswith((".csv", ".npy")):
-        return Choice("matrix", checked(read_matrix(Path(guide)), num_classes, Path(guide).name))
+        return GuideChoice("matrix", checked(read_matrix(Path(guide)), num_classes, Path(guide).name))
     if isinstance(guide, str):
         if guide not in NAMED:
             raise SettingsError(closest(guide, NAMED, "guide") + "; or give a matrix, or a .csv or .npy file of one")
-        return Choice(guide)
-    return Choice("matrix", checked(guide, num_classes, "guide"))
+        return GuideChoice(guide)
+    return GuideChoice("matrix", checked(guide, num_classes, "guide"))
 
 
 def read_matrix(path):
@@ -89,57 +89,53 @@ def checked(matrix, num_classes, what):
     return matrix / sums
 
 
-def matrix_of(choice, model, images, index, settings, device, path=None):
-    r"""The transition matrix that a choice leads to.
+def transition_of(checked, path=None):
+    r"""The transition matrix that the choice of a `megu.own.request.CheckedRequest` leads to.
 
     Args:
-        choice: `Choice`.
-        model: classifier, for ``model``.
-        images: `megu.datasets.images.Images`.  index: training images that exemplars are drawn from.
-        settings: `megu.settings.config.Settings`.  device: torch device.
         path: of the answers, or None for memory.
     Returns: (``(K, K)`` array, dictionary for the report: source, origin, answers, answers_sha256, matrix_sha256).
     Raises: SettingsError, or what the guide raises, where it cannot work and was asked for by name.
     """
-    source, log = choice.source, logging.getLogger("megu")
+    choice, images, index, log = checked.guide, checked.images, checked.forget.split.train, logging.getLogger("megu")
+    source = choice.source
+    if source == "matrix":
+        return choice.matrix, _about(source, "a matrix that was given", choice.matrix)
     if choice.free and all(name.isdigit() for name in images.classes):
         source = "features"
         log.warning(
             "the classes have no names, only numbers: the guide without language (features) is asked instead of the"
             " composed one"
         )
-    if source == "matrix":
-        return choice.matrix, _about("matrix", "a matrix that was given", choice.matrix)
     if source != MODEL:
         try:
-            return asked(source, images, index, settings, device, path)
+            return of_guide(source, images, index, checked.settings, checked.compute.device, path)
         except GuideUnavailableError as missing:
             if not choice.free:
                 raise
             log.warning(
                 "the composed guide cannot be asked (%s): the model's own class-mean features stand in for it", missing
             )
-    return of_model(model, images, index)
+    return of_features(checked.original, images, index)
 
 
-def asked(source, images, index, settings, device, path):
-    r"""Matrix and report of a guide of the package, see `matrix_of`."""
+def of_guide(source, images, index, settings, device, path):
+    r"""Matrix and report of a guide of the package, see `transition_of`."""
     settings = settings.model_copy(update={"guide": settings.guide.model_copy(update={"source": source})})
     pool = draw_exemplars(images, index, settings.guide.exemplars + 1, settings.guide.exemplar_seed)
-    small = shown(images, pool.to(images.x.device))
-    answers = settings.guide.answers or path
-    session = GuideSession(settings, small, device, answers=answers, allowed=torch.arange(len(small.y)))
-    scores = session.scores()
-    matrix = transition_matrix(similarity(scores.values, scores.of_class, small.num_classes, scores.calibration))
+    pictures = as_pictures(images, pool.to(images.x.device))
+    answers, allowed = settings.guide.answers or path, torch.arange(len(pictures.y))
+    scores = GuideSession(settings, pictures, device, answers=answers, allowed=allowed).scores()
+    matrix = transition_matrix(similarity(scores.values, scores.of_class, pictures.num_classes, scores.calibration))
     guide, count = scores.guide, len(scores.answers)
     origin = (
         f"{count} answers of {guide.name} ({guide.version}), {scores.new} asked now, {count - scores.new} asked before"
     )
     lines = "\n".join(f"{answer.question} {answer.raw!r}" for answer in scores.answers)
-    return matrix, _about(source, origin, matrix, count, hashlib.sha256(lines.encode()).hexdigest())
+    return matrix, _about(source, origin, matrix, count, hash_bytes(lines))
 
 
-def of_model(model, images, index):
+def of_features(model, images, index):
     r"""Matrix and report of the model's own class-mean features: $S_{kl} = (1 + \cos(\mu_k - \mu, \mu_l - \mu)) /
     2$."""
     sim = centroid_similarity(feature_table(model, images, index), images.y[index].cpu().numpy(), images.num_classes)
@@ -150,5 +146,5 @@ def of_model(model, images, index):
 def _about(source, origin, matrix, answers=0, digest=None):
     return {
         "source": source, "origin": origin, "answers": answers, "answers_sha256": digest,
-        "matrix_sha256": hashlib.sha256(np.ascontiguousarray(matrix, "<f8").tobytes()).hexdigest(),
+        "matrix_sha256": hash_bytes(np.ascontiguousarray(matrix, "<f8").tobytes()),
     }  # fmt: skip

@@ -1,149 +1,174 @@
-r"""A deletion request: names of classes or sub-classes, or positions of single images, turned into a split."""
+r"""A user's request, and its check: everything is read and nothing is trained or written."""
 
-import hashlib
-import re
-from dataclasses import dataclass
+import logging
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
+from torch import nn
+from torch.utils.data import Dataset
 
-from megu.core.splits import Split
-from megu.datasets.folder import plain
+from megu import methods
+from megu.core import device
+from megu.core.device import Compute, Stopwatch
+from megu.core.loading import check_accuracy, check_and_copy
+from megu.datasets.images import Images
+from megu.own.forget_set import ForgetSet, forget_set
+from megu.own.guide_choice import GuideChoice, choose_guide
+from megu.own.inputs import read_inputs
+from megu.settings.config import Part, Settings
 from megu.settings.errors import SettingsError
-from megu.settings.values import closest
+from megu.settings.profiles import resolve
+from megu.settings.values import nest
 
-_LARGEST = 50_000_000  # bytes of a file of positions
+_UNPREFIXED = ("guide", "device", "threads", "autocast", "compile", "deterministic", "tf32")  # settings of no method
 
 
 @dataclass(frozen=True)
 class Request:
-    r"""What is to be forgotten.
+    r"""A classifier, the images that it knows, and what it shall forget.
 
     Attributes:
-        scenario: ``class``, ``subclass`` or ``random`` (single images).
-        names: of the classes or sub-classes; empty for single images.
-        split: `megu.core.splits.Split` without validation images.
-        digest: SHA-256 over the sorted names or positions of the forget images, one a line.
+        model: ``nn.Module``, images ``(n, C, H, W)`` to logits ``(n, K)``, which stays as it is, bit for bit; or a
+            `pathlib.Path` of weights as .safetensors, with ``arch``.
+        data: the images that it was trained on, or a sample of the retained ones with all that go: a folder
+            ``<class>/*.jpg`` (perhaps ``<class>/<sub-class>/*.jpg``), one with ``train`` and ``test`` (or ``val``)
+            folders of this kind, or a torch Dataset of (image, class) pairs.
+        forget: names of classes or of sub-classes (``"tops/shirt"``); or positions of training images; or a
+            `pathlib.Path` of a file of them.
+        arch: of a file of weights, see `megu.core.loading.read_model`.
+        test: unseen images, a folder by class or a Dataset; without them no attack can be measured.
+        classes: names in the order of the model's outputs, or a `pathlib.Path` of a text file of them; by default the
+            sorted names of the folders, or ``data.classes``.
+        subclasses: for a Dataset, the name of each image's sub-class.
+        guide: who says which classes are alike: a name in `megu.guide.SOURCES`, ``"model"`` (its own features), a ``(K,
+            K)`` transition matrix or its file; None for the composed guide, or what can stand in for it.
+        method: name in `megu.methods.METHODS`.
+        seed: of everything random.
+        reference: a model that was retrained without the forget images, if there is one, given as ``model`` is.
+        normalise: what the model expects of 8-bit images: ``imagenet``, ``unit`` ([0, 1]), ``half`` ([-1, 1]),
+            ``cifar100`` (its moments), ``data`` (those of these images) or (mean, std).
+        size: images of a folder are resized to size x size pixels; by default their own where all have one, else 224.
+        retain_images: retain images to fine-tune on, at most; by default a fifth, at least 1,600.
+        trained_on: how many images the model was trained on, where ``data`` holds only a sample of them.
+        settings: dictionary of the method's settings (``"recipe.lr"``), of the guide's (``"guide.exemplars"``), or
+            device, threads, autocast.
     """
 
-    scenario: str
-    names: tuple[str, ...]
-    split: Split
-    digest: str
+    model: nn.Module | Path
+    data: str | Path | Dataset
+    forget: Any
+    arch: str | None = None
+    test: str | Path | Dataset | None = None
+    classes: Sequence[str] | Path | None = None
+    subclasses: Sequence[str] | None = None
+    guide: Any = None
+    method: str = "megu"
+    seed: int = 0
+    reference: nn.Module | Path | None = None
+    normalise: Any = "imagenet"
+    size: int | None = None
+    retain_images: int | None = None
+    trained_on: int | None = None
+    settings: dict | None = None
 
 
-def request(forget, images, ids):
-    r"""The `Request` that ``forget`` means.
+@dataclass(frozen=True)
+class CheckedRequest:
+    r"""A request whose every part was read and fits: what `megu.own.unlearn.carry_out` needs.
 
-    Args:
-        forget: a name or list of names of classes, or of sub-classes; or integers, positions of training images; or a
-            `pathlib.Path` of a text file with one position, or one of ``ids``, a line.
-        images: `megu.datasets.images.Images`.
-        ids: what each training image is called.
-    Raises: SettingsError where a name or position does not exist, or nothing would be forgotten or kept.
+    Attributes:
+        original, reference: copies to work on.  ids: what each training image is called.
+        parameters: of the method.  accuracy: share of a sample of the training images that the model names right.
+        notices: what was said meanwhile.
     """
-    if isinstance(forget, Path):
-        forget = read_positions(forget, ids)
-    if isinstance(forget, str):
-        forget = [forget]
-    if isinstance(forget, np.ndarray | torch.Tensor):
-        forget = forget.tolist()
-    if not isinstance(forget, list | tuple | range) or not len(forget):
+
+    request: Request
+    given: nn.Module
+    original: nn.Module
+    reference: nn.Module | None
+    images: Images
+    ids: tuple[str, ...]
+    forget: ForgetSet
+    guide: GuideChoice
+    parameters: Part
+    settings: Settings
+    compute: Compute
+    accuracy: float
+    notices: list[str] = field(repr=False)
+    clock: Stopwatch = field(repr=False)
+
+
+def check(request: Request) -> CheckedRequest:
+    r"""Read and check everything; nothing is trained or written.  Raises: SettingsError where something is wrong."""
+    method, clock, notices = methods.method(request.method), Stopwatch(), []
+    if method.reference:
+        raise SettingsError(f"method {request.method!r} is what unlearning is compared with: choose another, e.g. megu")
+    settings = resolve("quick", request.seed, _overrides(request, method))
+    compute = device.choose(settings, own=True)
+    with clock("reading"), collect_notices(notices):
+        given, reference, images, ids = read_inputs(request, compute.device)
+        forget = forget_set(request.forget, images, ids)
+        asked = settings.forget.model_copy(update={"scenario": forget.scenario, "classes": forget.names})
+        settings = settings.model_copy(update={"forget": asked})
+        parameters = methods.method_settings(request.method, settings)
+        guide = choose_guide(request.guide, images.num_classes)
+        original = check_and_copy(given, images)
+        reference = None if reference is None else check_and_copy(reference, images, "reference")
+    _check_count("trained_on", request.trained_on, images.num_train, images)
+    _check_count("retain_images", request.retain_images, 1, images)
+    retain_images = request.retain_images or max(1600, len(forget.split.retain) // 5)
+    settings = settings.model_copy(update={"retain_images": retain_images})
+    accuracy = check_accuracy(original, images, forget.split.train)
+    return CheckedRequest(
+        request, given, original, reference, images, ids, forget, guide, parameters, settings, compute, accuracy,
+        notices, clock,
+    )  # fmt: skip
+
+
+def _overrides(request, method):
+    """Settings of a run from the flat ones of a request, where those of the method need no prefix."""
+    given = {} if request.settings is None else request.settings
+    if not isinstance(given, dict):
+        raise SettingsError(f"settings is {given!r}: give a dictionary such as {{'recipe.lr': 0.01}}")
+    if "guide.source" in given:
         raise SettingsError(
-            f"forget is {str(forget)[:50]!r}: give names of classes, positions of images, or a pathlib.Path of a file"
-            " of positions"
+            f"settings has guide.source={given['guide.source']!r}: say which guide by guide= (in the shell --guide)"
         )
-    if all(isinstance(one, str) for one in forget):
-        scenario, names, goes = named(forget, images)
-    else:
-        scenario, names, goes = "random", (), placed(forget, images)
-    train = torch.arange(len(images.y), device=images.y.device) < images.num_train
-    empty = torch.empty(0, dtype=torch.int64, device=images.y.device)
+    named = {
+        name if name.partition(".")[0] in _UNPREFIXED else f"methods.{request.method}.{name}": value
+        for name, value in given.items()
+    }
+    usual = {"data.name": "folder", "autocast": "off", "compare": [request.method]}
+    return {**usual, "forget.scenario": method.scenarios[0], **nest(named)}
 
-    def part(mask):
-        return torch.nonzero(mask).flatten()
 
-    split = Split(part(train & goes), part(train & ~goes), empty, empty, part(~train & goes), part(~train & ~goes))
-    if not len(split.forget) or not len(split.retain):
+def _check_count(name, value, least, images):
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
         raise SettingsError(
-            f"{len(split.forget)} of {images.num_train} training images would be forgotten and {len(split.retain)}"
-            " kept: both must be there"
+            f"{name} is {value!r}, and data holds {images.num_train} training images: give an integer of at least"
+            f" {least}"
         )
-    listed = "\n".join(sorted(ids[i] for i in split.forget.tolist()))
-    return Request(scenario, names, split, hashlib.sha256(listed.encode()).hexdigest())
 
 
-def named(names, images):
-    r"""(scenario, names, ``(N,)`` bool: which images) of names of classes, or of sub-classes."""
-    names = tuple(dict.fromkeys(plain(name) for name in names))
-    of_class = [name in images.classes for name in names]
-    for name, known in zip(names, of_class, strict=True):
-        if not known and name not in images.fine_classes:
-            several = tuple(dict.fromkeys(images.classes + images.fine_classes))
-            raise SettingsError(closest(name, several, f"forget: in {images.name!r} the class"))
-    if any(of_class) and not all(of_class):
-        raise SettingsError(
-            f"forget names classes and sub-classes ({', '.join(names)}): make two requests, one kind at a time"
-        )
-    known, labels = (images.classes, images.y) if of_class[0] else (images.fine_classes, images.fine)
-    if len(names) == len(known):
-        raise SettingsError(f"forget names all {len(known)} classes: keep at least one")
-    goes = torch.isin(labels, torch.tensor([known.index(name) for name in names], device=labels.device))
-    return "class" if of_class[0] else "subclass", names, goes
+@contextmanager
+def collect_notices(notices):
+    r"""Collects what is said to the log "megu" inside the block; it is still said."""
 
+    class Collector(logging.Handler):
+        """Appends every message."""
 
-def placed(positions, images):
-    r"""``(N,)`` bool: which images, of positions of training images."""
-    last, seen = images.num_train - 1, set()
-    for one in positions:
-        if isinstance(one, bool) or not isinstance(one, int | np.integer):
-            raise SettingsError(
-                f"forget has {str(one)[:50]!r} among positions: give integers from 0 to {last} only, or names only"
-            )
-        if not 0 <= one <= last:
-            raise SettingsError(
-                f"forget has position {one}, but the training images are 0 to {last}: give positions among these"
-            )
-        if one in seen:
-            raise SettingsError(f"forget has position {one} twice: list every image once")
-        seen.add(int(one))
-    goes = torch.zeros(len(images.y), dtype=torch.bool, device=images.y.device)
-    goes[sorted(seen)] = True
-    return goes
+        def emit(self, record):
+            """One message."""
+            notices.append(record.getMessage())
 
-
-def read_positions(path, ids):
-    r"""Positions from a text file: one integer, or one of ``ids``, a line; empty lines and lines that begin with # are
-    skipped.
-
-    Raises: SettingsError naming file and line.
-    """
+    log, handlers = logging.getLogger("megu"), (Collector(), logging.StreamHandler())
+    for handler in handlers:
+        log.addHandler(handler)
     try:
-        if path.stat().st_size > _LARGEST:
-            raise SettingsError(
-                f"{path.name} has {path.stat().st_size} bytes: a file of positions has one number or file name a line"
-            )
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"{path.name} cannot be read ({getattr(error, 'strerror', None) or 'it is not UTF-8 text'}): give a text"
-            " file"
-        ) from None
-    where, out = {name: i for i, name in enumerate(ids)}, []
-    for number, line in enumerate(lines, 1):
-        text = line.strip()
-        if not text or text.startswith("#"):
-            continue
-        if text in where:
-            out.append(where[text])
-        elif re.fullmatch(r"[+-]?[0-9]{1,18}", text):
-            out.append(int(text))
-        else:
-            raise SettingsError(
-                f"line {number} of {path.name} is {text[:50]!r}: give a position from 0 to {len(ids) - 1}, or the name"
-                " of a training image"
-            )
-    if not out:
-        raise SettingsError(f"{path.name} lists no image: give one position or file name a line")
-    return out
+        yield
+    finally:
+        for handler in handlers:
+            log.removeHandler(handler)

@@ -1,11 +1,7 @@
-r"""Your own classifier and your own images: one call from a deletion request to a new model and its report."""
+r"""Your own classifier and your own images: one call from a request to a new model and its report."""
 
-import json
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -15,23 +11,21 @@ from megu import methods
 from megu.core import models
 from megu.core.device import Stopwatch, generator, seeded
 from megu.core.loading import has_features, weights_digest
+from megu.core.splits import forgotten_classes
 from megu.core.train import DivergedError, predict
 from megu.measure.disentanglement import disentanglement, forgotten_concepts
-from megu.measure.metrics import load_seen, observe, save_seen
+from megu.measure.outputs import collect_outputs, load_outputs, save_outputs
 from megu.methods.task import Task
 from megu.own import report
 from megu.own.findings import Models
-from megu.own.guide_choice import matrix_of
-from megu.own.plan import heard, prepare
-from megu.runs.store import CODE, PACKAGES, Run
+from megu.own.guide_choice import transition_of
+from megu.own.request import Request, check, collect_notices
+from megu.runs.store import CODE, Run
 from megu.settings.errors import SettingsError, StageError
 from megu.settings.files import alone
 
 MEASURED = 5000  # retain images that accuracies are taken on, at most
-SCORED, MOST_CLASSES = (
-    1000,
-    200,
-)  # images of a part for the disentanglement score, and classes: its statistics grow with both
+SCORED, MOST_CLASSES = 1000, 200  # images of a part, and classes, for the disentanglement score, which grows with both
 
 
 @dataclass(frozen=True)
@@ -54,275 +48,188 @@ class Unlearned:
 
     def save(self, folder):
         r"""Write model.safetensors, report.html and report.json into a folder."""
-        models.save(
-            self.model,
-            report.write(self.report, folder) / "model.safetensors",
-            {"report": self.report["asked"]["index_sha256"]},
-        )
+        folder = report.write(self.report, folder)
+        models.save(self.model, folder / "model.safetensors", {"report": self.report["asked"]["index_sha256"]})
 
 
-def unlearn(
-    model, data, forget, *, test=None, classes=None, subclasses=None, guide=None, method="megu", seed=0, reference=None, normalise="imagenet", size=None,
-    retain_images=None, trained_on=None, settings=None, out=None,
-):  # fmt: skip
+def unlearn(model, data, forget, *, out=None, **options) -> Unlearned:
     r"""Make a copy of a classifier forget, and say what was done and what can still be seen.
 
     Args:
-        model: ``nn.Module``, images ``(n, C, H, W)`` to logits ``(n, K)``; it stays as it is, bit for bit.
-        data: the images that it was trained on, or a sample of the retained ones with all that go: a folder
-            ``<class>/*.jpg`` (perhaps ``<class>/<sub-class>/*.jpg``), one with ``train`` and ``test`` (or ``val``)
-            folders of this kind, or a torch Dataset of (image, class) pairs.
-        forget: names of classes or of sub-classes (``"tops/shirt"``); or positions of training images; or a
-            `pathlib.Path` of a file of them.
-        test: unseen images, a folder by class or a Dataset; without them no attack can be measured.
-        classes: names in the order of the model's outputs; by default the sorted names of the folders, or
-            ``data.classes``.
-        subclasses: for a Dataset, the name of each image's sub-class.
-        guide: who says which classes are alike: a name in `megu.guide.SOURCES`, ``"model"`` (its own features), a ``(K,
-            K)`` transition matrix or its file; None for the composed guide, or what can stand in for it.
-        method: name in `megu.methods.METHODS`.
-        seed: of everything random.
-        reference: a model that was retrained without the forget images, if there is one.
-        normalise: what the model expects of 8-bit images: ``imagenet``, ``unit`` ([0, 1]), ``half`` ([-1, 1]),
-            ``cifar100`` (its moments), ``data`` (those of these images) or (mean, std).
-        size: images of a folder are resized to size x size pixels; by default their own where all have one, else 224.
-        retain_images: retain images to fine-tune on, at most; by default a fifth, at least 1,600.
-        trained_on: how many images the model was trained on, where ``data`` holds only a sample of them.
-        settings: dictionary of the method's settings (``"recipe.lr"``), of the guide's (``"guide.exemplars"``), or
-            device, threads, autocast.
+        model, data, forget, options: as of `megu.own.request.Request`: test, classes, subclasses, guide, method, seed,
+            reference, normalise, size, retain_images, trained_on, settings.
         out: folder for answers, model and report; what is finished there is kept, and an interrupted call goes on.
-    Returns: `Unlearned`.
     Raises: SettingsError before any work where something does not fit; DivergedError with ``last_good`` where the
         training runs away.
     """
-    return carry_out(
-        prepare(
-            model,
-            data,
-            forget,
-            test=test,
-            classes=classes,
-            subclasses=subclasses,
-            guide=guide,
-            method=method,
-            seed=seed,
-            reference=reference,
-            normalise=normalise,
-            size=size,
-            retain_images=retain_images,
-            trained_on=trained_on,
-            settings=settings,
-        ),
-        out,
-    )
+    return carry_out(check(Request(model, data, forget, **options)), out)
 
 
-def carry_out(prepared, out=None):
-    r"""The work of `unlearn` on what `prepare` checked: guide, method, observation, report.  Returns: `Unlearned`."""
+def carry_out(checked, out=None) -> Unlearned:
+    r"""The work of `unlearn` on a `megu.own.request.CheckedRequest`: guide, method, measurement, report."""
     folder = None if out is None else Path(out)
-    with alone(folder) if folder else nullcontext(), heard(prepared.notices):
-        work = Work(prepared, folder)
-        new = work.unlearned()
-        found = work.observed(new)
-        facts = work.report(new, found)
-        if folder:
-            report.write(facts, folder)
-            work.run.note("report", facts["done"]["model"]["sha256_after"])
-    return Unlearned(new, facts["done"]["history"], facts["done"]["seconds"], facts, folder)
-
-
-class Work:
-    r"""The steps of a request; with a folder, each is made once and kept there."""
-
-    def __init__(self, prepared, folder):
-        self.p, self.run, self.facts = prepared, None, {}
-        p = prepared
-        self.before = weights_digest(p.given)
-        if folder:
-            about = {
-                "settings": p.settings.model_dump(
-                    mode="json", include={"seed", "device", "threads", "autocast", "retain_images"}
-                ),
-                "guide": (
-                    {**p.settings.guide.model_dump(mode="json"), "source": p.guide.source}
-                    if methods.method(p.method).guided
-                    else {}
-                ),
-                "parameters": {p.method: p.parameters.model_dump(mode="json")},
-                "data": p.images.digest(),
-                "normalise": [value.tolist() for value in (p.images.mean, p.images.std)],
-                "model": self.before,
-                "reference": p.reference and weights_digest(p.reference),
-                "forget": p.request.digest,
-                "code": CODE,
-            }
-            if p.guide.matrix is not None:
-                about["guide"]["matrix"] = p.guide.matrix.tolist()
-            self.run = Run(folder, about, [p.settings.seed])
-
-    def kept(self, name, make, save, load):
-        r"""What ``make()`` gives, an object and facts: made once where there is a folder."""
-        if self.run is None:
-            content, self.facts[name] = make()
-            return content
-        content = self.run.once(name, make, save, load)
-        self.facts[name] = {
-            key: value for key, value in self.run.manifest["artefacts"][name].items() if key != "sha256"
-        }
-        return content
-
-    def transition(self):
-        r"""The guide's transition matrix and what the report says about it; None where the method asks none."""
-        p = self.p
-        if not methods.method(p.method).guided:
-            return None, None
-        path, clock = self.run and self.run.path / "answers.jsonl", Stopwatch()
-        with clock("guide"):
-            matrix, about = matrix_of(
-                p.guide, p.original, p.images, p.request.split.train, p.settings, p.compute.device, path
-            )
-        if self.run:
-            self.run.same(
-                "transition matrix", about["matrix_sha256"][:16]
-            )  # of another guide it would belong to another model
-            # A repeated call finds the answers: origin and seconds are those of the first
-            first = self.run.manifest["notes"].get("guide", {"about": about, "seconds": clock.seconds})
-            self.run.note("guide", first)
-            about, clock = {**about, "origin": first["about"]["origin"]}, Stopwatch(first["seconds"])
-        p.clock.seconds.update(clock.seconds)
-        return matrix, about
-
-    def unlearned(self):
-        r"""The new model."""
-        p, entry = self.p, methods.method(self.p.method)
-        self.matrix, self.guide = self.transition()
-        forgotten = (
-            tuple(sorted(p.images.y[p.request.split.forget].unique().tolist())) if p.request.scenario == "class" else ()
-        )
-
-        def make():
-            task = Task(
-                p.original,
-                p.images,
-                p.request.split,
-                forgotten,
-                self.matrix,
-                p.settings.retain_images,
-                None,
-                p.settings.training,
-                p.settings.seed,
-                p.compute,
-            )
-            with seeded(
-                generator(p.settings.seed, "unlearn", "layers")
-            ):  # dropout and the like draw from the global generator
-                new = entry.unlearn(task, p.parameters)
-            if not predict(new, p.images, p.request.split.forget[:1]).isfinite().all():
-                raise DivergedError(f"{entry.title}: the new model's logits are no numbers; nothing was kept")
-            return new.eval(), {
-                "seconds": {part: round(value, 3) for part, value in task.clock.seconds.items()},
-                "history": task.history,
-            }
-
-        try:
-            save = partial(models.save, about={"method": p.method, "forget": p.request.digest})
-            new = self.kept("model.safetensors", make, save, lambda path: models.load(path, models.copy_of(p.original)))
-        except DivergedError as error:
-            if self.run and error.last_good is not None:
-                models.save(error.last_good, self.run.path / "last_good.safetensors", {"method": p.method})
-                error.args = (f"{error}; the last good state is kept in last_good.safetensors",)
-            raise
-        for mine, theirs in zip(new.parameters(), p.given.parameters(), strict=True):
-            mine.requires_grad_(theirs.requires_grad)
-        return new
-
-    def observed(self, new):
-        r"""`megu.own.findings.Models` of original, new and reference model, on the split that is measured."""
-        p = self.p
-        self.has_features = looked = has_features(p.original, p.images)
-        keep = (
-            torch.randperm(len(p.request.split.retain), generator=generator(p.settings.seed, "measured"))[:MEASURED]
-            .sort()
-            .values
-        )
-        self.split = replace(p.request.split, retain=p.request.split.retain[keep.to(p.images.y.device)])
-        look = models.features if looked else lambda model, x: (model(x), model(x))
-        seen, took = {}, 0.0
-        for name, model in {"before": p.original, "after": new, "reference": p.reference}.items():
-            if model is not None:
-                file, make = f"seen-{name}.safetensors", partial(self.looked_at, model, look)
-                seen[name] = self.kept(file, make, save_seen, partial(load_seen, device=p.compute.device))
-                took += self.facts[file]["seconds"]
-        p.clock.seconds["evaluation"] = took
-        try:
-            blank = observe(
-                models.reset(p.original, p.settings.seed, "untrained"), p.images, self.split, 100, look
-            ).logits
-        except SettingsError:
-            blank = None
-        return Models(seen, blank, looked)
-
-    def looked_at(self, model, look):
-        r"""(`megu.measure.metrics.Seen` of a model, its seconds)."""
-        clock = Stopwatch()
-        with clock("evaluation"):
-            found = observe(model, self.p.images, self.split, 100, look)
-        return found, {"seconds": round(clock.total, 3)}
-
-    def report(self, new, found):
-        r"""The deletion report as a dictionary."""
-        p = self.p
-        made = self.facts["model.safetensors"]
-        done = {
-            "method": p.method,
-            "title": methods.method(p.method).title,
-            "settings": p.parameters.model_dump(mode="json"),
-            "seed": p.settings.seed,
-            "guide": self.guide,
-            "device": str(p.compute.device.type),
-            "precision": "bfloat16 autocast" if p.compute.autocast else "float32",
-            "versions": {name: version(name) for name in PACKAGES},
-            "history": made["history"],
-            "notices": list(dict.fromkeys(p.notices)),
-            "seconds": {**{k: round(v, 3) for k, v in p.clock.seconds.items()}, **made["seconds"]},
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "model": {
-                "class": type(p.given).__name__,
-                "parameters": sum(w.numel() for w in p.given.parameters()),
-                "sha256_before": self.before,
-                "sha256_after": weights_digest(new),
-                "reference": p.reference is not None,
-            },
-        }
-        if weights_digest(p.given) != self.before:
+    with alone(folder) if folder else nullcontext(), collect_notices(checked.notices):
+        before = weights_digest(checked.given)
+        store = Run(folder, dependencies(checked, before), [checked.settings.seed]) if folder else InMemory()
+        matrix, guide = transition(checked, store)
+        new, training = unlearned(checked, store, matrix)
+        found = collect(checked, store, new)
+        if weights_digest(checked.given) != before:
             raise StageError(
                 "the model that was given has changed while its copy was at work: give one that no other thread trains"
             )
-        facts = report.compose(p.request, p.images, self.split, p.ids, p.trained_on, done, found, self.matrix)
-        return json.loads(json.dumps({**facts, "disentanglement": self.disentanglement(new)}, allow_nan=False))
+        done = report.provenance(checked, before, new, guide, training)
+        scores = disentanglement_scores(checked, found, new)
+        facts = report.compose(checked, done, found, matrix, scores)
+        if folder:
+            report.write(facts, folder)
+            store.note("report", done["model"]["sha256_after"])
+    return Unlearned(new, done["history"], done["seconds"], facts, folder)
 
-    def disentanglement(self, new):
-        r"""The disentanglement score as list of dictionaries (model, view, measure, value, low, high), or None: not
-        measured.
 
-        Measured on at most `SCORED` images of a part, where whole (sub-)classes are forgotten and the model has
-        features to look at.
-        """
-        p = self.p
-        if (
-            not (self.has_features and forgotten_concepts(p.images, p.request.split))
-            or len(p.images.fine_classes) > MOST_CLASSES
-        ):
-            return None
+class InMemory:
+    r"""A store of what is made once, as `megu.runs.store.Run`, of which nothing is kept."""
 
-        def some(index):
-            return index[
-                torch.randperm(len(index), generator=generator(p.settings.seed, "scored"))[:SCORED]
-                .sort()
-                .values.to(index.device)
-            ]
+    path = None
 
-        part = replace(self.split, retain=some(self.split.retain), test_retain=some(self.split.test_retain))
-        with p.clock("evaluation"):
-            found = disentanglement(p.original, new, p.reference, p.images, part, draws=100, seed=p.settings.seed)
-        return found.astype(object).where(found.notna(), None).round(4).to_dict("records")
+    def __init__(self):
+        self.manifest = {"artefacts": {}, "notes": {}}
+
+    def once(self, name, make, save, load):
+        """What ``make()`` gives."""
+        content, self.manifest["artefacts"][name] = make()
+        return content
+
+    def note(self, key, value):
+        """Nothing is noted."""
+
+    same = note
+
+
+def dependencies(checked, before):
+    r"""What the results depend on: a folder of another request is refused."""
+    guide, settings = {}, checked.settings
+    if methods.method(checked.request.method).guided:
+        guide = {**settings.guide.model_dump(mode="json"), "source": checked.guide.source}
+        if checked.guide.matrix is not None:
+            guide["matrix"] = checked.guide.matrix.tolist()
+    return {
+        "settings": settings.model_dump(
+            mode="json", include={"seed", "device", "threads", "autocast", "retain_images"}
+        ),
+        "guide": guide,
+        "parameters": {checked.request.method: checked.parameters.model_dump(mode="json")},
+        "data": checked.images.digest(),
+        "normalise": [value.tolist() for value in (checked.images.mean, checked.images.std)],
+        "model": before,
+        "reference": checked.reference and weights_digest(checked.reference),
+        "forget": checked.forget.digest,
+        "code": CODE,
+    }
+
+
+def transition(checked, store):
+    r"""The guide's transition matrix and what the report says about it; None, None where the method asks none."""
+    if not methods.method(checked.request.method).guided:
+        return None, None
+    clock = Stopwatch()
+    with clock("guide"):
+        matrix, about = transition_of(checked, store.path and store.path / "answers.jsonl")
+    store.same("transition matrix", about["matrix_sha256"][:16])  # of another guide it would belong to another model
+    # A repeated call finds the answers: origin and seconds are those of the first.
+    first = store.manifest["notes"].get("guide", {"about": about, "seconds": clock.seconds})
+    store.note("guide", first)
+    checked.clock.seconds.update(first["seconds"])
+    return matrix, {**about, "origin": first["about"]["origin"]}
+
+
+def unlearned(checked, store, matrix):
+    r"""The new model, made once, and facts of its training (seconds, history)."""
+    method, settings, split = methods.method(checked.request.method), checked.settings, checked.forget.split
+
+    def make():
+        task = Task(
+            checked.original, checked.images, split, forgotten_classes(checked.images, split, settings), matrix,
+            settings.retain_images, None, settings.training, settings.seed, checked.compute,
+        )  # fmt: skip
+        # Dropout and the like draw from the global generator.
+        with seeded(generator(settings.seed, "unlearn", "layers")):
+            new = method.unlearn(task, checked.parameters)
+        if not predict(new, checked.images, split.forget[:1]).isfinite().all():
+            raise DivergedError(f"{method.title}: the new model's logits are no numbers; nothing was kept")
+        seconds = {part: round(value, 3) for part, value in task.clock.seconds.items()}
+        return new.eval(), {"seconds": seconds, "history": task.history}
+
+    def save(model, path):
+        models.save(model, path, {"method": checked.request.method, "forget": checked.forget.digest})
+
+    def load(path):
+        return models.load(path, models.copy_of(checked.original))
+
+    try:
+        new = store.once("model.safetensors", make, save, load)
+    except DivergedError as error:
+        if store.path and error.last_good is not None:
+            save(error.last_good, store.path / "last_good.safetensors")
+            error.args = (f"{error}; the last good state is kept in last_good.safetensors",)
+        raise
+    for mine, theirs in zip(new.parameters(), checked.given.parameters(), strict=True):
+        mine.requires_grad_(theirs.requires_grad)
+    return new, store.manifest["artefacts"]["model.safetensors"]
+
+
+def collect(checked, store, new) -> Models:
+    r"""Outputs of original, new and reference model, on the split that is measured."""
+    images, split, features = checked.images, checked.forget.split, has_features(checked.original, checked.images)
+    split = replace(split, retain=_sample(split.retain, MEASURED, checked.settings.seed, "measured"))
+    outputs, seconds = {}, 0.0
+
+    def look(model, x):
+        return models.features(model, x) if features else (model(x), model(x))
+
+    def load(path):
+        return load_outputs(path, checked.compute.device)
+
+    for name, model in {"before": checked.original, "after": new, "reference": checked.reference}.items():
+        if model is not None:
+
+            def make(model=model):
+                clock = Stopwatch()
+                with clock("evaluation"):
+                    made = collect_outputs(model, images, split, 100, look)
+                return made, {"seconds": round(clock.total, 3)}
+
+            file = f"outputs-{name}.safetensors"
+            outputs[name] = store.once(file, make, save_outputs, load)
+            seconds += store.manifest["artefacts"][file]["seconds"]
+    checked.clock.seconds["evaluation"] = seconds
+    try:
+        blank = models.reset(checked.original, checked.settings.seed, "untrained")
+        blank = collect_outputs(blank, images, split, 100, look).logits
+    except SettingsError:
+        blank = None
+    return Models(outputs, split, blank, features)
+
+
+def _sample(index, count, seed, purpose):
+    """At most ``count`` of ``index`` at random, in their order."""
+    chosen = torch.randperm(len(index), generator=generator(seed, purpose))[:count]
+    return index[chosen.sort().values.to(index.device)]
+
+
+def disentanglement_scores(checked, found, new):
+    r"""The disentanglement score as list of dictionaries (model, view, measure, value, low, high), or None: not
+    measured.
+
+    Measured on at most `SCORED` images of a part, where whole (sub-)classes are forgotten and the model has features to
+    look at.
+    """
+    images, split, seed = checked.images, found.split, checked.settings.seed
+    if not (found.features and forgotten_concepts(images, checked.forget.split)):
+        return None
+    if len(images.fine_classes) > MOST_CLASSES:
+        return None
+    few = {part: _sample(getattr(split, part), SCORED, seed, "scored") for part in ("retain", "test_retain")}
+    few = replace(split, **few)
+    scores = disentanglement(checked.original, new, checked.reference, images, few, draws=100, seed=seed)
+    return scores.astype(object).where(scores.notna(), None).round(4).to_dict("records")

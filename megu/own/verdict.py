@@ -1,66 +1,64 @@
-r"""The verdict of a deletion report: one word, the rule that it follows from, and what was found and not found in
-sentences."""
+r"""The verdict of a deletion report: one word, the rule that it follows from, and findings and limits in sentences."""
 
 import math
 
-from megu.own.findings import PARTS, change
+from megu.figures.deletion import PARTS
+from megu.own.findings import change
 
 FEW = 5.0  # percent of the forgotten training images: the most that a model which forgot a class may still name right
 
 
-def verdict(request, models, images, split, sample, measured, attacked):
+def verdict(forget, models, images, sample, measured, attacked):
     r"""The report in plain words.
 
     A whole class is *forgotten* where the upper end of the 95 % interval of the forgotten training images named right
     is at most 5 %, or at most the retrained reference's upper end where that is higher because the images are few, or
-    where none is named right; *partly* where it lies below the
-    lower end of before; else *not forgotten*.  A reference that is shown to name more than 5 % right knows the class
-    and sets no limit.  A forgotten class has a *trace* where an attack tells (`told`).  Single images and sub-classes
-    are judged by the attacks alone.
+    where none is named right; *partly* where it lies below the lower end of before; else *not forgotten*.  A reference
+    that is shown to name more than 5 % right knows the class and sets no limit.  A forgotten class has a *trace* where
+    an attack succeeds (`attack_succeeds`).  Single images and sub-classes are judged by the attacks alone.
 
     Args:
-        request: `megu.own.request.Request`.  models: `Models`.  images, split: as measured.
+        forget: `megu.own.forget_set.ForgetSet`.  models: `megu.own.findings.Models`.  images: as measured.
         sample: (images given, images trained on) where the retain images are a sample, else None.
-        measured: what `accuracies` gave.  attacked: what `curves` gave.
+        measured, attacked: of `megu.own.findings.accuracies` and `attack_curves`.
     Returns: dictionary: word (of a class: forgotten, "forgotten, with a trace", partly, not forgotten; else: no trace,
-        trace, or not told where no attack could be made), rule, the sentence that the word follows from, what, and
-        findings and limits, lists of sentences.
+        trace, or not told where no attack could be made), rule, what, and findings and limits, lists of sentences.
     """
-    acc = {(row["model"], row["part"]): row for row in measured}
-    before, after, reference = (acc.get((model, "forget")) for model in ("before", "after", "reference"))
-    what, whole = ", ".join(request.names) or f"{before['images']} single images", request.scenario == "class"
-    said = f"{PARTS['forget'].capitalize()} named right: {_interval(before)} before, {_interval(after)} after"
+    rows = {(row["model"], row["part"]): row for row in measured}
+    before, after, reference = (rows.get((model, "forget")) for model in ("before", "after", "reference"))
+    whole = forget.scenario == "class"
+    compared = "; no retrained reference was given."
+    if reference:
+        compared = f", {_percent(reference)} by the retrained reference."
     findings = [
-        said
-        + (
-            f", {_interval(reference)} by the retrained reference."
-            if reference
-            else "; no retrained reference was given."
-        )
+        f"{PARTS['forget'].capitalize()} named right: {_percent(before)} before, {_percent(after)} after{compared}"
     ]
-    tells, about = told(attacked)
-    findings += about
+    success, sentences = attack_succeeds(attacked)
+    findings += sentences
     for part in ("test_retain", "retain"):
-        moved = change(models, images, split, part)
+        moved = change(models, images, part)
         if moved:
             findings.append(f"{PARTS[part].capitalize()}: {moved[0]:+.1f} ± {moved[1]:.1f} points of accuracy.")
-    word, rule = _of_class(before, after, reference, tells) if whole else _of_images(tells)
+    word, rule = _of_class(before, after, reference, success) if whole else _of_images(success)
     if word in ("partly", "not forgotten"):
         findings.append(
             "More epochs (recipe.epochs), a larger learning rate (recipe.lr) or another method may forget more; choose"
             " on images outside the test."
         )
+    what = ", ".join(forget.names) or f"{before['images']} single images"
+    limits = _limits(whole, "reference" in models.outputs, reference, sample)
+    return {"word": word, "rule": rule, "what": what, "findings": findings, "limits": limits}
+
+
+def _limits(whole, compared, reference, sample):
+    """What the numbers do not say."""
     limits = [
-        (
-            "This is evidence, not a proof of deletion: a short training changed the weights, and what remains in them"
-            " is seen only as far as these numbers see."
-        ),
-        (
-            "A stronger attack may see more: one with shadow models (not run here), with access to the weights, or one"
-            " that trains the model on for some steps."
-        ),
+        "This is evidence, not a proof of deletion: a short training changed the weights, and what remains in them is"
+        " seen only as far as these numbers see.",
+        "A stronger attack may see more: one with shadow models (not run here), with access to the weights, or one that"
+        " trains the model on for some steps.",
     ]
-    if "reference" not in models.seen:
+    if not compared:
         limits.append(
             "Without a model retrained on the retained images alone, nothing says how near the result is to never"
             " having seen the forgotten ones."
@@ -81,10 +79,10 @@ def verdict(request, models, images, split, sample, measured, attacked):
             "Single images and sub-classes share labels with what stays: naming them right is no sign of memory, naming"
             " them wrong no sign of deletion."
         )
-    return {"word": word, "rule": rule, "what": what, "findings": findings, "limits": limits}
+    return limits
 
 
-def told(attacked):
+def attack_succeeds(attacked):
     r"""Whether an attack tells forgotten images from unseen ones of the same classes.
 
     It does where the 95 % interval of its AUC leaves 0.5 out and, where there is a retrained reference, the difference
@@ -92,72 +90,74 @@ def told(attacked):
     as well, because they are harder or easier than the unseen ones.
 
     Args:
-        attacked: what `curves` gave.
-    Returns: (bool, or None without attacks; list of sentences about the attack that tells most).
+        attacked: what `megu.own.findings.attack_curves` gave.
+    Returns: (bool, or None without attacks; list of sentences about the strongest attack).
     """
-    known = {row["attack"]: row for row in attacked if row["model"] == "reference"}
-    found = [
-        (_leaves(row, known.get(row["attack"])), abs(row["auc"] - 0.5), i)
-        for i, row in enumerate(attacked)
-        if row["model"] == "after"
-    ]
-    if not found:
+    references = {row["attack"]: row for row in attacked if row["model"] == "reference"}
+    rows = [row for row in attacked if row["model"] == "after"]
+    if not rows:
         return None, ["No attack was measured: there are no unseen images of the same classes."]
-    tells, _, i = max(found)
-    row, apart = attacked[i], not attacked[i]["low"] <= 0.5 <= attacked[i]["high"]
-    out = [
+    success = [_apart(row) and _differs(row, references.get(row["attack"])) for row in rows]
+    i = max(range(len(rows)), key=lambda i: (success[i], abs(rows[i]["auc"] - 0.5), i))
+    row, apart, reference = rows[i], _apart(rows[i]), references.get(rows[i]["attack"])
+    sentences = [
         f"An attacker who sees the {row['attack']} of each image can{' still' if apart else 'not'} tell forgotten"
         f" images from unseen ones of the same classes: {_auc(row)}; 0.5 is a coin."
     ]
     if apart and row["auc"] < 0.5:
-        out.append(
+        sentences.append(
             "Below 0.5 the forgotten images stand out the other way: they look less like training images than unseen"
             " ones do."
         )
-    if apart and row["attack"] in known:
-        out.append(
-            f"The retrained reference gives {_auc(known[row['attack']])}, which"
-            f" {'differs' if tells else 'cannot be told from it'}."
-        )
-    return tells, out
+    if apart and reference:
+        differs = "differs" if success[i] else "cannot be told from it"
+        sentences.append(f"The retrained reference gives {_auc(reference)}, which {differs}.")
+    return success[i], sentences
 
 
-def _leaves(row, reference):
-    """Whether an AUC lies beyond 0.5 and beyond the reference's."""
-    reach = [(one["high"] - one["low"]) / 2 for one in (row, reference) if one]
-    return not row["low"] <= 0.5 <= row["high"] and (
-        reference is None or abs(row["auc"] - reference["auc"]) > math.hypot(*reach)
-    )
+def _apart(row):
+    """Whether an AUC's interval leaves 0.5 out."""
+    return not row["low"] <= 0.5 <= row["high"]
 
 
-def _of_class(before, after, reference, tells):
+def _differs(row, reference):
+    """Whether an AUC lies beyond the reference's."""
+    if reference is None:
+        return True
+    reach = [(one["high"] - one["low"]) / 2 for one in (row, reference)]
+    return abs(row["auc"] - reference["auc"]) > math.hypot(*reach)
+
+
+def _of_class(before, after, reference, success):
     """Word and rule where a whole class goes."""
     limit = max(FEW, reference["high"] if reference and reference["low"] <= FEW else 0)
-    named = after["high"] <= limit or after["percent"] == 0
-    word = "forgotten" if named else "partly" if after["high"] < before["low"] else "not forgotten"
+    word = "partly" if after["high"] < before["low"] else "not forgotten"
+    if after["high"] <= limit or after["percent"] == 0:
+        word = "forgotten, with a trace" if success else "forgotten"
     whose = ", which is the retrained reference's" if limit > FEW else ""
     rule = (
         f"forgotten = at most {limit:.3g} % of the forgotten training images are named right by the upper end of the 95"
-        f" % interval{whose}, or none at all; partly = fewer than before by both intervals; a trace = an attack's 95 %"
-        " interval leaves 0.5 out"
+        f" % interval{whose}, or none at all;"
+        " partly = fewer than before by both intervals; a trace = an attack's 95 % interval leaves 0.5 out"
+        f"{', and its AUC differs from the reference' if reference else ''}"
+        f"{'; no attack was measured' if success is None else ''}."
     )
-    rule += f"{', and its AUC differs from the reference' if reference else ''}{'; no attack was measured' if tells is None else ''}."
-    return f"{word}, with a trace" if tells and word == "forgotten" else word, rule
+    return word, rule
 
 
-def _of_images(tells):
+def _of_images(success):
     """Word and rule where single images or sub-classes go: their labels stay, so that naming them right says
     nothing."""
     rule = (
         "trace = an attack's 95 % interval leaves 0.5 out, and its AUC differs from the reference's where there is one;"
         " accuracy does not enter."
     )
-    return "not told" if tells is None else "trace" if tells else "no trace", rule
+    return "not told" if success is None else "trace" if success else "no trace", rule
 
 
 def _auc(row):
     return f"AUC {row['auc']:.3f} (95 % interval {row['low']:.3f} to {row['high']:.3f})"
 
 
-def _interval(row):
+def _percent(row):
     return f"{row['percent']:.1f} % ({row['low']:.1f} to {row['high']:.1f})"

@@ -12,6 +12,7 @@ from joblib import cpu_count
 
 from megu.runs.runner import Inline
 from megu.settings.errors import SettingsError
+from megu.settings.extras import extra
 from megu.settings.values import closest
 
 CLUSTERS = {  # of dask-jobqueue
@@ -111,10 +112,8 @@ def _end_with(parent):
 
 @contextmanager
 def _dask(scheduler, cluster, jobs):
-    try:
-        from distributed import Client  # noqa: PLC0415  (optional)
-    except ImportError:
-        raise SettingsError("--scheduler and --cluster need Dask: pip install 'megu[cluster]'") from None
+    with extra("cluster"):
+        from distributed import Client  # noqa: PLC0415
     with ExitStack() as stack:
         address = stack.enter_context(_queue(cluster, jobs)) if cluster else scheduler
         try:
@@ -129,10 +128,8 @@ def _dask(scheduler, cluster, jobs):
 
 
 def _queue(name, jobs):
-    try:
-        import dask_jobqueue  # noqa: PLC0415  (optional)
-    except ImportError:
-        raise SettingsError("--cluster needs dask-jobqueue: pip install 'megu[cluster]'") from None
+    with extra("cluster"):
+        import dask_jobqueue  # noqa: PLC0415
     try:
         cluster = getattr(dask_jobqueue, CLUSTERS[name])()
     except (ValueError, TypeError) as error:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from megu import methods
 from megu.core import device, models, splits
 from megu.core.device import Compute, Stopwatch
-from megu.core.loading import knows, read_model, read_weights
+from megu.core.loading import check_accuracy, read_model
 from megu.core.splits import Split
 from megu.datasets.images import Images
 from megu.methods.task import Task
@@ -92,8 +92,8 @@ class Models:
         if not self.settings.original.path:
             return self._fit(task, self.split.train, f"original, seed {task.seed}")
         path, images = Path(self.settings.original.path), self.images
-        model = read_model(path, read_weights(path), self.settings.arch, images.num_classes, images.shape)
-        knows(model.to(self.compute.device), images, self.split.train, _CHECK)
+        model = read_model(path, self.settings.arch, images.num_classes, images.shape)
+        check_accuracy(model.to(self.compute.device), images, self.split.train, _CHECK)
         return model
 
     def _fit(self, task, index, label):

@@ -24,7 +24,7 @@ STAGES = {  # stage -> the notebook that seals it, in the order of a run
     "evaluate": "05_evaluate",
 }
 # Rooms that results do not depend on: how a command is given, what it would cost, how tables are drawn.
-NO_RESULTS = ("__main__.py", "cli", "cost", "figures")
+NO_RESULTS = ("cli", "cost", "figures")
 PACKAGES = ("torch", "torchvision", "transformers", "open_clip_torch", "numpy", "scipy", "scikit-learn", "pandas")
 
 

@@ -1,6 +1,5 @@
 r"""Settings of a run: frozen, complete, checked before any work starts."""
 
-import hashlib
 import os
 from functools import cache
 from pathlib import Path
@@ -8,11 +7,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from megu.settings.files import hash_file
+from megu.settings.machine import MACHINE, Address, LocalPath, Weights, absolute, from_environment
+from megu.settings.values import merge
+
+__all__ = ["MACHINE"]
+
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
-MACHINE = ("path", "answers", "url", "weights")  # last names of settings that are of one machine and never recorded
 Source = Literal[
     "composed",
     "tiny",
@@ -36,11 +40,6 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def _absolute(path):
-    """A path that means the same from every working directory: notebooks run in their own folder."""
-    return None if path is None else str(Path(path).expanduser().resolve())
-
-
 def _no_path(model):
     """A path belongs to one machine and model names are recorded."""
     if os.path.isabs(model) or model.startswith((".", "~")) or "\\" in model:
@@ -51,20 +50,12 @@ def _no_path(model):
     return model
 
 
-def _weights(value):
-    return value if value == "random" else _absolute(value)
-
-
-LocalPath = Annotated[str | None, AfterValidator(_absolute)]
-Weights = Annotated[str | None, AfterValidator(_weights)]
-
-
 class Data(Part):
     """Where the images come from.  ``path`` (or ``$MEGU_DATA_PATH``) is of one machine and stays out of every
     manifest."""
 
     name: Literal["fashion-mini", "cifar10", "cifar20", "cifar100", "folder", "npz"] = "fashion-mini"
-    path: LocalPath = Field(default_factory=lambda: _absolute(os.environ.get("MEGU_DATA_PATH")), exclude=True)
+    path: LocalPath = None
     source: Literal["torchvision", "hub"] = "torchvision"
     size: Count | None = None
     validation: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
@@ -72,8 +63,7 @@ class Data(Part):
 
 @cache
 def _hashed(path, changed):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hash_file(path)
 
 
 class Original(Part):
@@ -84,7 +74,7 @@ class Original(Part):
     itself.
     """
 
-    path: LocalPath = Field(default=None, exclude=True)
+    path: LocalPath = None
     sha256: str | None = None
 
     @model_validator(mode="before")
@@ -92,7 +82,7 @@ class Original(Part):
     def _hashed(cls, values):
         if not isinstance(values, dict):
             raise ValueError("this is no group of settings: set original.path")
-        path = _absolute(values.get("path") or os.environ.get("MEGU_ORIGINAL"))
+        path = absolute(values.get("path"))
         if path and not Path(path).is_file():
             raise ValueError(f"{Path(path).name!r} does not exist: set original.path to a .safetensors file of weights")
         return {**values, "path": path, "sha256": _hashed(path, Path(path).stat().st_mtime_ns) if path else None}
@@ -151,16 +141,16 @@ class Guide(Part):
     exemplars: Count = 20
     exemplar_seed: int = 0
     calibration: Literal["column", "content-free", "none"] = "column"
-    answers: LocalPath = Field(default_factory=lambda: _absolute(os.environ.get("MEGU_ANSWERS")), exclude=True)
+    answers: LocalPath = None
     model: Annotated[str, AfterValidator(_no_path)] = ""
     revision: str | None = None
-    path: LocalPath = Field(default_factory=lambda: _absolute(os.environ.get("MEGU_GUIDE_PATH")), exclude=True)
+    path: LocalPath = None
     shots: Literal[0, 2] = 2
     batch: Count = 16
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     device_map: str | None = None
     reuse: bool = True
-    url: str | None = Field(default_factory=lambda: os.environ.get("MEGU_GUIDE_URL"), exclude=True)
+    url: Address = None
     concurrency: Count = 8
     timeout: Positive = 60.0
     retries: Annotated[int, Field(ge=0)] = 4
@@ -223,9 +213,9 @@ class Settings(Part):
     deterministic: bool = True
     tf32: bool = False
     data: Data = Data()
-    original: Original = Field(default_factory=lambda: Original())
+    original: Original = Original()
     arch: Literal["resnet-small", "resnet18", "vit-tiny", "vit-b16"] = "resnet-small"
-    weights: Weights = Field(default_factory=lambda: _weights(os.environ.get("MEGU_WEIGHTS")), exclude=True)
+    weights: Weights = None
     training: Recipe = Recipe(augment=Augment())
     forget: Forget = Forget()
     guide: Guide = Guide()
@@ -233,6 +223,11 @@ class Settings(Part):
     compare: tuple[str, ...] = ("finetune", "amnesiac", "megu-random-labels", "megu-no-noise", "megu")
     preset: Literal["tuned", "paper"] = "tuned"
     methods: dict[str, dict[str, Any]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_this_machine(cls, values):
+        return merge(from_environment(), values)
 
     @property
     def label_level(self):

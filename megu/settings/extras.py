@@ -16,7 +16,7 @@ def extra(name):
     >>> with extra("notebooks"):
     ...     import no_such_package
     Traceback (most recent call last):
-    megu.settings.extras.MissingExtraError: no_such_package is not installed: pip install 'megu[notebooks]'
+    megu.settings.extras.MissingExtraError: no_such_package is not installed: `pip install 'megu[notebooks]'`
 
     Raises: MissingExtraError where a package is not installed.
     """
@@ -24,4 +24,4 @@ def extra(name):
         yield
     except ModuleNotFoundError as error:
         package = error.name.partition(".")[0]
-        raise MissingExtraError(f"{package} is not installed: pip install 'megu[{name}]'") from None
+        raise MissingExtraError(f"{package} is not installed: `pip install 'megu[{name}]'`") from None

@@ -104,12 +104,23 @@ def shipped(name):
     raise SettingsError(f"this installation has no {name}/: install megu from a wheel or a clone of the project")
 
 
-def sha256(path):
-    r"""SHA-256 of a file as 64 hex digits."""
+def hash_file(path, kind="sha256"):
+    r"""Hash of a file's content in hex: SHA-256, or the MD5 that hosts publish, which finds damage, not forgery."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
 
 
-def digest(about):
+def hash_bytes(*parts):
+    r"""SHA-256, 64 hex digits, of strings, bytes and arrays, one after the other."""
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(part.encode() if isinstance(part, str) else part)
+    return total.hexdigest()
+
+
+def hash_json(about):
     r"""Twelve hex digits that change whenever a value in ``about`` (a JSON-like dictionary) changes."""
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
+    return hash_bytes(json.dumps(about, sort_keys=True))[:12]
+
+
+sha256, digest = hash_file, hash_json

@@ -79,10 +79,8 @@ RECIPES = (  # (profile, data, network, scenario), None for any -> what differs 
     (("paper", "cifar20", "vit-b16", None), _multistep(9, 8)),
     (("paper", None, "vit-b16", None), {"methods.bad-teacher.recipe.batch": 128}),
     # Batches and noise steps of the public code in two of its scenarios.
-    (
-        ("paper", None, None, "random"),
-        {"methods.finetune.recipe.batch": 128, "methods.ssd-code.batch": 128, "methods.retrain-head.recipe.batch": 128},
-    ),
+    (("paper", None, None, "random"), {"methods.finetune.recipe.batch": 128, "methods.retrain-head.recipe.batch": 128}),
+    ((None, None, None, "random"), {"methods.ssd-code.batch": 128}),  # repeats that code in every profile
     (("paper", None, None, "subclass"), {"methods.unsir-ssd.noise.steps": 250}),
     (("paper", None, "vit-b16", "class"), _dampening(5.0)),
     (("paper", None, "vit-b16", "subclass"), _dampening(25.0)),

@@ -13,7 +13,7 @@ from megu.core.models import build
 from megu.core.splits import make_split
 from megu.core.train import predict
 from megu.datasets.sources import load
-from megu.measure.metrics import References, blank_logits, metrics, observe
+from megu.measure.metrics import References, blank_logits, collect_outputs, metrics
 from megu.settings.profiles import resolve
 
 TURNS = 5
@@ -24,7 +24,7 @@ def main():
     images = load(settings)
     split = make_split(images, settings)
     model, other = (build(settings.arch, images.num_classes, images.shape, seed).eval() for seed in (0, 1))
-    seen = observe(other, images, split)
+    seen = collect_outputs(other, images, split)
     compat = {
         part: blank_logits(build(settings.arch, images.num_classes, images.shape, 2), images, getattr(split, part))
         for part in ("forget", "test_forget")
@@ -33,7 +33,7 @@ def main():
     everything = torch.cat(list(vars(split).values()))
     ways = {
         "forward passes": lambda: predict(model, images, everything),
-        "whole evaluation": lambda: metrics(observe(model, images, split), images, split, references),
+        "whole evaluation": lambda: metrics(collect_outputs(model, images, split), images, split, references),
     }
     seconds = {name: [] for name in ways}
     for turn in range(TURNS + 1):  # the first turn warms up

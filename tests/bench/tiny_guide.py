@@ -52,9 +52,8 @@ def answers(source, images, exemplars, names):
     asked = guide.SOURCES[source](guide.GuideContext(names, resolve().guide, images, exemplars))
     questions = [guide.Question(images.x[i].numpy(), name) for i in exemplars for name in names]
     found = guide.ask(asked, questions, guide.AnswerStore(ROOT / "runs" / "tiny_guide.jsonl"))
-    return guide.answer_matrix(found, len(names)), np.array(
-        [names.index(images.classes[k]) for k in images.y[exemplars]]
-    )
+    scores = np.array([answer.raw for answer in found]).reshape(-1, len(names))
+    return scores, np.array([names.index(images.classes[k]) for k in images.y[exemplars]])
 
 
 def neighbours(images, draws, count, listed):

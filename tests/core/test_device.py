@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 from killing import TORTURE
+from refusals import refused
 from torch.nn import functional as F
 
 from megu.core import models
@@ -13,7 +14,6 @@ from megu.core.device import Compute, choose, generator
 from megu.core.train import fit
 from megu.runs.experiment import Experiment
 from megu.settings.config import Recipe
-from megu.settings.errors import SettingsError
 from megu.settings.profiles import resolve
 
 CPU = torch.device("cpu")
@@ -71,9 +71,7 @@ def test_a_model_that_cannot_be_compiled_is_refused(tiny, monkeypatch):
             return self.net(x.flatten(1))
 
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    with pytest.raises(
-        SettingsError, match=r"training: Talks cannot be compiled here \(Unsupported: .*\): set compile to False"
-    ):
+    with refused(r"training: Talks cannot be compiled here \(Unsupported: .*\): set compile to False"):
         trained(tiny, None, Compute(CPU, False, compile=True), Talks())
     assert trained(tiny, None, Compute(CPU, False), Talks())
 

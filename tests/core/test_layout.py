@@ -12,7 +12,7 @@ from megu.core.device import Compute, generator
 from megu.core.splits import Split
 from megu.core.train import fit, predict
 from megu.datasets.images import pool
-from megu.measure.metrics import observe
+from megu.measure.metrics import collect_outputs
 from megu.methods import megu as method
 from megu.noise_pair import optimise_noise
 from megu.settings.config import Noise, Recipe
@@ -73,7 +73,7 @@ def predicted(net, images):
 
 def observed(net, images):
     none = torch.empty(0, dtype=torch.int64)
-    observe(
+    collect_outputs(
         net,
         images,
         Split(*[torch.arange(6)] + [none] * (len(Split.__dataclass_fields__) - 1)),

@@ -5,13 +5,13 @@ import dataclasses
 import pytest
 import torch
 from conftest import Narrow
+from refusals import refused
 
 from megu import methods
 from megu.core import models
 from megu.core.device import choose, generator
 from megu.core.train import fit
 from megu.settings.config import Augment, Recipe
-from megu.settings.errors import SettingsError
 from megu.settings.profiles import resolve
 from megu.settings.values import build, nest
 
@@ -64,15 +64,10 @@ def test_what_no_smaller_part_can_help_is_one_line(tiny, monkeypatch):
     def no_room(*_, **__):
         raise torch.OutOfMemoryError("no room")
 
-    with pytest.raises(
-        SettingsError, match="training: 32 images do not fit into the memory of 1 devices: use more, or a smaller batch"
-    ):
+    with refused("training: 32 images do not fit into the memory of 1 devices: use more, or a smaller batch"):
         fit(models.build("vit-tiny", 10, images.shape, 0), no_room, 64, recipe, generator(0), FLOAT32)
     monkeypatch.setattr(torch.optim.SGD, "step", no_room)
-    with pytest.raises(
-        SettingsError,
-        match="training: what SGD keeps of each weight does not fit into the device's memory: use device cpu",
-    ):
+    with refused("training: what SGD keeps of each weight does not fit into the device's memory: use device cpu"):
         fit(
             models.build("vit-tiny", 10, images.shape, 0),
             lambda i: (images.batch(index[i]), images.y[index[i]]),

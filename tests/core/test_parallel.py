@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import SHORT
 from killing import child, ended
+from refusals import refused
 from safetensors.torch import load_file
 from torch import nn
 
@@ -22,7 +23,6 @@ from megu.runs import pretrain as ahead
 from megu.runs.experiment import Experiment
 from megu.runs.pretrain import pretrain
 from megu.settings.config import Recipe
-from megu.settings.errors import SettingsError
 from megu.settings.profiles import resolve
 
 # 40 batches of 5 images: slices of 3 and 2.
@@ -146,7 +146,7 @@ def test_controls_are_far_from_one_process(single, tmp_path, member, wrong):
 
 def test_one_gpu_cannot_be_named_for_several_processes(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(SettingsError, match="device is 'cuda:0', but each process has a GPU of its own"):
+    with refused("device is 'cuda:0', but each process has a GPU of its own"):
         pretrain(overrides={"device": "cuda:0"})
 
 
@@ -173,11 +173,9 @@ def test_batch_statistics_are_those_of_the_whole_batch_or_training_is_refused(ti
     assert all(a is b for a, b in zip(model.parameters(), net.parameters(), strict=True))
     vit = models.build("vit-tiny", 10, tiny.images.shape, 0)
     assert Two(cpu=True).synchronised(vit) is vit
-    with pytest.raises(
-        SettingsError, match="ResNet has batch normalisation, .* on GPUs only: train it in one process, or a ViT"
-    ):
+    with refused("ResNet has batch normalisation, .* on GPUs only: train it in one process, or a ViT"):
         fit(model, None, 10, Recipe(batch=5), generator(0), Compute(torch.device("cpu"), False, team=Two(cpu=True)))
-    with pytest.raises(SettingsError, match="a batch of 1 images cannot be shared by 2 processes"):
+    with refused("a batch of 1 images cannot be shared by 2 processes"):
         fit(vit, None, 10, Recipe(batch=1), generator(0), Compute(torch.device("cpu"), False, team=Two(cpu=True)))
 
 

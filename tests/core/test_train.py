@@ -3,12 +3,12 @@
 import pytest
 import torch
 from conftest import Narrow
+from refusals import refused
 
 from megu.core import models
 from megu.core.device import choose, generator
 from megu.core.train import DivergedError, fit, optimiser, predict
 from megu.settings.config import Recipe
-from megu.settings.errors import SettingsError
 from megu.settings.profiles import resolve
 
 FLOAT32 = choose(resolve(overrides={"autocast": "off"}))
@@ -71,7 +71,7 @@ def test_a_batch_that_does_not_fit_is_summed_over_parts(tiny, caplog):
     far = {name: (ends[name][1] - ends["whole"][1]).abs().max() for name in ends}
     assert far["parts"] < 1e-4 < 10 * 1e-4 < far["smaller batch"]
     assert "does not hold 32 images at a time; going on in 4 parts each" in caplog.text
-    with pytest.raises(SettingsError, match="not even one image at a time fits"):
+    with refused("not even one image at a time fits"):
         fit(
             Narrow(model.net, 0),
             lambda i: (images.batch(index[i]), images.y[index[i]]),

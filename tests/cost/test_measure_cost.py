@@ -18,9 +18,10 @@ from megu.settings.profiles import resolve
 
 def test_a_guide_is_asked_about_new_images_with_every_label(monkeypatch):
     heard = []
-    fake = lambda context: SimpleNamespace(
-        score=lambda questions: heard.append(questions) or [0.0] * len(questions)
-    )
+
+    def fake(context):
+        return SimpleNamespace(score=lambda questions: heard.append(questions) or [0.0] * len(questions))
+
     monkeypatch.setattr(costing, "ASKED", {"composed": ((1, 2), (3, 2), (4, 5))})
     monkeypatch.setitem(costing.SOURCES, "composed", fake)
     monkeypatch.setattr(costing, "imagenet_labels", lambda: [f"label {i}" for i in range(9)])
@@ -40,7 +41,7 @@ def few(monkeypatch):
         "SEEN": (20,),
         "FORGET": (4,),
         "CLASSES": (5,),
-        "WIDTHS": (4,),
+        "WIDTHS": (8,),
         "NETS": (),
         "ASKED": {},
     }.items():
@@ -64,7 +65,7 @@ def test_passes_are_those_that_go_through_the_network(monkeypatch):
 def test_seconds_are_the_median_of_the_repeats(monkeypatch):
     ticks, runs = itertools.chain.from_iterable((0.0, seconds) for seconds in (5.0, 1.0, 9.0, 2.0, 3.0)), []
     monkeypatch.setattr(costing.time, "process_time", lambda: next(ticks))
-    row = costing.measured(costing.Point("a stage", "n", 1, 1, lambda: runs.append(1)), 5)
+    row = costing.measure_point(costing.Point("a stage", "n", 1, 1, lambda: runs.append(1)), 5)
     assert (row["seconds"], row["low"], row["high"], row["repeats"]) == (3.0, 1.0, 9.0, 5) and next(ticks, None) is None
     assert len(runs) == 7, "one to warm up, one whose memory is watched"
 
@@ -90,7 +91,7 @@ def test_measuring_writes_what_the_notebook_reads(tmp_path, monkeypatch):
 
     kept, before = table[table["part"] != "weights"].reset_index(drop=True), (tmp_path / "cost_source.json").read_text()
     said = []
-    monkeypatch.setattr(costing, "WIDTHS", (4, 6))
+    monkeypatch.setattr(costing, "WIDTHS", (8, 12))
     costing.measure(tmp_path, ("weights",), repeats=2)
     again, later = pd.read_csv(tmp_path / "cost.csv"), json.loads((tmp_path / "cost_source.json").read_text())
     costing.measure(tmp_path, ("guides",), say=said.append)
@@ -116,6 +117,6 @@ def test_a_part_that_cannot_be_measured_is_refused_before_any_is(asked, said, tm
     monkeypatch.chdir(tmp_path)
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "cost.csv").write_text("stage,seconds\nnoise,1\n")
-    monkeypatch.setattr(costing, "measured", lambda point, repeats: pytest.fail("it was measured"))
+    monkeypatch.setattr(costing, "measure_point", lambda point, repeats: pytest.fail("it was measured"))
     run = CliRunner().invoke(app, ["cost", "measure", *asked])
     assert isinstance(run.exception, SettingsError) and said in str(run.exception) and "\n" not in str(run.exception)

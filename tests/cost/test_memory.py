@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from megu.core import device
-from megu.cost.memory import watched
+from megu.cost.memory import peak_memory
 from megu.runs.experiment import Experiment
 
 GPU = torch.device("cuda:1")
@@ -43,10 +43,10 @@ def test_of_a_run_on_the_cpu_it_is_that_of_the_process_where_there_is_a_gpu_too(
     cpu = torch.device("cpu")
     device.fresh_peak(cpu)
     assert device.peak_memory_mb(cpu) > 50 and not cuda  # torch alone takes more
-    with watched() as peak:
+    with peak_memory() as peak:
         kept = [torch.ones(10_000_000) for _ in range(3)]
     assert not cuda and len(kept) == 3 and peak.process > 60
-    with watched(GPU) as peak:
+    with peak_memory(GPU) as peak:
         pass
     assert peak.process == 7 and {where for _, where in cuda} == {GPU}
 

@@ -10,18 +10,15 @@ from torchvision.models import ResNet50_Weights
 from typer.testing import CliRunner
 
 from megu.cli.main import app
-from megu.core.splits import make_split
+from megu.cost import gpu
 from megu.cost import predict as cost
-from megu.cost.dummy import stand_in
+from megu.cost.count import Passes
 from megu.cost.flops import forward_flops
-from megu.cost.work import Work
-from megu.datasets.identity import counts
 from megu.figures import cost as cost_figures
 from megu.measure.metrics import observe
 from megu.runs import experiment
 from megu.settings.cells import CELLS
 from megu.settings.errors import SettingsError
-from megu.settings.profiles import resolve
 
 
 def synthetic(noise, count=8):
@@ -75,32 +72,13 @@ def test_operations_are_the_arithmetic_of_the_network():
         + width * 100
     )
     assert layers == 12 and forward_flops("vit-b16", 100, (3, 32, 32)) == pytest.approx(2 * products, rel=1e-3)
-    fewest, most = cost.hours(Work(trained=1000), 1e12, "vit-b16", cost.CARD)
+    fewest, most = gpu.hours(Passes(trained=1000), 1e12, "vit-b16", gpu.CARD)
     assert fewest == pytest.approx(3 * 1000 / (165.2 * 0.5) / 3600) and most == pytest.approx(
         3 * 1000 / (165.2 * 0.2) / 3600
     )
-    assert cost.hours(Work(seen=3000), 1e12, "vit-b16", cost.CARD)[0] == pytest.approx(
+    assert gpu.hours(Passes(seen=3000), 1e12, "vit-b16", gpu.CARD)[0] == pytest.approx(
         3000 / (82.6 * 0.5) / 3600
     )  # float32
-
-
-@pytest.mark.parametrize(
-    ("scenario", "name", "forget"),
-    [
-        ("class", "cifar100", ["rocket"]),
-        ("class", "cifar20", ["vehicles 2"]),
-        ("subclass", "cifar20", ["sea"]),
-        ("random", "cifar10", []),
-    ],
-)
-def test_sizes_are_those_of_the_split(scenario, name, forget):
-    settings = resolve(
-        "paper", 0, {"data.name": name, "forget.scenario": scenario, **({"forget.classes": forget} if forget else {})}
-    )
-    sizes, images = cost.sizes_of(settings, counts(name)[0], cost.LABELS[name]), stand_in(settings)
-    split = make_split(images, settings)
-    assert (sizes.forget, sizes.retain, sizes.classes) == (len(split.forget), len(split.retain), images.num_classes)
-    assert sizes.labels == len(images.y[split.forget].unique()) and sizes.sample == 10_000
 
 
 def test_the_grid_shares_its_originals():
@@ -141,14 +119,11 @@ def test_every_row_multiplies_out(table):
 def test_rows_of_the_grid_by_hand():
     table = cost.grid_cost("paper", 3).set_index(["stage", "data", "arch", "scenario"])
     passes = ["models", "trained", "noised", "seen"]
-    # 500 images of a class less a tenth, 10,000 retain images, 5 epochs; noises of 99 labels that may be chosen and of
-    # one that goes, 40 steps.
-    assert list(table.loc[("megu", "cifar100", "vit-b16", "class"), passes]) == [
-        2 * 3,
-        (450 + 10_000) * 5,
-        (99 + 1) * 40,
-        450,
-    ]
+    # 500 images of a class less a tenth, 10,000 retain images, 5 epochs; noises of labels that are chosen, at most 99,
+    # and of the one that goes, 40 steps.
+    models, trained, noised, seen = table.loc[("megu", "cifar100", "vit-b16", "class"), passes]
+    assert (models, trained, seen) == (2 * 3, (450 + 10_000) * 5, 450)
+    assert noised % 40 == 0 and 51 * 40 <= noised <= (99 + 1) * 40
     assert list(table.loc[("retrain", "cifar20", "resnet18", "class"), passes]) == [2 * 3, (45_000 - 2250) * 40, 0, 0]
     assert list(table.loc[("retrain", "cifar20", "resnet18", "subclass"), passes]) == [7 * 3, (45_000 - 450) * 40, 0, 0]
     assert list(table.loc[("pre-training", "cifar20", "resnet18", ""), passes]) == [3, 45_000 * 40, 0, 0]
@@ -157,8 +132,10 @@ def test_rows_of_the_grid_by_hand():
 def test_rows_of_imagenet_by_hand():
     table = cost.imagenet_cost().set_index(["stage", "arch", "retain"])
     passes, rest = ["models", "trained", "noised", "seen"], 1_281_167 - 1300
-    assert list(table.loc[("megu", "resnet50", 10_000), passes]) == [1, (1300 + 10_000) * 3, (999 + 1) * 40, 1300]
-    assert list(table.loc[("megu", "vit-b16", 100_000), passes]) == [1, (1300 + 100_000) * 5, (999 + 1) * 40, 1300]
+    for arch, sample, epochs in (("resnet50", 10_000, 3), ("vit-b16", 100_000, 5)):
+        models, trained, noised, seen = table.loc[("megu", arch, sample), passes]
+        assert (models, trained, seen) == (1, (1300 + sample) * epochs, 1300)
+        assert noised % 40 == 0 and 300 * 40 <= noised <= (999 + 1) * 40
     assert list(table.loc[("pre-training", "resnet50", rest), passes]) == [1, 1_281_167 * 90, 0, 0]
     assert list(table.loc[("retrain", "vit-b16", rest), passes]) == [1, rest * 8, 0, 0]
     assert list(table.loc[("evaluation", "resnet50", rest), passes]) == [4, 0, 0, 1_281_167 + 50_000], (
@@ -184,17 +161,17 @@ def test_a_measured_gpu_takes_the_place_of_the_assumption():
         ("evaluation", "float32", 20_000.0),
     ]
     lines = [{"part": part, "what": f"resnet18: {what}", "value": value} for part, what, value in said]
-    gpu = cost.measured_gpu({"device": "a card", "lines": lines})
-    assert gpu.trained["resnet18"] == (33.0, 33.0) and gpu.seen["resnet18"] == pytest.approx((22.0, 22.0))
-    assert gpu.trained["vit-b16"] == cost.CARD.trained["vit-b16"] and gpu.seen["vit-b16"] == cost.CARD.seen["vit-b16"]
-    assert gpu.name == f"a card, measured (vit-b16, resnet50: assumed, of an {cost.CARD.name})"
-    assert "resnet18 in part" in cost.measured_gpu({"device": "a card", "lines": lines[:2]}).name
-    every = [{**line, "what": line["what"].replace("resnet18", arch)} for arch in cost.SHARES for line in lines]
-    assert cost.measured_gpu({"device": "a card", "lines": every}).name == "a card, measured"
-    fewest, most = cost.hours(Work(trained=3600 * 10_000), 1.1e9, "resnet18", gpu)
+    card = gpu.measured_gpu({"device": "a card", "lines": lines})
+    assert card.trained["resnet18"] == (33.0, 33.0) and card.seen["resnet18"] == pytest.approx((22.0, 22.0))
+    assert card.trained["vit-b16"] == CARD.trained["vit-b16"] and card.seen["vit-b16"] == gpu.CARD.seen["vit-b16"]
+    assert card.name == f"a card, measured (vit-b16, resnet50: assumed, of an {gpu.CARD.name})"
+    assert "resnet18 in part" in gpu.measured_gpu({"device": "a card", "lines": lines[:2]}).name
+    every = [{**line, "what": line["what"].replace("resnet18", arch)} for arch in gpu.SHARES for line in lines]
+    assert gpu.measured_gpu({"device": "a card", "lines": every}).name == "a card, measured"
+    fewest, most = gpu.hours(Passes(trained=3600 * 10_000), 1.1e9, "resnet18", card)
     assert fewest == most == pytest.approx(1.0), "10,000 images a second, an hour"
     with pytest.raises(SettingsError, match="holds no speed"):
-        cost.measured_gpu(
+        gpu.measured_gpu(
             {"device": "CPU", "lines": [{"part": "training", "what": "resnet-small: bfloat16", "value": 1.0}]}
         )
 

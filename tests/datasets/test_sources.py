@@ -3,12 +3,9 @@
 import archives
 import huggingface_hub
 import numpy as np
-import pytest
+from refusals import refused
 
 from megu.datasets import identity
-from megu.datasets.sources import load
-from megu.settings.errors import SettingsError
-from megu.settings.profiles import resolve
 
 
 def test_four_sources_of_the_same_images_have_one_content(tmp_path, monkeypatch):
@@ -27,17 +24,14 @@ def test_four_sources_of_the_same_images_have_one_content(tmp_path, monkeypatch)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", downloaded)
     found = {}
-    for source, more in {
-        "torchvision": {"data.name": "cifar10", "data.path": str(tmp_path / "torchvision")},
-        "hub": {"data.name": "cifar10", "data.source": "hub"},
-        "npz": {"data.name": "cifar10", "data.path": str(tmp_path / "cifar.npz")},
-        "folder": {"data.name": "folder", "data.path": str(tmp_path / "folder")},
+    for source, images in {
+        "torchvision": archives.loaded("cifar10", tmp_path / "torchvision"),
+        "hub": archives.loaded("cifar10", **{"data.source": "hub"}),
+        "npz": archives.loaded("cifar10", tmp_path / "cifar.npz"),
+        "folder": archives.loaded("folder", tmp_path / "folder"),
     }.items():
-        images = load(resolve(overrides={"forget.scenario": "random", **more}))
-        found[source] = (
-            images.digest(),
-            tuple(identity.described(images)[part]["content"] for part in ("train", "test")),
-        )
+        content = tuple(identity.described(images)[part]["content"] for part in ("train", "test"))
+        found[source] = images.digest(), content
     assert asked == [
         ("uoft-cs/cifar10", f"plain_text/{part}-00000-of-00001.parquet", "dataset") for part in ("train", "test")
     ]
@@ -45,11 +39,7 @@ def test_four_sources_of_the_same_images_have_one_content(tmp_path, monkeypatch)
 
     x, y = parts["train"]
     archives.npz({**parts, "train": (x, np.roll(y, 1))}, tmp_path / "other.npz")
-    other = load(
-        resolve(
-            overrides={"forget.scenario": "random", "data.name": "cifar10", "data.path": str(tmp_path / "other.npz")}
-        )
-    )
+    other = archives.loaded("cifar10", tmp_path / "other.npz")
     assert (
         identity.described(other)["train"]["content"] != found["npz"][1][0]
         and identity.described(other)["test"]["content"] == found["npz"][1][1]
@@ -57,8 +47,5 @@ def test_four_sources_of_the_same_images_have_one_content(tmp_path, monkeypatch)
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line():
-    with pytest.raises(
-        SettingsError, match="cifar100 could not be had from the hub .*: check the network, .*set data.path to an .npz"
-    ) as refused:
-        load(resolve(overrides={"forget.scenario": "random", "data.name": "cifar100", "data.source": "hub"}))
-    assert "\n" not in str(refused.value)
+    with refused("cifar100 could not be had from the hub .*: check the network, .*set data.path to an .npz"):
+        archives.loaded("cifar100", **{"data.source": "hub"})

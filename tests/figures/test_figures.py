@@ -42,6 +42,10 @@ def test_every_script_builds_from_tidy_data(script, tmp_path):
     assert len(made) == each_profile.get(script, 1)
     for path in made:
         assert (HERE / "out" / path.name).exists(), "the tracked figure is missing: make figures"
+        if path.suffix == ".md":
+            assert path.read_text() == (HERE / "out" / path.name).read_text(), (
+                "the tracked table is stale: make figures"
+            )
         if path.suffix == ".png":
             picture = Image.open(path).convert("L")
             assert min(picture.size) > 300 and picture.getextrema()[0] < 100 < picture.getextrema()[1]

@@ -12,7 +12,7 @@ PERFECT = np.array([[float(b in SENSIBLE_NEIGHBOURS[a]) for b in NAMES] for a in
 
 def test_hits_by_hand():
     assert sensible_hits(PERFECT, NAMES) == 9 and sensible_hits(1 - PERFECT - 9 * np.eye(9), NAMES) == 0
-    assert nearest([[9, 1, 2], [3, 9, 1], [1, 2, 9]]).tolist() == [2, 0, 1]
+    assert nearest(np.array([[9.0, 1, 2], [3, 9, 1], [1, 2, 9]])).tolist() == [2, 0, 1]
     mean, p = shuffled_hits(PERFECT, NAMES)
     assert mean < 4 and p < 0.01
     assert shuffled_hits(np.random.default_rng(0).random((9, 9)), NAMES)[1] > 0.05

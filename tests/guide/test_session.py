@@ -22,6 +22,7 @@ from megu.runs.experiment import Experiment
 from megu.settings.errors import SettingsError
 from megu.settings.profiles import resolve
 
+ASK, ANSWERS, OUT = ("guide",), ("answers",), "answers.jsonl"
 SERVED = ("--source", "served", "--set", "guide.model=tiny", "--set", "guide.shots=0", "--set", "guide.retries=0")
 
 
@@ -37,8 +38,8 @@ def megu(*words):
 @pytest.fixture
 def asking(tiny_npz, tmp_path):
     """The command so far: two exemplars of three classes."""
-    classes, out = ("--classes", "shirt, coat,bag"), ("--out", tmp_path / "a.jsonl")
-    return "guide", *SERVED, "--data", tiny_npz, *classes, "--exemplars", 2, *out
+    classes, out = ("--classes", "shirt, coat,bag"), ("--out", tmp_path / OUT)
+    return *ASK, *SERVED, "--data", tiny_npz, *classes, "--exemplars", 2, *out
 
 
 @pytest.fixture
@@ -55,7 +56,10 @@ def test_a_dry_run_asks_nothing_and_says_what_asking_would_take(asking, tmp_path
     )
     assert said.endswith(f"{18 * 500 + text} tokens with the images, a price of {(18 * 500 + text) / 1000:.2f}")
     assert "for the text alone: give --image-tokens" in megu(*asking, "--dry-run", "--price", 1000)
-    assert "54 images" in megu(*asking, "--set", "guide.shots=2", "--dry-run") and not (tmp_path / "a.jsonl").exists()
+    assert (
+        "54 images" in megu(*asking, "--set", "guide.shots=2", "--dry-run")
+        and not (tmp_path / "answers.jsonl").exists()
+    )
 
 
 def test_a_command_that_is_repeated_asks_only_what_is_open(asking, serve, tmp_path):
@@ -66,7 +70,7 @@ def test_a_command_that_is_repeated_asks_only_what_is_open(asking, serve, tmp_pa
     assert megu(*asking, "--dry-run") == "0 of 18 questions to tiny (served) are open"
     megu(*asking, "--write-batch", tmp_path / "in.jsonl")
     assert not (tmp_path / "in.jsonl").exists()  # nothing is open
-    assert {answer.data for answer in AnswerStore(tmp_path / "a.jsonl").answers.values()} == {"npz"}
+    assert {answer.data for answer in AnswerStore(tmp_path / "answers.jsonl").answers.values()} == {"npz"}
 
 
 def test_a_batch_goes_out_and_comes_back(asking, tmp_path):
@@ -103,18 +107,21 @@ def test_data_may_be_a_folder(tmp_path):
         (pets / part / name).mkdir(parents=True)
         for i in range(12):
             Image.fromarray(np.full((8, 8, 3), grey + i, np.uint8)).save(pets / part / name / f"{i}.png")
-    said = megu("guide", *SERVED, "--data", pets, "--exemplars", 3, "--dry-run", "--out", tmp_path / "a.jsonl")
+    said = megu(*ASK, *SERVED, "--data", pets, "--exemplars", 3, "--dry-run", "--out", tmp_path / OUT)
     assert said.startswith("12 of 12 questions")
 
 
 def test_a_run_replays_what_the_command_has_collected(url, tiny_npz, tiny_overrides, tmp_path):
-    every_class = "guide", *SERVED, "--data", tiny_npz, "--exemplars", 2, "--out", tmp_path / "a.jsonl"
+    every_class = *ASK, *SERVED, "--data", tiny_npz, "--exemplars", 2, "--out", tmp_path / OUT
     megu(*every_class, "--set", f"guide.url={url}")
-    replayed = {**tiny_overrides, "guide": {"source": "replay", "path": str(tmp_path / "a.jsonl"), "exemplars": 2}}
+    replayed = {
+        **tiny_overrides,
+        "guide": {"source": "replay", "path": str(tmp_path / "answers.jsonl"), "exemplars": 2},
+    }
     run = Experiment(run_dir=tmp_path / "run", overrides=replayed)
     assert np.allclose(run.transition().sum(0), 1) and np.ptp(run.transition()) > 1e-3
     assert "200 answers of tiny (served) (replayed)" in run.guide.scores().origin
-    with pytest.raises(guide.AnswersMissingError, match="not in a.jsonl"):
+    with pytest.raises(guide.AnswersMissingError, match="not in answers.jsonl"):
         run.guide.scores(draw=5)  # other exemplars, which nobody was asked about
 
 
@@ -176,14 +183,14 @@ def test_a_guide_that_is_a_runs_own_classifier_is_for_a_run(mini):
 
 def test_the_answers_command_says_whose_they_are_and_moves_them(asking, url, tmp_path):
     megu(*asking, "--set", f"guide.url={url}")
-    said = megu("answers", tmp_path / "a.jsonl", "--export", tmp_path / "a.csv")
+    said = megu(*ANSWERS, tmp_path / "answers.jsonl", "--export", tmp_path / "a.csv")
     assert said.startswith("18 answers of tiny (served) (as served, 0-shot")
     (tmp_path / "a.csv").write_text((tmp_path / "a.csv").read_text().replace(",log-odds", ",percent", 1))
-    said = megu("answers", tmp_path / "b.jsonl", "--import", tmp_path / "a.csv").splitlines()
+    said = megu(*ANSWERS, tmp_path / "b.jsonl", "--import", tmp_path / "a.csv").splitlines()
     assert said[0] == "a.csv: 17 answers put in; 1 rows left out: no answer (scale)"
     assert said[1].startswith("17 answers of tiny")
     with open(tmp_path / "b.jsonl", "a") as file:
         file.write("half")
-    assert megu("answers", tmp_path / "b.jsonl").splitlines()[1] == "1 damaged lines were left out"
+    assert megu(*ANSWERS, tmp_path / "b.jsonl").splitlines()[1] == "1 damaged lines were left out"
     with pytest.raises(SettingsError, match="'c.jsonl' does not exist"):
-        megu("answers", tmp_path / "c.jsonl")
+        megu(*ANSWERS, tmp_path / "c.jsonl")

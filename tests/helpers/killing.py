@@ -2,7 +2,12 @@
 
 import os
 
-TORTURE = bool(os.environ.get("MEGU_TORTURE"))  # the long version, see `make torture`
+import pytest
+
+
+def often(few, many):
+    """Parameters of a test that is slow with ``few`` and torture with ``many``."""
+    return [pytest.param(few, marks=pytest.mark.slow), pytest.param(many, marks=pytest.mark.torture)]
 
 
 def child(task):

@@ -1,11 +1,20 @@
 """The core stands alone: what needs an extra says which, in one line, and leaves nothing behind."""
 
-import tomllib
+import os
+import subprocess
+import sys
 from importlib.metadata import packages_distributions
 
-from conftest import ROOT
+import pytest
+from test_environment import EXTRAS, PROJECT, plain
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+from megu.core import models
+from megu.core.parallel import Team
+from megu.guide import SOURCES, GuideContext
+from megu.runs.executors import executor
+from megu.settings.config import Guide
+from megu.settings.errors import MeguError
+
 HIDE = """
 import sys
 for name in {hidden!r}:
@@ -19,17 +28,70 @@ for found in pkgutil.walk_packages(megu.__path__, "megu."):
         try:
             importlib.import_module(found.name)
         except MissingExtraError as error:
-            print(found.name, error)
+            print(found.name, str(error).split("megu")[-1][:-1])
 """
+MAIN = "from megu.cli.main import main\nsys.argv[0] = 'megu'\nmain()"
+PATH = os.pathsep.join(sys.path)
+CORE = {plain(package) for package in PROJECT["dependencies"]}
 
 
-def modules_of(extra):
-    """Names that are imported from the packages of an extra, which the core has not."""
-    import re  # noqa: PLC0415
+def without(extras, code, *words, cwd):
+    """A process to which the packages of these extras are not installed."""
+    packages = {plain(package) for extra in extras for package in EXTRAS[extra]} - CORE
+    owners = packages_distributions().items()
+    hidden = sorted(module for module, of in owners if packages & set(map(plain, of)))
+    assert hidden
+    command = [sys.executable, "-c", HIDE.format(hidden=hidden) + code, *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={**os.environ, "PYTHONPATH": PATH})
 
-    plain = lambda text: re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", text)[0]).lower()  # noqa: E731
-    core = {plain(package) for package in PROJECT["dependencies"]}
-    wanted = {plain(package) for package in PROJECT["optional-dependencies"][extra]} - core
-    return sorted(
-        module for module, owners in packages_distributions().items() if wanted & {plain(owner) for owner in owners}
-    )
+
+@pytest.mark.slow
+def test_the_core_needs_no_extra(tmp_path):
+    said = without(set(EXTRAS) - {"test"}, ALL, cwd=tmp_path)
+    need = [line for line in said.stdout.splitlines() if not line.startswith("megu.cost.")]
+    assert said.returncode == 0, said.stderr
+    extras = {"own.checkpoint": "guides", "own.export": "guides", "runs.notebooks": "notebooks", "runs.tune": "tune"}
+    assert need == [f"megu.{module} [{extra}]'" for module, extra in extras.items()]
+
+
+COMMANDS = {
+    ("notebooks", "nbformat"): ("run",),
+    ("tune", "optuna"): ("tune", "--out", "trials"),
+    ("guides", "huggingface_hub"): ("export", "run", "megu", "0", "--out", "made"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("missing", COMMANDS, ids="-".join)
+def test_a_command_without_its_extra_says_it_in_one_line(missing, tmp_path):
+    extra, module = missing
+    said = without([extra], MAIN, *COMMANDS[missing], cwd=tmp_path)
+    assert said.returncode == 2
+    assert said.stderr == f"megu: {module} is not installed: `pip install 'megu[{extra}]'`\n"
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+def asks(source, **settings):
+    return SOURCES[source](GuideContext(["a", "b"], Guide(**settings)))
+
+
+def dask():
+    with executor(scheduler="tcp://127.0.0.1:1")():
+        pass
+
+
+PARTS = {
+    ("guides", "transformers"): lambda: models.build("vit-tiny", 10, (1, 28, 28), 0),
+    ("guides", "open_clip"): lambda: asks("clip", model="ViT-B-32", revision="laion")._loaded,
+    ("served", "openai"): lambda: asks("served", model="a", url="http://localhost")._client,
+    ("cluster", "distributed"): dask,
+    ("cluster", "accelerate"): lambda: Team(cpu=True),
+}
+
+
+@pytest.mark.parametrize("missing", PARTS, ids="-".join)
+def test_a_part_without_its_extra_is_refused(missing, monkeypatch):
+    extra, module = missing
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MeguError, match=rf"{module} is not installed: `pip install 'megu\[{extra}\]'`"):
+        PARTS[missing]()

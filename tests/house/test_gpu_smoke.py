@@ -8,7 +8,11 @@ import pytest
 import torch
 from conftest import ROOT
 
-SCRIPT = ROOT / "tests" / "bench" / "gpu_smoke.py"
+from megu import noise_pair as noise
+from megu.core import models
+from megu.runs import experiment
+
+SCRIPT = ROOT / "env" / "gpu_smoke.py"
 
 
 def run(monkeypatch, *arguments):
@@ -21,8 +25,6 @@ def run(monkeypatch, *arguments):
 
 
 def test_every_part_is_measured_and_a_device_that_does_not_repeat_itself_is_found(monkeypatch, tmp_path, capsys):
-    from megu import noise_pair as noise  # noqa: PLC0415
-
     right = noise.optimise_noise
     calls = []
 
@@ -31,8 +33,8 @@ def test_every_part_is_measured_and_a_device_that_does_not_repeat_itself_is_foun
         return right(*arguments, **more) + 1e-7 * len(calls)
 
     monkeypatch.setattr(noise, "optimise_noise", wrong)
-    assert run(monkeypatch, "--cpu", "--out", tmp_path / "found.json") == 1
-    found = json.loads((tmp_path / "found.json").read_text())
+    assert run(monkeypatch, "--cpu", "--out", tmp_path) == 1
+    found = json.loads((tmp_path / "gpu_smoke.json").read_text())
     assert found["device"] == "CPU" and found["torch"] == torch.__version__
     parts = {
         part: [line for line in found["lines"] if line["part"] == part]
@@ -50,9 +52,6 @@ def test_every_part_is_measured_and_a_device_that_does_not_repeat_itself_is_foun
 
 
 def test_a_variant_or_a_part_that_fails_is_a_line_and_the_others_are_measured(monkeypatch, tmp_path, capsys):
-    from megu.core import models  # noqa: PLC0415
-    from megu.runs import experiment  # noqa: PLC0415
-
     def fails(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
 
@@ -72,8 +71,8 @@ def test_a_variant_or_a_part_that_fails_is_a_line_and_the_others_are_measured(mo
 
     monkeypatch.setattr(experiment, "Experiment", fails)
     monkeypatch.setattr(models, "build", lambda *a, **k: NoBfloat16(build(*a, **k)))
-    assert run(monkeypatch, "--cpu", "--out", tmp_path / "found.json") == 1
-    lines = json.loads((tmp_path / "found.json").read_text())["lines"]
+    assert run(monkeypatch, "--cpu", "--out", tmp_path) == 1
+    lines = json.loads((tmp_path / "gpu_smoke.json").read_text())["lines"]
     failed = {(line["part"], line["what"]): line for line in lines if line["value"] == "failed"}
     assert set(failed) == {
         (part, what)
@@ -88,17 +87,15 @@ def test_a_variant_or_a_part_that_fails_is_a_line_and_the_others_are_measured(mo
 
 
 def test_the_file_is_written_where_it_is_interrupted(monkeypatch, tmp_path):
-    from megu import noise_pair as noise  # noqa: PLC0415
-
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(noise, "optimise_noise", interrupted)
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--cpu", "--out", str(tmp_path / "found.json")])
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--cpu", "--out", str(tmp_path)])
     monkeypatch.syspath_prepend(SCRIPT.parent)
     with pytest.raises(KeyboardInterrupt):
         runpy.run_path(str(SCRIPT), run_name="__main__")
-    assert json.loads((tmp_path / "found.json").read_text())["lines"]
+    assert json.loads((tmp_path / "gpu_smoke.json").read_text())["lines"]
 
 
 @pytest.mark.parametrize(
@@ -111,15 +108,10 @@ def test_tf32_is_expected_where_there_is_any(monkeypatch, capability, far, ok):
     smoke = runpy.run_path(str(SCRIPT))
     part, logits, index = smoke["evaluation"], torch.tensor([[0.0, 2.0]]), smoke["torch"].arange
     said = iter([logits, logits + far * logits.std()])
-    part.__globals__.update(
-        choose=lambda _: None,
-        resolve=lambda **_: None,
-        rate=lambda *_: 1.0,
-        new=lambda *_: torch.nn.Identity(),
-        predict=lambda *_: next(said),
-    )
+    fakes = {"computing": lambda *_, **__: None, "rate": lambda *_: 1.0, "new": lambda *_: torch.nn.Identity()}
+    part.__globals__.update(fakes, predict=lambda *_: next(said))
     monkeypatch.setattr(torch, "arange", lambda n, device: index(n))
-    report = smoke["Report"]()
+    report = smoke["Report"]("evaluation")
     part(report, None, "resnet18", smoke["TINY"], torch.device("cuda"))
     assert report.lines[-1]["ok"] is ok
 

@@ -47,7 +47,7 @@ def test_the_index_recovers_the_true_overlap_and_permuted_labels_do_not(here):
     assert found["rho"] >= 0.9 and found["low"] > 0.85
     assert abs(found["null"]) < 0.1 and found["null_high"] < 0.6
     untrained = recovery.recovery(
-        recovery.parts.build("resnet-small", 10, here.data.images.shape, 0).eval(), here.data, here.test, draws=2
+        known_parts.build("resnet-small", 10, here.data.images.shape, 0).eval(), here.data, here.test, draws=2
     ).iloc[0]
     assert untrained["rho"] < 0.7, "it is in what the network has learnt"
 

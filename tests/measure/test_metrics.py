@@ -9,14 +9,14 @@ from megu.core.models import build
 from megu.core.train import predict
 from megu.measure.metrics import (
     METRICS,
+    Outputs,
     References,
-    Seen,
     accuracy,
     batch_accuracy,
     blank_logits,
+    collect_outputs,
     expected,
     metrics,
-    observe,
     rows,
 )
 
@@ -32,7 +32,7 @@ def saying(tiny, p, parts, features=None):
     y, gen = tiny.images.y, torch.Generator().manual_seed(0)
     index = vars(tiny.split)
     logits = {part: confident(y[i], p if part in parts else 0.9, 10) for part, i in index.items()}
-    return Seen(logits, features or {part: torch.randn(len(i), 8, generator=gen) for part, i in index.items()})
+    return Outputs(logits, features or {part: torch.randn(len(i), 8, generator=gen) for part, i in index.items()})
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def reference(tiny):
     network."""
     unseen = ("forget", "val_forget", "test_forget")
     blank = build("resnet-small", 10, tiny.images.shape, 0)
-    untrained = observe(blank, tiny.images, tiny.split).logits
+    untrained = collect_outputs(blank, tiny.images, tiny.split).logits
     compat = {part: blank_logits(blank, tiny.images, getattr(tiny.split, part)) for part in ("forget", "test_forget")}
     return References(saying(tiny, 0.9, ()), saying(tiny, 0.05, unseen), untrained, compat)
 
@@ -80,13 +80,13 @@ def test_a_memorising_original_fails_every_test_of_forgetting(tiny, reference):
 
 def test_a_random_model_and_a_collapsed_one_fail_utility(tiny, reference):
     random = measured(
-        observe(build("resnet-small", 10, tiny.images.shape, 1), tiny.images, tiny.split), tiny, reference
+        collect_outputs(build("resnet-small", 10, tiny.images.shape, 1), tiny.images, tiny.split), tiny, reference
     )
     assert random["acc_retain_test"] < 40 and random["batch_acc_retain"] < 40 and random["tow"] < 0.3
     constant = {
         part: torch.zeros(len(i), 10).index_fill_(1, torch.tensor([0]), 5.0) for part, i in vars(tiny.split).items()
     }
-    collapsed = measured(Seen(constant, saying(tiny, 0.9, ()).features), tiny, reference)
+    collapsed = measured(Outputs(constant, saying(tiny, 0.9, ()).features), tiny, reference)
     assert collapsed["acc_forget_train"] == 0 and collapsed["tow"] < 0.1 and collapsed["acc_retain_test"] < 15
 
 
@@ -100,7 +100,7 @@ def test_a_body_that_still_tells_the_class_is_caught_by_the_probe(tiny, referenc
 
 def test_one_forward_pass_is_what_predict_sees(tiny, reference):
     model = build("resnet-small", 10, tiny.images.shape, 0).eval()
-    seen = observe(model, tiny.images, tiny.split)
+    seen = collect_outputs(model, tiny.images, tiny.split)
     assert torch.allclose(seen.logits["forget"], predict(model, tiny.images, tiny.split.forget), atol=1e-5)
     assert torch.allclose(model.head(seen.features["test_retain"]), seen.logits["test_retain"], atol=1e-5)
 

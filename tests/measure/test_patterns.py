@@ -14,7 +14,7 @@ from megu.core.models import blocks, build
 from megu.datasets.images import pool
 from megu.guide.composed import lite0, photo_like
 from megu.measure.maps import pattern_map
-from megu.measure.patterns import Moments, entanglement, index, moments, patterns
+from megu.measure.patterns import Moments, entanglement, entanglement_index, moments, patterns
 
 SERVES = np.eye(6, 7, dtype=bool)  # unit k serves class k alone, unit 6 serves classes 0 and 1
 SERVES[:2, 6] = True
@@ -47,7 +47,7 @@ def seen(known):
 def test_streamed_statistics_are_those_of_the_whole_table(known, seen):
     table, y = known.batch(torch.arange(600)).flatten(1).double().numpy(), known.y[:600].numpy()
     welch = stats.ttest_ind(table[y == 1], table[y != 1], equal_var=False, alternative="greater")
-    assert np.allclose(seen.p_values(effect=0)[0, 1], welch.pvalue, rtol=1e-6, atol=1e-12)
+    assert np.allclose(seen.p_values(effect=0.0)[0, 1], welch.pvalue, rtol=1e-6, atol=1e-12)
     cohen = (table[y == 1].mean(0) - table[y != 1].mean(0)) / np.sqrt(
         (99 * table[y == 1].var(0, ddof=1) + 499 * table[y != 1].var(0, ddof=1)) / 598
     )
@@ -79,11 +79,11 @@ def test_an_effect_below_the_bound_is_no_pattern_however_many_images(seen):
 def test_index_by_hand():
     effects = np.array([[2.0, 2.0, 0.0], [0.0, 2.0, 0.0], [-1.0, -1.0, 5.0]])
     assert (
-        index(effects)[0, 1] == pytest.approx(0.5**0.5)
-        and index(effects)[0, 2] < 0
-        and np.allclose(np.diag(index(effects)), 1)
+        entanglement_index(effects)[0, 1] == pytest.approx(0.5**0.5)
+        and entanglement_index(effects)[0, 2] < 0
+        and np.allclose(np.diag(entanglement_index(effects)), 1)
     )
-    assert index(0.01 * effects, effects)[0, 1] < 1e-4, "noise has a direction, but no length"
+    assert entanglement_index(0.01 * effects, effects)[0, 1] < 1e-4, "noise has a direction, but no length"
 
 
 def test_the_index_has_an_interval_a_null_and_sets(seen):

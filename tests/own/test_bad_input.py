@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from killing import TORTURE
 
-from megu.core.loading import from_file
-from megu.datasets.sources import picture
-from megu.own import plan
+from megu.core.loading import read_model
+from megu.datasets.folder import read_image
+from megu.own import unlearn as unlearning
 from megu.own.guide_choice import choose_guide
 
 GENERATED = 1400 if TORTURE else 140  # examples of each of the eight generators
@@ -22,8 +22,8 @@ GENERATED = 1400 if TORTURE else 140  # examples of each of the eight generators
 
 @pytest.fixture(autouse=True)
 def no_long_work(monkeypatch):
-    """Whatever is refused is refused before the plan measures, trains or asks anything."""
-    monkeypatch.setattr(plan, "measure", lambda *_: pytest.fail("long work began"))
+    """Whatever is refused is refused before anything is trained or asked."""
+    monkeypatch.setattr(unlearning, "carry_out", lambda *_: pytest.fail("long work began"))
 
 
 def test_the_request_itself_would_be_good():
@@ -43,16 +43,13 @@ def test_names_that_are_no_class(name):
     refused(lambda: ask(name))
 
 
-@many
-@given(
-    st.lists(
-        st.one_of(
-            st.integers(max_value=-1), st.integers(min_value=30), st.floats(), st.booleans(), st.none(), st.just("ape")
-        ),
-        min_size=1,
-        max_size=5,
-    )
+no_position = st.one_of(
+    st.integers(max_value=-1), st.integers(min_value=30), st.floats(), st.booleans(), st.none(), st.just("ape")
 )
+
+
+@many
+@given(st.lists(no_position, min_size=1, max_size=5))
 def test_positions_that_are_none(positions):
     if set(map(str, positions)) == {"ape"}:
         positions.append(1)
@@ -77,17 +74,12 @@ def test_files_of_positions(content):
     refused(lambda: ask(path), "ids.txt" if b"\xff" in content else "")
 
 
+no_label = st.floats(allow_nan=True).filter(lambda v: v not in (0, 1, 2))
+no_class = st.integers(max_value=-1) | st.integers(min_value=3)
+
+
 @many
-@given(
-    st.one_of(
-        st.integers(max_value=-1),
-        st.integers(min_value=3),
-        st.floats(allow_nan=True).filter(lambda v: v not in (0, 1, 2)),
-        st.text(),
-        st.none(),
-        st.booleans(),
-    )
-)
+@given(st.one_of(no_class, no_label, st.text(), st.none(), st.booleans()))
 def test_labels_out_of_range(label):
     x, y = images()
     items = [*zip(x, y, strict=True), (x[0], label)]
@@ -103,15 +95,11 @@ def test_matrices_whose_columns_do_not_sum_to_1(values):
     refused(lambda: choose_guide(matrix, 3), "guide")
 
 
+no_setting, value = st.text("abcdefghij._", min_size=1, max_size=20), st.none() | st.integers() | st.text(max_size=9)
+
+
 @many
-@given(
-    st.dictionaries(
-        st.text("abcdefghij._", min_size=1, max_size=20),
-        st.one_of(st.none(), st.integers(), st.text(max_size=9)),
-        min_size=1,
-        max_size=3,
-    )
-)
+@given(st.dictionaries(no_setting, value, min_size=1, max_size=3))
 def test_settings_that_do_not_exist(values):
     refused(lambda: ask(settings=values))
 
@@ -127,7 +115,7 @@ def test_checkpoints_of_noise(content, kind):
     }[kind]
     path = Path(TMP) / "model.safetensors"
     path.write_bytes(lead + content)
-    refused(lambda: from_file(path, "resnet18"), "model.safetensors")
+    refused(lambda: read_model(path, "resnet18", 3, (32, 32)), "model.safetensors")
 
 
 @many
@@ -139,7 +127,7 @@ def test_images_of_noise(content, head):
     path = Path(TMP) / "cat" / "broken.png"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(head + content)
-    refused(lambda: picture(path), "cat/broken.png")
+    refused(lambda: read_image(path), "cat/broken.png")
 
 
 TMP = None

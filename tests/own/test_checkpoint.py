@@ -17,7 +17,8 @@ from megu.core import weights as pretrained
 from megu.core.loading import weights_digest
 from megu.core.train import predict
 from megu.own import checkpoint
-from megu.own.checkpoint import About, Checkpoint, export
+from megu.own.checkpoint import About, Checkpoint
+from megu.own.export import export
 from megu.runs.experiment import Experiment
 from megu.settings.config import Forget
 from megu.settings.errors import SettingsError
@@ -27,27 +28,13 @@ ARCHS = (("resnet-small", (3, 32, 32)), ("resnet18", (1, 28, 28)), ("vit-tiny", 
 
 def made(arch="resnet-small", shape=(3, 32, 32), **more):
     net = models.build(arch, 4, shape, 0, weights="random").eval()
-    about = About(
-        **{
-            "arch": arch,
-            "stem": checkpoint.STEMS[arch],
-            "classes": ("a", "b", "c", "d"),
-            "shape": shape,
-            "mean": [0.4] * shape[0],
-            "std": [0.25] * shape[0],
-            "method": "megu",
-            "seed": 3,
-            "forget": Forget(classes=("b",)),
-            "split": "0123456789ab",
-            "data": "cifar10",
-            "images": {part: {"images": n, "content": "f" * 32} for part, n in (("train", 50), ("test", 10))},
-            "weights": weights_digest(net),
-            "code": "c0de",
-            "megu": "0",
-            **more,
-        }
-    )
-    return Checkpoint(net, about)
+    images = {part: {"images": n, "content": "f" * 32} for part, n in (("train", 50), ("test", 10))}
+    usual = dict(
+        arch=arch, stem=checkpoint.STEMS[arch], classes=("a", "b", "c", "d"), shape=shape, mean=[0.4] * shape[0],
+        std=[0.25] * shape[0], method="megu", seed=3, forget=Forget(classes=("b",)), split="0123456789ab",
+        data="cifar10", images=images, weights=weights_digest(net), code="c0de", megu="0",
+    )  # fmt: skip
+    return Checkpoint(net, About(**{**usual, **more}))
 
 
 @pytest.fixture(scope="module")
@@ -84,18 +71,15 @@ def test_what_is_saved_is_what_is_read(arch, shape, tmp_path, monkeypatch):
     with torch.no_grad():
         logits = two(pixels)
         assert torch.equal(logits, one(pixels)) and torch.allclose(two(pixels.float() / 255), logits)
-        assert torch.allclose(two.net((pixels / 255 - 0.4) / 0.25), logits, atol=1e-5) and not torch.allclose(
-            two.net(pixels / 255), logits, atol=1e-5
-        )
+        assert torch.allclose(two.net((pixels / 255 - 0.4) / 0.25), logits, atol=1e-5)
+        assert not torch.allclose(two.net(pixels / 255), logits, atol=1e-5)
 
 
 def test_a_models_weights_are_those_of_its_config(folder):
     two = Checkpoint.from_pretrained(folder)
     with torch.no_grad():
         two.net.head.bias += 1
-    with pytest.raises(
-        SettingsError, match="the weights have changed .hash .*: make a checkpoint of the model as it is now"
-    ):
+    with pytest.raises(SettingsError, match="the weights have changed .hash .*: make a checkpoint of the model"):
         two.save_pretrained(folder.parent / "other")
 
 
@@ -124,29 +108,32 @@ def only_a_pickle(path):
     (lambda p: (p / "config.json").write_text("{"), "config.json in 'copy' is no config of a checkpoint .no JSON object"),
     (lambda p: (p / "config.json").write_text("[" * 10_000), "config.json in 'copy' is no config of a checkpoint .no JSON object"),
     (lambda p: (p / "config.json").write_text("[]"), "config.json in 'copy' is no config of a checkpoint"),
-    (lambda p: configured(p, lambda c: c.update(arch="resnet-smal")), "arch 'resnet-smal' does not exist; did you mean 'resnet-small'"),
-    (lambda p: configured(p, lambda c: c.update(arch="resnet18")), r"does not fit the architecture that is named for it .*missing"),
-    (lambda p: configured(p, lambda c: c.update(net="x")), "net: Extra inputs are not permitted"),
+    (dict(arch="resnet-smal"), "arch 'resnet-smal' does not exist; did you mean 'resnet-small'"),
+    (dict(arch="resnet18"), r"does not fit the architecture that is named for it .*missing"),
+    (dict(net="x"), "net: Extra inputs are not permitted"),
     (lambda p: configured(p, lambda c: c["forget"].update(all=1)), "forget.all: Extra inputs are not permitted"),
     (lambda p: configured(p, lambda c: c.pop("mean")), "mean: Field required"),
-    (lambda p: configured(p, lambda c: c.update(std=[0.0] * 3)), "std.0: Input should be greater than 0"),
-    (lambda p: configured(p, lambda c: c.update(std=[torch.nan] * 3)), "std.0: Input should be a finite number"),
-    (lambda p: configured(p, lambda c: c.update(mean=[0.4, 0.4, -0.1])), "mean.2: Input should be greater than or equal to 0"),
-    (lambda p: configured(p, lambda c: c.update(mean=[0.4, 0.4, 0.5])), "classes, shape, mean, std or weights in config.json of 'copy' are not those"),
-    (lambda p: configured(p, lambda c: c.update(classes=["a", "b", "d", "c"])), "classes, shape, mean, std or weights in config.json of 'copy' are not"),
-    (lambda p: configured(p, lambda c: c.update(shape=[3, 32, 31])), "classes, shape, mean, std or weights in config.json of 'copy' are not those"),
+    (dict(std=[0.0] * 3), "std.0: Input should be greater than 0"),
+    (dict(std=[torch.nan] * 3), "std.0: Input should be a finite number"),
+    (dict(mean=[0.4, 0.4, -0.1]), "mean.2: Input should be greater than or equal to 0"),
+    (dict(mean=[0.4, 0.4, 0.5]), "classes, shape, mean, std or weights in config.json of 'copy' are not those"),
+    (dict(classes=["a", "b", "d", "c"]), "classes, shape, mean, std or weights in config.json of 'copy' are not"),
+    (dict(shape=[3, 32, 31]), "classes, shape, mean, std or weights in config.json of 'copy' are not those"),
     (lambda p: configured(p, lambda c: c.pop("sha256")), "classes, shape, mean, std or weights in config.json of 'copy' are not those"),
-    (lambda p: configured(p, lambda c: c.update(classes=["a", "b", "b", "c"])), "two classes are called 'b': give each a name of its own"),
-    (lambda p: configured(p, lambda c: c.update(stem="other")), "stem is 'other', but that of resnet-small is 'convolution 3 x 3"),
-    (lambda p: configured(p, lambda c: c.update(shape=[3, 10**7, 10**7])), "shape.1: Input should be less than or equal to 1024"),
-    (lambda p: configured(p, lambda c: c.update(arch="vit-tiny", stem=checkpoint.STEMS["vit-tiny"], shape=[3, 2, 2])), "square and of at least 4 px"),
-    (lambda p: configured(p, lambda c: c.update(arch="vit-tiny", stem=checkpoint.STEMS["vit-tiny"], shape=[3, 32, 28])), "square and of at least 4 px"),
-    (lambda p: configured(p, lambda c: c.update(mean=[0.1])), "one of each channel .3."),
-    (lambda p: configured(p, lambda c: c.update(classes=["a"])), "classes: Tuple should have at least 2 items"),
+    (dict(classes=["a", "b", "b", "c"]), "two classes are called 'b': give each a name of its own"),
+    (dict(stem="other"), "stem is 'other', but that of resnet-small is 'convolution 3 x 3"),
+    (dict(shape=[3, 10**7, 10**7]), "shape.1: Input should be less than or equal to 1024"),
+    (dict(arch="vit-tiny", stem=checkpoint.STEMS["vit-tiny"], shape=[3, 2, 2]), "square and of at least 4 px"),
+    (dict(arch="vit-tiny", stem=checkpoint.STEMS["vit-tiny"], shape=[3, 32, 28]), "square and of at least 4 px"),
+    (dict(mean=[0.1]), "one of each channel .3."),
+    (dict(classes=["a"]), "classes: Tuple should have at least 2 items"),
 ])  # fmt: skip
 def test_what_is_not_what_it_says_is_refused(copy, spoil, expected):
     Checkpoint.from_pretrained(copy)
-    spoil(copy)
+    if isinstance(spoil, dict):
+        configured(copy, lambda config: config.update(spoil))
+    else:
+        spoil(copy)
     with pytest.raises(SettingsError, match=expected) as refused:
         Checkpoint.from_pretrained(copy)
     assert "\n" not in str(refused.value)
@@ -154,10 +141,8 @@ def test_what_is_not_what_it_says_is_refused(copy, spoil, expected):
 
 @pytest.mark.parametrize("source", ["nobody/nothing", "no such folder", "a/b/c"])
 def test_a_hub_that_cannot_be_reached(source):
-    with pytest.raises(
-        SettingsError,
-        match=f"checkpoint '{source}' is no folder, and the hub does not give it .*check name and network",
-    ) as refused:
+    expected = f"checkpoint '{source}' is no folder, and the hub does not give it .*check name and network"
+    with pytest.raises(SettingsError, match=expected) as refused:
         Checkpoint.from_pretrained(source)
     assert "\n" not in str(refused.value)
 
@@ -166,12 +151,8 @@ def test_a_checkpoint_of_the_hub(folder, monkeypatch):
     asked = []
     monkeypatch.setattr(checkpoint, "snapshot_download", lambda *args, **more: asked.append((args, more)) or folder)
     Checkpoint.from_pretrained("someone/forgetful", revision="abc")
-    assert asked == [
-        (
-            ("someone/forgetful",),
-            {"revision": "abc", "token": None, "allow_patterns": ["config.json", "model.safetensors"]},
-        )
-    ]
+    files = ["config.json", "model.safetensors"]
+    assert asked == [(("someone/forgetful",), {"revision": "abc", "token": None, "allow_patterns": files})]
 
 
 class FakeApi:
@@ -212,55 +193,45 @@ def test_what_is_sent_to_a_hub(monkeypatch):
 ])  # fmt: skip
 def test_the_card_says_what_the_model_is(more, expected):
     card = made(**more).generate_model_card()
-    assert (
-        expected in str(card) and card.data.library_name == "megu" and card.data.pipeline_tag == "image-classification"
-    )
-    assert (
-        "SHA-256 of the weights" in str(card)
-        and "{{" not in str(card)
-        and ("Nothing was measured" in str(card)) == ("measured" not in more)
-    )
+    assert (card.data.library_name, card.data.pipeline_tag) == ("megu", "image-classification")
+    card = str(card)
+    assert expected in card and "SHA-256 of the weights" in card and "{{" not in card
+    assert ("Nothing was measured" in card) == ("measured" not in more)
 
 
 @pytest.fixture(scope="module")
 def run(tiny_overrides, tmp_path_factory):
     """A run with two measured models."""
-    lab = Experiment(
-        run_dir=tmp_path_factory.mktemp("runs") / "one", overrides={**tiny_overrides, "seeds": 1, "training.epochs": 1}
-    )
+    overrides = {**tiny_overrides, "seeds": 1, "training.epochs": 1}
+    lab = Experiment(run_dir=tmp_path_factory.mktemp("runs") / "one", overrides=overrides)
     for name in ("finetune", "retrain"):
         lab.rows(name, 0)
     return lab
 
 
 def test_a_runs_model_is_exported_without_its_data(run, tmp_path):
-    said = CliRunner().invoke(app, ["export", str(run.run.path), "finetune", "0", "--out", str(tmp_path / "out")])
+    said = exported(run, tmp_path / "out")
     assert said.exit_code == 0 and "written  model.safetensors, config.json, README.md" in said.output
     found = Checkpoint.from_pretrained(tmp_path / "out")
     index = run.split.test_retain
+    logits = [predict(model, run.images, index) for model in (run.unlearned("finetune", 0), run.original(0))]
     with torch.no_grad():
-        assert torch.allclose(
-            found(run.images.x[index]), predict(run.unlearned("finetune", 0), run.images, index), atol=1e-5
-        )
-        assert not torch.allclose(found(run.images.x[index]), predict(run.original(0), run.images, index), atol=1e-3)
+        assert torch.allclose(found(run.images.x[index]), logits[0], atol=1e-5)
+        assert not torch.allclose(found(run.images.x[index]), logits[1], atol=1e-3)
     about, rows = found.about, run.rows("finetune", 0).set_index("metric")["value"]
-    assert (
-        about.classes == run.images.classes
-        and about.split == run.split.digest()
-        and about.forget == run.settings.forget
-    )
+    assert about.classes == run.images.classes and about.split == run.split.digest()
+    assert about.forget == run.settings.forget and set(about.measured) == set(rows.index)
     assert about.images["train"]["content"] == run.run.manifest["notes"]["images"]["train"]["content"]
-    assert about.measured["acc_retain_test"][0] == pytest.approx(rows["acc_retain_test"]) and set(
-        about.measured
-    ) == set(rows.index)
+    assert about.measured["acc_retain_test"][0] == pytest.approx(rows["acc_retain_test"])
     assert about.measured["tow"][1] == 1.0  # the retrained model's own
-    assert str(run.run.path.parent) not in "".join(
-        file.read_text(errors="ignore") for file in (tmp_path / "out").iterdir()
-    )
-    assert (
-        export(run.run.path, "original", 0).about.forget is None
-        and not export(run.run.path, "original", 0).about.measured
-    )
+    written = [file.read_text(errors="ignore") for file in (tmp_path / "out").iterdir()]
+    assert str(run.run.path.parent) not in "".join(written)
+    original = export(run.run.path, "original", 0).about
+    assert original.forget is None and not original.measured
+
+
+def exported(run, *more):
+    return CliRunner().invoke(app, ["export", str(run.run.path), "finetune", "0", "--out", *map(str, more)])
 
 
 def test_what_cannot_be_exported(run, tmp_path):
@@ -276,17 +247,13 @@ def test_what_cannot_be_exported(run, tmp_path):
         export(other, "finetune", 0)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
-    said = CliRunner().invoke(app, ["export", str(run.run.path), "finetune", "0", "--out", str(tmp_path / "full")])
-    assert "'full' is not empty: name a new folder" in str(said.exception) and list((tmp_path / "full").iterdir()) == [
-        tmp_path / "full" / "mine.txt"
-    ]
+    said = exported(run, tmp_path / "full")
+    assert "'full' is not empty: name a new folder" in str(said.exception)
+    assert [file.name for file in (tmp_path / "full").iterdir()] == ["mine.txt"]
 
 
 def test_what_cannot_be_sent_is_written_all_the_same(run, tmp_path):
-    said = CliRunner().invoke(
-        app,
-        ["export", str(run.run.path), "finetune", "0", "--out", str(tmp_path / "out"), "--push", "someone/forgetful"],
-    )
+    said = exported(run, tmp_path / "out", "--push", "someone/forgetful")
     assert isinstance(said.exception, SettingsError) and "'someone/forgetful' was not sent" in str(said.exception)
     Checkpoint.from_pretrained(tmp_path / "out")
 
@@ -300,11 +267,8 @@ def test_a_hub_that_cannot_be_reached_is_one_line(run, tmp_path, monkeypatch):
             raise ConnectError("[Errno 111] Connection refused\nmore")
 
     monkeypatch.setattr(hub_mixin, "HfApi", Unreachable)
-    said = CliRunner().invoke(
-        app,
-        ["export", str(run.run.path), "finetune", "0", "--out", str(tmp_path / "out"), "--push", "someone/forgetful"],
+    said = exported(run, tmp_path / "out", "--push", "someone/forgetful")
+    assert isinstance(said.exception, SettingsError) and "\n" not in str(said.exception)
+    assert "(ConnectError: [Errno 111] Connection refused)" in str(said.exception) and Checkpoint.from_pretrained(
+        tmp_path / "out"
     )
-    assert isinstance(said.exception, SettingsError) and "(ConnectError: [Errno 111] Connection refused)" in str(
-        said.exception
-    )
-    assert "\n" not in str(said.exception) and Checkpoint.from_pretrained(tmp_path / "out")

@@ -21,14 +21,10 @@ def test_every_report_fits_the_schema_and_a_wrong_one_does_not(model, parts, don
     convolutional = nn.Sequential(nn.Conv2d(1, 10, 28), nn.Flatten())  # no linear head, no features
     convolutional[0].weight.data.copy_(torch.stack([x[y == k].mean(0) - x.mean() for k in range(10)]))
     plain = forget(convolutional, parts, range(20), method="finetune", test=None, settings={})
-    assert (
-        plain.report["asked"]["scenario"] == "random"
-        and plain.report["done"]["guide"] is None
-        and plain.report["verdict"]["word"] == "not told"
-    )
-    assert {row["metric"]: row["not_available"] for row in plain.report["metrics"]}[
-        "cka_original_forget"
-    ] == "needs a model whose head is a linear layer"
+    assert plain.report["asked"]["scenario"] == "random" and plain.report["done"]["guide"] is None
+    assert plain.report["verdict"]["word"] == "not told"
+    why = {row["metric"]: row["not_available"] for row in plain.report["metrics"]}
+    assert why["cka_original_forget"] == "needs a model whose head is a linear layer"
     for facts in (done.report, plain.report):
         jsonschema.validate(json.loads(json.dumps(facts, allow_nan=False)), report.schema())
     for wrong in (
@@ -41,32 +37,24 @@ def test_every_report_fits_the_schema_and_a_wrong_one_does_not(model, parts, don
 
 
 def test_the_page_needs_no_other_and_escapes_what_it_is_given(done):
-    page = report.html(
-        {**done.report, "verdict": {**done.report["verdict"], "what": "<script>alert(1)</script> $x_1$"}}
-    )
+    facts = done.report | {"verdict": {**done.report["verdict"], "what": "<script>alert(1)</script> $x_1$"}}
+    page = report.html(facts)
     assert "<script" not in page and "&lt;script&gt;" in page
-    assert not re.search(r"""(src|href)\s*=\s*["'](?!#)|url\((?!#)|@import""", page.replace("xlink:href", "href")), (
-        "an outside reference"
-    )
-    assert page.count("<svg") == 3 and page == report.html(
-        done.report | {"verdict": {**done.report["verdict"], "what": "<script>alert(1)</script> $x_1$"}}
-    )
+    outside = r"""(src|href)\s*=\s*["'](?!#)|url\((?!#)|@import"""
+    assert not re.search(outside, page.replace("xlink:href", "href"))
+    assert page.count("<svg") == 3 and page == report.html(facts)
     assert "not available" in page and "prefers-color-scheme: dark" in page and "@media print" in page
 
 
 def test_the_disentanglement_score_is_in_the_report_where_it_can_be_measured(done, parts, model):
     rows = {(row["model"], row["view"], row["measure"]): row for row in done.report["disentanglement"]}
     score = rows["unlearned", "in place", "score"]
-    assert (
-        0 <= score["low"] <= score["value"] <= score["high"] <= 1 and ("retrained", "aligned", "score") not in rows
-    )  # no reference was given
+    assert 0 <= score["low"] <= score["value"] <= score["high"] <= 1
+    assert ("retrained", "aligned", "score") not in rows  # no reference was given
     assert f"{score['value']:.3f}" in report.html(done.report)
-    untouched = forget(
-        model, parts, range(20), method="finetune", test=None, settings={}
-    )  # single images: no concept is forgotten as a whole
-    assert untouched.report["disentanglement"] is None and "Disentanglement score: not measured" in report.html(
-        untouched.report
-    )
+    # Of single images no concept is forgotten as a whole.
+    single = forget(model, parts, range(20), method="finetune", test=None, settings={}).report
+    assert single["disentanglement"] is None and "Disentanglement score: not measured" in report.html(single)
 
 
 def test_the_page_is_written_again_from_its_json(done, tmp_path, monkeypatch, capsys):
@@ -76,9 +64,8 @@ def test_the_page_is_written_again_from_its_json(done, tmp_path, monkeypatch, ca
     monkeypatch.setattr(sys, "argv", ["megu", "report", str(tmp_path)])
     with pytest.raises(SystemExit) as end:
         command.main()
-    assert (
-        not end.value.code and "written" in capsys.readouterr().out and (tmp_path / "report.html").read_text() == page
-    )
+    assert not end.value.code and "written" in capsys.readouterr().out
+    assert (tmp_path / "report.html").read_text() == page
     assert load_file(tmp_path / "model.safetensors").keys() == done.model.state_dict().keys()
 
 

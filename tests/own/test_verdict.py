@@ -2,10 +2,9 @@
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
-from megu.own.verdict import told, verdict
+from megu.own.verdict import attack_succeeds, verdict
 
 BEFORE, NONE = (90.0, 87.0, 93.0), (0.0, 0.0, 0.9)
 
@@ -22,8 +21,8 @@ def judged(after, reference=None, attacked=(), scenario="class"):
         for model, (p, low, high) in named.items()
     ]
     request = SimpleNamespace(names=("rocket",), scenario=scenario)
-    nothing = SimpleNamespace(y=np.zeros(0, int), test_retain=[], retain=[])
-    return verdict(request, SimpleNamespace(seen=named), nothing, nothing, None, measured, list(attacked))
+    nothing = SimpleNamespace(test_retain=[], retain=[])
+    return verdict(request, SimpleNamespace(outputs=named, split=nothing), None, None, measured, list(attacked))
 
 
 @pytest.mark.parametrize(
@@ -65,9 +64,11 @@ def test_the_word_names_a_trace_that_an_attack_finds():
 
 def test_what_the_reference_shows_as_well_is_no_trace():
     """A model that never saw the images may be told: they are harder, or easier, than the unseen ones."""
-    assert told([attack("after", 0.6), attack("reference", 0.59)])[0] is False
-    tells, said = told([attack("after", 0.6), attack("reference", 0.5)])
+    assert attack_succeeds([attack("after", 0.6), attack("reference", 0.59)])[0] is False
+    tells, said = attack_succeeds([attack("after", 0.6), attack("reference", 0.5)])
     assert tells is True and "which differs" in said[-1]
-    assert told([attack("after", 0.6), attack("reference", 0.5, name="entropy")])[0] is True, "of another attack"
-    tells, said = told([attack("after", 0.4)])
-    assert tells is True and "stand out the other way" in said[-1] and told([])[0] is None
+    assert attack_succeeds([attack("after", 0.6), attack("reference", 0.5, name="entropy")])[0] is True, (
+        "of another attack"
+    )
+    tells, said = attack_succeeds([attack("after", 0.4)])
+    assert tells is True and "stand out the other way" in said[-1] and attack_succeeds([])[0] is None

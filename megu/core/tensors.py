@@ -1,0 +1,39 @@
+r"""Named tensors in a file: one reader of safetensors, and their hash."""
+
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from megu.settings.errors import SettingsError
+from megu.settings.files import hash_bytes
+
+
+def read_tensors(path, what="weights", device="cpu"):
+    r"""The tensors of a safetensors file by name; nothing else is ever opened, since a pickle can run code.
+
+    Args: what: for messages, e.g. ``model``.
+    Raises: SettingsError where the file is missing, of another kind or damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SettingsError(f"{what} {path.name!r} does not exist: give a .safetensors file")
+    with open(path, "rb") as file:
+        head = file.read(9)
+    if path.suffix != ".safetensors" or head[:2] in (b"PK", b"\x80\x02") or head[8:] != b"{":
+        raise SettingsError(
+            f"{what} {path.name!r} is not a safetensors file, and nothing else is opened, since a pickle can run code:"
+            " save it by safetensors.torch.save_file(model.state_dict(), 'model.safetensors'); the tensors of a .pth"
+            " that you trust are torch.load(file, weights_only=True)"
+        )
+    try:
+        return load_file(path, device=str(device))
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        why = str(error).splitlines()[0][:100]
+        raise SettingsError(f"{what} {path.name!r} is damaged ({why}): save, copy or download it again") from None
+
+
+def hash_tensors(tensors):
+    r"""SHA-256, 64 hex digits, over names and bits of tensors, in their order."""
+    parts = ((name, tensor.detach().cpu().contiguous().numpy().tobytes()) for name, tensor in tensors.items())
+    return hash_bytes(*(part for pair in parts for part in pair))

@@ -1,0 +1,117 @@
+r"""How many images each method sends through the network: counted by hooks while the method runs on a stand-in."""
+
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from megu.core.device import Compute, generator
+from megu.core.splits import Split, forgotten_classes
+from megu.datasets.images import Images
+from megu.methods import METHODS
+from megu.methods.task import Task
+from megu.perturbing_labels import transition_matrix
+from megu.settings.config import Part, Settings
+
+
+@dataclass(frozen=True)
+class Passes:
+    r"""Passes of single images through the network.
+
+    Attributes:
+        trained: forward, and backward to the weights: three forward passes' operations.
+        noised: forward, and backward to the image alone: two.
+        seen: forward.
+        most: images of the largest batch that is trained on, or else seen.
+    """
+
+    trained: int = 0
+    noised: int = 0
+    seen: int = 0
+    most: int = 0
+
+    def flops(self, forward: float) -> float:
+        r"""$(3\,trained + 2\,noised + seen)\,f$ for f operations of one forward pass."""
+        return (3 * self.trained + 2 * self.noised + self.seen) * forward
+
+
+class _Counts(Counter):
+    """Kind of pass -> images; the largest batch of each kind beside it."""
+
+    def passes(self) -> Passes:
+        most = self["most trained"] or self["most seen"] or self["most noised"]
+        return Passes(self["trained"], self["noised"], self["seen"], most)
+
+
+@contextmanager
+def counting(model: nn.Module):
+    r"""A block in which the passes through a model, and through copies of it that are made there, are counted.
+
+    Gives a counter; its ``passes()`` are the `Passes`.
+    """
+    counts = _Counts()
+
+    def count(module, args):
+        graph = torch.is_grad_enabled()
+        weights = graph and any(weight.requires_grad for weight in module.parameters())
+        kind = "trained" if weights else "noised" if graph and args[0].requires_grad else "seen"
+        counts[kind] += len(args[0])
+        counts[f"most {kind}"] = max(counts[f"most {kind}"], len(args[0]))
+
+    handle = model.register_forward_pre_hook(count)
+    try:
+        yield counts
+    finally:
+        handle.remove()
+
+
+@dataclass(frozen=True)
+class _CountedTask(Task):
+    """A request whose trainings run for one epoch and count as often as their recipes have epochs."""
+
+    counts: _Counts | None = None
+
+    def train_on(self, model, index, labels, recipe, **more):
+        before = Counter(self.counts)
+        one = recipe.model_copy(update={"epochs": 1, "lr": 1e-9, "schedule": "constant"})
+        super().train_on(model, index, labels, one, **more)
+        for kind in ("trained", "noised", "seen"):
+            self.counts[kind] += (recipe.epochs - 1) * (self.counts[kind] - before[kind])
+        return model
+
+
+def probe(images: Images) -> nn.Module:
+    r"""A network of one layer, quick to run; its answers differ from image to image, so that many labels are chosen."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(images.shape)), images.num_classes))
+    with torch.no_grad():
+        net[1].weight.copy_(30 * torch.randn(net[1].weight.shape, generator=generator(0, "probe")))
+    return net.eval()
+
+
+def similar(num_classes: int) -> np.ndarray:
+    """A transition matrix that stands for a guide's answers."""
+    return transition_matrix(np.random.default_rng(0).random((num_classes, num_classes)) + np.eye(num_classes))
+
+
+def passes_of(name: str, parameters: Part, settings: Settings, images: Images, split: Split) -> Passes:
+    r"""The `Passes` of one method on a request, its references included (`retrain`, by the original's recipe).
+
+    The method itself runs, on a `probe` of the images' shape: give images of few pixels, their number and labels are
+    what matters.  Noises are those of the labels that a guide without knowledge would choose, nearly all.
+
+    Args:
+        name: in `megu.methods.METHODS`.  parameters: the method's settings.  settings: of the run.
+        images, split: of the request, see `megu.cost.dummy.stand_in`.
+    """
+    model, forgotten = probe(images), forgotten_classes(images, split, settings)
+    with counting(model) as counts:
+        task = _CountedTask(
+            model, images, split, forgotten, similar(images.num_classes), settings.retain_images, None,
+            settings.training.model_copy(update={"augment": None}), settings.seed,
+            Compute(images.x.device, False), counts=counts,
+        )  # fmt: skip
+        METHODS[name].unlearn(task, parameters)
+    return counts.passes()

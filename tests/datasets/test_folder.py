@@ -1,0 +1,88 @@
+"""Folders of images: one reader for runs and for a user's own, one rule for the size; what is refused."""
+
+import numpy as np
+import pytest
+import torch
+from bad import NAMES, folder, linear, refused
+from PIL import Image
+
+from megu.datasets.folder import find_classes, list_images, read_image
+from megu.datasets.sources import load
+from megu.own.inputs import read_inputs
+from megu.own.request import Request
+from megu.settings.profiles import resolve
+
+
+@pytest.fixture
+def photos(mini, tmp_path):
+    for part in ("train", "test"):
+        for k in range(3):
+            (tmp_path / part / mini.classes[k]).mkdir(parents=True)
+            for i in range(4):
+                Image.fromarray(mini.x[k + 10 * i, 0].numpy()).save(tmp_path / part / mini.classes[k] / f"{i}.png")
+    return tmp_path
+
+
+def of_a_run(root, **more):
+    overrides = {"data.name": "folder", "data.path": str(root), "forget.classes": ["trouser"], **more}
+    return load(resolve(overrides=overrides))
+
+
+def test_a_folder_of_a_run(mini, photos):
+    images = of_a_run(photos)
+    assert images.classes == ("pullover", "t-shirt", "trouser") and images.shape == (3, 28, 28) and len(images.y) == 24
+    assert torch.equal(images.x[0, 0], mini.x[2, 0])
+    (photos / "train" / ".hidden").mkdir()
+    (photos / "train" / "trouser" / "notes.txt").write_text("no image")
+    assert of_a_run(photos).digest() == images.digest()
+    (photos / "train" / "dress").mkdir()
+    refused(lambda: of_a_run(photos, **{"forget.classes": ["dress"]}), "train/dress holds no images")
+    (photos / "train" / "dress").rmdir()
+    (photos / "test" / "trousers").mkdir()
+    refused(lambda: of_a_run(photos), "'test' has a class folder", "'trousers'", "did you mean 'trouser'")
+    (photos / "test" / "trousers").rmdir()
+    (photos / "train" / "trouser" / "4.png").write_bytes(b"no image")
+    refused(lambda: of_a_run(photos), "trouser/4.png is not a readable image")
+
+
+@pytest.mark.parametrize(("size", "other", "expected"), [(20, 28, 20), (None, 28, 28), (None, 40, 224), (20, 40, 20)])
+def test_a_run_and_a_users_request_read_a_folder_alike(photos, size, other, expected):
+    """As chosen; their own where all training images have one; else 224."""
+    odd = photos / "train" / "trouser" / "0.png"
+    Image.open(odd).resize((other, other)).save(odd)
+    run = of_a_run(photos, **{"data.size": size})
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), linear())  # of colour images
+    _, _, own, _ = read_inputs(Request(model, photos, "trouser", size=size), "cpu")
+    assert run.shape == own.shape == (3, expected, expected) and torch.equal(run.x, own.x) and torch.equal(run.y, own.y)
+
+
+def test_images_of_every_kind(tmp_path):
+    image = folder(tmp_path) / "ape" / "0.png"
+    Image.effect_noise((64, 64), 50).save(image)
+    image.write_bytes(image.read_bytes()[:-500])
+    refused(lambda: read_image(image), "ape/0.png", "truncated")
+    Image.new("L", (1, 1)).save(image)
+    refused(lambda: read_image(image), "1 x 1 pixels")
+    Image.new("1", (20_000, 20_000)).save(image)
+    refused(lambda: read_image(image), "ape/0.png")
+    Image.new("F", (8, 8)).save(image.with_suffix(".tiff"))
+    refused(lambda: read_image(image.with_suffix(".tiff")), "mode F")
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(image.with_suffix(".jpg"))
+    red = read_image(image.with_suffix(".jpg"))
+    assert red.shape == (8, 8, 3) and red[..., 0].min() > 200
+    Image.fromarray(np.full((8, 8), 40_000, "uint16")).save(image)
+    assert (read_image(image, mode="L") == 40_000 >> 8).all()
+
+
+def test_classes_and_their_folders(tmp_path):
+    root = folder(tmp_path)
+    (root / "cat" / "small").mkdir()
+    (root / "cat" / "0.png").rename(root / "cat" / "small" / "0.png")
+    assert [(k, sub) for _, k, sub in list_images(root, NAMES)[0]][-2:] == [(2, None), (2, "small")]
+    refused(lambda: find_classes(root, ("ape", "bee")), "cat")
+    refused(lambda: find_classes(root, (*NAMES, "dog")), "'dog' has no folder")
+    for file in (root / "bee").iterdir():
+        file.unlink()
+    refused(lambda: find_classes(root), "photos/bee holds no images")
+    (tmp_path / "empty").mkdir()
+    refused(lambda: find_classes(tmp_path / "empty"), "at least two")
