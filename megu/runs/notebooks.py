@@ -103,7 +103,7 @@ def build_figures(run, *, say=print):
     r"""Collect a finished run's tables and draw every figure and table of paper_figures/ into the run directory.
 
     Args:
-        run: `megu.runs.store.Run`.
+        run: `megu.runs.store.RunDirectory`.
         say: function of one line of text.
     Returns: the folder of the figures.
     Raises: NotebookError naming the script that failed, and why.

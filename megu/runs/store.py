@@ -217,6 +217,3 @@ class RunDirectory:
             record = {"claims": [claim.record() for claim in claims], "seconds": round(seconds, 2)}
             self._update("stages", stage, record)
         return lines
-
-
-Run = RunDirectory

@@ -85,8 +85,7 @@ def test_repeats_of_unlearning_differ_and_threads_of_a_worker_do_not_disturb_eac
     assert other.carry_out(specs, Inline) == {}
     pd.testing.assert_frame_equal(values(other, specs), values(engine, specs))
     missing = specs_of(changes, "scenario=class,method=finetune|unsir,seed=0", 1, 2)
-    engine.write(missing, tmp_path / "out", "a command")
-    source = json.loads((tmp_path / "out" / "grid_small_source.json").read_text())
+    source = engine.source(missing, engine.tables(missing)[1])
     assert (source["repeats"], source["measured"], source["not_run"]) == (2, 4, 2)
 
 
