@@ -30,14 +30,8 @@ notebooks: $(READY)  ## write the executed notebooks from their .py sources
 	@TQDM_DISABLE=1 $(BIN)/jupytext --to ipynb --update notebooks/*.py
 	@TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --log-level=WARN --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
-figures: $(READY)  ## figures and README table from the tracked tidy data
-	@for script in paper_figures/fig*.py; do $(BIN)/python $$script || exit 1; done
-	@$(BIN)/python paper_figures/tab01_results.py --readme
-	@$(BIN)/python paper_figures/tab02_comparison.py --readme
-	@$(BIN)/python paper_figures/tab03_ablation.py --readme
-	@$(BIN)/python paper_figures/tab04_disentanglement.py --readme
-	@$(BIN)/python paper_figures/tab05_paper.py
-	@$(BIN)/python paper_figures/tab06_grid.py --readme
+figures: $(READY)  ## figures, tables and README's spans from the tracked tidy data
+	@for script in $(filter-out %/collect.py,$(wildcard paper_figures/*.py)); do $(BIN)/python $$script || exit 1; done
 
 comparison: $(READY)  ## every method, three scenarios, 3 x 3 seeds, attacks with shadow models (an hour on 2 cores)
 	@$(BIN)/python -m megu compare --out paper_figures/data

@@ -19,7 +19,7 @@
 #
 # | reads | writes | minutes | feeds |
 # |---|---|---|---|
-# | original model of the first seed | pairs of classes, layers, maps, views of similarity | quick 0.8 (1 core); small, paper: not measured | figures 1, 11, 12 |
+# | original model of the first seed | pairs of classes, layers, maps, views of similarity | quick 0.8 (1 core); small, paper: not measured | `figure1_entangled_concepts` |
 #
 # **Claim.** A network does not keep a drawer for each class. Some of its feature patterns serve several classes at once: for a class $a$ to be
 # forgotten and another class $b$ the paper (section 3) tells **associated** patterns $P_a \cap P_b$ from **unique** ones $P_a \setminus P_b$.

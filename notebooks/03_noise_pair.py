@@ -19,7 +19,7 @@
 #
 # | reads | writes | minutes | feeds |
 # |---|---|---|---|
-# | original model, perturbing labels | strength of the noise pair, what it activates | quick 0.3 (2 cores); small, paper: not measured | figure 17 |
+# | original model, perturbing labels | strength of the noise pair, what it activates | quick 0.3 (2 cores); small, paper: not measured | `disentanglement` |
 #
 # A new label alone tells the network *that* an image is not a shirt. The noise pair tells it *where*: with the model frozen, two inputs are optimised (eq. 9-10),
 #

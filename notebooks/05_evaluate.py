@@ -19,7 +19,7 @@
 #
 # | reads | writes | minutes | feeds |
 # |---|---|---|---|
-# | models of every method and seed | `results.csv`, `summary.csv`, `predictions.csv`, `disentanglement.csv` | quick 1 (2 cores); small, paper: not measured | table 1, README, appendix D, figures 14, 15 |
+# | models of every method and seed | `results.csv`, `summary.csv`, `predictions.csv`, `disentanglement.csv` | quick 1 (2 cores); small, paper: not measured | `table1_results`, `disentanglement`, README |
 #
 # What counts is the **gap to the true retrain of the same seed**: the first table has the values themselves, retrain's among them, and what follows it the gaps. A method that scores below the retrained model has not forgotten better; it has left a mark of another kind.
 # *strict* metrics use true accuracies and compare forget images with unseen images of the same classes. *compat* metrics repeat the definitions of the public code that the paper's
@@ -145,7 +145,7 @@ lab.run.table("maps_after.csv", lambda: before_after.round(2))
 some_methods = before_after["row"].isin([titles["original"], "MeGU, no noise", "MeGU"])
 pattern_figures.maps(
     before_after[some_methods & before_after["panel"].str.endswith("1")], layer
-)  # figure 14: all methods, both images
+)  # before_after.png: all methods, both images
 
 # %% [markdown]
 # ## Every method
@@ -170,7 +170,7 @@ for scenario, part in overall[overall["metric"] == "tow"].groupby("scenario", so
 
 # %%
 ablated = against_default(pd.read_csv(data / "ablation.csv"))
-figures.ablation(ablated, ["tow"])  # figures 9 and 10 have more metrics
+figures.ablation(ablated, ["tow"])  # paper_figures/ablation.py has more metrics
 
 # %%
 told = ablated[(ablated["metric"] == "tow") & (ablated["change"].abs() > ablated["change_half_width"])]

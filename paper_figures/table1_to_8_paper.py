@@ -145,8 +145,8 @@ def heading(profile, source, rows, seconds):
         out.append(
             f"**Orientation, not a reproduction.** Profile {profile} trains other networks"
             f" ({', '.join(rows['arch'].unique())}), for as many epochs and on as many images as the next line says."
-            " The paper's numbers (ResNet-18 and ViT-B/16, all 50,000 images) stand beside ours so that signs and orders"
-            " of magnitude can be compared; a gap between the two says nothing about the paper."
+            " The paper's numbers (ResNet-18 and ViT-B/16, all 50,000 images) stand beside ours so that signs and"
+            " orders of magnitude can be compared; a gap between the two says nothing about the paper."
         )
     images = {name: source["data"][name]["train"] for name in rows["dataset"].unique()}
     return [*out, (

@@ -141,7 +141,7 @@ def meaning(table: pd.DataFrame) -> Figure:
             forest(ax, inputs, rows["mean"], rows["half_width"], **look)
         ax.set(title=group, xlabel="response, s.d.")
     first = table[table["input"] == inputs[0]].set_index("patterns")
-    said = ", ".join(f"{group} {number(*first.loc[group, ['mean', 'half_width']], 1, '+')}" for group in groups[:2])
+    said = ", ".join(f"{group} {number(*first.loc[group, ['mean', 'half_width']], 2, '+')}" for group in groups[:2])
     fig.suptitle(f"{inputs[0]}: {said} s.d.")
     return fig
 
@@ -221,7 +221,7 @@ def recovered(layers: pd.DataFrame, forgetting: pd.DataFrame, titles: Mapping[st
     left.axhline(0.9, color=ONLY_B, linestyle="--", linewidth=1, label="0.9, what notebook 01 asks of the last layer")
     last = layers.loc[layers["layer"] == names[-1], "rho"].mean()
     left.set(xlabel="layer, from the image to the head", ylabel="rank correlation")
-    left.set_title(f"Overlap that is there, found at the last layer: {last:.2f}")
+    left.set_title(f"Index against the true overlap, last layer: {last:.2f}")
     unique = forgetting[forgetting["measure"] == "unique"].sort_values("mean")["method"]
     methods = [name for name in unique if name in titles]
     for measure, colour, mark, shift in (("unique", ONLY_A, "o", -0.12), ("shared", SHARED, "s", 0.12)):
@@ -230,7 +230,7 @@ def recovered(layers: pd.DataFrame, forgetting: pd.DataFrame, titles: Mapping[st
         forest(right, [titles[name] for name in methods], part["mean"], part["half_width"], **look)
     right.axvline(1, **ZERO, label="as in the original")
     right.set_xlabel("reaction to a part over the original's, 95 % interval over seeds")
-    left_of = forgetting.set_index(["method", "measure"])["mean"]
-    right.set_title(f"MeGU leaves {left_of['megu', 'unique']:.2f} of the reaction to unique parts")
+    ours = forgetting.set_index(["method", "measure"]).loc[("megu", "unique"), ["mean", "half_width"]]
+    right.set_title(f"MeGU leaves {number(*ours, 2)} of the reaction to unique parts")
     legend(fig, [left, right], "outside lower center", ncols=3, fontsize=8)
     return fig
