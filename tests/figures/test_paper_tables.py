@@ -7,10 +7,10 @@ import pandas as pd
 import paper_grid
 import pytest
 from conftest import ROOT
+from shared.beside import FORMS, distances, measured, paper_table
+from shared.grid import one_grid, read_grid
+from shared.reported import COLUMNS, apart, read_reported
 
-from megu.figures.grid_tables import one_grid, read_grid
-from megu.figures.paper_tables import FORMS, distances, measured, paper_table
-from megu.figures.reported import COLUMNS, apart, read_reported
 from megu.measure.metrics import METRICS
 from megu.methods import METHODS
 from megu.settings.class_names import known_names
