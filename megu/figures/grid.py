@@ -2,7 +2,6 @@ r"""Figures of a grid: times and gaps to retrain of every cell; nothing is compu
 
 from collections.abc import Collection, Mapping
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -30,23 +29,21 @@ def _known(titles, table):
 def _looks(methods):
     """Colour and marker of every method."""
     others = [name for name in methods if name not in OWN]
-    looks = {name: (COLOURS[i % len(COLOURS)], MARKERS[i // len(COLOURS)]) for i, name in enumerate(others)}
-    return OWN | {name: {"color": colour, "marker": marker} for name, (colour, marker) in looks.items()}
+    return OWN | {name: {"color": COLOURS[i % 5], "marker": MARKERS[i // 5]} for i, name in enumerate(others)}
 
 
 @styled
-def cell_times(table: pd.DataFrame, titles: Mapping[str, str], asked: Asked, columns: int = 4) -> Figure:
+def cell_times(table: pd.DataFrame, titles: Mapping[str, str], asked: Asked) -> Figure:
     r"""Time of every method as share of retraining, split into its parts, one panel for each cell.
 
     Args:
         table: ours_arch, dataset, scenario, forget, method, part, share (percent).
         titles: method name -> title, in the order of the bars.
         asked: a method without a time is "not run" where its cell has it, else "-".
-        columns: panels in a row.
     Returns: Figure.  Role of Figure 4 of arXiv 2602.17088.
     """
     cells, methods = list(table.groupby(CELL, sort=False)), _known(titles, table)
-    columns = min(columns, len(cells))
+    columns = min(4, len(cells))
     lines, ours = -(-len(cells) // columns), []
     fig, axes = panels(lines, columns, (2.3, 0.19 * len(methods) + 0.8), (2.2, 0.6), sharex=True, sharey=True)
     for ax in axes.flat[len(cells) :]:
@@ -61,10 +58,12 @@ def cell_times(table: pd.DataFrame, titles: Mapping[str, str], asked: Asked, col
         ax.set_title("{1}, {2}\n{3}, {0}".format(*cell), fontsize=8)
         ours += [wide.loc["megu"].sum()] if "megu" in methods and ran[methods.index("megu")] else []
     for column in range(columns):
-        axes[(len(cells) - 1 - column) // columns, column].tick_params(labelbottom=True)
-    fig.supxlabel("time, % of retraining (dashed), without guide and evaluation\n-: no method of this cell", fontsize=9)
-    if ours:
-        fig.suptitle(f"MeGU takes {min(ours):.0f} to {max(ours):.0f} % of the time of retraining")
+        lowest = axes[(len(cells) - 1 - column) // columns, column]
+        lowest.tick_params(labelbottom=True)
+        lowest.set_xlabel("% of retraining (dashed)")
+    said = "without guide and evaluation; -: no method of this cell"
+    first = f"MeGU takes {min(ours):.0f} to {max(ours):.0f} % of the time of retraining" if ours else "Time"
+    fig.suptitle(f"{first}, {said}")
     legend(fig, axes.flat[: len(cells)], "outside lower center", ncols=len(PART_COLOURS))
     return fig
 
@@ -73,7 +72,8 @@ def _panel(ax, rows, cells, methods, titles, looks):
     """Gaps of every method in every cell of one network, and the retrained models' own spread."""
     floor = rows.loc["retrain"].reindex(cells)["half_width"].fillna(0) * 2**0.5
     for i, width in enumerate(floor):
-        ax.fill_betweenx([i - 0.46, i + 0.46], -width, width, color=FLOOR, linewidth=0)
+        label = "difference of two sets of retrains (95 %)" if width else None
+        ax.fill_betweenx([i - 0.46, i + 0.46], -width, width, color=FLOOR, linewidth=0, label=label)
         ax.axhline(i - 0.5, color="#bbbbbb", linewidth=0.5)
     y = np.arange(len(cells))
     for name, shift in zip(methods, np.linspace(-0.38, 0.38, len(methods)), strict=True):
@@ -120,8 +120,5 @@ def cell_gaps(table: pd.DataFrame, titles: Mapping[str, str], asked: Asked) -> F
         low, high = zip(*(ax.get_xlim() for ax in axes[k :: len(METRICS)]), strict=True)
         for ax in axes[k :: len(METRICS)]:
             ax.set_xlim(min(low), max(high))
-    if table["half_width"].notna().any():
-        patch = plt.Rectangle((0, 0), 1, 1, color=FLOOR, label="difference of two sets of retrains (95 %)")
-        axes[-1].add_artist(patch).set_visible(False)
     legend(fig, axes, "outside lower center", ncols=4, fontsize=8)
     return fig

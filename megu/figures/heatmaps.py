@@ -57,7 +57,6 @@ def matrices(table: Mapping[str, Float[np.ndarray, "K K"]], names: Sequence[str]
 
     Args:
         table: guide -> matrix, column k = class k.
-        names: K class names.
         columns: matrices in a row.
     """
     lines = -(-len(table) // columns)

@@ -15,11 +15,7 @@ from megu.figures.style import DIGITS, FLOOR, METRICS, ONLY_A, ONLY_B, UNITS, st
 
 @styled
 def image_grid(
-    images: Float[np.ndarray, "n C H W"],
-    titles: Sequence[str] = (),
-    columns: int = 10,
-    size: float = 0.9,
-    heading: str | None = None,
+    images: Float[np.ndarray, "n C H W"], titles: Sequence[str] = (), columns: int = 10, size: float = 0.9
 ) -> Figure:
     r"""Images side by side.
 
@@ -28,7 +24,6 @@ def image_grid(
         titles: text above each image, or fewer.
         columns: images in a row.
         size: width of one image, inch.
-        heading: text above all.
     """
     images = np.asarray(images)
     lines, titled = -(-len(images) // columns), -(-len(titles) // columns)
@@ -39,8 +34,6 @@ def image_grid(
             ax.imshow(images[i].transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1)
         if i < len(titles):
             ax.set_title(titles[i], fontsize=8)
-    if heading:
-        fig.suptitle(heading)
     return fig
 
 
@@ -70,12 +63,6 @@ def label_distribution(table: pd.DataFrame) -> Figure:
     return fig
 
 
-def _gap(row, metric):
-    """A gap with its interval in words."""
-    text = number(row["gap"], row["gap_half_width"], DIGITS.get(row["unit"], 3), "+")
-    return f"{METRICS.get(metric, metric)} {text}"
-
-
 @styled
 def gaps(summary: pd.DataFrame, titles: Mapping[str, str], metrics: Sequence[str], symlog: bool = False) -> Figure:
     r"""Every method's distance to the retrained model, with the noise floor of retraining.
@@ -93,7 +80,7 @@ def gaps(summary: pd.DataFrame, titles: Mapping[str, str], metrics: Sequence[str
     fig, axes = panels(len(parts), len(metrics), size, (1.2, 1.4), sharex="col" if symlog else False)
     said = []
     for (scenario, table), line in zip(parts.items(), axes, strict=True):
-        wide = table.set_index(["metric", "method"])
+        wide = table.set_index(["metric", "method"]).sort_index()
         order = wide.loc[metrics[0], "gap"].reindex(methods).abs().sort_values(kind="stable").index
         for ax, metric in zip(line, metrics, strict=True):
             part = wide.loc[metric]
@@ -114,11 +101,11 @@ def gaps(summary: pd.DataFrame, titles: Mapping[str, str], metrics: Sequence[str
             title = METRICS.get(metric, metric)
             ax.set_title(f"{scenario}:\n{title}" if scenario else title)
             ax.set_xlabel(f"gap to retrain ({UNITS.get(unit, unit)})")
-        if "megu" in wide.loc[metrics[0]].index:
-            shown = metrics[:1] if scenario else metrics[:3]
-            texts = ", ".join(_gap(wide.loc[metric].loc["megu"], metric) for metric in shown)
-            said.append(f"{scenario}: {texts}" if scenario else texts)
-    fig.suptitle(f"MeGU minus retrain: {'; '.join(said)}" if said else None)
+        if (metrics[0], "megu") in wide.index:
+            row = wide.loc[(metrics[0], "megu")]
+            gap = number(row["gap"], row["gap_half_width"], DIGITS.get(row["unit"], 3), "+")
+            said.append(f"{scenario} {gap}" if scenario else gap)
+    fig.suptitle(f"MeGU minus retrain, {METRICS.get(metrics[0], metrics[0])}: {', '.join(said)}" if said else None)
     legend(fig, axes[0])
     return fig
 

@@ -23,14 +23,8 @@ METRICS = {  # metric -> what figures call it
 }
 UNITS = {"percent": "points"}  # unit -> that of a difference
 DIGITS = {"percent": 1}  # unit -> decimals in a text, 3 for the others
-PART_COLOURS = {
-    "guide": "#009e73",
-    "labels": "#56b4e9",
-    "noise": "#d55e00",
-    "fine-tuning": "#0072b2",
-    "training": "#7f7f7f",
-    "other": "#cc79a7",
-}
+PART_COLOURS = {"guide": THIRD, "labels": "#56b4e9", "noise": ONLY_B, "fine-tuning": ONLY_A, "training": SHARED}
+PART_COLOURS["other"] = "#cc79a7"
 
 
 def styled(draw: Callable) -> Callable:
