@@ -47,7 +47,7 @@ def tables(data):
     chosen = "".join(f" --scenario {scenario}" for scenario in about["scenarios"])
     spread = markdown.interval(about["seeds"], "gap to the retrain of the same seed", "seeds of pre-training")
     return out + (
-        f"`python -m megu compare --out paper_figures/data{chosen} --repeats {about['repeats']} --shadows"
+        f"`python -m megu study comparison --out paper_figures/data{chosen} --repeats {about['repeats']} --shadows"
         f" {about['shadows']}`, profile {about['profile']}, seeds {about['numbers']} of pre-training x"
         f" {about['repeats']} of unlearning, {about['shadows']} shadow models, {about['retain_images']} retain images,"
         f" {about['device']}, torch {about['torch']}. First row: the goal and its noise floor. Below: {spread}; ToW"

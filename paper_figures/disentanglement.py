@@ -27,8 +27,8 @@ def table(data):
         rows.append([NAMES[name], *(number(*value, digits=2) for value in values)])
     return (
         markdown.table(["method", *(": ".join(column) for column in COLUMNS)], rows) + "\n\n"
-        f"`python -m megu disentangle --out paper_figures/data`, profile {about['profile']}, class-wise forgetting of"
-        f" {', '.join(about['forget']['classes'])}, seeds {about['numbers']}, {about['device']}, torch"
+        f"`python -m megu study disentanglement --out paper_figures/data`, profile {about['profile']}, class-wise"
+        f" forgetting of {', '.join(about['forget']['classes'])}, seeds {about['numbers']}, {about['device']}, torch"
         f" {about['torch']}. {markdown.interval(about['seeds'], 'Mean')}.\n"
     )
 

@@ -139,7 +139,7 @@ def heading(profile, source, rows, seconds):
     if not source:
         return [*out, (
             'Nothing of this profile has been run: every cell of ours says "not run". '
-            f"`python -m megu grid --profile {profile} --out paper_figures/data` makes the numbers."
+            f"`python -m megu study paper --profile {profile} --out paper_figures/data` makes the numbers."
         )]  # fmt: skip
     if profile != "paper":
         out.append(

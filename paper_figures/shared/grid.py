@@ -29,7 +29,7 @@ def read_grid(data: Path, profile: str) -> tuple[pd.DataFrame, pd.DataFrame, dic
     if not any((data / name).exists() for name in (*tables, about)):
         rows = pd.DataFrame(columns=[*KEYS, "unit", "mode", "value", *ORIGIN])
         return rows, pd.DataFrame(columns=[*KEYS[:-1], "part", "seconds"]), {}
-    again = f"write the tables again with `python -m megu grid --profile {profile} ... --out`"
+    again = f"write the tables again with `python -m megu study paper --profile {profile} ... --out`"
     source = json.loads((data / about).read_text()) if (data / about).exists() else {}
     if missing := [name for name in SOURCE if source.get(name) is None]:
         raise ValueError(f"{about} does not say {', '.join(missing)}: {again}")
@@ -44,6 +44,7 @@ def read_grid(data: Path, profile: str) -> tuple[pd.DataFrame, pd.DataFrame, dic
     if len(source["preset"]) != 1:
         presets = " and ".join(source["preset"])
         raise ValueError(f"grid_{profile}.csv has the presets {presets}: one file holds one preset")
+    source["command"] = source["command"].replace("megu grid", "megu study paper")  # as the command is called today
     rows, seconds = (pd.read_csv(data / name) for name in tables)
     return rows.assign(profile=profile, preset=source["preset"][0], code=source["code"]), seconds, source
 

@@ -19,7 +19,7 @@ KEY = {"dataset": "cifar10", "arch": "resnet-small", "scenario": "class", "forge
         ({"profile": "paper"}, "is of profile 'paper': one file holds one profile"),
         ({"preset": ["paper", "tuned"]}, "has the presets paper and tuned: one file holds one preset"),
         ({"epochs": None}, "does not say epochs"),
-        ({"files": None}, "does not say files: write the tables again with `python -m megu grid --profile small ... --out`"),
+        ({"files": None}, "does not say files: write the tables again with `python -m megu study paper --profile small ... --out`"),
     ],
 )  # fmt: skip
 def test_a_source_of_another_grid_is_refused(tmp_path, change, message):
