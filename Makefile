@@ -34,7 +34,7 @@ tables: $(READY)  ## copy the tables of the run that the notebooks were executed
 	@$(BIN)/python paper_figures/collect.py "$$($(BIN)/python -c 'from megu.runs.experiment import Experiment; print(Experiment().run.path)')"
 
 figures: $(READY)  ## figures, tables and the marked spans of the documents from the tracked tidy data
-	@for script in paper_figures/fig*.py paper_figures/tab*.py paper_figures/documents.py; do $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out %/collect.py,$(wildcard paper_figures/*.py)); do $(BIN)/python $$script || exit 1; done
 
 comparison: $(READY)  ## every method, three scenarios, 3 x 3 seeds, attacks with shadow models (an hour on 2 cores)
 	@$(BIN)/megu study comparison --out paper_figures/data

@@ -109,7 +109,8 @@ def build_figures(run, *, say=print):
     Raises: NotebookError naming the script that failed, and why.
     """
     scripts, out = shipped("paper_figures"), run.path / "figures"
-    for script in (scripts / "collect.py", *sorted(scripts.glob("fig*.py")), *sorted(scripts.glob("tab*.py"))):
+    drawn = sorted(path for path in scripts.glob("*.py") if path.stem not in ("collect", "documents"))
+    for script in (scripts / "collect.py", *drawn):
         arguments = (run.path, out / "data") if script.stem == "collect" else (out / "data", out)
         for line in run_script(script, *arguments):
             say(f"figure: {os.path.relpath(line)}")
