@@ -176,7 +176,6 @@ def test_the_codes_digest_covers_the_registries(tmp_path, monkeypatch):
     monkeypatch.setattr(megu, "__file__", str(copy / "__init__.py"))
     assert code_digest() == CODE
     for name, counts in (
-        ("__main__.py", False),
         ("cli/main.py", False),
         ("figures/style.py", False),
         ("methods/__init__.py", True),
