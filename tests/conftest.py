@@ -51,19 +51,10 @@ hypothesis.settings.load_profile("usual")
 
 ROOT = Path(__file__).parents[1]
 CIFAR = ROOT.parent / "shared" / "data"
-SHORT = {
-    "training.epochs": 2,
-    "training.batch": 32,
-    "training.lr": 0.1,
-    "retain_images": 60,
-    "seeds": 2,
-    "guide.exemplars": 2,
-}
-
-
+SHORT = {"training.epochs": 2, "training.batch": 32, "training.lr": 0.1}
+SHORT |= {"retain_images": 60, "seeds": 2, "guide.exemplars": 2}
 ARCHS = ("resnet-small", "vit-tiny")
 BRIEF = Recipe(epochs=1, batch=32, lr=0.05)
-
 TWO = ("data=cifar10,arch=resnet-small,method=megu|finetune",)  # cells of a grid
 
 
