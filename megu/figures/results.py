@@ -163,13 +163,14 @@ def ablation(table: pd.DataFrame, metrics: Sequence[str]) -> Figure:
 
 
 @styled
-def share_and_index(table, concept):
+def share_and_index(table: pd.DataFrame, concept: str) -> Figure:
     r"""Are perturbing labels near?  Share of forget images, percent, against entanglement index: DataFrame by label."""
-    fig, ax = plt.subplots(figsize=(5.2, 3.4))
+    fig, axes = panels(1, 1, (5.2, 3.4), (0, 0))
+    ax = axes[0, 0]
     ax.errorbar(table["index"], table["share"], xerr=(table["high"] - table["low"]) / 2, fmt="o", color=ONLY_A)
     for name, row in table[(table["share"] >= 1) | table["index"].eq(table["index"].max())].iterrows():
         ax.annotate(f" {name}", (row["index"], row["share"]), va="bottom")
-    ax.axvline(0, color="black", linewidth=0.8)
+    ax.axvline(0, **ZERO)
     ax.set(title=f"Which classes {concept} is pushed to", ylabel="share of forget images, %")
     ax.set_xlabel(f"entanglement index with {concept} (1: the same patterns)")
     return fig
