@@ -43,7 +43,8 @@ def _measured(specs, workers, folder):
     # (engine, rows, seconds, their source where all specs are of one kind of data and network)
     engine = Engine(specs[0].profile, folder)
     if failed := engine.carry_out(specs, executor(workers)):
-        why = "; ".join(f"{name}: {error}" for name, (error, _) in failed.items())
+        first = {name: error for name, (error, _) in failed.items() if not error.startswith("it needs ")}
+        why = "; ".join(f"{name}: {error}" for name, error in first.items())
         raise WorkError(f"{len(failed)} jobs failed; the others are kept.  {why}")
     rows, seconds = engine.tables(specs)
     source = engine.source(specs, seconds) | {"forget": specs[0].settings.forget.model_dump(), "workers": workers}

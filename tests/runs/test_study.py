@@ -23,7 +23,7 @@ from megu.runs.spec import specs_of
 from megu.settings import cells
 from megu.settings.cells import CELLS
 from megu.settings.config import Part
-from megu.settings.errors import SettingsError
+from megu.settings.errors import SettingsError, StageError
 from megu.settings.files import hash_file
 
 
@@ -120,6 +120,19 @@ def test_comparison_and_grid_of_the_same_cell_have_equal_values(small, tiny_over
     again = grid.tables([s for s in specs if (s.method, s.repeat) == ("megu", 0)])[0].set_index("metric")["value"]
     pd.testing.assert_series_equal(rows, again)
     assert len(compared) > len(theirs), "with shadow models and relearning"
+
+
+def test_all_scenarios_of_one_data_set_lie_in_one_folder(tiny_overrides, tmp_path):
+    """Sub-class forgetting reads the same images with labels of superclasses; other images are refused."""
+    changes = {k: v for k, v in tiny_overrides.items() if k not in ("seeds", "data.name")} | {"forget.count": 20}
+    quick = [dataclasses.replace(cell, data="npz") for cell in CELLS["quick"]]
+    specs = [spec for cell in quick for spec in specs_of("quick", cell, ("original",), [0], 1, changes)]
+    made = engine.Engine("quick", tmp_path)
+    made.check(specs)
+    assert [name for name in made.run.manifest["notes"]] == ["data npz", "data npz by superclass"]
+    made.run._update("notes", "data npz by superclass", "others")
+    with pytest.raises(StageError, match="made with data npz by superclass 'others'"):
+        made.check(specs)
 
 
 def tiny_overrides_of(changes):
