@@ -1,7 +1,6 @@
 r"""The run directory: a manifest, stages that are required and sealed, artefacts that appear whole or not at all."""
 
 import hashlib
-import importlib.metadata
 import json
 import platform
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from filelock import FileLock
 import megu
 from megu.runs.claims import statements
 from megu.settings.errors import SettingsError, StageError
+from megu.settings.extras import versions
 from megu.settings.files import atomic, hash_file, hash_json, write_json, writing
 
 STAGES = {  # stage -> the notebook that seals it, in the order of a run
@@ -89,7 +89,7 @@ class RunDirectory:
                     "digest": hash_json(self.about),
                     "seeds": list(self._seeds),
                     "python": platform.python_version(),
-                    "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+                    "versions": versions(PACKAGES),
                     "artefacts": {},
                     "notes": json.loads(json.dumps(self._notes())),
                     "stages": {},
