@@ -22,7 +22,7 @@ from megu.runs.runner import Job, run_jobs
 from megu.runs.spec import Need, Spec
 from megu.runs.store import CODE, RunDirectory
 from megu.settings.errors import SettingsError, StageError
-from megu.settings.files import atomic, project_root, sha256
+from megu.settings.files import atomic, hash_file, project_root
 
 _ALONE = threading.Lock()  # a worker with several threads does one job at a time: torch's random state is the process's
 
@@ -60,7 +60,7 @@ class Engine:
 
     @staticmethod
     def _whole(path, facts):
-        return path.exists() and sha256(path) == facts["sha256"]
+        return path.exists() and hash_file(path) == facts["sha256"]
 
     def _open(self, spec):
         if self.code != CODE:

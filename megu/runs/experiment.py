@@ -29,7 +29,7 @@ from megu.runs.models import REFERENCES, Models
 from megu.runs.runner import Job, run_all
 from megu.runs.store import CODE, RunDirectory
 from megu.settings.config import Part, Settings
-from megu.settings.files import digest, project_root
+from megu.settings.files import hash_json, project_root
 from megu.settings.profiles import resolve
 from megu.settings.values import nest
 
@@ -41,7 +41,7 @@ def run_directory(settings: Settings, about: dict, run_dir: str | Path | None = 
     never mix."""
     if run_dir:
         return Path(run_dir)
-    return project_root() / "runs" / f"{settings.profile}-{_request(settings)}-{digest(about)[:6]}"
+    return project_root() / "runs" / f"{settings.profile}-{_request(settings)}-{hash_json(about)[:6]}"
 
 
 def _request(settings):
@@ -87,11 +87,11 @@ class Experiment:
         self.split = splits.make_split(self.images, settings)
         about, common = self._about()
         if study:
-            path = study / f"{settings.data.name}-{settings.arch}-{_request(settings)}-{digest(about)[:6]}"
+            path = study / f"{settings.data.name}-{settings.arch}-{_request(settings)}-{hash_json(about)[:6]}"
         else:
             path = run_directory(settings, about, run_dir or os.environ.get("MEGU_RUN_DIR"))
         self.run = RunDirectory(path, about, settings.seed_list, self._notes)
-        self.shared = RunDirectory(path.parent / f"shared-{digest(common)[:6]}", common)
+        self.shared = RunDirectory(path.parent / f"shared-{hash_json(common)[:6]}", common)
         given = (settings, self.images, self.split, self.compute)
         self.models = Models(*given, lambda source: self.transition(source), self.run, self.shared, copies=not study)
         original = partial(self.models.original, settings.seed)

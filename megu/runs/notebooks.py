@@ -103,13 +103,14 @@ def build_figures(run, *, say=print):
     r"""Collect a finished run's tables and draw every figure and table of paper_figures/ into the run directory.
 
     Args:
-        run: `megu.runs.store.Run`.
+        run: `megu.runs.store.RunDirectory`.
         say: function of one line of text.
     Returns: the folder of the figures.
     Raises: NotebookError naming the script that failed, and why.
     """
     scripts, out = shipped("paper_figures"), run.path / "figures"
-    for script in (scripts / "collect.py", *sorted(scripts.glob("fig*.py")), *sorted(scripts.glob("tab*.py"))):
+    drawn = sorted(path for path in scripts.glob("*.py") if path.stem not in ("collect", "documents"))
+    for script in (scripts / "collect.py", *drawn):
         arguments = (run.path, out / "data") if script.stem == "collect" else (out / "data", out)
         for line in run_script(script, *arguments):
             say(f"figure: {os.path.relpath(line)}")

@@ -17,7 +17,7 @@ from megu.runs.store import CODE
 from megu.settings.cells import Cell
 from megu.settings.config import MACHINE, Settings
 from megu.settings.errors import SettingsError
-from megu.settings.files import digest
+from megu.settings.files import hash_json
 from megu.settings.profiles import resolve
 from megu.settings.values import nest
 
@@ -106,7 +106,7 @@ class Spec:
             about["guide"]["files"] = _files(guide.path)
         parameters = method_settings(self.method, self.settings).model_dump(mode="json")
         made = {"method": self.method, "parameters": parameters, "seed": self.seed, "repeat": self.repeat}
-        return digest({"settings": about, **made, "measures": self.measures, "code": CODE})
+        return hash_json({"settings": about, **made, "measures": self.measures, "code": CODE})
 
     def _settings_without(self, *names):
         settings = self.settings
@@ -136,7 +136,7 @@ class Spec:
 
     def _need(self, kind, after=(), **which):
         settings = self._settings_without(*WITHOUT[kind])
-        return Need(kind, digest({"settings": settings, **which, "code": CODE}), which.get("shadow", 0), after)
+        return Need(kind, hash_json({"settings": settings, **which, "code": CODE}), which.get("shadow", 0), after)
 
     @property
     def about(self) -> dict:

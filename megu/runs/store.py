@@ -13,7 +13,7 @@ from filelock import FileLock
 import megu
 from megu.runs.claims import statements
 from megu.settings.errors import SettingsError, StageError
-from megu.settings.files import atomic, digest, sha256, write_json, writing
+from megu.settings.files import atomic, hash_file, hash_json, write_json, writing
 
 STAGES = {  # stage -> the notebook that seals it, in the order of a run
     "prepare": "00_prepare",
@@ -86,7 +86,7 @@ class RunDirectory:
             if not self._file.exists():
                 first = {
                     "megu": megu.__version__,
-                    "digest": digest(self.about),
+                    "digest": hash_json(self.about),
                     "seeds": list(self._seeds),
                     "python": platform.python_version(),
                     "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
@@ -165,8 +165,8 @@ class RunDirectory:
                     content, facts = make()
                     with atomic(path, locked=True) as part:
                         save(content, part)
-                    self._update("artefacts", name, {"sha256": sha256(path), **facts})
-        if sha256(path) != self.manifest["artefacts"][name]["sha256"]:
+                    self._update("artefacts", name, {"sha256": hash_file(path), **facts})
+        if hash_file(path) != self.manifest["artefacts"][name]["sha256"]:
             raise StageError(
                 f"{name} in {self.path.name!r} is not the file that was written there: remove it to have it made again"
             )
@@ -217,6 +217,3 @@ class RunDirectory:
             record = {"claims": [claim.record() for claim in claims], "seconds": round(seconds, 2)}
             self._update("stages", stage, record)
         return lines
-
-
-Run = RunDirectory

@@ -21,7 +21,7 @@ from megu.runs.spec import Spec, cell_of, dotted, recorded, specs_of
 from megu.runs.store import CODE, RunDirectory
 from megu.settings.cells import ABLATIONS, CELLS
 from megu.settings.errors import SettingsError, WorkError
-from megu.settings.files import atomic, project_root, sha256, shipped, write_json
+from megu.settings.files import atomic, hash_file, project_root, shipped, write_json
 from megu.settings.values import closest, merge, nest
 
 FIELDS = ("data", "arch", "scenario", "forget", "method", "seed", "repeat")
@@ -35,7 +35,7 @@ def write_tables(out: Path, name: str, tables: dict[str, pd.DataFrame], source: 
     for table, rows in tables.items():
         with atomic(out / f"{table}.csv") as part:
             rows.to_csv(part, index=False, float_format="%.6g")
-    files = {f"{table}.csv": sha256(out / f"{table}.csv") for table in tables}
+    files = {f"{table}.csv": hash_file(out / f"{table}.csv") for table in tables}
     write_json(out / f"{name}_source.json", {**source, "files": files})
 
 

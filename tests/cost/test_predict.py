@@ -15,7 +15,7 @@ from megu.cost import predict as cost
 from megu.cost.count import Passes
 from megu.cost.flops import forward_flops
 from megu.figures import cost as cost_figures
-from megu.measure.metrics import observe
+from megu.measure.outputs import collect_outputs
 from megu.runs import experiment
 from megu.settings.cells import CELLS
 from megu.settings.errors import SettingsError
@@ -190,7 +190,9 @@ def test_a_file_that_is_no_measurement_is_refused_in_a_line(text, said, tmp_path
 def test_every_cell_sees_the_untrained_network_too(tiny, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        experiment, "observe", lambda model, images, split: seen.append(model) or observe(model, images, split)
+        experiment,
+        "collect_outputs",
+        lambda model, images, split: seen.append(model) or collect_outputs(model, images, split),
     )
     monkeypatch.setattr(tiny, "_references", {})
     monkeypatch.setattr(tiny, "seen", lambda name, seed: SimpleNamespace(logits=None))

@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from megu.datasets.sources import load
-from megu.measure.metrics import observe
+from megu.measure.outputs import collect_outputs
 from megu.methods import METHODS
 from megu.methods.megu import choose_labels
 from megu.runs.experiment import Experiment
@@ -97,7 +97,7 @@ def measured(folder):
             for changed in VARIANTS:
                 model, _ = run.models.make("megu", 0, changes=changed)
                 variant = " ".join(f"{k}={v}" for k, v in changed.items())
-                out[cell, "megu", variant] = answers(observe(model, run.images, run.split).logits)
+                out[cell, "megu", variant] = answers(collect_outputs(model, run.images, run.split).logits)
     return out
 
 

@@ -93,12 +93,20 @@ def cluster(tmp_path_factory):
         process.wait()
 
 
-@pytest.mark.parametrize("pool", [Inline, threads, processes, partial(local_pool, 2, [])])
+@pytest.mark.parametrize(
+    "pool",
+    [
+        Inline,
+        threads,
+        *(pytest.param(pool, marks=pytest.mark.slow) for pool in (processes, partial(local_pool, 2, []))),
+    ],
+)
 def test_every_job_runs_once_and_after_what_it_needs(tmp_path, pool):
     assert run_jobs(graph_of(tmp_path), pool) == {}
     assert written(tmp_path) == dict.fromkeys("abcdef", "x")
 
 
+@pytest.mark.slow
 def test_a_cluster_that_loses_a_worker_loses_no_job(tmp_path, cluster):
     pool, workers = cluster
     failed = run_jobs(graph_of(tmp_path, c=(False, True), f=(True,)), pool)
@@ -137,11 +145,13 @@ def made():
     return (lambda: pools.append(1) or processes()), pools
 
 
+@pytest.mark.slow
 def test_a_dead_worker_takes_nothing_with_it(tmp_path, made):
     assert run_jobs(graph_of(tmp_path, c=(False, True)), made[0]) == {}
     assert len(made[1]) == 2 and set(written(tmp_path)) == {*"abcdef", "died"}
 
 
+@pytest.mark.slow
 def test_a_job_that_always_kills_its_worker_ends(tmp_path, made):
     sound = [Job(name, write, (tmp_path, name, (), False, None, 1.0)) for name in "abc"]
     killer, reports = [Job("killer", die), Job("after", write, (tmp_path, "after"), ("killer",))], []
@@ -233,6 +243,7 @@ def test_a_scheduler_that_is_gone_is_one_line(tmp_path):
         run_jobs(graph_of(tmp_path), Gone)
 
 
+@pytest.mark.slow
 def test_errors_travel_as_text(tmp_path):
     failed = run_jobs([Job("a", careful, ()), Job("b", write, (tmp_path, "b"))], processes)
     assert str(failed["a"]) == "CarefulError: this one cannot be unpickled" and set(failed) == {"a"}
@@ -247,6 +258,7 @@ def test_an_interrupt_is_not_a_failure():
         run_jobs([Job("a", interrupted)], Inline)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_where_all_must_succeed_failures_are_named_together_after_all(tmp_path, workers):
     work = [Job(str(k), write, (tmp_path, str(k), (), k == 1)) for k in range(4)]
@@ -266,6 +278,7 @@ def seen(pool, count, others=1):
     return views
 
 
+@pytest.mark.slow
 def test_each_worker_sees_a_gpu_of_its_own_and_a_death_is_heard_of():
     with local_pool(gpus=["5", "GPU-abc"]) as pool:
         views = seen(pool, 4, others=2)
@@ -277,6 +290,7 @@ def test_each_worker_sees_a_gpu_of_its_own_and_a_death_is_heard_of():
                 pool.submit(work).result()
 
 
+@pytest.mark.slow
 def test_without_a_gpu_a_worker_sees_none():
     with local_pool(1, gpus=[]) as pool:
         assert {(gpu, threads) for _, gpu, threads in seen(pool, 1)} == {("", cpu_count())}
@@ -305,6 +319,7 @@ def gone(process, seconds=5):
     return True
 
 
+@pytest.mark.slow
 def test_a_pool_that_is_stopped_ends_busy_workers(tmp_path):
     pool = local_pool(1, gpus=[])
     pool.submit(toil, tmp_path / "toils")
@@ -323,6 +338,7 @@ pool.submit(toil, Path(sys.argv[1])).result()
 """
 
 
+@pytest.mark.slow
 def test_a_killed_caller_leaves_no_worker(tmp_path):
     environment = {**os.environ, "PYTHONPATH": PATHS}
     command = [sys.executable, "-c", CALLER, str(tmp_path / "toils")]
@@ -390,6 +406,7 @@ def test_executors_exclude_each_other_and_need_somebody_who_answers():
         executor(cluster="slurn")
 
 
+@pytest.mark.slow
 def test_a_queue_is_asked_for_jobs(monkeypatch):
     counts = []
 

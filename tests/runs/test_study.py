@@ -24,7 +24,7 @@ from megu.settings import cells
 from megu.settings.cells import CELLS
 from megu.settings.config import Part
 from megu.settings.errors import SettingsError
-from megu.settings.files import sha256
+from megu.settings.files import hash_file
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_every_case_has_every_metric_and_scenarios_are_declared(small, tmp_path)
     assert set(seconds["part"]) >= {"total", "evaluation", "noise", "labels", "fine-tuning"}
     source = json.loads((tmp_path / "out" / "comparison_source.json").read_text())
     files = ("comparison.csv", "comparison_seconds.csv")
-    assert source["files"] == {name: sha256(tmp_path / "out" / name) for name in files}
+    assert source["files"] == {name: hash_file(tmp_path / "out" / name) for name in files}
     assert source["scenarios"] == ["class", "random"] and source["shadows"] == 2 and source["measured"] == cases.sum()
     shared = {path.name for path in (tmp_path / "study").glob("shared-*")}
     assert len(shared) == 1, "scenarios with the same labels share originals and shadow models"
