@@ -95,8 +95,9 @@ def measured(folder):
             for source in ("confusion", "own-features"):
                 out[cell, source, "transition"] = digits(run.transition(source))
             for changed in VARIANTS:
-                outputs = collect_outputs(run.attempt("megu", 0, changed), run.images, run.split)
-                out[cell, "megu", " ".join(f"{k}={v}" for k, v in changed.items())] = answers(outputs.logits)
+                model, _ = run.models.make("megu", 0, changes=changed)
+                variant = " ".join(f"{k}={v}" for k, v in changed.items())
+                out[cell, "megu", variant] = answers(collect_outputs(model, run.images, run.split).logits)
     return out
 
 
