@@ -3,7 +3,7 @@
 ``python tests/mutations.py [--room ROOM]... [--number N]... [--root FOLDER] [--check | --control]``
 
 The faults are in mutations.tsv, one a line. Each names the code that it alters by a text that stands nowhere else in
-the package, wherever its file lies, and the tests that should notice it: files by name, or else those of its room.
+the code, wherever its file lies, and the tests that should notice it: files by name, or else those of its room.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import pytest
 
+CODE = ("megu", "paper_figures")
 WAIT = 900  # seconds for the tests of one fault
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "runs", "__pycache__", ".*_cache", "*.egg-info", "out")
 SLOW = ("torch", "transformers.models.vit.modeling_vit", "pandas", "scipy.stats", "sklearn.svm", "requests", "pydantic")
@@ -43,8 +44,8 @@ def faults():
 
 
 def place(root, fault):
-    """The file of the package in which the fault's text stands, or None where it does not stand there just once."""
-    files = [file for file in sorted((root / "megu").rglob("*.py")) if fault.old in file.read_text()]
+    """The file of the project in which the fault's text stands, or None where it does not stand there just once."""
+    files = [file for folder in CODE for file in sorted((root / folder).rglob("*.py")) if fault.old in file.read_text()]
     return files[0] if len(files) == 1 and files[0].read_text().count(fault.old) == 1 else None
 
 

@@ -15,8 +15,9 @@ def grid(seeds=3):
     r"""Operations, in hundreds of PFLOP, and hours of the paper's grid."""
     found = predict.grid_cost("paper", seeds)
     total, own = found[ENDS].sum(), found.loc[~predict.references(found), ENDS].sum()
+    pflop = found["pflop"].sum().round(-2)
     return (
-        f"**The paper's grid** with {seeds} seeds is {found['pflop'].sum().round(-2):,.0f} PFLOP, {_hours(total)} on one"
+        f"**The paper's grid** with {seeds} seeds is {pflop:,.0f} PFLOP, {_hours(total)} on one"
         f" {predict.CARD.name} at an assumed, not measured, share of its speed; unlearning itself is {_hours(own)} of"
         " them."
     )
