@@ -4,7 +4,6 @@ import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,14 +14,13 @@ from megu.methods import METHODS, method_settings
 from megu.runs.models import REFERENCES
 from megu.runs.store import CODE
 from megu.settings.cells import Cell
-from megu.settings.config import MACHINE, Settings
+from megu.settings.config import Settings
 from megu.settings.errors import SettingsError
 from megu.settings.files import hash_json
+from megu.settings.machine import MACHINE, local
 from megu.settings.profiles import resolve
 from megu.settings.values import nest
 
-# Settings that every worker takes from the process which leads the study
-LOCAL = ("data.path", "original.path", "weights", "guide.path", "guide.url")
 FILED = ("mllm", "clip", "replay")  # guides that answer from files at guide.path
 OUTSIDE = {"compare", "methods", "seed", "seeds", "repeats"}  # of the settings: no single result depends on them
 WITHOUT = {  # settings on which what several models need does not depend
@@ -215,7 +213,8 @@ def specs_of(
     """
     changes = dict(dotted(nest({"threads": 1, **(changes or {})})))
     settings = resolve(profile, 0, {**cell.overrides(), **changes})
-    here = {name: value for name in LOCAL if (value := attrgetter(name)(settings)) is not None}
+    # Every worker takes them from the process which leads the study, whose answers lie in the study's folder.
+    here = {name: value for name, value in local(settings).items() if name != "guide.answers"}
     given, cell = {"changes": tuple(sorted((changes | here).items())), **more}, replace(cell, tables=())
     specs = [
         Spec(
