@@ -2,7 +2,6 @@ r"""A run: its data, split and models, what is measured of them, and that each i
 
 import json
 import os
-import re
 import time
 from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
@@ -27,27 +26,13 @@ from megu.runs.evaluation import Evaluation, outputs_file
 from megu.runs.executors import executor
 from megu.runs.models import REFERENCES, Models
 from megu.runs.runner import Job, run_all
-from megu.runs.store import CODE, RunDirectory
-from megu.settings.config import Part, Settings
-from megu.settings.files import hash_json, project_root
+from megu.runs.store import CODE, RunDirectory, request_name, run_directory
+from megu.settings.config import Part
+from megu.settings.files import hash_json
 from megu.settings.profiles import resolve
 from megu.settings.values import nest
 
 NOISES = ("pos", "neg", "random")  # kinds of MeGU's noise that are looked at beside both and none
-
-
-def run_directory(settings: Settings, about: dict, run_dir: str | Path | None = None) -> Path:
-    r"""Where a run lives: ``run_dir``, or ``runs/<profile>-<what is forgotten>-<digest of about>`` so that settings
-    never mix."""
-    if run_dir:
-        return Path(run_dir)
-    return project_root() / "runs" / f"{settings.profile}-{_request(settings)}-{hash_json(about)[:6]}"
-
-
-def _request(settings):
-    forget = settings.forget
-    what = "random" if forget.scenario == "random" else "-".join((forget.scenario, *forget.classes))
-    return re.sub(r"[^a-z0-9-]+", "_", what.lower())
 
 
 @lru_cache
@@ -87,7 +72,7 @@ class Experiment:
         self.split = splits.make_split(self.images, settings)
         about, common = self._about()
         if study:
-            path = study / f"{settings.data.name}-{settings.arch}-{_request(settings)}-{hash_json(about)[:6]}"
+            path = study / f"{settings.data.name}-{settings.arch}-{request_name(settings)}-{hash_json(about)[:6]}"
         else:
             path = run_directory(settings, about, run_dir or os.environ.get("MEGU_RUN_DIR"))
         self.run = RunDirectory(path, about, settings.seed_list, self._notes)

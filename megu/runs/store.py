@@ -3,6 +3,7 @@ r"""The run directory: a manifest, stages that are required and sealed, artefact
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from filelock import FileLock
 
 import megu
 from megu.runs.claims import statements
+from megu.settings.config import Settings
 from megu.settings.errors import SettingsError, StageError
 from megu.settings.extras import versions
-from megu.settings.files import atomic, hash_file, hash_json, write_json, writing
+from megu.settings.files import atomic, hash_file, hash_json, project_root, write_json, writing
 
 STAGES = {  # stage -> the notebook that seals it, in the order of a run
     "prepare": "00_prepare",
@@ -217,3 +219,18 @@ class RunDirectory:
             record = {"claims": [claim.record() for claim in claims], "seconds": round(seconds, 2)}
             self._update("stages", stage, record)
         return lines
+
+
+def run_directory(settings: Settings, about: dict, run_dir: str | Path | None = None) -> Path:
+    r"""Where a run lives: ``run_dir``, or ``runs/<profile>-<what is forgotten>-<digest of about>`` so that settings
+    never mix."""
+    if run_dir:
+        return Path(run_dir)
+    return project_root() / "runs" / f"{settings.profile}-{request_name(settings)}-{hash_json(about)[:6]}"
+
+
+def request_name(settings: Settings) -> str:
+    r"""What is forgotten, for the name of a directory."""
+    forget = settings.forget
+    what = "random" if forget.scenario == "random" else "-".join((forget.scenario, *forget.classes))
+    return re.sub(r"[^a-z0-9-]+", "_", what.lower())
