@@ -11,7 +11,7 @@ import torch
 from megu.core.models import blocks
 from megu.measure import recovery as known
 from megu.measure.summary import against_default
-from megu.methods import ANY, METHODS
+from megu.methods import ANY, METHODS, method
 from megu.runs.engine import Engine
 from megu.runs.executors import executor
 from megu.runs.experiment import NOISES
@@ -52,8 +52,9 @@ def comparison_specs(profile: str, scenario: str, overrides: dict) -> list[Spec]
     r"""Every method that supports a scenario (or those of ``compare``), with the steps that relearning takes after the
     first unlearning."""
     cell, changes, s = cell_of(profile, merge(nest(overrides), {"forget": {"scenario": scenario}}))
-    names = [name for name, entry in METHODS.items() if scenario in entry.scenarios and name not in REFERENCES]
-    given = profile, cell, (*REFERENCES, *overrides.get("compare", names)), s.seed_list, s.repeats, changes
+    chosen = overrides.get("compare", [name for name in METHODS if name not in REFERENCES])
+    names = [name for name in chosen if scenario in method(name).scenarios]
+    given = profile, cell, (*REFERENCES, *names), s.seed_list, s.repeats, changes
     return specs_of(*given, measures=lambda repeat: ("metrics",) if repeat else ("metrics", "relearn"))
 
 
