@@ -26,7 +26,7 @@ from megu.runs.evaluation import Evaluation, outputs_file
 from megu.runs.executors import executor
 from megu.runs.models import REFERENCES, Models
 from megu.runs.runner import Job, run_all
-from megu.runs.store import CODE, RunDirectory, request_name, run_directory
+from megu.runs.store import CODE, RunDirectory, run_directory
 from megu.settings.config import Part
 from megu.settings.files import hash_json
 from megu.settings.profiles import resolve
@@ -71,14 +71,11 @@ class Experiment:
         self.images = load(settings, self.compute.device)
         self.split = splits.make_split(self.images, settings)
         about, common = self._about()
-        if study:
-            path = study / f"{settings.data.name}-{settings.arch}-{request_name(settings)}-{hash_json(about)[:6]}"
-        else:
-            path = run_directory(settings, about, run_dir or os.environ.get("MEGU_RUN_DIR"))
+        path = run_directory(settings, about, run_dir or os.environ.get("MEGU_RUN_DIR"), study)
         self.run = RunDirectory(path, about, settings.seed_list, self._notes)
         self.shared = RunDirectory(path.parent / f"shared-{hash_json(common)[:6]}", common)
-        given = (settings, self.images, self.split, self.compute)
-        self.models = Models(*given, lambda source: self.transition(source), self.run, self.shared, copies=not study)
+        given = settings, self.images, self.split, self.compute, lambda source: self.transition(source)
+        self.models = Models(*given, self.run, self.shared, copies=not study)
         original = partial(self.models.original, settings.seed)
         self.guide = GuideSession(settings, self.images, self.compute.device, self.run, original)
         self.evaluation, self.forgotten, self._transitions = Evaluation(self.models), self.models.forgotten, {}
@@ -87,8 +84,7 @@ class Experiment:
             self.run.sealed(stage)
 
     def _about(self):
-        # What the run depends on; and what originals, retrained and shadow models depend on, the threads because their
-        # seconds are compared with those of other models.
+        # What the run depends on; and what originals and the like do, the threads because seconds are compared.
         s, cpu = self.settings, self.compute.device.type == "cpu"
         about = {
             "settings": s.model_dump(mode="json", exclude={"methods"}),
@@ -221,10 +217,8 @@ class Experiment:
             for seed in self.seeds:
                 counts = self.logits(name, seed)["forget"].argmax(1).bincount(minlength=len(names))
                 shares = (100 * share for share in (counts / len(self.split.forget)).tolist())
-                out += [
-                    {"method": name, "seed": seed, "label": k, "share": v} for k, v in zip(names, shares, strict=True)
-                ]
-        return pd.DataFrame(out)
+                out += [(name, seed, *one) for one in zip(names, shares, strict=True)]
+        return pd.DataFrame(out, columns=["method", "seed", "label", "share"])
 
     def disentanglement(self) -> pd.DataFrame:
         r"""`disentangled` of all methods and seeds, and of MeGU with `NOISES`; both noises and none are methods of
@@ -247,12 +241,12 @@ class Experiment:
                 for part, seconds in manifest["artefacts"].get(file, {}).get("seconds", {}).items():
                     out.append({"method": name, "seed": seed, "repeat": repeat, "part": part, "seconds": seconds})
         if seconds := manifest["notes"].get(f"guide {self.settings.guide.source}, seconds"):
-            about = {"method": "guide", "repeat": 0, "part": "guide", "seconds": seconds}
-            out += [{"seed": seed, **about} for seed in self.seeds]
+            out += [
+                {"method": "guide", "seed": s, "repeat": 0, "part": "guide", "seconds": seconds} for s in self.seeds
+            ]
         return pd.DataFrame(out)
 
     def relative_time(self, name: str) -> Float[np.ndarray, " seeds"]:
         r"""Seconds of a method over seconds of the retrain of the same seed."""
-        total = self.timings().query("part == 'total'")
-        wide = total.pivot_table(index="seed", columns="method", values="seconds", sort=False)
+        wide = self.timings().query("part == 'total'").pivot_table("seconds", "seed", "method", sort=False)
         return np.asarray(wide[name] / wide["retrain"])

@@ -221,12 +221,15 @@ class RunDirectory:
         return lines
 
 
-def run_directory(settings: Settings, about: dict, run_dir: str | Path | None = None) -> Path:
+def run_directory(
+    settings: Settings, about: dict, run_dir: str | Path | None = None, study: Path | None = None
+) -> Path:
     r"""Where a run lives: ``run_dir``, or ``runs/<profile>-<what is forgotten>-<digest of about>`` so that settings
-    never mix."""
-    if run_dir:
-        return Path(run_dir)
-    return project_root() / "runs" / f"{settings.profile}-{request_name(settings)}-{hash_json(about)[:6]}"
+    never mix; inside the folder of a study, if it is part of one."""
+    what = f"{request_name(settings)}-{hash_json(about)[:6]}"
+    if study:
+        return study / f"{settings.data.name}-{settings.arch}-{what}"
+    return Path(run_dir or project_root() / "runs" / f"{settings.profile}-{what}")
 
 
 def request_name(settings: Settings) -> str:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from megu import methods
 from megu.methods import ssd
 from megu.methods.task import Task
 
@@ -15,6 +16,11 @@ from megu.methods.task import Task
 @pytest.fixture
 def task(tasks):
     return tasks["class", "resnet-small"]
+
+
+def settings(name, **values):
+    entry = methods.METHODS[name]
+    return entry.settings(**values)
 
 
 class TwoWeights(nn.Module):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hub import FakeApi
 from huggingface_hub import hub_mixin
 from safetensors.torch import load_file, save_file
 
@@ -148,23 +149,6 @@ def test_a_checkpoint_of_the_hub(folder, monkeypatch):
     Checkpoint.from_pretrained("someone/forgetful", revision="abc")
     files = ["config.json", "model.safetensors"]
     assert asked == [(("someone/forgetful",), {"revision": "abc", "token": None, "allow_patterns": files})]
-
-
-class FakeApi:
-    """Takes what would be sent."""
-
-    sent = []
-
-    def __init__(self, token=None):
-        self.token = token
-
-    def create_repo(self, repo_id, **more):
-        self.sent.append((self.token, repo_id, more))
-        return type("Repo", (), {"repo_id": repo_id})
-
-    def upload_folder(self, folder_path, **more):
-        self.sent.append({file.name: file.read_bytes() for file in Path(folder_path).iterdir()})
-        return "there"
 
 
 def test_what_is_sent_to_a_hub(monkeypatch):

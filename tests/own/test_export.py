@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hub import FakeApi
 from huggingface_hub import hub_mixin
 from typer.testing import CliRunner
 
