@@ -171,10 +171,9 @@ class Experiment:
         return {source: self._similarity(scores) for source, scores in self.guide.all_scores(draw, sources).items()}
 
     def agreement(self, draws: Iterable[int] = (), sources: Iterable[str] | None = None):
-        r"""`megu.guide.agreement.agreement_tables` on the run's own exemplars and on fresh ``draws``, exemplar seeds
-        that no choice was made on."""
-        own, all_draws = self.settings.guide.exemplar_seed, (None, *draws)
-        sims = [(own if draw is None else draw, self.similarities(draw, sources)) for draw in all_draws]
+        r"""`megu.guide.agreement.agreement_tables` on the run's own exemplars and on fresh ``draws`` of them."""
+        own = self.settings.guide.exemplar_seed
+        sims = [(own if one is None else one, self.similarities(one, sources)) for one in (None, *draws)]
         return agreement_tables(sims, self.images.classes)
 
     def transition(self, source: str | None = None) -> Float[np.ndarray, "K K"]:
@@ -221,8 +220,7 @@ class Experiment:
         return pd.DataFrame(out, columns=["method", "seed", "label", "share"])
 
     def disentanglement(self) -> pd.DataFrame:
-        r"""`disentangled` of all methods and seeds, and of MeGU with `NOISES`; both noises and none are methods of
-        their own."""
+        r"""`disentangled` of all methods and seeds, and of MeGU with each of `NOISES` alone."""
         cases = [(name, None) for name in self.method_names]
         cases += [("megu", kind) for kind in NOISES if "megu" in self.method_names]
         parts = [self.disentangled(name, seed, kind) for name, kind in cases for seed in self.seeds]

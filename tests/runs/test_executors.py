@@ -14,10 +14,11 @@ import pytest
 from conftest import ROOT
 from dask_jobqueue.local import LocalCluster
 from joblib import cpu_count
-from jobs import die, toil, what_it_sees
+from jobs import die, toil, what_it_sees, write, written
 
 from megu.runs.executors import _start_worker, executor, local_pool, visible_gpus
-from megu.settings.errors import SettingsError
+from megu.runs.runner import Job, run_all
+from megu.settings.errors import SettingsError, WorkError
 
 PATHS = os.pathsep.join((str(ROOT), str(ROOT / "tests" / "helpers")))  # where other processes find what they import
 ENOUGH = 200  # looks at the bar, or calls of `submit`: none of these tests needs half as many
@@ -88,7 +89,7 @@ CALLER = """
 import sys
 from pathlib import Path
 from megu.runs.executors import local_pool
-from jobs import toil
+from jobs import die, toil, what_it_sees, write, written
 pool = local_pool(1, [])
 pool.submit(toil, Path(sys.argv[1])).result()
 """
@@ -176,3 +177,12 @@ def test_a_queue_is_asked_for_jobs(monkeypatch):
     monkeypatch.setattr(dask_jobqueue, "SLURMCluster", Local)
     with executor(cluster="slurm", jobs=3)() as pool:
         assert counts == [3] and hasattr(pool, "submit")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_where_all_must_succeed_failures_are_named_together_after_all(tmp_path, workers):
+    work = [Job(str(k), write, (tmp_path, str(k), (), k == 1)) for k in range(4)]
+    with pytest.raises(WorkError, match=r"1 of 4 jobs failed \(trial\).*1: ValueError: 1 is broken"):
+        run_all(work, executor(workers), "trial")
+    assert set(written(tmp_path)) == {"0", "2", "3"}

@@ -13,12 +13,12 @@ from multiprocessing import get_context
 
 import pytest
 from conftest import ROOT
-from jobs import careful, die, write
+from jobs import careful, die, write, written
 from tqdm import tqdm
 
 from megu.runs import runner
 from megu.runs.executors import executor, local_pool
-from megu.runs.runner import BREAKS, Inline, Job, run_all, run_jobs
+from megu.runs.runner import BREAKS, Inline, Job, run_jobs
 from megu.settings.errors import WorkError
 
 PATHS = os.pathsep.join((str(ROOT), str(ROOT / "tests" / "helpers")))  # where other processes find what they import
@@ -48,10 +48,6 @@ def processes():
     apart = get_context("forkserver")  # not fork: the threads of this process have locks that a child would wait for
     apart.set_forkserver_preload(["megu.runs.runner", "jobs"])
     return ProcessPoolExecutor(2, apart)
-
-
-def written(folder):
-    return {path.name: path.read_text() for path in folder.iterdir()}
 
 
 def graph_of(folder, **special):
@@ -250,12 +246,3 @@ def interrupted():
 def test_an_interrupt_is_not_a_failure():
     with pytest.raises(KeyboardInterrupt):
         run_jobs([Job("a", interrupted)], Inline)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_where_all_must_succeed_failures_are_named_together_after_all(tmp_path, workers):
-    work = [Job(str(k), write, (tmp_path, str(k), (), k == 1)) for k in range(4)]
-    with pytest.raises(WorkError, match=r"1 of 4 jobs failed \(trial\).*1: ValueError: 1 is broken"):
-        run_all(work, executor(workers), "trial")
-    assert set(written(tmp_path)) == {"0", "2", "3"}
