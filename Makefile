@@ -22,7 +22,7 @@ test: $(READY)  ## lint; default and slow tests, two at a time; notebooks with n
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/python -m pytest -n auto -m "not torture" tests megu
-	@TQDM_DISABLE=1 $(BIN)/python -m pytest --nbval --nbval-sanitize-with tests/helpers/nbval.cfg -p no:xdist notebooks/*.ipynb
+	@TQDM_DISABLE=1 $(BIN)/python -m pytest --nbval --nbval-sanitize-with tests/helpers/nbval.cfg notebooks/*.ipynb
 
 check: test  ## what CI runs
 
@@ -34,7 +34,7 @@ tables: $(READY)  ## copy the tables of the run that the notebooks were executed
 	@$(BIN)/python paper_figures/collect.py "$$($(BIN)/python -c 'from megu.runs.experiment import Experiment; print(Experiment().run.path)')"
 
 figures: $(READY)  ## figures, tables and the marked spans of the documents from the tracked tidy data
-	@for script in paper_figures/fig*.py paper_figures/tab*.py paper_figures/documents.py; do $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out %/collect.py,$(wildcard paper_figures/*.py)); do $(BIN)/python $$script || exit 1; done
 
 comparison: $(READY)  ## every method, three scenarios, 3 x 3 seeds, attacks with shadow models (an hour on 2 cores)
 	@$(BIN)/megu study comparison --out paper_figures/data
@@ -59,10 +59,10 @@ gpu-smoke: $(READY)  ## what a GPU does with this project: speed, memory, repeat
 
 torture: $(READY)  ## the long tests of kills and wrong input: 400 random kills, 11,000 wrong requests
 	@$(BIN)/python -m pytest -m torture tests
+	@$(BIN)/python -m pytest --hypothesis-profile=torture tests/own/test_bad_input.py
 
 clean:  ## remove runs (keeps .venv)
 	rm -rf runs
 
-reproduce: $(READY)  ## notebooks 00-05 on the quick profile, figures, results
-	@$(BIN)/megu run
+.PHONY: help reproduce test check notebooks tables figures comparison ablation recovery cost bench gpu-smoke torture clean
 .DEFAULT_GOAL := help

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from megu.guide.tiny import weights_file
-from megu.settings.files import atomic, digest, project_root, write_json
+from megu.settings.files import atomic, hash_json, project_root, write_json
 
 STAGES = {  # steps, images or questions a step, largest learning rate of the connector and of the low-rank addition
     "words": (1500, 64, 1e-3, 0),
@@ -59,7 +59,7 @@ def step_loss(stage, pool, speaker, connector, n, rng, place, words):
 
 def train(pool, speaker, connector, folder):
     """All stages; state kept every 50 steps.  Returns: losses by stage."""
-    about = digest({"labels": pool.labels, "stages": STAGES, "rank": RANK, "images": len(pool.own)})
+    about = hash_json({"labels": pool.labels, "stages": STAGES, "rank": RANK, "images": len(pool.own)})
     kept, words, place = (
         folder / f"training-{about}.pt",
         speaker.directions(pool.labels),

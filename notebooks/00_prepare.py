@@ -19,7 +19,7 @@
 #
 # | reads | writes | feeds |
 # |---|---|---|
-# | embedded images, or the user's CIFAR | data split, *original* and *retrained* models of every seed | table 1, figure 4 |
+# | embedded images, or the user's CIFAR | data split, *original* and *retrained* models of every seed | `table1_results`, `figure4_time` |
 #
 # Machine unlearning takes a trained classifier $f_\theta$ and a part of its training data, the **forget set** $D_f$, and returns a
 # classifier that behaves as if $D_f$ had never been there, without training anew on the **retain set** $D_r = D \setminus D_f$.

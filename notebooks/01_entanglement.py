@@ -19,7 +19,7 @@
 #
 # | reads | writes | feeds |
 # |---|---|---|
-# | original model of the first seed | pairs of classes, layers, maps, views of similarity | figures 1, 11, 12 |
+# | original model of the first seed | pairs of classes, layers, maps, views of similarity | `figure1_entangled_concepts` |
 #
 # **The paper's claim** (section 3). A network does not keep a drawer for each class. Some of its feature patterns serve several classes at once: for a class $a$ to be
 # forgotten and another class $b$ it tells **associated** patterns $P_a \cap P_b$ from **unique** ones $P_a \setminus P_b$.

@@ -19,7 +19,7 @@
 #
 # | reads | writes | feeds |
 # |---|---|---|
-# | original model, exemplars of every class, views of notebook 01 | answers, transition matrix $T$ of every source, perturbing labels | figures 3, 13, appendix C |
+# | original model, exemplars of every class, views of notebook 01 | answers, transition matrix $T$ of every source, perturbing labels | `figure3_transition_matrix` |
 #
 # The paper asks a multimodal LLM, for a few exemplars $x$ of every class and every candidate label $l$: *does this show a photo of $l$?*
 # The answer $q(x, l)$, averaged over the exemplars of class $k$, is the similarity $S_{kl}$ (eq. 4-5); normalised, it is the transition matrix $T$ (eq. 6). The guides here are small, and their
@@ -216,7 +216,7 @@ alike = pd.concat(
     ignore_index=True,
 )
 lab.run.table("view_agreement.csv", lambda: alike)
-kept = alike[alike["guide"] == lab.settings.guide.source].drop(columns="guide").round(2)  # figure 13 draws it
+kept = alike[alike["guide"] == lab.settings.guide.source].drop(columns="guide").round(2)  # guide_agreement.png draws it
 kept
 
 # %% tags=["nbval-ignore-output"]

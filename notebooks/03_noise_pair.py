@@ -19,7 +19,7 @@
 #
 # | reads | writes | feeds |
 # |---|---|---|
-# | original model, perturbing labels | strength of the noise pair, what it activates | figure 17 |
+# | original model, perturbing labels | strength of the noise pair, what it activates | `disentanglement` |
 #
 # A new label alone tells the network *that* an image is not of the forgotten class. The paper hopes that a pair of noises also tells it *which features* to give up: with the model frozen, two inputs are
 # optimised (eq. 9-10; the paper writes the norm, here as in UNSIR it is squared),

@@ -19,7 +19,7 @@
 #
 # | reads | writes | feeds |
 # |---|---|---|
-# | original models, transition matrix | unlearned model of every method and seed, seconds of each part | table 1, figure 4 |
+# | original models, transition matrix | unlearned model of every method and seed, seconds of each part | `table1_results`, `figure4_time` |
 #
 # MeGU (Algorithm 1, eq. 11-12) fine-tunes the original for a few epochs on two things at once: the forget images with the noise pair added (by weights of their own, A10) and their perturbing labels, and
 # a sample of retain images with their own labels. `megu/methods/megu.py` is the algorithm on one page. Beside it stand the controls that say which part does the work: fine-tuning

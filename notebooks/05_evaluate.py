@@ -19,7 +19,7 @@
 #
 # | reads | writes | feeds |
 # |---|---|---|
-# | models of every method and seed | `results.csv`, `summary.csv`, `predictions.csv`, `disentanglement.csv` | figures 8, 14, 15 |
+# | models of every method and seed | `results.csv`, `summary.csv`, `predictions.csv`, `disentanglement.csv` | `table1_results`, `disentanglement` |
 #
 # What counts is the **gap to the true retrain of the same seed**: the first table has the values themselves, retrain's among them, and what follows it the gaps. A method that scores below the retrained model has not forgotten better; it has left a mark of another kind.
 # *strict* metrics use true accuracies and compare forget images with unseen images of the same classes. *compat* metrics repeat the definitions of the public code that the paper's
@@ -143,7 +143,7 @@ for name in (name for name in lab.method_names if name != "retrain"):
 before_after = pd.concat(looks, ignore_index=True)
 lab.run.table("maps_after.csv", lambda: before_after.round(2))
 few = before_after["row"].isin([titles["original"], "MeGU, no noise", "MeGU"]) & before_after["panel"].str.endswith("1")
-pattern_figures.maps(before_after[few], layer)  # figure 14: all methods, both images
+pattern_figures.maps(before_after[few], layer)  # before_after.png: all methods, both images
 
 # %% [markdown]
 # ## Every method
@@ -168,7 +168,7 @@ for scenario, part in overall[overall["metric"] == "tow"].groupby("scenario", so
 
 # %%
 ablated = against_default(pd.read_csv(data / "ablation.csv"))
-figures.ablation(ablated, ["tow"])  # figures 9 and 10 have more metrics
+figures.ablation(ablated, ["tow"])  # paper_figures/ablation.py has more metrics
 
 # %%
 told = ablated[(ablated["metric"] == "tow") & (ablated["change"].abs() > ablated["change_half_width"])]

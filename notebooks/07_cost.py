@@ -19,7 +19,7 @@
 #
 # | reads | writes | feeds |
 # |---|---|---|
-# | `paper_figures/data/cost.csv`, measured by `megu cost measure --out paper_figures/data` | nothing: it stands alone | fig20 |
+# | `paper_figures/data/cost.csv`, measured by `megu cost measure --out paper_figures/data` | nothing: it stands alone | `figure4_time` |
 #
 # Seconds are measured on a CPU, GPU hours are arithmetic: operations are counted, and the share of a card's speed that is reached is **assumed, not measured**. The last section but one says how to replace the assumption.
 

@@ -1,28 +1,25 @@
 r"""Documents whose numbers are read from tables: `python paper_figures/documents.py` writes their marked spans again.
 
-A span stands between ``<!-- begin name -->`` and ``<!-- end name -->``.  Outside of spans no number is a measured one.
+A span stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->``.  Outside of spans no number is a measured one.
 """
 
-import re
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
-import assumptions
-import findings
-import findings_cost
-import findings_guides
-import findings_more
-import findings_patterns
-import notebook_map
-import tab01_results
-import tab06_grid
-from drawing import HERE
+import table1_results
+import table1_to_8_paper
+from shared import assumptions, findings, findings_cost, findings_guides, findings_more, findings_patterns, notebook_map
+from shared.drawing import HERE
 
-DOCUMENTS = {  # path -> {span: function of the folder of tidy data}
+from megu.figures.markdown import fill
+
+DOCUMENTS = {  # path -> {span: function of the folder of tidy tables}
     "README.md": {
         "findings": findings.main_findings,
         "notebooks": notebook_map.table,
-        "results": tab01_results.table,
-        "grid": tab06_grid.table,
+        "results": table1_results.table,
+        "grid": table1_to_8_paper.tow,
         "assumptions": assumptions.table,
     },
     "megu/guide/README.md": {"guides": findings_guides.guide_findings},
@@ -37,29 +34,13 @@ DOCUMENTS = {  # path -> {span: function of the folder of tidy data}
 }
 
 
-def filled(text, spans, data):
-    r"""The text of a document with its spans as the data say.
-
-    Raises: ValueError where a span has no function, or a function no span.
-    """
-    marked = re.findall(r"^<!-- begin ([\w-]+) -->$", text, re.M)
-    if sorted(marked) != sorted(spans):
-        raise ValueError(f"the document has the spans {', '.join(marked)}, written are {', '.join(spans)}")
-    for name, make in spans.items():
-        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-        text = re.sub(
-            f"^{begin}$.*?^{end}$", lambda _, b=begin, e=end, m=make: f"{b}\n{m(data)}{e}", text, flags=re.S | re.M
-        )
-    return text
-
-
-def without_spans(text):
-    r"""What is written by hand in a document."""
-    return re.sub(r"^<!-- begin ([\w-]+) -->$.*?^<!-- end \1 -->$", "", text, flags=re.S | re.M)
+def filled(text: str, spans: Mapping[str, Callable[[Path], str]], data: Path) -> str:
+    r"""A document with its spans as the tables say."""
+    return fill(text, {name: partial(make, data) for name, make in spans.items()})
 
 
 if __name__ == "__main__":
     for name, spans in DOCUMENTS.items():
-        path = Path(HERE.parent / name)
+        path = HERE.parent / name
         path.write_text(filled(path.read_text(), spans, HERE / "data"))
         print(path)

@@ -20,6 +20,7 @@ TYPED = [f"megu.{name}" for name in ("noise_pair", "core.models", "measure.attac
 TYPED += [f"megu.measure.{name}" for name in ("outputs", "patterns", "views")]
 install_import_hook(TYPED, "beartype.beartype")
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -44,22 +45,24 @@ from megu.settings.class_names import CIFAR10, FASHION
 from megu.settings.config import Recipe
 from megu.settings.profiles import resolve
 
+hypothesis.settings.register_profile("usual", max_examples=140)
+hypothesis.settings.register_profile("torture", max_examples=1400)
+hypothesis.settings.load_profile("usual")
+
 ROOT = Path(__file__).parents[1]
 CIFAR = ROOT.parent / "shared" / "data"
-SHORT = {
-    "training.epochs": 2,
-    "training.batch": 32,
-    "training.lr": 0.1,
-    "retain_images": 60,
-    "seeds": 2,
-    "guide.exemplars": 2,
-}
-
-
+SHORT = {"training.epochs": 2, "training.batch": 32, "training.lr": 0.1}
+SHORT |= {"retain_images": 60, "seeds": 2, "guide.exemplars": 2}
 ARCHS = ("resnet-small", "vit-tiny")
 BRIEF = Recipe(epochs=1, batch=32, lr=0.05)
-
 TWO = ("data=cifar10,arch=resnet-small,method=megu|finetune",)  # cells of a grid
+
+
+def pytest_collection_modifyitems(items):
+    """What starts a server is slow."""
+    for item in items:
+        if "serve" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

@@ -110,7 +110,8 @@ def test_shuffled_pixels_keep_the_norm():
 
 
 @pytest.mark.parametrize(("settings", "expected"), [
-    ({}, 1 + 0.5 * 2 + 0.25 * 4), ({"kind": "pos"}, 1 + 0.5 * 2), ({"kind": "neg"}, 1 + 0.25 * 4), ({"kind": "none"}, 1.0),
+    ({}, 1 + 0.5 * 2 + 0.25 * 4), ({"kind": "none"}, 1.0),
+    ({"kind": "pos"}, 1 + 0.5 * 2), ({"kind": "neg"}, 1 + 0.25 * 4),
     ({"combine": "mix"}, 0.25 * 1 + 0.5 * 2 + 0.25 * 4),
 ])  # fmt: skip
 def test_how_the_pair_is_added(settings, expected):

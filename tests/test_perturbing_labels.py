@@ -88,7 +88,8 @@ def test_wrong_input_is_refused(change, expected):
 
 
 @pytest.mark.parametrize(("sim", "expected"), [
-    (np.ones((2, 3)), "square"), (-np.ones((2, 2)), "non-negative"), (np.array([[1.0, 1.0], [0.0, 0.0]]), "similar to nothing"),
+    (np.ones((2, 3)), "square"), (-np.ones((2, 2)), "non-negative"),
+    (np.array([[1.0, 1.0], [0.0, 0.0]]), "similar to nothing"),
 ])  # fmt: skip
 def test_wrong_similarity_is_refused(sim, expected):
     with pytest.raises(ValueError, match=expected):

@@ -62,12 +62,13 @@ class ClassFolders:
         if not files:
             raise SettingsError(f"{folder.name!r} holds no images: put them into one folder per class")
         fits_memory(len(files), self.size[0] * self.size[1] * len(mode), "set a smaller size, or give fewer images")
-        x = np.empty((len(files), *self.size, len(mode)), np.uint8)
+        x = torch.empty(len(files), len(mode), *self.size, dtype=torch.uint8)
         for i, (file, *_) in enumerate(tqdm(files, desc=f"images of {folder.name}", unit="image", leave=False)):
-            x[i] = read_image(file, self.size, mode).reshape(x.shape[1:])
+            pixels = torch.from_numpy(read_image(file, self.size, mode).copy())
+            x[i] = pixels.view(*self.size, len(mode)).permute(2, 0, 1)
         sub = [f"{self.classes[k]}/{sub}" if sub else self.classes[k] for _, k, sub in files]
         return ImagePart(
-            torch.from_numpy(x).permute(0, 3, 1, 2).contiguous(),
+            x,
             torch.tensor([k for _, k, _ in files]),
             tuple(sub) if any(sub for *_, sub in files) else None,
             tuple(file.relative_to(folder).as_posix() for file, *_ in files),

@@ -1,1 +1,1 @@
-"""Tables to figures; knows tables only."""
+"""Tables to figures and Markdown; knows tables only."""

@@ -1,114 +1,78 @@
 r"""Measured costs to a figure: seconds of every stage against what they grow with."""
 
 import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
+from megu.figures.primitives import panels
 from megu.figures.style import ONLY_A, ONLY_B, SHARED, THIRD, styled
 
+ASKING = ("guide tiny", "guide composed", "keys of questions")
 PANELS = {  # title -> (label of the axis, column, stages)
     "Images that are trained on or seen": ("images x epochs", "passes", ("fine-tuning", "evaluation")),
     "Images to forget": ("forget images", "value", ("noise", "MeGU without noise")),
     "Classes": ("classes K", "value", ("transition", "perturbing labels")),
-    "Questions to the guide": (
-        "questions (at a line: labels an image)",
-        "value",
-        ("guide tiny", "guide composed", "keys of questions"),
-    ),
+    "Questions to the guide": ("questions (at a line: labels an image)", "value", ASKING),
 }
 
 
-def _plain(ax):
-    # Powers of ten alone: numbers between them run into each other.
-    for axis in (ax.xaxis, ax.yaxis):
+def _logarithmic(ax, **kwargs):
+    ax.set(xscale="log", yscale="log", ylabel="seconds, one thread", **kwargs)
+    for axis in (ax.xaxis, ax.yaxis):  # powers of ten alone: numbers between them run into each other
         axis.set_minor_formatter(NullFormatter())
 
 
+def _points(ax, table, column, **kwargs):
+    """Seconds with the interval of their repeats."""
+    error = [table["seconds"] - table["low"], table["high"] - table["seconds"]]
+    ax.errorbar(table[column], table["seconds"], yerr=error, capsize=2, **kwargs)
+
+
+def _note(ax, text, point, offset, **kwargs):
+    ax.annotate(text, point, xytext=offset, textcoords="offset points", **kwargs)
+
+
 @styled
-def costs(table):
+def costs(table: pd.DataFrame) -> Figure:
     r"""Seconds against images, forget images, classes and questions, with the line through them, on logarithmic axes.
 
     Args:
-        table: DataFrame from `megu.cost.predict.fitted`: stage, variable, value, passes, seconds, low, high, fitted.
-    Returns: Figure.
+        table: from `megu.cost.predict.fitted`: stage, variable, value, passes, seconds, low, high, fitted.
     """
-    fig, axes = plt.subplots(2, 2, figsize=(8.6, 6.4))
+    fig, axes = panels(2, 2, (4.3, 3.2), (0, 0), sharey=False)
     for ax, (title, (label, column, stages)) in zip(axes.flat, PANELS.items(), strict=True):
         for stage, colour, marker in zip(stages, (ONLY_A, ONLY_B, THIRD), "osD", strict=False):
             part = table[table["stage"] == stage].sort_values("passes")
             if not len(part):
                 continue
-            error = [part["seconds"] - part["low"], part["high"] - part["seconds"]]
-            ax.errorbar(
-                part[column],
-                part["seconds"],
-                yerr=error,
-                fmt=marker,
-                color=colour,
-                markersize=4,
-                capsize=2,
-                label=stage,
-            )
+            _points(ax, part, column, fmt=marker, color=colour, markersize=4, label=stage)
             for variable, points in part.groupby("variable", sort=False):
                 ax.plot(points[column], points["fitted"], color=colour, linewidth=1, linestyle="--")
-                if (
-                    "labels" in variable and len(points) > 1
-                ):  # a line of each number of labels that images are asked about
-                    end = (points[column].iloc[-1], points["seconds"].iloc[-1])
-                    ax.annotate(
-                        variable.split()[1],
-                        end,
-                        fontsize=7,
-                        color=colour,
-                        xytext=(-4, 6),
-                        ha="right",
-                        textcoords="offset points",
-                    )
-        ax.set(xscale="log", yscale="log", title=title, xlabel=label, ylabel="seconds, one thread")
-        _plain(ax)
+                if "labels" in variable and len(points) > 1:  # a line of each number of labels asked of an image
+                    end = points[[column, "seconds"]].iloc[-1]
+                    _note(ax, variable.split()[1], end, (-4, 6), fontsize=7, color=colour, ha="right")
+        _logarithmic(ax, title=title, xlabel=label)
         ax.legend(frameon=False, loc="best")
     return fig
 
 
 @styled
-def steps(table):
+def steps(table: pd.DataFrame) -> Figure:
     r"""Seconds of a training step against its operations, by network; grey: equal speeds.
 
     Args:
         table: the same; gflop of each step.
-    Returns: Figure.
     """
     part = table[table["stage"].str.startswith("training step")].sort_values("gflop")
     fig, ax = plt.subplots(figsize=(5.6, 3.6))
+    least, end = part["gflop"].iloc[0], 2 * part["gflop"].iloc[-1]
     for speed in (50, 100, 200, 400):
-        end = 2 * part["gflop"].iloc[-1]
-        ax.plot([part["gflop"].iloc[0], end], [part["gflop"].iloc[0] / speed, end / speed], color=SHARED, linewidth=0.6)
-        ax.annotate(
-            f"{speed} GFLOP/s", (end, end / speed), fontsize=7, color=SHARED, xytext=(3, -2), textcoords="offset points"
-        )
-    ax.errorbar(
-        part["gflop"],
-        part["seconds"],
-        yerr=[part["seconds"] - part["low"], part["high"] - part["seconds"]],
-        fmt="o",
-        color=ONLY_A,
-        capsize=2,
-    )
+        ax.plot([least, end], [least / speed, end / speed], color=SHARED, linewidth=0.6)
+        _note(ax, f"{speed} GFLOP/s", (end, end / speed), (3, -2), fontsize=7, color=SHARED)
+    _points(ax, part, "gflop", fmt="o", color=ONLY_A)
     for row in part.itertuples():
-        ax.annotate(
-            row.stage.partition(", ")[2],
-            (row.gflop, row.seconds),
-            fontsize=8,
-            xytext=(-8, 6),
-            ha="right",
-            textcoords="offset points",
-        )
-    ax.set(
-        xscale="log",
-        yscale="log",
-        xlim=(part["gflop"].iloc[0] / 4, 1.2 * end),
-        xlabel="GFLOP of a step of 64 images",
-        ylabel="seconds, one thread",
-        title="A training step of several networks",
-    )
-    _plain(ax)
+        _note(ax, row.stage.partition(", ")[2], (row.gflop, row.seconds), (-8, 6), fontsize=8, ha="right")
+    title = "A training step of several networks"
+    _logarithmic(ax, title=title, xlim=(least / 4, 1.2 * end), xlabel="GFLOP of a step of 64 images")
     return fig

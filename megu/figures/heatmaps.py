@@ -1,41 +1,37 @@
-r"""Tables and arrays to heat maps, in the style of `megu.figures.style`; nothing is computed here."""
+r"""Tables and arrays to heat maps; nothing is computed here."""
+
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from megu.figures.style import ONLY_B, styled
-
-
-def _heat(ax, values, rows, columns, low, high, text):
-    """A heat map of ``(n, m)`` values with their numbers, where there are few of them."""
-    shown = ax.imshow(values, cmap="cividis", vmin=low, vmax=high, aspect="auto")
-    if max(values.shape) <= 20:
-        for (i, j), value in np.ndenumerate(values):
-            ax.text(
-                j,
-                i,
-                text(value),
-                ha="center",
-                va="center",
-                fontsize=7,
-                color="black" if value > (low + high) / 2 else "white",
-            )
-        ax.set_xticks(range(values.shape[1]), columns, rotation=45, ha="right")
-        ax.set_yticks(range(values.shape[0]), rows)
-    ax.spines[:].set_visible(False)
-    return shown
+from megu.figures.primitives import heat, panels
+from megu.figures.style import ONLY_B, OURS, styled
 
 
 @styled
-def matrix(values, names, *, title, xlabel, ylabel, label, ax=None, marked=None):
+def matrix(
+    values: Float[np.ndarray, "K K"] | pd.DataFrame,
+    names: Sequence[str],
+    *,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    label: str,
+    ax: Axes | None = None,
+    marked: Sequence[tuple[int, int]] = (),
+) -> Figure:
     r"""A square matrix with its numbers.
 
     Args:
-        values: ``(K, K)`` float.
         names: K class names.
-        title, xlabel, ylabel: texts.  label: of the colour bar.
-        ax: Axes or None for a figure of its own.
-        marked: list of (row, column) to be framed; the axis label has to say what the frame means.
+        label: of the colour bar.
+        ax: None for a figure of its own.
+        marked: (row, column) to be framed; the axis label has to say what the frame means.
     Returns: Figure.  Colours span the values off the diagonal; an arrow of the colour bar says that some on it lie
         beyond.
     """
@@ -43,32 +39,28 @@ def matrix(values, names, *, title, xlabel, ylabel, label, ax=None, marked=None)
     if ax is None:
         ax = plt.subplots(figsize=(0.52 * k + 1.6, 0.46 * k + 1.2))[1]
     off = values[~np.eye(k, dtype=bool)]
-    shown = _heat(ax, values, names, names, off.min(), off.max(), lambda value: f"{value:.2f}".replace("0.", ".", 1))
-    beyond = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(
-        (values.min() < off.min(), values.max() > off.max()), "neither"
-    )
-    ax.figure.colorbar(shown, ax=ax, label=label, extend=beyond)
-    for i, j in marked or ():
+    low, high = off.min(), off.max()
+    shown = heat(ax, values, names, names, (low, high), lambda value: f"{value:.2f}".replace("0.", ".", 1))
+    beyond = {(True, True): "both", (True, False): "min", (False, True): "max"}
+    extend = beyond.get((bool(values.min() < low), bool(values.max() > high)), "neither")
+    ax.figure.colorbar(shown, ax=ax, label=label, extend=extend)
+    for i, j in marked:
         ax.add_patch(plt.Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=ONLY_B, linewidth=2))
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
     return ax.figure
 
 
 @styled
-def matrices(table, names, columns=3):
-    r"""Transition matrices of several guides side by side, each row of colours from its own least to its largest share
+def matrices(table: Mapping[str, Float[np.ndarray, "K K"]], names: Sequence[str], columns: int = 3) -> Figure:
+    r"""Transition matrices of several guides side by side, each with colours from its own least to its largest share
     off the diagonal.
 
     Args:
-        table: dictionary, guide -> ``(K, K)`` float, column k = class k.
-        names: K class names.
+        table: guide -> matrix, column k = class k.
         columns: matrices in a row.
-    Returns: Figure.
     """
-    n_rows = -(-len(table) // columns)
-    fig, axes = plt.subplots(
-        n_rows, columns, figsize=(2.4 * columns + 0.8, 2.2 * n_rows + 0.9), sharey=True, squeeze=False
-    )
+    lines = -(-len(table) // columns)
+    fig, axes = panels(lines, columns, (2.4, 2.2), (0.8, 0.9), sharey=True)
     for ax in axes.flat[len(table) :]:
         ax.set_visible(False)
     for i, (ax, (guide, values)) in enumerate(zip(axes.flat, table.items(), strict=False)):
@@ -84,20 +76,20 @@ def matrices(table, names, columns=3):
 
 
 @styled
-def predictions(table, titles):
+def predictions(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     r"""What the forget images are taken for, before and after unlearning.
 
     Args:
-        table: DataFrame with method, label, share (percent of the forget images, one value for each pair).
+        table: method, label, share (percent of the forget images, one value for each pair).
         titles: method name -> title, in the order of the rows.
     Returns: Figure.  Role of appendix D of arXiv 2602.17088.
     """
-    wide = table.pivot(index="method", columns="label", values="share")[list(dict.fromkeys(table["label"]))].reindex(
-        titles
-    )
-    fig, ax = plt.subplots(figsize=(0.62 * wide.shape[1] + 2.6, 0.36 * len(wide) + 1.4))
-    shown = _heat(
-        ax, wide.to_numpy(), [titles[name] for name in wide.index], wide.columns, 0, 100, lambda share: f"{share:.0f}"
-    )
+    wide = table.pivot(index="method", columns="label", values="share").reindex(titles)[table["label"].unique()]
+    wide.index = [titles[name] for name in wide.index]
+    fig, ax = plt.subplots(figsize=(0.62 * wide.shape[1] + 2.6, 0.36 * len(wide) + 1.6))
+    shown = heat(ax, wide.to_numpy(), wide.index, wide.columns, (0, 100), lambda share: f"{share:.0f}")
     fig.colorbar(shown, ax=ax, label="share of forget images, %")
+    if OURS in wide.index:
+        label = wide.loc[OURS].idxmax()
+        fig.suptitle(f"MeGU takes {wide.loc[OURS, label]:.0f} % of the forget images for {label}")
     return fig

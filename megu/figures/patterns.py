@@ -1,251 +1,200 @@
 r"""Figures of entanglement: pairs of classes, depth, agreement with a guide, where in the image, what unlearning cut.
 Nothing is computed here."""
 
+from collections.abc import Mapping, Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 
-from megu.figures.style import ONLY_A, ONLY_B, SHARED, THIRD, styled
+from megu.figures.markdown import number
+from megu.figures.primitives import ZERO, forest, legend, panels
+from megu.figures.style import FLOOR, NULL, ONLY_A, ONLY_B, OURS, SHARED, THIRD, styled
+
+
+def _reach(table, value):
+    """Of an interval from low to high, to both sides of its value."""
+    return np.stack([table[value] - table["low"], table["high"] - table[value]])
 
 
 @styled
-def entanglement(pairs, a):
+def entanglement(pairs: pd.DataFrame, a: str) -> Figure:
     r"""Entangled concepts: the index of one class with every other, and the units they share.
 
     Args:
-        pairs: DataFrame from `megu.measure.patterns.entanglement`.
+        pairs: from `megu.measure.patterns.entanglement`.
         a: name of the class in question.
     Returns: Figure.  Role of Figure 1 of arXiv 2602.17088.
     """
-    part = pairs[pairs["class_a"] == a].sort_values("index")
-    y = np.arange(len(part))
-    fig, (left, right) = plt.subplots(1, 2, figsize=(10.5, 0.34 * len(part) + 1.6), sharey=True, width_ratios=(1.1, 1))
-    left.axvspan(part["null_low"].min(), part["null_high"].max(), color="#bbbbbb", label="permuted labels (95 %)")
-    left.errorbar(
-        part["index"],
-        y,
-        xerr=[part["index"] - part["low"], part["high"] - part["index"]],
-        fmt="o",
-        color=ONLY_A,
-        capsize=3,
-        markersize=4,
-    )
-    left.set_yticks(y, part["class_b"])
-    left.set(
-        title=f"Entanglement of {a!r} with each other class", xlabel="entanglement index, 95 % interval over images"
-    )
+    part = pairs[pairs["class_a"] == a].sort_values("index", ascending=False)
+    names, y = part["class_b"].tolist(), range(len(part))
+    fig, axes = panels(1, 2, (4.6, 0.34 * len(part)), (1.3, 1.9), width_ratios=(1.1, 1))
+    left, right = axes[0]
+    high = part["null_high"].max()
+    left.axvspan(part["null_low"].min(), high, color=NULL, label="permuted labels (95 %)")
+    forest(left, names, part["index"], _reach(part, "index"))
+    left.set(title=f"{a!r} with each other class", xlabel="entanglement index, 95 % interval over images")
     left.legend(frameon=False, loc="lower right")
+    bars = {"edgecolor": "white"}
     right.barh(y, part["shared"], color=SHARED, label="associated: serve both")
-    right.barh(y, part["only_a"], left=part["shared"], color=ONLY_A, hatch="//", edgecolor="white", label=f"only {a}")
-    right.barh(y, -part["only_b"], color=ONLY_B, hatch="..", edgecolor="white", label="only the other class")
-    right.axvline(0, color="black", linewidth=0.8)
+    right.barh(y, part["only_a"], left=part["shared"], color=ONLY_A, hatch="//", label=f"only {a}", **bars)
+    right.barh(y, -part["only_b"], color=ONLY_B, hatch="..", label="only the other class", **bars)
+    right.axvline(0, **ZERO)
     right.set(title="Units that serve them, by test", xlabel="units of the last layer (left: the other class's own)")
     right.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, fontsize=8)
+    entangled = [row.class_b for row in part.itertuples() if row.low > high]
+    fig.suptitle(f"Entangled with {a} beyond chance: {', '.join(entangled) or 'no class'}")
     return fig
 
 
 @styled
-def depth(pairs, a):
+def depth(pairs: pd.DataFrame, a: str) -> Figure:
     r"""Where in depth concepts part: the entanglement index of one class with every other, layer by layer.
 
     Args:
-        pairs: rows of `megu.measure.patterns.entanglement` for several layers, with a column layer, in the order of the
+        pairs: of `megu.measure.patterns.entanglement` for several layers, with a column layer, in the order of the
             forward pass.
         a: name of the class in question.
-    Returns: Figure.
     """
     part, layers = pairs[pairs["class_a"] == a], list(dict.fromkeys(pairs["layer"]))
-    last = part[part["layer"] == layers[-1]].sort_values("index", ascending=False)["class_b"]
+    last = part[part["layer"] == layers[-1]].sort_values("index", ascending=False)["class_b"].tolist()
     fig, ax = plt.subplots(figsize=(1.1 * len(layers) + 2.8, 3.6))
-    null = (
-        part.groupby("layer", sort=False)[["null_low", "null_high"]]
-        .agg({"null_low": "min", "null_high": "max"})
-        .reindex(layers)
-    )
-    ax.fill_between(
-        range(len(layers)), null["null_low"], null["null_high"], color="#bbbbbb", label="permuted labels (95 %)"
-    )
+    null, x = part.groupby("layer").agg({"null_low": "min", "null_high": "max"}).reindex(layers), range(len(layers))
+    ax.fill_between(x, null["null_low"], null["null_high"], color=NULL, label="permuted labels (95 %)")
     for i, b in enumerate(last):
         row = part[part["class_b"] == b].set_index("layer").reindex(layers)
         colour, style = ((ONLY_A, ONLY_B, THIRD)[i], ("o-", "s--", "^:")[i]) if i < 3 else ("#c8c8c8", "-")
-        ax.plot(
-            range(len(layers)),
-            row["index"],
-            style,
-            color=colour,
-            markersize=4,
-            label=b if i < 3 else "other classes" if i == 3 else None,
-        )
-        ax.fill_between(range(len(layers)), row["low"], row["high"], color=colour, alpha=0.2, linewidth=0)
-    ax.set_xticks(range(len(layers)), layers)
-    ax.set(
-        xlabel="layer, from the image to the head",
-        ylabel="entanglement index",
-        title=f"Where in depth {a!r} parts from other classes",
-    )
+        label = b if i < 3 else "other classes" if i == 3 else None
+        ax.plot(x, row["index"], style, color=colour, markersize=4, label=label)
+        ax.fill_between(x, row["low"], row["high"], color=colour, alpha=0.2, linewidth=0)
+    ax.set_xticks(x, layers)
+    ax.set(xlabel="layer, from the image to the head", ylabel="entanglement index")
+    ax.set_title(f"At the last layer {a!r} is nearest to {', '.join(last[:3])}")
     ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return fig
 
 
 @styled
-def agreement(table):
-    r"""How far views of the features order the classes as one guide does: DataFrame from
-    `megu.measure.views.agreement`, with a column guide, to Figure."""
-    fig, ax = plt.subplots(figsize=(6, 0.36 * len(table) + 1.6))
-    y = np.arange(len(table))
-    reach = [table["order"] - table["low"], table["high"] - table["order"]]
-    ax.errorbar(
-        table["order"], y, xerr=reach, fmt="o", color=ONLY_A, capsize=3, label="mean over the classes, 95 % interval"
-    )
-    ax.plot(table["shuffled"], y, "|", color=ONLY_B, markersize=12, label="97.5 % of shuffled class names")
-    ax.axvline(0, color="black", linewidth=0.8)
-    ax.set_yticks(y, table["view"])
-    guide = table["guide"].iloc[0]
-    ax.set(
-        title=f"Views of the features against T of one guide: {guide}",
-        xlabel="rank correlation of a view with the guide's T",
-        xlim=(-0.55, 1),
-    )
-    ax.set_ylim(len(table) - 0.5, -0.5)
-    fig.legend(*ax.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=2, fontsize=8)
+def agreement(table: pd.DataFrame) -> Figure:
+    r"""How far views of the features order the classes as one guide does.
+
+    Args:
+        table: from `megu.measure.views.agreement`, with a column guide.
+    """
+    table = table.sort_values("order", ascending=False)
+    fig, axes = panels(1, 1, (4.6, 0.36 * len(table)), (1.4, 1.6))
+    ax, views, guide = axes[0, 0], table["view"].tolist(), table["guide"].iloc[0]
+    forest(ax, views, table["order"], _reach(table, "order"), label="mean over the classes, 95 % interval")
+    ax.plot(table["shuffled"], views, "|", color=ONLY_B, markersize=12, label="97.5 % of shuffled class names")
+    ax.axvline(0, **ZERO)
+    ax.set(xlabel="rank correlation of a view with the guide's T", xlim=(-0.55, 1))
+    ax.set_title(f"The view nearest to T of the guide {guide}: {views[0]}")
+    legend(fig, [ax], "outside lower center", ncols=2, fontsize=8)
     return fig
 
 
 @styled
-def maps(table, layer):
+def maps(table: pd.DataFrame, layer: str) -> Figure:
     r"""Where in the images patterns are seen, on one scale.
 
     Args:
-        table: DataFrame with row, panel (titles), y, x, grey (the image in [0, 1]) and value (the map, NaN for the
-            image alone).
+        table: row, panel (titles), y, x, grey (the image in [0, 1]) and value (the map, NaN for the image alone).
         layer: name of the layer whose units are shown.
-    Returns: Figure.
     """
-    rows, panels = (list(dict.fromkeys(table[name])) for name in ("row", "panel"))
-    fig, axes = plt.subplots(
-        len(rows),
-        len(panels),
-        figsize=(1.35 * len(panels) + 2, 1.1 * len(rows) + 0.6),
-        squeeze=False,
-        layout="compressed",
-    )
+    rows, columns = (list(dict.fromkeys(table[name])) for name in ("row", "panel"))
+    fig, axes = panels(len(rows), len(columns), (1.35, 1.1), (2, 0.6), sharey=False, layout="compressed")
     top, shown = np.nanquantile(table["value"], 0.998), None
     for (row, panel), part in table.groupby(["row", "panel"], sort=False):
-        ax = axes[rows.index(row), panels.index(panel)]
+        ax = axes[rows.index(row), columns.index(panel)]
         grey, value = (part.pivot(index="y", columns="x", values=name).to_numpy() for name in ("grey", "value"))
         ax.imshow(grey, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         if np.isfinite(value).any():
             shown = ax.imshow(value, cmap="inferno", vmin=0, vmax=top, alpha=0.75, interpolation="nearest")
-        ax.set_xticks([])
-        ax.set_yticks([])
+        ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
-        if rows.index(row) == 0:
-            ax.set_title(panel, fontsize=8)
-        if panels.index(panel) == 0:
-            ax.set_ylabel(row, fontsize=8, rotation=0, ha="right", va="center")
+    for ax, name in zip(axes[0], columns, strict=True):
+        ax.set_title(name, fontsize=8)
+    for ax, name in zip(axes[:, 0], rows, strict=True):
+        weight = "bold" if name.rpartition(": ")[2] == OURS else None
+        ax.set_ylabel(name, fontsize=8, rotation=0, ha="right", va="center", fontweight=weight)
     fig.get_layout_engine().set(w_pad=0.15)
     fig.colorbar(shown, ax=axes, label=f"activation of {layer} above the mean,\ns.d. of image means", shrink=0.8)
     return fig
 
 
 @styled
-def meaning(table):
-    r"""What noises activate, against the same pixels shuffled.
+def meaning(table: pd.DataFrame) -> Figure:
+    r"""What noises activate, against the same pixels shuffled (grey).
 
     Args:
-        table: DataFrame with input, patterns, mean, half_width (standard deviations of ordinary images).
-    Returns: Figure.
+        table: input, patterns, mean, half_width (standard deviations of ordinary images).
     """
     inputs, groups = (list(dict.fromkeys(table[name])) for name in ("input", "patterns"))
-    fig, axes = plt.subplots(
-        1, len(groups), figsize=(2.5 * len(groups) + 1.4, 0.34 * len(inputs) + 1.1), sharey=True, squeeze=False
-    )
-    for ax, group in zip(axes.flat, groups, strict=True):
+    looks = {False: {"colour": ONLY_A}, True: {"colour": SHARED, "marker": "s"}}
+    fig, axes = panels(1, len(groups), (2.5, 0.34 * len(inputs)), (1.4, 1.4))
+    for ax, group in zip(axes[0], groups, strict=True):
         part = table[table["patterns"] == group].set_index("input").reindex(inputs)
-        colours = [SHARED if "shuffled" in name else ONLY_A for name in inputs]
-        ax.axvline(0, color="black", linewidth=0.8)
-        for y, (row, colour) in enumerate(zip(part.itertuples(), colours, strict=True)):
-            ax.errorbar(
-                row.mean,
-                y,
-                xerr=row.half_width,
-                fmt="s" if colour == SHARED else "o",
-                color=colour,
-                capsize=3,
-                markersize=4,
-            )
-        ax.set_yticks(range(len(inputs)), inputs)
+        ax.axvline(0, **ZERO)
+        for shuffled, look in looks.items():
+            rows = part[part.index.str.contains("shuffled") == shuffled].reindex(inputs)
+            forest(ax, inputs, rows["mean"], rows["half_width"], **look)
         ax.set(title=group, xlabel="response, s.d.")
-    axes[0, 0].invert_yaxis()
+    first = table[table["input"] == inputs[0]].set_index("patterns")
+    said = ", ".join(f"{group} {number(*first.loc[group, ['mean', 'half_width']], 2, '+')}" for group in groups[:2])
+    fig.suptitle(f"{inputs[0]}: {said} s.d.")
     return fig
 
 
 @styled
-def disentangled(table, titles):
+def disentangled(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     r"""What each method suppressed of the unique patterns and kept of the associated ones.
 
     Args:
-        table: DataFrame with method, view, measure (suppressed, kept, score), mean, half_width over seeds.
-        titles: method name -> title, in the order of the rows.
+        table: method, view, measure (suppressed, kept, score), mean, half_width over seeds.
+        titles: method name -> title; the rows are in the order of the last view's score.
     Returns: Figure: a row of panels; the retrained model, where it can be compared, is the line, its interval the band.
     """
-    panels = [(view, measure) for view in dict.fromkeys(table["view"]) for measure in dict.fromkeys(table["measure"])]
-    methods = [name for name in titles if name in set(table["method"]) and name != "retrain"]
+    shown = [(view, measure) for view in table["view"].unique() for measure in table["measure"].unique()]
+    wide = table.set_index(["view", "measure", "method"])[["mean", "half_width"]].sort_index()
+    order = wide.loc[shown[-1], "mean"].sort_values(ascending=False).index
+    methods = [name for name in order if name in titles and name != "retrain"]
     reach = table["half_width"].fillna(0)  # a t-interval over few seeds may leave [0, 1]; it is shown whole
     limits = min(0, (table["mean"] - reach).min()) - 0.05, max(1, (table["mean"] + reach).max()) + 0.05
-    fig, axes = plt.subplots(
-        1, len(panels), figsize=(1.75 * len(panels) + 2.4, 0.27 * len(methods) + 1.2), sharey=True, squeeze=False
-    )
-    for ax, (view, measure) in zip(axes.flat, panels, strict=True):
-        part = table[(table["view"] == view) & (table["measure"] == measure)].set_index("method")
+    what = {"suppressed": "share of unique", "kept": "share of associated", "score": "suppressed x kept"}
+    fig, axes = panels(1, len(shown), (1.75, 0.27 * len(methods)), (2.4, 1.5))
+    for ax, key in zip(axes[0], shown, strict=True):
+        part = wide.loc[key]
         if "retrain" in part.index:
-            goal, half = part.loc["retrain", ["mean", "half_width"]]
-            ax.axvspan(
-                goal - np.nan_to_num(half),
-                goal + np.nan_to_num(half),
-                color="#dddddd",
-                label="retrain: 95 % interval over seeds",
-            )
+            goal, half = np.nan_to_num(part.loc["retrain"])
+            ax.axvspan(goal - half, goal + half, color=FLOOR, label="retrain: 95 % interval over seeds")
             ax.axvline(goal, color=ONLY_B, linestyle="--", label="retrain: mean")
         rows = part.reindex(methods)
-        ax.errorbar(
-            rows["mean"],
-            range(len(methods)),
-            xerr=rows["half_width"].fillna(0),
-            fmt="o",
-            color=ONLY_A,
-            capsize=2,
-            markersize=4,
-        )
-        ax.set_yticks(range(len(methods)), [titles[name] for name in methods])
-        what = {"suppressed": "share of unique", "kept": "share of associated", "score": "suppressed x kept"}[measure]
-        ax.set(title=f"{view}:\n{measure}", xlabel=what, xlim=limits)
-    axes[0, 0].invert_yaxis()
-    fig.legend(*axes[0, -1].get_legend_handles_labels(), frameon=False, loc="outside lower right", ncols=2)
+        forest(ax, [titles[name] for name in methods], rows["mean"], rows["half_width"])
+        ax.set(title=":\n".join(key), xlabel=what[key[1]], xlim=limits)
+    legend(fig, axes[0, -1:], ncols=2)
+    if "megu" in methods:
+        view, place = shown[-1][0], methods.index("megu") + 1
+        parts = [number(*wide.loc[(view, measure, "megu")], 2) for measure in ("suppressed", "kept")]
+        fig.suptitle(f"{view}: MeGU suppresses {parts[0]}, keeps {parts[1]}; number {place} of {len(methods)} by score")
     return fig
 
 
 @styled
-def plane(points, names, highlight=()):
+def plane(points: pd.DataFrame, names: Sequence[str], highlight: Sequence[str] = ()) -> Figure:
     r"""A map of the features in the plane.
 
     Args:
-        points: DataFrame with x, y, class.  names: class names in order.  highlight: classes in colour, the others in
-            grey.
-    Returns: Figure.
+        points: x, y, class.
+        names: class names in order.
+        highlight: classes in colour, the others in grey.
     """
     fig, ax = plt.subplots(figsize=(5.2, 3.9))
     palette = dict(zip(highlight, (ONLY_B, ONLY_A, THIRD, "#cc79a7", "#e69f00"), strict=False))
     for name in sorted(names, key=lambda n: n in palette):
-        part = points[points["class"] == name]
-        ax.scatter(
-            part["x"],
-            part["y"],
-            s=7,
-            color=palette.get(name, "#cfcfcf"),
-            linewidths=0,
-            label=name if name in palette else None,
-        )
-        if name not in palette:
+        part, label = points[points["class"] == name], name if name in palette else None
+        ax.scatter(part["x"], part["y"], s=7, color=palette.get(name, "#cfcfcf"), linewidths=0, label=label)
+        if not label:
             ax.text(part["x"].median(), part["y"].median(), name, ha="center", fontsize=7, color="#555555")
     ax.set_axis_off()
     ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
@@ -253,61 +202,35 @@ def plane(points, names, highlight=()):
 
 
 @styled
-def recovered(layers, forgetting, titles):
+def recovered(layers: pd.DataFrame, forgetting: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     r"""The measures against the known parts: recovery of the true overlap by layer, and what is left of the parts after
     forgetting.
 
     Args:
-        layers: DataFrame with layer, rho, null_low, null_high, seed.  forgetting: DataFrame with method, measure
-            (unique, shared), mean, half_width.
-        titles: method name -> title, in the order of the rows.
-    Returns: Figure.
+        layers: layer, rho, null_low, null_high, seed.
+        forgetting: method, measure (unique, shared), mean, half_width.
+        titles: method name -> title; the rows are in the order of what is left of the unique parts.
     """
-    fig, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.1))
+    fig, axes = panels(1, 2, (4.6, 3.3), (1.3, 0.9), sharey=False)
+    left, right = axes[0]
     names = list(dict.fromkeys(layers["layer"]))
     null = layers.groupby("layer", sort=False)[["null_low", "null_high"]].mean()
-    left.fill_between(
-        range(len(names)), null["null_low"], null["null_high"], color="#bbbbbb", label="permuted labels (95 %)"
-    )
-    for seed, part in layers.groupby("seed"):
-        left.plot(
-            range(len(names)),
-            part["rho"],
-            "o-",
-            color=ONLY_A,
-            markersize=4,
-            label="index against true overlap" if seed == layers["seed"].min() else None,
-        )
+    left.fill_between(names, null["null_low"], null["null_high"], color=NULL, label="permuted labels (95 %)")
+    for _, part in layers.groupby("seed"):
+        left.plot(part["layer"], part["rho"], "o-", color=ONLY_A, markersize=4, label="index against true overlap")
     left.axhline(0.9, color=ONLY_B, linestyle="--", linewidth=1, label="0.9, what notebook 01 asks of the last layer")
-    left.set_xticks(range(len(names)), names)
-    left.set(
-        ylabel="rank correlation",
-        xlabel="layer, from the image to the head",
-        title="Recovery of the overlap that is there",
-    )
-    methods = [name for name in titles if name in set(forgetting["method"])]
+    last = layers.loc[layers["layer"] == names[-1], "rho"].mean()
+    left.set(xlabel="layer, from the image to the head", ylabel="rank correlation")
+    left.set_title(f"Index against the true overlap, last layer: {last:.2f}")
+    unique = forgetting[forgetting["measure"] == "unique"].sort_values("mean")["method"]
+    methods = [name for name in unique if name in titles]
     for measure, colour, mark, shift in (("unique", ONLY_A, "o", -0.12), ("shared", SHARED, "s", 0.12)):
         part = forgetting[forgetting["measure"] == measure].set_index("method").reindex(methods)
-        y = np.arange(len(methods)) + shift
-        right.errorbar(
-            part["mean"],
-            y,
-            xerr=part["half_width"].fillna(0),
-            fmt=mark,
-            color=colour,
-            capsize=2,
-            markersize=4,
-            label=f"{measure} parts",
-        )
-    right.set_yticks(range(len(methods)), [titles[name] for name in methods])
-    right.invert_yaxis()
-    right.axvline(1, color="black", linewidth=0.8, label="as in the original")
-    right.set(
-        xlabel="reaction to a part over the original's, 95 % interval over seeds",
-        title="What is left of the forgotten class's parts",
-    )
-    handles, texts = (
-        sum(both, []) for both in zip(left.get_legend_handles_labels(), right.get_legend_handles_labels(), strict=True)
-    )
-    fig.legend(handles, texts, frameon=False, loc="outside lower center", ncols=3, fontsize=8)
+        look = {"colour": colour, "marker": mark, "shift": shift, "label": f"{measure} parts"}
+        forest(right, [titles[name] for name in methods], part["mean"], part["half_width"], **look)
+    right.axvline(1, **ZERO, label="as in the original")
+    right.set_xlabel("reaction to a part over the original's, 95 % interval over seeds")
+    ours = forgetting.set_index(["method", "measure"]).loc[("megu", "unique"), ["mean", "half_width"]]
+    right.set_title(f"MeGU leaves {number(*ours, 2)} of the reaction to unique parts")
+    legend(fig, [left, right], "outside lower center", ncols=3, fontsize=8)
     return fig

@@ -1,39 +1,39 @@
-r"""Tables and arrays to matplotlib figures, in one style; nothing is computed here."""
+r"""Figures of one request and of the comparison: images, labels, gaps to retrain, times, changes of a setting."""
 
-import matplotlib.pyplot as plt
+from collections.abc import Mapping, Sequence
+
 import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from megu.figures.heatmaps import matrix
-from megu.figures.style import METRICS, ONLY_A, ONLY_B, PART_COLOURS, SHARED, UNITS, styled
+from megu.figures.markdown import number
+from megu.figures.primitives import ZERO, by_part, forest, legend, named, panels, stacked
+from megu.figures.style import DIGITS, FLOOR, METRICS, ONLY_A, ONLY_B, UNITS, styled
 
 
 @styled
-def image_grid(images, titles=(), columns=10, size=0.9, heading=None):
+def image_grid(
+    images: Float[np.ndarray, "n C H W"], titles: Sequence[str] = (), columns: int = 10, size: float = 0.9
+) -> Figure:
     r"""Images side by side.
 
     Args:
-        images: ``(n, C, H, W)`` array or tensor in [0, 1].
+        images: array or tensor in [0, 1].
         titles: text above each image, or fewer.
         columns: images in a row.
         size: width of one image, inch.
-        heading: text above all.
-    Returns: Figure.
     """
     images = np.asarray(images)
-    n_rows, titled = -(-len(images) // columns), -(-len(titles) // columns)
-    fig, axes = plt.subplots(
-        n_rows, columns, figsize=(columns * size, n_rows * size + 0.25 * titled + 0.3), squeeze=False
-    )
+    lines, titled = -(-len(images) // columns), -(-len(titles) // columns)
+    fig, axes = panels(lines, columns, (size, size), (0, 0.25 * titled + 0.3), sharey=False)
     for i, ax in enumerate(axes.flat):
         ax.axis("off")
         if i < len(images):
-            picture = images[i].transpose(1, 2, 0)
-            ax.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1)
+            ax.imshow(images[i].transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1)
         if i < len(titles):
             ax.set_title(titles[i], fontsize=8)
-    if heading:
-        fig.suptitle(heading, fontsize=10)
     return fig
 
 
@@ -45,200 +45,132 @@ def stretched(images):
 
 
 @styled
-def entanglement(sim, names, units, a):
-    r"""Entangled concepts: centroid similarity, and units shared with and unique against every other class.
-
-    Args:
-        sim: ``(K, K)`` float, centroid similarity.
-        names: K class names.
-        units: DataFrame with class_a, class_b, shared, only_a, only_b.
-        a: name of the class in question.
-    Returns: Figure.  Role of Figure 1 of arXiv 2602.17088.
-    """
-    fig, (left, right) = plt.subplots(1, 2, figsize=(11, 4.8), width_ratios=(1.15, 1))
-    matrix(
-        sim,
-        names,
-        title="How close the class means lie",
-        xlabel="class",
-        ylabel="class",
-        label="cosine of centred means",
-        ax=left,
-    )
-    part = units[units["class_a"] == a].sort_values("shared")
-    y = np.arange(len(part))
-    right.barh(y, part["shared"], color=SHARED, label="shared")
-    right.barh(y, part["only_a"], left=part["shared"], color=ONLY_A, hatch="//", edgecolor="white", label=f"only {a}")
-    right.barh(y, -part["only_b"], color=ONLY_B, hatch="..", edgecolor="white", label="only the other class")
-    right.set_yticks(y, part["class_b"])
-    right.axvline(0, color="black", linewidth=0.8)
-    right.set(
-        title=f"Units that serve {a!r}, and those of each other class",
-        xlabel="units of the last layer (left: the other class's own)",
-    )
-    right.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3)
-    return fig
-
-
-@styled
-def label_distribution(table):
+def label_distribution(table: pd.DataFrame) -> Figure:
     r"""How often each class is chosen as perturbing label.
 
     Args:
-        table: DataFrame with choice, label, share (percent); one group of bars for each choice.
+        table: choice, label, share (percent); one panel for each choice.
     Returns: Figure.  Role of appendix C of arXiv 2602.17088.
     """
-    choices, labels = list(dict.fromkeys(table["choice"])), list(dict.fromkeys(table["label"]))
-    fig, axes = plt.subplots(1, len(choices), figsize=(2.3 * len(choices) + 1, 2.8), sharey=True, squeeze=False)
-    for ax, choice in zip(axes.flat, choices, strict=True):
-        part = table[table["choice"] == choice].set_index("label")["share"].reindex(labels).fillna(0)
-        ax.barh(range(len(labels)), part, color=ONLY_A)
-        ax.set_yticks(range(len(labels)), labels)
-        ax.set_ylim(len(labels) - 0.4, -0.6)
-        ax.set(title=choice, xlabel="share of forget images, %", xlim=(0, 100))
+    wide = table.pivot(index="label", columns="choice", values="share").fillna(0)
+    wide = wide.loc[table["label"].unique(), table["choice"].unique()]
+    fig, axes = panels(1, wide.shape[1], (2.3, 0.2 * len(wide)), (1, 1))
+    for ax, choice in zip(axes[0], wide, strict=True):
+        ax.barh(range(len(wide)), wide[choice], color=ONLY_A)
+        named(ax, wide.index)
+        title = f"{choice}:\n{wide[choice].idxmax()}, {wide[choice].max():.0f} %"
+        ax.set(title=title, xlabel="share of forget images, %", xlim=(0, 100))
     return fig
 
 
 @styled
-def gaps(summary, titles, metrics, symlog=False):
+def gaps(summary: pd.DataFrame, titles: Mapping[str, str], metrics: Sequence[str], symlog: bool = False) -> Figure:
     r"""Every method's distance to the retrained model, with the noise floor of retraining.
 
     Args:
-        summary: DataFrame from `megu.measure.summary.summary`; with a column scenario, each has a row of panels, where
-            methods that it lacks are "not run".
-        titles: method name -> title, in the order of the rows.
+        summary: from `megu.measure.summary.summary`; with a column scenario, each has a row of panels, where methods
+            that it lacks are "not run".
+        titles: method name -> title; the rows are in the order of the distance of the first metric.
         metrics: names of the metrics, one panel each.
         symlog: logarithmic beyond one unit, where some methods are far away.
-    Returns: Figure.
     """
     methods = [name for name in titles if name in set(summary["method"]) and name != "retrain"]
     parts = dict(list(summary.groupby("scenario", sort=False))) if "scenario" in summary else {"": summary}
-    size = (2.9 * len(metrics) + 1.2, (0.36 if len(parts) == 1 else 0.25) * len(methods) * len(parts) + 1.2)
-    fig, axes = plt.subplots(
-        len(parts), len(metrics), figsize=size, sharey=True, sharex="col" if symlog else False, squeeze=False
-    )
+    size = (2.9, (0.36 if len(parts) == 1 else 0.25) * len(methods))
+    fig, axes = panels(len(parts), len(metrics), size, (1.2, 1.4), sharex="col" if symlog else False)
+    said = []
     for (scenario, table), line in zip(parts.items(), axes, strict=True):
+        wide = table.set_index(["metric", "method"]).sort_index()
+        order = wide.loc[metrics[0], "gap"].reindex(methods).abs().sort_values(kind="stable").index
         for ax, metric in zip(line, metrics, strict=True):
-            part = table[table["metric"] == metric].set_index("method")
-            floor = part.loc["retrain", "half_width"]
+            part = wide.loc[metric]
+            floor, unit = part.loc["retrain", "half_width"] * 2**0.5, part["unit"].iloc[0]
             if np.isfinite(floor):
-                ax.axvspan(
-                    -floor * 2**0.5,
-                    floor * 2**0.5,
-                    color="#dddddd",
-                    label="noise floor: difference of two sets of retrains (95 %)",
-                )
-            ax.axvline(0, color="black", linewidth=0.8)
-            rows = part.reindex(methods)
-            ax.errorbar(
-                rows["gap"],
-                range(len(methods)),
-                xerr=rows["gap_half_width"].fillna(0),
-                fmt="o",
-                color=ONLY_A,
-                capsize=3,
-                markersize=4,
-            )
-            ax.set_yticks(range(len(methods)), [titles[name] for name in methods])
-            for y in (y for y, name in enumerate(methods) if name not in part.index):
+                label = "noise floor: difference of two sets of retrains (95 %)"
+                ax.axvspan(-floor, floor, color=FLOOR, label=label)
+            ax.axvline(0, **ZERO)
+            rows = part.reindex(order)
+            forest(ax, [titles[name] for name in order], rows["gap"], rows["gap_half_width"])
+            for y in (y for y, name in enumerate(order) if name not in part.index):
                 ax.text(0, y, " not run", va="center", fontsize=7)
-            unit, title = part["unit"].iloc[0], METRICS.get(metric, metric)
             if symlog:
                 ax.set_xscale("symlog", linthresh=1 if unit == "percent" else 0.1)
             else:
                 ax.xaxis.set_major_locator(MaxNLocator(4))
             ax.tick_params("x", labelbottom=True, labelsize=7 if symlog else None)
-            ax.set(
-                title=f"{scenario}:\n{title}" if scenario else title, xlabel=f"gap to retrain ({UNITS.get(unit, unit)})"
-            )
-    axes[0, 0].invert_yaxis()
-    handles, texts = axes[0, -1].get_legend_handles_labels()
-    fig.legend(handles, texts, frameon=False, loc="outside lower right")
+            title = METRICS.get(metric, metric)
+            ax.set_title(f"{scenario}:\n{title}" if scenario else title)
+            ax.set_xlabel(f"gap to retrain ({UNITS.get(unit, unit)})")
+        if (metrics[0], "megu") in wide.index:
+            row = wide.loc[(metrics[0], "megu")]
+            gap = number(row["gap"], row["gap_half_width"], DIGITS.get(row["unit"], 3), "+")
+            said.append(f"{scenario} {gap}" if scenario else gap)
+    fig.suptitle(f"MeGU minus retrain, {METRICS.get(metrics[0], metrics[0])}: {', '.join(said)}" if said else None)
+    legend(fig, axes[0])
     return fig
 
 
 @styled
-def time_per_stage(table, titles):
-    r"""Seconds of every method, split into its parts, mean over the seeds.
+def time_per_stage(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
+    r"""Seconds of every method, split into its parts, mean over the seeds, the longest first.
 
     Args:
-        table: DataFrame with method, part, seconds (mean).
-        titles: method name -> title, in the order of the bars.
+        table: method, part, seconds (mean).
+        titles: method name -> title.
     Returns: Figure.  Role of Figure 4 of arXiv 2602.17088.
     """
     titles = {**titles, "guide": "Guide, once per data set"}
-    wide = (
-        table.pivot(index="method", columns="part", values="seconds")
-        .reindex([name for name in titles if name in set(table["method"])])
-        .fillna(0)
-    )
-    wide = wide.drop(columns="evaluation", errors="ignore")
-    wide = (
-        wide.T.groupby(lambda part: part if part in PART_COLOURS else "other").sum().T
-    )  # what single methods have: teachers, importance, ...
-    fig, ax = plt.subplots(figsize=(7, 0.42 * len(wide) + 1.1))
-    left = np.zeros(len(wide))
-    for part in [name for name in PART_COLOURS if name in wide]:
-        ax.barh(range(len(wide)), wide[part], left=left, color=PART_COLOURS[part], label=part)
-        left += wide[part].to_numpy()
-    for i, total in enumerate(left):
-        ax.text(total, i, f" {total:.1f} s", va="center", fontsize=8)
-    ax.set_yticks(range(len(wide)), [titles[name] for name in wide.index])
-    ax.invert_yaxis()
-    ax.set(xlabel="seconds (evaluation not included)", xlim=(0, left.max() * 1.12))
+    wide = by_part(table[table["method"].isin(titles) & (table["part"] != "evaluation")], "seconds")
+    total = wide.sum(axis=1).sort_values(ascending=False)
+    wide = wide.loc[total.index]
+    fig, axes = panels(1, 1, (5.6, 0.42 * len(wide)), (1.4, 1.1))
+    ax = axes[0, 0]
+    stacked(ax, wide, [titles[name] for name in wide.index], lambda i, seconds: f"{seconds:.1f} s")
+    ax.set(xlabel="seconds (evaluation not included)", xlim=(0, total.max() * 1.12))
+    if {"megu", "retrain"} <= set(total.index):
+        ax.set_title(f"MeGU takes {100 * total['megu'] / total['retrain']:.0f} % of the time of retraining")
     ax.legend(frameon=False, loc="lower right")
     return fig
 
 
 @styled
-def ablation(table, metrics):
+def ablation(table: pd.DataFrame, metrics: Sequence[str]) -> Figure:
     r"""What each change of one setting does, beside the distance of the default to the retrained models.
 
     Args:
-        table: DataFrame from `megu.measure.summary.against_default`.
+        table: from `megu.measure.summary.against_default`.
         metrics: names of the metrics, one panel each.
     Returns: Figure.  Role of appendices E and F of arXiv 2602.17088.
     """
-    rows = table[["point", "variant"]].drop_duplicates()
-    rows = rows[~rows["point"].isin(["default", "retrain"])]
-    names = [
-        row.variant if row.variant.startswith(row.point) else f"{row.point}: {row.variant}" for row in rows.itertuples()
-    ]
-    fig, axes = plt.subplots(
-        1, len(metrics), figsize=(2.8 * len(metrics) + 1.8, 0.27 * len(rows) + 1.2), sharey=True, squeeze=False
-    )
-    for ax, metric in zip(axes.flat, metrics, strict=True):
+    key = ["point", "variant"]
+    rows = table.loc[~table["point"].isin(["default", "retrain"]), key].drop_duplicates()
+    names = [variant if variant.startswith(point) else f"{point}: {variant}" for point, variant in rows.to_numpy()]
+    fig, axes = panels(1, len(metrics), (2.8, 0.27 * len(rows)), (1.8, 1.5))
+    for ax, metric in zip(axes[0], metrics, strict=True):
         part = table[table["metric"] == metric]
-        unit = part["unit"].iloc[0]
-        found = rows.merge(part, how="left", on=["point", "variant"])
-        ax.axvline(0, color="black", linewidth=0.8)
+        unit, found = part["unit"].iloc[0], rows.merge(part, how="left", on=key)
+        ax.axvline(0, **ZERO)
         ax.axvline(-part["default_distance"].iloc[0], color=ONLY_B, linestyle="--", label="retrain (mean)")
-        ax.errorbar(
-            found["change"],
-            range(len(found)),
-            xerr=found["change_half_width"],
-            fmt="o",
-            color=ONLY_A,
-            capsize=3,
-            markersize=4,
-        )
-        ax.set_yticks(range(len(found)), names)
+        forest(ax, names, found["change"], found["change_half_width"])
         ax.xaxis.set_major_locator(MaxNLocator(5))
-        ax.set(title=METRICS.get(metric, metric), xlabel=f"change against the default ({UNITS.get(unit, unit)})")
-    axes[0, 0].invert_yaxis()
-    handles, texts = axes[0, -1].get_legend_handles_labels()
-    fig.legend(handles, texts, frameon=False, loc="outside lower right")
+        title = METRICS.get(metric, metric)
+        ax.set(title=title, xlabel=f"change against the default ({UNITS.get(unit, unit)})")
+    most = found["change"].abs().idxmax()
+    change = number(*found.loc[most, ["change", "change_half_width"]], DIGITS.get(unit, 3), "+")
+    fig.suptitle(f"The largest change of {title}: {names[most]}, {change}")
+    legend(fig, axes[0, -1:])
     return fig
 
 
 @styled
-def share_and_index(table, concept):
+def share_and_index(table: pd.DataFrame, concept: str) -> Figure:
     r"""Are perturbing labels near?  Share of forget images, percent, against entanglement index: DataFrame by label."""
-    fig, ax = plt.subplots(figsize=(5.2, 3.4))
+    fig, axes = panels(1, 1, (5.2, 3.4), (0, 0))
+    ax = axes[0, 0]
     ax.errorbar(table["index"], table["share"], xerr=(table["high"] - table["low"]) / 2, fmt="o", color=ONLY_A)
     for name, row in table[(table["share"] >= 1) | table["index"].eq(table["index"].max())].iterrows():
         ax.annotate(f" {name}", (row["index"], row["share"]), va="bottom")
-    ax.axvline(0, color="black", linewidth=0.8)
+    ax.axvline(0, **ZERO)
     ax.set(title=f"Which classes {concept} is pushed to", ylabel="share of forget images, %")
     ax.set_xlabel(f"entanglement index with {concept} (1: the same patterns)")
     return fig

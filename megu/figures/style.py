@@ -1,19 +1,18 @@
 r"""How figures look: one style, colours that are told apart without colour vision."""
 
 import functools
+from collections.abc import Callable
 
 import matplotlib.pyplot as plt
 
 STYLE = {
     "font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False,
+    "figure.titlesize": 10, "figure.titleweight": "bold",
     "figure.dpi": 100, "savefig.dpi": 150, "savefig.bbox": "tight", "figure.constrained_layout.use": True,
 }  # fmt: skip
-SHARED, ONLY_A, ONLY_B, THIRD = (
-    "#7f7f7f",
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-)  # Okabe-Ito: told apart without colour vision, too
+SHARED, ONLY_A, ONLY_B, THIRD = "#7f7f7f", "#0072b2", "#d55e00", "#009e73"  # Okabe-Ito
+NULL, FLOOR = "#bbbbbb", "#dddddd"  # bands: of chance, of retraining
+OURS = "MeGU"  # the row that a reader looks for
 METRICS = {  # metric -> what figures call it
     "acc_retain_test": "retain test accuracy",
     "acc_forget_train": "forget train accuracy",
@@ -23,17 +22,12 @@ METRICS = {  # metric -> what figures call it
     "tow": "tug-of-war (ToW)",
 }
 UNITS = {"percent": "points"}  # unit -> that of a difference
-PART_COLOURS = {
-    "guide": "#009e73",
-    "labels": "#56b4e9",
-    "noise": "#d55e00",
-    "fine-tuning": "#0072b2",
-    "training": "#7f7f7f",
-    "other": "#cc79a7",
-}
+DIGITS = {"percent": 1}  # unit -> decimals in a text, 3 for the others
+PART_COLOURS = {"guide": THIRD, "labels": "#56b4e9", "noise": ONLY_B, "fine-tuning": ONLY_A, "training": SHARED}
+PART_COLOURS["other"] = "#cc79a7"
 
 
-def styled(draw):
+def styled(draw: Callable) -> Callable:
     """Draw in the house's style, and close: a notebook then shows the returned figure once, not twice."""
 
     @functools.wraps(draw)

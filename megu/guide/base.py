@@ -1,6 +1,5 @@
 r"""What every guide is: a name, a version, and one raw score for each question about image and label."""
 
-import hashlib
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from megu.datasets.images import Images
 from megu.guide.questions import Index, PixelBatch, Pixels, Question
 from megu.settings import config
 from megu.settings.errors import MeguError, SettingsError
+from megu.settings.files import hash_bytes
 from megu.settings.values import closest
 
 SOURCES: dict[str, type["Guide"]] = {}  # name -> class, in the order of `megu.guide`
@@ -50,7 +50,7 @@ class GuideContext:
         """Pixels of the exemplars, their classes, and eight hex digits over both."""
         images, at = self.images, self.exemplars
         x, y = images.x[at.to(images.x.device)].cpu().numpy(), images.y[at.to(images.y.device)].cpu()
-        return x, y, hashlib.sha256(x.tobytes() + y.numpy().tobytes()).hexdigest()[:8]
+        return x, y, hash_bytes(x.tobytes() + y.numpy().tobytes())[:8]
 
     @cached_property
     def _positions(self):

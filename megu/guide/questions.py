@@ -1,6 +1,5 @@
 r"""What a guide is asked: exemplars of every class, drawn once, each with every label."""
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from torch import Tensor
 from megu.core.device import generator
 from megu.datasets.images import Images
 from megu.settings.errors import SettingsError
+from megu.settings.files import hash_bytes
 from megu.settings.values import closest
 
 Pixels, PixelBatch = UInt8[np.ndarray, "C H W"], UInt8[np.ndarray, "n C H W"]
@@ -22,7 +22,7 @@ Shots = tuple[tuple[Pixels, bool], ...]
 
 
 def _digest(content):
-    return hashlib.sha256(content).hexdigest()[:16]
+    return hash_bytes(content)[:16]
 
 
 def _image_hash(image):

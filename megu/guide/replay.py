@@ -1,12 +1,12 @@
 r"""Answers that somebody already has, as a guide: any answers file, asked again without the model."""
 
-import hashlib
 import math
 from collections import Counter
 from pathlib import Path
 
 from megu.guide.answers import AnswerStore
 from megu.guide.base import Guide, GuideUnavailableError, source
+from megu.settings.files import hash_bytes
 
 
 @source("replay")
@@ -50,7 +50,7 @@ class ReplayGuide(Guide):
                 " examples: keep one of each"
             )
         ((name, version),), self.failures = guides, Counter()
-        held = hashlib.sha256("|".join(sorted(f"{a.question} {a.raw!r}" for a in answers)).encode()).hexdigest()[:8]
+        held = hash_bytes("|".join(sorted(f"{a.question} {a.raw!r}" for a in answers)).encode())[:8]
         self.name, self.version = f"{name} (replayed)", f"{version}, answers {held}"
         self.log_odds = all(answer.scale == "log-odds" for answer in answers)
         self._absent = f"not in {path.name}{damaged}"

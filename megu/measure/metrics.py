@@ -13,7 +13,7 @@ from megu.core.splits import Split
 from megu.datasets.images import Images
 from megu.measure import attacks, distances
 from megu.measure.attacks import class_matched, lira_scores, logit_confidence
-from megu.measure.outputs import Outputs, blank_logits, collect_outputs, load_outputs, save_outputs
+from megu.measure.outputs import Outputs
 
 
 @dataclass(frozen=True)
@@ -210,8 +210,3 @@ def rows(method: str, seed: int, values: dict[str, float], repeat: int = 0) -> p
     images."""
     about = [{"metric": name, "value": value, **METRICS[name].description} for name, value in values.items()]
     return pd.DataFrame([{"method": method, "seed": seed, "repeat": repeat, **row} for row in about])
-
-
-# The names of before, for callers that are still to take the new ones.
-Seen, observe, save_seen, load_seen = Outputs, collect_outputs, save_outputs, load_outputs
-__all__ = ["blank_logits"]

@@ -1,79 +1,81 @@
 r"""Tidy rows to means, intervals and gaps."""
 
+from collections.abc import Sequence
+from functools import lru_cache
+
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from scipy import stats
 
 
-def stage_seconds(timings):
+def stage_seconds(timings: pd.DataFrame) -> pd.DataFrame:
     r"""Mean seconds of every method by part, for the figure of times.
 
     Args:
-        timings: tidy DataFrame with method, seed, part, seconds; "total" is kept only where nothing finer was measured.
-    Returns: DataFrame with method, part, seconds; the retrain's total is called training, the original is left out.
+        timings: method, seed, part, seconds; "total" is kept only where nothing finer was measured.
+    Returns: method, part, seconds; the retrain's total is called training, the original is left out.
     """
-    parts = timings[(timings["part"] != "total") | timings["method"].eq("retrain")].replace(
-        {"part": {"total": "training"}}
-    )
-    return parts[parts["method"] != "original"].groupby(["method", "part"], as_index=False)["seconds"].mean()
+    parts = timings[(timings["part"] != "total") | timings["method"].eq("retrain")]
+    parts = parts[parts["method"] != "original"].replace({"part": {"total": "training"}})
+    return parts.groupby(["method", "part"], as_index=False)["seconds"].mean()
 
 
-def half_width(values, level=0.95):
+@lru_cache
+def _quantile(n: int, level: float) -> float:
+    return stats.t.ppf(0.5 + level / 2, n - 1)
+
+
+def half_width(values: Float[np.ndarray, " n"], level: float = 0.95) -> float:
     r"""Half of the t-interval of the mean over seeds: $t_{n-1}\, s / \sqrt n$; NaN for fewer than two seeds."""
     values = np.asarray(values, float)
     values = values[np.isfinite(values)]
     if len(values) < 2:
         return float("nan")
-    return float(stats.t.ppf(0.5 + level / 2, len(values) - 1) * stats.sem(values))
+    return float(_quantile(len(values), level) * (values.std(ddof=1) / np.sqrt(len(values))))
 
 
-def over_seeds(table, by, value="value"):
+def over_seeds(table: pd.DataFrame, by: Sequence[str], value: str = "value") -> pd.DataFrame:
     r"""Mean, `half_width` and number of seeds of ``value`` in each group of the columns ``by``, in the order of the
     table."""
     grouped = table.groupby(by, sort=False)[value]
     return grouped.agg(mean="mean", half_width=half_width, seeds="count").reset_index()
 
 
-def against_default(table, default="as tuned"):
+def against_default(table: pd.DataFrame, default: str = "as tuned") -> pd.DataFrame:
     r"""Paired differences of every variant of an ablation to the default of the same seed, with 95 % t-intervals over
     the seeds.
 
     Args:
-        table: DataFrame with point, variant, seed, metric, unit, value; the retrained models are point "retrain".
+        table: point, variant, seed, metric, unit, value; the retrained models are point "retrain".
         default: name of the variant that all others are compared with.
-    Returns: DataFrame with point, variant, metric, unit, seeds, mean, change, change_half_width and default_distance
-        (of the default's mean to the retrained models'); the row of the default has change 0.
+    Returns: point, variant, metric, unit, seeds, mean, change, change_half_width and default_distance (of the default's
+        mean to the retrained models'); the row of the default has change 0.
     """
     wide = table.pivot_table(index=["metric", "unit", "point", "variant"], columns="seed", values="value", sort=False)
+    usual, goal = (wide.xs(name, level=["point", "variant"]) for name in (("default", default), ("retrain",) * 2))
     out = []
     for (metric, unit, point, variant), values in wide.iterrows():
-        usual, goal = (wide.loc[(metric, unit, *other)] for other in (("default", default), ("retrain", "retrain")))
-        change = values - usual
-        out.append(
-            {
-                "point": point,
-                "variant": variant,
-                "metric": metric,
-                "unit": unit,
-                "seeds": int(values.notna().sum()),
-                "mean": values.mean(),
-                "change": change.mean(),
-                "change_half_width": half_width(change) if point != "default" else float("nan"),
-                "default_distance": usual.mean() - goal.mean(),
-            }
-        )
+        mine, change = usual.loc[(metric, unit)], values - usual.loc[(metric, unit)]
+        about = {"point": point, "variant": variant, "metric": metric, "unit": unit}
+        numbers = {
+            "seeds": int(values.notna().sum()),
+            "mean": values.mean(),
+            "change": change.mean(),
+            "change_half_width": half_width(change) if point != "default" else float("nan"),
+            "default_distance": mine.mean() - goal.loc[(metric, unit)].mean(),
+        }
+        out.append(about | numbers)
     return pd.DataFrame(out)
 
 
-def by_scenario(table):
+def by_scenario(table: pd.DataFrame) -> pd.DataFrame:
     r"""`summary` of every scenario of a comparison, one below the other, with a column scenario."""
-    return pd.concat(
-        [summary(part).assign(scenario=scenario) for scenario, part in table.groupby("scenario", sort=False)],
-        ignore_index=True,
-    )
+    parts = table.groupby("scenario", sort=False)
+    return pd.concat([summary(part).assign(scenario=name) for name, part in parts], ignore_index=True)
 
 
-def summary(table):
+def summary(table: pd.DataFrame) -> pd.DataFrame:
     r"""Mean, half-width of the 95 % t-interval and number of seeds of every method and metric, with the gap to retrain.
 
     Repeats of the unlearning are averaged for each seed of pre-training first, because they share an original: the
@@ -81,10 +83,9 @@ def summary(table):
 
     Args:
         table: tidy rows of several methods and seeds, "retrain" among them.
-    Returns: DataFrame with method, metric, mode, unit, mean, half_width, within, seeds, gap, gap_half_width; the gap is
-        method minus retrain of the same seed, so its interval is that of paired differences.  The row of retrain itself
-        has gap 0 and no
-        interval: its own half_width is the noise floor.
+    Returns: method, metric, mode, unit, mean, half_width, within, seeds, gap, gap_half_width; the gap is method minus
+        retrain of the same seed, so its interval is that of paired differences.  The row of retrain itself has gap 0
+        and no interval: its own half_width is the noise floor.
     Raises: ValueError where a seed has no retrained model.
     """
     if set(table.loc[table["method"] == "retrain", "seed"]) != set(table["seed"]):
@@ -97,27 +98,25 @@ def summary(table):
         within = spread.xs(key, level=[0, 1, 2])
         for method in table["method"].unique():
             value, gap = part[method], part[method] - part["retrain"]
-            out.append(
-                {
-                    "method": method,
-                    **dict(zip(("metric", "mode", "unit"), key, strict=True)),
-                    "mean": value.mean(),
-                    "half_width": half_width(value),
-                    "within": within[method].mean(),
-                    "seeds": int(value.notna().sum()),
-                    "gap": gap.mean(),
-                    "gap_half_width": half_width(gap) if method != "retrain" else float("nan"),
-                }
-            )
+            about = {"method": method, **dict(zip(("metric", "mode", "unit"), key, strict=True))}
+            numbers = {
+                "mean": value.mean(),
+                "half_width": half_width(value),
+                "within": within[method].mean(),
+                "seeds": int(value.notna().sum()),
+                "gap": gap.mean(),
+                "gap_half_width": half_width(gap) if method != "retrain" else float("nan"),
+            }
+            out.append(about | numbers)
     return pd.DataFrame(out)
 
 
-def minutes(seconds):
+def minutes(seconds: pd.DataFrame) -> float:
     r"""Minutes that all models of a grid took together, without guide and evaluation; an original that several cells
     share is counted once.
 
     Args:
-        seconds: DataFrame of `read_grid`.
+        seconds: dataset, arch, seed, method, part, seconds of every model.
     """
     total = seconds[seconds["part"] == "total"]
     shared = total["method"].eq("original") & total.duplicated(["dataset", "arch", "seed", "seconds"])

@@ -189,7 +189,8 @@ def read_about(path) -> About:
     about = check_about(config, where)
     if written != about.sealed():
         raise SettingsError(
-            f"classes, shape, mean, std or weights in {where} are not those that its sha256 names: get it again"
+            f"classes, shape, mean, std or weights in {path.name} of {path.parent.name!r} are not those that its sha256"
+            " names: get it again"
         )
     return about
 

@@ -2,7 +2,6 @@ r"""The deletion report of one unlearned model: a JSON file with a schema, and o
 
 import json
 from datetime import UTC, datetime
-from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from megu.own import findings
 from megu.own.verdict import verdict
 from megu.runs.store import PACKAGES
 from megu.settings.errors import SettingsError
+from megu.settings.extras import versions
 from megu.settings.files import atomic, hash_bytes, write_json
 
 NAME = "megu deletion report 1"
@@ -78,7 +78,7 @@ def provenance(checked, before, new, guide, training):
         "guide": guide,
         "device": str(checked.compute.device.type),
         "precision": "bfloat16 autocast" if checked.compute.autocast else "float32",
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": versions(PACKAGES),
         "history": training["history"],
         "notices": list(dict.fromkeys(checked.notices)),
         "seconds": {part: round(value, 3) for part, value in checked.clock.seconds.items()} | training["seconds"],

@@ -141,7 +141,7 @@ def _overrides(request, method):
         name if name.partition(".")[0] in _UNPREFIXED else f"methods.{request.method}.{name}": value
         for name, value in given.items()
     }
-    usual = {"data.name": "folder", "autocast": "off", "compare": [request.method]}
+    usual = {"data.name": "folder", "threads": 0, "autocast": "off", "compare": [request.method]}
     return {**usual, "forget.scenario": method.scenarios[0], **nest(named)}
 
 

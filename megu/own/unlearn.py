@@ -20,7 +20,7 @@ from megu.own import report
 from megu.own.findings import Models
 from megu.own.guide_choice import transition_of
 from megu.own.request import Request, check, collect_notices
-from megu.runs.store import CODE, Run
+from megu.runs.store import CODE, RunDirectory
 from megu.settings.errors import SettingsError, StageError
 from megu.settings.files import alone
 
@@ -70,7 +70,7 @@ def carry_out(checked, out=None) -> Unlearned:
     folder = None if out is None else Path(out)
     with alone(folder) if folder else nullcontext(), collect_notices(checked.notices):
         before = weights_digest(checked.given)
-        store = Run(folder, dependencies(checked, before), [checked.settings.seed]) if folder else InMemory()
+        store = RunDirectory(folder, dependencies(checked, before), [checked.settings.seed]) if folder else InMemory()
         matrix, guide = transition(checked, store)
         new, training = unlearned(checked, store, matrix)
         found = collect(checked, store, new)
@@ -88,7 +88,7 @@ def carry_out(checked, out=None) -> Unlearned:
 
 
 class InMemory:
-    r"""A store of what is made once, as `megu.runs.store.Run`, of which nothing is kept."""
+    r"""A store of what is made once, as `megu.runs.store.RunDirectory`, of which nothing is kept."""
 
     path = None
 
@@ -99,6 +99,10 @@ class InMemory:
         """What ``make()`` gives."""
         content, self.manifest["artefacts"][name] = make()
         return content
+
+    def facts(self, name):
+        """What was recorded when ``name`` was made."""
+        return self.manifest["artefacts"][name]
 
     def note(self, key, value):
         """Nothing is noted."""
@@ -175,7 +179,7 @@ def unlearned(checked, store, matrix):
         raise
     for mine, theirs in zip(new.parameters(), checked.given.parameters(), strict=True):
         mine.requires_grad_(theirs.requires_grad)
-    return new, store.manifest["artefacts"]["model.safetensors"]
+    return new, store.facts("model.safetensors")
 
 
 def collect(checked, store, new) -> Models:
@@ -201,7 +205,7 @@ def collect(checked, store, new) -> Models:
 
             file = f"outputs-{name}.safetensors"
             outputs[name] = store.once(file, make, save_outputs, load)
-            seconds += store.manifest["artefacts"][file]["seconds"]
+            seconds += store.facts(file)["seconds"]
     checked.clock.seconds["evaluation"] = seconds
     try:
         blank = models.reset(checked.original, checked.settings.seed, "untrained")

@@ -22,7 +22,7 @@ from megu.runs.runner import Job, run_jobs
 from megu.runs.spec import Need, Spec
 from megu.runs.store import CODE, RunDirectory
 from megu.settings.errors import SettingsError, StageError
-from megu.settings.files import atomic, project_root, sha256
+from megu.settings.files import atomic, hash_file, project_root
 
 _ALONE = threading.Lock()  # a worker with several threads does one job at a time: torch's random state is the process's
 
@@ -60,7 +60,7 @@ class Engine:
 
     @staticmethod
     def _whole(path, facts):
-        return path.exists() and sha256(path) == facts["sha256"]
+        return path.exists() and hash_file(path) == facts["sha256"]
 
     def _open(self, spec):
         if self.code != CODE:
@@ -71,16 +71,16 @@ class Engine:
                 " leads the study"
             )
         run = _cell(self.path, spec.profile, json.dumps(self._overrides(spec)))
-        self._same_data(spec.cell.data, run.images, run.run.manifest["notes"]["images"])
+        self._same_data(spec, run.images, run.run.manifest["notes"]["images"])
         # Where a queue mixes machines, a cell's models would be compared across precisions and speeds.
         self.run.same(f"device for {spec.cell.arch}", run.compute.hardware)
         self.run.same("torch", torch.__version__)
         return run
 
-    def _same_data(self, name, images, about):
+    def _same_data(self, spec, images, about):
         content = f"{about['train']['content']} {about['test']['content']}"
         counts = {part: about[part]["images"] for part in ("train", "test")}
-        self.run.same(f"data {name}", {**counts, "content": content, "order": images.digest()})
+        self.run.same(f"data {_data(spec)}", {**counts, "content": content, "order": images.digest()})
 
     def _overrides(self, spec):
         return {"guide.answers": str(self.path / "answers.jsonl"), **spec.overrides}
@@ -146,9 +146,9 @@ class Engine:
     def check(self, specs: Sequence[Spec]):
         r"""Raises: StageError where the data are others than those of the results in the folder, SettingsError where
         there are none; before any work."""
-        for spec in {spec.cell.data: spec for spec in specs}.values():
+        for spec in {_data(spec): spec for spec in specs}.values():
             images = load(spec.settings)
-            self._same_data(spec.cell.data, images, identity.described(images))
+            self._same_data(spec, images, identity.described(images))
 
     def carry_out(self, specs: Sequence[Spec], executor: Callable) -> dict[str, tuple[str, Path]]:
         r"""Measure all specs that have no result yet.
@@ -220,7 +220,7 @@ class Engine:
             "repeats": len({spec.repeat for spec in finished}),
             "retain_images": sorted({s.retain_images for s in settings}),
             "epochs": {f"{s.data.name}, {s.arch}": _epochs(s) for s in settings},
-            "data": {spec.cell.data: notes[f"data {spec.cell.data}"] for spec in finished},
+            "data": {_data(spec): notes[f"data {_data(spec)}"] for spec in finished},
             "device": sorted({facts["device"] for facts in finished.values()}),
             "torch": notes["torch"],
             "code": CODE,
@@ -228,6 +228,12 @@ class Engine:
             "measured": len(finished),
             "not_run": len(specs) - len(finished),
         }
+
+
+def _data(spec):
+    # The same images with labels of superclasses are other data; those of CIFAR-20 have no others.
+    named = spec.cell.data == "cifar20" or spec.settings.label_level == "class"
+    return spec.cell.data if named else f"{spec.cell.data} by superclass"
 
 
 def _epochs(s):

@@ -7,7 +7,8 @@ import pandas as pd
 from megu.core.device import Stopwatch
 from megu.measure import disentanglement as patterns
 from megu.measure import shadows
-from megu.measure.metrics import References, Seen, blank_logits, load_seen, metrics, observe, rows, save_seen
+from megu.measure.metrics import References, metrics, rows
+from megu.measure.outputs import Outputs, blank_logits, collect_outputs, load_outputs, save_outputs
 from megu.measure.relearn import relearn_steps
 from megu.runs.models import REFERENCES, Models
 
@@ -20,26 +21,26 @@ class Evaluation:
         self.images, self.split, self.device = models.images, models.split, models.compute.device
         self._references, self._before = {}, {}
 
-    def outputs(self, name: str, seed: int) -> Seen:
+    def outputs(self, name: str, seed: int) -> Outputs:
         r"""Logits and features of a kept model on every part of the split, from one forward pass, kept."""
 
         def make():
             outputs, seconds = self._look(self.models.unlearned(name, seed))
             return outputs, {"seconds": seconds}
 
-        return self.run.once(outputs_file(name, seed), make, save_seen, partial(load_seen, device=self.device))
+        return self.run.once(outputs_file(name, seed), make, save_outputs, partial(load_outputs, device=self.device))
 
     def _look(self, model):
         clock = Stopwatch()
         with clock("evaluation"):
-            outputs = observe(model, self.images, self.split)
+            outputs = collect_outputs(model, self.images, self.split)
         return outputs, clock.seconds
 
     def references(self, seed: int) -> References:
         r"""What the models of a seed of pre-training are compared with."""
         if seed not in self._references:
             count, split, new = self.models.settings.shadows, self.split, partial(self.models.new, seed, "untrained")
-            blank = observe(new(), self.images, split).logits
+            blank = collect_outputs(new(), self.images, split).logits
             compat = {
                 part: blank_logits(new(), self.images, getattr(split, part)) for part in ("forget", "test_forget")
             }

@@ -2,7 +2,6 @@ r"""A run: its data, split and models, what is measured of them, and that each i
 
 import json
 import os
-import re
 import time
 from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
@@ -27,27 +26,13 @@ from megu.runs.evaluation import Evaluation, outputs_file
 from megu.runs.executors import executor
 from megu.runs.models import REFERENCES, Models
 from megu.runs.runner import Job, run_all
-from megu.runs.store import CODE, RunDirectory
-from megu.settings.config import Part, Settings
-from megu.settings.files import digest, project_root
+from megu.runs.store import CODE, RunDirectory, run_directory
+from megu.settings.config import Part
+from megu.settings.files import hash_json
 from megu.settings.profiles import resolve
 from megu.settings.values import nest
 
 NOISES = ("pos", "neg", "random")  # kinds of MeGU's noise that are looked at beside both and none
-
-
-def run_directory(settings: Settings, about: dict, run_dir: str | Path | None = None) -> Path:
-    r"""Where a run lives: ``run_dir``, or ``runs/<profile>-<what is forgotten>-<digest of about>`` so that settings
-    never mix."""
-    if run_dir:
-        return Path(run_dir)
-    return project_root() / "runs" / f"{settings.profile}-{_request(settings)}-{digest(about)[:6]}"
-
-
-def _request(settings):
-    forget = settings.forget
-    what = "random" if forget.scenario == "random" else "-".join((forget.scenario, *forget.classes))
-    return re.sub(r"[^a-z0-9-]+", "_", what.lower())
 
 
 @lru_cache
@@ -86,14 +71,11 @@ class Experiment:
         self.images = load(settings, self.compute.device)
         self.split = splits.make_split(self.images, settings)
         about, common = self._about()
-        if study:
-            path = study / f"{settings.data.name}-{settings.arch}-{_request(settings)}-{digest(about)[:6]}"
-        else:
-            path = run_directory(settings, about, run_dir or os.environ.get("MEGU_RUN_DIR"))
+        path = run_directory(settings, about, run_dir or os.environ.get("MEGU_RUN_DIR"), study)
         self.run = RunDirectory(path, about, settings.seed_list, self._notes)
-        self.shared = RunDirectory(path.parent / f"shared-{digest(common)[:6]}", common)
-        given = (settings, self.images, self.split, self.compute)
-        self.models = Models(*given, lambda source: self.transition(source), self.run, self.shared, copies=not study)
+        self.shared = RunDirectory(path.parent / f"shared-{hash_json(common)[:6]}", common)
+        given = settings, self.images, self.split, self.compute, lambda source: self.transition(source)
+        self.models = Models(*given, self.run, self.shared, copies=not study)
         original = partial(self.models.original, settings.seed)
         self.guide = GuideSession(settings, self.images, self.compute.device, self.run, original)
         self.evaluation, self.forgotten, self._transitions = Evaluation(self.models), self.models.forgotten, {}
@@ -102,8 +84,7 @@ class Experiment:
             self.run.sealed(stage)
 
     def _about(self):
-        # What the run depends on; and what originals, retrained and shadow models depend on, the threads because their
-        # seconds are compared with those of other models.
+        # What the run depends on; and what originals and the like do, the threads because seconds are compared.
         s, cpu = self.settings, self.compute.device.type == "cpu"
         about = {
             "settings": s.model_dump(mode="json", exclude={"methods"}),
@@ -190,10 +171,9 @@ class Experiment:
         return {source: self._similarity(scores) for source, scores in self.guide.all_scores(draw, sources).items()}
 
     def agreement(self, draws: Iterable[int] = (), sources: Iterable[str] | None = None):
-        r"""`megu.guide.agreement.agreement_tables` on the run's own exemplars and on fresh ``draws``, exemplar seeds
-        that no choice was made on."""
-        own, all_draws = self.settings.guide.exemplar_seed, (None, *draws)
-        sims = [(own if draw is None else draw, self.similarities(draw, sources)) for draw in all_draws]
+        r"""`megu.guide.agreement.agreement_tables` on the run's own exemplars and on fresh ``draws`` of them."""
+        own = self.settings.guide.exemplar_seed
+        sims = [(own if one is None else one, self.similarities(one, sources)) for one in (None, *draws)]
         return agreement_tables(sims, self.images.classes)
 
     def transition(self, source: str | None = None) -> Float[np.ndarray, "K K"]:
@@ -236,14 +216,11 @@ class Experiment:
             for seed in self.seeds:
                 counts = self.logits(name, seed)["forget"].argmax(1).bincount(minlength=len(names))
                 shares = (100 * share for share in (counts / len(self.split.forget)).tolist())
-                out += [
-                    {"method": name, "seed": seed, "label": k, "share": v} for k, v in zip(names, shares, strict=True)
-                ]
-        return pd.DataFrame(out)
+                out += [(name, seed, *one) for one in zip(names, shares, strict=True)]
+        return pd.DataFrame(out, columns=["method", "seed", "label", "share"])
 
     def disentanglement(self) -> pd.DataFrame:
-        r"""`disentangled` of all methods and seeds, and of MeGU with `NOISES`; both noises and none are methods of
-        their own."""
+        r"""`disentangled` of all methods and seeds, and of MeGU with each of `NOISES` alone."""
         cases = [(name, None) for name in self.method_names]
         cases += [("megu", kind) for kind in NOISES if "megu" in self.method_names]
         parts = [self.disentangled(name, seed, kind) for name, kind in cases for seed in self.seeds]
@@ -262,12 +239,12 @@ class Experiment:
                 for part, seconds in manifest["artefacts"].get(file, {}).get("seconds", {}).items():
                     out.append({"method": name, "seed": seed, "repeat": repeat, "part": part, "seconds": seconds})
         if seconds := manifest["notes"].get(f"guide {self.settings.guide.source}, seconds"):
-            about = {"method": "guide", "repeat": 0, "part": "guide", "seconds": seconds}
-            out += [{"seed": seed, **about} for seed in self.seeds]
+            out += [
+                {"method": "guide", "seed": s, "repeat": 0, "part": "guide", "seconds": seconds} for s in self.seeds
+            ]
         return pd.DataFrame(out)
 
     def relative_time(self, name: str) -> Float[np.ndarray, " seeds"]:
         r"""Seconds of a method over seconds of the retrain of the same seed."""
-        total = self.timings().query("part == 'total'")
-        wide = total.pivot_table(index="seed", columns="method", values="seconds", sort=False)
+        wide = self.timings().query("part == 'total'").pivot_table("seconds", "seed", "method", sort=False)
         return np.asarray(wide[name] / wide["retrain"])

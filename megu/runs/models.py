@@ -16,7 +16,7 @@ from megu.datasets.images import Images
 from megu.methods.task import Task
 from megu.runs.store import RunDirectory
 from megu.settings.config import Part, Settings
-from megu.settings.files import digest
+from megu.settings.files import hash_json
 from megu.settings.values import build, nest
 
 REFERENCES = ("original", "retrain")  # what every model of a seed of pre-training is compared with
@@ -120,7 +120,7 @@ class Models:
 
     def unlearned(self, name: str, seed: int) -> nn.Module:
         r"""The model of a method and seed, in eval mode, made once; ``original`` and ``retrain`` are methods too."""
-        about = {"method": name, "seed": seed, "arch": self.settings.arch, "digest": digest(self.run.about)}
+        about = {"method": name, "seed": seed, "arch": self.settings.arch, "digest": hash_json(self.run.about)}
         keep = self.share if name in REFERENCES else self.run.once
         return keep(
             _file(name, seed),

@@ -9,10 +9,10 @@ import time
 from unittest import mock
 
 from megu.runs.store import STAGES
-from megu.settings.config import MACHINE
 from megu.settings.errors import NotebookError
 from megu.settings.extras import extra
 from megu.settings.files import shipped
+from megu.settings.machine import environment, without_machine
 
 with extra("notebooks"):
     import nbformat
@@ -35,19 +35,10 @@ def run_notebooks(lab, *, say=print):
         "profile": settings.profile,
         "seed": settings.seed,
         "run_dir": "",
-        "overrides": without_paths(lab.overrides),
+        "overrides": without_machine(lab.overrides),
     }
     # Paths of this machine travel in the environment, so that no executed notebook holds one.
-    paths = {
-        "MEGU_RUN_DIR": run.path.resolve(),
-        "MEGU_DATA_PATH": settings.data.path,
-        "MEGU_ORIGINAL": settings.original.path,
-        "MEGU_ANSWERS": settings.guide.answers,
-        "MEGU_GUIDE_PATH": settings.guide.path,
-        "MEGU_GUIDE_URL": settings.guide.url,
-        "MEGU_WEIGHTS": settings.weights,
-    }
-    environment = {name: str(path) for name, path in paths.items() if path}
+    variables = {**environment(settings), "MEGU_RUN_DIR": str(run.path.resolve()), "TQDM_DISABLE": "1"}
     seconds = {}
     for i, (stage, name) in enumerate(STAGES.items(), 1):
         head = f"[{i}/{len(STAGES)}] {name}"
@@ -58,20 +49,11 @@ def run_notebooks(lab, *, say=print):
         say(f"{head}: running ...")
         start = time.perf_counter()
         # The kernels' progress bars would fill the executed notebooks.
-        with mock.patch.dict(os.environ, {**environment, "TQDM_DISABLE": "1"}):
+        with mock.patch.dict(os.environ, variables):
             _execute(notebooks / f"{name}.ipynb", out, parameters)
         seconds[stage] = time.perf_counter() - start
         say(f"{head}: done in {seconds[stage]:.0f} s")
     return seconds
-
-
-def without_paths(overrides):
-    r"""Nested overrides without the settings that are paths of this machine.
-
-    >>> without_paths({"seeds": 1, "data": {"name": "npz", "path": "/home/me/x.npz"}})
-    {'seeds': 1, 'data': {'name': 'npz'}}
-    """
-    return {k: without_paths(v) if isinstance(v, dict) else v for k, v in overrides.items() if k not in MACHINE}
 
 
 def _execute(source, out, parameters):
@@ -103,13 +85,14 @@ def build_figures(run, *, say=print):
     r"""Collect a finished run's tables and draw every figure and table of paper_figures/ into the run directory.
 
     Args:
-        run: `megu.runs.store.Run`.
+        run: `megu.runs.store.RunDirectory`.
         say: function of one line of text.
     Returns: the folder of the figures.
     Raises: NotebookError naming the script that failed, and why.
     """
     scripts, out = shipped("paper_figures"), run.path / "figures"
-    for script in (scripts / "collect.py", *sorted(scripts.glob("fig*.py")), *sorted(scripts.glob("tab*.py"))):
+    drawn = sorted(path for path in scripts.glob("*.py") if path.stem not in ("collect", "documents"))
+    for script in (scripts / "collect.py", *drawn):
         arguments = (run.path, out / "data") if script.stem == "collect" else (out / "data", out)
         for line in run_script(script, *arguments):
             say(f"figure: {os.path.relpath(line)}")

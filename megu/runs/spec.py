@@ -4,7 +4,6 @@ import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,14 +14,13 @@ from megu.methods import METHODS, method_settings
 from megu.runs.models import REFERENCES
 from megu.runs.store import CODE
 from megu.settings.cells import Cell
-from megu.settings.config import MACHINE, Settings
+from megu.settings.config import Settings
 from megu.settings.errors import SettingsError
-from megu.settings.files import digest
+from megu.settings.files import hash_json
+from megu.settings.machine import MACHINE, local
 from megu.settings.profiles import resolve
 from megu.settings.values import nest
 
-# Settings that every worker takes from the process which leads the study
-LOCAL = ("data.path", "original.path", "weights", "guide.path", "guide.url")
 FILED = ("mllm", "clip", "replay")  # guides that answer from files at guide.path
 OUTSIDE = {"compare", "methods", "seed", "seeds", "repeats"}  # of the settings: no single result depends on them
 WITHOUT = {  # settings on which what several models need does not depend
@@ -106,7 +104,7 @@ class Spec:
             about["guide"]["files"] = _files(guide.path)
         parameters = method_settings(self.method, self.settings).model_dump(mode="json")
         made = {"method": self.method, "parameters": parameters, "seed": self.seed, "repeat": self.repeat}
-        return digest({"settings": about, **made, "measures": self.measures, "code": CODE})
+        return hash_json({"settings": about, **made, "measures": self.measures, "code": CODE})
 
     def _settings_without(self, *names):
         settings = self.settings
@@ -136,7 +134,7 @@ class Spec:
 
     def _need(self, kind, after=(), **which):
         settings = self._settings_without(*WITHOUT[kind])
-        return Need(kind, digest({"settings": settings, **which, "code": CODE}), which.get("shadow", 0), after)
+        return Need(kind, hash_json({"settings": settings, **which, "code": CODE}), which.get("shadow", 0), after)
 
     @property
     def about(self) -> dict:
@@ -215,7 +213,8 @@ def specs_of(
     """
     changes = dict(dotted(nest({"threads": 1, **(changes or {})})))
     settings = resolve(profile, 0, {**cell.overrides(), **changes})
-    here = {name: value for name in LOCAL if (value := attrgetter(name)(settings)) is not None}
+    # Every worker takes them from the process which leads the study, whose answers lie in the study's folder.
+    here = {name: value for name, value in local(settings).items() if name != "guide.answers"}
     given, cell = {"changes": tuple(sorted((changes | here).items())), **more}, replace(cell, tables=())
     specs = [
         Spec(

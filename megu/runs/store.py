@@ -1,9 +1,9 @@
 r"""The run directory: a manifest, stages that are required and sealed, artefacts that appear whole or not at all."""
 
 import hashlib
-import importlib.metadata
 import json
 import platform
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,8 +12,10 @@ from filelock import FileLock
 
 import megu
 from megu.runs.claims import statements
+from megu.settings.config import Settings
 from megu.settings.errors import SettingsError, StageError
-from megu.settings.files import atomic, digest, sha256, write_json, writing
+from megu.settings.extras import versions
+from megu.settings.files import atomic, hash_file, hash_json, project_root, write_json, writing
 
 STAGES = {  # stage -> the notebook that seals it, in the order of a run
     "prepare": "00_prepare",
@@ -86,10 +88,10 @@ class RunDirectory:
             if not self._file.exists():
                 first = {
                     "megu": megu.__version__,
-                    "digest": digest(self.about),
+                    "digest": hash_json(self.about),
                     "seeds": list(self._seeds),
                     "python": platform.python_version(),
-                    "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+                    "versions": versions(PACKAGES),
                     "artefacts": {},
                     "notes": json.loads(json.dumps(self._notes())),
                     "stages": {},
@@ -165,8 +167,8 @@ class RunDirectory:
                     content, facts = make()
                     with atomic(path, locked=True) as part:
                         save(content, part)
-                    self._update("artefacts", name, {"sha256": sha256(path), **facts})
-        if sha256(path) != self.manifest["artefacts"][name]["sha256"]:
+                    self._update("artefacts", name, {"sha256": hash_file(path), **facts})
+        if hash_file(path) != self.manifest["artefacts"][name]["sha256"]:
             raise StageError(
                 f"{name} in {self.path.name!r} is not the file that was written there: remove it to have it made again"
             )
@@ -219,4 +221,19 @@ class RunDirectory:
         return lines
 
 
-Run = RunDirectory
+def run_directory(
+    settings: Settings, about: dict, run_dir: str | Path | None = None, study: Path | None = None
+) -> Path:
+    r"""Where a run lives: ``run_dir``, or ``runs/<profile>-<what is forgotten>-<digest of about>`` so that settings
+    never mix; inside the folder of a study, if it is part of one."""
+    what = f"{request_name(settings)}-{hash_json(about)[:6]}"
+    if study:
+        return study / f"{settings.data.name}-{settings.arch}-{what}"
+    return Path(run_dir or project_root() / "runs" / f"{settings.profile}-{what}")
+
+
+def request_name(settings: Settings) -> str:
+    r"""What is forgotten, for the name of a directory."""
+    forget = settings.forget
+    what = "random" if forget.scenario == "random" else "-".join((forget.scenario, *forget.classes))
+    return re.sub(r"[^a-z0-9-]+", "_", what.lower())

@@ -11,22 +11,19 @@ import torch
 from megu.core.models import blocks
 from megu.measure import recovery as known
 from megu.measure.summary import against_default
-from megu.methods import ANY, METHODS
+from megu.methods import ANY, METHODS, method
 from megu.runs.engine import Engine
 from megu.runs.executors import executor
 from megu.runs.experiment import NOISES
 from megu.runs.models import REFERENCES
+from megu.runs.paper_grid import paper_grid
 from megu.runs.runner import Job, run_all
-from megu.runs.spec import Spec, cell_of, dotted, recorded, specs_of
+from megu.runs.spec import Spec, cell_of, recorded, specs_of
 from megu.runs.store import CODE, RunDirectory
-from megu.settings.cells import ABLATIONS, CELLS
-from megu.settings.errors import SettingsError, WorkError
-from megu.settings.files import atomic, project_root, sha256, shipped, write_json
-from megu.settings.values import closest, merge, nest
-
-FIELDS = ("data", "arch", "scenario", "forget", "method", "seed", "repeat")
-# Settings that the paper's grid itself gives
-CELL = ("data.name", "arch", "forget.", "compare", "seeds", "repeats", "shadows")
+from megu.settings.cells import ABLATIONS
+from megu.settings.errors import WorkError
+from megu.settings.files import atomic, hash_file, project_root, shipped, write_json
+from megu.settings.values import merge, nest
 
 
 def write_tables(out: Path, name: str, tables: dict[str, pd.DataFrame], source: dict):
@@ -35,7 +32,7 @@ def write_tables(out: Path, name: str, tables: dict[str, pd.DataFrame], source: 
     for table, rows in tables.items():
         with atomic(out / f"{table}.csv") as part:
             rows.to_csv(part, index=False, float_format="%.6g")
-    files = {f"{table}.csv": sha256(out / f"{table}.csv") for table in tables}
+    files = {f"{table}.csv": hash_file(out / f"{table}.csv") for table in tables}
     write_json(out / f"{name}_source.json", {**source, "files": files})
 
 
@@ -43,7 +40,8 @@ def _measured(specs, workers, folder):
     # (engine, rows, seconds, their source where all specs are of one kind of data and network)
     engine = Engine(specs[0].profile, folder)
     if failed := engine.carry_out(specs, executor(workers)):
-        why = "; ".join(f"{name}: {error}" for name, (error, _) in failed.items())
+        first = {name: error for name, (error, _) in failed.items() if not error.startswith("it needs ")}
+        why = "; ".join(f"{name}: {error}" for name, error in first.items())
         raise WorkError(f"{len(failed)} jobs failed; the others are kept.  {why}")
     rows, seconds = engine.tables(specs)
     source = engine.source(specs, seconds) | {"forget": specs[0].settings.forget.model_dump(), "workers": workers}
@@ -54,8 +52,9 @@ def comparison_specs(profile: str, scenario: str, overrides: dict) -> list[Spec]
     r"""Every method that supports a scenario (or those of ``compare``), with the steps that relearning takes after the
     first unlearning."""
     cell, changes, s = cell_of(profile, merge(nest(overrides), {"forget": {"scenario": scenario}}))
-    names = [name for name, entry in METHODS.items() if scenario in entry.scenarios and name not in REFERENCES]
-    given = profile, cell, (*REFERENCES, *overrides.get("compare", names)), s.seed_list, s.repeats, changes
+    chosen = overrides.get("compare", [name for name in METHODS if name not in REFERENCES])
+    names = [name for name in chosen if scenario in method(name).scenarios]
+    given = profile, cell, (*REFERENCES, *names), s.seed_list, s.repeats, changes
     return specs_of(*given, measures=lambda repeat: ("metrics",) if repeat else ("metrics", "relearn"))
 
 
@@ -133,60 +132,6 @@ def disentanglement(
     _, rows, _, source = _measured(specs, workers, folder)
     rows = rows.assign(method=rows["variant"])[["view", "measure", "value", "low", "high", "method", "seed"]]
     write_tables(out, "disentanglement_all", {"disentanglement_all": rows}, source)
-
-
-def paper_grid(
-    profile: str = "paper", only: Sequence[str] = (), seeds: int = 2, repeats: int = 1, changes: dict | None = None
-) -> list[Spec]:
-    r"""The specs of a profile's grid, cells in the order of the paper's tables, references of a cell first.
-
-    Args:
-        profile: name in `megu.settings.cells.CELLS`.
-        only: selections such as ``"data=cifar10,method=megu|ssd"``: all conditions of one must hold, one of several
-            suffices; none selects everything.  The original and the retrained model of what is selected are always
-            there: they are the reference.
-        seeds, repeats: of pre-training, and of unlearning for each.
-        changes: see `specs_of`.
-    Raises: SettingsError for an unknown field or value, a wrong setting, or where nothing is selected; before any work.
-    """
-    if profile not in CELLS:
-        raise SettingsError(closest(profile, CELLS, "profile"))
-    for name, _ in dotted(nest(changes or {})):
-        if name.startswith(CELL):
-            raise SettingsError(
-                f"--set {name}: a grid's cells and seeds are chosen by --only, --seeds and --repeats; `megu run` takes"
-                " this setting"
-            )
-    specs = [s for c in CELLS[profile] for s in specs_of(profile, c, c.methods, range(seeds), repeats, changes)]
-    conditions = [_conditions(text) for text in only]
-    for text, pairs in zip(only, conditions, strict=True):
-        for name, values in pairs:
-            known = dict.fromkeys(_value(spec, name) for spec in specs)
-            if unknown := [value for value in values if value not in known]:
-                raise SettingsError(closest(unknown[0], known, f"--only {text!r}: the {name}"))
-    chosen = [s for s in specs if not only or any(all(_value(s, n) in v for n, v in pairs) for pairs in conditions)]
-    cells = {(spec.cell, spec.seed) for spec in chosen}
-    chosen = {*chosen, *(s for s in specs if s.method in REFERENCES and (s.cell, s.seed) in cells)}
-    if not chosen:
-        raise SettingsError(f"--only {' --only '.join(only)} selects nothing of the grid of profile {profile!r}")
-    return [spec for spec in specs if spec in chosen]
-
-
-def _conditions(text):
-    pairs = [part.partition("=") for part in text.split(",")]
-    for name, equals, _ in pairs:
-        if not equals:
-            raise SettingsError(
-                f"--only {text!r}: {name.strip()!r} has no '=': write field=value or field=value|value, several with a"
-                " comma between"
-            )
-        if name.strip() not in FIELDS:
-            raise SettingsError(closest(name.strip(), FIELDS, f"--only {text!r}: the field"))
-    return [(name.strip(), [one.strip() for one in values.split("|")]) for name, _, values in pairs]
-
-
-def _value(spec, name):
-    return str(spec.about["dataset" if name == "data" else name])
 
 
 def paper(

@@ -12,7 +12,7 @@ from megu.runs.experiment import Experiment
 from megu.runs.runner import Job, run_all
 from megu.settings.errors import SettingsError
 from megu.settings.extras import extra
-from megu.settings.files import digest
+from megu.settings.files import hash_json
 from megu.settings.values import merge, nest
 
 with extra("tune"):
@@ -29,7 +29,7 @@ def recipe_digest(settings):
     about["guide"] = {
         key: value for key, value in about["guide"].items() if key not in fetched and value not in ("", None)
     }
-    return digest(about)
+    return hash_json(about)
 
 
 def tune(profile="quick", seed=100, seeds=3, trials=20, methods=None, overrides=None, run_dir=None, workers=1):
@@ -47,7 +47,7 @@ def tune(profile="quick", seed=100, seeds=3, trials=20, methods=None, overrides=
         methods: names, or None for all that have something to search.
         workers: processes, see `megu.runs.executors.executor`; each takes whole methods.
         run_dir: directory or None; every trial is kept there, so an interrupted search goes on where it stopped.
-    Returns: tidy DataFrame: method, trial, the values tried, val_retain, val_forget, score, recipe (digest), chosen
+    Returns: tidy DataFrame: method, trial, the values tried, val_retain, val_forget, score, recipe (hash_json), chosen
         (the best of its method).
     """
     run = Experiment(profile, seed, run_dir, merge(nest(overrides or {}), {"seeds": seeds}))
@@ -84,7 +84,7 @@ def _search(run, name, trials):
         values = {
             key: float(f"{trial.suggest_float(key, low, high, log=True):.2g}") for key, (low, high) in space.items()
         }
-        row = run.run.table(f"tuning/{name} {digest(values)}.csv", lambda values=values: _attempt(run, name, values))
+        row = run.run.table(f"tuning/{name} {hash_json(values)}.csv", lambda values=values: _attempt(run, name, values))
         study.tell(trial, row["score"].item())
         rows.append(row.assign(trial=i))
     return pd.concat(rows, ignore_index=True)

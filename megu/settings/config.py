@@ -8,10 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from megu.settings.files import hash_file
-from megu.settings.machine import MACHINE, Address, LocalPath, Weights, absolute, from_environment
+from megu.settings.machine import Address, LocalPath, Weights, absolute, from_environment
 from megu.settings.values import merge
-
-__all__ = ["MACHINE"]
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]

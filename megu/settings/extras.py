@@ -1,6 +1,7 @@
 r"""Packages that one room alone needs are extras of the project: what is missing is named with its remedy."""
 
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 
 from megu.settings.errors import MeguError
 
@@ -25,3 +26,18 @@ def extra(name):
     except ModuleNotFoundError as error:
         package = error.name.partition(".")[0]
         raise MissingExtraError(f"{package} is not installed: `pip install 'megu[{name}]'`") from None
+
+
+def versions(packages):
+    r"""Versions by name of those of the packages that are installed.
+
+    >>> sorted(versions(("typer", "no-such-package")))
+    ['typer']
+    """
+    out = {}
+    for name in packages:
+        try:
+            out[name] = version(name)
+        except PackageNotFoundError:
+            continue  # of an extra
+    return out

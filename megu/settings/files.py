@@ -121,6 +121,3 @@ def hash_bytes(*parts):
 def hash_json(about):
     r"""Twelve hex digits that change whenever a value in ``about`` (a JSON-like dictionary) changes."""
     return hash_bytes(json.dumps(about, sort_keys=True))[:12]
-
-
-sha256, digest = hash_file, hash_json

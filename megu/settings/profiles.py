@@ -17,8 +17,8 @@ _CIFAR_TRAINING = {
 }
 
 PROFILES = {
-    # Embedded Fashion images, small ResNet, two CPU cores; MeGU's values were chosen on validation images.  One thread in
-    # each process: a run, the comparison and the ablation give the same bits whatever the number of cores.
+    # Embedded Fashion images, small ResNet, two CPU cores; MeGU's values were chosen on validation images.  One thread
+    # in each process: a run, the comparison and the ablation give the same bits whatever the number of cores.
     "quick": {"threads": 1},
     # Real CIFAR from the user's copy, whole or a subset; one small GPU or a patient CPU.
     "small": {

@@ -13,7 +13,8 @@ from megu.core.models import build
 from megu.core.splits import make_split
 from megu.core.train import predict
 from megu.datasets.sources import load
-from megu.measure.metrics import References, blank_logits, collect_outputs, metrics
+from megu.measure.metrics import References, metrics
+from megu.measure.outputs import blank_logits, collect_outputs
 from megu.settings.profiles import resolve
 
 TURNS = 5

@@ -5,7 +5,6 @@ from functools import partial
 
 import pytest
 import torch
-from killing import TORTURE
 from refusals import refused
 from torch.nn import functional as F
 
@@ -34,9 +33,12 @@ def trained(tiny, arch, compute, model=None, count=47):
     return model
 
 
-COMPILED = [("vit-tiny", "aot_eager", 48, 1e-5)]
-if TORTURE:  # batches of two sizes, which are compiled one by one
-    COMPILED += [("resnet-small", "aot_eager", 47, 1e-5), ("vit-tiny", "eager", 47, 0.0)]
+COMPILED = [
+    pytest.param("vit-tiny", "aot_eager", 48, 1e-5, marks=pytest.mark.slow),
+    # Batches of two sizes, which are compiled one by one.
+    pytest.param("resnet-small", "aot_eager", 47, 1e-5, marks=pytest.mark.torture),
+    pytest.param("vit-tiny", "eager", 47, 0.0, marks=pytest.mark.torture),
+]
 
 
 @pytest.mark.parametrize(("arch", "backend", "count", "tolerance"), COMPILED)
@@ -58,6 +60,7 @@ def test_compiled_training_is_the_same_training(tiny, arch, backend, count, tole
     )
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_compiled_is_refused(tiny, monkeypatch):
     class Talks(torch.nn.Module):
         """Leaves the graph."""
@@ -133,6 +136,7 @@ def test_on_a_cpu_nothing_is_set(monkeypatch):
     assert str(found) == "cpu, float32" and flags() == before
 
 
+@pytest.mark.slow
 def test_the_manifest_says_how_it_was_computed(tiny_overrides, tmp_path):
     lab = Experiment(run_dir=tmp_path / "run", overrides={**tiny_overrides, "compile": True, "autocast": "off"})
     plain = Experiment(run_dir=tmp_path / "plain", overrides={**tiny_overrides, "autocast": "off"})

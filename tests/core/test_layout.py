@@ -12,7 +12,7 @@ from megu.core.device import Compute, generator
 from megu.core.splits import Split
 from megu.core.train import fit, predict
 from megu.datasets.images import pool
-from megu.measure.metrics import collect_outputs
+from megu.measure.outputs import collect_outputs
 from megu.methods import megu as method
 from megu.noise_pair import optimise_noise
 from megu.settings.config import Noise, Recipe

@@ -103,6 +103,7 @@ def single(tiny_npz, tmp_path_factory):
     return overrides, path, losses
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_models_of_one_and_a_run_finds_them(single, tmp_path, monkeypatch):
     overrides, alone, losses = single
     assert side_by_side(tmp_path / "run", overrides) == [0, 0]
@@ -133,6 +134,7 @@ def test_two_processes_make_the_models_of_one_and_a_run_finds_them(single, tmp_p
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("member", "wrong"),
     [("weight", lambda team, part, whole: 1.0), ("share", lambda team, batch: batch.tensor_split(team.size)[0])],

@@ -1,4 +1,4 @@
-"""What a run costs: lines find what is there, operations are arithmetic, the grid is counted once."""
+"""What a run costs: lines find what is there, operations are arithmetic."""
 
 from types import SimpleNamespace
 
@@ -15,7 +15,7 @@ from megu.cost import predict as cost
 from megu.cost.count import Passes
 from megu.cost.flops import forward_flops
 from megu.figures import cost as cost_figures
-from megu.measure.metrics import observe
+from megu.measure.outputs import collect_outputs
 from megu.runs import experiment
 from megu.settings.cells import CELLS
 from megu.settings.errors import SettingsError
@@ -103,9 +103,9 @@ REACHED = {
 }  # assumed, at the low and at the high number of hours
 
 
-@pytest.mark.parametrize("table", [cost.grid_cost("paper", 3), cost.imagenet_cost()], ids=["grid", "imagenet"])
+@pytest.mark.parametrize("table", [cost.grid_cost, cost.imagenet_cost], ids=["grid", "imagenet"])
 def test_every_row_multiplies_out(table):
-    for row in table.itertuples():
+    for row in table().itertuples():
         trained, rest = (
             3 * row.models * row.trained * row.gflop * 1e9,
             row.models * (2 * row.noised + row.seen) * row.gflop * 1e9,
@@ -119,8 +119,7 @@ def test_every_row_multiplies_out(table):
 def test_rows_of_the_grid_by_hand():
     table = cost.grid_cost("paper", 3).set_index(["stage", "data", "arch", "scenario"])
     passes = ["models", "trained", "noised", "seen"]
-    # 500 images of a class less a tenth, 10,000 retain images, 5 epochs; noises of labels that are chosen, at most 99,
-    # and of the one that goes, 40 steps.
+    # 500 images less a tenth, 10,000 retain images, 5 epochs; noises of at most 99 labels and the one that goes.
     models, trained, noised, seen = table.loc[("megu", "cifar100", "vit-b16", "class"), passes]
     assert (models, trained, seen) == (2 * 3, (450 + 10_000) * 5, 450)
     assert noised % 40 == 0 and 51 * 40 <= noised <= (99 + 1) * 40
@@ -163,7 +162,7 @@ def test_a_measured_gpu_takes_the_place_of_the_assumption():
     lines = [{"part": part, "what": f"resnet18: {what}", "value": value} for part, what, value in said]
     card = gpu.measured_gpu({"device": "a card", "lines": lines})
     assert card.trained["resnet18"] == (33.0, 33.0) and card.seen["resnet18"] == pytest.approx((22.0, 22.0))
-    assert card.trained["vit-b16"] == CARD.trained["vit-b16"] and card.seen["vit-b16"] == gpu.CARD.seen["vit-b16"]
+    assert card.trained["vit-b16"] == gpu.CARD.trained["vit-b16"] and card.seen["vit-b16"] == gpu.CARD.seen["vit-b16"]
     assert card.name == f"a card, measured (vit-b16, resnet50: assumed, of an {gpu.CARD.name})"
     assert "resnet18 in part" in gpu.measured_gpu({"device": "a card", "lines": lines[:2]}).name
     every = [{**line, "what": line["what"].replace("resnet18", arch)} for arch in gpu.SHARES for line in lines]
@@ -190,7 +189,9 @@ def test_a_file_that_is_no_measurement_is_refused_in_a_line(text, said, tmp_path
 def test_every_cell_sees_the_untrained_network_too(tiny, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        experiment, "observe", lambda model, images, split: seen.append(model) or observe(model, images, split)
+        experiment,
+        "collect_outputs",
+        lambda model, images, split: seen.append(model) or collect_outputs(model, images, split),
     )
     monkeypatch.setattr(tiny, "_references", {})
     monkeypatch.setattr(tiny, "seen", lambda name, seed: SimpleNamespace(logits=None))

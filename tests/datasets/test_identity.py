@@ -13,7 +13,7 @@ from refusals import refused
 
 from megu.datasets import identity
 from megu.datasets.images import by_superclass, pool
-from megu.runs.store import Run
+from megu.runs.store import RunDirectory
 from megu.settings.class_names import CIFAR10, known_names
 
 NAMES = ("ant", "bee", "cow")
@@ -228,7 +228,7 @@ def test_real_images_agree_with_the_facts(name, file, monkeypatch):
 
 
 def test_the_manifest_says_what_the_data_are(tiny):
-    assert isinstance(tiny.run, Run)
+    assert isinstance(tiny.run, RunDirectory)
     note = tiny.run.manifest["notes"]["images"]
     assert (
         note == identity.described(tiny.images) and note["train"]["images"] == 400 and "official" not in note["train"]

@@ -1,21 +1,18 @@
 """Documents say what the tracked tables say: numbers stand in spans that are written from them, or are constants of the method."""
 
 import re
-import sys
 
+import documents
 import jupytext
 import nbformat
 import pandas as pd
 import pytest
 from conftest import ROOT
+from shared import findings, tracked
 
+from megu.figures.markdown import SPAN
 from megu.methods import method_settings
 from megu.settings.profiles import resolve
-
-sys.path.insert(0, str(ROOT / "paper_figures"))
-import documents
-import findings
-import tracked
 
 DATA = ROOT / "paper_figures" / "data"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
@@ -40,7 +37,7 @@ def test_an_altered_number_in_a_span_is_noticed():
     text, spans = (ROOT / "README.md").read_text(), documents.DOCUMENTS["README.md"]
     tow = re.search(r"MeGU, (0\.\d{3}) ±", text)[1]
     assert documents.filled(text.replace(tow, "0.999"), spans, DATA) == text != text.replace(tow, "0.999")
-    with pytest.raises(ValueError, match="written are"):
+    with pytest.raises(ValueError, match="both of its marks"):
         documents.filled(text.replace("<!-- begin grid -->", "<!-- begin grill -->"), spans, DATA)
 
 
@@ -57,7 +54,7 @@ def test_a_finding_moves_with_its_table(tmp_path):
 
 @pytest.mark.parametrize("name", [name for name in documents.DOCUMENTS if name.endswith("README.md")])
 def test_no_measured_number_is_typed_by_hand(name):
-    assert typed(documents.without_spans((ROOT / name).read_text())) == []
+    assert typed(SPAN.sub("", (ROOT / name).read_text())) == []
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

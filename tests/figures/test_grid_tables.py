@@ -6,9 +6,11 @@ from pathlib import Path
 import pandas as pd
 import paper_grid
 import pytest
+from shared.grid import read_grid, time_shares
 
-from megu.figures.grid_tables import read_grid, time_shares
 from megu.measure.summary import minutes
+
+KEY = {"dataset": "cifar10", "arch": "resnet-small", "scenario": "class", "forget": "cat", "seed": 0, "repeat": 0}
 
 
 @pytest.mark.parametrize(
@@ -17,12 +19,9 @@ from megu.measure.summary import minutes
         ({"profile": "paper"}, "is of profile 'paper': one file holds one profile"),
         ({"preset": ["paper", "tuned"]}, "has the presets paper and tuned: one file holds one preset"),
         ({"epochs": None}, "does not say epochs"),
-        (
-            {"files": None},
-            "does not say files: write the tables again with `python -m megu study paper --profile small ... --out`",
-        ),
+        ({"files": None}, "does not say files: write the tables again with `python -m megu study paper --profile small ... --out`"),
     ],
-)
+)  # fmt: skip
 def test_a_source_of_another_grid_is_refused(tmp_path, change, message):
     rows, seconds, source = paper_grid.grid()
     with pytest.raises(ValueError, match=message):
@@ -37,19 +36,11 @@ def appended(path):
 
 
 @pytest.mark.parametrize("table", ["grid_small.csv", "grid_small_seconds.csv"])
-@pytest.mark.parametrize(
-    "change",
-    [appended, Path.unlink, lambda path: path.write_text(path.read_text() + "\n")],
-    ids=["appended", "removed", "one byte"],
-)
+@pytest.mark.parametrize("change", [appended, Path.unlink, lambda path: path.write_text(path.read_text() + "\n")])
 def test_a_table_that_is_not_the_one_that_was_written_is_refused(tmp_path, table, change):
     change(paper_grid.write(tmp_path, *paper_grid.grid()) / table)
-    with pytest.raises(
-        ValueError,
-        match=(
-            f"{table} is not the file that grid_small_source.json is of: it was changed, or an interrupted write mixed"
-        ),
-    ):
+    said = f"{table} is not the file that grid_small_source.json is of: it was changed, or an interrupted write mixed"
+    with pytest.raises(ValueError, match=said):
         read_grid(tmp_path, "small")
 
 
@@ -65,8 +56,8 @@ def test_an_interrupted_write_is_refused(tmp_path, written):
     (old / "grid_small_source.json").unlink()
     with pytest.raises(ValueError, match="grid_small_source.json does not say profile, command"):
         read_grid(old, "small")
-    shutil.copy(new / "grid_small_seconds.csv", old)
-    shutil.copy(new / "grid_small_source.json", old)
+    for name in ("grid_small_seconds.csv", "grid_small_source.json"):
+        shutil.copy(new / name, old)
     assert len(read_grid(old, "small")[0]) == len(read_grid(new, "small")[0])
 
 
@@ -75,41 +66,25 @@ def test_no_grid_is_an_empty_one(tmp_path):
     assert rows.empty and seconds.empty and not source
 
 
+def seconds_of(*facts):
+    names = ("method", "seed", "part", "seconds")
+    return pd.DataFrame([KEY | dict(zip(names, fact, strict=True)) for fact in facts])
+
+
 def test_minutes_count_every_model_once():
-    key = {"dataset": "cifar10", "arch": "resnet-small", "seed": 0, "repeat": 0}
-    shared = [
-        key | {"scenario": s, "forget": s, "method": "original", "part": "total", "seconds": 60.5}
-        for s in ("class", "random")
-    ]
-    megu = key | {"scenario": "class", "forget": "class", "method": "megu"}
-    parts = [megu | {"part": part, "seconds": x} for part, x in (("noise", 20), ("total", 30), ("evaluation", 9))]
-    assert minutes(pd.DataFrame([*shared, *parts])) == pytest.approx(90.5 / 60)
+    megu = (("megu", 0, "noise", 20), ("megu", 0, "total", 30), ("megu", 0, "evaluation", 9))
+    table = seconds_of(("original", 0, "total", 60.5), *megu)
+    shared = table.iloc[:1].assign(scenario="random", forget="100 images")
+    assert minutes(pd.concat([table, shared])) == pytest.approx(90.5 / 60)
 
 
 def test_shares_of_time_are_of_the_same_seed_and_leave_out_the_evaluation():
-    key = {"dataset": "cifar10", "arch": "resnet-small", "scenario": "class", "forget": "cat", "repeat": 0}
-    facts = [
-        ("retrain", 0, "total", 100.0),
-        ("retrain", 1, "total", 50.0),
-        ("megu", 0, "noise", 4.0),
-        ("megu", 0, "fine-tuning", 6.0),
-        ("megu", 0, "total", 10.0),
-        ("megu", 0, "evaluation", 70.0),
-        ("megu", 1, "noise", 1.0),
-        ("megu", 1, "fine-tuning", 9.0),
-        ("guide", 0, "guide", 5.0),
-    ]
-    found = time_shares(
-        pd.DataFrame([key | dict(zip(("method", "seed", "part", "seconds"), fact, strict=True)) for fact in facts])
-    )
-    assert found.set_index(["method", "part"])["share"].to_dict() == {
-        ("megu", "noise"): 3.0,
-        ("megu", "fine-tuning"): 12.0,
-    }
-
-
-def test_a_missing_time_of_retraining_raises():
-    seconds = paper_grid.grid()[1]
-    assert (time_shares(seconds)["share"] > 0).all()
+    first = (("noise", 4.0), ("fine-tuning", 6.0), ("total", 10.0), ("evaluation", 70.0))
+    table = seconds_of(
+        ("retrain", 0, "total", 100.0), ("retrain", 1, "total", 50.0), *(("megu", 0, *part) for part in first),
+        ("megu", 1, "noise", 1.0), ("megu", 1, "fine-tuning", 9.0), ("guide", 0, "guide", 5.0),
+    )  # fmt: skip
+    shares = time_shares(table).set_index(["method", "part"])["share"].to_dict()
+    assert shares == {("megu", "noise"): 3.0, ("megu", "fine-tuning"): 12.0}
     with pytest.raises(ValueError, match="no time of retraining"):
-        time_shares(seconds[seconds["method"] != "retrain"])
+        time_shares(table[(table["method"] != "retrain") | (table["seed"] == 0)])

@@ -7,28 +7,29 @@ import pandas as pd
 import paper_grid
 import pytest
 from conftest import ROOT
+from shared.beside import FORMS, distances, measured, paper_table
+from shared.grid import one_grid, read_grid
+from shared.reported import COLUMNS, apart, read_reported
 
-from megu.figures.grid_tables import one_grid, read_grid
-from megu.figures.paper_tables import FORMS, distances, measured, paper_table
-from megu.figures.reported import COLUMNS, apart, read_reported
 from megu.measure.metrics import METRICS
 from megu.methods import METHODS
 from megu.settings.class_names import known_names
 
-HERE = ROOT / "paper_figures"
+DATA = ROOT / "paper_figures" / "data"
 CODE = FORMS["compat"].variants
+PLACE = ["table", "arch", "method"]
 
 
 @pytest.fixture(scope="module")
 def reported():
-    return read_reported(HERE / "data")
+    return read_reported(DATA)
 
 
 @pytest.fixture
 def made(tmp_path):
     """Folder of a made-up grid beside the paper's numbers."""
     for name in ("reported.csv", "reported_source.json"):
-        shutil.copy(HERE / "data" / name, tmp_path / name)
+        shutil.copy(DATA / name, tmp_path / name)
     return paper_grid.write(tmp_path, *paper_grid.grid())
 
 
@@ -39,8 +40,7 @@ def rows(made):
 
 def altered(folder, change):
     """The paper's numbers of ``folder`` with ``change`` applied."""
-    table = pd.read_csv(folder / "reported.csv")
-    change(table).to_csv(folder / "reported.csv", index=False)
+    change(pd.read_csv(folder / "reported.csv")).to_csv(folder / "reported.csv", index=False)
     return read_reported(folder)
 
 
@@ -50,130 +50,83 @@ def test_the_paper_has_576_numbers_and_every_cell_is_complete(reported):
     assert reported.groupby("table").size().to_dict() == {1: 84, 2: 84, 3: 84, 4: 42, 6: 72, 7: 105, 8: 105}
     for (dataset, scenario), part in reported.groupby(["dataset", "scenario"]):
         names, coarse = known_names(dataset)
-        known = {
-            "random": {"100 images"},
-            "class": set(coarse) if dataset == "cifar20" else set(names),
-            "subclass": set(names),
-        }[scenario]
+        of_class = set(coarse) if dataset == "cifar20" else set(names)
+        known = {"random": {"100 images"}, "class": of_class, "subclass": set(names)}[scenario]
         assert set(part["forget"]) <= known, "a cell of the paper has a name that our data do not know"
 
 
 def test_what_is_known_of_the_papers_distances(reported):
     """By mean |method - retrain| the paper's own tables do not favour MeGU everywhere."""
-    nothing = read_grid(HERE, "small")[0]
-    found = distances(nothing, reported, "compat").set_index(["table", "arch", "method"])["paper"]
-    pairs = {
-        ("1", "all"): (1.29, 1.84),
-        ("2", "all"): (8.64, 4.16),
-        ("3", "all"): (10.5, 12.6),
-        ("8", "resnet18"): (16.3, 5.0),
-        ("4", "resnet18"): (1.5, 16.6),
-    }
-    for (table, arch), (ssd, megu) in pairs.items():
-        assert found[table, arch, "ssd"] == pytest.approx(ssd, abs=0.05) and found[
-            table, arch, "megu"
-        ] == pytest.approx(megu, abs=0.05)
+    found = distances(read_grid(ROOT, "small")[0], reported, "compat").set_index(PLACE)["paper"]
+    known = {("1", "all"): (1.29, 1.84), ("2", "all"): (8.64, 4.16), ("3", "all"): (10.5, 12.6)}
+    known |= {("8", "resnet18"): (16.3, 5.0), ("4", "resnet18"): (1.5, 16.6)}
+    for place, pair in known.items():
+        assert [found[*place, name] for name in ("ssd", "megu")] == pytest.approx(pair, abs=0.05)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda t: t.iloc[1:],
-        lambda t: pd.concat([t, t.iloc[:1]]),
-        lambda t: t.assign(metric=t["metric"].where(t.index != 1, "acc_retain")),
-        lambda t: t.assign(forget=t["forget"].where(t.index != 4, "mushroom")),
-        lambda t: t.assign(percent=t["percent"].where(t.index != 7, 100.5)),
-    ],
-    ids=["missing", "twice", "renamed", "moved", "no percentage"],
-)
+@pytest.mark.parametrize("change", [
+    lambda t: t.iloc[1:],
+    lambda t: pd.concat([t, t.iloc[:1]]),
+    lambda t: t.assign(metric=t["metric"].where(t.index != 1, "acc_retain")),
+    lambda t: t.assign(forget=t["forget"].where(t.index != 4, "mushroom")),
+    lambda t: t.assign(percent=t["percent"].where(t.index != 7, 100.5)),
+], ids=["missing", "twice", "renamed", "moved", "no percentage"])  # fmt: skip
 def test_a_damaged_copy_of_the_papers_numbers_is_refused(made, change):
     with pytest.raises(ValueError, match=r"reported\.csv"):
         altered(made, change)
 
 
-def test_an_altered_or_swapped_number_of_the_paper_is_noticed(made, rows, reported):
+def test_an_altered_or_swapped_number_is_noticed(made, rows, reported):
     before = paper_table(rows, reported, "compat")
-    known = before[
-        (before["table"] == "1")
-        & (before["arch"] == "vit-b16")
-        & (before["forget"] == "rocket")
-        & (before["method"] == "megu")
-    ]
-    assert known.set_index("column")["paper"].to_dict() == {"acc_retain": 92.34, "acc_forget": 0.0, "mia": 0.0}
+    cell = before.query("table == '1' and arch == 'vit-b16' and forget == 'rocket' and method == 'megu'")
+    assert cell.set_index("column")["paper"].to_dict() == {"acc_retain": 92.34, "acc_forget": 0.0, "mia": 0.0}
     other = altered(made, lambda t: t.assign(percent=t["percent"].where(t.index != 0, 77.0)))
     after = paper_table(rows, other, "compat")
     differs = before["paper"].ne(after["paper"]) & before["paper"].notna()
-    assert differs.sum() == 1 and after.loc[differs, "gap_to_paper"].item() == pytest.approx(
-        before.loc[differs, "gap_to_paper"].item() - 0.7
-    )
+    assert differs.sum() == 1
+    gaps = (table.loc[differs, "gap_to_paper"].item() for table in (before, after))
+    assert np.subtract(*gaps) == pytest.approx(0.7)
     swap = {"acc_retain": "acc_forget", "acc_forget": "acc_retain"}
     swapped = altered(made, lambda t: t.assign(metric=t["metric"].replace(swap)))
     assert (apart(swapped)["apart"].to_numpy() != apart(reported)["apart"].to_numpy()).any()
-    of_original = paper_table(rows, swapped, "compat").query(
-        "table == '8' and method == 'megu' and column == 'acc_retain'"
-    )["paper"]
-    assert (of_original < 60).any() and (
-        before.query("table == '8' and method == 'megu' and column == 'acc_retain'")["paper"] > 60
-    ).all()
+    retained = "table == '8' and method == 'megu' and column == 'acc_retain'"
+    assert (paper_table(rows, swapped, "compat").query(retained)["paper"] < 60).any()
+    assert (before.query(retained)["paper"] > 60).all()
+    ours = {"batch_acc_retain": "batch_acc_forget", "batch_acc_forget": "batch_acc_retain"}
+    after = paper_table(rows.assign(metric=rows["metric"].replace(ours)), reported, "compat")
+    assert not np.allclose(before["gap_to_paper"], after["gap_to_paper"], equal_nan=True)
 
 
 @pytest.mark.parametrize("mode", FORMS)
 def test_ours_is_the_mean_over_seeds_of_the_right_rows(rows, reported, mode):
     found = paper_table(rows, reported, mode)
-    one = found[
-        (found["table"] == "3")
-        & (found["forget"] == "sea")
-        & (found["method"] == "ssd")
-        & (found["arch"] == "resnet18")
-    ].set_index("column")
-    name = "ssd-code" if mode == "compat" else "ssd"
+    one = found.query("table == '3' and forget == 'sea' and method == 'ssd' and arch == 'resnet18'").set_index("column")
+    name, goal = ("ssd-code", "retrain-head") if mode == "compat" else ("ssd", "retrain")
+    values = rows[rows["dataset"] == "cifar20"].groupby(["method", "metric", "seed"])["value"].mean()
     for column, metric in zip(COLUMNS, FORMS[mode].metrics, strict=True):
-        kept = rows[(rows["dataset"] == "cifar20") & (rows["method"] == name) & (rows["metric"] == metric)]
-        by_seed = kept.groupby("seed")["value"].mean()
-        assert one.loc[column, "ours"] == pytest.approx(by_seed.mean()) and one.loc[column, "seeds"] == 2
-        assert METRICS[metric].mode == mode and one.loc[column, "ours_method"] == name
-        goal = rows[
-            (rows["dataset"] == "cifar20")
-            & (rows["method"] == ("retrain-head" if mode == "compat" else "retrain"))
-            & (rows["metric"] == metric)
-        ]
-        gaps = by_seed - goal.set_index("seed")["value"]
-        assert one.loc[column, "gap_to_retrain"] == pytest.approx(gaps.mean())
-        assert one.loc[column, "gap_half_width"] == pytest.approx(12.706 * gaps.std() / 2**0.5, rel=1e-3)
+        by_seed, row = values[name, metric], one.loc[column]
+        assert row["ours"] == pytest.approx(by_seed.mean()) and row["seeds"] == 2
+        assert METRICS[metric].mode == mode and row["ours_method"] == name
+        gaps = by_seed - values[goal, metric]
+        assert row["gap_to_retrain"] == pytest.approx(gaps.mean())
+        assert row["gap_half_width"] == pytest.approx(12.706 * gaps.std() / 2**0.5, rel=1e-3)
     assert found["paper"].notna().sum() == (576 if mode == "compat" else 0)
     assert set(CODE.values()).isdisjoint(found["method"])
 
 
-def test_swapped_columns_of_ours_are_noticed(rows, reported):
-    swap = {"batch_acc_retain": "batch_acc_forget", "batch_acc_forget": "batch_acc_retain"}
-    ran = "status == 'run'"
-    gaps = [
-        paper_table(some, reported, "compat").query(ran)["gap_to_paper"].to_numpy()
-        for some in (rows, rows.assign(metric=rows["metric"].replace(swap)))
-    ]
-    assert not np.allclose(*gaps, equal_nan=True)
-
-
 def test_random_forgetting_is_judged_on_the_forgotten_training_images(rows, reported):
     metric = paper_table(rows, reported, "strict").groupby("table")["metric"].agg(set)
-    assert (
-        metric["4"] == {"acc_retain_test", "acc_forget_train", "mia_loss_auc"} and "acc_forget_train" not in metric["1"]
-    )
+    assert metric["4"] == {"acc_retain_test", "acc_forget_train", "mia_loss_auc"}
+    assert "acc_forget_train" not in metric["1"]
 
 
 def test_a_cell_that_was_not_run_says_so_and_one_that_the_paper_lacks_stands_apart(rows, reported):
     found = paper_table(rows, reported, "compat")
-    ran = found[found["status"] == "run"]
-    assert {
-        tuple(cell) for cell in ran[["dataset", "ours_arch", "scenario", "forget"]].drop_duplicates().to_numpy()
-    } == set(paper_grid.CELLS)
-    assert ran["ours"].notna().all() and found.loc[found["status"] == "not run", ["ours", "gap_to_paper"]].isna().all(
-        axis=None
-    )
-    assert (
-        set(found.loc[found["table"] == "other", "forget"]) == {"cat"}
-        and found.loc[found["table"] == "other", "paper"].isna().all()
-    )
+    ran, other = found[found["status"] == "run"], found[found["table"] == "other"]
+    cells = ran[["dataset", "ours_arch", "scenario", "forget"]].drop_duplicates()
+    assert set(cells.itertuples(index=False, name=None)) == set(paper_grid.CELLS) and ran["ours"].notna().all()
+    assert found.loc[found["status"] == "not run", ["ours", "gap_to_paper"]].isna().all(axis=None)
+    assert set(other["forget"]) == {"cat"} and other["paper"].isna().all()
     further = found[found["method"] == "scrub"]
     assert set(further["table"]) == {"1", "3", "4", "other"} and further["paper"].isna().all()
     assert not found.duplicated(["table", "arch", "forget", "method", "column"]).any()
@@ -181,9 +134,8 @@ def test_a_cell_that_was_not_run_says_so_and_one_that_the_paper_lacks_stands_apa
 
 def test_any_subset_of_cells_will_do(reported):
     for cells in (paper_grid.CELLS[:1], paper_grid.CELLS[4:]):
-        some = paper_grid.grid(cells, seeds=(0,), methods=("original", "retrain", "megu"))[0].assign(
-            profile="small", preset="tuned", code="0"
-        )
+        some = paper_grid.grid(cells, seeds=(0,), methods=("original", "retrain", "megu"))[0]
+        some = some.assign(profile="small", preset="tuned", code="0")
         for mode in FORMS:
             found = paper_table(some, reported, mode)
             assert found["half_width"].isna().all() and (found.loc[found["status"] == "run", "seeds"] == 1).all()
@@ -191,36 +143,26 @@ def test_any_subset_of_cells_will_do(reported):
 
 
 def test_distance_to_retrain_is_that_of_each_seed_and_two_retrains_are_the_floor(rows, reported):
-    found = distances(rows, reported, "strict").set_index(["table", "arch", "method"])
-    assert found.loc[("3", "resnet18", "megu"), ["cells", "paper_cells", "seeds"]].tolist() == [1, 2, 2]
+    found = distances(rows, reported, "strict").set_index(PLACE)
+    of = found.loc["3", "resnet18"]
+    assert of.loc["megu", ["cells", "paper_cells", "seeds"]].tolist() == [1, 2, 2] and found["paper"].isna().all()
     part = rows[(rows["dataset"] == "cifar20") & rows["metric"].isin(FORMS["strict"].metrics)]
-    points = (
-        part.assign(value=part["value"] * np.where(part["metric"] == "mia_loss_auc", 100, 1))
-        .groupby(["metric", "method", "seed"])["value"]
-        .mean()
-    )
+    points = part.assign(value=part["value"] * np.where(part["metric"] == "mia_loss_auc", 100, 1))
+    points = points.groupby(["metric", "method", "seed"])["value"].mean()
     by_seed = [(points[:, "megu", seed] - points[:, "retrain", seed]).abs().mean() for seed in (0, 1)]
-    assert found.loc[("3", "resnet18", "megu"), "ours"] == pytest.approx(np.mean(by_seed))
-    assert found.loc[("3", "resnet18", "retrain"), "ours"] == pytest.approx(
-        (points[:, "retrain", 0] - points[:, "retrain", 1]).abs().mean()
-    )
-    assert found["paper"].isna().all()
-    half = distances(rows[(rows["arch"] == "resnet-small") | (rows["seed"] == 0)], reported, "strict").set_index(
-        ["table", "arch", "method"]
-    )
+    floor = (points[:, "retrain", 0] - points[:, "retrain", 1]).abs().mean()
+    assert of["ours"][["megu", "retrain"]].tolist() == pytest.approx([np.mean(by_seed), floor])
+    half = distances(rows[(rows["arch"] == "resnet-small") | (rows["seed"] == 0)], reported, "strict").set_index(PLACE)
     assert np.isfinite(half.loc[("1", "resnet18", "retrain"), "ours"]) and half.loc[("1", "all", "megu"), "seeds"] == 1
-    assert np.isnan(half.loc[("1", "all", "retrain"), "ours"]), (
-        "one seed of one network: no two retrained models of all cells"
-    )
+    assert np.isnan(half.loc[("1", "all", "retrain"), "ours"]), "one seed of one network: no two retrains of all cells"
 
 
 def test_two_grids_in_one_table_are_refused(rows, reported):
     for name, value in (("profile", "paper"), ("preset", "paper"), ("code", "ba9876543210")):
         both = pd.concat([rows, rows.assign(**{name: value, "seed": rows["seed"] + 5})])
-        with pytest.raises(ValueError, match=rf"one table, one grid: the rows are of {name} '.*' and '{value}'"):
-            paper_table(both, reported, "compat")
-        with pytest.raises(ValueError, match="one table, one grid"):
-            distances(both, reported, "compat")
+        for make in (paper_table, distances):
+            with pytest.raises(ValueError, match=rf"one table, one grid: the rows are of {name} '.*' and '{value}'"):
+                make(both, reported, "compat")
     with pytest.raises(ValueError, match="is there twice"):
         one_grid(pd.concat([rows, rows.iloc[:1]]))
     larger = rows[rows["arch"] == "resnet-small"].assign(arch="resnet18")
@@ -229,38 +171,35 @@ def test_two_grids_in_one_table_are_refused(rows, reported):
     one_grid(rows)
 
 
-def test_strict_and_compat_in_one_table_are_refused(rows, reported):
+def test_strict_and_compat_in_one_table_are_refused(rows):
     mixed = rows.assign(mode=rows["mode"].where(rows["metric"] != "mia_ssd_member_rate", "strict"))
     with pytest.raises(ValueError, match="one table, one mode: mia_ssd_member_rate is strict, the table compat"):
         measured(mixed, "compat")
-    assert set(measured(rows, "compat")["mode"]) == {"compat"} and set(measured(rows, "strict")["mode"]) == {"strict"}
+    assert all(set(measured(rows, mode)["mode"]) == {mode} for mode in FORMS)
 
 
 def test_a_missing_retrain_raises_or_leaves_no_gap(rows, reported):
-    lost = rows[~((rows["method"] == "retrain") & (rows["seed"] == 1) & (rows["forget"] == "sea"))]
+    def without(*names, seeds):
+        lost = rows["method"].isin(names) & rows["seed"].isin(seeds) & (rows["forget"] == "sea")
+        return rows[~lost]
+
+    def sea(some):
+        return paper_table(some, reported, "compat").query("status == 'run' and forget == 'sea'")
+
     with pytest.raises(ValueError, match="cifar20 resnet-small subclass sea, seed 1: there is no retrained model"):
-        paper_table(lost, reported, "strict")
-    lost = rows[~((rows["method"] == "retrain-head") & (rows["seed"] == 1) & (rows["forget"] == "sea"))]
-    some = paper_table(lost, reported, "compat").query("status == 'run' and forget == 'sea'")
-    assert set(some.loc[some["method"] == "megu", "seeds"]) == {2} and set(some["gap_seeds"]) == {1}, (
-        "a gap of one seed says that it is"
-    )
-    assert set(paper_table(rows, reported, "compat").query("status == 'run'")["gap_seeds"]) == {2}
-    lost = rows[~(rows["method"].isin(["retrain", "retrain-head"]) & (rows["forget"] == "sea"))]
-    without = paper_table(lost, reported, "compat").query("status == 'run' and forget == 'sea'")
-    assert (
-        without["gap_to_retrain"].isna().all()
-        and without["gap_to_paper"].notna().any()
-        and "retrain" not in set(without["method"])
-    )
+        paper_table(without("retrain", seeds=[1]), reported, "strict")
+    some = sea(without("retrain-head", seeds=[1]))
+    assert set(some.loc[some["method"] == "megu", "seeds"]) == {2}
+    assert set(some["gap_seeds"]) == {1} and set(sea(rows)["gap_seeds"]) == {2}, "a gap of one seed says that it is"
+    none = sea(without("retrain", "retrain-head", seeds=[0, 1]))
+    assert none["gap_to_retrain"].isna().all() and none["gap_to_paper"].notna().any()
+    assert "retrain" not in set(none["method"])
 
 
 @pytest.mark.parametrize("name", CODE)
 def test_a_public_codes_variant_stands_for_its_method_only_in_the_cells_that_have_it(rows, reported, name):
-    some = rows[
-        ~rows["method"].isin(CODE.values())
-        | (rows["method"].eq(CODE[name]) & paper_grid.in_cell(rows, "resnet-small", "rocket"))
-    ]
+    rocket = paper_grid.in_cell(rows, "resnet-small", "rocket")
+    some = rows[~rows["method"].isin(CODE.values()) | (rows["method"].eq(CODE[name]) & rocket)]
     found = paper_table(some, reported, "compat")
     ran = found[found["method"].eq(name) & found["status"].eq("run")]
     here = paper_grid.in_cell(ran.assign(arch=ran["ours_arch"]), "resnet-small", "rocket")
@@ -269,18 +208,14 @@ def test_a_public_codes_variant_stands_for_its_method_only_in_the_cells_that_hav
     assert len(cells) == len(paper_grid.CELLS) - (name == "unsir"), "a cell that has only the plain method was run"
     assert found.loc[found["status"] == "run", ["ours", "gap_to_retrain"]].notna().all(axis=None)
     assert found.loc[found["status"] == "not run", "ours_method"].isna().all()
-    far = distances(some, reported, "compat").set_index(["table", "arch", "method"])["ours_method"]
+    far = distances(some, reported, "compat").set_index(PLACE)["ours_method"]
     assert far["1", "resnet18", name] == f"{CODE[name]}, {name}" and far["1", "vit-b16", name] == name
+    plain = paper_table(rows[~rows["method"].isin(CODE.values())], reported, "compat")
+    assert set(plain["ours_method"]).isdisjoint(CODE.values())
+    assert set(plain.query("forget == 'sea' and table == '3' and arch == 'resnet18'")["status"]) == {"run"}
 
 
 def test_a_method_without_a_seed_of_all_its_cells_has_no_distance_and_was_run(rows, reported):
     some = rows[~rows["method"].isin(CODE.values()) & (rows["seed"] == (rows["forget"] == "mushroom"))]
-    found = distances(some, reported, "compat").set_index(["table", "arch", "method"]).loc[("1", "resnet18", "megu")]
+    found = distances(some, reported, "compat").set_index(PLACE).loc[("1", "resnet18", "megu")]
     assert np.isnan(found["ours"]) and found[["cells", "seeds"]].tolist() == [2, 0]
-
-
-def test_a_grid_without_the_public_codes_variants_shows_the_methods_themselves(rows, reported):
-    found = paper_table(rows[~rows["method"].isin(CODE.values())], reported, "compat")
-    assert set(found["ours_method"]).isdisjoint(CODE.values())
-    assert set(found.query("forget == 'sea' and table == '3' and arch == 'resnet18'")["status"]) == {"run"}
-    assert set(CODE.values()) <= set(paper_table(rows, reported, "compat")["ours_method"])

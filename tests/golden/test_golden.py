@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from megu.datasets.sources import load
-from megu.measure.metrics import observe
+from megu.measure.outputs import collect_outputs
 from megu.methods import METHODS
 from megu.methods.megu import choose_labels
 from megu.runs.experiment import Experiment
@@ -95,8 +95,9 @@ def measured(folder):
             for source in ("confusion", "own-features"):
                 out[cell, source, "transition"] = digits(run.transition(source))
             for changed in VARIANTS:
-                outputs = observe(run.attempt("megu", 0, changed), run.images, run.split)
-                out[cell, "megu", " ".join(f"{k}={v}" for k, v in changed.items())] = answers(outputs.logits)
+                model, _ = run.models.make("megu", 0, changes=changed)
+                variant = " ".join(f"{k}={v}" for k, v in changed.items())
+                out[cell, "megu", variant] = answers(collect_outputs(model, run.images, run.split).logits)
     return out
 
 

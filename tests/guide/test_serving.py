@@ -54,6 +54,7 @@ def far(counts, p):
     return stats.chi2.sf(((counts - REPEATS * p) ** 2 / (REPEATS * p * (1 - p))).sum(), len(p))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(ABSENT), reason=f"needs {', '.join(ABSENT)}: pip install -e '.[test]'")
 def test_a_real_server_says_what_the_model_says_here(server, tmp_path):
     url, folder = server

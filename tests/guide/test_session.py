@@ -22,7 +22,7 @@ from megu.runs.experiment import Experiment
 from megu.settings.errors import SettingsError
 from megu.settings.profiles import resolve
 
-ASK, ANSWERS, OUT = ("guide",), ("answers",), "answers.jsonl"
+ASK, ANSWERS, OUT = ("guide", "ask"), ("guide", "answers"), ""  # OUT in tmp_path: the folder itself
 SERVED = ("--source", "served", "--set", "guide.model=tiny", "--set", "guide.shots=0", "--set", "guide.retries=0")
 
 

@@ -38,7 +38,8 @@ def archive(parts, monkeypatch, url="nowhere"):
     md5 = {name: hashlib.md5(data).hexdigest() for name, data in members.items()}
     kind = torchvision.datasets.CIFAR10
     for name, value in {
-        "url": url, "tgz_md5": hashlib.md5(whole.getvalue()).hexdigest(), "train_list": [["data_batch_1", md5["data_batch_1"]]],
+        "url": url, "tgz_md5": hashlib.md5(whole.getvalue()).hexdigest(),
+        "train_list": [["data_batch_1", md5["data_batch_1"]]],
         "test_list": [["test_batch", md5["test_batch"]]], "meta": {**kind.meta, "md5": md5["batches.meta"]},
     }.items():  # fmt: skip
         monkeypatch.setattr(kind, name, value)

@@ -44,3 +44,7 @@ def toil(file):
     file.with_suffix(".part").write_text(str(os.getpid()))
     file.with_suffix(".part").rename(file)
     time.sleep(60)
+
+
+def written(folder):
+    return {path.name: path.read_text() for path in folder.iterdir()}

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 
-from megu.settings.files import sha256
+from megu.settings.files import hash_file
 
 CELLS = (
     ("cifar100", "resnet-small", "class", "rocket"),
@@ -91,7 +91,7 @@ def write(data, rows, seconds, source, profile="small"):
     data.mkdir(exist_ok=True, parents=True)
     rows.to_csv(data / f"grid_{profile}.csv", index=False)
     seconds.to_csv(data / f"grid_{profile}_seconds.csv", index=False)
-    files = {name: sha256(data / name) for name in (f"grid_{profile}.csv", f"grid_{profile}_seconds.csv")}
+    files = {name: hash_file(data / name) for name in (f"grid_{profile}.csv", f"grid_{profile}_seconds.csv")}
     (data / f"grid_{profile}_source.json").write_text(json.dumps({"files": files} | source))
     return data
 

@@ -42,6 +42,7 @@ def test_out_is_a_folder(tmp_path):
             raise invoke("tune", "--out", str(tmp_path / name)).exception
 
 
+@pytest.mark.slow
 def test_help_waits_for_no_slow_import():
     code = """
 import sys, time
@@ -49,7 +50,8 @@ from megu.cli.main import app
 try:
     app(["--help"])
 finally:
-    sys.exit(str([name for name in ("torch", "transformers", "pandas", "papermill", "matplotlib") if name in sys.modules]))
+    slow = ("torch", "transformers", "pandas", "papermill", "matplotlib")
+    sys.exit(str([name for name in slow if name in sys.modules]))
 """
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert "unlearn" in said.stdout and said.stderr.strip() == "[]"

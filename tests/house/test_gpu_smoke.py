@@ -24,6 +24,7 @@ def run(monkeypatch, *arguments):
     return caught.value.code
 
 
+@pytest.mark.slow
 def test_every_part_is_measured_and_a_device_that_does_not_repeat_itself_is_found(monkeypatch, tmp_path, capsys):
     right = noise.optimise_noise
     calls = []
@@ -51,6 +52,7 @@ def test_every_part_is_measured_and_a_device_that_does_not_repeat_itself_is_foun
     ] == 100
 
 
+@pytest.mark.slow
 def test_a_variant_or_a_part_that_fails_is_a_line_and_the_others_are_measured(monkeypatch, tmp_path, capsys):
     def fails(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")

@@ -7,18 +7,8 @@ from conftest import confident
 
 from megu.core.models import build
 from megu.core.train import predict
-from megu.measure.metrics import (
-    METRICS,
-    Outputs,
-    References,
-    accuracy,
-    batch_accuracy,
-    blank_logits,
-    collect_outputs,
-    expected,
-    metrics,
-    rows,
-)
+from megu.measure.metrics import METRICS, References, accuracy, batch_accuracy, expected, metrics, rows
+from megu.measure.outputs import Outputs, blank_logits, collect_outputs
 
 
 def test_accuracy():

@@ -10,14 +10,11 @@ import pytest
 from bad import NAMES, SEEN, ask, images, refused
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from killing import TORTURE
 
 from megu.core.loading import read_model
 from megu.datasets.folder import read_image
 from megu.own import unlearn as unlearning
 from megu.own.guide_choice import choose_guide
-
-GENERATED = 1400 if TORTURE else 140  # examples of each of the eight generators
 
 
 @pytest.fixture(autouse=True)
@@ -31,9 +28,7 @@ def test_the_request_itself_would_be_good():
         ask()
 
 
-many = settings(
-    max_examples=GENERATED, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+many = settings(deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
 words = st.text(max_size=60).filter(lambda text: text.strip() not in NAMES)
 
 

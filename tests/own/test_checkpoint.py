@@ -7,19 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hub import FakeApi
 from huggingface_hub import hub_mixin
 from safetensors.torch import load_file, save_file
-from typer.testing import CliRunner
 
-from megu.cli.main import app
 from megu.core import models
 from megu.core import weights as pretrained
 from megu.core.loading import weights_digest
-from megu.core.train import predict
 from megu.own import checkpoint
 from megu.own.checkpoint import About, Checkpoint
-from megu.own.export import export
-from megu.runs.experiment import Experiment
 from megu.settings.config import Forget
 from megu.settings.errors import SettingsError
 
@@ -155,23 +151,6 @@ def test_a_checkpoint_of_the_hub(folder, monkeypatch):
     assert asked == [(("someone/forgetful",), {"revision": "abc", "token": None, "allow_patterns": files})]
 
 
-class FakeApi:
-    """Takes what would be sent."""
-
-    sent = []
-
-    def __init__(self, token=None):
-        self.token = token
-
-    def create_repo(self, repo_id, **more):
-        self.sent.append((self.token, repo_id, more))
-        return type("Repo", (), {"repo_id": repo_id})
-
-    def upload_folder(self, folder_path, **more):
-        self.sent.append({file.name: file.read_bytes() for file in Path(folder_path).iterdir()})
-        return "there"
-
-
 def test_what_is_sent_to_a_hub(monkeypatch):
     monkeypatch.setattr(hub_mixin, "HfApi", FakeApi)
     monkeypatch.setattr(FakeApi, "sent", [])
@@ -197,78 +176,3 @@ def test_the_card_says_what_the_model_is(more, expected):
     card = str(card)
     assert expected in card and "SHA-256 of the weights" in card and "{{" not in card
     assert ("Nothing was measured" in card) == ("measured" not in more)
-
-
-@pytest.fixture(scope="module")
-def run(tiny_overrides, tmp_path_factory):
-    """A run with two measured models."""
-    overrides = {**tiny_overrides, "seeds": 1, "training.epochs": 1}
-    lab = Experiment(run_dir=tmp_path_factory.mktemp("runs") / "one", overrides=overrides)
-    for name in ("finetune", "retrain"):
-        lab.rows(name, 0)
-    return lab
-
-
-def test_a_runs_model_is_exported_without_its_data(run, tmp_path):
-    said = exported(run, tmp_path / "out")
-    assert said.exit_code == 0 and "written  model.safetensors, config.json, README.md" in said.output
-    found = Checkpoint.from_pretrained(tmp_path / "out")
-    index = run.split.test_retain
-    logits = [predict(model, run.images, index) for model in (run.unlearned("finetune", 0), run.original(0))]
-    with torch.no_grad():
-        assert torch.allclose(found(run.images.x[index]), logits[0], atol=1e-5)
-        assert not torch.allclose(found(run.images.x[index]), logits[1], atol=1e-3)
-    about, rows = found.about, run.rows("finetune", 0).set_index("metric")["value"]
-    assert about.classes == run.images.classes and about.split == run.split.digest()
-    assert about.forget == run.settings.forget and set(about.measured) == set(rows.index)
-    assert about.images["train"]["content"] == run.run.manifest["notes"]["images"]["train"]["content"]
-    assert about.measured["acc_retain_test"][0] == pytest.approx(rows["acc_retain_test"])
-    assert about.measured["tow"][1] == 1.0  # the retrained model's own
-    written = [file.read_text(errors="ignore") for file in (tmp_path / "out").iterdir()]
-    assert str(run.run.path.parent) not in "".join(written)
-    original = export(run.run.path, "original", 0).about
-    assert original.forget is None and not original.measured
-
-
-def exported(run, *more):
-    return CliRunner().invoke(app, ["export", str(run.run.path), "finetune", "0", "--out", *map(str, more)])
-
-
-def test_what_cannot_be_exported(run, tmp_path):
-    for where, method, expected in (
-        (tmp_path, "megu", "is no run directory of this version"),
-        (run.run.path, "fintune", "the model 'fintune-0' does not exist; did you mean 'finetune-0'"),
-    ):
-        with pytest.raises(SettingsError, match=expected):
-            export(where, method, 0)
-    other = Path(shutil.copytree(run.run.path, tmp_path / "other"))
-    (other / "models" / "finetune-0.safetensors").write_bytes(b"x")
-    with pytest.raises(SettingsError, match="is not the file that was written there"):
-        export(other, "finetune", 0)
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "mine.txt").write_text("mine")
-    said = exported(run, tmp_path / "full")
-    assert "'full' is not empty: name a new folder" in str(said.exception)
-    assert [file.name for file in (tmp_path / "full").iterdir()] == ["mine.txt"]
-
-
-def test_what_cannot_be_sent_is_written_all_the_same(run, tmp_path):
-    said = exported(run, tmp_path / "out", "--push", "someone/forgetful")
-    assert isinstance(said.exception, SettingsError) and "'someone/forgetful' was not sent" in str(said.exception)
-    Checkpoint.from_pretrained(tmp_path / "out")
-
-
-def test_a_hub_that_cannot_be_reached_is_one_line(run, tmp_path, monkeypatch):
-    class ConnectError(Exception):
-        """No OSError, as that of the client that reaches the hub."""
-
-    class Unreachable(FakeApi):
-        def create_repo(self, *_, **__):
-            raise ConnectError("[Errno 111] Connection refused\nmore")
-
-    monkeypatch.setattr(hub_mixin, "HfApi", Unreachable)
-    said = exported(run, tmp_path / "out", "--push", "someone/forgetful")
-    assert isinstance(said.exception, SettingsError) and "\n" not in str(said.exception)
-    assert "(ConnectError: [Errno 111] Connection refused)" in str(said.exception) and Checkpoint.from_pretrained(
-        tmp_path / "out"
-    )

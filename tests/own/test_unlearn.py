@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, Narrow
-from killing import TORTURE, child, ended
+from killing import child, ended, often
 from own_model import NAMES, QUICK, forget, network, same
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -98,6 +98,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_the_command_gives_the_same_bits_in_another_process(photos, tmp_path, one_thread):
     files = (
         "--model",
@@ -150,13 +151,14 @@ def test_what_is_finished_is_not_made_again(model, parts, tmp_path, monkeypatch)
         forget(model, parts, out=tmp_path)
 
 
-def test_killed_at_random_moments_it_goes_on_to_the_same_model(model, parts, tmp_path, one_thread):
+@pytest.mark.parametrize("enough", often(3, 200))
+def test_killed_at_random_moments_it_goes_on_to_the_same_model(enough, model, parts, tmp_path, one_thread):
     """Guide, noise, training, observation, report: killed anywhere, and started again until it is done."""
     draw, kills, lives, place, wanted = random.Random(0), 0, 1, tmp_path / "0", forget(model, parts)
     quiet = time.perf_counter()
     forget(model, parts, out=tmp_path / "quiet")
     quiet = time.perf_counter() - quiet
-    while kills < (200 if TORTURE else 3):
+    while kills < enough:
         pid = child(lambda place=place: forget(model, parts, out=place))
         time.sleep(draw.uniform(0.02, 1.0) * quiet)
         os.kill(pid, signal.SIGKILL)

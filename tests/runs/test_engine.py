@@ -1,12 +1,11 @@
 """The engine: each result once, wherever it runs, and the same result everywhere."""
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, TWO, values
+from conftest import TWO, values
 from typer.testing import CliRunner
 
 import megu.runs.engine
@@ -14,12 +13,14 @@ import megu.runs.spec
 from megu.cli.main import app
 from megu.runs.engine import Engine
 from megu.runs.evaluation import Evaluation
-from megu.runs.executors import executor
 from megu.runs.models import Models
 from megu.runs.runner import Inline
 from megu.runs.study import paper_grid
 from megu.settings.errors import StageError
-from megu.settings.files import sha256
+
+
+def specs_of(changes, text, seeds=1, repeats=1):
+    return paper_grid("small", (f"data=cifar10,arch=resnet-small,{text}",), seeds, repeats, changes)
 
 
 def test_originals_and_retrained_models_are_made_once_for_all(inline):
@@ -42,9 +43,7 @@ def test_originals_and_retrained_models_are_made_once_for_all(inline):
 def test_finished_specs_are_skipped_and_other_methods_share_what_is_there(inline, changes, monkeypatch):
     engine, specs = inline
     assert engine.jobs(specs) == []
-    more = paper_grid(
-        "small", ("data=cifar10,arch=resnet-small,scenario=class,method=amnesiac,seed=0",), 2, changes=changes
-    )
+    more = specs_of(changes, "scenario=class,method=amnesiac,seed=0", 2)
     new = [p.name for p in engine.jobs(more)]
     assert new == [f"cifar10/resnet-small/class/cat/amnesiac/0/{repeat}" for repeat in range(len(new))] and new
     fits = []
@@ -54,10 +53,7 @@ def test_finished_specs_are_skipped_and_other_methods_share_what_is_there(inline
 
 
 def test_originals_and_retrained_models_can_be_made_ahead(changes, tmp_path, monkeypatch):
-    engine, specs = (
-        Engine("small", tmp_path / "g"),
-        paper_grid("small", ("data=cifar10,arch=resnet-small,scenario=random,method=megu",), 2, changes=changes),
-    )
+    engine, specs = (Engine("small", tmp_path / "g"), specs_of(changes, "scenario=random,method=megu", 2))
     said = []
     engine.pretrain(specs, said.append)
     done = [f"{name}, seed {seed}: done" for seed in (0, 1) for name in ("original", "retrain")]
@@ -78,20 +74,15 @@ def test_originals_and_retrained_models_can_be_made_ahead(changes, tmp_path, mon
 
 def test_repeats_of_unlearning_differ_and_threads_of_a_worker_do_not_disturb_each_other(inline, changes, tmp_path):
     engine, _ = inline
-    specs = paper_grid(
-        "small", ("data=cifar10,arch=resnet-small,scenario=class,method=finetune,seed=0",), 1, 2, changes
-    )
+    specs = specs_of(changes, "scenario=class,method=finetune,seed=0", 1, 2)
     assert engine.carry_out(specs, lambda: ThreadPoolExecutor(2)) == {}
     rows = {spec.repeat: engine.tables([spec])[0]["value"] for spec in specs if spec.method == "finetune"}
     assert not rows[0].equals(rows[1])
     other = Engine("small", tmp_path / "g")
     assert other.carry_out(specs, Inline) == {}
     pd.testing.assert_frame_equal(values(other, specs), values(engine, specs))
-    missing = paper_grid(
-        "small", ("data=cifar10,arch=resnet-small,scenario=class,method=finetune|unsir,seed=0",), 1, 2, changes
-    )
-    engine.write(missing, tmp_path / "out", "a command")
-    source = json.loads((tmp_path / "out" / "grid_small_source.json").read_text())
+    missing = specs_of(changes, "scenario=class,method=finetune|unsir,seed=0", 1, 2)
+    source = engine.source(missing, engine.tables(missing)[1])
     assert (source["repeats"], source["measured"], source["not_run"]) == (2, 4, 2)
 
 
@@ -122,10 +113,7 @@ def test_other_data_another_order_another_precision_and_other_code_are_refused(
         **parts | {"x_train": parts["x_train"][order], "y_train": parts["y_train"][order]},
     )
     refused_at_once(tmp_path)
-    usual = engine.carry_out(
-        paper_grid("small", ("data=cifar10,arch=resnet-small,scenario=class,method=megu,seed=0",), 1, changes=changes),
-        Inline,
-    )
+    usual = engine.carry_out(specs_of(changes, "scenario=class,method=megu,seed=0"), Inline)
     other = "off" if "bfloat16" in engine.run.manifest["notes"]["device for resnet-small"] else "on"
     assert not usual and "made with device for resnet-small" in refused(autocast=other)
     with monkeypatch.context() as patched:
@@ -137,12 +125,7 @@ def test_other_data_another_order_another_precision_and_other_code_are_refused(
 
 def test_a_worker_that_finds_other_files_than_the_leader_is_refused(inline, changes, monkeypatch):
     engine, specs = inline
-    seen = paper_grid(
-        "small",
-        ("data=cifar10,arch=resnet-small,scenario=class,method=finetune,seed=0",),
-        1,
-        changes=changes | {"training.epochs": 2},
-    )
+    seen = specs_of(changes | {"training.epochs": 2}, "scenario=class,method=finetune,seed=0")
     kept = [spec.key for spec in seen]
     monkeypatch.setenv("MEGU_ORIGINAL", str(next(engine.path.glob("shared-*/models/original-0.safetensors"))))
     megu.runs.spec._settings.cache_clear()  # as in a process of its own
@@ -171,9 +154,7 @@ def test_another_version_of_a_guide_is_refused(inline, changes, monkeypatch):
 
 def test_a_result_that_is_not_as_it_was_written_is_not_one(changes, tmp_path):
     engine = Engine("small", tmp_path / "g")
-    specs = paper_grid(
-        "small", ("data=cifar10,arch=resnet-small,scenario=class,method=original,seed=0",), 1, changes=changes
-    )
+    specs = specs_of(changes, "scenario=class,method=original,seed=0")
     assert engine.carry_out(specs, Inline) == {}
     first, second = (engine.path / engine.file(spec) for spec in specs)
     whole = first.read_text()
@@ -201,13 +182,14 @@ def test_one_failed_cell_does_not_stop_the_grid(changes, tmp_path, monkeypatch):
     assert [error for error, _ in failed.values()] == ["ValueError: no luck today"] + [
         "it needs retrained cifar10/resnet-small/random/100 images/0, which failed"
     ] * 4
-    assert list(engine.finished(specs)) == [s for s in specs if s.scenario == "class"]
+    assert list(engine.finished(specs)) == [s for s in specs if s.cell.scenario == "class"]
     assert all(
         "megu run --profile small --seed 0 --set data.name=cifar10" in file.read_text().splitlines()[0]
         for _, file in failed.values()
     )
     again = [
-        "grid",
+        "study",
+        "paper",
         "--folder",
         str(engine.path),
         "--only",
@@ -224,68 +206,3 @@ def test_one_failed_cell_does_not_stop_the_grid(changes, tmp_path, monkeypatch):
         and list(engine.finished(specs)) == specs
         and not list((engine.path / "failures").glob("*"))
     )
-
-
-def test_the_command_writes_tables_that_say_where_they_are_from(changes, tmp_path):
-    arguments = [
-        "grid",
-        "--only",
-        "data=cifar10,arch=resnet-small,scenario=class,method=finetune,seed=0",
-        "--folder",
-        str(tmp_path / "g"),
-        "--workers",
-        "1",
-    ]
-    arguments += [part for name, value in changes.items() for part in ("--set", f"{name}={value}")]
-    dry = CliRunner().invoke(app, [*arguments, "--dry-run"])
-    assert not (tmp_path / "g").exists(), "a dry run leaves nothing behind"
-    assert (
-        dry.exit_code == 0
-        and "0 measured, 5 jobs left" in dry.output
-        and "retrained cifar10/resnet-small/class/cat/0" in dry.output
-    )
-    done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out")])
-    assert done.exit_code == 0, done.output
-    table, source = (
-        pd.read_csv(tmp_path / "out" / "grid_small.csv"),
-        json.loads((tmp_path / "out" / "grid_small_source.json").read_text()),
-    )
-    assert list(table) == [
-        "dataset",
-        "arch",
-        "scenario",
-        "forget",
-        "method",
-        "seed",
-        "repeat",
-        "metric",
-        "value",
-        "mode",
-        "unit",
-    ]
-    assert source["files"] == {
-        name: sha256(tmp_path / "out" / name) for name in ("grid_small.csv", "grid_small_seconds.csv")
-    }
-    tracked = json.loads((ROOT / "paper_figures" / "data" / "grid_small_source.json").read_text())
-    assert set(tracked) == set(source) and {*map(frozenset, tracked["data"].values())} == {
-        *map(frozenset, source["data"].values())
-    }
-    assert (
-        source["measured"] == 3
-        and source["data"]["cifar10"]["train"] == 400
-        and source["epochs"] == {"cifar10, resnet-small": 1}
-    )
-    assert changes["data.path"] not in json.dumps(source) and str(tmp_path) not in json.dumps(source)
-    assert (
-        source["command"].startswith("megu study paper --profile small --only data=cifar10")
-        and "--set training.epochs=1" in source["command"]
-    )
-    seconds = pd.read_csv(tmp_path / "out" / "grid_small_seconds.csv")
-    assert set(seconds["method"]) == {"original", "retrain", "finetune"} and (seconds["seconds"] > 0).all()
-
-
-def test_two_processes_measure_what_one_measures(inline, changes, tmp_path):
-    engine, only = Engine("small", tmp_path / "pool"), ("data=cifar10,arch=resnet-small,scenario=random,method=megu",)
-    specs = paper_grid("small", only, 1, changes=changes)
-    assert engine.carry_out(specs, executor(2)) == {}
-    pd.testing.assert_frame_equal(values(engine, specs), values(inline[0], specs))

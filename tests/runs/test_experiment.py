@@ -9,7 +9,7 @@ from megu.measure.summary import summary
 from megu.perturbing_labels import transition_matrix
 from megu.runs.experiment import NOISES, Experiment, run_directory
 from megu.settings.errors import StageError
-from megu.settings.files import digest
+from megu.settings.files import hash_json
 from megu.settings.profiles import resolve
 
 MEASURED = len(expected())
@@ -82,7 +82,7 @@ def test_a_notebook_that_comes_too_early_names_the_one_before(tiny_overrides, tm
 
 def test_run_directories_never_mix(tiny_overrides, tmp_path):
     a, b = ({"settings": {"x": x}} for x in (1, 2))
-    assert len({digest(about) for about in (a, b, {**a, "data": "other"})}) == 3
+    assert len({hash_json(about) for about in (a, b, {**a, "data": "other"})}) == 3
     assert run_directory(resolve(), a) != run_directory(resolve(), b)
     assert run_directory(resolve(), a, "elsewhere").name == "elsewhere"
     lab = Experiment(run_dir=tmp_path / "run", overrides=tiny_overrides)

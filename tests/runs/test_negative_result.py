@@ -33,6 +33,7 @@ def printed(run):
     return "\n".join(notebook.cells[-1].outputs[-1]["text"] for notebook in notebooks)
 
 
+@pytest.mark.slow
 def test_a_negative_result_goes_through_all_stages_and_is_shown(nothing_forgotten):
     assert all(nothing_forgotten.sealed(stage) for stage in STAGES)
     failed = claims(nothing_forgotten)["MeGU has forgotten: forgotten test images named right, %"]
@@ -44,6 +45,7 @@ def test_a_negative_result_goes_through_all_stages_and_is_shown(nothing_forgotte
     assert held["state"] == "holds", "the positive control"
 
 
+@pytest.mark.slow
 def test_what_was_not_asked_is_recorded_and_not_printed(nothing_forgotten):
     said, lines = claims(nothing_forgotten), printed(nothing_forgotten)
     unasked = [sentence for sentence, claim in said.items() if claim["state"] == "not asked here"]

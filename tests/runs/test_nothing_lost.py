@@ -9,7 +9,7 @@ import time
 
 import pandas as pd
 import pytest
-from killing import TORTURE, child, ended
+from killing import child, ended, often
 
 from megu.runs import store
 from megu.runs.store import RunDirectory
@@ -18,7 +18,6 @@ from megu.settings.files import alone, write_json
 
 ABOUT = {"settings": {"seed": 0}}
 PIECES = 2
-KILLS = 200 if TORTURE else 20
 
 
 def work(path, pause=0.0):
@@ -55,6 +54,7 @@ def undisturbed(tmp_path_factory):
 POINTS = ("mkdir", "open", "fsync", "replace", "unlink")  # before and after each of these calls of the system
 
 
+@pytest.mark.slow
 def test_killed_at_every_point_of_every_write(undisturbed, tmp_path):
     """Walks on: the n-th call of the system on the way, before and after it, until a run comes through."""
     survived, kills = False, 0
@@ -92,10 +92,11 @@ def test_killed_at_every_point_of_every_write(undisturbed, tmp_path):
     assert survived and kills > 40
 
 
-def test_killed_at_random_moments(undisturbed, tmp_path):
+@pytest.mark.parametrize("enough", often(20, 200))
+def test_killed_at_random_moments(enough, undisturbed, tmp_path):
     """Every life is cut short; the results are those of a run that nobody disturbed."""
     draw, kills, round_, path = random.Random(0), 0, 0, tmp_path / "0"
-    while kills < KILLS:
+    while kills < enough:
         pid = child(lambda path=path: work(path, 0.004))
         time.sleep(draw.uniform(0.001, 0.03))
         os.kill(pid, signal.SIGKILL)
@@ -132,6 +133,7 @@ def test_a_disk_that_fails_is_said_in_one_line_and_loses_nothing(undisturbed, tm
     assert content(tmp_path) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_real_limit_of_the_disk(undisturbed, tmp_path):
     """The kernel itself refuses files above 300 bytes: the manifest outgrows them."""
     import resource  # noqa: PLC0415
@@ -158,6 +160,7 @@ def test_a_directory_that_cannot_be_one(tmp_path):
             call()
 
 
+@pytest.mark.slow
 def test_two_runs_in_one_directory(tmp_path):
     """The second is told so at once; when the first is killed, its lock is free."""
     ready, held = tmp_path / "ready", tmp_path / "run"
@@ -188,6 +191,7 @@ def test_a_clock_that_jumps(undisturbed, tmp_path, monkeypatch):
     assert content(tmp_path) == undisturbed
 
 
+@pytest.mark.slow
 def test_the_control_a_writer_without_care_is_caught(undisturbed, tmp_path):
     """The same walk over a plain write finds a half-written file: the tests above can fail."""
     half = tmp_path / "report.json"

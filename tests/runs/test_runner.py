@@ -8,24 +8,18 @@ import subprocess
 import sys
 import time
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing import get_context
-from queue import SimpleQueue
 
-import dask_jobqueue
-import psutil
 import pytest
 from conftest import ROOT
-from dask_jobqueue.local import LocalCluster
-from joblib import cpu_count
-from jobs import careful, die, toil, what_it_sees, write
+from jobs import careful, die, write, written
 from tqdm import tqdm
 
 from megu.runs import runner
-from megu.runs.executors import _start_worker, executor, local_pool, visible_gpus
-from megu.runs.runner import BREAKS, Inline, Job, run_all, run_jobs
-from megu.settings.errors import SettingsError, WorkError
+from megu.runs.executors import executor, local_pool
+from megu.runs.runner import BREAKS, Inline, Job, run_jobs
+from megu.settings.errors import WorkError
 
 PATHS = os.pathsep.join((str(ROOT), str(ROOT / "tests" / "helpers")))  # where other processes find what they import
 ENOUGH = 200  # looks at the bar, or calls of `submit`: none of these tests needs half as many
@@ -54,10 +48,6 @@ def processes():
     apart = get_context("forkserver")  # not fork: the threads of this process have locks that a child would wait for
     apart.set_forkserver_preload(["megu.runs.runner", "jobs"])
     return ProcessPoolExecutor(2, apart)
-
-
-def written(folder):
-    return {path.name: path.read_text() for path in folder.iterdir()}
 
 
 def graph_of(folder, **special):
@@ -93,12 +83,20 @@ def cluster(tmp_path_factory):
         process.wait()
 
 
-@pytest.mark.parametrize("pool", [Inline, threads, processes, partial(local_pool, 2, [])])
+@pytest.mark.parametrize(
+    "pool",
+    [
+        Inline,
+        threads,
+        *(pytest.param(pool, marks=pytest.mark.slow) for pool in (processes, partial(local_pool, 2, []))),
+    ],
+)
 def test_every_job_runs_once_and_after_what_it_needs(tmp_path, pool):
     assert run_jobs(graph_of(tmp_path), pool) == {}
     assert written(tmp_path) == dict.fromkeys("abcdef", "x")
 
 
+@pytest.mark.slow
 def test_a_cluster_that_loses_a_worker_loses_no_job(tmp_path, cluster):
     pool, workers = cluster
     failed = run_jobs(graph_of(tmp_path, c=(False, True), f=(True,)), pool)
@@ -137,11 +135,13 @@ def made():
     return (lambda: pools.append(1) or processes()), pools
 
 
+@pytest.mark.slow
 def test_a_dead_worker_takes_nothing_with_it(tmp_path, made):
     assert run_jobs(graph_of(tmp_path, c=(False, True)), made[0]) == {}
     assert len(made[1]) == 2 and set(written(tmp_path)) == {*"abcdef", "died"}
 
 
+@pytest.mark.slow
 def test_a_job_that_always_kills_its_worker_ends(tmp_path, made):
     sound = [Job(name, write, (tmp_path, name, (), False, None, 1.0)) for name in "abc"]
     killer, reports = [Job("killer", die), Job("after", write, (tmp_path, "after"), ("killer",))], []
@@ -233,6 +233,7 @@ def test_a_scheduler_that_is_gone_is_one_line(tmp_path):
         run_jobs(graph_of(tmp_path), Gone)
 
 
+@pytest.mark.slow
 def test_errors_travel_as_text(tmp_path):
     failed = run_jobs([Job("a", careful, ()), Job("b", write, (tmp_path, "b"))], processes)
     assert str(failed["a"]) == "CarefulError: this one cannot be unpickled" and set(failed) == {"a"}
@@ -245,161 +246,3 @@ def interrupted():
 def test_an_interrupt_is_not_a_failure():
     with pytest.raises(KeyboardInterrupt):
         run_jobs([Job("a", interrupted)], Inline)
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_where_all_must_succeed_failures_are_named_together_after_all(tmp_path, workers):
-    work = [Job(str(k), write, (tmp_path, str(k), (), k == 1)) for k in range(4)]
-    with pytest.raises(WorkError, match=r"1 of 4 jobs failed \(trial\).*1: ValueError: 1 is broken"):
-        run_all(work, executor(workers), "trial")
-    assert set(written(tmp_path)) == {"0", "2", "3"}
-
-
-# Where jobs run
-def seen(pool, count, others=1):
-    """What workers see, until ``others`` of them have taken part, for a slow machine starts the second one late."""
-    views = set()
-    for _ in range(20):
-        views |= set(pool.map(what_it_sees, [0.2] * count))
-        if len({pid for pid, _, _ in views}) >= others:
-            break
-    return views
-
-
-def test_each_worker_sees_a_gpu_of_its_own_and_a_death_is_heard_of():
-    with local_pool(gpus=["5", "GPU-abc"]) as pool:
-        views = seen(pool, 4, others=2)
-        assert len(views) == 2 == len({pid for pid, _, _ in views}), "a worker changed its GPU"
-        assert {gpu for _, gpu, _ in views} == {"5", "GPU-abc"}
-        assert {threads for _, _, threads in views} == {max(1, cpu_count() // 2)}
-        for work in (die, partial(what_it_sees, 0)):
-            with pytest.raises(BrokenProcessPool):
-                pool.submit(work).result()
-
-
-def test_without_a_gpu_a_worker_sees_none():
-    with local_pool(1, gpus=[]) as pool:
-        assert {(gpu, threads) for _, gpu, threads in seen(pool, 1)} == {("", cpu_count())}
-
-
-def worker(file):
-    """The process that toils, once it does."""
-    deadline = time.time() + 60
-    while not file.exists():
-        assert time.time() < deadline, "no worker began"
-        time.sleep(0.02)
-    return psutil.Process(int(file.read_text()))
-
-
-def gone(process, seconds=5):
-    """Whether a process ends in time, far below its minute; it is ended in any case."""
-    try:
-        deadline = time.time() + seconds
-        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-            if time.time() > deadline:
-                process.kill()
-                return False
-            time.sleep(0.02)
-    except psutil.NoSuchProcess:
-        pass
-    return True
-
-
-def test_a_pool_that_is_stopped_ends_busy_workers(tmp_path):
-    pool = local_pool(1, gpus=[])
-    pool.submit(toil, tmp_path / "toils")
-    busy = worker(tmp_path / "toils")
-    pool.stop()
-    assert gone(busy, 1)
-
-
-CALLER = """
-import sys
-from pathlib import Path
-from megu.runs.executors import local_pool
-from jobs import toil
-pool = local_pool(1, [])
-pool.submit(toil, Path(sys.argv[1])).result()
-"""
-
-
-def test_a_killed_caller_leaves_no_worker(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": PATHS}
-    command = [sys.executable, "-c", CALLER, str(tmp_path / "toils")]
-    caller = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    busy = worker(tmp_path / "toils")
-    assert busy.is_running()
-    caller.kill()
-    caller.wait()
-    assert gone(busy)
-
-
-def test_torch_is_told_where_it_was_imported_before(monkeypatch):
-    """As with a caller whose main module imports it."""
-    for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "TQDM_DISABLE"):
-        monkeypatch.setenv(name, "as before")
-    slots, counts = SimpleQueue(), []
-    slots.put("3")
-    monkeypatch.setattr("torch.set_num_threads", counts.append)
-    _start_worker(slots, 5)
-    assert counts == [5] and os.environ["CUDA_VISIBLE_DEVICES"] == "3" and os.environ["OMP_NUM_THREADS"] == "5"
-
-
-def test_workers_share_the_gpus_evenly():
-    """The slots as they wait in the queue: three workers on two GPUs; by default one for each."""
-    queue = local_pool(3, ["0", "1"])._initargs[0]
-    assert [queue.get() for _ in range(3)] == ["0", "1", "0"] and queue.empty()
-    assert local_pool(None, ["0", "1", "2"])._max_workers == 3
-    assert local_pool(None, [], most=1)._max_workers == 1
-    assert 1 <= local_pool(None, [])._max_workers <= 8
-
-
-@pytest.mark.parametrize(
-    ("listed", "count", "names"),
-    [
-        (None, 2, ["0", "1"]),
-        ("3, 1", 2, ["3", "1"]),
-        ("MIG-a1", 1, ["MIG-a1"]),
-        ("1,-1,2", 1, ["1"]),
-        ("", 0, []),
-        ("-1", 0, []),
-        (None, 0, []),
-    ],
-)
-def test_the_gpus_that_are_visible(monkeypatch, listed, count, names):
-    """As CUDA reads the list: what follows a wrong entry is not there."""
-    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
-    if listed is None:
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    else:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
-    assert visible_gpus() == names
-
-
-def test_executors_exclude_each_other_and_need_somebody_who_answers():
-    with pytest.raises(SettingsError, match="give one"):
-        executor(2, "tcp://127.0.0.1:1")
-    with pytest.raises(SettingsError, match="is no address"):
-        executor(scheduler="tcp//127.0.0.1:1")
-    with (
-        pytest.raises(SettingsError, match="no Dask scheduler answers"),
-        executor(scheduler="nonsense://127.0.0.1:1")(),
-    ):
-        pass
-    with pytest.raises(SettingsError, match="did you mean 'slurm'"):
-        executor(cluster="slurn")
-
-
-def test_a_queue_is_asked_for_jobs(monkeypatch):
-    counts = []
-
-    class Local(LocalCluster):
-        def __init__(self):
-            super().__init__(cores=1, memory="1GB")
-
-        def scale(self, jobs):
-            counts.append(jobs)
-
-    monkeypatch.setattr(dask_jobqueue, "SLURMCluster", Local)
-    with executor(cluster="slurm", jobs=3)() as pool:
-        assert counts == [3] and hasattr(pool, "submit")

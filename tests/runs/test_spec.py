@@ -1,7 +1,7 @@
 """What a grid is made of: the paper's cells, and keys that change with what a result depends on."""
 
-import pickle
 from collections import Counter
+from multiprocessing.reduction import ForkingPickler
 
 import pandas as pd
 import pytest
@@ -199,7 +199,7 @@ def test_paths_of_the_environment_go_along_with_a_spec(changes, cifar_like, monk
     monkeypatch.setenv("MEGU_DATA_PATH", str(cifar_like[0]))
     spec = grid("small", ("data=cifar10,method=megu",), 1, changes=without)[-1]
     monkeypatch.delenv("MEGU_DATA_PATH")
-    assert pickle.loads(pickle.dumps(spec)).settings.data.path == str(cifar_like[0])
+    assert ForkingPickler.loads(ForkingPickler.dumps(spec)).settings.data.path == str(cifar_like[0])
     assert str(cifar_like[0]) not in spec.command
 
 
@@ -234,5 +234,5 @@ def test_what_cannot_be_is_refused_before_any_work(arguments, word):
 
 def test_a_spec_travels(changes):
     spec = grid("small", ("data=cifar10,method=megu",), 1, changes=changes)[-1]
-    again = pickle.loads(pickle.dumps(spec))
+    again = ForkingPickler.loads(ForkingPickler.dumps(spec))
     assert again == spec and again.key == spec.key and hash(again) == hash(spec)

@@ -23,8 +23,10 @@ from megu.runs.spec import specs_of
 from megu.settings import cells
 from megu.settings.cells import CELLS
 from megu.settings.config import Part
-from megu.settings.errors import SettingsError
-from megu.settings.files import sha256
+from megu.settings.errors import SettingsError, StageError
+from megu.settings.files import hash_file
+
+QUICKER = {"training.epochs": 1, "methods.megu.noise.steps": 4}
 
 
 @pytest.fixture
@@ -32,11 +34,13 @@ def small(monkeypatch, tiny_overrides, tmp_path):
     """A comparison on tiny data of three methods; its results under the temporary folder."""
     monkeypatch.setattr(engine.Engine, "_ask", lambda self, spec, run: None)
     monkeypatch.setattr(Experiment, "transition", lambda self, source=None: transition_matrix(similarity_like(10)))
-    few = {name: METHODS[name] for name in ("original", "retrain", "finetune", "unsir", "megu")}
-    overrides = {k: v for k, v in tiny_overrides.items() if k != "seeds"}
+    few = {name: METHODS[name] for name in ("original", "retrain", "finetune", "unsir", "megu", "ssd-code")}
+    overrides = {k: v for k, v in tiny_overrides.items() if k != "seeds"} | QUICKER
 
     def run(what=study.comparison, name="comparison", **more):
         more = {"overrides": overrides, "folder": tmp_path / "study", "workers": 1, **more}
+        if what is study.comparison:
+            more["overrides"] = {"compare": [name for name in METHODS if name != "ssd-code"][2:], **more["overrides"]}
         what(tmp_path / "out", **more)
         return pd.read_csv(tmp_path / "out" / f"{name}.csv")
 
@@ -62,7 +66,7 @@ def test_every_case_has_every_metric_and_scenarios_are_declared(small, tmp_path)
     assert set(seconds["part"]) >= {"total", "evaluation", "noise", "labels", "fine-tuning"}
     source = json.loads((tmp_path / "out" / "comparison_source.json").read_text())
     files = ("comparison.csv", "comparison_seconds.csv")
-    assert source["files"] == {name: sha256(tmp_path / "out" / name) for name in files}
+    assert source["files"] == {name: hash_file(tmp_path / "out" / name) for name in files}
     assert source["scenarios"] == ["class", "random"] and source["shadows"] == 2 and source["measured"] == cases.sum()
     shared = {path.name for path in (tmp_path / "study").glob("shared-*")}
     assert len(shared) == 1, "scenarios with the same labels share originals and shadow models"
@@ -104,7 +108,9 @@ def test_one_more_method_is_one_file_and_one_line(small, monkeypatch):
 
 def test_comparison_and_grid_of_the_same_cell_have_equal_values(small, tiny_overrides, tmp_path):
     """Also of a run: one function measures for all of them."""
-    changes = {k: v for k, v in tiny_overrides.items() if k not in ("seeds", "data.name")} | {"forget.count": 20}
+    changes = (
+        {k: v for k, v in tiny_overrides.items() if k not in ("seeds", "data.name")} | QUICKER | {"forget.count": 20}
+    )
     compared = small(scenarios=("random",), seeds=1, repeats=2, shadows=2, overrides=tiny_overrides_of(changes))
     cell = dataclasses.replace(CELLS["quick"][2], data="npz")
     specs = specs_of("quick", cell, ("original", "retrain", "finetune", "megu"), range(1), 2, changes)
@@ -115,11 +121,25 @@ def test_comparison_and_grid_of_the_same_cell_have_equal_values(small, tiny_over
     grid.tables(specs)[0].to_csv(tmp_path / "grid.csv", index=False, float_format="%.6g")
     theirs = pd.read_csv(tmp_path / "grid.csv").set_index(by)["value"]
     assert len(theirs) == 6 * len(theirs.unstack().columns) and ours.loc[theirs.index].equals(theirs)
-    run = Experiment("quick", 0, tmp_path / "run" / "one", {**tiny_overrides_of(changes), "forget.scenario": "random"})
+    more = {"forget.scenario": "random", "compare": ["megu"]}
+    run = Experiment("quick", 0, tmp_path / "run" / "one", {**tiny_overrides_of(changes), **more})
     rows = run.rows("megu", 0).set_index("metric")["value"]
     again = grid.tables([s for s in specs if (s.method, s.repeat) == ("megu", 0)])[0].set_index("metric")["value"]
     pd.testing.assert_series_equal(rows, again)
     assert len(compared) > len(theirs), "with shadow models and relearning"
+
+
+def test_all_scenarios_of_one_data_set_lie_in_one_folder(tiny_overrides, tmp_path):
+    """Sub-class forgetting reads the same images with labels of superclasses; other images are refused."""
+    changes = {k: v for k, v in tiny_overrides.items() if k not in ("seeds", "data.name")} | {"forget.count": 20}
+    quick = [dataclasses.replace(cell, data="npz") for cell in CELLS["quick"]]
+    specs = [spec for cell in quick for spec in specs_of("quick", cell, ("original",), [0], 1, changes)]
+    made = engine.Engine("quick", tmp_path)
+    made.check(specs)
+    assert [name for name in made.run.manifest["notes"]] == ["data npz", "data npz by superclass"]
+    made.run._update("notes", "data npz by superclass", "others")
+    with pytest.raises(StageError, match="made with data npz by superclass 'others'"):
+        made.check(specs)
 
 
 def tiny_overrides_of(changes):
@@ -159,7 +179,7 @@ def test_disentanglement_of_every_method_and_kind_of_noise(small, tiny_overrides
     overrides = {k: v for k, v in tiny_overrides.items() if k != "seeds"} | {"forget.classes": ["trouser"]}
     table = small(study.disentanglement, "disentanglement_all", seeds=1, overrides=overrides)
     kinds = {"megu, pos noise", "megu, neg noise", "megu, random noise"}
-    assert set(table["method"]) == {"original", "retrain", "finetune", "unsir", "megu", *kinds}
+    assert set(table["method"]) == {"original", "retrain", "finetune", "unsir", "megu", "ssd-code", *kinds}
     assert list(table) == ["view", "measure", "value", "low", "high", "method", "seed"]
     value = table.set_index(["method", "view", "measure"])["value"]
     assert value["original", "in place", "suppressed"] == 0 and value["original", "in place", "kept"] == 1

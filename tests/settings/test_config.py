@@ -106,6 +106,7 @@ def test_command_line_values():
         parse(["seeds"])
 
 
+@pytest.mark.slow
 def test_command_line_error_is_one_line_with_an_exit_code():
     command = [sys.executable, "-m", "megu", "run", "--set", "forget.classes=['shrit']"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)

@@ -1,0 +1,145 @@
+r"""What the tracked tables say about methods: each number is read from a table, each list made by a stated rule."""
+
+import numpy as np
+from shared.drawing import read
+from shared.grid import read_grid
+from shared.tracked import ablated, apart, bullets, change, compared, concept, gap, listed, time_share, title
+
+from megu.figures.markdown import number
+from megu.measure.summary import summary
+from megu.methods import method_settings
+from megu.settings.profiles import resolve
+
+AWAY = "95 % interval leaves 0 out"
+CELLS = ("rocket", "mushroom")  # of CIFAR-100: more classes than any tuning saw
+
+
+def forgotten():
+    """Name of the class that the default request forgets."""
+    return resolve().forget.classes[0]
+
+
+def rows_of(data, scenario, metric, *without):
+    r"""Rows of a metric in a scenario without the retrained models, and without some methods."""
+    return compared(data).loc[(scenario, metric)].drop(["retrain", *without])
+
+
+def gaps_of(rows, digits):
+    """Methods with their gaps, the largest first."""
+    ordered = rows.reindex(rows["gap"].abs().sort_values(ascending=False).index)
+    return listed(f"{title(name)} {gap(row, digits)}" for name, row in ordered.iterrows())
+
+
+def mean_of(data, scenario, metric, name, digits=1):
+    r"""Text of a method's mean with half of its interval."""
+    row = compared(data).loc[(scenario, metric, name)]
+    return number(row["mean"], row["half_width"], digits)
+
+
+def span_of(values, digits=1):
+    r"""Text of the smallest and the largest value."""
+    return f"{min(values):.{digits}f} to {max(values):.{digits}f}"
+
+
+def forgetting(data):
+    r"""Forgotten test images, retained accuracy and time."""
+    left = {name: mean_of(data, "class", "acc_forget_test", name) for name in ("megu", "original", "retrain")}
+    kept, share = compared(data).loc[("class", "acc_retain_test")], time_share(data)
+    return (
+        f"**Forgetting and its price.** Of the test images of {forgotten()} MeGU still names {left['megu']} % right"
+        f" (original {left['original']}, retrained {left['retrain']}), after {share['megu']:.0f} % of the time of"
+        f" retraining. Retained test accuracy, points from the retrained model's: MeGU {gap(kept.loc['megu'])};"
+        f" fine-tuning on retain images alone {gap(kept.loc['finetune'])} in {share['finetune']:.0f} %."
+    )
+
+
+def ranking(data):
+    r"""All methods by tug-of-war."""
+    tow = rows_of(data, "class", "tow", "original").sort_values("mean", ascending=False)
+    first = listed(f"{title(name)} {row['mean']:.3f}" for name, row in tow.head(4).iterrows())
+    megu = tow.loc["megu"]
+    return (
+        f"**Nearest to retraining** (tug-of-war, ToW; 1 = as retrained): {first}. MeGU,"
+        f" {number(megu['mean'], megu['half_width'], 3)}, is number {list(tow.index).index('megu') + 1} of {len(tow)};"
+        " the intervals say which of these can be told apart."
+    )
+
+
+def parts(data):
+    r"""What labels and noise do, from the comparison and the ablation."""
+    kept = compared(data).loc[("class", "acc_retain_test")]
+    tow = ablated(data).xs("tow", level="metric")
+    variants = {
+        ("noise", "none"): "no noise",
+        ("noise", "random"): "the same noise at shuffled places",
+        ("A12", "labels: random"): "random labels",
+        ("A12", "guide: shuffled"): "a guide with exchanged labels",
+    }
+    changes = listed(f"{words} {change(tow.loc[key])}" for key, words in variants.items())
+    return (
+        "**Noise and labels.** Points of retained test accuracy from the retrained model's: guided labels without"
+        f" noise {gap(kept.loc['megu-no-noise'])}, random labels without noise {gap(kept.loc['amnesiac'])}, random"
+        f" labels with noise {gap(kept.loc['megu-random-labels'])}, MeGU {gap(kept.loc['megu'])}. Change of ToW against"
+        f" MeGU of the same seed: {changes}. An interval that includes 0 shows no difference: neither that the guide"
+        " helps nor that the noise's meaning does."
+    )
+
+
+def beside(data, choice=None):
+    r"""(name of the forgotten class, DataFrame by label: index, low, high, share of a choice, the paper's if None)."""
+    name, chosen = concept(data), read(data, "label_distribution")
+    index = read(data, "entanglement").query("layer == 'head input' and class_a == @name").set_index("class_b")
+    share = chosen[chosen["choice"] == (choice or chosen["choice"].iloc[0])].set_index("label")["share"]
+    return name, index[["index", "low", "high"]].join(share)
+
+
+def labels(data):
+    r"""Are perturbing labels near the forgotten class?  Index against share."""
+    name, used = beside(data)
+    most = used.sort_values("share", ascending=False).head(3)
+    named = listed(f"{label} {row['share']:.0f} % (index {row['index']:+.2f})" for label, row in most.iterrows())
+    tables = {choice: beside(data, choice)[1] for choice in (None, "nearest", "farthest")}
+    mean = {choice: np.average(found["index"], weights=found["share"]) for choice, found in tables.items()}
+    tau = method_settings("megu", resolve()).labels.tau
+    so = " So floor(K tau) need not name a class that shares anything." if mean[None] < 0.1 < mean["nearest"] else ""
+    return (
+        f"**Near enough to keep what is shared?** With tau = {tau} images of {name} are pushed to {named}; the index"
+        f" says how entangled a class is with {name}, 1 = the same patterns. Its mean over the labels that are used"
+        f" is {mean[None]:+.2f}; over each image's nearest class it would be {mean['nearest']:+.2f}, over its"
+        f" farthest {mean['farthest']:+.2f}.{so}"
+    )
+
+
+def attacks(data):
+    r"""Two attacks, two rankings."""
+    loss, lira = (rows_of(data, "class", metric, "original") for metric in ("mia_loss_auc", "mia_lira_online_auc"))
+    return (
+        "**Two attacks.** Gap of the attack's AUC to the retrained model's, class-wise. Loss attack: above 0 (its"
+        f" {AWAY}) are {gaps_of(apart(loss, 1), 3)}; MeGU {gap(loss.loc['megu'], 3)}. Likelihood-ratio attack (LiRA,"
+        f" online): {len(apart(lira, 1))} of {len(lira)} methods are above 0, among them fine-tuning"
+        f" {gap(lira.loc['finetune'], 3)} and MeGU {gap(lira.loc['megu'], 3)}. Neither alone says who leaves a trace."
+    )
+
+
+def grid(data):
+    r"""More classes: the cells of CIFAR-100 in the small grid."""
+    rows = read_grid(data, "small")[0]
+    names = ("original", "retrain", "megu", "megu-random-labels", "megu-no-noise")
+    said = []
+    for cell in CELLS:
+        means = summary(rows.query("dataset == 'cifar100' and forget == @cell")).set_index(["metric", "method"])
+        left = listed(f"{title(name)} {means.loc[('acc_forget_test', name), 'mean']:.0f} %" for name in names)
+        tow = listed(
+            f"{title(name)} {number(*means.loc[('tow', name), ['mean', 'half_width']], 2)}" for name in names[2:]
+        )
+        said.append(f"{cell}: of the forgotten test images are named right {left}; ToW {tow}")
+    noise = method_settings("megu", resolve()).noise
+    return (
+        f"**More classes.** CIFAR-100 with a small ResNet and the noise weights ({noise.weight_pos},"
+        f" {noise.weight_neg}) that were chosen on Fashion, not the paper's eq. 11: {'. '.join(said)}."
+    )
+
+
+def main_findings(data):
+    r"""The bullets of README.md."""
+    return bullets(*(make(data) for make in (forgetting, ranking, parts, labels, attacks, grid)))

@@ -1,0 +1,87 @@
+r"""The tracked tables as sentences need them: each read once, each number as text."""
+
+import textwrap
+from functools import lru_cache
+
+from shared.drawing import TITLES, read, source
+
+from megu.figures.markdown import number
+from megu.measure.summary import against_default, by_scenario, over_seeds, summary
+from megu.settings.profiles import resolve
+
+table = lru_cache(read)  # name of a tidy table in the folder of tidy tables
+
+
+@lru_cache
+def compared(data):
+    r"""Means and gaps by (scenario, metric, method): the one table that sentences about methods are written from."""
+    return by_scenario(table(data, "comparison")).set_index(["scenario", "metric", "method"]).sort_index()
+
+
+@lru_cache
+def ablated(data):
+    r"""Changes against MeGU of the same seed, by (point, variant, metric)."""
+    return against_default(table(data, "ablation")).set_index(["point", "variant", "metric"]).sort_index()
+
+
+@lru_cache
+def disentangled(data):
+    r"""Means over the seeds of what a method suppresses and keeps, by (view, measure, method)."""
+    keys = ["view", "measure", "method"]
+    return over_seeds(table(data, "disentanglement_all"), keys).set_index(keys).sort_index()
+
+
+@lru_cache
+def time_share(data, scenario="class"):
+    r"""Seconds of each method over those of the retrain of the same seed, mean in percent."""
+    seconds = table(data, "comparison_seconds").query("scenario == @scenario and part == 'total'")
+    total = seconds.groupby(["method", "seed"])["seconds"].mean().unstack("seed")
+    return (100 * total / total.loc["retrain"]).mean(axis=1).drop(["original", "retrain"])
+
+
+def default_request(data):
+    r"""(summary, seconds, source) of the default request's methods: from the comparison where it is there, so that one
+    name has one value, else a run's own."""
+    if not (data / "comparison.csv").exists():
+        return read(data, "summary"), read(data, "timings"), source(data)
+    names = ("original", "retrain", *resolve().compare)
+    rows, seconds = (read(data, name).query("scenario == 'class'") for name in ("comparison", "comparison_seconds"))
+    about = source(data, "comparison_source") | {"command": "make comparison", "forget": resolve().forget.model_dump()}
+    return summary(rows[rows["method"].isin(names)]), seconds[seconds["method"].isin((*names, "guide"))], about
+
+
+def concept(data):
+    r"""Name of the class whose entanglement is shown: the first of maps.csv."""
+    return read(data, "maps")["row"].iloc[0].rpartition(" ")[0]
+
+
+def gap(row, digits=1):
+    r"""The gap to retraining of a row of `compared`."""
+    return number(row["gap"], row["gap_half_width"], digits, "+")
+
+
+def change(row, digits=3):
+    r"""The change against MeGU of a row of `ablated`."""
+    return number(row["change"], row["change_half_width"], digits, "+")
+
+
+def apart(rows, side=0, value="gap"):
+    r"""The rows whose interval leaves 0 out: above it (side 1), below it (-1) or either (0)."""
+    low, high = rows[value] - rows[f"{value}_half_width"], rows[value] + rows[f"{value}_half_width"]
+    return rows[((low > 0) & (side >= 0)) | ((high < 0) & (side <= 0))]
+
+
+def title(name):
+    r"""A method's title, without the comma that would look like the next of a list."""
+    return TITLES[name].replace(", ", " - ")
+
+
+def listed(parts):
+    r"""Comma-separated, or "none"."""
+    return ", ".join(parts) or "none"
+
+
+def bullets(*paragraphs):
+    r"""A Markdown list, wrapped."""
+    wrap = {"width": 118, "subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}
+    return "\n".join(textwrap.fill(f"- {' '.join(paragraph.split())}", **wrap) for paragraph in paragraphs) + "\n"
