@@ -48,7 +48,7 @@ for name in lab.settings.compare:
 # %% [markdown]
 # ## Every method, every seed
 #
-# Each returns a new model; the original stays as it is, bit for bit (the contract test checks this for every method). The loop over the registry is all there is: a new method is one file and one line.
+# Each returns a new model; the original stays as it is, bit for bit (the contract test checks this for every method). The loop over the methods that are compared is all there is.
 
 # %%
 cases = [(name, s) for name in lab.settings.compare for s in lab.seeds]

@@ -149,7 +149,7 @@ pattern_figures.maps(before_after[few], layer)  # before_after.png: all methods,
 # ## Every method
 #
 # `make comparison` measures every method of the registry like this, over seeds of pre-training and of unlearning, with shadow models and relearning. Its tidy table is part of the
-# repository, and the first lines below say what it holds so far; nothing is computed again here. ToW (tug-of-war) multiplies what is left of 1 after the gaps in forgotten, retained and test accuracy: 1 is the retrained model. Figure 6 draws the gaps.
+# repository, and the first lines below say what it holds so far; nothing is computed again here. ToW (tug-of-war) multiplies what is left of 1 after the gaps in forgotten, retained and test accuracy: 1 is the retrained model. `paper_figures/out/comparison.png` draws the gaps.
 
 # %%
 data = shipped("paper_figures") / "data"

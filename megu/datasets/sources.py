@@ -46,7 +46,7 @@ def _embedded(_):
     expected = json.loads((folder / "fashion_mini.json").read_text())["sha256"]
     if hash_bytes(content) != expected:
         raise SettingsError(
-            "asset fashion_mini.npz is damaged (wrong hash): `git checkout megu/assets`, or install megu again"
+            "asset fashion_mini.npz is damaged (wrong hash): `git checkout megu/datasets/assets`, or install megu again"
         )
     arrays = np.load(io.BytesIO(content), allow_pickle=False)
     names, coarse = known_names("fashion-mini")

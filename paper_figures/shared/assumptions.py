@@ -48,12 +48,18 @@ def table(data):
             of("A6"),
         ),
         ("A7", "one noise per image or per class", "per class", "`methods.megu.noise.per=image`", of("A7")),
-        ("A8", "noise alone or image + noise optimised", "noise alone", "`methods.megu.noise.around=image`", of("A8")),
+        (
+            "A8",
+            "noise alone or image + noise optimised",
+            "noise alone",
+            "`methods.megu.noise.per=image` with `.around=image`",
+            of("A8"),
+        ),
         (
             "A9",
             "how the pair enters",
             "x + a N_pos + b N_neg, as eq. 11-12 have it",
-            "`methods.megu.noise.combine=mix` or `separate`",
+            "`methods.megu.noise.combine=mix` (weights of sum at most 1) or `separate`",
             of("A9"),
         ),
         (
@@ -80,7 +86,7 @@ def table(data):
             (
                 f"quick, small: one-cycle SGD {ours.lr}; paper: the public code's SGD {theirs.lr}, batch"
                 f" {theirs.batch}, steps x {theirs.gamma}, last weights, not the best on test images; a tenth of the"
-                " training images held out (`megu/profiles.py`); the paper says Adam"
+                " training images held out (`megu/settings/profiles.py`); the paper says Adam"
             ),
             "`training`",
             NOT,
