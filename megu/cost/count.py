@@ -85,9 +85,10 @@ class _CountedTask(Task):
 
 def probe(images: Images) -> nn.Module:
     r"""A network of one layer, quick to run; its answers differ from image to image, so that many labels are chosen."""
-    net = nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(images.shape)), images.num_classes))
+    inputs = int(np.prod(images.shape))
+    net = nn.Sequential(nn.Flatten(), nn.Linear(inputs, images.num_classes))
     with torch.no_grad():
-        net[1].weight.copy_(30 * torch.randn(net[1].weight.shape, generator=generator(0, "probe")))
+        net[1].weight.copy_(10 / inputs**0.5 * torch.randn(net[1].weight.shape, generator=generator(0, "probe")))
     return net.eval()
 
 

@@ -16,7 +16,7 @@ from megu.cost.count import Passes
 from megu.cost.flops import forward_flops
 from megu.figures import cost as cost_figures
 from megu.measure.outputs import collect_outputs
-from megu.runs import experiment
+from megu.runs import evaluation
 from megu.settings.cells import CELLS
 from megu.settings.errors import SettingsError
 
@@ -187,16 +187,13 @@ def test_a_file_that_is_no_measurement_is_refused_in_a_line(text, said, tmp_path
 
 
 def test_every_cell_sees_the_untrained_network_too(tiny, monkeypatch):
-    seen = []
-    monkeypatch.setattr(
-        experiment,
-        "collect_outputs",
-        lambda model, images, split: seen.append(model) or collect_outputs(model, images, split),
-    )
-    monkeypatch.setattr(tiny, "_references", {})
-    monkeypatch.setattr(tiny, "seen", lambda name, seed: SimpleNamespace(logits=None))
-    tiny.references(0)
-    assert len(seen) == 1, "beside what was kept of original and retrained model"
+    looks = []
+    look = lambda model, *given: looks.append(model) or collect_outputs(model, *given)  # noqa: E731
+    monkeypatch.setattr(evaluation, "collect_outputs", look)
+    monkeypatch.setattr(tiny.evaluation, "_references", {})
+    monkeypatch.setattr(tiny.evaluation, "outputs", lambda name, seed: SimpleNamespace(logits=None))
+    tiny.evaluation.references(0)
+    assert len(looks) == 1, "beside what was kept of original and retrained model"
     table = cost.grid_cost("paper", 3)
     cells = CELLS["paper"]
     assert table.loc[table["stage"] == "evaluation", "models"].sum() == 3 * sum(len(cell.methods) + 1 for cell in cells)
