@@ -80,7 +80,7 @@ def table(data):
             (
                 f"quick, small: one-cycle SGD {ours.lr}; paper: the public code's SGD {theirs.lr}, batch"
                 f" {theirs.batch}, steps x {theirs.gamma}, last weights, not the best on test images; a tenth of the"
-                " training images held out (`megu/profiles.py`); the paper says Adam"
+                " training images held out (`megu/settings/profiles.py`); the paper says Adam"
             ),
             "`training`",
             NOT,
