@@ -128,3 +128,9 @@ def test_disentanglement_of_every_method_is_kept(no_guide, tiny_overrides, tmp_p
         assert found.isna().all(), "no concept goes, so nothing is measured"
     else:
         assert found["original", "in place", "suppressed"] == 0 and found["original", "in place", "kept"] == 1
+
+
+def test_the_walk_adds_with_one_thread():
+    """Sums of other numbers of threads have other last digits, which training grows into other models."""
+    assert resolve().threads == 1, "the walk, the comparison and the ablation give the same bits on any number of cores"
+    assert resolve("small").threads == 0
