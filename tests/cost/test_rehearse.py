@@ -149,6 +149,17 @@ def test_what_is_counted_on_a_stand_in_is_what_the_method_does(name, rehearsal):
             assert abs(taken / type(passes)(**other).flops(1) - 1) > 0.01, "one image more would be noticed"
 
 
+def test_counts_do_not_depend_on_what_was_drawn_before():
+    settings = resolve("paper", 0, {"data.name": "cifar100"})
+    images = stand_in(settings, side=2)
+    given = methods.method_settings("megu", settings), settings, images, make_split(images, settings)
+    counts = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        counts.append(passes_of("megu", *given))
+    assert counts[0] == counts[1] and counts[0].noised > 51 * 40
+
+
 def test_epochs_are_counted_as_often_as_there_are_some(rehearsal):
     settings, task = resolve(overrides={"retain_images": 8}), rehearsal.task(8)
     usual = shortened(methods.method_settings("scrub", settings), 8)
