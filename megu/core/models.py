@@ -60,7 +60,7 @@ def activations(
     return logits, {name: outputs[name] for name in layers}
 
 
-def pooled(found: Float[Tensor, "n d ..."]) -> Float[Tensor, "n d"]:
+def pooled(found: Float[Tensor, "n _ ..."]) -> Float[Tensor, "n _"]:
     r"""One number for each unit: a map ``(n, d, h, w)`` or tokens ``(n, t, d)`` averaged over their places."""
     return found.mean((2, 3)) if found.ndim == 4 else found.mean(1) if found.ndim == 3 else found
 

@@ -1,5 +1,6 @@
 r"""The most memory that a block of work held: of the process, and of tensors alone."""
 
+import gc
 import threading
 import weakref
 from contextlib import contextmanager
@@ -57,6 +58,7 @@ def peak_memory(device: torch.device = CPU, every: float = 0.002):
     lives for less may be missed, and what the C library keeps from earlier work seems to need nothing; tensors are
     counted one by one.
     """
+    gc.collect()  # garbage that goes inside the block would hide what the block holds
     peak, process, over = Peak(), psutil.Process(), threading.Event()
     cuda = device.type == "cuda"
     if cuda:
