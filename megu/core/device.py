@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from megu.core.parallel import Alone
+from megu.core.parallel import Team
 from megu.settings.errors import SettingsError
 
 
@@ -23,13 +23,11 @@ class Compute:
     r"""Device, precision and repeatability of a run.
 
     Attributes:
-        device: of all tensors.
         autocast: bfloat16 in the matrix products of training; evaluation, noise and importances are float32.
         compile: training steps run through ``torch.compile``.
         deterministic: the same numbers every time on the same GPU; else cuDNN tries what is fastest.
         tf32: float32 products on a GPU keep 10 bits of the mantissa instead of 23.
-        team: the processes that train together; which they are changes no result beyond rounding, so `str` leaves it
-            out.
+        team: the processes that train together; left out of `str`, since it changes results by rounding only.
     """
 
     device: torch.device
@@ -37,7 +35,7 @@ class Compute:
     compile: bool = False
     deterministic: bool = True
     tf32: bool = False
-    team: Alone = Alone()
+    team: Team = Team()
 
     def __str__(self):
         """For manifests: what differs from the usual is named."""
@@ -47,7 +45,7 @@ class Compute:
 
     @property
     def hardware(self):
-        """The same with the name of the GPU: seconds of different ones cannot be compared."""
+        """The same with the GPU's name, for seconds."""
         return f"{self}, {torch.cuda.get_device_name(self.device)}" if self.device.type == "cuda" else str(self)
 
     def cast(self):
@@ -56,8 +54,7 @@ class Compute:
 
 
 def _bf16_pays(device, arch):
-    # `make bench` compares the four variants side by side. It pays on a CPU only with
-    # instructions for it, elsewhere bfloat16 is emulated; and for convolutions, not for a ViT.
+    # See `make bench`.
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     able = getattr(torch.cpu, "get_capabilities", dict)()
@@ -65,13 +62,11 @@ def _bf16_pays(device, arch):
 
 
 def choose(settings, own: bool = False) -> Compute:
-    r"""The `Compute` of a run from the settings ``device`` (auto, cpu, cuda, cuda:1), ``autocast``, ``compile``,
-    ``deterministic``, ``tf32``, ``threads``.
+    r"""The `Compute` of a run; sets what torch keeps for the whole process.
 
     Args:
         settings: `megu.settings.config.Settings`.
-        own: the model is not built here; where one of its operations has no deterministic form on a GPU, torch warns
-            instead of refusing it.
+        own: the model is not built here: an operation without a deterministic form warns, and is not refused.
     Raises: SettingsError where the device is not known or not there.
     """
     name = settings.device
@@ -86,60 +81,47 @@ def choose(settings, own: bool = False) -> Compute:
         raise SettingsError(
             f"device {name!r} cannot be used here ({str(error).splitlines()[0]}): set device to 'auto' or 'cpu'"
         ) from None
+    repeats, tf32 = True, False  # on a CPU
     if device.type == "cuda":
         if device.index is None:  # of several processes that train together, each has its own
             device = torch.device("cuda", torch.cuda.current_device())
         torch.cuda.set_device(device)
-        _repeatable(settings.deterministic, own)
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = settings.tf32
+        repeats, tf32 = settings.deterministic, settings.tf32
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = repeats, not repeats
+        # Only without ``warn_only`` is the attention of a ViT deterministic as well.
+        torch.use_deterministic_algorithms(repeats, warn_only=own)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # it costs time, and nothing reads such memory
+        if repeats:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first matrix product starts
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     if settings.threads:
         torch.set_num_threads(settings.threads)
     autocast = {"on": True, "off": False}.get(settings.autocast, _bf16_pays(device, settings.arch))
-    # On a CPU torch repeats itself, and float32 is float32.
-    gpu = device.type == "cuda"
-    return Compute(device, autocast, settings.compile, settings.deterministic or not gpu, settings.tf32 and gpu)
-
-
-def _repeatable(wanted, own):
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = wanted, not wanted
-    # Only without ``warn_only`` is the attention of a ViT deterministic as well.
-    torch.use_deterministic_algorithms(wanted, warn_only=own)
-    torch.utils.deterministic.fill_uninitialized_memory = (
-        False  # costs time, and nothing here reads what it did not write
-    )
-    if wanted:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first matrix product starts
+    return Compute(device, autocast, settings.compile, repeats, tf32)
 
 
 def forward(model, compute):
-    r"""What a training step calls: ``model`` itself or, where wanted, its compiled or data-parallel form, which shares
-    its weights and leaves their names alone.
+    r"""``model`` as a training step calls it, compiled or data-parallel, with the same weights and names.
 
-    Shapes are static: batches have at most two sizes.  An operation that cannot be compiled is an error, see
-        `compile_errors`; there is no way back to slow code that nobody notices.
+    What cannot be compiled is an error, see `compile_errors`: nothing falls back to slow code in silence.
     """
     net = compute.team.synchronised(model)
     if compute.compile:
         # What other trainings compiled counts towards a limit; the compiled code itself is cached on disk.
         torch.compiler.reset()
-        net = torch.compile(net, fullgraph=True, dynamic=False)
+        net = torch.compile(net, fullgraph=True, dynamic=False)  # batches have at most two sizes
     return compute.team.joined(net)
 
 
 def compile_errors():
-    r"""Exceptions that ``torch.compile`` raises where it cannot compile."""
+    r"""What ``torch.compile`` raises where it cannot compile."""
     from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException  # noqa: PLC0415  (takes a second)
 
     return TorchDynamoException, FailOnRecompileLimitHit
 
 
 def generator(seed: int, *purpose: str, device="cpu") -> torch.Generator:
-    r"""A random generator of its own for each purpose, so that one more draw in one place moves nothing elsewhere.
-
-    Args:
-        seed: non-negative integer, recorded in the manifest.
-        purpose: words, e.g. ``"original", "weights"``.
-    """
+    r"""A generator of its own for each purpose (words), so that one more draw in one place moves nothing elsewhere."""
     words = [zlib.crc32(str(word).encode()) for word in purpose]
     state = np.random.SeedSequence([seed, *words]).generate_state(1, np.uint64)[0]
     return torch.Generator(device=device).manual_seed(int(state >> 1))
@@ -147,16 +129,14 @@ def generator(seed: int, *purpose: str, device="cpu") -> torch.Generator:
 
 @contextmanager
 def seeded(gen: torch.Generator):
-    r"""torch's global generator seeded from ``gen`` inside the block (weight initialisers take no generator), restored
-    after."""
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
+    r"""Inside the block torch's global generator, which initialisers use, is seeded from ``gen``."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(int(torch.randint(2**62, (1,), generator=gen)))
         yield
 
 
 def too_big(parts, count, what):
-    r"""Called where memory did not suffice for ``count`` images in so many parts: says so, returns twice as many.
+    r"""Twice as many parts for ``count`` images that did not fit into memory.
 
     Raises: SettingsError where one image at a time does not fit.
     """
@@ -176,8 +156,7 @@ def too_big(parts, count, what):
 def in_batches(look: Callable, index: Int[Tensor, " n"], batch: int, what: str = "evaluation") -> list:
     r"""``look(part)`` of every batch of ``index``; smaller batches where the device's memory does not suffice.
 
-    Args:
-        look: function of ``(b,)`` int64, each image on its own.  batch: images at a time.  what: see `too_big`.
+    Args: look: function of ``(b,)`` int64, each image on its own.  what: for messages.
     """
     out, start, parts = [], 0, 1
     while start < len(index):
@@ -199,13 +178,13 @@ def _synchronise():
 
 @dataclass
 class Stopwatch:
-    """Seconds by part, with the device synchronised at both ends of each."""
+    """Seconds by part; the device is synchronised at both ends of each."""
 
     seconds: dict = field(default_factory=dict)
 
     @contextmanager
     def __call__(self, part):
-        """Time the block as ``part``; the same part adds up."""
+        """Add the block's seconds to ``part``."""
         _synchronise()
         start = time.perf_counter()
         try:
@@ -216,19 +195,18 @@ class Stopwatch:
 
     @property
     def total(self):
-        """Sum over the parts, seconds."""
+        """Seconds."""
         return sum(self.seconds.values())
 
 
 def fresh_peak(device):
-    r"""Makes `peak_memory_mb` count from now on: on a GPU; that of a process cannot be reset."""
+    r"""`peak_memory_mb` counts from now on; that of a process cannot be reset."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_memory_mb(device):
-    r"""Largest memory, MB (1e6 bytes): on a GPU that of all tensors held at a time since `fresh_peak`, on a CPU that of
-    the process since it started."""
+    r"""Largest memory, 1e6 bytes: of tensors on a GPU since `fresh_peak`, else of the process since its start."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6  # Linux counts in KiB

@@ -19,20 +19,17 @@ from megu.settings.files import hash_bytes
 OURS = (*models.RESNETS, "vit-tiny", "vit-b16")
 # What sees the images in ours.
 _FIRST = ("stem.0.weight", "conv1.0.weight", "net.vit.embeddings.patch_embeddings.projection.weight")
-_PROBED = 500  # training images that the model is tried on before anything starts
+_PROBED = 500  # training images that a model is tried on
 
 
 def read_model(path, arch, num_classes, shape, state=None) -> nn.Module:
-    r"""A classifier from a safetensors file.
+    r"""A classifier from a safetensors file, in eval mode.
 
     Args:
-        path: of the file.
-        arch: name of a torchvision classifier, of one of ours, or ``module:function`` of your own (called with K, gives
-            an ``nn.Module``). A ResNet of ours may also have the names of weiaicunzai/pytorch-cifar100, see
-            `megu.core.keymap`.
+        arch: a torchvision classifier, one of ours, or ``module:function`` of your own (called with K, gives an
+            ``nn.Module``).  The file of a ResNet of ours may also have the names of `megu.core.keymap`.
         num_classes: K.  shape: (C, H, W) of the images, or (H, W) for channels as the file has them.
         state: its tensors by name, where they were read before.
-    Returns: ``nn.Module`` in eval mode.
     Raises: SettingsError where the file is none, damaged, a pickle, or of another architecture.
     """
     state, reasons = read_tensors(path, "model") if state is None else state, []
@@ -54,7 +51,7 @@ def read_model(path, arch, num_classes, shape, state=None) -> nn.Module:
 
 
 def builders(arch, num_classes, shape):
-    r"""Functions that build a classifier called ``arch``: torchvision's, ours, or the user's own."""
+    r"""Functions that build an ``arch`` of torchvision, ours or the user."""
     if ":" in arch:
         module, _, function = arch.partition(":")
         try:
@@ -79,11 +76,9 @@ def builders(arch, num_classes, shape):
 
 
 def names_in(state, model):
-    r"""What each tensor of a model is called in a file: the same, or as `megu.core.keymap.theirs` says; either behind
-    `megu.core.keymap.wrapped`.
+    r"""What each tensor of a model is called in a file: the same, or as `megu.core.keymap` says.
 
-    Where a file has no numbers of batches that layers have seen, as of old versions of PyTorch, they are left out and
-    start at 0.
+    Numbers of batches that layers have seen are left out, and start at 0, where a file of an old PyTorch has none.
     """
     own = model.state_dict()
     before = "" if keymap.wrapped(own) else keymap.wrapped(state)
@@ -94,97 +89,87 @@ def names_in(state, model):
 
 
 def misfits(own, state):
-    r"""How many tensors of a file do not fit those of a model (both by the file's names), and in a few words which;
-    None where all do."""
+    r"""(How many, in a few words which) tensors of a file do not fit those of a model, both by the file's names; None
+    where all do."""
     missing, extra = [name for name in own if name not in state], [name for name in state if name not in own]
     other = [name for name in own if name in state and own[name].shape != state[name].shape]
-    parts = [
-        f"{len(names)} {what}, e.g. {names[0]}"
-        for names, what in ((missing, "tensors are missing"), (extra, "are unknown"))
-        if names
-    ]
+    parts = [f"{len(missing)} tensors are missing, e.g. {missing[0]}"] if missing else []
+    parts += [f"{len(extra)} are unknown, e.g. {extra[0]}"] if extra else []
     parts += [f"{name} is {tuple(state[name].shape)}, not {tuple(own[name].shape)}" for name in other[:1]]
     return (len(missing) + len(extra) + len(other), "; ".join(parts)) if parts else None
 
 
 def channels_of(model):
-    r"""Channels of the images that a classifier takes: those of its first convolution, else 3."""
+    r"""Channels that a classifier's first convolution takes, else 3."""
     return next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), 3)
 
 
 def channels_in(state):
-    r"""The same of one of our architectures, from the tensors of its file."""
+    r"""The same of a file of one of our architectures."""
     before = keymap.wrapped(state)
     first = (state[before + name] for name in _FIRST if before + name in state)
     return next((weight.shape[1] for weight in first if weight.ndim == 4), 3)
 
 
 def weights_digest(model) -> str:
-    r"""SHA-256 over names and bits of all tensors of a model."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    parts = (
-        (f"{name} {tensor.dtype} {tuple(tensor.shape)}", tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-        for name, tensor in tensors.items()
-    )
-    return hash_bytes(*(part for pair in parts for part in pair))
+    r"""SHA-256 over names and bits of a model's tensors."""
+    parts = []
+    for name, tensor in model.state_dict().items():
+        bits = tensor.cpu().contiguous().reshape(-1).view(torch.uint8)
+        parts += [f"{name} {tensor.dtype} {tuple(tensor.shape)}", bits.numpy()]
+    return hash_bytes(*parts)
 
 
 def check_and_copy(model, images, what="model") -> nn.Module:
-    r"""A copy to work on, in eval mode, once it is sure that it can be worked on.
+    r"""A copy to work on, in eval mode; ``what`` it is, for messages.
 
-    Args:
-        model: ``nn.Module``, images to logits; not altered.
-        images: `megu.datasets.images.Images`.
-        what: for messages.
     Raises: SettingsError where the model is none, holds NaN, does not take these images, or does not give one finite
         logit for each class.
     """
-    if not isinstance(model, nn.Module):
-        raise SettingsError(f"{what} is a {type(model).__name__}: give a torch.nn.Module that maps images to logits")
+
+    def refuse(wrong, why):
+        if wrong:
+            raise SettingsError(f"{what}{why}")
+
+    no_numbers = "that are no numbers (NaN or infinite): give weights that work"
+    kind = type(model).__name__
+    refuse(not isinstance(model, nn.Module), f" is a {kind}: give a torch.nn.Module that maps images to logits")
     for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise SettingsError(
-                f"{what}: {name} has {int((~tensor.isfinite()).sum())} values that are no numbers (NaN or infinite):"
-                " give weights that work"
-            )
+        broken = int((~tensor.isfinite()).sum()) if tensor.is_floating_point() else 0
+        refuse(broken, f": {name} has {broken} values {no_numbers}")
     try:
         copy = models.copy_of(model).to(images.x.device).eval()
         with torch.no_grad():
-            logits = copy(images.batch(torch.arange(2, device=images.x.device)))
-    except SettingsError:
-        raise
+            logits = copy(_two(images))
     except Exception as error:  # whatever a foreign forward() may raise
-        why = (str(error).splitlines() or [""])[0][:150]
+        why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:150]}"
         raise SettingsError(
-            f"{what} cannot take images of shape {images.shape} ({type(error).__name__}: {why}): check size and"
-            " channels"
+            f"{what} cannot take images of shape {images.shape} ({why}): check size and channels"
         ) from None
-    if not isinstance(logits, Tensor):
-        raise SettingsError(
-            f"{what} gives a {type(logits).__name__}: wrap it in a module whose forward returns the logits, a tensor"
-            " (n, classes)"
-        )
-    if logits.shape != (2, images.num_classes):
-        raise SettingsError(
-            f"{what} gives {tuple(logits.shape)} for 2 images, but there are {images.num_classes} classes: give the"
-            " classes that it was trained on"
-        )
-    if not logits.isfinite().all():
-        raise SettingsError(f"{what} gives logits that are no numbers (NaN or infinite): give weights that work")
-    if not any(True for _ in copy.parameters()):
-        raise SettingsError(f"{what} has no weights, so there is nothing that could forget")
+    kind, k = type(logits).__name__, images.num_classes
+    refuse(
+        not isinstance(logits, Tensor),
+        f" gives a {kind}: wrap it in a module whose forward returns the logits, a tensor (n, classes)",
+    )
+    refuse(
+        logits.shape != (2, k),
+        f" gives {tuple(logits.shape)} for 2 images, but there are {k} classes: give those that it was trained on",
+    )
+    refuse(not logits.isfinite().all(), f" gives logits {no_numbers}")
+    refuse(not [*copy.parameters()], " has no weights, so there is nothing that could forget")
     copy.zero_grad(set_to_none=True)
     return copy.requires_grad_(True)
+
+
+def _two(images):
+    return images.batch(torch.arange(2, device=images.x.device))
 
 
 def check_accuracy(model, images, index: Int64[Tensor, " n"], check="normalise, size and the order of the classes"):
     r"""Share of a sample of training images that the model names right, in [0, 1].
 
-    Args:
-        model: images to logits.  images: `megu.datasets.images.Images`.  index: training images.
-        check: what the user can look at, for the message.
-    Raises: SettingsError where that is no better than chance, or where another normalisation of 8-bit images would be
-        far better.
+    Args: check: what the user can look at, for the message.
+    Raises: SettingsError where that is no better than chance, or another normalisation of 8-bit images far better.
     """
     index = index[:: max(1, len(index) // _PROBED)]
     y = images.y[index]
@@ -209,11 +194,10 @@ def check_accuracy(model, images, index: Int64[Tensor, " n"], check="normalise, 
 
 
 def has_features(model, images):
-    r"""Whether the input of the last linear layer is what the logits are made of, so that features can be looked at."""
-    x = images.batch(torch.arange(2, device=images.x.device))
+    r"""Whether the logits are made of the input of the last linear layer, so that it can stand for features."""
     try:
         with torch.no_grad():
-            logits, features = models.features(model, x)
+            logits, features = models.features(model, _two(images))
             return features.ndim == 2 and torch.allclose(models.head(model)(features), logits, atol=1e-3, rtol=1e-3)
     except (ValueError, RuntimeError):
         return False

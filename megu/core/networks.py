@@ -35,11 +35,9 @@ class _Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    r"""Residual network with the CIFAR stem: a 3 x 3 convolution at full resolution, no pooling before the first block.
+    r"""Residual network with the CIFAR stem: a 3 x 3 convolution at full resolution, no pooling.
 
-    Args:
-        num_classes: K.  channels: of the images.
-        blocks, widths: residual blocks and channels of each stage; every stage but the first halves the resolution.
+    Args: blocks, widths: residual blocks and channels of each stage; all but the first halve the resolution.
     Source: He et al. 2016; the stem as in the SSD code base that the paper follows.
     """
 
@@ -63,15 +61,11 @@ class ResNet(nn.Module):
 
 
 class ViT(nn.Module):
-    r"""Vision transformer; images of another size are resized on the device, batch by batch.
-
-    The pool keeps uint8 at the images' own size: 184 MB for the 60,000 of CIFAR, which would be 36 GB as floats of 224
-    px; a batch of n takes 4 n C S^2 bytes at the network's size S.  Images are normalised by the moments of their own
-    training images; Google's ViT was trained with mean and standard deviation 0.5, the public unlearning code gives
-    CIFAR-100's to every data set.
+    r"""Vision transformer; images are resized batch by batch: all 60,000 of CIFAR take 36 GB as floats of 224 px.
 
     Args: net: `transformers.ViTForImageClassification`.
-    Source: Dosovitskiy et al. 2021.
+    Source: Dosovitskiy et al. 2021.  Departs: images are normalised by the moments of their own training images, for
+        Google's weights by mean and deviation 0.5, in the public unlearning code always by those of CIFAR-100.
     """
 
     def __init__(self, net):
@@ -89,7 +83,7 @@ class ViT(nn.Module):
 def resized(x, size):
     r"""``(n, C, H, W)`` float to ``(n, C, size, size)``, bilinear and antialiased, in float32.
 
-    Two matrix products give the values of ``F.interpolate``, whose gradient on a GPU is another one every time.
+    Two matrix products give what ``F.interpolate`` gives, whose gradient on a GPU is not deterministic.
     """
     with torch.autocast(x.device.type, enabled=False):
         rows, columns = (
@@ -100,16 +94,12 @@ def resized(x, size):
 
 
 def build(arch, num_classes, shape, seed, purpose="original", weights=None):
-    r"""A new classifier with weights drawn from ``seed`` and ``purpose``, ready for training.
+    r"""A new classifier on the CPU, images ``(n, C, H, W)`` to logits ``(n, K)``.
 
     Args:
-        arch: ``resnet-small``, ``resnet18``, ``vit-tiny`` (from a configuration) or ``vit-b16`` (ImageNet weights, a
-            new head).
-        num_classes: K.
+        arch: see `megu.settings.config.Settings`; ``vit-b16`` has ImageNet weights and a new head.
         shape: (C, H, W) of the images.
-        seed, purpose: see `megu.core.device.generator`.
-        weights: of ``vit-b16``, see `megu.core.weights.find`.
-    Returns: ``nn.Module``, images ``(n, C, H, W)`` to logits ``(n, K)``; on the CPU.
+        seed, purpose: see `megu.core.device.generator`.  weights: see `megu.core.weights.find`.
     Raises: SettingsError where the ImageNet weights cannot be had, or the images have no three channels for them.
     """
     with seeded(generator(seed, purpose, "weights")):
@@ -117,8 +107,8 @@ def build(arch, num_classes, shape, seed, purpose="original", weights=None):
             return ResNet(num_classes, shape[0], *RESNETS[arch]).to(memory_format=torch.channels_last)
         if arch == "vit-tiny":
             size = {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 3, "intermediate_size": 192}
-            more = {"image_size": shape[1], "num_channels": shape[0], "patch_size": 4, "hidden_dropout_prob": 0.0}
-            return ViT(pretrained.blank(num_labels=num_classes, **size, **more))
+            images = {"image_size": shape[1], "num_channels": shape[0], "patch_size": 4}
+            return ViT(pretrained.blank(num_labels=num_classes, **size, **images))
         if shape[0] != 3:
             raise SettingsError(f"arch vit-b16 takes images of 3 channels, these have {shape[0]}: use arch vit-tiny")
         return ViT(pretrained.vit_b16(num_classes, weights))
@@ -127,17 +117,13 @@ def build(arch, num_classes, shape, seed, purpose="original", weights=None):
 def reset(model, seed, purpose):
     r"""A copy of any classifier whose weights are drawn anew by its layers' own ``reset_parameters``.
 
-    Args:
-        model: ``nn.Module``; not altered.
-        seed, purpose: see `megu.core.device.generator`.
     Raises: SettingsError where a weight belongs to no layer that can draw it anew.
     """
     model = copy.deepcopy(model)
     with seeded(generator(seed, purpose, "weights")):
         drawn = set()
         for module in model.modules():
-            draw = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
-            if draw is not None:
+            if draw := getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None):
                 draw()
                 drawn |= {id(p) for p in module.parameters(recurse=False)}
     left = [name for name, p in model.named_parameters() if id(p) not in drawn]

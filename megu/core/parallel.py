@@ -9,73 +9,44 @@ from megu.settings.errors import SettingsError
 from megu.settings.extras import extra
 
 
-class Alone:
-    """This process by itself."""
+class Team:
+    r"""This process alone, or one of several that ``accelerate launch`` or ``torchrun`` started.
 
-    size, rank = 1, 0
-
-    def share(self, batch):
-        """The slice of a batch ``(b, ...)`` that this process computes."""
-        return batch
-
-    def weight(self, part, whole):
-        """What the mean loss of ``part`` images counts in the loss of a batch of ``whole``."""
-        return part / whole
-
-    def synchronised(self, model):
-        """A network with the tensors of ``model`` whose batch statistics are those of the whole batch."""
-        return model
-
-    def joined(self, net):
-        """The network that gives every process the gradient of the whole batch."""
-        return net
-
-    def left(self):
-        """Forget the networks that were joined."""
-
-    def mean(self, value):
-        """Mean of a tensor over the processes."""
-        return value
-
-
-class Team(Alone):
-    r"""This process among several, started by ``accelerate launch`` or ``torchrun``: data-parallel training with the
-    global batch held constant.
-
-    Every process draws the whole batch, augmentation included, from the same generators and computes its slice.
-    ``DistributedDataParallel`` averages the gradients, so the loss of a slice of n out of b images counts W n / b: the
+    Every process draws the whole batch, augmentation included, from the same generators and computes its slice: the
     step is the one of a single process, up to the order of sums.
 
-    Args:
-        cpu: train on the processor (gloo) instead of one GPU for each process (NCCL).
+    Args: cpu: None for this process alone; of several, whether they train on the CPU (gloo) or a GPU each (NCCL).
     Source: the processes and the wrapping are accelerate's.
     """
 
-    def __init__(self, cpu=False):
+    size, rank = 1, 0
+
+    def __init__(self, cpu=None):
+        self._cpu, self._accelerator = cpu, None
+        if cpu is None:
+            return
         with extra("cluster"):
             from accelerate import Accelerator, InitProcessGroupKwargs  # noqa: PLC0415  (a second, rarely needed)
 
         # The others wait where the first one waits for a lock on the run directory.
         patient = InitProcessGroupKwargs(timeout=timedelta(hours=6))
         self._accelerator = Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[patient])
-        self._cpu = cpu
         self.size, self.rank = self._accelerator.num_processes, self._accelerator.process_index
 
     def share(self, batch):
-        """The slice of a batch ``(b, ...)`` that this process computes; slices differ by at most one image."""
+        """The slice of a batch ``(b, ...)`` that this process computes."""
         return batch.tensor_split(self.size)[self.rank]
 
     def weight(self, part, whole):
-        """What the mean loss of ``part`` images counts, given that gradients are averaged over the processes."""
+        """What the mean loss of ``part`` of ``whole`` images counts, as gradients are averaged over processes."""
         return self.size * part / whole
 
     def synchronised(self, model):
-        r"""A network with the very tensors of ``model``, in which batch normalisation sees the whole batch
-        (``SyncBatchNorm``); ``model`` keeps its layers.
+        r"""A network with the very tensors of ``model``, in which batch normalisation sees the whole batch.
 
-        Raises: SettingsError on a CPU where the model has batch statistics.
+        Raises: SettingsError for several processes on a CPU where the model has batch statistics.
         """
-        if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+        if self._cpu is None or not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
             return model
         if self._cpu:
             raise SettingsError(
@@ -86,16 +57,17 @@ class Team(Alone):
         return nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(model, same))
 
     def joined(self, net):
-        """The network in ``DistributedDataParallel``."""
-        return self._accelerator.prepare_model(net)
+        """The network in ``DistributedDataParallel``: every process has the gradient of the whole batch."""
+        return self._accelerator.prepare_model(net) if self._accelerator else net
 
     def left(self):
         """Forget the networks that were joined."""
-        self._accelerator.free_memory()
+        if self._accelerator:
+            self._accelerator.free_memory()
 
     def mean(self, value):
-        """Mean of a tensor over the processes, the same in all of them."""
-        return self._accelerator.reduce(value, "mean")
+        """Mean of a tensor over the processes."""
+        return self._accelerator.reduce(value, "mean") if self._accelerator else value
 
     def told(self, message=None):
         r"""What the first process says; all others pass None and wait for it."""
@@ -104,5 +76,5 @@ class Team(Alone):
         return broadcast_object_list([message])[0]
 
     def first(self):
-        """Context that the first process of each machine leaves before the others enter: for downloads."""
+        """Context that the first process of a machine leaves before the others enter: for downloads."""
         return self._accelerator.local_main_process_first()

@@ -1,23 +1,22 @@
 r"""What is forgotten, what is retained, what is held out: index tensors into `megu.datasets.images.Images`."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
 from megu.core.device import generator
-from megu.core.tensors import hash_tensors
 from megu.settings.errors import SettingsError
+from megu.settings.files import hash_bytes
 
 
 @dataclass(frozen=True)
 class Split:
     r"""Disjoint parts of the pool, each an index on the images' device.
 
-    The validation images are carved from the training images once per data set and stay out of every training; all
-    choices use them.  ``*_forget`` parts hold images of the forgotten (sub-)classes and are empty for random
-    forgetting, where nothing but the forget images themselves is to be forgotten.
+    Validation images stay out of every training; all choices use them.  Random forgetting leaves ``val_forget`` and
+    ``test_forget`` empty.
     """
 
     forget: Int[Tensor, " _"]
@@ -33,15 +32,12 @@ class Split:
         return torch.cat([self.retain, self.forget]).sort().values
 
     def digest(self):
-        """Twelve hex digits over all six parts, for the manifest."""
-        return hash_tensors({part.name: getattr(self, part.name) for part in fields(self)})[:12]
+        """Twelve hex digits over names and values of all six parts."""
+        return hash_bytes(*(x for name, part in vars(self).items() for x in (name, part.cpu().numpy().tobytes())))[:12]
 
 
 def validation_indices(images, fraction: float) -> Int[Tensor, " n"]:
-    r"""The validation images: ``fraction`` of each class of the training images, drawn once per data set.
-
-    Returns: sorted.  The draw depends on the data alone, not on the run's seed.
-    """
+    r"""The validation images: ``fraction`` of each class of the training images, the same for every seed; sorted."""
     gen = generator(0, images.name, "validation")
     fine = images.fine[: images.num_train].cpu()
     chosen = []
@@ -52,8 +48,7 @@ def validation_indices(images, fraction: float) -> Int[Tensor, " n"]:
 
 
 def masks(images, fraction: float) -> tuple[Bool[Tensor, " N"], ...]:
-    r"""Which images of the pool are for training, for validation and for tests: disjoint,
-    complete."""
+    r"""Which images of the pool are for training, validation and tests: disjoint, complete."""
     is_train = torch.arange(len(images.y), device=images.y.device) < images.num_train
     is_val = torch.zeros_like(is_train)
     is_val[validation_indices(images, fraction)] = True
@@ -61,16 +56,14 @@ def masks(images, fraction: float) -> tuple[Bool[Tensor, " N"], ...]:
 
 
 def split_of(images, goes: Bool[Tensor, " N"], validation=0.0) -> Split:
-    r"""The split of a pool in which the images ``goes`` are to be forgotten.
+    r"""The split of a pool.
 
     Args:
-        images: `megu.datasets.images.Images`.
-        goes: which images of the pool; of test and validation images those that are no longer to be named right.
+        goes: what is forgotten; of test and validation images, what is no longer to be named right.
         validation: share of each class of the training images that is held out.
     Raises: SettingsError where nothing would be forgotten or retained.
     """
-    train, held_out, test = masks(images, validation)
-    parts = (mask & which for mask in (train, held_out, test) for which in (goes, ~goes))
+    parts = (mask & which for mask in masks(images, validation) for which in (goes, ~goes))
     split = Split(*(torch.nonzero(part).flatten() for part in parts))
     if not len(split.forget) or not len(split.retain):
         raise SettingsError(
@@ -87,13 +80,7 @@ def of_classes(images, scenario, names) -> Bool[Tensor, " N"]:
 
 
 def make_split(images, settings) -> Split:
-    r"""The `Split` of a forgetting request.
-
-    Args:
-        images: `megu.datasets.images.Images`.
-        settings: `megu.settings.config.Settings`; ``forget`` says what goes, ``data.validation`` how much is held out.
-    Raises: SettingsError where nothing would be forgotten or retained.
-    """
+    r"""The `Split` of ``settings.forget``.  Raises: SettingsError where nothing would be forgotten or retained."""
     forget, validation = settings.forget, settings.data.validation
     if forget.scenario != "random":
         return split_of(images, of_classes(images, forget.scenario, forget.classes), validation)
@@ -110,7 +97,5 @@ def make_split(images, settings) -> Split:
 
 
 def forgotten_classes(images, split: Split, settings) -> tuple[int, ...]:
-    r"""Indices of the classifier's classes that disappear altogether (class-wise forgetting), else an empty tuple."""
-    if settings.forget.scenario != "class":
-        return ()
-    return tuple(sorted(images.y[split.forget].unique().tolist()))
+    r"""Indices of the classifier's classes that disappear altogether: in class-wise forgetting."""
+    return tuple(images.y[split.forget].unique().tolist()) if settings.forget.scenario == "class" else ()

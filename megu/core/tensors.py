@@ -1,4 +1,4 @@
-r"""Named tensors in a file: one reader of safetensors, and their hash."""
+r"""The one reader of safetensors."""
 
 from pathlib import Path
 
@@ -6,7 +6,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from megu.settings.errors import SettingsError
-from megu.settings.files import hash_bytes
 
 
 def read_tensors(path, what="weights", device="cpu"):
@@ -31,9 +30,3 @@ def read_tensors(path, what="weights", device="cpu"):
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         why = str(error).splitlines()[0][:100]
         raise SettingsError(f"{what} {path.name!r} is damaged ({why}): save, copy or download it again") from None
-
-
-def hash_tensors(tensors):
-    r"""SHA-256, 64 hex digits, over names and bits of tensors, in their order."""
-    parts = ((name, tensor.detach().cpu().contiguous().numpy().tobytes()) for name, tensor in tensors.items())
-    return hash_bytes(*(part for pair in parts for part in pair))

@@ -16,41 +16,30 @@ EXPLODED = 1e4  # nats: no classifier that still learns is so wrong
 
 
 class DivergedError(MeguError, FloatingPointError):
-    """A training ran away; ``last_good`` is the model as it was after the last epoch (or at the start) with a sound
-    loss and finite weights."""
+    """A training ran away; ``last_good`` is the model after the last sound epoch, or as it was at the start."""
 
     last_good = None
 
 
 def optimiser(model: nn.Module, recipe: Recipe, steps_per_epoch: int):
-    r"""Optimiser and learning-rate schedule of a recipe.
-
-    Returns: (optimiser, scheduler stepped once a batch).
-    """
+    r"""(Optimiser, scheduler stepped once a batch) of a recipe."""
     weights = [p for p in model.parameters() if p.requires_grad]
     if recipe.optimiser == "adam":
         opt = torch.optim.Adam(weights, recipe.lr, weight_decay=recipe.weight_decay)
     else:
-        opt = torch.optim.SGD(
-            weights,
-            recipe.lr,
-            recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            nesterov=recipe.nesterov and recipe.momentum > 0,
-        )
+        how = {"weight_decay": recipe.weight_decay, "nesterov": recipe.nesterov and recipe.momentum > 0}
+        opt = torch.optim.SGD(weights, recipe.lr, recipe.momentum, **how)
     if recipe.schedule == "onecycle":
         total = recipe.epochs * steps_per_epoch
         rise = 0.3 if total == 4 else 0.25  # of four steps a quarter is a rise of none, by which torch divides
-        return opt, torch.optim.lr_scheduler.OneCycleLR(
-            opt, recipe.lr, total_steps=total, pct_start=rise, cycle_momentum=False
-        )
+        how = {"total_steps": total, "pct_start": rise, "cycle_momentum": False}
+        return opt, torch.optim.lr_scheduler.OneCycleLR(opt, recipe.lr, **how)
     warm = recipe.warmup_epochs * steps_per_epoch
+    milestones = recipe.milestones if recipe.schedule == "multistep" else ()
 
     def factor(step):
-        drops = (
-            sum(step >= epoch * steps_per_epoch for epoch in recipe.milestones) if recipe.schedule == "multistep" else 0
-        )
-        return min(1.0, (step + 1) / warm) * recipe.gamma**drops if warm else recipe.gamma**drops
+        drops = sum(step >= epoch * steps_per_epoch for epoch in milestones)
+        return (min(1.0, (step + 1) / warm) if warm else 1.0) * recipe.gamma**drops
 
     return opt, torch.optim.lr_scheduler.LambdaLR(opt, factor)
 
@@ -70,20 +59,19 @@ def fit(
     r"""Train a model in place; it is left in eval mode.
 
     Args:
-        batch: function of positions ``(b,)`` int64 in [0, count); gives (images ``(b, C, H, W)`` float, labels ``(b,
-            ...)`` as ``loss`` takes them).
-        count: number of training items; each epoch visits a fresh permutation, all batches of equal size up to one.
+        batch: function of positions ``(b,)`` int64 to (images ``(b, C, H, W)`` float, labels ``(b, ...)``).
+        count: of training items; each epoch visits a fresh permutation, all batches of equal size up to one.
         gen: CPU generator for the permutations.
         loss: function of (logits float32, labels), mean over the batch.
         after: function of the model, called after every step.
-        label: of the progress bar.
-    Where a batch does not fit into memory, its gradient is summed over parts: the same up to rounding, but for dropout,
-    drawn anew, and batch statistics, which are then those of the parts, and of what the failed attempt saw.
-
+        label: of the progress bar, and for messages.
     Returns: mean loss of each epoch.
     Raises: ValueError for ``count`` 0, DivergedError where loss or weights are no numbers any more or the loss
-        explodes, SettingsError where the model shall be compiled and cannot be, or memory does not suffice for single
-        images, or for the optimiser.
+        explodes, SettingsError where the model cannot be compiled, or memory does not suffice for one image or the
+        optimiser.
+
+    Where a batch does not fit into memory, its gradient is summed over parts: the same up to rounding, but for dropout,
+    drawn anew, and batch statistics, which are those of the parts and of the failed attempt.
     """
     if count < 1:
         raise ValueError(f"{label}: there are {count} items to train on")
@@ -97,7 +85,7 @@ def fit(
     opt, schedule = optimiser(model, recipe, batches)
     history, parts, good, step = [], 1, _state(model), forward(model, compute)
 
-    def gradient(x, y):
+    def summed(x, y):
         """The batch's mean loss, with its gradient in the weights."""
         value = 0.0
         for part, wanted in zip(team.share(x).tensor_split(parts), team.share(y).tensor_split(parts), strict=True):
@@ -108,42 +96,42 @@ def fit(
             value += share.detach()
         return value
 
+    def gradient(index):
+        """The same of positions, in more parts where memory does not suffice."""
+        nonlocal parts
+        drawn, made = gen.get_state(), None
+        while True:
+            try:
+                opt.zero_grad(set_to_none=True)  # leaves its room to the batch
+                made = made or batch(index)
+                return summed(*made)
+            except torch.OutOfMemoryError:  # what the failed attempt holds is freed when this block ends
+                if made is None:
+                    gen.set_state(drawn)  # the next attempt augments in the same way
+            except compile_errors() as error:
+                why = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+                raise SettingsError(
+                    f"{label}: {type(model).__name__} cannot be compiled here ({why}): set compile to False"
+                ) from error
+            # The others of a team wait for gradients of the same parts.
+            if team.size > 1 or (made is None and parts == len(index)):
+                raise SettingsError(
+                    f"{label}: {len(index)} images do not fit into the memory of {team.size} devices: use more, or a"
+                    " smaller batch"
+                )
+            parts = too_big(parts, len(index), label)
+
     with tqdm(total=recipe.epochs * batches, desc=label, unit="batch", leave=False) as bar:
         for epoch in range(recipe.epochs):
             total = torch.zeros((), device=compute.device)
             for index in torch.randperm(count, generator=gen).tensor_split(batches):
-                drawn, x, value = gen.get_state(), None, None
-                while value is None:
-                    try:
-                        opt.zero_grad(set_to_none=True)  # leaves its room to the batch
-                        if x is None:
-                            x, y = batch(index)
-                        value = gradient(x, y)
-                        continue
-                    except torch.OutOfMemoryError:  # what the failed attempt holds is freed when this block ends
-                        if x is None:
-                            gen.set_state(drawn)  # the next attempt augments in the same way
-                    except compile_errors() as error:
-                        what, why = type(model).__name__, next(iter(str(error).splitlines()), "")
-                        raise SettingsError(
-                            f"{label}: {what} cannot be compiled here ({type(error).__name__}: {why}): set compile to"
-                            " False"
-                        ) from error
-                    if team.size > 1 or (
-                        x is None and parts == len(index)
-                    ):  # the others of a team wait for gradients of the same parts
-                        raise SettingsError(
-                            f"{label}: {len(index)} images do not fit into the memory of {team.size} devices: use more,"
-                            " or a smaller batch"
-                        )
-                    parts = too_big(parts, len(index), label)
+                value = gradient(index)
                 try:
                     opt.step()
                 except torch.OutOfMemoryError:  # some weights may have moved, so there is no second attempt
-                    what = type(opt).__name__
+                    what = f"what {type(opt).__name__} keeps of each weight"
                     raise SettingsError(
-                        f"{label}: what {what} keeps of each weight does not fit into the device's memory: use"
-                        " device cpu"
+                        f"{label}: {what} does not fit into the device's memory: use device cpu"
                     ) from None
                 schedule.step()
                 if after is not None:
@@ -172,12 +160,7 @@ def _state(model):
 
 @torch.no_grad()
 def predict(model: nn.Module, images, index: Int[Tensor, " n"], *, batch: int = 500) -> Float[Tensor, "n K"]:
-    r"""Logits of images, in eval mode and float32, without augmentation.
-
-    Args:
-        model: its mode is restored afterwards.  images: `megu.datasets.images.Images`.  index: into the pool.
-    Returns: on the images' device.
-    """
+    r"""Logits of images on their device, in eval mode and float32; the model's mode is restored."""
     training = model.training
     model.eval()
     parts = in_batches(

@@ -1,35 +1,23 @@
 r"""The ImageNet weights of ViT-B/16: where they are, which they are, and a network that starts from them."""
 
-from contextlib import contextmanager
-from functools import cache, lru_cache
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 from megu.core.tensors import read_tensors
 from megu.settings.errors import SettingsError
 from megu.settings.extras import extra
-from megu.settings.files import hash_file
+from megu.settings.files import hash_weights
 
 HUB = "google/vit-base-patch16-224"
-CONFIG = {
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "image_size": 224,
-    "patch_size": 16,
-    "num_channels": 3,
-    "hidden_dropout_prob": 0.0,
-    "attention_probs_dropout_prob": 0.0,
-}
+CONFIG = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
+CONFIG |= {"image_size": 224, "patch_size": 16, "num_channels": 3}
 
 
 def find(weights):
-    r"""The file of the weights.
+    r"""The file of the weights; None for ``random``.
 
-    Args:
-        weights: `megu.settings.config.Settings.weights`: None for `HUB` (what was downloaded before is taken from its
-            cache), a ``.safetensors`` file, a folder with a ``model.safetensors`` in it, or ``random``.
-    Returns: path, or None for ``random``.
+    Args: weights: None for `HUB`, a ``.safetensors`` file, a folder with ``model.safetensors``, or ``random``.
     Raises: SettingsError where there is none.
     """
     if weights == "random":
@@ -60,22 +48,13 @@ def _from_hub():
 
 
 def identity(weights):
-    r"""What a manifest calls the weights: ``random``, or SHA-256 of the file, so that the same file from hub or disk is
-    the same."""
+    r"""What a manifest calls the weights: ``random``, or SHA-256 of the file, wherever it is from."""
     path = find(weights)
-    if path is None:
-        return "random"
-    about = path.stat()
-    return f"sha256 {_hash(path, about.st_size, about.st_mtime_ns)}"
-
-
-@lru_cache
-def _hash(path, size, changed):
-    return hash_file(path)
+    return f"sha256 {hash_weights(path)}" if path else "random"
 
 
 def blank(**config):
-    r"""`transformers.ViTForImageClassification` of a configuration, weights from torch's global generator."""
+    r"""A ViT of a configuration, weights from torch's global generator."""
     with extra("guides"):
         from transformers import ViTConfig, ViTForImageClassification  # noqa: PLC0415  (seconds to import)
     return ViTForImageClassification(ViTConfig(**config))
@@ -84,9 +63,7 @@ def blank(**config):
 def vit_b16(num_classes, weights):
     r"""ViT-B/16 with a new head, whose weights are drawn from torch's global generator.
 
-    Args:
-        num_classes: K.
-        weights: see `find`; with ``random`` all weights are drawn, for rehearsals without the file.
+    Args: weights: see `find`; with ``random`` all are drawn, for rehearsals without the file.
     Returns: `transformers.ViTForImageClassification` in float32, also where the file is of half precision.
     Raises: SettingsError where the file is of another network, or holds values that are no numbers.
     Source: Dosovitskiy et al. 2021.  Departs: the head is new for K = 1000 as well.
@@ -94,44 +71,27 @@ def vit_b16(num_classes, weights):
     path = find(weights)
     if path is None:
         return blank(num_labels=num_classes, **CONFIG)
-    tensors = read_tensors(path)
-    state = {name: tensor.float() for name, tensor in tensors.items() if not name.startswith("classifier.")}
+    state = {name: x.float() for name, x in read_tensors(path).items() if not name.startswith("classifier.")}
     if broken := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
         raise SettingsError(
             f"weights {path.name!r} holds values that are no numbers (NaN or infinite), e.g. in {broken[0]}: copy or"
             " download it again"
         )
     with extra("guides"):
-        from transformers import ViTConfig, ViTForImageClassification  # noqa: PLC0415
-    config = ViTConfig(num_labels=num_classes, **CONFIG)
-    with _quiet():  # transformers translates the names of older versions
-        net, found = ViTForImageClassification.from_pretrained(
+        from transformers import ViTConfig, ViTForImageClassification, logging  # noqa: PLC0415
+    with ExitStack() as afterwards:  # the new head would be told as a warning, and the bar is full in a second
+        afterwards.callback(logging.set_verbosity, logging.get_verbosity())
+        logging.set_verbosity_error()
+        if logging.is_progress_bar_enabled():
+            logging.disable_progress_bar()
+            afterwards.callback(logging.enable_progress_bar)
+        config = ViTConfig(num_labels=num_classes, **CONFIG)
+        net, found = ViTForImageClassification.from_pretrained(  # translates the names of older versions
             None, config=config, state_dict=state, ignore_mismatched_sizes=True, output_loading_info=True
         )
-    missing = [name for name in sorted(found["missing_keys"]) if not name.startswith("classifier.")]
-    for what, names in (
-        ("lacks", missing),
-        ("has", sorted(found["unexpected_keys"])),
-        ("has in another shape", sorted(map(str, found["mismatched_keys"]))),
-    ):
-        if names:
+    for what, kind in (("lacks", "missing"), ("has", "unexpected"), ("has in another shape", "mismatched")):
+        if names := sorted(name for name in map(str, found[f"{kind}_keys"]) if not name.startswith("classifier.")):
             raise SettingsError(
                 f"weights {path.name!r} are not of {HUB}: the file {what} {names[0]} (of {len(names)} such tensors)"
             )
     return net
-
-
-@contextmanager
-def _quiet():
-    from transformers.utils import logging  # noqa: PLC0415
-
-    # The new head would be told as a warning, and the bar is full in less than a second.
-    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()

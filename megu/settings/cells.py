@@ -1,5 +1,4 @@
-r"""The cells of the paper's tables, as data: which data, network and forgetting request stand in which table; and what
-the ablation changes."""
+r"""The cells of the paper's tables, and what the ablation changes, as data."""
 
 from dataclasses import dataclass, replace
 
@@ -15,10 +14,9 @@ class Cell:
     r"""One forgetting request on one classifier.
 
     Attributes:
-        data: name of the data set.  arch: of `megu.settings.config.Settings`.
-        scenario: class, subclass or random.
+        data, arch, scenario: see `megu.settings.config.Settings`.
         forget: names of the forgotten (sub-)classes; empty for random images.
-        tables: numbers of the paper's tables that show it; empty where the paper has none.
+        tables: numbers of the paper's tables that show it.
     """
 
     data: str
@@ -29,22 +27,18 @@ class Cell:
 
     @property
     def request(self):
-        """The forgetting request in words, as the tidy tables name it."""
+        """What is forgotten, in the words of the tables."""
         return "+".join(self.forget) or "100 images"
 
     @property
     def methods(self):
         """Names in `megu.methods.METHODS`: the references, the paper's methods, the public code's variants of them."""
-        compared = (*(SAMPLES if self.scenario == "random" else CLASSES), *(ABLATION if 6 in self.tables else ()))
-        return (
-            "original",
-            "retrain",
-            *compared,
-            *(code for name, code in PUBLIC_CODE.items() if name in ("retrain", *compared)),
-        )
+        compared = SAMPLES if self.scenario == "random" else CLASSES
+        names = ("original", "retrain", *compared, *(ABLATION if 6 in self.tables else ()))
+        return names + tuple(code for name, code in PUBLIC_CODE.items() if name in names)
 
     def overrides(self):
-        """Dotted settings that make a profile's run this cell."""
+        """Dotted settings that make a run this cell."""
         what = {"forget.classes": list(self.forget)} if self.forget else {"forget.count": 100}
         return {"data.name": self.data, "arch": self.arch, "forget.scenario": self.scenario, **what}
 
@@ -69,28 +63,21 @@ def _on(cells, arch):
     return tuple(replace(cell, arch=arch) for cell in cells)
 
 
-# The small profile adds class-wise forgetting on CIFAR-10, which the paper does not have.
-_CAT = Cell("cifar10", "resnet18", "class", ("cat",))
+_CAT = _of("cifar10", "class", (), "cat")  # class-wise forgetting on CIFAR-10, which the paper does not have
 CELLS = {  # profile -> its cells
-    "quick": (
-        Cell("fashion-mini", "resnet-small", "class", ("shirt",)),
-        Cell("fashion-mini", "resnet-small", "subclass", ("shirt",)),
-        Cell("fashion-mini", "resnet-small", "random", ()),
+    "quick": tuple(
+        Cell("fashion-mini", "resnet-small", scenario, forget)
+        for scenario, forget in (("class", ("shirt",)), ("subclass", ("shirt",)), ("random", ()))
     ),
-    "small": (*_on((_CAT, *MAIN, *APPENDIX), "resnet-small"), *_on((_CAT, *MAIN), "vit-tiny")),
+    "small": (*_on((*_CAT, *MAIN, *APPENDIX), "resnet-small"), *_on((*_CAT, *MAIN), "vit-tiny")),
     "paper": (*MAIN, *_on(MAIN, "vit-b16"), *APPENDIX),
 }
 
-RIVALS = ("tiny", "features", "names", "posterior", "confusion", "own-features", "shuffled")  # of the composed guide
 ABLATIONS = {  # point of the assumption log -> variant -> what it changes in MeGU
     "default": {"as tuned": {}},
     "A2": {"forgotten class may be chosen": {"labels.exclude_forgotten": False}},
-    "A6": {
-        "lambda 0.01": {"noise.lam": 0.01},
-        "lambda 1": {"noise.lam": 1.0},
-        "10 steps": {"noise.steps": 10},
-        "160 steps": {"noise.steps": 160},
-    },
+    "A6": {f"lambda {lam:g}": {"noise.lam": lam} for lam in (0.01, 1.0)}
+    | {f"{steps} steps": {"noise.steps": steps} for steps in (10, 160)},
     "A7": {"one noise per image": {"noise.per": "image"}},
     "A8": {"image + noise optimised": {"noise.per": "image", "noise.around": "image"}},
     "A9": {
@@ -98,11 +85,14 @@ ABLATIONS = {  # point of the assumption log -> variant -> what it changes in Me
         "separate items": {"noise.combine": "separate"},
     },
     "A10": {
-        "weights 0.13, 0.5": {"noise.weight_pos": 0.13, "noise.weight_neg": 0.5},
-        "weights 1.2, 4.5": {"noise.weight_pos": 1.2, "noise.weight_neg": 4.5},
+        f"weights {pos}, {neg}": {"noise.weight_pos": pos, "noise.weight_neg": neg}
+        for pos, neg in ((0.13, 0.5), (1.2, 4.5))
     },
     "noise": {kind: {"noise.kind": kind} for kind in ("none", "pos", "neg", "random")},
     "A12": {f"labels: {choice}": {"labels.choice": choice} for choice in ("random", "nearest", "farthest", "posterior")}
-    | {f"guide: {source}": {"guide.source": source} for source in RIVALS},
+    | {
+        f"guide: {source}": {"guide.source": source}  # the default is composed
+        for source in ("tiny", "features", "names", "posterior", "confusion", "own-features", "shuffled")
+    },
     "tau": {f"tau {tau:g}": {"labels.tau": tau} for tau in (0.1, 0.5, 0.8)},
 }

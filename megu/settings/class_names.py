@@ -1,5 +1,4 @@
-r"""Names of classes and superclasses of the data sets that are known by name, and which neighbours a person finds
-sensible."""
+r"""Names of classes and superclasses of known data sets, and which neighbours a person finds sensible."""
 
 FASHION = {  # class -> superclass, in the official order
     "t-shirt": "tops",
@@ -29,7 +28,7 @@ SENSIBLE_NEIGHBOURS = {
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
-CIFAR100 = {  # superclass -> its five classes, superclasses in the official order; the classes' order is alphabetical
+CIFAR100 = {  # superclass -> its five classes, in the official order of superclasses; that of classes is alphabetical
     "aquatic mammals": ("beaver", "dolphin", "otter", "seal", "whale"),
     "fish": ("aquarium fish", "flatfish", "ray", "shark", "trout"),
     "flowers": ("orchid", "poppy", "rose", "sunflower", "tulip"),
@@ -54,18 +53,11 @@ CIFAR100 = {  # superclass -> its five classes, superclasses in the official ord
 
 
 def known_names(data_name):
-    r"""Class names and superclass names of a data set known by name, or two empty tuples.
-
-    Args:
-        data_name: ``fashion-mini``, ``cifar10``, ``cifar20`` or ``cifar100``; other names are read from the data
-            itself.
-    Returns: (class names in official order, superclass name of each class).
-    """
+    r"""(Class names in official order, superclass name of each) of a known data set; else two empty tuples."""
     if data_name == "fashion-mini":
         return tuple(FASHION), tuple(FASHION.values())
     if data_name == "cifar10":
         return CIFAR10, ()
     if data_name in ("cifar20", "cifar100"):
-        pairs = sorted((name, coarse) for coarse, names in CIFAR100.items() for name in names)
-        return tuple(name for name, _ in pairs), tuple(coarse for _, coarse in pairs)
+        return tuple(zip(*sorted((name, coarse) for coarse, names in CIFAR100.items() for name in names), strict=True))
     return (), ()

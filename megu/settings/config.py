@@ -1,13 +1,12 @@
-r"""Settings of a run: frozen, complete, checked before any work starts."""
+r"""Settings of a run: frozen, complete, checked before any work."""
 
 import os
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from megu.settings.files import hash_file
+from megu.settings.files import hash_weights
 from megu.settings.machine import Address, LocalPath, Weights, absolute, from_environment
 from megu.settings.values import merge
 
@@ -15,21 +14,11 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+CountOrZero = Annotated[int, Field(ge=0)]
 Source = Literal[
-    "composed",
-    "tiny",
-    "features",
-    "names",
-    "llm-names",
-    "posterior",
-    "confusion",
-    "own-features",
-    "shuffled",
-    "clip",
-    "mllm",
-    "served",
-    "replay",
-]
+    "composed", "tiny", "features", "names", "llm-names", "posterior", "confusion",
+    "own-features", "shuffled", "clip", "mllm", "served", "replay",
+]  # fmt: skip
 
 
 class Part(BaseModel):
@@ -39,18 +28,15 @@ class Part(BaseModel):
 
 
 def _no_path(model):
-    """A path belongs to one machine and model names are recorded."""
     if os.path.isabs(model) or model.startswith((".", "~")) or "\\" in model:
         raise ValueError(
-            "this is a path, which would be recorded with the run: set guide.path (or a name that the server gives its"
-            " model)"
+            "this is a path, which would be recorded: set guide.path (or a name that the server gives its model)"
         )
     return model
 
 
 class Data(Part):
-    """Where the images come from.  ``path`` (or ``$MEGU_DATA_PATH``) is of one machine and stays out of every
-    manifest."""
+    """Where the images come from.  ``path`` (or ``$MEGU_DATA_PATH``) is recorded nowhere."""
 
     name: Literal["fashion-mini", "cifar10", "cifar20", "cifar100", "folder", "npz"] = "fashion-mini"
     path: LocalPath = None
@@ -59,17 +45,10 @@ class Data(Part):
     validation: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
 
 
-@cache
-def _hashed(path, changed):
-    return hash_file(path)
-
-
 class Original(Part):
-    """A classifier trained elsewhere in place of one trained here, for every seed: a .safetensors file (or
-    ``$MEGU_ORIGINAL``).
+    """A .safetensors file (or ``$MEGU_ORIGINAL``) in place of a classifier trained here, for every seed.
 
-    ``path`` is of one machine and stays out of every manifest; what is recorded is ``sha256`` of the file, found by
-    itself.
+    Recorded is ``sha256`` of the file, found by itself, and not ``path``.
     """
 
     path: LocalPath = None
@@ -83,19 +62,19 @@ class Original(Part):
         path = absolute(values.get("path"))
         if path and not Path(path).is_file():
             raise ValueError(f"{Path(path).name!r} does not exist: set original.path to a .safetensors file of weights")
-        return {**values, "path": path, "sha256": _hashed(path, Path(path).stat().st_mtime_ns) if path else None}
+        return {**values, "path": path, "sha256": hash_weights(path) if path else None}
 
 
 class Augment(Part):
     """Random crop after padding (px), horizontal flip, rotation (degrees either way)."""
 
-    crop: Annotated[int, Field(ge=0)] = 2
+    crop: CountOrZero = 2
     flip: bool = True
     rotate: Weight = 0.0
 
 
 class Recipe(Part):
-    """One training: optimiser, learning rate, schedule.  ``lr`` is the largest value that the schedule reaches."""
+    """One training.  ``lr`` is the largest value that the schedule reaches."""
 
     epochs: Count = 10
     batch: Count = 128
@@ -112,7 +91,7 @@ class Recipe(Part):
 
 
 class Forget(Part):
-    """What is to be forgotten: whole classes, classes inside a superclass, or ``count`` random training images."""
+    """Whole classes, classes inside a superclass, or ``count`` random training images."""
 
     scenario: Literal["class", "subclass", "random"] = "class"
     classes: tuple[str, ...] = ("shirt",)
@@ -120,19 +99,16 @@ class Forget(Part):
 
 
 class Guide(Part):
-    """Who is asked which concepts are alike.  A1: ``exemplars`` per class, drawn once per data set by
-    ``exemplar_seed``.
+    """Who is asked which concepts are alike.  A1: ``exemplars`` per class, drawn once by ``exemplar_seed``.
 
+    ``calibration``: scores centred by candidate label; less the answer about an empty grey image; or as they are.
     ``answers`` (or ``$MEGU_ANSWERS``): a JSON lines file that several runs share; by default each run keeps its own.
-    ``model`` and ``revision``: of mllm (hub id, commit), clip (open_clip architecture, pretrained tag) or served (name,
-    any note); ``path`` (or ``$MEGU_GUIDE_PATH``): a local folder or file of weights instead; of replay an answers file,
-    in which model and revision name the guide.
-    ``shots``: worked examples before each question, 2 as in the paper.
-    ``calibration``: scores centred by candidate label over all exemplars; less the answer about a grey image without
-    content; or as they are.
+    ``model``, ``revision``: of mllm (hub id, commit), clip (open_clip architecture, tag) or served (name, any note).
+    ``path`` (or ``$MEGU_GUIDE_PATH``): local weights instead; of replay an answers file, whose guide model and revision
+    name.  ``shots``: worked examples before each question, 2 as in the paper.
     mllm: ``batch`` questions at a time, ``dtype``, ``device_map`` of transformers, ``reuse`` of what questions share.
     served: ``url`` (or ``$MEGU_GUIDE_URL``), ``concurrency``, ``timeout`` (s), ``retries``, ``repeats`` where it gives
-        no log-probabilities.
+    no log-probabilities.
     """
 
     source: Source = "composed"
@@ -151,12 +127,12 @@ class Guide(Part):
     url: Address = None
     concurrency: Count = 8
     timeout: Positive = 60.0
-    retries: Annotated[int, Field(ge=0)] = 4
+    retries: CountOrZero = 4
     repeats: Count = 10
 
 
 class Labels(Part):
-    """Perturbing labels (eq. 7-8).  A2: ``exclude_forgotten``; A12: ``choice`` other than rank is a control."""
+    """Perturbing labels (eq. 7-8).  A2: ``exclude_forgotten``; A12: a ``choice`` other than rank is a control."""
 
     choice: Literal["rank", "nearest", "farthest", "random", "posterior"] = "rank"
     tau: Fraction = 0.3
@@ -190,22 +166,20 @@ class Noise(Part):
 class Settings(Part):
     """Everything that a run depends on.
 
-    ``preset``: methods as chosen on validation images, or as published.  ``methods``: the values that differ from that.
-    ``repeats``: seeds of unlearning for each seed of pre-training.  ``shadows``: shadow models of the likelihood-ratio
-    attack, 0 for none. ``threads``: of the CPU, 0 for all cores; another number adds in another order, so results
-    differ in the last digits.
+    ``preset``: methods as chosen on validation images, or as published; ``methods``: the values that differ from that.
+    ``repeats``: seeds of unlearning for each seed of pre-training.  ``shadows``: models of the likelihood-ratio attack.
+    ``threads``: of the CPU, 0 for all cores; results depend on their number in the last digits.
     ``weights`` (or ``$MEGU_WEIGHTS``): of vit-b16, a local folder or .safetensors instead of the hub's; ``random`` for
-    rehearsals. ``compile``: training steps through ``torch.compile``.  On a GPU: ``deterministic`` numbers, ``tf32`` in
-    float32 products; see `megu.core.device.Compute`.
+    rehearsals.  ``autocast``, ``compile``, ``deterministic``, ``tf32``: see `megu.core.device.Compute`.
     """
 
     profile: str = "quick"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: CountOrZero = 0
     seeds: Count = 3
     repeats: Count = 1
-    shadows: Annotated[int, Field(ge=0)] = 0
+    shadows: CountOrZero = 0
     device: str = "auto"
-    threads: Annotated[int, Field(ge=0)] = 0
+    threads: CountOrZero = 0
     autocast: Literal["auto", "on", "off"] = "auto"
     compile: bool = False
     deterministic: bool = True
@@ -234,5 +208,5 @@ class Settings(Part):
 
     @property
     def seed_list(self):
-        """The seeds of the repetitions; each drives one original, one retrained and one of every unlearned model."""
+        """The seeds of the repetitions, each of one original, one retrained and one of every unlearned model."""
         return tuple(range(self.seed, self.seed + self.seeds))

@@ -2,11 +2,11 @@ r"""Errors for people: one line that says what is wrong, with which value, and w
 
 
 class MeguError(Exception):
-    """The base of all errors whose message is all that a person needs."""
+    """The message is all that a person needs."""
 
 
 class SettingsError(MeguError, ValueError):
-    """A setting is wrong; the message says which, with which value, and what would be right."""
+    """A setting or an input is wrong."""
 
 
 class StageError(MeguError, RuntimeError):

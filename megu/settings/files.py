@@ -1,10 +1,10 @@
-r"""Files that appear whole or not at all, directories that one process has to itself, errors of the disk in one
-line."""
+r"""Files that appear whole or not at all, directories that one process has to itself, hashes of content."""
 
 import hashlib
 import json
 import os
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -18,10 +18,7 @@ os.umask(_UMASK)
 
 @contextmanager
 def writing(path):
-    r"""Turns an error of the disk inside the block into one line that says what to do.
-
-    Raises: StageError where the disk is full, the directory cannot be written, or the like.
-    """
+    r"""Turns an error of the disk inside the block into a StageError that says what to do."""
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -34,8 +31,7 @@ def writing(path):
 
 @contextmanager
 def atomic(path, locked=False):
-    r"""A temporary path beside ``path``; what was written to it takes its place, on the disk, when the block ends
-    without an error.
+    r"""A temporary path beside ``path``, whose file takes its place, on the disk, when the block ends without an error.
 
     ``locked``: nobody else writes this file now, so what a killed process left half-written is removed first.
     """
@@ -49,9 +45,7 @@ def atomic(path, locked=False):
             yield part
             with open(part, "rb") as file:
                 os.fsync(file.fileno())
-            os.chmod(
-                part, 0o666 & ~_UMASK
-            )  # weights are written for their owner alone; who may read the directory may read them
+            os.chmod(part, 0o666 & ~_UMASK)  # safetensors writes for the owner alone; the directory says who may read
             os.replace(part, path)
     finally:
         with suppress(OSError):
@@ -67,17 +61,14 @@ def alone(directory):
     path = Path(directory) / ".locks" / "alone.lock"
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path, timeout=0)
         try:
-            lock.acquire()
+            lock = FileLock(path).acquire(timeout=0)
         except Timeout:
             raise StageError(
                 f"another run is at work in {Path(directory).name!r}: wait for it, or choose another directory"
             ) from None
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()
 
 
 def write_json(path, content, locked=False):
@@ -93,7 +84,7 @@ def project_root(start="."):
 
 
 def shipped(name):
-    r"""The folder ``notebooks`` or ``paper_figures``, of the checkout or of the wheel that this code is from.
+    r"""The folder ``notebooks`` or ``paper_figures`` of the checkout or wheel that this code is from.
 
     Raises: SettingsError where it came without them.
     """
@@ -110,6 +101,17 @@ def hash_file(path, kind="sha256"):
         return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
 
 
+@cache
+def _hash_of_version(path, size, changed):
+    return hash_file(path)
+
+
+def hash_weights(path):
+    r"""SHA-256 of a large file; computed again only where its size or time of change is another one."""
+    about = os.stat(path)
+    return _hash_of_version(path, about.st_size, about.st_mtime_ns)
+
+
 def hash_bytes(*parts):
     r"""SHA-256, 64 hex digits, of strings, bytes and arrays, one after the other."""
     total = hashlib.sha256()
@@ -119,5 +121,5 @@ def hash_bytes(*parts):
 
 
 def hash_json(about):
-    r"""Twelve hex digits that change whenever a value in ``about`` (a JSON-like dictionary) changes."""
+    r"""Twelve hex digits of SHA-256 over a JSON-like dictionary."""
     return hash_bytes(json.dumps(about, sort_keys=True))[:12]

@@ -8,14 +8,14 @@ from megu.settings.errors import SettingsError
 
 
 def closest(name, known, what):
-    r"""One line for a name that is not known: the nearest known one and the whole list."""
-    near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)
+    r"""One line for an unknown name: the nearest known one and the whole list."""
+    near = difflib.get_close_matches(str(name), map(str, known), n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{what} {name!r} does not exist; {hint}choose from: {', '.join(map(str, known))}"
 
 
 def nest(values):
-    r"""Turn dotted names into nested dictionaries: ``{"a.b": 1}`` becomes ``{"a": {"b": 1}}``; later values win.
+    r"""Dotted names as nested dictionaries; later values win.
 
     >>> nest({"a.b": 1, "a": {"c": 2}})
     {'a': {'b': 1, 'c': 2}}
@@ -39,14 +39,13 @@ def merge(base, change):
 
 
 def build(part, values, where="", over=None):
-    r"""Make a `Part` from nested values, with errors that fit on one line each.
+    r"""A `Part` of nested values, which may be partial.
 
     Args:
         part: subclass of `Part`.
-        values: nested dictionary, may be partial; missing values keep the default.
         where: dotted prefix for messages, e.g. ``methods.megu``.
         over: instance whose values are the defaults instead of the class's own.
-    Raises: SettingsError naming each wrong setting, its value and the remedy.
+    Raises: SettingsError, one line with each wrong setting, its value and the remedy.
     """
     base = (over or part()).model_dump()
     try:
@@ -54,8 +53,7 @@ def build(part, values, where="", over=None):
     except ValidationError as error:
         lines = []
         for item in error.errors():
-            path = ".".join(str(p) for p in item["loc"])
-            name = f"{where}.{path}".strip(".")
+            name = ".".join(map(str, (where, *item["loc"]))).strip(".")
             if item["type"] == "extra_forbidden":
                 group = base
                 for key in item["loc"][:-1]:
@@ -67,8 +65,7 @@ def build(part, values, where="", over=None):
 
 
 def check_class_names(classes, known, data_name):
-    r"""Raise SettingsError for the first of ``classes`` that is not in ``known``, or if none or all are to be
-    forgotten."""
+    r"""Raises SettingsError where one of ``classes`` is not ``known``, or none or all of those would be forgotten."""
     for name in classes:
         if name not in known:
             raise SettingsError(closest(name, known, f"forget.classes: in {data_name} the class"))

@@ -83,11 +83,11 @@ def test_every_profile_resolves(profile):
 def test_no_path_of_this_machine_in_what_is_written(monkeypatch):
     settings = resolve(overrides={"data.name": "npz", "data.path": "/home/me/x.npz"})
     assert "/home/me" not in settings.model_dump_json() and machine.environment(resolve()) == {}
-    given = {f"MEGU_{name}".upper(): f"/home/me/{name}" for name in machine.NAMES.values() if name != "original"}
+    given = {name: f"/home/me/{name}" for name in machine.NAMES.values() if name != "MEGU_ORIGINAL"}
     for name, path in given.items():
         monkeypatch.setenv(name, path)
     settings = resolve()
-    assert machine.environment(settings) == given and settings.guide.path == "/home/me/guide_path"
+    assert machine.environment(settings) == given and settings.guide.path == "/home/me/MEGU_GUIDE_PATH"
     assert machine.local(settings).keys() == machine.NAMES.keys() - {"original.path"}
     assert "/home/me" not in settings.model_dump_json()
     assert resolve(overrides={"data.path": "/home/me/x.npz"}).data.path == "/home/me/x.npz"  # a setting comes first
