@@ -38,7 +38,6 @@ class Compute:
     team: Team = Team()
 
     def __str__(self):
-        """For manifests: what differs from the usual is named."""
         usual = (self.device.type, "bfloat16 autocast" if self.autocast else "float32")
         more = {"compiled": self.compile, "not deterministic": not self.deterministic, "TF32": self.tf32}
         return ", ".join((*usual, *(word for word, holds in more.items() if holds)))
@@ -54,19 +53,17 @@ class Compute:
 
 
 def _bf16_pays(device, arch):
-    # See `make bench`.
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    # Without instructions for it bfloat16 is emulated; for a ViT it never pays on a CPU (`make bench`).
     able = getattr(torch.cpu, "get_capabilities", dict)()
-    return not arch.startswith("vit") and bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
+    return not arch.startswith("vit") and any(able.get(kind) for kind in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def choose(settings, own: bool = False) -> Compute:
     r"""The `Compute` of a run; sets what torch keeps for the whole process.
 
-    Args:
-        settings: `megu.settings.config.Settings`.
-        own: the model is not built here: an operation without a deterministic form warns, and is not refused.
+    Args: own: the model is not built here: an operation without a deterministic form warns, and is not refused.
     Raises: SettingsError where the device is not known or not there.
     """
     name = settings.device
@@ -78,12 +75,11 @@ def choose(settings, own: bool = False) -> Compute:
             raise RuntimeError("only cpu and cuda are supported")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise SettingsError(
-            f"device {name!r} cannot be used here ({str(error).splitlines()[0]}): set device to 'auto' or 'cpu'"
-        ) from None
-    repeats, tf32 = True, False  # on a CPU
+        why = str(error).splitlines()[0]
+        raise SettingsError(f"device {name!r} cannot be used here ({why}): set device to 'auto' or 'cpu'") from None
+    repeats, tf32 = True, False
     if device.type == "cuda":
-        if device.index is None:  # of several processes that train together, each has its own
+        if device.index is None:  # each process of a team has its own
             device = torch.device("cuda", torch.cuda.current_device())
         torch.cuda.set_device(device)
         repeats, tf32 = settings.deterministic, settings.tf32
@@ -107,8 +103,7 @@ def forward(model, compute):
     """
     net = compute.team.synchronised(model)
     if compute.compile:
-        # What other trainings compiled counts towards a limit; the compiled code itself is cached on disk.
-        torch.compiler.reset()
+        torch.compiler.reset()  # what other trainings compiled counts towards a limit
         net = torch.compile(net, fullgraph=True, dynamic=False)  # batches have at most two sizes
     return compute.team.joined(net)
 
@@ -121,7 +116,7 @@ def compile_errors():
 
 
 def generator(seed: int, *purpose: str, device="cpu") -> torch.Generator:
-    r"""A generator of its own for each purpose (words), so that one more draw in one place moves nothing elsewhere."""
+    r"""A generator for each purpose (words), so that one more draw in one place moves nothing elsewhere."""
     words = [zlib.crc32(str(word).encode()) for word in purpose]
     state = np.random.SeedSequence([seed, *words]).generate_state(1, np.uint64)[0]
     return torch.Generator(device=device).manual_seed(int(state >> 1))
@@ -141,29 +136,26 @@ def too_big(parts, count, what):
     Raises: SettingsError where one image at a time does not fit.
     """
     if parts >= count:
-        raise SettingsError(
-            f"{what}: not even one image at a time fits into the device's memory: use smaller images, or device cpu"
-        )
+        raise SettingsError(f"{what}: not even one image at a time fits into memory: use smaller images, or device cpu")
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     parts = min(2 * parts, count)
-    logging.getLogger("megu").warning(
-        "%s: the device's memory does not hold %d images at a time; going on in %d parts each", what, count, parts
-    )
+    message = "%s: memory does not hold %d images at a time; going on in %d parts each"
+    logging.getLogger("megu").warning(message, what, count, parts)
     return parts
 
 
 def in_batches(look: Callable, index: Int[Tensor, " n"], batch: int, what: str = "evaluation") -> list:
-    r"""``look(part)`` of every batch of ``index``; smaller batches where the device's memory does not suffice.
+    r"""``look(part)`` of every batch of ``index``; smaller ones where the device's memory does not suffice.
 
     Args: look: function of ``(b,)`` int64, each image on its own.  what: for messages.
     """
-    out, start, parts = [], 0, 1
-    while start < len(index):
-        size = -(-batch // parts)
+    out, parts = [], 1
+    while len(index):
+        part = index[: -(-batch // parts)]
         try:
-            out.append(look(index[start : start + size]))
-            start += size
+            out.append(look(part))
+            index = index[len(part) :]
             continue
         except torch.OutOfMemoryError:
             pass  # what the failed attempt holds is freed when this block ends

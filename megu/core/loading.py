@@ -26,10 +26,10 @@ def read_model(path, arch, num_classes, shape, state=None) -> nn.Module:
     r"""A classifier from a safetensors file, in eval mode.
 
     Args:
-        arch: a torchvision classifier, one of ours, or ``module:function`` of your own (called with K, gives an
-            ``nn.Module``).  The file of a ResNet of ours may also have the names of `megu.core.keymap`.
-        num_classes: K.  shape: (C, H, W) of the images, or (H, W) for channels as the file has them.
-        state: its tensors by name, where they were read before.
+        arch: a torchvision classifier, one of ours, or ``module:function`` of your own, from K to an ``nn.Module``.
+            The file of a ResNet of ours may have the names of `megu.core.keymap`.
+        shape: (C, H, W) of the images, or (H, W) for channels as the file has them.
+        state: tensors by name, where they were read before.
     Raises: SettingsError where the file is none, damaged, a pickle, or of another architecture.
     """
     state, reasons = read_tensors(path, "model") if state is None else state, []
@@ -37,17 +37,14 @@ def read_model(path, arch, num_classes, shape, state=None) -> nn.Module:
     for build in builders(arch, num_classes, shape):
         with seeded(generator(0, "blank")):
             model = build()
-        named = names_in(state, model)
-        own = model.state_dict()
+        named, own = names_in(state, model), model.state_dict()
         misfit = misfits({other: own[name] for name, other in named.items()}, state)
         if not misfit:
             model.load_state_dict(own | {name: state[other] for name, other in named.items()})
             return model.eval()
         reasons.append(misfit)
-    raise SettingsError(
-        f"{path.name} is no {arch} with {num_classes} classes ({min(reasons)[1]}): check arch, and that the classes are"
-        " those it was trained on"
-    )
+    what = f"{path.name} is no {arch} with {num_classes} classes ({min(reasons)[1]})"
+    raise SettingsError(f"{what}: check arch, and that the classes are those it was trained on")
 
 
 def builders(arch, num_classes, shape):
@@ -57,9 +54,8 @@ def builders(arch, num_classes, shape):
         try:
             make = getattr(importlib.import_module(module), function)
         except (ImportError, AttributeError, ValueError) as error:
-            raise SettingsError(
-                f"arch {arch!r} cannot be imported ({error}): give module:function of a module that Python finds here"
-            ) from None
+            what = f"arch {arch!r} cannot be imported ({error})"
+            raise SettingsError(f"{what}: give module:function of a module that Python finds here") from None
         return [lambda: make(num_classes)]
     from torchvision import models as theirs  # noqa: PLC0415  (slow import, rarely needed)
 
@@ -78,19 +74,21 @@ def builders(arch, num_classes, shape):
 def names_in(state, model):
     r"""What each tensor of a model is called in a file: the same, or as `megu.core.keymap` says.
 
-    Numbers of batches that layers have seen are left out, and start at 0, where a file of an old PyTorch has none.
+    Counts of batches are left out, and start at 0, where a file of an old PyTorch has none.
     """
     own = model.state_dict()
     before = "" if keymap.wrapped(own) else keymap.wrapped(state)
     other = isinstance(model, models.ResNet) and keymap.spoken(state)
-    names = {name: before + (keymap.theirs(name, model.blocks) if other else name) for name in own}
     counted = any(name.endswith(".num_batches_tracked") for name in state)
-    return {name: there for name, there in names.items() if counted or not name.endswith(".num_batches_tracked")}
+    return {
+        name: before + (keymap.theirs(name, model.blocks) if other else name)
+        for name in own
+        if counted or not name.endswith(".num_batches_tracked")
+    }
 
 
 def misfits(own, state):
-    r"""(How many, in a few words which) tensors of a file do not fit those of a model, both by the file's names; None
-    where all do."""
+    r"""(How many, which) tensors of a file do not fit those of a model by the same names; None where all do."""
     missing, extra = [name for name in own if name not in state], [name for name in state if name not in own]
     other = [name for name in own if name in state and own[name].shape != state[name].shape]
     parts = [f"{len(missing)} tensors are missing, e.g. {missing[0]}"] if missing else []
@@ -143,18 +141,12 @@ def check_and_copy(model, images, what="model") -> nn.Module:
             logits = copy(_two(images))
     except Exception as error:  # whatever a foreign forward() may raise
         why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:150]}"
-        raise SettingsError(
-            f"{what} cannot take images of shape {images.shape} ({why}): check size and channels"
-        ) from None
+        what = f"{what} cannot take images of shape {images.shape} ({why})"
+        raise SettingsError(f"{what}: check size and channels") from None
     kind, k = type(logits).__name__, images.num_classes
-    refuse(
-        not isinstance(logits, Tensor),
-        f" gives a {kind}: wrap it in a module whose forward returns the logits, a tensor (n, classes)",
-    )
-    refuse(
-        logits.shape != (2, k),
-        f" gives {tuple(logits.shape)} for 2 images, but there are {k} classes: give those that it was trained on",
-    )
+    refuse(not isinstance(logits, Tensor), f" gives a {kind}: wrap it so that forward returns logits (n, classes)")
+    found = tuple(logits.shape)
+    refuse(found != (2, k), f" gives {found} for 2 images of {k} classes: give those that it was trained on")
     refuse(not logits.isfinite().all(), f" gives logits {no_numbers}")
     refuse(not [*copy.parameters()], " has no weights, so there is nothing that could forget")
     copy.zero_grad(set_to_none=True)

@@ -16,10 +16,9 @@ from megu.core.tensors import read_tensors
 
 def head(model: nn.Module) -> nn.Linear:
     r"""The classification head: the last linear layer.  Raises: ValueError where there is none."""
-    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    if not linear:
-        raise ValueError(f"{type(model).__name__} has no linear layer, so its features cannot be told from its head")
-    return linear[-1]
+    if linear := [module for module in model.modules() if isinstance(module, nn.Linear)]:
+        return linear[-1]
+    raise ValueError(f"{type(model).__name__} has no linear layer, so its features cannot be told from its head")
 
 
 def _watched(model, x, layers):
@@ -50,10 +49,7 @@ def activations(
     """
     logits, outputs = _watched(model, x, layers)
     if None in layers and None not in outputs:
-        raise ValueError(
-            f"the last linear layer of {type(model).__name__} plays no part in its logits, so its features cannot be"
-            " told from its head"
-        )
+        raise ValueError(f"the last linear layer of {type(model).__name__} plays no part in its logits")
     return logits, {name: outputs[name] for name in layers}
 
 

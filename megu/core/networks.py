@@ -10,10 +10,8 @@ from megu.core import weights as pretrained
 from megu.core.device import generator, seeded
 from megu.settings.errors import SettingsError
 
-RESNETS = {  # arch -> (blocks, widths) of the stages
-    "resnet-small": ((1, 1, 1, 1), (16, 32, 64, 128)),
-    "resnet18": ((2, 2, 2, 2), (64, 128, 256, 512)),
-}
+# arch -> (blocks, widths) of the stages
+RESNETS = {"resnet-small": ((1,) * 4, (16, 32, 64, 128)), "resnet18": ((2,) * 4, (64, 128, 256, 512))}
 
 
 class _Block(nn.Module):
@@ -44,10 +42,9 @@ class ResNet(nn.Module):
     def __init__(self, num_classes, channels, blocks, widths):
         super().__init__()
         self.blocks = tuple(blocks)
-        self.stem = nn.Sequential(
-            nn.Conv2d(channels, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
-        )
-        layers, width_in = [], widths[0]
+        width_in, layers = widths[0], []
+        first = nn.Conv2d(channels, width_in, 3, 1, 1, bias=False)
+        self.stem = nn.Sequential(first, nn.BatchNorm2d(width_in), nn.ReLU())
         for stage, (count, width) in enumerate(zip(blocks, widths, strict=True)):
             for i in range(count):
                 layers.append(_Block(width_in, width, 2 if stage > 0 and i == 0 else 1))
@@ -64,8 +61,8 @@ class ViT(nn.Module):
     r"""Vision transformer; images are resized batch by batch: all 60,000 of CIFAR take 36 GB as floats of 224 px.
 
     Args: net: `transformers.ViTForImageClassification`.
-    Source: Dosovitskiy et al. 2021.  Departs: images are normalised by the moments of their own training images, for
-        Google's weights by mean and deviation 0.5, in the public unlearning code always by those of CIFAR-100.
+    Source: Dosovitskiy et al. 2021.  Departs: images are normalised by the moments of their own training images, not
+        0.5 as for Google's weights or those of CIFAR-100 as in the public unlearning code.
     """
 
     def __init__(self, net):
@@ -97,9 +94,8 @@ def build(arch, num_classes, shape, seed, purpose="original", weights=None):
     r"""A new classifier on the CPU, images ``(n, C, H, W)`` to logits ``(n, K)``.
 
     Args:
-        arch: see `megu.settings.config.Settings`; ``vit-b16`` has ImageNet weights and a new head.
-        shape: (C, H, W) of the images.
-        seed, purpose: see `megu.core.device.generator`.  weights: see `megu.core.weights.find`.
+        arch: see `megu.settings.config.Settings`.  shape: (C, H, W) of the images.
+        seed, purpose: see `megu.core.device.generator`.  weights: of vit-b16, see `megu.core.weights.find`.
     Raises: SettingsError where the ImageNet weights cannot be had, or the images have no three channels for them.
     """
     with seeded(generator(seed, purpose, "weights")):
@@ -115,9 +111,9 @@ def build(arch, num_classes, shape, seed, purpose="original", weights=None):
 
 
 def reset(model, seed, purpose):
-    r"""A copy of any classifier whose weights are drawn anew by its layers' own ``reset_parameters``.
+    r"""A copy of any classifier with new weights by its layers' own ``reset_parameters``.
 
-    Raises: SettingsError where a weight belongs to no layer that can draw it anew.
+    Raises: SettingsError where a weight belongs to no layer that has it.
     """
     model = copy.deepcopy(model)
     with seeded(generator(seed, purpose, "weights")):
@@ -126,10 +122,7 @@ def reset(model, seed, purpose):
             if draw := getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None):
                 draw()
                 drawn |= {id(p) for p in module.parameters(recurse=False)}
-    left = [name for name, p in model.named_parameters() if id(p) not in drawn]
-    if left:
-        raise SettingsError(
-            f"an untrained {type(model).__name__} cannot be made ({left[0]} has no initialiser): choose a method"
-            " without an untrained network"
-        )
+    if left := [name for name, p in model.named_parameters() if id(p) not in drawn]:
+        what = f"an untrained {type(model).__name__} cannot be made ({left[0]} has no initialiser)"
+        raise SettingsError(f"{what}: choose a method without an untrained network")
     return model

@@ -60,21 +60,19 @@ def split_of(images, goes: Bool[Tensor, " N"], validation=0.0) -> Split:
 
     Args:
         goes: what is forgotten; of test and validation images, what is no longer to be named right.
-        validation: share of each class of the training images that is held out.
+        validation: share of each class of the training images.
     Raises: SettingsError where nothing would be forgotten or retained.
     """
     parts = (mask & which for mask in masks(images, validation) for which in (goes, ~goes))
     split = Split(*(torch.nonzero(part).flatten() for part in parts))
-    if not len(split.forget) or not len(split.retain):
-        raise SettingsError(
-            f"{len(split.forget)} of {len(split.train)} training images would be forgotten and {len(split.retain)}"
-            " retained: both must be there"
-        )
+    gone, kept = len(split.forget), len(split.retain)
+    if not gone or not kept:
+        raise SettingsError(f"{gone} training images would be forgotten and {kept} retained: both must be there")
     return split
 
 
 def of_classes(images, scenario, names) -> Bool[Tensor, " N"]:
-    r"""Which images are of these classes (``scenario`` class) or sub-classes (subclass)."""
+    r"""Which images are of these classes, or sub-classes where that is the ``scenario``."""
     known, labels = (images.classes, images.y) if scenario == "class" else (images.fine_classes, images.fine)
     return torch.isin(labels, torch.tensor([known.index(name) for name in names], device=labels.device))
 
@@ -87,12 +85,9 @@ def make_split(images, settings) -> Split:
     train = masks(images, validation)[0]
     members = torch.nonzero(train).flatten()
     if forget.count >= len(members):
-        raise SettingsError(
-            f"forget.count is {forget.count}, but there are {len(members)} training images: forget fewer"
-        )
+        raise SettingsError(f"forget.count is {forget.count} of {len(members)} training images: forget fewer")
     chosen = torch.randperm(len(members), generator=generator(0, images.name, "forget"))[: forget.count]
-    goes = torch.zeros_like(train)
-    goes[members[chosen.to(train.device)]] = True
+    goes = torch.zeros_like(train).index_fill_(0, members[chosen.to(train.device)], True)
     return split_of(images, goes, validation)
 
 

@@ -19,7 +19,7 @@ def read_tensors(path, what="weights", device="cpu"):
         raise SettingsError(f"{what} {path.name!r} does not exist: give a .safetensors file")
     with open(path, "rb") as file:
         head = file.read(9)
-    if path.suffix != ".safetensors" or head[:2] in (b"PK", b"\x80\x02") or head[8:] != b"{":
+    if path.suffix != ".safetensors" or head[8:] != b"{":
         raise SettingsError(
             f"{what} {path.name!r} is not a safetensors file, and nothing else is opened, since a pickle can run code:"
             " save it by safetensors.torch.save_file(model.state_dict(), 'model.safetensors'); the tensors of a .pth"

@@ -1,6 +1,7 @@
 r"""The only training loop: pre-training, retraining, fine-tuning and unlearning are calls of it."""
 
 from collections.abc import Callable
+from copy import deepcopy
 
 import torch
 from jaxtyping import Float, Int
@@ -18,7 +19,9 @@ EXPLODED = 1e4  # nats: no classifier that still learns is so wrong
 class DivergedError(MeguError, FloatingPointError):
     """A training ran away; ``last_good`` is the model after the last sound epoch, or as it was at the start."""
 
-    last_good = None
+    def __init__(self, message, last_good=None):
+        super().__init__(message)
+        self.last_good = last_good
 
 
 def optimiser(model: nn.Module, recipe: Recipe, steps_per_epoch: int):
@@ -60,33 +63,29 @@ def fit(
 
     Args:
         batch: function of positions ``(b,)`` int64 to (images ``(b, C, H, W)`` float, labels ``(b, ...)``).
-        count: of training items; each epoch visits a fresh permutation, all batches of equal size up to one.
-        gen: CPU generator for the permutations.
+        count: of items; each epoch visits a fresh permutation by ``gen``, in batches of equal size up to one.
         loss: function of (logits float32, labels), mean over the batch.
         after: function of the model, called after every step.
-        label: of the progress bar, and for messages.
     Returns: mean loss of each epoch.
     Raises: ValueError for ``count`` 0, DivergedError where loss or weights are no numbers any more or the loss
-        explodes, SettingsError where the model cannot be compiled, or memory does not suffice for one image or the
-        optimiser.
+        explodes, SettingsError where the model cannot be compiled, or one image or the optimiser does not fit into
+        memory.
 
-    Where a batch does not fit into memory, its gradient is summed over parts: the same up to rounding, but for dropout,
-    drawn anew, and batch statistics, which are those of the parts and of the failed attempt.
+    A batch that does not fit into memory is summed over parts: the same up to rounding, but for dropout, drawn anew,
+    and batch statistics, which are those of the parts and of the failed attempt.
     """
     if count < 1:
         raise ValueError(f"{label}: there are {count} items to train on")
     batches, team = max(1, round(count / recipe.batch)), compute.team
     if count // batches < team.size:
-        raise SettingsError(
-            f"{label}: a batch of {count // batches} images cannot be shared by {team.size} processes: use fewer, or a"
-            " larger batch"
-        )
+        what = f"{label}: a batch of {count // batches} images cannot be shared by {team.size} processes"
+        raise SettingsError(f"{what}: use fewer, or a larger batch")
     model.to(compute.device).train()
     opt, schedule = optimiser(model, recipe, batches)
-    history, parts, good, step = [], 1, _state(model), forward(model, compute)
+    history, parts, good, step = [], 1, deepcopy(model.state_dict()), forward(model, compute)
 
     def summed(x, y):
-        """The batch's mean loss, with its gradient in the weights."""
+        """Mean loss of a batch, with its gradient in the weights."""
         value = 0.0
         for part, wanted in zip(team.share(x).tensor_split(parts), team.share(y).tensor_split(parts), strict=True):
             with compute.cast():
@@ -97,7 +96,7 @@ def fit(
         return value
 
     def gradient(index):
-        """The same of positions, in more parts where memory does not suffice."""
+        """The same of positions, in more parts where needed."""
         nonlocal parts
         drawn, made = gen.get_state(), None
         while True:
@@ -110,15 +109,12 @@ def fit(
                     gen.set_state(drawn)  # the next attempt augments in the same way
             except compile_errors() as error:
                 why = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-                raise SettingsError(
-                    f"{label}: {type(model).__name__} cannot be compiled here ({why}): set compile to False"
-                ) from error
+                what = f"{label}: {type(model).__name__} cannot be compiled here ({why})"
+                raise SettingsError(f"{what}: set compile to False") from error
             # The others of a team wait for gradients of the same parts.
             if team.size > 1 or (made is None and parts == len(index)):
-                raise SettingsError(
-                    f"{label}: {len(index)} images do not fit into the memory of {team.size} devices: use more, or a"
-                    " smaller batch"
-                )
+                what = f"{label}: {len(index)} images do not fit into the memory of {team.size} devices"
+                raise SettingsError(f"{what}: use more, or a smaller batch")
             parts = too_big(parts, len(index), label)
 
     with tqdm(total=recipe.epochs * batches, desc=label, unit="batch", leave=False) as bar:
@@ -129,10 +125,8 @@ def fit(
                 try:
                     opt.step()
                 except torch.OutOfMemoryError:  # some weights may have moved, so there is no second attempt
-                    what = f"what {type(opt).__name__} keeps of each weight"
-                    raise SettingsError(
-                        f"{label}: {what} does not fit into the device's memory: use device cpu"
-                    ) from None
+                    what = f"{label}: what {type(opt).__name__} keeps of each weight"
+                    raise SettingsError(f"{what} does not fit into the device's memory: use device cpu") from None
                 schedule.step()
                 if after is not None:
                     after(model)
@@ -141,21 +135,13 @@ def fit(
             history.append(team.mean(total).item())
             if not abs(history[-1]) < EXPLODED or not all(p.isfinite().all() for p in model.parameters()):
                 model.load_state_dict(good)
-                error = DivergedError(
-                    f"{label}: the loss is {history[-1]:.3g} in epoch {epoch + 1}; try a smaller learning rate than"
-                    f" {recipe.lr:g}"
-                )
-                error.last_good = model.eval()
-                raise error
-            good = _state(model)
+                what = f"{label}: the loss is {history[-1]:.3g} in epoch {epoch + 1}"
+                raise DivergedError(f"{what}; try a smaller learning rate than {recipe.lr:g}", model.eval())
+            good = deepcopy(model.state_dict())
             bar.set_postfix(loss=f"{history[-1]:.3f}")
     team.left()
     model.eval()
     return history
-
-
-def _state(model):
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
 @torch.no_grad()
@@ -163,8 +149,10 @@ def predict(model: nn.Module, images, index: Int[Tensor, " n"], *, batch: int = 
     r"""Logits of images on their device, in eval mode and float32; the model's mode is restored."""
     training = model.training
     model.eval()
-    parts = in_batches(
-        lambda part: model(images.batch(part).contiguous(memory_format=torch.channels_last)), index, batch, "prediction"
-    )
+
+    def look(part):
+        return model(images.batch(part).contiguous(memory_format=torch.channels_last))
+
+    parts = in_batches(look, index, batch, "prediction")
     model.train(training)
     return torch.cat(parts).float() if parts else torch.empty(0, images.num_classes, device=images.x.device)

@@ -1,4 +1,4 @@
-r"""The ImageNet weights of ViT-B/16: where they are, which they are, and a network that starts from them."""
+r"""The ImageNet weights of ViT-B/16, and a network that starts from them."""
 
 from contextlib import ExitStack
 from functools import cache
@@ -27,16 +27,14 @@ def find(weights):
             return _from_hub()
         except OSError:
             raise SettingsError(
-                f"the weights of {HUB} are not here and could not be downloaded: check the network, set weights to a"
-                " local folder or .safetensors, or use arch vit-tiny"
+                f"the weights of {HUB} could not be downloaded: check the network, set weights to a local folder or"
+                " .safetensors, or use arch vit-tiny"
             ) from None
     path = Path(weights)
     path = path / "model.safetensors" if path.is_dir() else path
     if path.suffix != ".safetensors" or not path.is_file():
-        raise SettingsError(
-            f"weights {path.name!r} in {path.parent.name!r} is no .safetensors file that can be read: give one, or a"
-            " folder with model.safetensors"
-        )
+        what = f"weights {path.name!r} in {path.parent.name!r} is no .safetensors file"
+        raise SettingsError(f"{what}: give one, or a folder with model.safetensors")
     return path
 
 
@@ -73,10 +71,8 @@ def vit_b16(num_classes, weights):
         return blank(num_labels=num_classes, **CONFIG)
     state = {name: x.float() for name, x in read_tensors(path).items() if not name.startswith("classifier.")}
     if broken := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
-        raise SettingsError(
-            f"weights {path.name!r} holds values that are no numbers (NaN or infinite), e.g. in {broken[0]}: copy or"
-            " download it again"
-        )
+        what = f"weights {path.name!r} holds values that are no numbers (NaN or infinite), e.g. in {broken[0]}"
+        raise SettingsError(f"{what}: copy or download it again")
     with extra("guides"):
         from transformers import ViTConfig, ViTForImageClassification, logging  # noqa: PLC0415
     with ExitStack() as afterwards:  # the new head would be told as a warning, and the bar is full in a second

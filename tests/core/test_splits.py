@@ -5,12 +5,13 @@ import torch
 from refusals import refused
 
 from megu.core.splits import forgotten_classes, make_split, masks, validation_indices
+from megu.datasets.images import by_superclass
 from megu.datasets.sources import load
 from megu.settings.profiles import resolve
 
 
 def split_of(**overrides):
-    settings = resolve(overrides=overrides)
+    settings = resolve(overrides={f"forget.{name}": value for name, value in overrides.items()})
     images = load(settings)
     return images, settings, make_split(images, settings)
 
@@ -18,44 +19,38 @@ def split_of(**overrides):
 @pytest.mark.parametrize(
     ("scenario", "forget", "test_forget"), [("class", 900, 200), ("subclass", 900, 200), ("random", 100, 0)]
 )
-def test_parts_are_disjoint_and_complete(scenario, forget, test_forget):
-    images, _, split = split_of(**{"forget.scenario": scenario})
-    together = torch.cat(list(vars(split).values()))
-    assert torch.equal(together.sort().values, torch.arange(len(images.y)))
+def test_parts_are_disjoint_complete_and_take_the_named_class(scenario, forget, test_forget):
+    images, settings, split = split_of(scenario=scenario)
+    assert torch.equal(torch.cat([*vars(split).values()]).sort().values, torch.arange(len(images.y)))
     assert len(split.forget) == forget and len(split.test_forget) == test_forget
     assert torch.equal(split.train, torch.cat([split.forget, split.retain]).sort().values)
+    if scenario != "random":
+        gone, kept = (
+            {images.fine_classes[k] for k in images.fine[part].tolist()} for part in (split.forget, split.retain)
+        )
+        assert gone == {"shirt"} and "shirt" not in kept
+    if scenario == "subclass":
+        assert images.classes == ("tops", "bottoms", "footwear", "bag")
+    disappear = [images.classes[k] for k in forgotten_classes(images, split, settings)]
+    assert disappear == (["shirt"] if scenario == "class" else [])
 
 
-def test_class_and_subclass_take_the_named_class():
-    for scenario in ("class", "subclass"):
-        images, settings, split = split_of(**{"forget.scenario": scenario})
-        assert {images.fine_classes[k] for k in images.fine[split.forget].tolist()} == {"shirt"}
-        assert "shirt" not in {images.fine_classes[k] for k in images.fine[split.retain].tolist()}
-    assert images.classes == ("tops", "bottoms", "footwear", "bag")
-    assert forgotten_classes(images, split, settings) == ()
-
-
-def test_the_validation_images_do_not_depend_on_request_or_seed():
-    expected = validation_indices(load(resolve()), 0.1)
-    for overrides in ({"forget.scenario": "random"}, {"forget.classes": ["bag"]}):
-        images, _, split = split_of(**overrides)
+def test_the_validation_images_do_not_depend_on_request_or_seed(mini):
+    expected = validation_indices(mini, 0.1)
+    for overrides in ({"scenario": "random"}, {"classes": ["bag"]}):
+        _, _, split = split_of(**overrides)
         assert torch.equal(torch.cat([split.val_retain, split.val_forget]).sort().values, expected)
-    assert torch.bincount(images.fine[expected]).tolist() == [100] * 10
+    assert torch.bincount(mini.fine[expected]).tolist() == [100] * 10
     assert split_of()[2].digest() == "46d2e34c7475"
 
 
-def test_masks_are_a_partition():
-    train, validation, test = masks(load(resolve()), 0.1)
+def test_masks_are_a_partition(mini):
+    train, validation, test = masks(mini, 0.1)
     assert (train.int() + validation.int() + test.int() == 1).all() and train.sum() == 9000 and test.sum() == 2000
 
 
-def test_impossible_requests_are_refused():
+def test_impossible_requests_are_refused(mini):
     with refused("forget fewer"):
-        split_of(**{"forget.scenario": "random", "forget.count": 9_000})
+        split_of(scenario="random", count=9_000)
     with refused("no superclasses"):
-        settings = resolve(overrides={"forget.scenario": "subclass"})
-        images = load(resolve())
-        from megu.datasets.images import by_superclass  # noqa: PLC0415
-
-        by_superclass(images, ())
-        make_split(images, settings)
+        by_superclass(mini, ())

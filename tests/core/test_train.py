@@ -1,155 +1,152 @@
-"""The training loop: it learns, it repeats itself, it stops where there is nothing to learn from."""
+"""The training loop: it learns, repeats itself, stops where there is nothing to learn from, and does with little
+memory."""
+
+import dataclasses
 
 import pytest
 import torch
 from conftest import Narrow
 from refusals import refused
+from torch.nn import functional as F
+from training import FLOAT32, far, flat, same, train
 
+from megu import methods
 from megu.core import models
 from megu.core.device import choose, generator
 from megu.core.train import DivergedError, fit, optimiser, predict
-from megu.settings.config import Recipe
+from megu.settings.config import Augment, Recipe
 from megu.settings.profiles import resolve
+from megu.settings.values import build, nest
 
-FLOAT32 = choose(resolve(overrides={"autocast": "off"}))
-
-
-def train(tiny, seed=0, shuffled=False, **recipe):
-    images, split = tiny.images, tiny.split
-    index = split.train
-    y = images.y[index]
-    if shuffled:
-        y = y[torch.randperm(len(y), generator=generator(0, "shuffle"))]
-    model = models.build("resnet-small", 10, images.shape, seed)
-    gen = generator(seed, "order")
-    history = fit(
-        model,
-        lambda i: (images.batch(index[i]), y[i]),
-        len(index),
-        Recipe(**{"epochs": 4, "batch": 32, "lr": 0.1} | recipe),
-        gen,
-        FLOAT32,
-    )
-    return model, history
+LEARNS = {"epochs": 4, "lr": 0.1, "schedule": "onecycle"}
 
 
 def test_it_learns_and_shuffled_labels_do_not_generalise(tiny):
-    test = torch.cat([tiny.split.test_retain, tiny.split.test_forget])
-    accuracy = {}
-    for shuffled in (False, True):
-        model, history = train(tiny, shuffled=shuffled)
+    test, y = torch.cat([tiny.split.test_retain, tiny.split.test_forget]), tiny.images.y[tiny.split.train]
+    accuracy = []
+    for labels in (y, y[torch.randperm(len(y), generator=generator(0, "shuffle"))]):
+        model, history = train(tiny, "resnet-small", y=labels, **LEARNS)
         assert history[-1] < history[0] and not model.training
-        accuracy[shuffled] = (predict(model, tiny.images, test).argmax(1) == tiny.images.y[test]).float().mean().item()
-    assert accuracy[False] > 0.4 > accuracy[True]
+        accuracy.append((predict(model, tiny.images, test).argmax(1) == tiny.images.y[test]).float().mean().item())
+    assert accuracy[0] > 0.4 > accuracy[1]
 
 
 def test_same_seed_same_bits(tiny):
-    one, two, other = train(tiny)[0], train(tiny)[0], train(tiny, seed=1)[0]
-    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
-    assert not torch.equal(one.head.weight, other.head.weight)
+    one, two, other = (
+        train(tiny, models.build("resnet-small", 10, tiny.images.shape, seed), gen=generator(seed, "order"), **LEARNS)[
+            0
+        ]
+        for seed in (0, 0, 1)
+    )
+    assert same(one, two) and not torch.equal(one.head.weight, other.head.weight)
 
 
 def test_nothing_to_train_on_and_divergence(tiny):
     with pytest.raises(ValueError, match="0 items"):
         fit(torch.nn.Linear(1, 1), None, 0, Recipe(), generator(0), FLOAT32)
     with pytest.raises(FloatingPointError, match="smaller learning rate than 1e\\+08"):
-        train(tiny, lr=1e8, schedule="constant")
+        train(tiny, "resnet-small", epochs=4, lr=1e8)
 
 
-def test_a_batch_that_does_not_fit_is_summed_over_parts(tiny, caplog):
-    """Without batch statistics the weights are the same up to rounding; the control, a smaller batch, is not."""
-    images, index = tiny.images, tiny.split.train[:96]
-    ends = {}
-    for name, room, batch in (("whole", 10_000, 32), ("parts", 10, 32), ("smaller batch", 10_000, 8)):
-        model = Narrow(models.build("vit-tiny", 10, images.shape, 0), room)
-        recipe = Recipe(epochs=1, batch=batch, lr=0.05, schedule="constant")
-        history = fit(
-            model, lambda i: (images.batch(index[i]), images.y[index[i]]), 96, recipe, generator(0, "order"), FLOAT32
-        )
-        ends[name] = history[-1], torch.cat([w.detach().flatten() for w in model.parameters()])
-    assert ends["parts"][0] == pytest.approx(ends["whole"][0], abs=1e-4)
-    far = {name: (ends[name][1] - ends["whole"][1]).abs().max() for name in ends}
-    assert far["parts"] < 1e-4 < 10 * 1e-4 < far["smaller batch"]
-    assert "does not hold 32 images at a time; going on in 4 parts each" in caplog.text
-    with refused("not even one image at a time fits"):
-        fit(
-            Narrow(model.net, 0),
-            lambda i: (images.batch(index[i]), images.y[index[i]]),
-            96,
-            recipe,
-            generator(0),
-            FLOAT32,
-        )
+@pytest.mark.parametrize(("name", "more"), [("finetune", {}), ("neggrad-plus", {}), ("l1-sparse", {"alpha": 0.005})])
+def test_a_step_in_parts_is_the_step(tasks, name, more, caplog):
+    """Where memory does not suffice for a batch: the same weights up to rounding, without batch statistics; the
+    control, a smaller batch, is far away."""
+    task, method, ends = tasks["class", "vit-tiny"], methods.METHODS[name], {}
+    for how, room, batch in (("whole", 1000, 32), ("parts", 5, 32), ("smaller batch", 1000, 8)):
+        recipe = {"recipe.epochs": 2, "recipe.batch": batch, "recipe.lr": 0.05, "recipe.optimiser": "sgd"}
+        given = dataclasses.replace(task, original=Narrow(task.original, room), compute=FLOAT32, history={})
+        model = method.unlearn(given, build(method.settings, nest(recipe | more)))
+        ends[how] = flat(model), torch.tensor([*given.history.values()])
+    distance = {how: (end[0] - ends["whole"][0]).abs().max().item() for how, end in ends.items()}
+    assert distance["parts"] < 1e-4 < 10 * 1e-4 < distance["smaller batch"], distance
+    assert torch.allclose(ends["parts"][1], ends["whole"][1], atol=1e-4)
+    assert "images at a time; going on in 8 parts each" in caplog.text
 
 
-def test_prediction_goes_on_with_smaller_batches(tiny):
-    class Small(torch.nn.Module):
-        def forward(self, x):
-            if len(x) > 7:
-                raise torch.OutOfMemoryError("no room")
-            return x.flatten(1)[:, :10]
+@pytest.mark.parametrize("fails", [0, 1, 3])
+def test_a_batch_that_is_made_again_is_the_same_batch(tiny, fails):
+    """Memory that does not suffice for the images, after they were augmented: the next attempt draws the same."""
+    images, index, left = tiny.images, tiny.split.train[:64], [fails]
+    gen, again = generator(0, "order"), generator(0, "order")
 
-    index = tiny.split.retain[:50]
-    assert torch.equal(predict(Small(), tiny.images, index), tiny.images.batch(index).flatten(1)[:, :10])
+    def batch(i):
+        x = images.batch(index[i], Augment(), gen)
+        if left[0]:
+            left[0] -= 1
+            raise torch.OutOfMemoryError("no room")
+        return x, images.y[index[i]]
+
+    model, _ = train(tiny, "vit-tiny", 64, gen=gen, make=batch)
+    usual, _ = train(tiny, "vit-tiny", 64, gen=again, augment=Augment())
+    assert far(model, usual) < 1e-5
+    assert gen.get_state().equal(again.get_state()), "later draws are the same too"
+
+
+def test_what_no_smaller_part_can_help_is_one_line(tiny, monkeypatch):
+    def no_room(*_, **__):
+        raise torch.OutOfMemoryError("no room")
+
+    with refused("training: not even one image at a time fits"):
+        train(tiny, Narrow(models.build("vit-tiny", 10, tiny.images.shape, 0), 0), 64)
+    with refused("training: 32 images do not fit into the memory of 1 devices: use more, or a smaller batch"):
+        train(tiny, "vit-tiny", 64, make=no_room)
+    monkeypatch.setattr(torch.optim.SGD, "step", no_room)
+    with refused("training: what SGD keeps of each weight does not fit into the device's memory: use device cpu"):
+        train(tiny, "vit-tiny", 64)
 
 
 def test_a_training_that_runs_away_leaves_the_last_good_weights(tiny):
-    model, images, index = models.build("resnet-small", 10, tiny.images.shape, 0), tiny.images, tiny.split.train[:64]
-    recipe = Recipe(epochs=3, batch=32, lr=0.05, schedule="constant")
-    epoch = []
+    model, calls = models.build("resnet-small", 10, tiny.images.shape, 0), []
 
     def loss(logits, y):
-        epoch.append(1)
-        return torch.nn.functional.cross_entropy(logits, y) * (
-            1.0 if len(epoch) <= 2 else torch.nan
-        )  # sound for one epoch
+        calls.append(1)
+        return F.cross_entropy(logits, y) * (1.0 if len(calls) <= 2 else torch.nan)  # sound for one epoch
 
     with pytest.raises(DivergedError, match="in epoch 2; try a smaller learning rate than 0.05") as caught:
-        fit(model, lambda i: (images.batch(index[i]), images.y[index[i]]), 64, recipe, generator(0), FLOAT32, loss=loss)
-    once = models.build("resnet-small", 10, tiny.images.shape, 0)
-    one_epoch = Recipe(epochs=1, batch=32, lr=0.05, schedule="constant")
-    fit(once, lambda i: (images.batch(index[i]), images.y[index[i]]), 64, one_epoch, generator(0), FLOAT32)
-    assert caught.value.last_good is model and all(
-        torch.equal(a, b) for a, b in zip(model.state_dict().values(), once.state_dict().values(), strict=True)
-    )
+        train(tiny, model, 64, epochs=3, how={"loss": loss})
+    assert caught.value.last_good is model and same(model, train(tiny, "resnet-small", 64)[0])
 
 
 @pytest.mark.parametrize("schedule", ["constant", "onecycle", "multistep"])
 def test_schedules(schedule):
-    recipe = Recipe(
-        epochs=4, lr=0.1, schedule=schedule, warmup_epochs=1 if schedule == "multistep" else 0, milestones=(2, 3)
-    )
-    opt, steps = optimiser(torch.nn.Linear(1, 1), recipe, 10)
-    rates = []
-    for _ in range(40):
-        rates.append(opt.param_groups[0]["lr"])
-        assert opt.param_groups[0]["momentum"] == 0.9 and opt.param_groups[0]["nesterov"]
-        opt.step()
-        steps.step()
+    warm = 1 if schedule == "multistep" else 0
+    recipe = Recipe(epochs=4, lr=0.1, schedule=schedule, warmup_epochs=warm, milestones=(2, 3))
+    rates = list(rates_of(recipe, 10))
     assert max(rates) == pytest.approx(0.1, rel=1e-2)
     if schedule == "multistep":
-        assert (
-            rates[0] == pytest.approx(0.01) and rates[20] == pytest.approx(0.02) and rates[30] == pytest.approx(0.004)
-        )
+        assert [rates[i] for i in (0, 20, 30)] == pytest.approx([0.01, 0.02, 0.004])
     elif schedule == "onecycle":
         assert rates[0] < 0.05 and rates[-1] < 1e-3
     else:
         assert set(rates) == {0.1}
 
 
-@pytest.mark.parametrize("total", range(1, 9))
-def test_a_short_training_has_a_schedule_too(total):
-    opt, steps = optimiser(torch.nn.Linear(1, 1), Recipe(epochs=1, lr=0.1), total)
-    for _ in range(total):
-        assert 0 < opt.param_groups[0]["lr"] <= 0.1
+def rates_of(recipe, steps_per_epoch):
+    opt, steps = optimiser(torch.nn.Linear(1, 1), recipe, steps_per_epoch)
+    for _ in range(recipe.epochs * steps_per_epoch):
+        assert opt.param_groups[0]["momentum"] == 0.9 and opt.param_groups[0]["nesterov"]
+        yield opt.param_groups[0]["lr"]
         opt.step()
         steps.step()
 
 
-def test_prediction_does_not_depend_on_the_batch(tiny):
-    model = tiny.original(0)
-    index = tiny.split.retain[:50]
-    assert torch.allclose(predict(model, tiny.images, index, batch=7), predict(model, tiny.images, index), atol=1e-5)
+@pytest.mark.parametrize("total", range(1, 9))
+def test_a_short_training_has_a_schedule_too(total):
+    assert all(0 < rate <= 0.1 for rate in rates_of(Recipe(epochs=1, lr=0.1), total))
+
+
+def test_prediction_does_not_depend_on_batch_and_memory(tiny):
+    class Small(torch.nn.Module):
+        def forward(self, x):
+            if len(x) > 7:
+                raise torch.OutOfMemoryError("no room")
+            return model(x)
+
+    model, index = tiny.original(0), tiny.split.retain[:50]
+    usual = predict(model, tiny.images, index)
+    for found in (predict(model, tiny.images, index, batch=7), predict(Small(), tiny.images, index)):
+        assert torch.allclose(found, usual, atol=1e-5)
     assert predict(model, tiny.images, index[:0]).shape == (0, 10)
 
 

@@ -1,5 +1,6 @@
 """Settings: what is wrong is said in one line, before any work."""
 
+import re
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ from megu.cli.options import parse
 from megu.runs.experiment import Experiment
 from megu.settings import machine
 from megu.settings.class_names import FASHION
-from megu.settings.errors import MeguError, SettingsError
+from megu.settings.errors import MeguError
 from megu.settings.profiles import resolve
 
 WRONG = {  # overrides -> what the message must name
@@ -31,18 +32,6 @@ WRONG = {  # overrides -> what the message must name
     "path from here": ({"guide.model": "./llava"}, "set guide.path"),
     "path on Windows": ({"guide.model": "C:\\llava"}, "set guide.path"),
     "not a dict": (["forget"], "give a dictionary"),
-}
-
-
-@pytest.mark.parametrize("case", WRONG)
-def test_wrong_settings_are_named(case):
-    overrides, expected = WRONG[case]
-    with pytest.raises(SettingsError) as error:
-        resolve(overrides=overrides)
-    assert expected in str(error.value)
-
-
-METHOD_WRONG = {
     "method": ({"compare": ["megu", "meg"]}, "did you mean 'megu'"),
     "method setting": ({"methods.megu.noise.lamb": 1}, "did you mean 'lam'"),
     "value": ({"methods.megu.labels.tau": 0}, "'methods.megu.labels.tau' is 0"),
@@ -53,12 +42,11 @@ METHOD_WRONG = {
 }
 
 
-@pytest.mark.parametrize("case", METHOD_WRONG)
-def test_wrong_method_settings_are_refused_before_a_run_directory_exists(case, tmp_path):
-    overrides, expected = METHOD_WRONG[case]
-    with pytest.raises(SettingsError) as error:
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_settings_are_named_before_a_run_directory_exists(case, tmp_path):
+    overrides, expected = WRONG[case]
+    with refused(re.escape(expected)):
         Experiment(run_dir=tmp_path / "run", overrides=overrides)
-    assert expected in str(error.value)
     assert not (tmp_path / "run").exists()
 
 
@@ -80,20 +68,24 @@ def test_every_profile_resolves(profile):
     methods.check(resolve(profile))
 
 
-def test_no_path_of_this_machine_in_what_is_written(monkeypatch):
-    settings = resolve(overrides={"data.name": "npz", "data.path": "/home/me/x.npz"})
-    assert "/home/me" not in settings.model_dump_json() and machine.environment(resolve()) == {}
+def test_no_path_of_this_machine_in_what_is_written(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert machine.environment(resolve()) == {} and resolve().weights is None
+    assert resolve(overrides={"weights": "random"}).weights == "random"
+    settings = resolve(overrides={"data.name": "npz", "data.path": "x.npz", "weights": "vit"})
+    assert (settings.data.path, settings.weights) == (str(tmp_path / "x.npz"), str(tmp_path / "vit")), "absolute"
     given = {name: f"/home/me/{name}" for name in machine.NAMES.values() if name != "MEGU_ORIGINAL"}
     for name, path in given.items():
         monkeypatch.setenv(name, path)
-    settings = resolve()
-    assert machine.environment(settings) == given and settings.guide.path == "/home/me/MEGU_GUIDE_PATH"
-    assert machine.local(settings).keys() == machine.NAMES.keys() - {"original.path"}
-    assert "/home/me" not in settings.model_dump_json()
+    found = resolve()
+    assert machine.environment(found) == given and found.guide.path == "/home/me/MEGU_GUIDE_PATH"
+    assert machine.local(found).keys() == machine.NAMES.keys() - {"original.path"}
+    assert not any(place in one.model_dump_json() for one in (settings, found) for place in (str(tmp_path), "/home/me"))
     assert resolve(overrides={"data.path": "/home/me/x.npz"}).data.path == "/home/me/x.npz"  # a setting comes first
-    assert machine.without_machine({"guide": {"url": "u", "shots": 0}, "weights": "w", "data.path": "p"}) == {
-        "guide": {"shots": 0}
-    }
+    monkeypatch.setenv("MEGU_WEIGHTS", "")
+    assert resolve().weights is None, "an empty variable gives nothing"
+    overrides = {"guide": {"url": "u", "shots": 0}, "weights": "w", "data.path": "p"}
+    assert machine.without_machine(overrides) == {"guide": {"shots": 0}}
 
 
 def test_command_line_values():
