@@ -4,7 +4,6 @@ says.
 A small configuration stands for the network, so that nothing is downloaded and a test takes a second.
 """
 
-import numpy as np
 import pytest
 import torch
 from refusals import refused
@@ -140,18 +139,8 @@ def test_what_cannot_be_read_is_refused_with_a_remedy(folder, tmp_path):
         built(folder, shape=(1, 28, 28))
 
 
-def test_the_manifest_names_the_weights_and_runs_of_others_are_apart(folder, tmp_path):
-    draw = np.random.default_rng(0).integers
-    np.savez(
-        tmp_path / "colour.npz",
-        x_train=draw(0, 256, (40, 32, 32, 3), np.uint8),
-        y_train=np.arange(40) % 4,
-        x_test=draw(0, 256, (8, 32, 32, 3), np.uint8),
-        y_test=np.arange(8) % 4,
-        class_names=np.array(["shirt", "bag", "coat", "boot"]),
-    )
-    usual = {"data.name": "npz", "data.path": str(tmp_path / "colour.npz"), "arch": "vit-b16", "retain_images": 8}
-    usual |= {"training.epochs": 1, "training.lr": 1e-3, "training.batch": 16}
+def test_the_manifest_names_the_weights_and_runs_of_others_are_apart(folder, changes, tmp_path):
+    usual = {**changes, "data.name": "cifar10", "forget.classes": ["cat"], "arch": "vit-b16", "training.lr": 1e-3}
     file, drawn = (
         Experiment(run_dir=tmp_path / name, overrides={**usual, "weights": weights})
         for name, weights in (("file", str(folder)), ("drawn", "random"))

@@ -20,13 +20,9 @@ def train(tiny, model, count=None, compute=FLOAT32, gen=None, make=None, y=None,
     return model, fit(model, make, len(index), recipe, gen, compute, **(how or {}))
 
 
-def flat(model):
-    return torch.cat([w.detach().flatten() for w in model.parameters()])
-
-
 def far(one, other):
     """The largest difference of a weight."""
-    return (flat(one) - flat(other)).abs().max().item()
+    return max((a - b).abs().max().item() for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
 def same(one, other):
