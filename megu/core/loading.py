@@ -17,8 +17,6 @@ from megu.settings.errors import SettingsError
 from megu.settings.files import hash_bytes
 
 OURS = (*models.RESNETS, "vit-tiny", "vit-b16")
-# What sees the images in ours.
-_FIRST = ("stem.0.weight", "conv1.0.weight", "net.vit.embeddings.patch_embeddings.projection.weight")
 _PROBED = 500  # training images that a model is tried on
 
 
@@ -33,7 +31,9 @@ def read_model(path, arch, num_classes, shape, state=None) -> nn.Module:
     Raises: SettingsError where the file is none, damaged, a pickle, or of another architecture.
     """
     state, reasons = read_tensors(path, "model") if state is None else state, []
-    shape = shape if len(shape) == 3 else (channels_in(state), *shape)
+    if len(shape) == 2:  # only the first layer of ours sees 1 or 3 channels
+        channels = {tensor.shape[1] for tensor in state.values() if tensor.ndim == 4}
+        shape = (1 if 1 in channels and 3 not in channels else 3, *shape)
     for build in builders(arch, num_classes, shape):
         with seeded(generator(0, "blank")):
             model = build()
@@ -91,22 +91,15 @@ def misfits(own, state):
     r"""(How many, which) tensors of a file do not fit those of a model by the same names; None where all do."""
     missing, extra = [name for name in own if name not in state], [name for name in state if name not in own]
     other = [name for name in own if name in state and own[name].shape != state[name].shape]
-    parts = [f"{len(missing)} tensors are missing, e.g. {missing[0]}"] if missing else []
-    parts += [f"{len(extra)} are unknown, e.g. {extra[0]}"] if extra else []
+    parts = [f"{len(missing)} tensors are missing, e.g. {name}" for name in missing[:1]]
+    parts += [f"{len(extra)} are unknown, e.g. {name}" for name in extra[:1]]
     parts += [f"{name} is {tuple(state[name].shape)}, not {tuple(own[name].shape)}" for name in other[:1]]
-    return (len(missing) + len(extra) + len(other), "; ".join(parts)) if parts else None
+    return (len(missing + extra + other), "; ".join(parts)) if parts else None
 
 
 def channels_of(model):
     r"""Channels that a classifier's first convolution takes, else 3."""
     return next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), 3)
-
-
-def channels_in(state):
-    r"""The same of a file of one of our architectures."""
-    before = keymap.wrapped(state)
-    first = (state[before + name] for name in _FIRST if before + name in state)
-    return next((weight.shape[1] for weight in first if weight.ndim == 4), 3)
 
 
 def weights_digest(model) -> str:

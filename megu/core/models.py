@@ -22,7 +22,7 @@ def head(model: nn.Module) -> nn.Linear:
 
 
 def _watched(model, x, layers):
-    """Logits, and name -> output of those layers that took part, in the order of the forward pass."""
+    """Logits, and name -> output of the layers that took part, in the order of the forward pass."""
     outputs = {}
     with ExitStack() as hooks:
         for name in layers:

@@ -12,8 +12,8 @@ from megu.settings.extras import extra
 class Team:
     r"""This process alone, or one of several that ``accelerate launch`` or ``torchrun`` started.
 
-    Every process draws the whole batch, augmentation included, from the same generators and computes its slice: the
-    step is the one of a single process, up to the order of sums.
+    Each draws the whole batch from the same generators and computes its slice: the step is the one of a single process,
+    up to the order of sums.
 
     Args: cpu: None for this process alone; of several, whether they train on the CPU (gloo) or a GPU each (NCCL).
     Source: the processes and the wrapping are accelerate's.
@@ -28,8 +28,7 @@ class Team:
         with extra("cluster"):
             from accelerate import Accelerator, InitProcessGroupKwargs  # noqa: PLC0415  (a second, rarely needed)
 
-        # The others wait where the first one waits for a lock on the run directory.
-        patient = InitProcessGroupKwargs(timeout=timedelta(hours=6))
+        patient = InitProcessGroupKwargs(timeout=timedelta(hours=6))  # the first one may wait for a run directory
         self._accelerator = Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[patient])
         self.size, self.rank = self._accelerator.num_processes, self._accelerator.process_index
 

@@ -2,11 +2,10 @@ r"""The cells of the paper's tables, and what the ablation changes, as data."""
 
 from dataclasses import dataclass, replace
 
-CLASSES = ("finetune", "unsir", "amnesiac", "ssd", "megu")  # the paper's columns beside original and retrain
+CLASSES = ("finetune", "unsir", "amnesiac", "ssd", "megu")  # the paper's columns
 SAMPLES = ("finetune", "amnesiac", "ssd", "bad-teacher", "megu")
 ABLATION = ("megu-no-noise", "megu-random-labels")
-# What the public code calls by the same names, for the compat tables.
-PUBLIC_CODE = {"retrain": "retrain-head", "unsir": "unsir-ssd", "ssd": "ssd-code"}
+PUBLIC_CODE = {"retrain": "retrain-head", "unsir": "unsir-ssd", "ssd": "ssd-code"}  # what it calls by these names
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Cell:
 
     @property
     def methods(self):
-        """Names in `megu.methods.METHODS`: the references, the paper's methods, the public code's variants of them."""
+        """Names in `megu.methods.METHODS`: references, the paper's methods, the public code's variants."""
         compared = SAMPLES if self.scenario == "random" else CLASSES
         names = ("original", "retrain", *compared, *(ABLATION if 6 in self.tables else ()))
         return names + tuple(code for name, code in PUBLIC_CODE.items() if name in names)
@@ -63,7 +62,7 @@ def _on(cells, arch):
     return tuple(replace(cell, arch=arch) for cell in cells)
 
 
-_CAT = _of("cifar10", "class", (), "cat")  # class-wise forgetting on CIFAR-10, which the paper does not have
+_CAT = _of("cifar10", "class", (), "cat")  # not in the paper
 CELLS = {  # profile -> its cells
     "quick": tuple(
         Cell("fashion-mini", "resnet-small", scenario, forget)

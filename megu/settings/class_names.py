@@ -1,4 +1,4 @@
-r"""Names of classes and superclasses of known data sets, and which neighbours a person finds sensible."""
+r"""Names of classes and superclasses of known data sets, and neighbours that a person finds sensible."""
 
 FASHION = {  # class -> superclass, in the official order
     "t-shirt": "tops",
@@ -28,7 +28,7 @@ SENSIBLE_NEIGHBOURS = {
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
-CIFAR100 = {  # superclass -> its five classes, in the official order of superclasses; that of classes is alphabetical
+CIFAR100 = {  # superclass -> classes, whose official order is alphabetical; that of superclasses is this one
     "aquatic mammals": ("beaver", "dolphin", "otter", "seal", "whale"),
     "fish": ("aquarium fish", "flatfish", "ray", "shark", "trout"),
     "flowers": ("orchid", "poppy", "rose", "sunflower", "tulip"),

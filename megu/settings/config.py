@@ -36,7 +36,7 @@ def _no_path(model):
 
 
 class Data(Part):
-    """Where the images come from.  ``path`` (or ``$MEGU_DATA_PATH``) is recorded nowhere."""
+    """The images.  ``path`` (or ``$MEGU_DATA_PATH``) is recorded nowhere."""
 
     name: Literal["fashion-mini", "cifar10", "cifar20", "cifar100", "folder", "npz"] = "fashion-mini"
     path: LocalPath = None
@@ -46,10 +46,7 @@ class Data(Part):
 
 
 class Original(Part):
-    """A .safetensors file (or ``$MEGU_ORIGINAL``) in place of a classifier trained here, for every seed.
-
-    Recorded is ``sha256`` of the file, found by itself, and not ``path``.
-    """
+    """A .safetensors file (or ``$MEGU_ORIGINAL``) in place of every seed's original; its ``sha256`` is recorded."""
 
     path: LocalPath = None
     sha256: str | None = None
@@ -102,13 +99,11 @@ class Guide(Part):
     """Who is asked which concepts are alike.  A1: ``exemplars`` per class, drawn once by ``exemplar_seed``.
 
     ``calibration``: scores centred by candidate label; less the answer about an empty grey image; or as they are.
-    ``answers`` (or ``$MEGU_ANSWERS``): a JSON lines file that several runs share; by default each run keeps its own.
+    ``answers`` (or ``$MEGU_ANSWERS``): a JSON lines file for several runs.  ``shots``: worked examples, 2 in the paper.
     ``model``, ``revision``: of mllm (hub id, commit), clip (open_clip architecture, tag) or served (name, any note).
-    ``path`` (or ``$MEGU_GUIDE_PATH``): local weights instead; of replay an answers file, whose guide model and revision
-    name.  ``shots``: worked examples before each question, 2 as in the paper.
+    ``path`` (or ``$MEGU_GUIDE_PATH``): local weights instead; of replay an answers file, whose guide they name.
     mllm: ``batch`` questions at a time, ``dtype``, ``device_map`` of transformers, ``reuse`` of what questions share.
-    served: ``url`` (or ``$MEGU_GUIDE_URL``), ``concurrency``, ``timeout`` (s), ``retries``, ``repeats`` where it gives
-    no log-probabilities.
+    served: ``url`` (or ``$MEGU_GUIDE_URL``), ``timeout`` (s), ``repeats`` where it gives no log-probabilities.
     """
 
     source: Source = "composed"
@@ -168,9 +163,9 @@ class Settings(Part):
 
     ``preset``: methods as chosen on validation images, or as published; ``methods``: the values that differ from that.
     ``repeats``: seeds of unlearning for each seed of pre-training.  ``shadows``: models of the likelihood-ratio attack.
-    ``threads``: of the CPU, 0 for all cores; results depend on their number in the last digits.
-    ``weights`` (or ``$MEGU_WEIGHTS``): of vit-b16, a local folder or .safetensors instead of the hub's; ``random`` for
-    rehearsals.  ``autocast``, ``compile``, ``deterministic``, ``tf32``: see `megu.core.device.Compute`.
+    ``threads``: of the CPU, 0 for all cores; they change results in the last digits.
+    ``weights`` (or ``$MEGU_WEIGHTS``): of vit-b16, see `megu.core.weights.find`.
+    ``autocast``, ``compile``, ``deterministic``, ``tf32``: see `megu.core.device.Compute`.
     """
 
     profile: str = "quick"
@@ -203,10 +198,10 @@ class Settings(Part):
 
     @property
     def label_level(self):
-        """``superclass`` where the classifier names superclasses (sub-class forgetting, CIFAR-20), else ``class``."""
+        """What the classifier names: ``superclass`` (sub-class forgetting, CIFAR-20) or ``class``."""
         return "superclass" if self.forget.scenario == "subclass" or self.data.name == "cifar20" else "class"
 
     @property
     def seed_list(self):
-        """The seeds of the repetitions, each of one original, one retrained and one of every unlearned model."""
+        """The seeds of the repetitions."""
         return tuple(range(self.seed, self.seed + self.seeds))

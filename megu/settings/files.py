@@ -18,7 +18,7 @@ os.umask(_UMASK)
 
 @contextmanager
 def writing(path):
-    r"""Turns an error of the disk inside the block into a StageError that says what to do."""
+    r"""Turns an error of the disk into a StageError."""
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -31,9 +31,9 @@ def writing(path):
 
 @contextmanager
 def atomic(path, locked=False):
-    r"""A temporary path beside ``path``, whose file takes its place, on the disk, when the block ends without an error.
+    r"""A temporary path whose file takes the place of ``path``, on the disk, when the block ends without an error.
 
-    ``locked``: nobody else writes this file now, so what a killed process left half-written is removed first.
+    ``locked``: nobody else writes this file now, so what a killed process left half-written is removed.
     """
     path = Path(path)
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
@@ -54,10 +54,7 @@ def atomic(path, locked=False):
 
 @contextmanager
 def alone(directory):
-    r"""The block has a directory to itself.
-
-    Raises: StageError where another process has it; the lock of a process that died is free again.
-    """
+    r"""The block has a directory to itself.  Raises: StageError where another process that lives has it."""
     path = Path(directory) / ".locks" / "alone.lock"
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,16 +75,13 @@ def write_json(path, content, locked=False):
 
 
 def project_root(start="."):
-    r"""The folder that holds the runs: the nearest one upwards with a ``pyproject.toml``, else ``start`` itself."""
+    r"""The folder that holds the runs: the nearest upwards with a ``pyproject.toml``, else ``start`` itself."""
     start = Path(start).resolve()
     return next((folder for folder in (start, *start.parents) if (folder / "pyproject.toml").exists()), start)
 
 
 def shipped(name):
-    r"""The folder ``notebooks`` or ``paper_figures`` of the checkout or wheel that this code is from.
-
-    Raises: SettingsError where it came without them.
-    """
+    r"""The folder ``notebooks`` or ``paper_figures`` that came with this code.  Raises: SettingsError without it."""
     package = Path(__file__).parents[1]
     for folder in (package / "cli" / "assets" / name, package.parent / name):
         if folder.is_dir():
@@ -96,7 +90,7 @@ def shipped(name):
 
 
 def hash_file(path, kind="sha256"):
-    r"""Hash of a file's content in hex: SHA-256, or the MD5 that hosts publish, which finds damage, not forgery."""
+    r"""Hash of a file in hex: SHA-256, or the MD5 that hosts publish, which finds damage, not forgery."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
 
@@ -107,7 +101,7 @@ def _hash_of_version(path, size, changed):
 
 
 def hash_weights(path):
-    r"""SHA-256 of a large file; computed again only where its size or time of change is another one."""
+    r"""SHA-256 of a large file; computed again only where its size or time of change has changed."""
     about = os.stat(path)
     return _hash_of_version(path, about.st_size, about.st_mtime_ns)
 

@@ -11,7 +11,7 @@ from megu.settings.values import nest
 
 
 def absolute(path):
-    """A path that means the same from every working directory: notebooks run in their own folder."""
+    """A path that means the same from every working directory."""
     return None if path is None else str(Path(path).expanduser().resolve())
 
 
@@ -30,7 +30,7 @@ NAMES = {  # the setting -> its variable
     "guide.path": "MEGU_GUIDE_PATH",
     "guide.url": "MEGU_GUIDE_URL",
 }
-MACHINE = {name.rpartition(".")[2] for name in NAMES}  # last names of these settings
+MACHINE = {name.rpartition(".")[2] for name in NAMES}
 
 
 def from_environment():

@@ -7,8 +7,7 @@ from megu.settings.values import build, check_class_names, closest, merge, nest
 
 PROFILES = {
     "quick": {"threads": 1},  # the same bits whatever the number of cores
-    # CIFAR, whole or a subset; one small GPU or a patient CPU.
-    "small": {
+    "small": {  # CIFAR, whole or a subset; one small GPU or a patient CPU
         "data.name": "cifar10",
         "forget.classes": ["cat"],
         "training.epochs": 20,
@@ -16,8 +15,7 @@ PROFILES = {
         "retain_images": 8000,
         "guide.exemplars": 8,
     },
-    # The paper's first cell; baselines as published.
-    "paper": {
+    "paper": {  # its first cell; baselines as published
         "data.name": "cifar100",
         "arch": "resnet18",
         "forget.classes": ["rocket"],
@@ -34,7 +32,7 @@ PROFILES = {
 
 
 def _multistep(epochs, *milestones):
-    # The public code counts the epochs of its pre-training from 1; those of its "retrain" from 0, as we do.
+    # The public code counts epochs of pre-training from 1, and of its "retrain" from 0, as we do.
     return {
         "training": {"epochs": epochs, "milestones": [epoch - 1 for epoch in milestones]},
         "methods.retrain-head.recipe": {"epochs": epochs, "milestones": list(milestones)},
@@ -54,7 +52,7 @@ RECIPES = (  # (profile, data, network, scenario), None for any -> what differs 
     (("paper", "cifar10", "resnet18", None), _multistep(20, 8, 12, 16)),
     (("paper", "cifar20", "resnet18", None), _multistep(40, 15, 30, 35)),
     (("paper", "cifar100", "resnet18", None), _multistep(200, 60, 120, 160)),
-    # The public code leaves a ViT's rate to its user: 0.01 is ours, for a pretrained net (A13).
+    # The public code leaves a ViT's rate to its user; 0.01 is ours (A13).
     (("paper", None, "vit-b16", None), {**_multistep(8, 7), "training.lr": 0.01, "methods.megu.recipe.epochs": 5}),
     (("paper", "cifar20", "vit-b16", None), _multistep(9, 8)),
     (("paper", None, "vit-b16", None), {"methods.bad-teacher.recipe.batch": 128}),
@@ -71,8 +69,7 @@ def resolve(profile="quick", seed=0, overrides=None):
     r"""The settings of a run.
 
     Args:
-        profile: in `PROFILES`; over its values come those of `RECIPES`.
-        seed: of the first repetition; the others use seed + 1, ...
+        profile: in `PROFILES`; over its values come those of `RECIPES`.  seed: of the first repetition.
         overrides: what the user wants otherwise, dotted or nested, e.g. ``{"methods.megu.noise.lam": 0.2}``.
     Raises: SettingsError for an unknown profile, setting or class name, or a value out of range.
     """

@@ -42,9 +42,8 @@ def build(part, values, where="", over=None):
     r"""A `Part` of nested values, which may be partial.
 
     Args:
-        part: subclass of `Part`.
+        part: subclass of `Part`.  over: instance whose values are the defaults instead of the class's own.
         where: dotted prefix for messages, e.g. ``methods.megu``.
-        over: instance whose values are the defaults instead of the class's own.
     Raises: SettingsError, one line with each wrong setting, its value and the remedy.
     """
     base = (over or part()).model_dump()
@@ -70,6 +69,5 @@ def check_class_names(classes, known, data_name):
         if name not in known:
             raise SettingsError(closest(name, known, f"forget.classes: in {data_name} the class"))
     if not 0 < len(set(classes)) < len(known):
-        raise SettingsError(
-            f"forget.classes has {len(set(classes))} of {len(known)} classes: name at least one, but not all"
-        )
+        count = f"{len(set(classes))} of {len(known)}"
+        raise SettingsError(f"forget.classes has {count} classes: name at least one, but not all")

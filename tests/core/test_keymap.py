@@ -117,26 +117,19 @@ def test_a_classifier_trained_elsewhere_can_be_made_to_forget(tiny, tmp_path, wr
     assert int(re.search(r"model    ResNet, .* 10 classes, images 1x28x28; names (\d+) %", done.output)[1]) > 40
 
 
-@pytest.fixture
-def someones(monkeypatch):
-    """A module of the user, with a function that gives a network."""
+def test_a_function_that_gives_one_of_our_networks_also_wrapped(tiny, written, monkeypatch):
     monkeypatch.setitem(sys.modules, "someones", module := ModuleType("someones"))
-    return module
 
+    def read(file, make):
+        module.network = make
+        return read_model(file, "someones:network", 10, (28, 28))
 
-def test_a_function_that_gives_one_of_our_networks(tiny, written, someones):
     file = written(tiny.original(0), with_their_names(SMALL[0]))
-    someones.network = lambda num_classes: models.ResNet(num_classes, 1, *SMALL)
-    assert same(read_model(file, "someones:network", 10, (28, 28)), tiny.original(0))
-    someones.network = lambda num_classes: models.ResNet(num_classes, 1, (2, 1, 1, 1), SMALL[1])
+    assert same(read(file, lambda k: models.ResNet(k, 1, *SMALL)), tiny.original(0))
     with refused("is no someones:network with 10 classes .* tensors are missing, e.g. conv2_x.1"):
-        read_model(file, "someones:network", 10, (28, 28))
-
-
-def test_a_network_that_is_wrapped_itself_keeps_its_names(written, someones):
-    someones.network = lambda num_classes: nn.DataParallel(models.ResNet(num_classes, 1, *SMALL))
-    own = someones.network(4)
-    assert same(read_model(written(own), "someones:network", 4, (28, 28)), own)
+        read(file, lambda k: models.ResNet(k, 1, (2, 1, 1, 1), SMALL[1]))
+    own = nn.DataParallel(models.ResNet(10, 1, *SMALL))
+    assert same(read(written(own), lambda k: nn.DataParallel(models.ResNet(k, 1, *SMALL))), own)
 
 
 def wrapped(state):
@@ -192,9 +185,3 @@ def test_our_own_files_are_read_too(arch, shape, tmp_path, written):
     models.save(model, tmp_path / "ours.safetensors", {})
     assert same(read_model(tmp_path / "ours.safetensors", arch, 4, shape[1:]), model)
     assert same(read_model(written(nn.DataParallel(model)), arch, 4, shape[1:]), model)
-
-
-def test_a_pth_is_not_opened_and_the_message_says_how_to_convert_it(tmp_path):
-    torch.save({"a": torch.zeros(1)}, tmp_path / "theirs.pth")
-    with refused(r"theirs\.pth' is not a safetensors file.*save_file\(.*weights_only=True"):
-        read_model(tmp_path / "theirs.pth", "resnet18", 3, (32, 32))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from refusals import refused
 
-from megu.core.splits import forgotten_classes, make_split, masks, validation_indices
+from megu.core.splits import forgotten_classes, make_split, validation_indices
 from megu.datasets.images import by_superclass
 from megu.datasets.sources import load
 from megu.settings.profiles import resolve
@@ -23,7 +23,8 @@ def test_parts_are_disjoint_complete_and_take_the_named_class(scenario, forget, 
     images, settings, split = split_of(scenario=scenario)
     assert torch.equal(torch.cat([*vars(split).values()]).sort().values, torch.arange(len(images.y)))
     assert len(split.forget) == forget and len(split.test_forget) == test_forget
-    assert torch.equal(split.train, torch.cat([split.forget, split.retain]).sort().values)
+    assert torch.equal(split.train, torch.cat([split.forget, split.retain]).sort().values) and len(split.train) == 9000
+    assert len(split.test_forget) + len(split.test_retain) == 2000
     if scenario != "random":
         gone, kept = (
             {images.fine_classes[k] for k in images.fine[part].tolist()} for part in (split.forget, split.retain)
@@ -42,11 +43,6 @@ def test_the_validation_images_do_not_depend_on_request_or_seed(mini):
         assert torch.equal(torch.cat([split.val_retain, split.val_forget]).sort().values, expected)
     assert torch.bincount(mini.fine[expected]).tolist() == [100] * 10
     assert split_of()[2].digest() == "46d2e34c7475"
-
-
-def test_masks_are_a_partition(mini):
-    train, validation, test = masks(mini, 0.1)
-    assert (train.int() + validation.int() + test.int() == 1).all() and train.sum() == 9000 and test.sum() == 2000
 
 
 def test_impossible_requests_are_refused(mini):

@@ -35,10 +35,10 @@ def built(weights, k=5, seed=0, shape=SHAPE):
     return models.build("vit-b16", k, shape, seed, weights=weights and str(weights))
 
 
-def changed(folder, change, name="changed.safetensors"):
+def changed(folder, change):
     """A file beside the published one, with tensors that a function gives."""
-    save_file(change(load_file(folder / "model.safetensors")), folder / name)
-    return folder / name
+    save_file(change(load_file(folder / "model.safetensors")), folder / "changed.safetensors")
+    return folder / "changed.safetensors"
 
 
 def same_backbone(model, other):
@@ -126,7 +126,7 @@ def test_weights_of_half_precision_are_trained_in_float32(folder, kind):
 def test_what_cannot_be_read_is_refused_with_a_remedy(folder, tmp_path):
     (folder / "broken.safetensors").write_bytes(b"no weights")
     for weights, message in (
-        (folder / "broken.safetensors", "'broken.safetensors' is (damaged|not a safetensors file)"),
+        (folder / "broken.safetensors", r"'broken.* is not a safetensors file.*save_file\(.*weights_only=True"),
         (tmp_path / "none", "'none' in .* is no .safetensors file"),
         (tmp_path, "'model.safetensors' in .* is no .safetensors file"),
         (folder / "config.json", "'config.json' in .* is no .safetensors file"),
