@@ -27,7 +27,7 @@ class Compute:
         compile: training steps run through ``torch.compile``.
         deterministic: the same numbers every time on the same GPU; else cuDNN tries what is fastest.
         tf32: float32 products on a GPU keep 10 bits of the mantissa instead of 23.
-        team: the processes that train together; left out of `str`, since it changes results by rounding only.
+        team: the processes that train together; they change results by rounding only.
     """
 
     device: torch.device
@@ -99,7 +99,7 @@ def choose(settings, own: bool = False) -> Compute:
 def forward(model, compute):
     r"""``model`` as a training step calls it, compiled or data-parallel, with the same weights and names.
 
-    What cannot be compiled is an error, see `compile_errors`: nothing falls back to slow code in silence.
+    What cannot be compiled is an error, see `compile_errors`.
     """
     net = compute.team.synchronised(model)
     if compute.compile:

@@ -3,12 +3,7 @@ r"""Names of a ResNet's weights in weiaicunzai/pytorch-cifar100, whose ResNet-18
 import re
 
 _ENDS = {"stem": "conv1", "head": "fc"}
-_PARTS = {
-    "conv1": "residual_function.0",
-    "bn1": "residual_function.1",
-    "conv2": "residual_function.3",
-    "bn2": "residual_function.4",
-}
+_BODY = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4}  # places in ``residual_function``
 
 
 def theirs(name, blocks):
@@ -22,7 +17,8 @@ def theirs(name, blocks):
         return f"{_ENDS[top]}.{rest}"
     block, part, rest = rest.split(".", 2)
     places = [f"conv{stage + 2}_x.{i}" for stage, count in enumerate(blocks) for i in range(count)]
-    return f"{places[int(block)]}.{_PARTS.get(part, part)}.{rest}"
+    part = f"residual_function.{_BODY[part]}" if part in _BODY else part
+    return f"{places[int(block)]}.{part}.{rest}"
 
 
 def spoken(state):

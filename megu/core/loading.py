@@ -65,8 +65,8 @@ def builders(arch, num_classes, shape):
     if not out:
         near = difflib.get_close_matches(arch, [*OURS, *known], n=3, cutoff=0.4)
         raise SettingsError(
-            f"arch {arch!r} does not exist; did you mean {' or '.join(map(repr, near or OURS))}? choose a classifier of"
-            f" torchvision.models, one of ours ({', '.join(OURS)}), or module:function of your own"
+            f"arch {arch!r} does not exist; did you mean {' or '.join(map(repr, near or OURS))}? choose one of"
+            f" torchvision.models, of ours ({', '.join(OURS)}), or module:function of your own"
         )
     return out
 
@@ -112,10 +112,9 @@ def weights_digest(model) -> str:
 
 
 def check_and_copy(model, images, what="model") -> nn.Module:
-    r"""A copy to work on, in eval mode; ``what`` it is, for messages.
+    r"""A copy to work on, in eval mode; ``what`` is for messages.
 
-    Raises: SettingsError where the model is none, holds NaN, does not take these images, or does not give one finite
-        logit for each class.
+    Raises: SettingsError where the model is none, holds NaN, or does not give a finite logit for each class.
     """
 
     def refuse(wrong, why):
@@ -167,8 +166,7 @@ def check_accuracy(model, images, index: Int64[Tensor, " n"], check="normalise, 
         for name in (*NORMALISE, "data"):
             mean, std = (value.to(y.device) for value in moments(name, images.x))
             others[name] = accuracy(replace(images, mean=mean, std=std))
-    # Always naming the most frequent class, and two standard deviations.
-    chance = most + 2 * (most * (1 - most) / len(y)) ** 0.5
+    chance = most + 2 * (most * (1 - most) / len(y)) ** 0.5  # naming the most frequent class; two standard deviations
     if share <= chance or share + 0.1 < max(others.values(), default=0):
         hint = ", ".join(f"{name} {100 * value:.0f} %" for name, value in others.items())
         raise SettingsError(

@@ -21,8 +21,15 @@ def head(model: nn.Module) -> nn.Linear:
     raise ValueError(f"{type(model).__name__} has no linear layer, so its features cannot be told from its head")
 
 
-def _watched(model, x, layers):
-    """Logits, and name -> output of the layers that took part, in the order of the forward pass."""
+def activations(
+    model: nn.Module, x: Float[Tensor, "n C H W"], layers: tuple[str | None, ...] = ()
+) -> tuple[Float[Tensor, "n K"], dict]:
+    r"""Logits and the activations of several layers, from one forward pass in the model's own mode.
+
+    Args: layers: names of sub-modules whose output is wanted; None stands for what the head receives.
+    Returns: (logits, name -> ``(n, d)``, a map ``(n, d, h, w)``, or tokens ``(n, t, d)``), in the order of the pass.
+    Raises: ValueError where the last linear layer plays no part.
+    """
     outputs = {}
     with ExitStack() as hooks:
         for name in layers:
@@ -35,22 +42,10 @@ def _watched(model, x, layers):
                 hooks.enter_context(head(model).register_forward_pre_hook(keep))
             else:
                 hooks.enter_context(model.get_submodule(name).register_forward_hook(keep))
-        return model(x), outputs
-
-
-def activations(
-    model: nn.Module, x: Float[Tensor, "n C H W"], layers: tuple[str | None, ...] = ()
-) -> tuple[Float[Tensor, "n K"], dict]:
-    r"""Logits and the activations of several layers, from one forward pass in the model's own mode.
-
-    Args: layers: names of sub-modules whose output is wanted; None stands for what the head receives.
-    Returns: (logits, name -> ``(n, d)``, a map ``(n, d, h, w)``, or tokens ``(n, t, d)``).
-    Raises: ValueError where the last linear layer plays no part.
-    """
-    logits, outputs = _watched(model, x, layers)
+        logits = model(x)
     if None in layers and None not in outputs:
         raise ValueError(f"the last linear layer of {type(model).__name__} plays no part in its logits")
-    return logits, {name: outputs[name] for name in layers}
+    return logits, outputs
 
 
 def pooled(found: Float[Tensor, "n _ ..."]) -> Float[Tensor, "n _"]:
@@ -80,8 +75,8 @@ def blocks(model: nn.Module, x: Float[Tensor, "n C H W"], most: int = 8) -> list
         if isinstance(module, nn.Sequential | nn.ModuleList) and all([*part.children()] for part in module.children())
         for child, _ in module.named_children()
     ]
-    outer = [name for name in found if not any(name.startswith(f"{other}.") for other in found)]
-    order = list(_watched(model, x, outer)[1])
+    outer = tuple(name for name in found if not any(name.startswith(f"{other}.") for other in found))
+    order = list(activations(model, x, outer)[1])
     return [order[round((i + 1) * len(order) / most) - 1] for i in range(most)] if len(order) > most else order
 
 

@@ -58,10 +58,10 @@ class ResNet(nn.Module):
 
 
 class ViT(nn.Module):
-    r"""Vision transformer; images are resized batch by batch: all 60,000 of CIFAR take 36 GB as floats of 224 px.
+    r"""Vision transformer; images are resized batch by batch, as all of CIFAR takes 36 GB as floats of 224 px.
 
     Args: net: `transformers.ViTForImageClassification`.
-    Source: Dosovitskiy et al. 2021.  Departs: images are normalised by the moments of their own training images, not
+    Source: Dosovitskiy et al. 2021.  Departs: images are normalised by the moments of their own training images, not by
         0.5 as for Google's weights or those of CIFAR-100 as in the public unlearning code.
     """
 

@@ -48,10 +48,8 @@ class Team:
         if self._cpu is None or not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
             return model
         if self._cpu:
-            raise SettingsError(
-                f"{type(model).__name__} has batch normalisation, whose statistics processes share on GPUs only: train"
-                " it in one process, or a ViT"
-            )
+            what = f"{type(model).__name__} has batch normalisation, whose statistics processes share on GPUs only"
+            raise SettingsError(f"{what}: train it in one process, or a ViT")
         same = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
         return nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(model, same))
 
@@ -75,5 +73,5 @@ class Team:
         return broadcast_object_list([message])[0]
 
     def first(self):
-        """Context that the first process of a machine leaves before the others enter: for downloads."""
+        """Context that the first process of a machine leaves before others enter: for downloads."""
         return self._accelerator.local_main_process_first()

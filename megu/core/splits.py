@@ -56,13 +56,8 @@ def masks(images, fraction: float) -> tuple[Bool[Tensor, " N"], ...]:
 
 
 def split_of(images, goes: Bool[Tensor, " N"], validation=0.0) -> Split:
-    r"""The split of a pool.
-
-    Args:
-        goes: what is forgotten; of test and validation images, what is no longer to be named right.
-        validation: share of each class of the training images.
-    Raises: SettingsError where nothing would be forgotten or retained.
-    """
+    r"""The split of a pool in which the images ``goes`` are forgotten; of test and validation images, what is no longer
+    to be named right.  Raises: SettingsError where nothing would be forgotten or retained."""
     parts = (mask & which for mask in masks(images, validation) for which in (goes, ~goes))
     split = Split(*(torch.nonzero(part).flatten() for part in parts))
     gone, kept = len(split.forget), len(split.retain)

@@ -26,10 +26,8 @@ def find(weights):
         try:
             return _from_hub()
         except OSError:
-            raise SettingsError(
-                f"the weights of {HUB} could not be downloaded: check the network, set weights to a local folder or"
-                " .safetensors, or use arch vit-tiny"
-            ) from None
+            what = f"the weights of {HUB} could not be downloaded: check the network, set weights to a local folder"
+            raise SettingsError(f"{what} or .safetensors, or use arch vit-tiny") from None
     path = Path(weights)
     path = path / "model.safetensors" if path.is_dir() else path
     if path.suffix != ".safetensors" or not path.is_file():
@@ -87,7 +85,6 @@ def vit_b16(num_classes, weights):
         )
     for what, kind in (("lacks", "missing"), ("has", "unexpected"), ("has in another shape", "mismatched")):
         if names := sorted(name for name in map(str, found[f"{kind}_keys"]) if not name.startswith("classifier.")):
-            raise SettingsError(
-                f"weights {path.name!r} are not of {HUB}: the file {what} {names[0]} (of {len(names)} such tensors)"
-            )
+            why = f"the file {what} {names[0]} (of {len(names)} such tensors)"
+            raise SettingsError(f"weights {path.name!r} are not of {HUB}: {why}")
     return net
