@@ -36,11 +36,16 @@ def find(weights):
     return path
 
 
+def _transformers():
+    with extra("guides"):
+        import transformers  # noqa: PLC0415  (seconds to import)
+    return transformers
+
+
 @cache
 def _from_hub():
-    with extra("guides"):
-        from transformers.utils import cached_file  # noqa: PLC0415
-    return Path(cached_file(HUB, "model.safetensors"))  # asks the hub whether there is a newer one: once is enough
+    # It asks the hub whether there is a newer one: once is enough.
+    return Path(_transformers().utils.cached_file(HUB, "model.safetensors"))
 
 
 def identity(weights):
@@ -51,9 +56,8 @@ def identity(weights):
 
 def blank(**config):
     r"""A ViT of a configuration, weights from torch's global generator."""
-    with extra("guides"):
-        from transformers import ViTConfig, ViTForImageClassification  # noqa: PLC0415  (seconds to import)
-    return ViTForImageClassification(ViTConfig(**config))
+    hf = _transformers()
+    return hf.ViTForImageClassification(hf.ViTConfig(**config))
 
 
 def vit_b16(num_classes, weights):
@@ -71,18 +75,16 @@ def vit_b16(num_classes, weights):
     if broken := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
         what = f"weights {path.name!r} holds values that are no numbers (NaN or infinite), e.g. in {broken[0]}"
         raise SettingsError(f"{what}: copy or download it again")
-    with extra("guides"):
-        from transformers import ViTConfig, ViTForImageClassification, logging  # noqa: PLC0415
+    hf, how = _transformers(), {"ignore_mismatched_sizes": True, "output_loading_info": True}
+    config = hf.ViTConfig(num_labels=num_classes, **CONFIG)
     with ExitStack() as afterwards:  # the new head would be told as a warning, and the bar is full in a second
-        afterwards.callback(logging.set_verbosity, logging.get_verbosity())
-        logging.set_verbosity_error()
-        if logging.is_progress_bar_enabled():
-            logging.disable_progress_bar()
-            afterwards.callback(logging.enable_progress_bar)
-        config = ViTConfig(num_labels=num_classes, **CONFIG)
-        net, found = ViTForImageClassification.from_pretrained(  # translates the names of older versions
-            None, config=config, state_dict=state, ignore_mismatched_sizes=True, output_loading_info=True
-        )
+        afterwards.callback(hf.logging.set_verbosity, hf.logging.get_verbosity())
+        hf.logging.set_verbosity_error()
+        if hf.logging.is_progress_bar_enabled():
+            hf.logging.disable_progress_bar()
+            afterwards.callback(hf.logging.enable_progress_bar)
+        # Translates the names of older versions.
+        net, found = hf.ViTForImageClassification.from_pretrained(None, config=config, state_dict=state, **how)
     for what, kind in (("lacks", "missing"), ("has", "unexpected"), ("has in another shape", "mismatched")):
         if names := sorted(name for name in map(str, found[f"{kind}_keys"]) if not name.startswith("classifier.")):
             why = f"the file {what} {names[0]} (of {len(names)} such tensors)"

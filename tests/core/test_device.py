@@ -82,22 +82,32 @@ def flags():
     )
 
 
+def chosen(own=False, **settings):
+    return choose(resolve(overrides=settings), own)
+
+
 def test_what_is_set_on_a_gpu(gpu):
     """The default device is named by its number, which torch's own ``set_device`` asks for."""
-    usual = choose(resolve())
+    usual = chosen()
     assert usual.device == torch.device("cuda:1") and gpu == [1] and str(usual) == "cuda, bfloat16 autocast"
     assert flags() == (True, False, False, False)
-    assert choose(resolve(overrides={"device": "cuda:0"})).device == torch.device("cuda:0") and gpu == [1, 0]
-    choose(resolve(), own=True)
+    assert chosen(device="cuda:0").device == torch.device("cuda:0") and gpu == [1, 0]
+    chosen(own=True)
     assert flags() == (True, True, False, False)
-    fast = choose(resolve(overrides={"deterministic": False, "tf32": True, "compile": True, "autocast": "off"}))
+    fast = chosen(deterministic=False, tf32=True, compile=True, autocast="off")
     assert flags() == (False, False, True, True) and str(fast) == "cuda, float32, compiled, not deterministic, TF32"
 
 
 def test_on_a_cpu_nothing_is_set():
     before = flags()
-    found = choose(resolve(overrides={"deterministic": False, "tf32": True, "autocast": "off"}))
+    found = chosen(deterministic=False, tf32=True, autocast="off")
     assert str(found) == "cpu, float32" and flags() == before
+
+
+def test_bfloat16_is_never_chosen_for_a_vit_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
+    assert chosen(arch="resnet-small").autocast is True and chosen(arch="vit-tiny").autocast is False
+    assert chosen(arch="vit-tiny", autocast="on").autocast
 
 
 @pytest.mark.slow

@@ -1,5 +1,5 @@
-"""Classifiers: one interface, one features seam, weights without pickles; channels last in memory everywhere, float32 in
-noise, and a loss that is a mean over images and not over batches."""
+"""Classifiers: one interface, weights without pickles; channels last in memory, float32 in noise, and a loss that is a
+mean over images and not over batches."""
 
 from dataclasses import fields, replace
 
