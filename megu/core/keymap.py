@@ -1,7 +1,5 @@
 r"""Names of a ResNet's weights in weiaicunzai/pytorch-cifar100, whose ResNet-18 the public unlearning code uses."""
 
-import re
-
 _ENDS = {"stem": "conv1", "head": "fc"}
 _BODY = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4}  # places in ``residual_function``
 
@@ -23,7 +21,7 @@ def theirs(name, blocks):
 
 def spoken(state):
     r"""Whether the tensors of a file, by name, are called in that way."""
-    return any(re.match(r"(module\.)?conv[2-5]_x\.", name) for name in state)
+    return any("_x." in name for name in state)
 
 
 def wrapped(state):
