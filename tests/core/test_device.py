@@ -57,10 +57,8 @@ def test_a_model_that_cannot_be_compiled_is_refused(tiny, monkeypatch):
 @pytest.fixture
 def gpu(monkeypatch):
     """A machine that says it had two GPUs, of which the second one is in use; what is set is put back."""
-    cudnn, empty, set_to = torch.backends.cudnn, torch.empty, []
-    for name in ("deterministic", "benchmark", "allow_tf32"):
-        monkeypatch.setattr(cudnn, name, getattr(cudnn, name))
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", torch.backends.cuda.matmul.allow_tf32)
+    cudnn, matmul, empty, set_to = torch.backends.cudnn, torch.backends.cuda.matmul, torch.empty, []
+    before = cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -70,6 +68,7 @@ def gpu(monkeypatch):
     monkeypatch.setattr(torch._C, "_cuda_setDevice", set_to.append, raising=False)
     yield set_to
     torch.use_deterministic_algorithms(False)
+    cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = before
 
 
 def flags():

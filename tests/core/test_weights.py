@@ -51,7 +51,7 @@ def test_the_network_is_the_published_one_or_drawn_and_the_head_follows_the_seed
     published = ViTForImageClassification.from_pretrained(folder)
     for k in (5, 7):
         one, again, other = (built(folder, k, seed) for seed in (0, 0, 1))
-        heads = [model.net.classifier.weight for model in (one, other, published)]
+        heads = [model.classifier.weight for model in (one.net, other.net, published)]
         assert same_backbone(one, published) and same_backbone(other, published)
         assert same(one, again) and not heads[0].equal(heads[1])
         assert heads[0].shape == (k, 24) and 0.01 < heads[0].std() < 0.04
