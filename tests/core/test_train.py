@@ -86,15 +86,20 @@ def test_what_no_smaller_part_can_help_is_one_line(tiny, monkeypatch):
         train(tiny, "vit-tiny", 64)
 
 
-def test_a_training_that_runs_away_leaves_the_last_good_weights(tiny):
+@pytest.mark.parametrize(("shift", "factor"), [(torch.nan, 1.0), (2e4, 1.0), (0.0, torch.nan)])
+def test_a_training_that_runs_away_leaves_the_last_good_weights(tiny, shift, factor):
+    """By its loss or by its weights alone, after one sound epoch of two steps."""
     model, calls = models.build("resnet-small", 10, tiny.images.shape, 0), []
 
     def loss(logits, y):
         calls.append(1)
-        return F.cross_entropy(logits, y) * (1.0 if len(calls) <= 2 else torch.nan)  # sound for one epoch
+        return F.cross_entropy(logits, y) + (0.0 if len(calls) <= 2 else shift)
+
+    def after(model):
+        model.head.bias.data *= 1.0 if len(calls) <= 2 else factor
 
     with pytest.raises(DivergedError, match="in epoch 2; try a smaller learning rate than 0.05") as caught:
-        train(tiny, model, 64, epochs=3, how={"loss": loss})
+        train(tiny, model, 64, epochs=3, how={"loss": loss, "after": after})
     assert caught.value.last_good is model and same(model, train(tiny, "resnet-small", 64)[0])
 
 
