@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from megu.cli.options import Out, OutOrNone, Profile, Seed, Seeds, Set, option, parse
+from megu.cli.options import Out, OutOrNone, Profile, Seed, Seeds, Set, option, parse, write
 from megu.settings.errors import SettingsError
 
 app = typer.Typer(no_args_is_help=True, help="What a run costs: tried, predicted, measured.")
@@ -22,14 +22,12 @@ def rehearse(
 ):
     """One step of every stage of a run with the true network and shapes, data and weights random where they are not
     here; with --out rehearsal.csv.  Exit code 1 where one fails."""
-    from megu.cost.rehearse import rehearse as play
+    from megu.cost.rehearse import rehearse
     from megu.settings.profiles import resolve
 
-    table = play(resolve(profile, seed, parse(set)), batch, typer.echo)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        table.to_csv(out / "rehearsal.csv", index=False, float_format="%.6g")
-    if (table["failed"] != "").any():
+    table = rehearse(resolve(profile, seed, parse(set)), batch, typer.echo)
+    write(table, out, "rehearsal.csv")
+    if table["failed"].any():
         raise typer.Exit(1)
 
 
@@ -54,9 +52,7 @@ def predict(
         raise SettingsError(f"--smoke {smoke.name!r} cannot be used: {str(error).splitlines()[0]}") from None
     table = grid_cost(profile, seeds, gpu)
     typer.echo(table.round(3).to_string(index=False))
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        table.assign(card=gpu.name, seeds=seeds).to_csv(out / "cost_grid.csv", index=False, float_format="%.6g")
+    write(table.assign(card=gpu.name, seeds=seeds), out, "cost_grid.csv")
     pflop, low, high = table[["pflop", "hours_low", "hours_high"]].sum()
     typer.echo(f"profile {profile}, {seeds} seeds: {pflop:,.0f} PFLOP, {low:.0f} to {high:.0f} hours on one {gpu.name}")
 
@@ -67,7 +63,6 @@ def measure(
     part: option(list[str] | None, "Measure images, classes, weights or guides alone; may be repeated.") = None,
 ):
     """Seconds and memory of every stage on this machine, some minutes: cost.csv."""
-    from megu.cost.measure import PARTS
-    from megu.cost.measure import measure as stages
+    from megu.cost.measure import PARTS, measure
 
-    stages(out, part or tuple(PARTS), say=typer.echo)
+    measure(out, part or PARTS, say=typer.echo)

@@ -1,11 +1,10 @@
 r"""The commands of guides and their answers: ``megu guide ask | answers``."""
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from megu.cli.options import DryRun, Out, Profile, Set, option, parse
+from megu.cli.options import DryRun, Out, Profile, Set, argument, option, parse
 from megu.settings.errors import SettingsError
 
 app = typer.Typer(no_args_is_help=True, help="Ask a guide ahead of a run; see and move its answers.")
@@ -43,14 +42,13 @@ def ask(
     from megu.datasets.sources import load
     from megu.settings.profiles import resolve
 
-    values = {"forget.scenario": "random", "guide.source": source} | (
-        {"guide.exemplars": exemplars} if exemplars else {}
-    )
-    settings = resolve(profile, 0, {**values, **(guides.data_settings(data) if data else {}), **parse(set)})
+    values = {"forget.scenario": "random", "guide.source": source}
+    values |= {"guide.exemplars": exemplars} if exemplars else {}
+    values |= guides.data_settings(data) if data else {}
+    settings = resolve(profile, 0, values | parse(set))
     names = [name.strip() for name in classes.split(",") if name.strip()]
-    device = choose(settings).device
-    answers = out / "answers.jsonl"
-    session = guides.GuideSession(settings, load(settings, device), device, answers=answers, classes=names)
+    device, store = choose(settings).device, out / "answers.jsonl"
+    session = guides.GuideSession(settings, load(settings, device), device, answers=store, classes=names)
     for replies in read_batch or ():
         _put(replies, *guides.read_batch(*session.questions(), replies, session.store), "lines")
     for file in guides.write_batch(*session.open_questions(), write_batch, sampled) if write_batch else ():
@@ -60,7 +58,7 @@ def ask(
 
 @app.command()
 def answers(
-    file: Annotated[Path, typer.Argument(help="JSON lines file of answers.")],
+    file: argument(Path, "JSON lines file of answers."),
     export: option(Path | None, "Write them to a .parquet, .csv or .jsonl.") = None,
     import_: option(
         Path | None, "Put the answers of a .parquet, .csv or .jsonl into them; every row is checked.", "--import"

@@ -68,14 +68,13 @@ def recovery(out: Out, seeds: Seeds = 3):
 def paper(
     profile: option(str, "quick, small or paper, see `megu.settings.cells.CELLS`.") = "small",
     only: option(
-        list[str] | None,
-        "field=value|value,... of data, arch, scenario, forget, method, seed, repeat; may be repeated.",
-    ) = None,
+        list[str], "field=value|value,... of data, arch, scenario, forget, method, seed, repeat; may be repeated."
+    ) = (),
     seeds: Seeds = 2,
     repeats: Repeats = 1,
     folder: option(Path | None, "Where the results lie; by default runs/study-<profile>.") = None,
     out: OutOrNone = None,
-    workers: option(int | None, "Processes on this machine; one per GPU or core if left out.", min=1) = None,
+    workers: Workers = None,
     scheduler: option(str | None, "Address of a Dask scheduler.") = None,
     cluster: option(str | None, "slurm, pbs, sge or lsf.") = None,
     jobs: option(int, "Jobs of the cluster.", min=1) = 1,
@@ -85,9 +84,8 @@ def paper(
 ):
     """Run the grid of a profile; with --out the tidy tables of what was selected are written there."""
     say = one_voice()
-    from megu.runs.executors import executor  # torch takes seconds; --help must not
+    from megu.runs.executors import executor
     from megu.runs.study import paper
 
-    how, only = executor(workers, scheduler, cluster, jobs), tuple(only or ())
-    more = {"folder": folder, "out": out, "pretrain": pretrain, "dry_run": dry_run}
-    paper(profile, only, seeds, repeats, parse(set), how=how, say=say, **more)
+    more = {"folder": folder, "out": out, "pretrain": pretrain, "dry_run": dry_run, "say": say}
+    paper(profile, only, seeds, repeats, parse(set), how=executor(workers, scheduler, cluster, jobs), **more)

@@ -25,7 +25,7 @@ def stand_in(settings: Settings, where: str | torch.device = "cpu", side: int = 
         raise SettingsError(
             f"the numbers of data {name!r} are not known: set data.path, or take one of {', '.join(CIFAR)}"
         )
-    names, coarse = known_names("cifar10" if name == "cifar10" else "cifar100")
+    names, coarse = known_names(name)
     images = balanced(name, counts(name), names, where, side)
     return by_superclass(images, coarse) if settings.label_level == "superclass" else images
 
@@ -33,9 +33,7 @@ def stand_in(settings: Settings, where: str | torch.device = "cpu", side: int = 
 def balanced(name: str, sizes: tuple[int, int], names: tuple[str, ...], where="cpu", side: int = 2) -> Images:
     """Random images, ``sizes`` of training and test, as many of each class."""
     rng = np.random.default_rng(0)
-    parts = [
-        (rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8), np.arange(count) % len(names)) for count in sizes
-    ]
+    parts = [(rng.integers(0, 256, (n, side, side, 3), dtype=np.uint8), np.arange(n) % len(names)) for n in sizes]
     return pool(name, *parts, names, where)
 
 
