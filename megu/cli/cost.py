@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from megu.cli.options import Out, OutOrNone, Profile, Seed, Seeds, Set, option, parse, write
+from megu.cli.options import Out, Profile, Seed, Seeds, Set, option, parse, write
 from megu.settings.errors import SettingsError
 
 app = typer.Typer(no_args_is_help=True, help="What a run costs: tried, predicted, measured.")
@@ -15,9 +15,9 @@ def rehearse(
     profile: Profile = "paper",
     seed: Seed = 0,
     batch: option(
-        int | None, "Images of a training step, where the profile's batch is too much for this machine.", min=2
+        int, "Images of a training step, where the profile's batch is too much for this machine.", min=2
     ) = None,
-    out: OutOrNone = None,
+    out: Out = None,
     set: Set = None,
 ):
     """One step of every stage of a run with the true network and shapes, data and weights random where they are not
@@ -33,12 +33,10 @@ def rehearse(
 
 @app.command()
 def predict(
-    smoke: option(
-        Path | None, "gpu_smoke.json of a GPU: its measured speed instead of an assumed one.", exists=True
-    ) = None,
+    smoke: option(Path, "gpu_smoke.json of a GPU: its measured speed instead of an assumed one.", exists=True) = None,
     profile: option(str, "Whose grid is predicted.") = "paper",
     seeds: Seeds = 3,
-    out: OutOrNone = None,
+    out: Out = None,
 ):
     """Hours of a profile's grid on a GPU, by counted operations; with --out cost_grid.csv."""
     import json
@@ -59,8 +57,7 @@ def predict(
 
 @app.command()
 def measure(
-    out: Out,
-    part: option(list[str] | None, "Measure images, classes, weights or guides alone; may be repeated.") = None,
+    out: Out, part: option(list[str], "Measure images, classes, weights or guides alone; may be repeated.") = None
 ):
     """Seconds and memory of every stage on this machine, some minutes: cost.csv."""
     from megu.cost.measure import PARTS, measure

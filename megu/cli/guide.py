@@ -21,16 +21,16 @@ def ask(
     source: option(
         str, "composed, tiny, features, names, llm-names, shuffled, clip, mllm, served or replay."
     ) = "composed",
-    data: option(str | None, "A data set's name, a folder or an .npz; the profile's data, if left out.") = None,
+    data: option(str, "A data set's name, a folder or an .npz; the profile's data, if left out.") = None,
     classes: option(str, "Ask about these classes only, e.g. 'shirt,coat,bag'.") = "",
-    exemplars: option(int | None, "Exemplars of each class.", min=1) = None,
+    exemplars: option(int, "Exemplars of each class.", min=1) = None,
     dry_run: DryRun = False,
-    price: option(float | None, "Of a million input tokens, for --dry-run.", min=0) = None,
-    image_tokens: option(int | None, "Tokens of one image, for --dry-run.", min=1) = None,
-    write_batch: option(Path | None, "Ask nothing: write the open questions as an OpenAI batch file.") = None,
+    price: option(float, "Of a million input tokens, for --dry-run.", min=0) = None,
+    image_tokens: option(int, "Tokens of one image, for --dry-run.", min=1) = None,
+    write_batch: option(Path, "Ask nothing: write the open questions as an OpenAI batch file.") = None,
     sampled: option(bool, "There ask for several replies: for servers without log-probabilities.", "--sampled") = False,
     read_batch: option(
-        list[Path] | None, "Put its replies into the answers; may be repeated.", exists=True, dir_okay=False
+        list[Path], "Put its replies into the answers; may be repeated.", exists=True, dir_okay=False
     ) = None,
     profile: Profile = "quick",
     set: Set = None,
@@ -59,9 +59,9 @@ def ask(
 @app.command()
 def answers(
     file: argument(Path, "JSON lines file of answers."),
-    export: option(Path | None, "Write them to a .parquet, .csv or .jsonl.") = None,
+    export: option(Path, "Write them to a .parquet, .csv or .jsonl.") = None,
     import_: option(
-        Path | None, "Put the answers of a .parquet, .csv or .jsonl into them; every row is checked.", "--import"
+        Path, "Put the answers of a .parquet, .csv or .jsonl into them; every row is checked.", "--import"
     ) = None,
 ):
     """Say whose answers a file holds; export and import them."""

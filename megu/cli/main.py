@@ -9,21 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from megu.cli import cost, guide, study
-from megu.cli.options import (
-    DryRun,
-    Out,
-    OutOrNone,
-    Profile,
-    RunDir,
-    Seed,
-    Set,
-    Workers,
-    argument,
-    one_voice,
-    option,
-    parse,
-    write,
-)  # fmt: skip
+from megu.cli.options import DryRun, Out, Profile, RunDir, Seed, Set, Workers, argument, one_voice, option, parse, write
 from megu.settings.errors import MeguError, SettingsError
 from megu.settings.files import shipped, writing
 
@@ -40,12 +26,12 @@ SEVERAL = """Make the originals and retrained models of a run, with one process 
 EXAMPLES = """Make a copy of your own classifier forget, and write a report of what was done and what can still be seen.
 
 \b
-Your images lie in one folder per class, perhaps with unseen ones beside them: photos/train/rocket/1.jpg, ....
+One folder of images per class, perhaps with unseen ones beside them: photos/train/rocket/1.jpg, ....
   megu unlearn --model model.safetensors --arch resnet18 --data photos/ --forget rocket --dry-run
   ... --forget rocket --out forgotten/
-Several classes; a sub-class (a folder below a class's folder); single images, one file name or position a line:
+Several classes; a sub-class (a folder in a class's folder); single images, one file name or position a line:
   ... --forget rocket --forget "lawn mower"    ... --forget tops/shirt    ... --forget-list images.txt
-Another method, another guide, a setting, 8-bit images in [0, 1] without further normalisation:
+Another method, guide or setting; 8-bit images in [0, 1] without further normalisation:
   ... --method finetune    ... --guide model    ... --set recipe.lr=0.005    ... --normalise unit
 A ResNet-18 of weiaicunzai/pytorch-cifar100, its state_dict as .safetensors:
   ... --arch resnet18 --normalise cifar100
@@ -57,7 +43,7 @@ class Commands(TyperGroup):
     """Commands; an old name says the new one."""
 
     def resolve_command(self, context, words):
-        """The command of these words.  Raises: SettingsError where they are those of an earlier version."""
+        """Raises SettingsError where the words are of an earlier version."""
         name, option = (*words, "")[:2]
         renamed = dict(RENAMED)
         if option.startswith("-") and option != "--help":  # these were commands and are groups now
@@ -67,12 +53,8 @@ class Commands(TyperGroup):
         return super().resolve_command(context, words)
 
 
-app = typer.Typer(
-    cls=Commands,
-    help="Machine unlearning guided by a multimodal model (MeGU, arXiv 2602.17088).",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+ABOUT = "Machine unlearning guided by a multimodal model (MeGU, arXiv 2602.17088)."
+app = typer.Typer(cls=Commands, help=ABOUT, no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(study.app, name="study")
 app.add_typer(guide.app, name="guide")
 app.add_typer(cost.app, name="cost")
@@ -81,17 +63,17 @@ app.add_typer(cost.app, name="cost")
 @app.command()
 def run(profile: Profile = "quick", seed: Seed = 0, run_dir: RunDir = None, set: Set = None):
     """Run notebooks 00-05 and print where the results are.  Repeat it after an interrupt: it goes on."""
-    from megu.runs.notebooks import build_figures, run_notebooks
+    from megu.runs import notebooks
     from megu.settings.profiles import resolve
 
-    # What is missing or wrong is said before torch is imported, which takes seconds, and a run directory made.
+    # What is missing or wrong is said before a run directory is made, and before the seconds that torch's import takes.
     shipped("notebooks")
     resolve(profile, seed, values := parse(set))
     from megu.runs.experiment import Experiment
 
     made = Experiment(profile, seed, run_dir, values)
-    run_notebooks(made, say=typer.echo)
-    build_figures(made.run, say=typer.echo)
+    notebooks.run_notebooks(made, say=typer.echo)
+    notebooks.build_figures(made.run, say=typer.echo)
     path = os.path.relpath(made.run.path)
     typer.echo(f"results: {path}/summary.csv; executed notebooks: {path}/notebooks")
 
@@ -100,21 +82,19 @@ def run(profile: Profile = "quick", seed: Seed = 0, run_dir: RunDir = None, set:
 def unlearn(
     model: option(Path, "Weights as .safetensors (nothing else is opened)."),
     arch: option(str, "A torchvision classifier, one of ours, or module:function of your own."),
-    data: option(Path, "Folder of the training images by class, or with train/ and test/ in it."),
-    forget: option(list[str] | None, "Class or class/sub-class to forget; may be repeated.") = None,
-    forget_list: option(
-        Path | None, "Text file of single images to forget instead: a file name or position a line."
-    ) = None,
-    out: OutOrNone = None,
-    test: option(Path | None, "Folder of unseen images by class, where it is not data/test.") = None,
-    reference: option(Path | None, "Weights of a model retrained without the forget images, if there are any.") = None,
-    classes: option(Path | None, "Text file: class names in the order of the model's outputs, one a line.") = None,
+    data: option(Path, "Folder of training images by class, or with train/ and test/ in it."),
+    forget: option(list[str], "Class or class/sub-class to forget; may be repeated.") = None,
+    forget_list: option(Path, "Text file of single images instead: a file name or position a line.") = None,
+    out: Out = None,
+    test: option(Path, "Folder of unseen images by class, where it is not data/test.") = None,
+    reference: option(Path, "Weights of a model retrained without what goes, if there are any.") = None,
+    classes: option(Path, "Text file of class names in the order of the outputs, one a line.") = None,
     method: option(str, "See `megu.methods.METHODS`.") = "megu",
-    guide: option(str | None, "A guide.source, `model` (its own features), or a .csv or .npy matrix.") = None,
+    guide: option(str, "A guide.source, `model` (its own features), or a .csv or .npy matrix.") = None,
     normalise: option(str, "What the model expects: imagenet, unit, half, cifar100 or data.") = "imagenet",
-    size: option(int | None, "Pixels that images are resized to; their own, or 224, if left out.") = None,
-    retain_images: option(int | None, "Retain images to fine-tune on, at most.", min=1) = None,
-    trained_on: option(int | None, "Images that the model was trained on, where data is a sample.", min=1) = None,
+    size: option(int, "Pixels that images are resized to; else their own, or 224.") = None,
+    retain_images: option(int, "Retain images to fine-tune on, at most.", min=1) = None,
+    trained_on: option(int, "Images that it was trained on, where data is a sample.", min=1) = None,
     seed: option(int, "Of everything random.", min=0) = 0,
     set: Set = None,
     dry_run: DryRun = False,
@@ -132,8 +112,7 @@ def unlearn(
     checked = check(Request(**{name: given[name] for name in names}))
     typer.echo("\n".join(estimate(checked).lines))
     if not dry_run:
-        done = carry_out(checked, out)
-        verdict = done.report["verdict"]
+        verdict = carry_out(checked, out).report["verdict"]
         typer.echo(f"verdict  {verdict['word']}: {verdict['findings'][0]}\nrule     {verdict['rule']}")
         typer.echo(f"written  model.safetensors, report.html, report.json in {os.path.relpath(out)}")
 
@@ -149,7 +128,7 @@ def report(folder: argument(Path, "Folder that `unlearn` wrote, or its report.js
 @app.command()
 def tune(
     out: Out,
-    method: option(list[str] | None, "A method to tune; may be repeated.  All that can be, if left out.") = None,
+    method: option(list[str], "A method to tune; may be repeated.  All that can be, if left out.") = None,
     trials: option(int, "Trials of each method.", min=1) = 20,
     profile: Profile = "quick",
     run_dir: RunDir = None,
@@ -180,16 +159,16 @@ def export(
     method: argument(str, "Name of the method, original and retrain among them."),
     seed: argument(int, "Seed of pre-training.", min=0),
     out: Out,
-    push: option(str | None, "Send it to the hub as owner/name, too (log in by `hf auth login` first).") = None,
+    push: option(str, "Send it to the hub as owner/name, too (log in by `hf auth login` first).") = None,
     public: option(bool, "Let everyone see it on the hub.", "--public") = False,
 ):
     """Write a model of a run as a checkpoint that others can load: `megu.own.checkpoint.Checkpoint.from_pretrained`."""
     from megu.own.checkpoint import CONFIG, WEIGHTS
-    from megu.own.export import export as export_model
+    from megu.own.export import export
 
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SettingsError(f"--out {out.name!r} is not empty: name a new folder")
-    made = export_model(run_dir, method, seed)
+    made = export(run_dir, method, seed)
     with writing(out):
         made.save_pretrained(out)
     typer.echo(f"written  {WEIGHTS}, {CONFIG}, README.md in {os.path.relpath(out)}")
@@ -198,9 +177,8 @@ def export(
             url = made.push_to_hub(push, private=not public, commit_message=f"{method}, seed {seed}")
         except Exception as error:  # of the hub, of the login, or of whichever client reaches the network
             why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:150]}"
-            raise SettingsError(
-                f"{push!r} was not sent ({why}): check name, login and network; the folder is written"
-            ) from None
+            remedy = "check name, login and network; the folder is written"
+            raise SettingsError(f"{push!r} was not sent ({why}): {remedy}") from None
         typer.echo(f"sent     {url}")
 
 

@@ -12,8 +12,8 @@ from megu.settings.files import atomic
 
 
 def option(kind, help, *names, **more):
-    r"""The type of a command's option."""
-    return Annotated[kind, typer.Option(*names, help=help, **more)]
+    r"""The type of a command's option, which may be left out where it has a default."""
+    return Annotated[kind | None, typer.Option(*names, help=help, **more)]
 
 
 def argument(kind, help, **more):
@@ -27,18 +27,15 @@ def _folder(path):
     return path
 
 
-Out, OutOrNone = (
-    option(kind, "Folder for what is written, made if it is not there.", callback=_folder)
-    for kind in (Path, Path | None)
-)
+Out = option(Path, "Folder for what is written, made if it is not there.", callback=_folder)
 Profile = option(str, "quick (embedded data, CPU), small (CIFAR-10) or paper (CIFAR-100).")
 Seed = option(int, "First seed; the repetitions use seed, seed + 1, ...")
 Seeds = option(int, "Seeds of pre-training.", min=1)
 Repeats = option(int, "Seeds of unlearning for each of them.", min=1)
-RunDir = option(Path | None, "Run directory; by default one under runs/ that is named after the settings.")
-Workers = option(int | None, "Processes; one per GPU, or else per core (at most 8), if left out.", min=1)
+RunDir = option(Path, "Run directory; by default one under runs/ that is named after the settings.")
+Workers = option(int, "Processes; one per GPU, or else per core (at most 8), if left out.", min=1)
 DryRun = option(bool, "Check everything, say what is to be done, do nothing.", "--dry-run")
-Set = option(list[str] | None, "A setting, e.g. --set forget.classes='[\"sandal\"]' --set seeds=5; may be repeated.")
+Set = option(list[str], "A setting, e.g. --set forget.classes='[\"sandal\"]' --set seeds=5; may be repeated.")
 
 
 def parse(pairs):

@@ -21,9 +21,7 @@ class Passes:
     r"""Passes of single images through the network.
 
     Attributes:
-        trained: forward, and backward to the weights: three forward passes' operations.
-        noised: forward, and backward to the image alone: two.
-        seen: forward.
+        trained: forward, and backward to the weights.  noised: forward, and backward to the image.  seen: forward.
         most: images of the largest batch that is trained on, or else seen.
     """
 
@@ -39,7 +37,7 @@ class Passes:
 
 @contextmanager
 def counting(model: nn.Module):
-    r"""Lists (kind of pass, images) of every batch that passes in the block through a model, or a copy made there."""
+    r"""A list of (kind of pass, images) of every batch that passes in the block through a model, or a copy of it."""
     batches = []
 
     def note(module, args):
@@ -61,7 +59,7 @@ def total(batches: list[tuple[str, int]]) -> Passes:
 
 @dataclass(frozen=True)
 class _CountedTask(Task):
-    """A request whose trainings run for one epoch and count as often as their recipes have epochs."""
+    """Trainings run for one epoch and count as often as their recipes have epochs."""
 
     batches: list = field(default_factory=list)
 
@@ -74,7 +72,7 @@ class _CountedTask(Task):
 
 
 def probe(images: Images) -> nn.Module:
-    r"""A network of one layer, quick to run; its answers differ from image to image, so that many labels are chosen."""
+    r"""A network of one layer whose answers differ from image to image, so that many labels are chosen."""
     inputs = int(np.prod(images.shape))
     net = nn.Sequential(nn.Flatten(), nn.Linear(inputs, images.num_classes, bias=False))
     with torch.no_grad():
@@ -88,14 +86,10 @@ def similar(num_classes: int) -> np.ndarray:
 
 
 def passes_of(name: str, parameters: Part, settings: Settings, images: Images, split: Split) -> Passes:
-    r"""The `Passes` of one method on a request, the reference `retrain` too.
+    r"""The `Passes` of a method of `megu.methods.METHODS` with ``parameters`` on a request.
 
-    The method itself runs, on a `probe`: give images of few pixels, their number and labels are what matters.  Noises
-    are those of the labels that a guide without knowledge would choose, nearly all.
-
-    Args:
-        name: in `megu.methods.METHODS`.  parameters: the method's settings.  settings: of the run.
-        images, split: of the request, see `megu.cost.dummy.stand_in`.
+    The method itself runs, on a `probe`: give images of few pixels, their number and labels are what matters, see
+    `megu.cost.dummy.stand_in`.  Noises are those of the labels that a guide without knowledge would choose, nearly all.
     """
     model, forgotten = probe(images), forgotten_classes(images, split, settings)
     with counting(model) as batches:

@@ -1,4 +1,4 @@
-r"""What stands in for data that are not here and for long trainings: the same numbers and labels, a short time."""
+r"""What stands in for data that are not here and for long trainings."""
 
 from dataclasses import fields
 
@@ -16,7 +16,7 @@ from megu.settings.errors import SettingsError
 
 
 def stand_in(settings: Settings, where: str | torch.device = "cpu", side: int = 32) -> Images:
-    r"""Random images of ``side`` pixels with the number, labels and names of a data set that is not here.
+    r"""Random images of ``side`` pixels with the number, labels and names of a CIFAR that is not here.
 
     Raises: SettingsError where the data set's numbers are not known.
     """

@@ -31,11 +31,8 @@ _MEASURED = {"trained": ("training", "bfloat16", 1), "seen": ("evaluation", "flo
 
 
 def measured_gpu(smoke):
-    r"""A `Gpu` from what ``env/gpu_smoke.py`` measured on it; its name says what is still assumed of `CARD`.
+    r"""A `Gpu` from what ``env/gpu_smoke.py`` wrote; its name says what is still assumed, of `CARD`.
 
-    Args:
-        smoke: dictionary with device and lines (part, what, value): operations of a step, images a second of training
-            and of predictions.
     Raises: SettingsError where it is something else, or no network was measured.
     """
     try:
@@ -60,7 +57,8 @@ def hours(passes, forward, arch, gpu, half=True):
     r"""(Fewest, most) hours on a GPU, $3\,f\,n / (P u)$ for n trained images and so on, see `Passes.flops`.
 
     Args:
-        forward: f, operations of one forward pass.  arch: whose speed P u, peak times utilisation, is taken.
+        passes: `Passes`.  forward: f, operations of one forward pass.
+        arch: whose speed P u, peak times utilisation, is taken.
         half: bfloat16 in training; what is noised or seen is float32 always.
     """
     trained = Passes(passes.trained).flops(forward)

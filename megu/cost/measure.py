@@ -54,8 +54,8 @@ HERE = {"device": "cpu", "threads": 1, "autocast": "off"}  # on the processor, a
 
 
 class Point(NamedTuple):
-    r"""``work``, a function without arguments, and its ``gflop``; its seconds should be a line in ``passes``, mostly
-    images times epochs, and ``entries``, numbers that it sorts or writes.  It is the ``value`` of a ``variable``."""
+    r"""``work`` without arguments, of a ``stage`` with a ``variable`` at ``value``; its seconds should be a line in
+    ``passes``, mostly images times epochs, and ``entries``, numbers that it sorts or writes; ``gflop``, operations."""
 
     work: Callable
     stage: str
@@ -151,11 +151,8 @@ def _step(net, x, y):
 
 
 def of_guides():
-    r"""Asking new images, each about the same labels: an image is looked at once (passes), then each question is
-    answered (entries).
-
-    Making the questions and the hash of their images is part of it, loading weights and reading the labels once is not.
-    """
+    r"""Asking about new images, the hash of which is part of it, loading weights is not: an image is looked at once
+    (passes), then each question is answered (entries)."""
     rng = np.random.default_rng(0)  # a guide keeps what it knows of an image: each time others are asked about
 
     def ask(guide, count, labels):
@@ -176,10 +173,7 @@ def of_guides():
 
 def measure_point(point, repeats):
     r"""A `Point` as a row: processor seconds (median, least, most of the repeats after one to warm up), and memory in a
-    run of its own.
-
-    ``tensor_mb`` is NaN where no tensor is made: numpy's arrays are in ``process_mb`` alone.
-    """
+    run of its own: ``tensor_mb`` is NaN where no tensor is made, numpy's arrays are in ``process_mb`` alone."""
     point.work()
     seconds = []
     for _ in range(repeats):
@@ -201,12 +195,10 @@ PARTS = {"images": of_images, "classes": of_classes, "weights": of_weights, "gui
 
 
 def measure(out, parts=PARTS, repeats=3, say=lambda text: None):
-    r"""Measure every point of ``parts``, in processor seconds of one thread, and write ``cost.csv`` and
-    ``cost_source.json`` into the folder ``out``, each part when it is done.
+    r"""Measure ``parts`` on one thread; ``cost.csv`` and ``cost_source.json`` in the folder ``out``, each part when it
+    is done.  What the folder holds of other parts stays.
 
-    What the folder holds of other parts stays; the source says when each part was measured.
-    Raises: SettingsError for a part that does not exist, or where the folder's table does not say of which part its
-        rows are.
+    Raises: SettingsError for a part that does not exist, or a table there that does not say of which part its rows are.
     """
     if strange := [part for part in parts if part not in PARTS]:
         raise SettingsError(closest(strange[0], PARTS, "part"))

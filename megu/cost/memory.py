@@ -19,16 +19,14 @@ EVERY = 0.002  # seconds between two looks at a process
 
 @dataclass
 class Peak:
-    """The most that was held in the block beyond what was held before it, MB (1e6 bytes): by the ``process``, by
-    ``tensors``."""
+    """The most that ``process`` and ``tensors`` held in the block beyond what was held before it, MB (1e6 bytes)."""
 
     process: float = float("nan")
     tensors: float = float("nan")
 
 
 class Tensors(TorchDispatchMode):
-    """Counts the bytes of tensors that are made in the block, until they are gone: what CUDA's allocator would count,
-    on any device."""
+    """The ``most`` bytes of tensors that are made in the block, as CUDA's allocator would count, on any device."""
 
     def __init__(self):
         super().__init__()
@@ -57,9 +55,8 @@ def _storages(tree):
 def peak_memory(device: torch.device = CPU):
     r"""A block whose memory is watched; gives a `Peak` that is filled in at the end.
 
-    The process (where ``device`` is a GPU: what torch allocates there) is sampled every 2 ms, so that what lives for
-    less may be missed, and what the C library keeps from earlier work seems to need nothing; tensors are counted one by
-    one.
+    The process (on a GPU: what torch allocates there) is sampled every 2 ms, so that what lives for less may be missed,
+    and what the C library keeps from earlier work seems to need nothing; tensors are counted one by one.
     """
     gc.collect()  # garbage that goes inside the block would hide what the block holds
     peak, tensors, over = Peak(), Tensors(), threading.Event()

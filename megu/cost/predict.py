@@ -43,9 +43,7 @@ def fit(passes, seconds, entries=0.0):
     $\min \sum_i \left((a + b\,n_i + c\,e_i - t_i) / t_i\right)^2$, $a, b, c \ge 0$: relative errors, so that small
     points count.
 
-    Args:
-        passes: n, ``(m,)``, images times epochs or what else the seconds grow with.  seconds: t, ``(m,)`` > 0.
-        entries: e, ``(m,)``, a second thing that they grow with, zero where there is none.
+    Args: n passes, ``(m,)``, which the seconds t > 0, ``(m,)``, grow with; e entries, ``(m,)``, a second such thing.
     """
     terms = np.stack(np.broadcast_arrays(1.0, np.asarray(passes, float), np.asarray(entries, float)), 1)
     scale = np.maximum(terms.max(0), 1)
@@ -68,9 +66,8 @@ def held_out(table):
     r"""How well each number of passes of a stage is predicted by the other numbers, the largest and the smallest too.
 
     Args:
-        table: of `megu.cost.measure.measure`: stage, passes (images times epochs or steps), entries, seconds.
-    Returns: the points, each as it was predicted while all with its passes were left out: stage, passes, seconds,
-        predicted, error (relative).
+        table: of `megu.cost.measure.measure`.
+    Returns: stage, passes, seconds of each point; predicted, while all with its passes were left out; error, relative.
     Raises: SettingsError where no stage has four numbers of passes.
     """
     out = []
@@ -89,8 +86,7 @@ def held_out(table):
 
 
 def fitted(table):
-    r"""The table of `megu.cost.measure.measure` with a column ``fitted``: seconds on the `Line` of each stage; of one
-    measured once, its own."""
+    r"""The table with a column ``fitted``: seconds on the `Line` of each stage; of one measured once, its own."""
     of = lines(table)
     return pd.concat(
         part.assign(fitted=of[stage].seconds(part["passes"], part["entries"]) if stage in of else part["seconds"])
@@ -129,8 +125,8 @@ def grid_cost(profile="paper", seeds=3, gpu=CARD):
     Args:
         profile: with CIFAR data.  seeds: of pre-training.
     Returns: one row per stage, data, network and scenario (of pre-training and evaluation all): models; trained,
-        noised, seen, passes of images of each one of them, counted; gflop, f of a forward pass; pflop, models (3
-        trained + 2 noised + seen) f; hours_low, hours_high, of all models, at the high and the low speed.
+        noised, seen, counted passes of each of them; gflop, f of a forward pass; pflop, models (3 trained + 2 noised +
+        seen) f; hours_low, hours_high, of all models, at the high and the low speed.
     Raises: SettingsError for another profile, or one with networks whose speed is not known.
     """
     if profile not in CELLS:
@@ -196,10 +192,10 @@ def guide_cost(asking, exemplars=8):
     r"""What asking the guide takes: every exemplar with every label.
 
     Args:
-        asking: guide -> `Line` of its seconds, passes being images and entries questions: an image is looked at once
-            for all K labels.
+        asking: guide -> `Line` of its seconds; passes are images, each looked at once for all K labels, entries
+            questions.
         exemplars: n of each class.
-    Returns: data, classes, images ($n K$), questions ($n K^2$), tokens (1e6, assumed), and hours of each guide.
+    Returns: data, classes, images ($n K$), questions ($n K^2$), tokens (1e6, assumed), hours of each guide.
     """
     rows = []
     for data, classes in LABELS.items():

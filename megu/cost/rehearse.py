@@ -13,13 +13,11 @@ from megu.cost.stages import Rehearsal, Result
 def rehearse(settings, batch=None, say=lambda text: None):
     r"""Try every stage; one that fails is reported and the others still run.
 
-    Args:
-        settings, batch: see `megu.cost.stages.Rehearsal`.  say: function of one line of text.
-    Returns: DataFrame, one row per stage: stage, times (how often a seed of this run has it), shape, dtype; seconds
-        (everything is counted meanwhile, which small networks feel); process_mb and tensor_mb, see
-        `megu.cost.memory.peak_memory`; gflop, counted; pflop, of one whole time, see `megu.cost.count.passes_of`;
-        full_mb, tensors with the run's batch (where that is larger: on the line through this batch and half of it);
-        note; failed, one line, or empty.
+    Args: as of `megu.cost.stages.Rehearsal`.  say: function of one line of text.
+    Returns: DataFrame of stage; times that a seed of this run has it; shape, dtype, note of what it made; seconds
+        (everything is counted meanwhile, which small networks feel); process_mb, tensor_mb, see
+        `megu.cost.memory.peak_memory`; gflop, counted; pflop, of one whole time; full_mb, tensors with the run's batch
+        (where that is larger: on the line through this batch and half of it); failed, one line, or empty.
     """
     rehearsal, rows = Rehearsal(settings, batch), []
     if rehearsal.batch < settings.training.batch:

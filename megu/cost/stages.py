@@ -42,8 +42,8 @@ class Result(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """``work`` gives a `Result`, of ``images`` where there are some; ``times``: how often a seed of the run has it;
-    ``whole``: function that gives the `Passes` of one time."""
+    """``work`` of ``images``, where there are some, gives a `Result`; a seed of the run has it ``times``; ``whole``
+    gives the `Passes` of one time."""
 
     name: str
     work: Callable
@@ -181,8 +181,8 @@ class Rehearsal:
         return Result(tuple(outputs.features["retain"].shape), torch.float32, 2 * BATCH)
 
     def looks(self):
-        """`Passes` of an evaluation: every part by the original, the untrained network and each model; what is
-        forgotten by the untrained one in train mode, too."""
+        """`Passes` of an evaluation: the original, the untrained network and each model see every part, the untrained
+        one in train mode also what is forgotten."""
         sizes = {part: len(index) for part, index in vars(self.split).items()}
         every = sum(sizes.values()) * (2 + sum(self.times.values()))
         return Passes(seen=every + sizes["forget"] + sizes["test_forget"])
