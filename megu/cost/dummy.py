@@ -5,11 +5,9 @@ from dataclasses import fields
 import numpy as np
 import torch
 
-from megu.core.device import generator
 from megu.core.splits import Split
 from megu.datasets.identity import CIFAR, counts
 from megu.datasets.images import Images, by_superclass, pool
-from megu.measure.outputs import Outputs
 from megu.settings.class_names import known_names
 from megu.settings.config import Noise, Part, Recipe, Settings
 from megu.settings.errors import SettingsError
@@ -50,14 +48,3 @@ def few_of(split: Split, batch: int) -> Split:
     half = batch // 2
     most = {"forget": half, "retain": batch - half}
     return Split(**{part.name: getattr(split, part.name)[: most.get(part.name, half)] for part in fields(Split)})
-
-
-def random_outputs(split: Split, num_classes: int, width: int, seed: int) -> Outputs:
-    r"""Random logits ``(n, K)`` and features ``(n, width)`` for every part of a split."""
-    gen = generator(seed, "dreamt")
-    return Outputs(
-        *(
-            {part: torch.randn(len(at), columns, generator=gen).to(at.device) for part, at in vars(split).items()}
-            for columns in (num_classes, width)
-        )
-    )

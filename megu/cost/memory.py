@@ -4,7 +4,7 @@ import gc
 import threading
 import weakref
 from contextlib import contextmanager
-from dataclasses import dataclass
+from types import SimpleNamespace
 
 import psutil
 import torch
@@ -15,14 +15,6 @@ from megu.core.device import fresh_peak, peak_memory_mb
 
 CPU = torch.device("cpu")
 EVERY = 0.002  # seconds between two looks at a process
-
-
-@dataclass
-class Peak:
-    """The most that ``process`` and ``tensors`` held in the block beyond what was held before it, MB (1e6 bytes)."""
-
-    process: float = float("nan")
-    tensors: float = float("nan")
 
 
 class Tensors(TorchDispatchMode):
@@ -53,13 +45,13 @@ def _storages(tree):
 
 @contextmanager
 def peak_memory(device: torch.device = CPU):
-    r"""A block whose memory is watched; gives a `Peak` that is filled in at the end.
+    r"""The most, MB (1e6 bytes), that ``process`` and ``tensors`` held in the block beyond what was held before it.
 
     The process (on a GPU: what torch allocates there) is sampled every 2 ms, so that what lives for less may be missed,
     and what the C library keeps from earlier work seems to need nothing; tensors are counted one by one.
     """
     gc.collect()  # garbage that goes inside the block would hide what the block holds
-    peak, tensors, over = Peak(), Tensors(), threading.Event()
+    peak, tensors, over = SimpleNamespace(), Tensors(), threading.Event()
     cuda, held = device.type == "cuda", psutil.Process().memory_info
     fresh_peak(device)
     before = torch.cuda.memory_allocated(device) if cuda else held().rss

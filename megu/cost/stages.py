@@ -14,11 +14,11 @@ from megu.core import device, models, splits
 from megu.core.device import generator
 from megu.core.loading import weights_digest
 from megu.cost.count import Passes, passes_of, similar
-from megu.cost.dummy import few_of, random_outputs, shortened, stand_in
+from megu.cost.dummy import few_of, shortened, stand_in
 from megu.datasets.identity import CIFAR
 from megu.datasets.sources import load
 from megu.measure.metrics import References, expected, metrics
-from megu.measure.outputs import blank_logits, collect_outputs
+from megu.measure.outputs import Outputs, blank_logits, collect_outputs
 from megu.methods.task import Task
 from megu.noise_pair import AT_ONCE, optimise_noise
 from megu.own.checkpoint import STEMS, About, Checkpoint
@@ -79,16 +79,16 @@ class Rehearsal:
 
     def stages(self):
         """Every `Stage`, in the order of a run."""
-        yield from (Stage("data", self.data), Stage("weights", self.weights), Stage("checkpoint", self.checkpoint))
-        yield Stage("pre-training step", self.training, self.batch, whole=self.pretraining)
-        yield Stage("noise step", self.noise, self.batch)
+        yield from (Stage("data", self.data), Stage("weights", self.weights), Stage("checkpoint", self._checkpoint))
+        yield Stage("pre-training step", self._training, self.batch, whole=self._pretraining)
+        yield Stage("noise step", self._noise, self.batch)
         for name, times in self.times.items():
-            yield Stage(f"{name} step", partial(self.method, name), self.batch, times, partial(self.counted, name))
-        yield Stage("evaluation batch", self.evaluation, self.batch, whole=self.looks)
-        yield Stage("every metric", self.metrics)
+            yield Stage(f"{name} step", partial(self._method, name), self.batch, times, partial(self._counted, name))
+        yield Stage("evaluation batch", self._evaluation, self.batch, whole=self._looks)
+        yield Stage("every metric", self._metrics)
 
     def data(self):
-        """The images, the true ones where a path says where they are."""
+        """The images, the true ones where they are here."""
         s, where = self.settings, self.compute.device
         self.true = bool(s.data.name not in CIFAR or s.data.path)
         self.images = images = load(s, where) if self.true else stand_in(s, where)
@@ -111,8 +111,7 @@ class Rehearsal:
         weights = list(model.parameters())
         return Result((sum(w.numel() for w in weights),), weights[0].dtype, note=note)
 
-    def checkpoint(self):
-        """A checkpoint to a folder and back, which compares the weights."""
+    def _checkpoint(self):
         s, images = self.settings, self.images
         sizes = {"train": images.num_train, "test": len(images.y) - images.num_train}
         about = About(
@@ -135,8 +134,7 @@ class Rehearsal:
             s.arch, shortened(s.training, count), s.seed, self.compute, weights=self.weights_of,
         )  # fmt: skip
 
-    def training(self, count):
-        """One step of the original's training on a copy."""
+    def _training(self, count):
         task, index = self.task(count), self.split.train[:count]
         task.train_on(models.copy_of(self.model), index, self.images.y[index], task.training, label="pre-training")
         return self._trained(count)
@@ -144,13 +142,11 @@ class Rehearsal:
     def _trained(self, count):
         return Result((count, *self.images.shape), torch.bfloat16 if self.compute.autocast else torch.float32)
 
-    def pretraining(self):
-        """`Passes` of the original's training."""
+    def _pretraining(self):
         recipe = self.settings.training
         return Passes(len(self.split.train) * recipe.epochs, most=recipe.batch)
 
-    def noise(self, count):
-        """One step of positive and one of negative noise."""
+    def _noise(self, count):
         noise, forget = methods.method_settings("megu", self.settings).noise, self.split.forget
         y, gen = self.images.y[forget][:count], generator(0, "rehearsal")
         for sign in (+1, -1):
@@ -158,39 +154,43 @@ class Rehearsal:
         full = min(AT_ONCE, len(forget), *(() if noise.per == "image" else (self.images.num_classes,)))
         return Result(tuple(made.shape), made.dtype, full, f"{full} at a time; counted with the method")
 
-    def method(self, name, count):
-        """One step of a method, from its settings to a new model."""
+    def _method(self, name, count):
         usual, task = methods.method_settings(name, self.settings), self.task(count)
         model = methods.method(name).unlearn(task, shortened(usual, count))
         if not all(w.isfinite().all() for w in model.parameters()):
             raise ValueError("some weights are no numbers any more")
         return self._trained(count)
 
-    def counted(self, name):
-        """`Passes` of a method; a few pixels do for counting."""
+    def _counted(self, name):
         s = self.settings
-        images = self.images if self.true else stand_in(s, self.compute.device, side=2)
+        images = self.images if self.true else stand_in(s, self.compute.device, side=2)  # few pixels do for counting
         return passes_of(name, methods.method_settings(name, s), s, images, self.split)
 
-    def evaluation(self, count):
-        """A forward pass over a few images of every part, and one in train mode."""
+    def _evaluation(self, count):
         few = few_of(self.split, count)
         self.outputs = outputs = collect_outputs(self.model, self.images, few)
         blank_logits(models.copy_of(self.model), self.images, few.forget)
         # A part of the split is one batch: half of ``count``.
         return Result(tuple(outputs.features["retain"].shape), torch.float32, 2 * BATCH)
 
-    def looks(self):
-        """`Passes` of an evaluation: the original, the untrained network and each model see every part, the untrained
-        one in train mode also what is forgotten."""
+    def _looks(self):
+        # The original, the untrained network and each model see every part; the untrained one in train mode what goes.
         sizes = {part: len(index) for part, index in vars(self.split).items()}
         every = sum(sizes.values()) * (2 + sum(self.times.values()))
         return Passes(seen=every + sizes["forget"] + sizes["test_forget"])
 
-    def metrics(self):
-        """Every metric at the true size, from random logits and features."""
+    def _metrics(self):
         width, k = self.outputs.features["retain"].shape[1], self.images.num_classes
-        outputs, original, retrain, blank = (random_outputs(self.split, k, width, seed) for seed in range(4))
+
+        def drawn(seed):
+            gen, parts = generator(seed, "dreamt"), vars(self.split).items()
+            logits, features = (
+                {part: torch.randn(len(at), columns, generator=gen).to(at.device) for part, at in parts}
+                for columns in (k, width)
+            )
+            return Outputs(logits, features)
+
+        outputs, original, retrain, blank = map(drawn, range(4))
         values = metrics(outputs, self.images, self.split, References(original, retrain, blank.logits, blank.logits))
         if missing := set(values) ^ set(expected()):
             raise ValueError(f"metrics that are missing or too many: {sorted(missing)}")

@@ -85,7 +85,6 @@ def test_the_grid_shares_its_originals():
     assert models["pre-training"] == 3 * 2 * 3, "three data sets, two networks, three seeds"
     assert models["retrain"] == 24 * 3, "14 cells of the main tables, 10 of the appendix"
     assert not table.duplicated(["stage", "data", "arch", "scenario"]).any()
-    assert (table["hours_low"] < table["hours_high"]).all()
     for column in cost.ADDED:
         np.testing.assert_allclose(3 * of_one[column], table[column], rtol=1e-12)
 
@@ -122,21 +121,17 @@ BY_HAND = {  # row -> models, passes that are trained, noised, seen of each
 
 @pytest.mark.parametrize("row", BY_HAND, ids=str)
 def test_rows_by_hand(row):
-    table = (
-        grid().set_index(["stage", "data", "arch", "scenario"])
-        if len(row) == 4
-        else imagenet().set_index(["stage", "arch", "retain"])
-    )
+    names, table = (["arch", "retain"], imagenet()) if len(row) == 3 else (["data", "arch", "scenario"], grid())
+    table = table.set_index(["stage", *names])
     (*found, noised, seen), (*expected, labels, looks) = table.loc[row, PASSES], BY_HAND[row]
     assert found == expected and seen == looks
     least, most = labels or (0, 0)
     assert noised % 40 == 0 and least * 40 <= noised <= most * 40
 
 
-@pytest.mark.parametrize(
-    ("profile", "said"),
-    [("papr", "did you mean 'paper'"), ("small", "no speed on a GPU is assumed or measured .resnet-small, vit-tiny.")],
-)
+@pytest.mark.parametrize(("profile", "said"), [
+    ("papr", "did you mean 'paper'"), ("small", "no speed on a GPU is assumed or measured .resnet-small, vit-tiny."),
+])  # fmt: skip
 def test_a_grid_without_a_known_speed_is_refused(profile, said):
     with refused(said):
         cost.grid_cost(profile)
@@ -151,7 +146,7 @@ def smoke(*archs, parts=3):
 def test_a_measured_gpu_takes_the_place_of_the_assumption():
     card = gpu.measured_gpu(smoke("resnet18"))
     assert card.trained["resnet18"] == (33.0, 33.0) and card.seen["resnet18"] == pytest.approx((22.0, 22.0))
-    assert card.trained["vit-b16"] == gpu.CARD.trained["vit-b16"] and card.seen["vit-b16"] == gpu.CARD.seen["vit-b16"]
+    assert all(getattr(card, kind)["vit-b16"] == getattr(gpu.CARD, kind)["vit-b16"] for kind in gpu.SHEET)
     assert card.name == f"a card, measured (vit-b16, resnet50: assumed, of an {gpu.CARD.name})"
     assert "resnet18 in part" in gpu.measured_gpu(smoke("resnet18", parts=2)).name
     assert gpu.measured_gpu(smoke(*gpu.SHARES)).name == "a card, measured"
@@ -189,12 +184,8 @@ def test_an_image_is_looked_at_once_for_all_its_labels():
     asked = cost.guide_cost({"composed": line}).set_index("data")
     assert asked["images"].to_dict() == {"cifar10": 80, "cifar20": 160, "cifar100": 800, "imagenet": 8000}
     assert asked["questions"].to_dict() == {"cifar10": 800, "cifar20": 3200, "cifar100": 80_000, "imagenet": 8_000_000}
-    spent = asked["composed, hours"]
-    for data in ("cifar100", "imagenet"):
-        seconds = asked["images"][data] * 0.02 + asked["questions"][data] * 1e-5
-        assert spent[data] == pytest.approx(seconds / 3600, rel=1e-3)
-    of_ten = (line.each * 40 + line.entry * 400) / 400  # seconds of a question, where ten share an image
-    assert of_ten * 8_000_000 > 50 * 3600 * spent["imagenet"] / 3, "what a question took of ten does not carry over"
+    seconds = asked["images"] * 0.02 + asked["questions"] * 1e-5
+    assert list(asked["composed, hours"]) == pytest.approx(list(seconds / 3600), rel=1e-3)
 
 
 def test_the_tracked_points_lie_on_lines(tracked):
