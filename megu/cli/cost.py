@@ -27,7 +27,7 @@ def rehearse(
 
     table = rehearse(resolve(profile, seed, parse(set)), batch, typer.echo)
     write(table, out, "rehearsal.csv")
-    if table["failed"].any():
+    if (table["failed"] != "").any():
         raise typer.Exit(1)
 
 

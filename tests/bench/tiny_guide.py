@@ -1,8 +1,7 @@
 r"""The tiny MLLM against its goals, on images and concepts that it was not trained on: `python
 tests/bench/tiny_guide.py --cifar10 FILE --cifar100 FILE`.
 
-Writes paper_figures/data/tiny_guide.csv.  Answers are kept in runs/tiny_guide.jsonl, so it can be interrupted; 14,000
-questions without them.
+Writes paper_figures/data/tiny_guide.csv.  The 14,000 answers are kept in runs/tiny_guide.jsonl: it can be interrupted.
 """
 
 import argparse
@@ -63,8 +62,7 @@ def neighbours(images, draws, count, listed):
 
 
 def zero_shot(images, names, count):
-    """Rows: accuracy and AUC among ``names`` on the first ``count`` test images of each, with 95 % intervals over
-    images."""
+    """Rows: accuracy and AUC among ``names`` on ``count`` test images of each, with 95 % intervals over images."""
     test = images.y[images.num_train :]
     of_each = [(test == images.classes.index(name)).nonzero().flatten()[:count] for name in names]
     for source in ("tiny", "composed"):
@@ -83,7 +81,6 @@ def zero_shot(images, names, count):
 
 
 def main():
-    """Ask, measure, write, print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--cifar10", required=True, help="an .npz, or a folder of an earlier download")
     parser.add_argument("--cifar100", required=True, help="the same for CIFAR-100")

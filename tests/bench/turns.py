@@ -6,8 +6,7 @@ import numpy as np
 
 
 def in_turns(ways, turns):
-    r"""Name of each way (a function) -> its seconds, ``(turns,)``: ways take turns after one turn to warm up, so that a
-    noisy machine disturbs all alike."""
+    r"""Name of each way -> its seconds, ``(turns,)``, after one turn to warm up: a noisy machine disturbs all alike."""
     seconds = {name: [] for name in ways}
     for _ in range(turns + 1):
         for name, way in ways.items():

@@ -158,7 +158,8 @@ def test_a_measured_gpu_takes_the_place_of_the_assumption():
 
 @pytest.mark.parametrize(("text", "said"), [
     ("seconds: 3", "Expecting value"), ("[1, 2]", "does not hold a device and lines"),
-    ('{"device": "a card", "lines": [{"part": "training"}]}', "does not hold"), ('{"device": "a card", "lines": []}', "holds no speed"),
+    ('{"device": "a card", "lines": [{"part": "training"}]}', "does not hold"),
+    ('{"device": "a card", "lines": []}', "holds no speed"),
 ])  # fmt: skip
 def test_a_file_that_is_no_measurement_is_refused_in_a_line(text, said, tmp_path):
     (tmp_path / "smoke.json").write_text(text)
