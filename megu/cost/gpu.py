@@ -36,7 +36,9 @@ def measured_gpu(smoke):
     Raises: SettingsError where it is something else, or no network was measured.
     """
     try:
-        device, found = smoke["device"], {(line["part"], line["what"]): float(line["value"]) for line in smoke["lines"]}
+        device, lines = smoke["device"], smoke["lines"]
+        measured = [line for line in lines if not isinstance(line["value"], str)]  # "no room", "failed"
+        found = {(line["part"], line["what"]): float(line["value"]) for line in measured}
     except (TypeError, KeyError, ValueError):
         raise SettingsError(f"the file does not hold a device and lines of part, what and value: {_HOW}") from None
     speeds = {kind: {} for kind in _MEASURED}

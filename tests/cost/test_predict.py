@@ -140,6 +140,7 @@ def test_a_grid_without_a_known_speed_is_refused(profile, said):
 def smoke(*archs, parts=3):
     said = [("training", "operations of a step", 3.3), ("training", "bfloat16", 1e4), ("evaluation", "float32", 2e4)]
     named = [(part, f"{arch}: {what}", value) for arch in archs for part, what, value in said[:parts]]
+    named.append(("memory", "vit-b16: batch 256", "no room"))  # no speed, and no reason to refuse the others
     return {"device": "a card", "lines": [dict(zip(("part", "what", "value"), line, strict=True)) for line in named]}
 
 
