@@ -26,7 +26,7 @@ CARD = Gpu(
     **{kind: {a: (most * x, most * y) for a, (x, y) in SHARES.items()} for kind, most in SHEET.items()},
 )
 
-_HOW = "write it with `python env/gpu_smoke.py --out FILE` on a GPU"
+_HOW = "write it with `python env/gpu_smoke.py --out FOLDER` on a GPU"
 _MEASURED = {"trained": ("training", "bfloat16", 1), "seen": ("evaluation", "float32", 3)}  # 3: a third of a step
 
 
