@@ -27,7 +27,8 @@ CARD = Gpu(
 )
 
 _HOW = "write it with `python env/gpu_smoke.py --out FOLDER` on a GPU"
-_MEASURED = {"trained": ("training", "bfloat16", 1), "seen": ("evaluation", "float32", 3)}  # 3: a third of a step
+# Part and what; which part of a step's operations an image takes there, all or a third.
+_MEASURED = {"trained": ("training", "bfloat16", 1), "seen": ("evaluation", "float32", 3)}
 
 
 def measured_gpu(smoke):
