@@ -88,4 +88,4 @@ def paper(
     from megu.runs.study import paper
 
     more = {"folder": folder, "out": out, "pretrain": pretrain, "dry_run": dry_run, "say": say}
-    paper(profile, only, seeds, repeats, parse(set), how=executor(workers, scheduler, cluster, jobs), **more)
+    paper(profile, tuple(only), seeds, repeats, parse(set), how=executor(workers, scheduler, cluster, jobs), **more)
