@@ -197,13 +197,11 @@ def guide_cost(asking, exemplars=8):
         exemplars: n of each class.
     Returns: data, classes, images ($n K$), questions ($n K^2$), tokens (1e6, assumed), hours of each guide.
     """
-    rows = []
-    for data, classes in LABELS.items():
-        images, questions = exemplars * classes, exemplars * classes**2
-        row = {"data": data, "classes": classes, "images": images, "questions": questions}
-        spent = {f"{guide}, hours": float(line.seconds(images, questions)) / 3600 for guide, line in asking.items()}
-        rows.append({**row, "million tokens": questions * TOKENS / 1e6, **spent})
-    return pd.DataFrame(rows)
+    table = pd.DataFrame({"data": LABELS.keys(), "classes": LABELS.values()})
+    images = exemplars * table["classes"]
+    questions = images * table["classes"]
+    spent = {f"{guide}, hours": line.seconds(images, questions) / 3600 for guide, line in asking.items()}
+    return table.assign(images=images, questions=questions, **{"million tokens": questions * TOKENS / 1e6, **spent})
 
 
 def references(table):
