@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from megu.cli.options import Out, OutOrNone, Profile, Seed, Seeds, Set, option, parse
+from megu.cli.options import Out, Profile, Seed, Seeds, Set, option, parse, write
 from megu.settings.errors import SettingsError
 
 app = typer.Typer(no_args_is_help=True, help="What a run costs: tried, predicted, measured.")
@@ -15,32 +15,28 @@ def rehearse(
     profile: Profile = "paper",
     seed: Seed = 0,
     batch: option(
-        int | None, "Images of a training step, where the profile's batch is too much for this machine.", min=2
+        int, "Images of a training step, where the profile's batch is too much for this machine.", min=2
     ) = None,
-    out: OutOrNone = None,
+    out: Out = None,
     set: Set = None,
 ):
     """One step of every stage of a run with the true network and shapes, data and weights random where they are not
     here; with --out rehearsal.csv.  Exit code 1 where one fails."""
-    from megu.cost.rehearse import rehearse as play
+    from megu.cost.rehearse import rehearse
     from megu.settings.profiles import resolve
 
-    table = play(resolve(profile, seed, parse(set)), batch, typer.echo)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        table.to_csv(out / "rehearsal.csv", index=False, float_format="%.6g")
+    table = rehearse(resolve(profile, seed, parse(set)), batch, typer.echo)
+    write(table, out, "rehearsal.csv")
     if (table["failed"] != "").any():
         raise typer.Exit(1)
 
 
 @app.command()
 def predict(
-    smoke: option(
-        Path | None, "gpu_smoke.json of a GPU: its measured speed instead of an assumed one.", exists=True
-    ) = None,
+    smoke: option(Path, "gpu_smoke.json of a GPU: its measured speed instead of an assumed one.", exists=True) = None,
     profile: option(str, "Whose grid is predicted.") = "paper",
     seeds: Seeds = 3,
-    out: OutOrNone = None,
+    out: Out = None,
 ):
     """Hours of a profile's grid on a GPU, by counted operations; with --out cost_grid.csv."""
     import json
@@ -54,20 +50,16 @@ def predict(
         raise SettingsError(f"--smoke {smoke.name!r} cannot be used: {str(error).splitlines()[0]}") from None
     table = grid_cost(profile, seeds, gpu)
     typer.echo(table.round(3).to_string(index=False))
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        table.assign(card=gpu.name, seeds=seeds).to_csv(out / "cost_grid.csv", index=False, float_format="%.6g")
+    write(table.assign(card=gpu.name, seeds=seeds), out, "cost_grid.csv")
     pflop, low, high = table[["pflop", "hours_low", "hours_high"]].sum()
     typer.echo(f"profile {profile}, {seeds} seeds: {pflop:,.0f} PFLOP, {low:.0f} to {high:.0f} hours on one {gpu.name}")
 
 
 @app.command()
 def measure(
-    out: Out,
-    part: option(list[str] | None, "Measure images, classes, weights or guides alone; may be repeated.") = None,
+    out: Out, part: option(list[str], "Measure images, classes, weights or guides alone; may be repeated.") = None
 ):
     """Seconds and memory of every stage on this machine, some minutes: cost.csv."""
-    from megu.cost.measure import PARTS
-    from megu.cost.measure import measure as stages
+    from megu.cost.measure import PARTS, measure
 
-    stages(out, part or tuple(PARTS), say=typer.echo)
+    measure(out, part or PARTS, say=typer.echo)

@@ -1,11 +1,10 @@
 r"""The commands of guides and their answers: ``megu guide ask | answers``."""
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from megu.cli.options import DryRun, Out, Profile, Set, option, parse
+from megu.cli.options import DryRun, Out, Profile, Set, argument, option, parse
 from megu.settings.errors import SettingsError
 
 app = typer.Typer(no_args_is_help=True, help="Ask a guide ahead of a run; see and move its answers.")
@@ -22,16 +21,16 @@ def ask(
     source: option(
         str, "composed, tiny, features, names, llm-names, shuffled, clip, mllm, served or replay."
     ) = "composed",
-    data: option(str | None, "A data set's name, a folder or an .npz; the profile's data, if left out.") = None,
+    data: option(str, "A data set's name, a folder or an .npz; the profile's data, if left out.") = None,
     classes: option(str, "Ask about these classes only, e.g. 'shirt,coat,bag'.") = "",
-    exemplars: option(int | None, "Exemplars of each class.", min=1) = None,
+    exemplars: option(int, "Exemplars of each class.", min=1) = None,
     dry_run: DryRun = False,
-    price: option(float | None, "Of a million input tokens, for --dry-run.", min=0) = None,
-    image_tokens: option(int | None, "Tokens of one image, for --dry-run.", min=1) = None,
-    write_batch: option(Path | None, "Ask nothing: write the open questions as an OpenAI batch file.") = None,
+    price: option(float, "Of a million input tokens, for --dry-run.", min=0) = None,
+    image_tokens: option(int, "Tokens of one image, for --dry-run.", min=1) = None,
+    write_batch: option(Path, "Ask nothing: write the open questions as an OpenAI batch file.") = None,
     sampled: option(bool, "There ask for several replies: for servers without log-probabilities.", "--sampled") = False,
     read_batch: option(
-        list[Path] | None, "Put its replies into the answers; may be repeated.", exists=True, dir_okay=False
+        list[Path], "Put its replies into the answers; may be repeated.", exists=True, dir_okay=False
     ) = None,
     profile: Profile = "quick",
     set: Set = None,
@@ -43,14 +42,13 @@ def ask(
     from megu.datasets.sources import load
     from megu.settings.profiles import resolve
 
-    values = {"forget.scenario": "random", "guide.source": source} | (
-        {"guide.exemplars": exemplars} if exemplars else {}
-    )
-    settings = resolve(profile, 0, {**values, **(guides.data_settings(data) if data else {}), **parse(set)})
+    values = {"forget.scenario": "random", "guide.source": source}
+    values |= {"guide.exemplars": exemplars} if exemplars else {}
+    values |= guides.data_settings(data) if data else {}
+    settings = resolve(profile, 0, values | parse(set))
     names = [name.strip() for name in classes.split(",") if name.strip()]
-    device = choose(settings).device
-    answers = out / "answers.jsonl"
-    session = guides.GuideSession(settings, load(settings, device), device, answers=answers, classes=names)
+    device, store = choose(settings).device, out / "answers.jsonl"
+    session = guides.GuideSession(settings, load(settings, device), device, answers=store, classes=names)
     for replies in read_batch or ():
         _put(replies, *guides.read_batch(*session.questions(), replies, session.store), "lines")
     for file in guides.write_batch(*session.open_questions(), write_batch, sampled) if write_batch else ():
@@ -60,10 +58,10 @@ def ask(
 
 @app.command()
 def answers(
-    file: Annotated[Path, typer.Argument(help="JSON lines file of answers.")],
-    export: option(Path | None, "Write them to a .parquet, .csv or .jsonl.") = None,
+    file: argument(Path, "JSON lines file of answers."),
+    export: option(Path, "Write them to a .parquet, .csv or .jsonl.") = None,
     import_: option(
-        Path | None, "Put the answers of a .parquet, .csv or .jsonl into them; every row is checked.", "--import"
+        Path, "Put the answers of a .parquet, .csv or .jsonl into them; every row is checked.", "--import"
     ) = None,
 ):
     """Say whose answers a file holds; export and import them."""

@@ -1,58 +1,185 @@
 r"""The command line: ``megu run | unlearn | report | study | guide | cost | tune | pretrain | export``, or ``python -m
 megu``."""
 
+import os
+from dataclasses import fields
+from pathlib import Path
+
 import typer
 from typer.core import TyperGroup
 
-from megu.cli import cost, guide, own, run, study
+from megu.cli import cost, guide, study
+from megu.cli.options import DryRun, Out, Profile, RunDir, Seed, Set, Workers, argument, one_voice, option, parse, write
 from megu.settings.errors import MeguError, SettingsError
+from megu.settings.files import shipped, writing
 
 RENAMED = {
-    "compare": "study comparison",
-    "ablate": "study ablation",
-    "disentangle": "study disentanglement",
-    "grid": "study paper",
-    "truth": "study recovery",
-    "answers": "guide answers",
-    "rehearse": "cost rehearse",
-}
+    "compare": "study comparison", "ablate": "study ablation", "disentangle": "study disentanglement",
+    "grid": "study paper", "truth": "study recovery", "answers": "guide answers", "rehearse": "cost rehearse",
+}  # fmt: skip
+SEVERAL = """Make the originals and retrained models of a run, with one process or several.  Repeat it after an interrupt: it goes on.
+
+\b
+  megu pretrain --profile paper --set seeds=3
+  accelerate launch --num_processes 4 -m megu pretrain --profile paper --set arch=vit-b16
+  torchrun --nproc_per_node 4 -m megu pretrain --profile paper --set arch=vit-b16"""  # noqa: E501  (a line is a paragraph)
+EXAMPLES = """Make a copy of your own classifier forget, and write a report of what was done and what can still be seen.
+
+\b
+One folder of images per class, perhaps with unseen ones beside them: photos/train/rocket/1.jpg, ....
+  megu unlearn --model model.safetensors --arch resnet18 --data photos/ --forget rocket --dry-run
+  ... --forget rocket --out forgotten/
+Several classes; a sub-class (a folder in a class's folder); single images, one file name or position a line:
+  ... --forget rocket --forget "lawn mower"    ... --forget tops/shirt    ... --forget-list images.txt
+Another method, guide or setting; 8-bit images in [0, 1] without further normalisation:
+  ... --method finetune    ... --guide model    ... --set recipe.lr=0.005    ... --normalise unit
+A ResNet-18 of weiaicunzai/pytorch-cifar100, its state_dict as .safetensors:
+  ... --arch resnet18 --normalise cifar100
+
+Repeat the command after an interrupt: it goes on.  The model file is read, never written."""
 
 
 class Commands(TyperGroup):
     """Commands; an old name says the new one."""
 
     def resolve_command(self, context, words):
-        """The command of these words.
-
-        Raises: SettingsError where they are those of an earlier version.
-        """
-        name, option = words[0], (words[1:] or [""])[0]
-        new = RENAMED.get(name)
-        if option.startswith("-") and option != "--help":
-            if name == "guide":
-                new = "guide ask"
-            elif name == "cost":
-                new = "cost measure" if "--out" in words else "cost predict"
-        if new:
+        """Raises SettingsError where the words are of an earlier version."""
+        name, option = (*words, "")[:2]
+        renamed = dict(RENAMED)
+        if option.startswith("-") and option != "--help":  # these were commands and are groups now
+            renamed |= {"guide": "guide ask", "cost": "cost measure" if "--out" in words else "cost predict"}
+        if new := renamed.get(name):
             raise SettingsError(f"`megu {name}` is now `megu {new}`: see `megu {new} --help`")
         return super().resolve_command(context, words)
 
 
-app = typer.Typer(
-    cls=Commands,
-    help="Machine unlearning guided by a multimodal model (MeGU, arXiv 2602.17088).",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-app.command()(run.run)
-app.command(help=own.EXAMPLES)(own.unlearn)
-app.command()(own.report)
+ABOUT = "Machine unlearning guided by a multimodal model (MeGU, arXiv 2602.17088)."
+app = typer.Typer(cls=Commands, help=ABOUT, no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(study.app, name="study")
 app.add_typer(guide.app, name="guide")
 app.add_typer(cost.app, name="cost")
-app.command()(run.tune)
-app.command(help=run.SEVERAL)(run.pretrain)
-app.command()(own.export)
+
+
+@app.command()
+def run(profile: Profile = "quick", seed: Seed = 0, run_dir: RunDir = None, set: Set = None):
+    """Run notebooks 00-05 and print where the results are.  Repeat it after an interrupt: it goes on."""
+    from megu.runs import notebooks
+    from megu.settings.profiles import resolve
+
+    # What is missing or wrong is said before a run directory is made, and before the seconds that torch's import takes.
+    shipped("notebooks")
+    resolve(profile, seed, values := parse(set))
+    from megu.runs.experiment import Experiment
+
+    made = Experiment(profile, seed, run_dir, values)
+    notebooks.run_notebooks(made, say=typer.echo)
+    notebooks.build_figures(made.run, say=typer.echo)
+    path = os.path.relpath(made.run.path)
+    typer.echo(f"results: {path}/summary.csv; executed notebooks: {path}/notebooks")
+
+
+@app.command(help=EXAMPLES)
+def unlearn(
+    model: option(Path, "Weights as .safetensors (nothing else is opened)."),
+    arch: option(str, "A torchvision classifier, one of ours, or module:function of your own."),
+    data: option(Path, "Folder of training images by class, or with train/ and test/ in it."),
+    forget: option(list[str], "Class or class/sub-class to forget; may be repeated.") = None,
+    forget_list: option(Path, "Text file of single images instead: a file name or position a line.") = None,
+    out: Out = None,
+    test: option(Path, "Folder of unseen images by class, where it is not data/test.") = None,
+    reference: option(Path, "Weights of a model retrained without what goes, if there are any.") = None,
+    classes: option(Path, "Text file of class names in the order of the outputs, one a line.") = None,
+    method: option(str, "See `megu.methods.METHODS`.") = "megu",
+    guide: option(str, "A guide.source, `model` (its own features), or a .csv or .npy matrix.") = None,
+    normalise: option(str, "What the model expects: imagenet, unit, half, cifar100 or data.") = "imagenet",
+    size: option(int, "Pixels that images are resized to; else their own, or 224.") = None,
+    retain_images: option(int, "Retain images to fine-tune on, at most.", min=1) = None,
+    trained_on: option(int, "Images that it was trained on, where data is a sample.", min=1) = None,
+    seed: option(int, "Of everything random.", min=0) = 0,
+    set: Set = None,
+    dry_run: DryRun = False,
+):
+    """Unlearn with a classifier and images of the user's own."""
+    given = dict(locals())  # an option has the name of what it is in the request
+    from megu.own.estimate import estimate
+    from megu.own.request import Request, check
+    from megu.own.unlearn import carry_out
+
+    if bool(forget) == bool(forget_list) or (out is None and not dry_run):
+        raise SettingsError("give --forget or --forget-list (one of them), and --out FOLDER (or --dry-run)")
+    given |= {"forget": forget_list or forget, "settings": parse(set)}
+    names = [field.name for field in fields(Request) if field.name in given]
+    checked = check(Request(**{name: given[name] for name in names}))
+    typer.echo("\n".join(estimate(checked).lines))
+    if not dry_run:
+        verdict = carry_out(checked, out).report["verdict"]
+        typer.echo(f"verdict  {verdict['word']}: {verdict['findings'][0]}\nrule     {verdict['rule']}")
+        typer.echo(f"written  model.safetensors, report.html, report.json in {os.path.relpath(out)}")
+
+
+@app.command()
+def report(folder: argument(Path, "Folder that `unlearn` wrote, or its report.json.")):
+    """Write the HTML of a deletion report again from its JSON."""
+    from megu.own.report import read, write_html
+
+    typer.echo(f"written  {os.path.relpath(write_html(read(folder), folder if folder.is_dir() else folder.parent))}")
+
+
+@app.command()
+def tune(
+    out: Out,
+    method: option(list[str], "A method to tune; may be repeated.  All that can be, if left out.") = None,
+    trials: option(int, "Trials of each method.", min=1) = 20,
+    profile: Profile = "quick",
+    run_dir: RunDir = None,
+    workers: Workers = None,
+    set: Set = None,
+):
+    """Choose learning rates, noise weights and the like on validation images (class-wise forgetting): tuning.csv."""
+    from megu.runs.tune import tune
+
+    table = tune(profile, trials=trials, methods=method, overrides=parse(set), run_dir=run_dir, workers=workers)
+    write(table, out, "tuning.csv", float_format=None)
+    typer.echo(table[table["chosen"]].to_string(index=False))
+
+
+@app.command(help=SEVERAL)
+def pretrain(profile: Profile = "quick", seed: Seed = 0, run_dir: RunDir = None, set: Set = None):
+    """Make the originals and retrained models of a run."""
+    say = one_voice()
+    from megu.runs.pretrain import pretrain
+
+    if made := pretrain(profile, seed, run_dir, parse(set), say):
+        say(f"models: {os.path.relpath(made.run.path)}/models")
+
+
+@app.command()
+def export(
+    run_dir: argument(Path, "Run directory."),
+    method: argument(str, "Name of the method, original and retrain among them."),
+    seed: argument(int, "Seed of pre-training.", min=0),
+    out: Out,
+    push: option(str, "Send it to the hub as owner/name, too (log in by `hf auth login` first).") = None,
+    public: option(bool, "Let everyone see it on the hub.", "--public") = False,
+):
+    """Write a model of a run as a checkpoint that others can load: `megu.own.checkpoint.Checkpoint.from_pretrained`."""
+    from megu.own.checkpoint import CONFIG, WEIGHTS
+    from megu.own.export import export
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise SettingsError(f"--out {out.name!r} is not empty: name a new folder")
+    made = export(run_dir, method, seed)
+    with writing(out):
+        made.save_pretrained(out)
+    typer.echo(f"written  {WEIGHTS}, {CONFIG}, README.md in {os.path.relpath(out)}")
+    if push:
+        try:
+            url = made.push_to_hub(push, private=not public, commit_message=f"{method}, seed {seed}")
+        except Exception as error:  # of the hub, of the login, or of whichever client reaches the network
+            why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:150]}"
+            remedy = "check name, login and network; the folder is written"
+            raise SettingsError(f"{push!r} was not sent ({why}): {remedy}") from None
+        typer.echo(f"sent     {url}")
 
 
 def main():

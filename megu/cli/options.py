@@ -1,4 +1,4 @@
-r"""Options that several commands of the command line share."""
+r"""What the commands share: options, how they are read, and how tables are written."""
 
 import ast
 import os
@@ -8,6 +8,17 @@ from typing import Annotated
 import typer
 
 from megu.settings.errors import SettingsError
+from megu.settings.files import atomic
+
+
+def option(kind, help, *names, **more):
+    r"""The type of a command's option, which may be left out where it has a default."""
+    return Annotated[kind | None, typer.Option(*names, help=help, **more)]
+
+
+def argument(kind, help, **more):
+    r"""The type of a command's argument."""
+    return Annotated[kind, typer.Argument(help=help, **more)]
 
 
 def _folder(path):
@@ -16,24 +27,15 @@ def _folder(path):
     return path
 
 
-def option(kind, help, *names, **more):
-    r"""The type of a command's option."""
-    return Annotated[kind, typer.Option(*names, help=help, **more)]
-
-
-FOLDER = "Folder for what is written, made if it is not there."
-Out = option(Path, FOLDER, callback=_folder)
-OutOrNone = option(Path | None, FOLDER, callback=_folder)
+Out = option(Path, "Folder for what is written, made if it is not there.", callback=_folder)
 Profile = option(str, "quick (embedded data, CPU), small (CIFAR-10) or paper (CIFAR-100).")
 Seed = option(int, "First seed; the repetitions use seed, seed + 1, ...")
 Seeds = option(int, "Seeds of pre-training.", min=1)
 Repeats = option(int, "Seeds of unlearning for each of them.", min=1)
-RunDir = option(Path | None, "Run directory; by default one under runs/ that is named after the settings.")
-Workers = option(int | None, "Processes; one per core (at most 8) if left out, 1 on a GPU.", min=1)
+RunDir = option(Path, "Run directory; by default one under runs/ that is named after the settings.")
+Workers = option(int, "Processes; one per GPU, or else per core (at most 8), if left out.", min=1)
 DryRun = option(bool, "Check everything, say what is to be done, do nothing.", "--dry-run")
-Set = option(
-    list[str] | None, "A setting, e.g. --set forget.classes='[\"sandal\"]' --set seeds=5; may be repeated.", "--set"
-)
+Set = option(list[str], "A setting, e.g. --set forget.classes='[\"sandal\"]' --set seeds=5; may be repeated.")
 
 
 def parse(pairs):
@@ -50,15 +52,11 @@ def parse(pairs):
     return out
 
 
-def experiment(profile, seed, run_dir, pairs):
-    r"""A run; a wrong setting is refused before torch is imported, which takes seconds."""
-    from megu.settings.profiles import resolve
-
-    values = parse(pairs)
-    resolve(profile, seed, values)
-    from megu.runs.experiment import Experiment
-
-    return Experiment(profile, seed, run_dir, values)
+def write(table, out, name, float_format="%.6g"):
+    r"""Write a DataFrame into the folder ``out``, or nothing where that is None."""
+    if out is not None:
+        with atomic(out / name) as part:
+            table.to_csv(part, index=False, float_format=float_format)
 
 
 def one_voice():

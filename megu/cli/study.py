@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from megu.cli.options import DryRun, Out, OutOrNone, Profile, Repeats, Seeds, Set, Workers, one_voice, option, parse
+from megu.cli.options import DryRun, Out, Profile, Repeats, Seeds, Set, Workers, one_voice, option, parse
 
 app = typer.Typer(no_args_is_help=True, help="Many runs as tidy tables.  Repeat one after an interrupt: it goes on.")
 PAPER = """Measure the paper's cells: every method, network and forgetting request of a profile.
@@ -26,7 +26,7 @@ Four GPUs make originals and retrained models together, first:
 @app.command()
 def comparison(
     out: Out,
-    scenario: option(list[str] | None, "class, subclass or random; may be repeated.  All, if left out.") = None,
+    scenario: option(list[str], "class, subclass or random; may be repeated.  All, if left out.") = None,
     seeds: Seeds = 3,
     repeats: Repeats = 3,
     shadows: option(int, "Shadow models of the likelihood-ratio attack; 0 for none.", min=0) = 8,
@@ -68,16 +68,15 @@ def recovery(out: Out, seeds: Seeds = 3):
 def paper(
     profile: option(str, "quick, small or paper, see `megu.settings.cells.CELLS`.") = "small",
     only: option(
-        list[str] | None,
-        "field=value|value,... of data, arch, scenario, forget, method, seed, repeat; may be repeated.",
-    ) = None,
+        list[str], "field=value|value,... of data, arch, scenario, forget, method, seed, repeat; may be repeated."
+    ) = (),
     seeds: Seeds = 2,
     repeats: Repeats = 1,
-    folder: option(Path | None, "Where the results lie; by default runs/study-<profile>.") = None,
-    out: OutOrNone = None,
-    workers: option(int | None, "Processes on this machine; one per GPU or core if left out.", min=1) = None,
-    scheduler: option(str | None, "Address of a Dask scheduler.") = None,
-    cluster: option(str | None, "slurm, pbs, sge or lsf.") = None,
+    folder: option(Path, "Where the results lie; by default runs/study-<profile>.") = None,
+    out: Out = None,
+    workers: Workers = None,
+    scheduler: option(str, "Address of a Dask scheduler.") = None,
+    cluster: option(str, "slurm, pbs, sge or lsf.") = None,
     jobs: option(int, "Jobs of the cluster.", min=1) = 1,
     set: Set = None,
     pretrain: option(bool, "Originals and retrained models only, by all launched processes.", "--pretrain") = False,
@@ -85,9 +84,8 @@ def paper(
 ):
     """Run the grid of a profile; with --out the tidy tables of what was selected are written there."""
     say = one_voice()
-    from megu.runs.executors import executor  # torch takes seconds; --help must not
+    from megu.runs.executors import executor
     from megu.runs.study import paper
 
-    how, only = executor(workers, scheduler, cluster, jobs), tuple(only or ())
-    more = {"folder": folder, "out": out, "pretrain": pretrain, "dry_run": dry_run}
-    paper(profile, only, seeds, repeats, parse(set), how=how, say=say, **more)
+    more = {"folder": folder, "out": out, "pretrain": pretrain, "dry_run": dry_run, "say": say}
+    paper(profile, tuple(only), seeds, repeats, parse(set), how=executor(workers, scheduler, cluster, jobs), **more)

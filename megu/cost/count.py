@@ -1,8 +1,7 @@
 r"""How many images each method sends through the network: counted by hooks while the method runs on a stand-in."""
 
-from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -22,9 +21,7 @@ class Passes:
     r"""Passes of single images through the network.
 
     Attributes:
-        trained: forward, and backward to the weights: three forward passes' operations.
-        noised: forward, and backward to the image alone: two.
-        seen: forward.
+        trained: forward, and backward to the weights.  noised: forward, and backward to the image.  seen: forward.
         most: images of the largest batch that is trained on, or else seen.
     """
 
@@ -38,53 +35,44 @@ class Passes:
         return (3 * self.trained + 2 * self.noised + self.seen) * forward
 
 
-class _Counts(Counter):
-    """Kind of pass -> images; the largest batch of each kind beside it."""
-
-    def passes(self) -> Passes:
-        most = self["most trained"] or self["most seen"] or self["most noised"]
-        return Passes(self["trained"], self["noised"], self["seen"], most)
-
-
 @contextmanager
 def counting(model: nn.Module):
-    r"""A block in which the passes through a model, and through copies of it that are made there, are counted.
+    r"""A list of (kind of pass, images) of every batch that passes in the block through a model, or a copy of it."""
+    batches = []
 
-    Gives a counter; its ``passes()`` are the `Passes`.
-    """
-    counts = _Counts()
-
-    def count(module, args):
+    def note(module, args):
         graph = torch.is_grad_enabled()
         weights = graph and any(weight.requires_grad for weight in module.parameters())
         kind = "trained" if weights else "noised" if graph and args[0].requires_grad else "seen"
-        counts[kind] += len(args[0])
-        counts[f"most {kind}"] = max(counts[f"most {kind}"], len(args[0]))
+        batches.append((kind, len(args[0])))
 
-    handle = model.register_forward_pre_hook(count)
-    try:
-        yield counts
-    finally:
-        handle.remove()
+    with model.register_forward_pre_hook(note):
+        yield batches
+
+
+def total(batches: list[tuple[str, int]]) -> Passes:
+    r"""The `Passes` of what `counting` lists."""
+    sizes = {kind: [images for one, images in batches if one == kind] for kind in ("trained", "seen", "noised")}
+    most = max(sizes["trained"] or sizes["seen"] or sizes["noised"] or [0])
+    return Passes(**{kind: sum(found) for kind, found in sizes.items()}, most=most)
 
 
 @dataclass(frozen=True)
 class _CountedTask(Task):
-    """A request whose trainings run for one epoch and count as often as their recipes have epochs."""
+    """Trainings run for one epoch and count as often as their recipes have epochs."""
 
-    counts: _Counts | None = None
+    batches: list = field(default_factory=list)
 
     def train_on(self, model, index, labels, recipe, **more):
-        before = Counter(self.counts)
+        start = len(self.batches)
         one = recipe.model_copy(update={"epochs": 1, "lr": 1e-9, "schedule": "constant"})
         super().train_on(model, index, labels, one, **more)
-        for kind in ("trained", "noised", "seen"):
-            self.counts[kind] += (recipe.epochs - 1) * (self.counts[kind] - before[kind])
+        self.batches.extend((recipe.epochs - 1) * self.batches[start:])
         return model
 
 
 def probe(images: Images) -> nn.Module:
-    r"""A network of one layer, quick to run; its answers differ from image to image, so that many labels are chosen."""
+    r"""A network of one layer whose answers differ from image to image, so that many labels are chosen."""
     inputs = int(np.prod(images.shape))
     net = nn.Sequential(nn.Flatten(), nn.Linear(inputs, images.num_classes, bias=False))
     with torch.no_grad():
@@ -98,21 +86,17 @@ def similar(num_classes: int) -> np.ndarray:
 
 
 def passes_of(name: str, parameters: Part, settings: Settings, images: Images, split: Split) -> Passes:
-    r"""The `Passes` of one method on a request, its references included (`retrain`, by the original's recipe).
+    r"""The `Passes` of a method of `megu.methods.METHODS` with ``parameters`` on a request.
 
-    The method itself runs, on a `probe` of the images' shape: give images of few pixels, their number and labels are
-    what matters.  Noises are those of the labels that a guide without knowledge would choose, nearly all.
-
-    Args:
-        name: in `megu.methods.METHODS`.  parameters: the method's settings.  settings: of the run.
-        images, split: of the request, see `megu.cost.dummy.stand_in`.
+    The method itself runs, on a `probe`: give images of few pixels, their number and labels are what matters, see
+    `megu.cost.dummy.stand_in`.  Noises are those of the labels that a guide without knowledge would choose, nearly all.
     """
     model, forgotten = probe(images), forgotten_classes(images, split, settings)
-    with counting(model) as counts:
+    with counting(model) as batches:
         task = _CountedTask(
             model, images, split, forgotten, similar(images.num_classes), settings.retain_images, None,
             settings.training.model_copy(update={"augment": None}), settings.seed,
-            Compute(images.x.device, False), counts=counts,
+            Compute(images.x.device, False), batches=batches,
         )  # fmt: skip
         METHODS[name].unlearn(task, parameters)
-    return counts.passes()
+    return total(batches)

@@ -1,22 +1,18 @@
-r"""What stands in for data that are not here and for long trainings: the same numbers and labels, a short time."""
-
-from dataclasses import fields
+r"""What stands in for data that are not here and for long trainings."""
 
 import numpy as np
 import torch
 
-from megu.core.device import generator
 from megu.core.splits import Split
 from megu.datasets.identity import CIFAR, counts
 from megu.datasets.images import Images, by_superclass, pool
-from megu.measure.outputs import Outputs
 from megu.settings.class_names import known_names
 from megu.settings.config import Noise, Part, Recipe, Settings
 from megu.settings.errors import SettingsError
 
 
 def stand_in(settings: Settings, where: str | torch.device = "cpu", side: int = 32) -> Images:
-    r"""Random images of ``side`` pixels with the number, labels and names of a data set that is not here.
+    r"""Random images of ``side`` pixels with the number, labels and names of a CIFAR that is not here.
 
     Raises: SettingsError where the data set's numbers are not known.
     """
@@ -25,7 +21,7 @@ def stand_in(settings: Settings, where: str | torch.device = "cpu", side: int = 
         raise SettingsError(
             f"the numbers of data {name!r} are not known: set data.path, or take one of {', '.join(CIFAR)}"
         )
-    names, coarse = known_names("cifar10" if name == "cifar10" else "cifar100")
+    names, coarse = known_names(name)
     images = balanced(name, counts(name), names, where, side)
     return by_superclass(images, coarse) if settings.label_level == "superclass" else images
 
@@ -33,9 +29,7 @@ def stand_in(settings: Settings, where: str | torch.device = "cpu", side: int = 
 def balanced(name: str, sizes: tuple[int, int], names: tuple[str, ...], where="cpu", side: int = 2) -> Images:
     """Random images, ``sizes`` of training and test, as many of each class."""
     rng = np.random.default_rng(0)
-    parts = [
-        (rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8), np.arange(count) % len(names)) for count in sizes
-    ]
+    parts = [(rng.integers(0, 256, (n, side, side, 3), dtype=np.uint8), np.arange(n) % len(names)) for n in sizes]
     return pool(name, *parts, names, where)
 
 
@@ -51,15 +45,4 @@ def few_of(split: Split, batch: int) -> Split:
     r"""One batch of forget and retain images together, and half as many of each other part."""
     half = batch // 2
     most = {"forget": half, "retain": batch - half}
-    return Split(**{part.name: getattr(split, part.name)[: most.get(part.name, half)] for part in fields(Split)})
-
-
-def random_outputs(split: Split, num_classes: int, width: int, seed: int) -> Outputs:
-    r"""Random logits ``(n, K)`` and features ``(n, width)`` for every part of a split."""
-    gen = generator(seed, "dreamt")
-    return Outputs(
-        *(
-            {part: torch.randn(len(at), columns, generator=gen).to(at.device) for part, at in vars(split).items()}
-            for columns in (num_classes, width)
-        )
-    )
+    return Split(**{part: index[: most.get(part, half)] for part, index in vars(split).items()})

@@ -1,6 +1,5 @@
 r"""Floating-point operations of a network, counted; a product and a sum are two operations."""
 
-from contextlib import nullcontext
 from functools import lru_cache
 
 import torch
@@ -16,26 +15,15 @@ _CPU = {  # attention of a CPU, which torch's counter leaves out
         sdpa_backward_flop_count(g, q, k, v)
     ),
 }
+_LARGE = {  # made without memory for their weights; those of the others are drawn by a generator of the CPU
+    "resnet50": lambda num_classes: resnet50(num_classes=num_classes),
+    "vit-b16": lambda num_classes: models.ViT(pretrained.vit_b16(num_classes, "random")),
+}
 
 
 def counted():
-    r"""A context that counts what runs inside it: ``get_total_flops()`` of what it gives.  Products of matrices,
-    convolutions and attention count."""
+    r"""A context that counts products of matrices, convolutions and attention inside it: its ``get_total_flops()``."""
     return FlopCounterMode(display=False, custom_mapping=_CPU)
-
-
-def network(arch, num_classes, shape, seed=0, purpose="original"):
-    r"""A network of the right shape without weights from outside: random where `megu.core.models.build` would read
-    them.
-
-    Args: as of `megu.core.models.build`; ``arch`` may be ``resnet50``, torchvision's, for comparison with other data
-        sets.
-    """
-    if arch == "resnet50":
-        return resnet50(num_classes=num_classes)
-    if arch == "vit-b16":
-        return models.ViT(pretrained.vit_b16(num_classes, "random"))
-    return models.build(arch, num_classes, shape, seed, purpose)
 
 
 @lru_cache
@@ -43,17 +31,18 @@ def forward_flops(arch, num_classes, shape):
     r"""Operations of one image on its way through a network; nothing is computed and no weights are needed.
 
     Args:
-        arch: see `network`.  num_classes: K.  shape: (C, H, W) of an image, before the network resizes it.
-    Returns: int.
+        arch: of `megu.core.models.build`, or torchvision's ``resnet50``, for comparison with other data sets.
+        num_classes: K.  shape: (C, H, W) of an image, before the network resizes it, which is not counted.
 
     >>> [round(forward_flops(arch, 100, (3, 32, 32)) / 1e9, 1) for arch in ("resnet18", "vit-b16")]
     [1.1, 35.1]
     """
-    with (
-        torch.device("meta") if arch in ("vit-b16", "resnet50") else nullcontext()
-    ):  # the others draw weights from a generator of the CPU
-        model = network(arch, num_classes, shape).to("meta")
-    side = getattr(model, "size", None)  # resizing is not counted
+    if arch in _LARGE:
+        with torch.device("meta"):
+            model = _LARGE[arch](num_classes)
+    else:
+        model = models.build(arch, num_classes, shape, 0)
+    side = getattr(model, "size", None)
     with counted() as count, torch.no_grad():
-        model.eval()(torch.empty(1, shape[0], *((side, side) if side else shape[1:]), device="meta"))
+        model.to("meta").eval()(torch.empty(1, shape[0], *((side, side) if side else shape[1:]), device="meta"))
     return count.get_total_flops()

@@ -1,6 +1,6 @@
 r"""How fast a graphics card is: by its data sheet and an assumed share of it, or measured."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from megu.cost.count import Passes
 from megu.settings.errors import SettingsError
@@ -26,52 +26,44 @@ CARD = Gpu(
     **{kind: {a: (most * x, most * y) for a, (x, y) in SHARES.items()} for kind, most in SHEET.items()},
 )
 
+_HOW = "write it with `python env/gpu_smoke.py --out FOLDER` on a GPU"
+# Part and what; which part of a step's operations an image takes there, all or a third.
+_MEASURED = {"trained": ("training", "bfloat16", 1), "seen": ("evaluation", "float32", 3)}
 
-_HOW = "write it with `python env/gpu_smoke.py --out FILE` on a GPU"
 
+def measured_gpu(smoke):
+    r"""A `Gpu` from what ``env/gpu_smoke.py`` wrote; its name says what is still assumed, of `CARD`.
 
-def measured_gpu(smoke, otherwise=CARD):
-    r"""A `Gpu` from what ``env/gpu_smoke.py`` measured on it.
-
-    Args:
-        smoke: dictionary with device and lines (part, what, value): operations of a step, images a second of training
-            and of predictions.
-        otherwise: for networks that were not measured; the name of what is returned says which.
     Raises: SettingsError where it is something else, or no network was measured.
     """
     try:
-        device, found = smoke["device"], {(line["part"], line["what"]): float(line["value"]) for line in smoke["lines"]}
+        device, lines = smoke["device"], smoke["lines"]
+        measured = [line for line in lines if not isinstance(line["value"], str)]  # "no room", "failed"
+        found = {(line["part"], line["what"]): float(line["value"]) for line in measured}
     except (TypeError, KeyError, ValueError):
         raise SettingsError(f"the file does not hold a device and lines of part, what and value: {_HOW}") from None
-    trained, seen = {}, {}
+    speeds = {kind: {} for kind in _MEASURED}
     for arch in SHARES:
-        each = found.get(("training", f"{arch}: operations of a step"), 0.0) / 1000  # 1e12 an image
-        if each and ("training", f"{arch}: bfloat16") in found:
-            trained[arch] = (found["training", f"{arch}: bfloat16"] * each,) * 2
-        if each and ("evaluation", f"{arch}: float32") in found:
-            seen[arch] = (found["evaluation", f"{arch}: float32"] * each / 3,) * 2
-    if not trained:
+        step = found.get(("training", f"{arch}: operations of a step"), 0.0) / 1000  # 1e12 an image
+        for kind, (part, what, parts) in _MEASURED.items():
+            if images := step and found.get((part, f"{arch}: {what}")):
+                speeds[kind][arch] = (images * step / parts,) * 2
+    if not speeds["trained"]:
         raise SettingsError(f"the file holds no speed of resnet18 or vit-b16: {_HOW}")
-    assumed = [
-        f"{arch} in part" if arch in trained or arch in seen else arch
-        for arch in SHARES
-        if not (arch in trained and arch in seen)
-    ]
-    rest = f" ({', '.join(assumed)}: assumed, of an {otherwise.name})" if assumed else ""
-    return Gpu(f"{device}, measured{rest}", {**otherwise.trained, **trained}, {**otherwise.seen, **seen})
+    known = {arch: sum(arch in speed for speed in speeds.values()) for arch in SHARES}
+    assumed = ", ".join(arch + " in part" * count for arch, count in known.items() if count < len(speeds))
+    rest = f" ({assumed}: assumed, of an {CARD.name})" if assumed else ""
+    return Gpu(f"{device}, measured{rest}", **{kind: getattr(CARD, kind) | speed for kind, speed in speeds.items()})
 
 
 def hours(passes, forward, arch, gpu, half=True):
-    r"""Hours on a GPU, $3\,f\,n / (P u)$ for n trained images and so on, see `megu.cost.count.Passes.flops`.
+    r"""(Fewest, most) hours on a GPU, $3\,f\,n / (P u)$ for n trained images and so on, see `Passes.flops`.
 
     Args:
         passes: `Passes`.  forward: f, operations of one forward pass.
         arch: whose speed P u, peak times utilisation, is taken.
-        gpu: `Gpu`.  half: bfloat16 in training; what is noised or seen is float32 always.
-    Returns: (fewest, most) hours.
+        half: bfloat16 in training; what is noised or seen is float32 always.
     """
-    trained, rest = Passes(trained=passes.trained).flops(forward), replace(passes, trained=0).flops(forward)
-    return tuple(
-        (trained / (gpu.trained if half else gpu.seen)[arch][end] + rest / gpu.seen[arch][end]) / 1e12 / 3600
-        for end in (1, 0)
-    )
+    trained = Passes(passes.trained).flops(forward)
+    speeds, rest = (gpu.trained if half else gpu.seen)[arch], passes.flops(forward) - trained
+    return tuple((trained / speeds[end] + rest / gpu.seen[arch][end]) / 1e12 / 3600 for end in (1, 0))

@@ -13,16 +13,15 @@ from megu.cost.count import Passes, passes_of
 from megu.cost.dummy import balanced, stand_in
 from megu.cost.flops import forward_flops
 from megu.cost.gpu import CARD, hours
-from megu.datasets.identity import counts
+from megu.datasets.identity import SHAPE
 from megu.methods import METHODS, method_settings
 from megu.settings.cells import CELLS
-from megu.settings.class_names import CIFAR10, CIFAR100
 from megu.settings.errors import SettingsError
 from megu.settings.profiles import resolve
 from megu.settings.values import closest
 
-TOKENS = {"image": 576, "images": 3, "text": 120}  # of a question with two worked examples: assumed, as of a LLaVA-1.5
-LABELS = {"cifar10": len(CIFAR10), "cifar20": len(CIFAR100), "cifar100": sum(map(len, CIFAR100.values()))}  # K
+LABELS = {"cifar10": 10, "cifar20": 20, "cifar100": 100, "imagenet": 1000}  # K
+TOKENS = 3 * 576 + 120  # of a question with two worked examples, each an image: assumed, as of a LLaVA-1.5
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Line:
 
     overhead: float
     each: float
-    entry: float = 0.0
+    entry: float
 
     def seconds(self, passes, entries=0.0):
         """Of so many passes, and entries that are sorted."""
@@ -44,23 +43,22 @@ def fit(passes, seconds, entries=0.0):
     $\min \sum_i \left((a + b\,n_i + c\,e_i - t_i) / t_i\right)^2$, $a, b, c \ge 0$: relative errors, so that small
     points count.
 
-    Args:
-        passes: n, ``(m,)``, images times epochs or what else the seconds grow with.  seconds: t, ``(m,)`` > 0.
-        entries: e, ``(m,)``, a second thing that they grow with, zero where there is none.
+    Args: n passes, ``(m,)``, which the seconds t > 0, ``(m,)``, grow with; e entries, ``(m,)``, a second such thing.
     """
-    seconds = np.asarray(seconds, float)
     terms = np.stack(np.broadcast_arrays(1.0, np.asarray(passes, float), np.asarray(entries, float)), 1)
     scale = np.maximum(terms.max(0), 1)
-    found, _ = nnls(terms / scale / seconds[:, None], np.ones(len(seconds)))
+    found, _ = nnls(terms / scale / np.asarray(seconds, float)[:, None], np.ones(len(terms)))
     return Line(*map(float, found / scale))
+
+
+def _stages(table):
+    return table.groupby("stage", sort=False)
 
 
 def lines(table):
     """Stage -> the `Line` through all its points, of each stage that was measured more than once."""
     return {
-        stage: fit(part["passes"], part["seconds"], part["entries"])
-        for stage, part in table.groupby("stage", sort=False)
-        if len(part) > 1
+        stage: fit(part["passes"], part["seconds"], part["entries"]) for stage, part in _stages(table) if len(part) > 1
     }
 
 
@@ -68,42 +66,39 @@ def held_out(table):
     r"""How well each number of passes of a stage is predicted by the other numbers, the largest and the smallest too.
 
     Args:
-        table: DataFrame with stage, passes (images times epochs or steps), entries, seconds, from
-            `megu.cost.measure.measure`.
-    Returns: DataFrame of the points, each as it was predicted while all with its passes were left out: stage, passes,
-        seconds, predicted, error (relative).
+        table: of `megu.cost.measure.measure`.
+    Returns: stage, passes, seconds of each point; predicted, while all with its passes were left out; error, relative.
     Raises: SettingsError where no stage has four numbers of passes.
     """
     out = []
-    for stage, part in table.groupby("stage", sort=False):
-        for passes in sorted(part["passes"].unique()) if part["passes"].nunique() >= 4 else ():
-            left = part["passes"] == passes
-            known, asked = part[~left], part[left]
-            found = fit(known["passes"], known["seconds"], known["entries"]).seconds(asked["passes"], asked["entries"])
-            out.append(asked.assign(stage=stage, predicted=found, error=found / asked["seconds"] - 1))
+    for _, part in _stages(table):
+        for passes, asked in part.groupby("passes") if part["passes"].nunique() >= 4 else ():
+            known = part[part["passes"] != passes]
+            line = fit(known["passes"], known["seconds"], known["entries"])
+            found = line.seconds(asked["passes"], asked["entries"])
+            out.append(asked.assign(predicted=found, error=found / asked["seconds"] - 1))
     if not out:
         raise SettingsError(
-            "no stage was measured at four numbers of passes, so none can be left out: measure with `python -m megu"
-            " cost --out FOLDER`"
+            "no stage was measured at four numbers of passes, so none can be left out: measure with `megu cost measure"
+            " --out FOLDER`"
         )
     return pd.concat(out, ignore_index=True)[["stage", "passes", "seconds", "predicted", "error"]]
 
 
 def fitted(table):
-    r"""The table of `megu.cost.measure.measure` with a column ``fitted``: seconds on the `Line` of each stage; of one
-    measured once, its own."""
+    r"""The table with a column ``fitted``: seconds on the `Line` of each stage; of one measured once, its own."""
     of = lines(table)
     return pd.concat(
         part.assign(fitted=of[stage].seconds(part["passes"], part["entries"]) if stage in of else part["seconds"])
-        for stage, part in table.groupby("stage", sort=False)
+        for stage, part in _stages(table)
     )
 
 
 ADDED = ("models", "pflop", "hours_low", "hours_high")  # what adds up over rows
 
 
-def _row(stage, data, arch, models, passes, forward, gpu, scenario="", half=True):
-    fewest, most = hours(passes, forward, arch, gpu, half)
+def _row(stage, data, arch, models, passes, forward, gpu, scenario=""):
+    fewest, most = hours(passes, forward, arch, gpu, half=not stage.startswith("ssd"))
     return {
         "stage": stage, "data": data, "arch": arch, "scenario": scenario, "models": models,
         "trained": passes.trained, "noised": passes.noised, "seen": passes.seen, "gflop": forward / 1e9,
@@ -112,18 +107,15 @@ def _row(stage, data, arch, models, passes, forward, gpu, scenario="", half=True
 
 
 @lru_cache
-def _request(data, scenario, count):
-    # Which classes go plays no part: their names alone tell the cells of one size apart.
-    cell = next(c for c in CELLS["paper"] if (c.data, c.scenario, len(c.forget)) == (data, scenario, count))
-    settings = resolve("paper", 0, cell.overrides())
+def _request(cell, profile):
+    settings = resolve(profile, 0, cell.overrides())
     images = stand_in(settings, side=2)
-    return images, make_split(images, settings)
+    return settings, images, make_split(images, settings)
 
 
 @lru_cache
 def _passes(cell, name, profile):
-    settings = resolve(profile, 0, cell.overrides())
-    request = _request(cell.data, cell.scenario, len(cell.forget))
+    settings, *request = _request(cell, profile)
     return passes_of(name, method_settings(name, settings), settings, *request)
 
 
@@ -131,10 +123,10 @@ def grid_cost(profile="paper", seeds=3, gpu=CARD):
     r"""The arithmetic of a profile's grid: every cell of `megu.settings.cells.CELLS`, originals shared.
 
     Args:
-        profile: with CIFAR data.  seeds: of pre-training.  gpu: `Gpu`.
-    Returns: DataFrame, one row per stage, data, network and scenario (of pre-training and evaluation all): models;
-        trained, noised, seen, passes of images of each one of them, counted; gflop, f of a forward pass; pflop,
-        models (3 trained + 2 noised + seen) f; hours_low, hours_high, of all models, at the high and the low speed.
+        profile: with CIFAR data.  seeds: of pre-training.
+    Returns: one row per stage, data, network and scenario (of pre-training and evaluation all): models; trained,
+        noised, seen, counted passes of each of them; gflop, f of a forward pass; pflop, models (3 trained + 2 noised +
+        seen) f; hours_low, hours_high, of all models, at the high and the low speed.
     Raises: SettingsError for another profile, or one with networks whose speed is not known.
     """
     if profile not in CELLS:
@@ -144,60 +136,52 @@ def grid_cost(profile="paper", seeds=3, gpu=CARD):
             f"profile {profile!r} has networks of which no speed on a GPU is assumed or measured"
             f" ({', '.join(strange)}): use paper"
         )
-    rows, known, request = [], set(), {}
+    rows, known, firsts = [], set(), {}
     for cell in CELLS[profile]:
-        settings = resolve(profile, 0, cell.overrides())
-        (train, test), classes = counts(cell.data), LABELS[cell.data]
-        forward, names = forward_flops(cell.arch, classes, (3, 32, 32)), cell.methods[1:]
-        # Cells of one size take the same passes: the first of them is counted.
-        same = request.setdefault((cell.data, cell.arch, cell.scenario, len(cell.forget)), cell)
-        if (cell.data, cell.arch) not in known:
-            used = len(_request(cell.data, cell.scenario, len(cell.forget))[1].train)
-            passes = Passes(used * settings.training.epochs)
-            rows.append(_row("pre-training", cell.data, cell.arch, seeds, passes, forward, gpu))
+        # Cells of one size take the same passes, whatever the names of what goes: the first of them is counted.
+        first = firsts.setdefault((cell.data, cell.arch, cell.scenario, len(cell.forget)), cell)
+        settings, images, split = _request(first, profile)
+        about, names = (cell.data, cell.arch), cell.methods[1:]
+        how = {"forward": forward_flops(cell.arch, images.num_classes, SHAPE), "gpu": gpu}
+        if about not in known:
+            known.add(about)
+            passes = Passes(len(split.train) * settings.training.epochs)
+            rows.append(_row("pre-training", *about, seeds, passes, **how))
         for name in names:
-            half = not name.startswith("ssd")
-            passes = _passes(same, name, profile)
-            rows.append(_row(name, cell.data, cell.arch, seeds, passes, forward, gpu, cell.scenario, half))
+            rows.append(_row(name, *about, seeds, _passes(first, name, profile), **how, scenario=cell.scenario))
         # Once each: the original, every method's model, and the untrained network that some metrics compare with.
-        looks = seeds * (len(names) + 2)
-        rows.append(_row("evaluation", cell.data, cell.arch, looks, Passes(seen=train + test), forward, gpu))
-        known.add((cell.data, cell.arch))
+        rows.append(_row("evaluation", *about, seeds * (len(names) + 2), Passes(seen=len(images.y)), **how))
     table = pd.DataFrame(rows)
     # Cells are one row only where every one of their models takes the same passes: a row multiplies out.
     same = [column for column in table if column not in ADDED]
     return table.groupby(same, sort=False)[list(ADDED)].sum().reset_index()[list(table)]
 
 
-IMAGENET = {"train": 1_281_167, "test": 50_000, "classes": 1000, "forget": 1300}
+IMAGENET = {"train": 1_281_167, "test": 50_000, "forget": 1300}
+RETAIN = (10_000, 100_000)
 EPOCHS = {"resnet50": (90, 3), "vit-b16": (8, 5)}  # of pre-training, assumed, and of MeGU, as in the paper's networks
 
 
-def imagenet_cost(retain=(10_000, 100_000), gpu=CARD):
+def imagenet_cost(gpu=CARD):
     r"""The same for one class of ImageNet-1k, ResNet-50 and ViT-B/16 at 224 px, one seed, with a column ``retain``."""
-    n, rows = IMAGENET, []
+    rows, every = [], IMAGENET["train"]
+    rest, seen = every - IMAGENET["forget"], Passes(seen=every + IMAGENET["test"])
     for arch, (epochs, megu_epochs) in EPOCHS.items():
-        forward = forward_flops(arch, n["classes"], (3, 224, 224))
-
-        def add(stage, passes, kept, models=1, arch=arch, forward=forward):
-            rows.append({**_row(stage, "imagenet", arch, models, passes, forward, gpu), "retain": kept})
-
-        rest = n["train"] - n["forget"]
-        add("pre-training", Passes(n["train"] * epochs), rest)
-        add("retrain", Passes(rest * epochs), rest)
-        for sample in retain:
-            add("megu", _imagenet_megu(sample, megu_epochs), sample)
+        stages = [("pre-training", Passes(every * epochs), rest, 1), ("retrain", Passes(rest * epochs), rest, 1)]
+        stages += [("megu", _imagenet_megu(kept, megu_epochs), kept, 1) for kept in RETAIN]
         # As in the grid: the original, the untrained network, and the models of a request, retrained and MeGU's.
-        add("evaluation", Passes(seen=n["train"] + n["test"]), rest, models=4)
+        stages.append(("evaluation", seen, rest, 4))
+        forward = forward_flops(arch, LABELS["imagenet"], (3, 224, 224))
+        for stage, passes, kept, models in stages:
+            rows.append(_row(stage, "imagenet", arch, models, passes, forward, gpu) | {"retain": kept})
     return pd.DataFrame(rows)
 
 
 @lru_cache
 def _imagenet_megu(sample, epochs):
-    n, changes = IMAGENET, {"retain_images": sample, "methods.megu.recipe.epochs": epochs}
-    settings = resolve("paper", 0, changes)
-    names = tuple(map(str, range(n["classes"])))
-    images = balanced("imagenet", (n["forget"] * n["classes"], 1), names)  # 1300 images of each class
+    settings = resolve("paper", 0, {"retain_images": sample, "methods.megu.recipe.epochs": epochs})
+    names = tuple(map(str, range(LABELS["imagenet"])))
+    images = balanced("imagenet", (IMAGENET["forget"] * len(names), 1), names)
     here = torch.arange(images.num_train)
     none, gone = here[:0], images.y[here] == 0
     split = Split(here[gone], here[~gone], none, none, none, none)
@@ -208,19 +192,16 @@ def guide_cost(asking, exemplars=8):
     r"""What asking the guide takes: every exemplar with every label.
 
     Args:
-        asking: guide -> `Line` of its seconds, passes being images and entries questions: an image is looked at once
-            for all K labels.
+        asking: guide -> `Line` of its seconds; passes are images, each looked at once for all K labels, entries
+            questions.
         exemplars: n of each class.
-    Returns: DataFrame: data, classes, images ($n K$), questions ($n K^2$), tokens (1e6, of a question with two worked
-        examples, assumed), and hours of each guide.
+    Returns: data, classes, images ($n K$), questions ($n K^2$), tokens (1e6, assumed), hours of each guide.
     """
-    rows, tokens = [], TOKENS["image"] * TOKENS["images"] + TOKENS["text"]
-    for data, classes in {**LABELS, "imagenet": IMAGENET["classes"]}.items():
-        images, questions = exemplars * classes, exemplars * classes**2
-        row = {"data": data, "classes": classes, "images": images, "questions": questions}
-        spent = {f"{guide}, hours": float(line.seconds(images, questions)) / 3600 for guide, line in asking.items()}
-        rows.append({**row, "million tokens": questions * tokens / 1e6, **spent})
-    return pd.DataFrame(rows)
+    table = pd.DataFrame({"data": LABELS.keys(), "classes": LABELS.values()})
+    images = exemplars * table["classes"]
+    questions = images * table["classes"]
+    spent = {f"{guide}, hours": line.seconds(images, questions) / 3600 for guide, line in asking.items()}
+    return table.assign(images=images, questions=questions, **{"million tokens": questions * TOKENS / 1e6, **spent})
 
 
 def references(table):

@@ -1,61 +1,57 @@
 r"""A rehearsal: every stage of a run is tried once and measured, before a GPU is paid for."""
 
-from math import nan
+from math import isnan, nan
 
 import pandas as pd
 
 from megu.core.device import Stopwatch
 from megu.cost.flops import counted, forward_flops
 from megu.cost.memory import peak_memory
-from megu.cost.stages import Rehearsal
+from megu.cost.stages import Rehearsal, Result
 
 
 def rehearse(settings, batch=None, say=lambda text: None):
     r"""Try every stage; one that fails is reported and the others still run.
 
-    Args:
-        settings, batch: see `megu.cost.stages.Rehearsal`.  say: function of one line of text.
-    Returns: DataFrame, one row per stage: stage, shape, dtype; seconds (everything is counted meanwhile, which small
-        networks feel); process_mb and tensor_mb, the most beyond what was held before, see
-        `megu.cost.memory.peak_memory`; gflop, counted; pflop, of one whole time, see `megu.cost.count.passes_of`;
-        times, how often a seed of this run has it; full_mb, tensors with the run's batch (where that is larger: on
-        the line through this batch and half of it); note; failed, one line, or empty.
+    Args: as of `megu.cost.stages.Rehearsal`.  say: function of one line of text.
+    Returns: DataFrame of stage; times that a seed of this run has it; shape, dtype, note of what it made; seconds
+        (everything is counted meanwhile, which small networks feel); process_mb, tensor_mb, see
+        `megu.cost.memory.peak_memory`; gflop, counted; pflop, of one whole time; full_mb, tensors with the run's batch
+        (where that is larger: on the line through this batch and half of it); failed, one line, or empty.
     """
     rehearsal, rows = Rehearsal(settings, batch), []
     if rehearsal.batch < settings.training.batch:
         say(f"batches of {rehearsal.batch} instead of {settings.training.batch} images")
     for stage in rehearsal.stages():
-        rows.append(_row(rehearsal, *stage))
+        rows.append(_row(rehearsal, stage))
         say(line(rows[-1]))
     table = pd.DataFrame(rows)
     say(verdict(table, settings.shadows))
     return table
 
 
-def _row(rehearsal, name, stage, count):
-    clock, result, why, full = Stopwatch(), None, "", nan
-    compute, settings = rehearsal.compute, rehearsal.settings
-    with peak_memory(compute.device) as peak, counted() as operations:
+def _row(rehearsal, stage):
+    clock, result, why, full, pflop = Stopwatch(), Result((), ""), "", nan, nan
+    where, count, images = rehearsal.compute.device, stage.images, (stage.images,) if stage.images else ()
+    with peak_memory(where) as peak, counted() as operations:
         try:
-            with clock(name):
-                result = stage(count) if count else stage()
+            with clock(stage.name):
+                result = stage.work(*images)
         except Exception as error:  # the reason is what a rehearsal is for
             why = f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
-    pflop = nan
-    if result and count:
-        whole, full = rehearsal.whole(name), peak.tensors
+    if images and not why:
+        whole, full = stage.whole(), peak.tensors
         if (most := result.full or whole.most) > count:
-            with peak_memory(compute.device) as half:
-                stage(count // 2)
+            with peak_memory(where) as half:
+                stage.work(count // 2)
             full += (peak.tensors - half.tensors) / (count - count // 2) * (most - count)
-        forward = forward_flops(settings.arch, rehearsal.images.num_classes, rehearsal.images.shape)
-        pflop = whole.flops(forward) / 1e15 or nan
+        data = rehearsal.images
+        pflop = whole.flops(forward_flops(rehearsal.settings.arch, data.num_classes, data.shape)) / 1e15 or nan
     return {
-        "stage": name, "times": rehearsal.times.get(name.removesuffix(" step"), 1), "seconds": clock.total,
-        "shape": " x ".join(f"{n:,}" for n in result.shape) if result else "",
-        "dtype": str(result.dtype).removeprefix("torch.") if result else "",
+        "stage": stage.name, "times": stage.times, "seconds": clock.total,
+        "shape": " x ".join(f"{n:,}" for n in result.shape), "dtype": str(result.dtype).removeprefix("torch."),
         "process_mb": peak.process, "tensor_mb": peak.tensors, "gflop": operations.get_total_flops() / 1e9,
-        "pflop": pflop, "full_mb": full, "note": result.note if result else "", "failed": why,
+        "pflop": pflop, "full_mb": full, "note": result.note, "failed": why,
     }  # fmt: skip
 
 
@@ -64,13 +60,13 @@ def line(row):
     head = f"{row['stage']:24s}"
     if row["failed"]:
         return f"{head} FAILED: {row['failed']}"
-    often = f" x {row['times']}" if row["times"] else ", not in this run"
+    often = {0: ", not in this run", 1: ""}.get(row["times"], f" x {row['times']}")
     parts = (
         f"{head} {row['shape']:22s} {row['dtype']:9s} {row['seconds']:7.2f} s {row['tensor_mb']:7,.0f} MB",
         f" (process {row['process_mb']:6,.0f})",
         f" {row['gflop']:9,.1f} GFLOP" if row["gflop"] else "",
-        f" | as a whole {row['pflop']:,.4g} PFLOP{often * (row['times'] != 1)}" if row["pflop"] == row["pflop"] else "",
-        f" | full batch {row['full_mb'] / 1e3:,.1f} GB" if row["full_mb"] == row["full_mb"] else "",
+        "" if isnan(row["pflop"]) else f" | as a whole {row['pflop']:,.4g} PFLOP{often}",
+        "" if isnan(row["full_mb"]) else f" | full batch {row['full_mb'] / 1e3:,.1f} GB",
         f" | {row['note']}" if row["note"] else "",
     )
     return "".join(parts)
@@ -81,8 +77,7 @@ def verdict(table, shadows=0):
     failed, mine = table[table["failed"] != ""], table[table["times"] > 0]
     known = mine[mine["pflop"].notna()]
     names = ", ".join(
-        row.stage.removesuffix(" step").removesuffix(" batch") + (f" x {row.times}" if row.times > 1 else "")
-        for row in known.itertuples()
+        row.stage.rpartition(" ")[0] + (f" x {row.times}" if row.times > 1 else "") for row in known.itertuples()
     )
     names += f"; not counted: {shadows} shadow models" if shadows else ""
     total, most = (known["pflop"] * known["times"]).sum(), mine["full_mb"].max() / 1e3

@@ -1,9 +1,10 @@
 r"""The stages of a rehearsal: each piece of a run once, with the true network, shapes and recipe."""
 
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -13,11 +14,11 @@ from megu.core import device, models, splits
 from megu.core.device import generator
 from megu.core.loading import weights_digest
 from megu.cost.count import Passes, passes_of, similar
-from megu.cost.dummy import few_of, random_outputs, shortened, stand_in
+from megu.cost.dummy import few_of, shortened, stand_in
 from megu.datasets.identity import CIFAR
 from megu.datasets.sources import load
 from megu.measure.metrics import References, expected, metrics
-from megu.measure.outputs import blank_logits, collect_outputs
+from megu.measure.outputs import Outputs, blank_logits, collect_outputs
 from megu.methods.task import Task
 from megu.noise_pair import AT_ONCE, optimise_noise
 from megu.own.checkpoint import STEMS, About, Checkpoint
@@ -27,69 +28,72 @@ PAPER = ("finetune", "unsir", "amnesiac", "ssd", "bad-teacher", "megu")
 BATCH = 500  # images of an evaluation's batch
 
 
-class MissingError(MeguError, RuntimeError):
+class MissingError(MeguError, AttributeError):
     """A stage needs what an earlier one failed to make."""
 
 
-@dataclass(frozen=True)
-class Result:
-    r"""What a stage made: its ``shape`` and ``dtype``; ``full``, images at a time in the run itself, where that is not
-    counted."""
+class Result(NamedTuple):
+    """What a stage made; ``full``: images at a time in the run itself, where `Passes.most` does not say it."""
 
     shape: tuple
-    dtype: torch.dtype
+    dtype: torch.dtype | str
     full: int = 0
     note: str = ""
+
+
+class Stage(NamedTuple):
+    """``work`` of ``images``, where there are some, gives a `Result`; a seed of the run has it ``times``; ``whole``
+    gives the `Passes` of one time."""
+
+    name: str
+    work: Callable
+    images: int = 0
+    times: int = 1
+    whole: Callable = Passes
 
 
 class Rehearsal:
     r"""Every stage of one run; each uses what earlier ones made.
 
     Args:
-        settings: `megu.settings.config.Settings`, as for the run itself.
-        batch: images of a training step; the recipe's own if None.
+        settings: as for the run itself.  batch: images of a training step; the recipe's own if None.
     Raises: SettingsError for a wrong setting, method or device.
     """
 
     def __init__(self, settings, batch=None):
         methods.check(settings)
-        self.settings, self.compute = settings, device.choose(settings)
-        self.batch = max(2, min(batch or settings.training.batch, settings.training.batch))
-        names = [name for name in dict.fromkeys((*PAPER, *settings.compare)) if name not in ("original", "retrain")]
-        self.names = [name for name in names if settings.forget.scenario in methods.method(name).scenarios]
-        self.weights_of, self._made = settings.weights, {}
+        self.settings, self.compute, usual = settings, device.choose(settings), settings.training.batch
+        self.batch = max(2, min(batch or usual, usual))
+        often = {name: 1 if methods.method(name).reference else settings.repeats for name in settings.compare}
+        names = dict.fromkeys((*PAPER, *settings.compare))
+        # Method -> how often a seed of this run makes a model by it; 0: it is tried, but not compared.
+        self.times = {"retrain": 1} | {
+            name: often.get(name, 0)
+            for name in names
+            if name not in ("original", "retrain") and settings.forget.scenario in methods.method(name).scenarios
+        }
+        self.weights_of = settings.weights
 
     def __getattr__(self, name):
-        if name not in ("images", "split", "model", "outputs"):
-            raise AttributeError(name)
-        if name not in self._made:
-            raise MissingError(f"needs the {name}, which failed")
-        return self._made[name]
-
-    @property
-    def times(self):
-        """Method -> how often a seed of this run makes a model by it; 0: it is tried, but not compared."""
-        often = {name: 1 if methods.method(name).reference else self.settings.repeats for name in self.settings.compare}
-        return {name: often.get(name, 0) for name in self.names} | {"retrain": 1}
+        raise MissingError(f"needs the {name}, which failed")
 
     def stages(self):
-        """(name, function that gives a `Result`, images that it is given) of every stage, in the order of a run.
-
-        A stage that is given images takes their number.
-        """
-        yield from (("data", self.data, 0), ("weights", self.weights, 0), ("checkpoint", self.checkpoint, 0))
-        yield "pre-training step", self.training, self.batch
-        yield "noise step", self.noise, self.batch
-        for name in ("retrain", *self.names):
-            yield f"{name} step", partial(self.method, name), self.batch
-        yield from (("evaluation batch", self.evaluation, self.batch), ("every metric", self.metrics, 0))
+        """Every `Stage`, in the order of a run."""
+        yield from (Stage("data", self.data), Stage("weights", self.weights), Stage("checkpoint", self._checkpoint))
+        yield Stage("pre-training step", self._training, self.batch, whole=self._pretraining)
+        yield Stage("noise step", self._noise, self.batch)
+        for name, times in self.times.items():
+            yield Stage(f"{name} step", partial(self._method, name), self.batch, times, partial(self._counted, name))
+        yield Stage("evaluation batch", self._evaluation, self.batch, whole=self._looks)
+        yield Stage("every metric", self._metrics)
 
     def data(self):
-        """The images, the true ones where a path says where they are."""
-        here = self.settings.data.name not in CIFAR or self.settings.data.path
-        images = load(self.settings, self.compute.device) if here else stand_in(self.settings, self.compute.device)
-        self._made |= {"images": images, "split": splits.make_split(images, self.settings)}
-        note = "true images" if here else "random images of the same number, size and labels"
+        """The images, the true ones where they are here."""
+        s, where = self.settings, self.compute.device
+        self.true = bool(s.data.name not in CIFAR or s.data.path)
+        self.images = images = load(s, where) if self.true else stand_in(s, where)
+        self.split = splits.make_split(images, s)
+        note = "true images" if self.true else "random images of the same number, size and labels"
         return Result(tuple(images.x.shape), images.x.dtype, note=note)
 
     def weights(self):
@@ -103,12 +107,11 @@ class Rehearsal:
                 raise
             self.weights_of, note = "random", f"random: {str(error).partition(':')[0]}"
             model = build(weights="random")
-        self._made["model"] = model.to(self.compute.device).eval()
+        self.model = model.to(self.compute.device).eval()
         weights = list(model.parameters())
         return Result((sum(w.numel() for w in weights),), weights[0].dtype, note=note)
 
-    def checkpoint(self):
-        """A checkpoint to a folder and back, which compares the weights."""
+    def _checkpoint(self):
         s, images = self.settings, self.images
         sizes = {"train": images.num_train, "test": len(images.y) - images.num_train}
         about = About(
@@ -131,8 +134,7 @@ class Rehearsal:
             s.arch, shortened(s.training, count), s.seed, self.compute, weights=self.weights_of,
         )  # fmt: skip
 
-    def training(self, count):
-        """One step of the original's training on a copy."""
+    def _training(self, count):
         task, index = self.task(count), self.split.train[:count]
         task.train_on(models.copy_of(self.model), index, self.images.y[index], task.training, label="pre-training")
         return self._trained(count)
@@ -140,55 +142,57 @@ class Rehearsal:
     def _trained(self, count):
         return Result((count, *self.images.shape), torch.bfloat16 if self.compute.autocast else torch.float32)
 
-    def noise(self, count):
-        """One step of positive and one of negative noise."""
-        noise = methods.method_settings("megu", self.settings).noise
-        y, gen = self.images.y[self.split.forget][:count], generator(0, "rehearsal")
+    def _pretraining(self):
+        recipe = self.settings.training
+        return Passes(len(self.split.train) * recipe.epochs, most=recipe.batch)
+
+    def _noise(self, count):
+        noise, forget = methods.method_settings("megu", self.settings).noise, self.split.forget
+        y, gen = self.images.y[forget][:count], generator(0, "rehearsal")
         for sign in (+1, -1):
             made = optimise_noise(self.model, y, self.images.shape, sign, shortened(noise, 1), gen)
-        forget = len(self.split.forget)
-        full = min(AT_ONCE, forget if noise.per == "image" else min(self.images.num_classes, forget))
-        return Result(tuple(made.shape), made.dtype, full=full, note=f"{full} at a time; counted with the method")
+        full = min(AT_ONCE, len(forget), *(() if noise.per == "image" else (self.images.num_classes,)))
+        return Result(tuple(made.shape), made.dtype, full, f"{full} at a time; counted with the method")
 
-    def method(self, name, count):
-        """One step of a method, from its settings to a new model."""
+    def _method(self, name, count):
         usual, task = methods.method_settings(name, self.settings), self.task(count)
         model = methods.method(name).unlearn(task, shortened(usual, count))
         if not all(w.isfinite().all() for w in model.parameters()):
             raise ValueError("some weights are no numbers any more")
         return self._trained(count)
 
-    def evaluation(self, count):
-        """A forward pass over a few images of every part, and one in train mode."""
+    def _counted(self, name):
+        s = self.settings
+        images = self.images if self.true else stand_in(s, self.compute.device, side=2)  # few pixels do for counting
+        return passes_of(name, methods.method_settings(name, s), s, images, self.split)
+
+    def _evaluation(self, count):
         few = few_of(self.split, count)
-        self._made["outputs"] = outputs = collect_outputs(self.model, self.images, few)
+        self.outputs = outputs = collect_outputs(self.model, self.images, few)
         blank_logits(models.copy_of(self.model), self.images, few.forget)
         # A part of the split is one batch: half of ``count``.
         return Result(tuple(outputs.features["retain"].shape), torch.float32, 2 * BATCH)
 
-    def metrics(self):
-        """Every metric at the true size, from random logits and features."""
+    def _looks(self):
+        # The original, the untrained network and each model see every part; the untrained one in train mode what goes.
+        sizes = {part: len(index) for part, index in vars(self.split).items()}
+        every = sum(sizes.values()) * (2 + sum(self.times.values()))
+        return Passes(seen=every + sizes["forget"] + sizes["test_forget"])
+
+    def _metrics(self):
         width, k = self.outputs.features["retain"].shape[1], self.images.num_classes
-        outputs, original, retrain, blank = (random_outputs(self.split, k, width, seed) for seed in range(4))
+
+        def drawn(seed):
+            gen, parts = generator(seed, "dreamt"), vars(self.split).items()
+            logits, features = (
+                {part: torch.randn(len(at), columns, generator=gen).to(at.device) for part, at in parts}
+                for columns in (k, width)
+            )
+            return Outputs(logits, features)
+
+        outputs, original, retrain, blank = map(drawn, range(4))
         values = metrics(outputs, self.images, self.split, References(original, retrain, blank.logits, blank.logits))
-        if set(values) != set(expected()):
-            raise ValueError(f"metrics that are missing: {sorted(set(expected()) - set(values))}")
+        if missing := set(values) ^ set(expected()):
+            raise ValueError(f"metrics that are missing or too many: {sorted(missing)}")
         note = f"from {sum(map(len, vars(self.split).values())):,} images"
         return Result((len(values),), torch.float64, note=note)
-
-    def whole(self, name):
-        """`Passes` of a stage in the run itself."""
-        split, recipe = self.split, self.settings.training
-        if name == "pre-training step":
-            return Passes(len(split.train) * recipe.epochs, most=recipe.batch)
-        if name == "evaluation batch":
-            # Every part by the original, the untrained network and each model; what is forgotten by the untrained one
-            # in train mode, too.
-            parts = sum(map(len, vars(split).values())) * (2 + sum(self.times.values()))
-            return Passes(seen=parts + len(split.forget) + len(split.test_forget))
-        if (method := name.removesuffix(" step")) not in ("retrain", *self.names):
-            return Passes()
-        images = self.images
-        if self.settings.data.name in CIFAR and not self.settings.data.path:  # a few pixels do for counting
-            images = stand_in(self.settings, self.compute.device, side=2)
-        return passes_of(method, methods.method_settings(method, self.settings), self.settings, images, split)

@@ -1,20 +1,21 @@
 r"""Images per second in training, by precision and memory layout, side by side: `make bench`.
 
-The variants take turns, so that a noisy machine disturbs all alike; printed are median, minimum and maximum over the
-turns and the ratio of medians to float32 in the default layout.
+Printed are median, minimum and maximum over the turns and the ratio of medians to float32 in the default layout.
 """
 
 import itertools
-import statistics
-import time
+from functools import partial
 
+import numpy as np
 import torch
 from torch.nn import functional as F
+from turns import in_turns, shown
 
 from megu.core.models import build
 
 SHAPES = {"resnet-small": (1, 28, 28), "vit-tiny": (1, 28, 28), "resnet18": (3, 32, 32)}
-BATCH, STEPS, TURNS = 128, {"resnet-small": 8, "vit-tiny": 8, "resnet18": 1}, 7
+BATCH, STEPS = 128, {"resnet-small": 8, "vit-tiny": 8, "resnet18": 1}
+LAYOUTS = {"default layout": torch.contiguous_format, "channels last": torch.channels_last}
 
 
 def train(model, x, y, bf16, layout, steps):
@@ -30,26 +31,14 @@ def train(model, x, y, bf16, layout, steps):
 def main():
     for arch, shape in SHAPES.items():
         x, y = torch.randn(BATCH, *shape), torch.randint(0, 10, (BATCH,))
-        variants = list(itertools.product((False, True), (torch.contiguous_format, torch.channels_last)))
-        models = {v: build(arch, 10, shape, 0).to(memory_format=v[1]) for v in variants}
-        rates = {v: [] for v in variants}
-        for turn in range(TURNS + 1):  # the first turn warms up
-            for v in variants:
-                start = time.perf_counter()
-                train(models[v], x, y, *v, STEPS[arch])
-                if turn:
-                    rates[v].append(BATCH * STEPS[arch] / (time.perf_counter() - start))
-        base = statistics.median(rates[variants[0]])
-        for bf16, layout in variants:
-            found = rates[bf16, layout]
-            name = (
-                f"{'bfloat16' if bf16 else 'float32'},"
-                f" {'channels last' if layout is torch.channels_last else 'default layout'}"
-            )
-            print(
-                f"{arch:13s} {name:25s} {statistics.median(found):6.0f} images/s ({min(found):.0f}-{max(found):.0f})  x"
-                f" {statistics.median(found) / base:.2f}"
-            )
+        ways = {}
+        for kind, (name, layout) in itertools.product(("float32", "bfloat16"), LAYOUTS.items()):
+            model = build(arch, 10, shape, 0).to(memory_format=layout)
+            ways[f"{kind}, {name}"] = partial(train, model, x, y, kind == "bfloat16", layout, STEPS[arch])
+        rates = {name: BATCH * STEPS[arch] / found for name, found in in_turns(ways, 7).items()}
+        base = np.median(rates["float32, default layout"])
+        for name, found in rates.items():
+            print(f"{arch:13s} {name:25s} {shown(found, 0)} images/s  x {np.median(found) / base:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,20 @@
 r"""Seconds of a hundred zero-shot questions about one image, naive and with the image's prefix shared: `make bench`.
 
 The model is LLaVA's class with random weights: 576 visual tokens an image (336 px in patches of 14) and a question of
-25 tokens or so, as in the real one, but small layers.  Both ways take turns after a warm-up; printed are median,
-minimum and maximum of the seconds and the ratio of medians.
+25 tokens or so, as in the real one, but small layers.  Printed are median, minimum and maximum of the seconds and the
+ratio of medians.
 """
 
 import re
-import statistics
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from turns import in_turns, shown
 
-sys.path.append(str(Path(__file__).parents[1]))
+sys.path.append(str(Path(__file__).parents[1] / "helpers"))
 from tiny_mllm import llava
 
 from megu.guide import GuideContext, Question
@@ -25,7 +25,7 @@ from megu.settings.config import Guide
 
 TURNS, LEAST = 5, 10
 VISION = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4}
-TEXT = {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 4}
+TEXT = VISION | {"intermediate_size": 352}
 
 
 def main():
@@ -33,37 +33,27 @@ def main():
     image = np.random.default_rng(0).integers(0, 255, (3, 32, 32), dtype=np.uint8)
     questions = [Question(image, label) for label in labels]
     # Whole words as tokens, so that a question has about as many as with a trained tokenizer.
-    words = sorted(
-        {word for label in labels for word in re.findall(r" ?\w+", PROMPT.format(label=label))}
-        | {"True", "False", " True", " False"}
-    )
+    asked = {word for label in labels for word in re.findall(r" ?\w+", PROMPT.format(label=label))}
+    scores = {}
+
+    def ask(name, guide):
+        scores[name] = np.array(list(guide.score(questions)))
+
     with tempfile.TemporaryDirectory() as folder:
-        llava(folder, words, 336, 14, VISION, TEXT)
-        ways = {
-            reuse: LocalMllm(GuideContext(labels, Guide(path=folder, shots=0, dtype="float32", reuse=reuse)))
-            for reuse in (False, True)
+        llava(folder, sorted(asked | {"True", "False", " True", " False"}), 336, 14, VISION, TEXT)
+        guides = {
+            name: LocalMllm(GuideContext(labels, Guide(path=folder, shots=0, dtype="float32", reuse=name == "shared")))
+            for name in ("naive", "shared")
         }
-        seconds, scores = {False: [], True: []}, {}
-        for turn in range(TURNS + 1):  # the first turn warms up
-            for reuse, guide in ways.items():
-                start = time.perf_counter()
-                scores[reuse] = np.array(list(guide.score(questions)))
-                if turn:
-                    seconds[reuse].append(time.perf_counter() - start)
-    for reuse, found in seconds.items():
-        guide = ways[reuse]
-        cost = f"{guide.cost.prefills // (TURNS + 1)} prefills, {guide.cost.tokens // (TURNS + 1)} tokens"
-        print(
-            f"{'shared' if reuse else 'naive':7s} {statistics.median(found):6.2f} s"
-            f" ({min(found):.2f}-{max(found):.2f}), {cost}"
-        )
-    ratio = statistics.median(seconds[False]) / statistics.median(seconds[True])
-    worst = min(seconds[False]) / max(seconds[True])
-    print(f"ratio of medians {ratio:.1f} (at worst {worst:.1f})")
-    print(
-        f"scores differ by at most {np.abs(scores[True] - scores[False]).max():.1e}, between labels by"
-        f" {np.ptp(scores[False]):.2f}"
-    )
+        seconds = in_turns({name: partial(ask, name, guide) for name, guide in guides.items()}, TURNS)
+    for name, found in seconds.items():
+        cost, turns = guides[name].cost, TURNS + 1
+        print(f"{name:7s} {shown(found)} s, {cost.prefills // turns} prefills, {cost.tokens // turns} tokens")
+    naive, shared = seconds.values()
+    ratio = np.median(naive) / np.median(shared)
+    print(f"ratio of medians {ratio:.1f} (at worst {naive.min() / shared.max():.1f})")
+    differ, spread = np.abs(scores["shared"] - scores["naive"]).max(), np.ptp(scores["naive"])
+    print(f"scores differ by at most {differ:.1e}, between labels by {spread:.2f}")
     if ratio < LEAST:
         sys.exit(f"less than {LEAST} times as fast")
 

@@ -1,8 +1,7 @@
 r"""The tiny MLLM against its goals, on images and concepts that it was not trained on: `python
 tests/bench/tiny_guide.py --cifar10 FILE --cifar100 FILE`.
 
-Writes paper_figures/data/tiny_guide.csv.  Answers are kept in runs/tiny_guide.jsonl, so it can be interrupted; 14,000
-questions without them.
+Writes paper_figures/data/tiny_guide.csv.  The 14,000 answers are kept in runs/tiny_guide.jsonl: it can be interrupted.
 """
 
 import argparse
@@ -21,6 +20,7 @@ from megu.datasets.sources import load
 from megu.guide.agreement import sensible_hits, shuffled_hits
 from megu.measure.summary import half_width
 from megu.perturbing_labels import similarity
+from megu.settings.class_names import SENSIBLE_NEIGHBOURS
 from megu.settings.files import project_root
 from megu.settings.profiles import resolve
 
@@ -30,21 +30,11 @@ from connector_data import HELD_OUT
 
 # Written before any guide was asked about these images.
 CIFAR10_NEIGHBOURS = {
-    "airplane": {"bird", "ship"},
-    "automobile": {"truck"},
-    "bird": {"airplane", "frog"},
-    "cat": {"dog"},
-    "deer": {"horse", "dog"},
-    "dog": {"cat", "horse"},
-    "frog": {"bird", "cat"},
-    "horse": {"deer", "dog"},
-    "ship": {"airplane", "truck"},
-    "truck": {"automobile"},
-}
-GUIDES, DRAWS = (
-    ("tiny", "composed", "features"),
-    (100, 101, 102, 110),
-)  # none of these exemplars was trained on: env/connector_data.py
+    "airplane": {"bird", "ship"}, "automobile": {"truck"}, "bird": {"airplane", "frog"}, "cat": {"dog"},
+    "deer": {"horse", "dog"}, "dog": {"cat", "horse"}, "frog": {"bird", "cat"}, "horse": {"deer", "dog"},
+    "ship": {"airplane", "truck"}, "truck": {"automobile"},
+}  # fmt: skip
+DRAWS = (100, 101, 102, 110)  # none of these exemplars was trained on: env/connector_data.py
 
 
 def answers(source, images, exemplars, names):
@@ -59,88 +49,55 @@ def answers(source, images, exemplars, names):
 def neighbours(images, draws, count, listed):
     """Rows: how many classes have a sensible nearest class, for each guide and draw of exemplars."""
     allowed = splits.masks(images, 0.1)[0].nonzero().flatten()
-    for source in GUIDES:
+    for source in ("tiny", "composed", "features"):
         for draw in draws:
-            scores, of = answers(source, images, guide.draw_exemplars(images, allowed, count, draw), images.classes)
-            sim = similarity(scores, of, images.num_classes)
+            exemplars = guide.draw_exemplars(images, allowed, count, draw)
+            sim = similarity(*answers(source, images, exemplars, images.classes), images.num_classes)
+            about = {"images": images.name, "guide": source, "what": "sensible neighbours", "draw": draw}
             hits, chance = (
                 sensible_hits(sim, images.classes, listed),
-                shuffled_hits(sim, images.classes, sensible=listed)[0],
+                shuffled_hits(sim, images.classes, sensible=listed),
             )
-            yield {
-                "images": images.name,
-                "guide": source,
-                "what": "sensible neighbours",
-                "draw": draw,
-                "value": hits,
-                "of": len(listed),
-                "chance": chance,
-            }
+            yield about | {"value": hits, "of": len(listed), "chance": chance[0]}
 
 
 def zero_shot(images, names, count):
-    """Rows: accuracy and AUC among ``names`` on the first ``count`` test images of each, with 95 % intervals over
-    images."""
-    first = [
-        i
-        for name in names
-        for i in (
-            images.num_train + (images.y[images.num_train :] == images.classes.index(name)).nonzero().flatten()[:count]
-        ).tolist()
-    ]
+    """Rows: accuracy and AUC among ``names`` on ``count`` test images of each, with 95 % intervals over images."""
+    test = images.y[images.num_train :]
+    of_each = [(test == images.classes.index(name)).nonzero().flatten()[:count] for name in names]
     for source in ("tiny", "composed"):
-        scores, of = answers(source, images, torch.tensor(first), names)
-        truth = np.eye(len(names), dtype=bool)[of]
+        scores, of = answers(source, images, images.num_train + torch.cat(of_each), names)
+        truth, n = np.eye(len(names), dtype=bool)[of], len(of)
+        about = {"images": f"{images.name}, {len(names)} classes", "guide": source, "draw": count, "of": n}
         for centred, odds in (("raw", scores), ("column-centred", scores - scores.mean(0))):
             right = odds.argmax(1) == of
-            about = {"images": f"{images.name}, {len(names)} classes", "guide": source, "draw": count, "of": len(right)}
-            low, high = stats.binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
-            yield {
-                **about,
-                "what": f"accuracy, {centred}",
-                "value": right.mean(),
-                "chance": 1 / len(names),
-                "low": low,
-                "high": high,
-            }
-            auc = [
-                roc_auc_score(truth[i].ravel(), odds[i].ravel())
-                for i in np.random.default_rng(0).integers(0, len(of), (200, len(of)))
-            ]
-            yield {
-                **about,
-                "what": f"AUC, {centred}",
-                "value": roc_auc_score(truth.ravel(), odds.ravel()),
-                "chance": 0.5,
-                "low": np.quantile(auc, 0.025),
-                "high": np.quantile(auc, 0.975),
-            }
+            low, high = stats.binomtest(int(right.sum()), n).proportion_ci(method="wilson")
+            values = {"value": right.mean(), "chance": 1 / len(names), "low": low, "high": high}
+            yield {**about, "what": f"accuracy, {centred}", **values}
+            resampled = np.random.default_rng(0).integers(0, n, (200, n))
+            auc, *others = (roc_auc_score(truth[i].ravel(), odds[i].ravel()) for i in (np.arange(n), *resampled))
+            low, high = np.quantile(others, (0.025, 0.975))
+            yield {**about, "what": f"AUC, {centred}", "value": auc, "chance": 0.5, "low": low, "high": high}
 
 
 def main():
-    """Ask, measure, write, print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--cifar10", required=True, help="an .npz, or a folder of an earlier download")
     parser.add_argument("--cifar100", required=True, help="the same for CIFAR-100")
-    options = parser.parse_args()
     torch.manual_seed(0)
-    cifar = [
+    ten, hundred = (
         load(resolve(overrides={"data.name": name, "data.path": path, "forget.scenario": "random"}))
-        for name, path in (("cifar10", options.cifar10), ("cifar100", options.cifar100))
-    ]
-    rows = [
-        *neighbours(load(resolve()), DRAWS, 20, guide.agreement.SENSIBLE_NEIGHBOURS),
-        *neighbours(cifar[0], DRAWS[:2], 20, CIFAR10_NEIGHBOURS),
-    ]
-    rows += [*zero_shot(cifar[0], list(cifar[0].classes), 20), *zero_shot(cifar[1], list(HELD_OUT), 10)]
-    table = pd.DataFrame(rows)
-    table.to_csv(ROOT / "paper_figures" / "data" / "tiny_guide.csv", index=False, float_format="%.4g")
-    print(
-        table.groupby(["images", "guide", "what"], sort=False)["value"]
-        .agg(["mean", half_width, "count"])
-        .round(3)
-        .to_string()
+        for name, path in vars(parser.parse_args()).items()
     )
+    table = pd.DataFrame([
+        *neighbours(load(resolve()), DRAWS, 20, SENSIBLE_NEIGHBOURS),
+        *neighbours(ten, DRAWS[:2], 20, CIFAR10_NEIGHBOURS),
+        *zero_shot(ten, list(ten.classes), 20),
+        *zero_shot(hundred, list(HELD_OUT), 10),
+    ])  # fmt: skip
+    table.to_csv(ROOT / "paper_figures" / "data" / "tiny_guide.csv", index=False, float_format="%.4g")
+    means = table.groupby(["images", "guide", "what"], sort=False)["value"].agg(["mean", half_width, "count"])
+    print(means.round(3).to_string())
 
 
 if __name__ == "__main__":

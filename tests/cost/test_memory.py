@@ -4,31 +4,27 @@ import pytest
 import torch
 
 from megu.core import device
-from megu.cost.memory import peak_memory
+from megu.cost.memory import Tensors, peak_memory
 from megu.runs.experiment import Experiment
 
-GPU = torch.device("cuda:1")
+GPU, CPU = torch.device("cuda:1"), torch.device("cpu")
 
 
 @pytest.fixture
 def cuda(monkeypatch):
-    """A machine with a GPU, of which nothing but the memory's counters is there: they rise by 7 MB whenever they are
-    read."""
+    """Devices of which a GPU's counters of memory were read or reset: they rise by 7 MB at each look, and nothing else
+    of a GPU is there."""
     asked, held = [], [0]
 
-    def read(name, where):
-        asked.append((name, where))
-        held[0] += 7_000_000
+    def look(where, rise=7_000_000):
+        asked.append(where)
+        held[0] = held[0] + rise if rise else 0
         return held[0]
 
-    def reset(where):
-        asked.append(("reset", where))
-        held[0] = 0
-
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", reset)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda where: look(where, 0))
     for name in ("memory_allocated", "max_memory_allocated"):
-        monkeypatch.setattr(torch.cuda, name, lambda where, name=name: read(name, where))
+        monkeypatch.setattr(torch.cuda, name, look)
     return asked
 
 
@@ -36,29 +32,40 @@ def test_a_peak_is_of_the_device_and_of_the_piece(cuda):
     device.fresh_peak(GPU)
     assert [device.peak_memory_mb(GPU), device.peak_memory_mb(GPU)] == [7, 14]
     device.fresh_peak(GPU)
-    assert device.peak_memory_mb(GPU) == 7 and {where for _, where in cuda} == {GPU}
+    assert device.peak_memory_mb(GPU) == 7
+    with peak_memory(GPU) as peak:
+        pass
+    assert peak.process == 7 and set(cuda) == {GPU}
 
 
 def test_of_a_run_on_the_cpu_it_is_that_of_the_process_where_there_is_a_gpu_too(cuda):
-    cpu = torch.device("cpu")
-    device.fresh_peak(cpu)
-    assert device.peak_memory_mb(cpu) > 50 and not cuda  # torch alone takes more
+    device.fresh_peak(CPU)
+    assert device.peak_memory_mb(CPU) > 50  # torch alone takes more
     with peak_memory() as peak:
-        kept = [torch.ones(10_000_000) for _ in range(6)]
+        kept = [torch.ones(10_000_000) for _ in range(6)]  # so large that the C library never keeps them for later
     assert not cuda and len(kept) == 6 and peak.process > 120
-    with peak_memory(GPU) as peak:
-        pass
-    assert peak.process == 7 and {where for _, where in cuda} == {GPU}
+    assert peak.tensors == pytest.approx(240, rel=0.01)
+
+
+def test_memory_is_that_of_live_tensors():
+    with peak_memory() as peak:
+        for _ in range(3):  # one at a time
+            block = torch.ones(1_000_000)
+            block = block.view(1000, 1000).t()[0]  # a view holds no memory of its own
+        del block
+    assert peak.tensors == pytest.approx(8, rel=0.01)  # the next is made before the last one goes
+    before = torch.ones(1_000_000)
+    with Tensors() as tensors:
+        torch.nn.ReLU()(before)
+    assert tensors.most == 4_000_000, "what was there before is not counted"
 
 
 def test_every_piece_of_a_run_starts_to_count_anew(tiny_overrides, tmp_path, monkeypatch):
     """What a method needs is not what its original, made on the way, needed."""
-    lab, told = (
-        Experiment(run_dir=tmp_path / "run", overrides={**tiny_overrides, "training.epochs": 1, "autocast": "off"}),
-        [],
-    )
+    changes, told = {**tiny_overrides, "training.epochs": 1, "autocast": "off"}, []
     monkeypatch.setattr(device, "fresh_peak", lambda where: told.append("fresh"))
     monkeypatch.setattr(device, "peak_memory_mb", lambda where: told.append(where.type) or len(told))
+    lab = Experiment(run_dir=tmp_path / "run", overrides=changes)
     lab.unlearned("finetune", 0)
     assert told == ["fresh", "cpu", "fresh", "cpu"]
     facts = lab.run.manifest["artefacts"]

@@ -6,6 +6,7 @@ import sys
 from importlib.metadata import packages_distributions
 
 import pytest
+from refusals import refused
 from test_environment import EXTRAS, PROJECT, plain
 
 from megu.core import models
@@ -15,11 +16,7 @@ from megu.runs.executors import executor
 from megu.settings.config import Guide
 from megu.settings.errors import MeguError
 
-HIDE = """
-import sys
-for name in {hidden!r}:
-    sys.modules[name] = None
-"""
+HIDE = "import sys\nsys.modules.update(dict.fromkeys({hidden!r}))\n"
 ALL = """
 import importlib, pkgutil, megu
 from megu.settings.extras import MissingExtraError
@@ -31,7 +28,6 @@ for found in pkgutil.walk_packages(megu.__path__, "megu."):
             print(found.name, str(error).split("megu")[-1][:-1])
 """
 MAIN = "from megu.cli.main import main\nsys.argv[0] = 'megu'\nmain()"
-PATH = os.pathsep.join(sys.path)
 CORE = {plain(package) for package in PROJECT["dependencies"]}
 
 
@@ -41,8 +37,8 @@ def without(extras, code, *words, cwd):
     owners = packages_distributions().items()
     hidden = sorted(module for module, of in owners if packages & set(map(plain, of)))
     assert hidden
-    command = [sys.executable, "-c", HIDE.format(hidden=hidden) + code, *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={**os.environ, "PYTHONPATH": PATH})
+    command, path = [sys.executable, "-c", HIDE.format(hidden=hidden) + code, *words], os.pathsep.join(sys.path)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={**os.environ, "PYTHONPATH": path})
 
 
 @pytest.mark.slow
@@ -75,16 +71,11 @@ def asks(source, **settings):
     return SOURCES[source](GuideContext(["a", "b"], Guide(**settings)))
 
 
-def dask():
-    with executor(scheduler="tcp://127.0.0.1:1")():
-        pass
-
-
 PARTS = {
     ("guides", "transformers"): lambda: models.build("vit-tiny", 10, (1, 28, 28), 0),
     ("guides", "open_clip"): lambda: asks("clip", model="ViT-B-32", revision="laion")._loaded,
     ("served", "openai"): lambda: asks("served", model="a", url="http://localhost")._client,
-    ("cluster", "distributed"): dask,
+    ("cluster", "distributed"): lambda: executor(scheduler="tcp://127.0.0.1:1")().__enter__(),
     ("cluster", "accelerate"): lambda: Team(cpu=True),
 }
 
@@ -93,5 +84,5 @@ PARTS = {
 def test_a_part_without_its_extra_is_refused(missing, monkeypatch):
     extra, module = missing
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MeguError, match=rf"{module} is not installed: `pip install 'megu\[{extra}\]'`"):
+    with refused(rf"{module} is not installed: `pip install 'megu\[{extra}\]'`", MeguError):
         PARTS[missing]()

@@ -13,47 +13,46 @@ from megu.core import models
 from megu.runs import experiment
 
 SCRIPT = ROOT / "env" / "gpu_smoke.py"
+ARCHS = ("resnet-small", "vit-tiny")
 
 
-def run(monkeypatch, *arguments):
-    """Exit code of the script."""
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
+@pytest.fixture
+def smoke(monkeypatch, tmp_path):
+    """A function that runs the script on the CPU, with what it raises; it gives what was written."""
     monkeypatch.syspath_prepend(SCRIPT.parent)
-    with pytest.raises(SystemExit) as caught:
-        runpy.run_path(str(SCRIPT), run_name="__main__")
-    return caught.value.code
+
+    def run(raises=SystemExit, words=("--cpu", "--out", str(tmp_path))):
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *words])
+        with pytest.raises(raises) as caught:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+        return caught.value, json.loads((tmp_path / "gpu_smoke.json").read_text()) if words else None
+
+    return run
 
 
 @pytest.mark.slow
-def test_every_part_is_measured_and_a_device_that_does_not_repeat_itself_is_found(monkeypatch, tmp_path, capsys):
-    right = noise.optimise_noise
-    calls = []
+def test_every_part_is_measured_and_a_device_that_does_not_repeat_itself_is_found(smoke, monkeypatch, capsys):
+    right, calls = noise.optimise_noise, []
 
     def wrong(*arguments, **more):
         calls.append(1)  # the noise of a run is right, that of the check another one each time
         return right(*arguments, **more) + 1e-7 * len(calls)
 
     monkeypatch.setattr(noise, "optimise_noise", wrong)
-    assert run(monkeypatch, "--cpu", "--out", tmp_path) == 1
-    found = json.loads((tmp_path / "gpu_smoke.json").read_text())
-    assert found["device"] == "CPU" and found["torch"] == torch.__version__
-    parts = {
-        part: [line for line in found["lines"] if line["part"] == part]
-        for part in ("training", "memory", "evaluation", "repeated", "unlearning")
-    }
-    assert all(parts.values()) and sum(map(len, parts.values())) == len(found["lines"])
-    bad = [line["what"] for line in found["lines"] if line["wrong"]]
-    assert bad == [f"{arch}: deterministic, same bits twice" for arch in ("resnet-small", "vit-tiny")]
+    end, found = smoke()
+    assert end.code == 1 and found["device"] == "CPU" and found["torch"] == torch.__version__
+    lines = found["lines"]
+    assert {line["part"] for line in lines} == {"training", "memory", "evaluation", "repeated", "unlearning"}
+    bad = [line["what"] for line in lines if line["wrong"]]
+    assert bad == [f"{arch}: deterministic, same bits twice" for arch in ARCHS]
     assert "not as expected: resnet-small: deterministic" in capsys.readouterr().out
-    speeds = [line["value"] for line in parts["training"] + parts["evaluation"] if line["unit"].startswith("images/s")]
+    speeds = [line["value"] for line in lines if line["unit"].startswith("images/s")]
     assert len(speeds) == 8 and all(speed > 0 for speed in speeds)
-    assert {line["what"]: line["value"] for line in parts["unlearning"]}[
-        "perturbing labels of one original, equal"
-    ] == 100
+    assert {line["what"]: line["value"] for line in lines}["perturbing labels of one original, equal"] == 100
 
 
 @pytest.mark.slow
-def test_a_variant_or_a_part_that_fails_is_a_line_and_the_others_are_measured(monkeypatch, tmp_path, capsys):
+def test_a_variant_or_a_part_that_fails_is_a_line_and_the_others_are_measured(smoke, monkeypatch):
     def fails(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
 
@@ -67,37 +66,26 @@ def test_a_variant_or_a_part_that_fails_is_a_line_and_the_others_are_measured(mo
             self.net = net
 
         def forward(self, x):
-            if torch.is_autocast_enabled("cpu"):
-                fails()
-            return self.net(x)
+            return fails() if torch.is_autocast_enabled("cpu") else self.net(x)
 
     monkeypatch.setattr(experiment, "Experiment", fails)
     monkeypatch.setattr(models, "build", lambda *a, **k: NoBfloat16(build(*a, **k)))
-    assert run(monkeypatch, "--cpu", "--out", tmp_path) == 1
-    lines = json.loads((tmp_path / "gpu_smoke.json").read_text())["lines"]
-    failed = {(line["part"], line["what"]): line for line in lines if line["value"] == "failed"}
-    assert set(failed) == {
-        (part, what)
-        for arch in ("resnet-small", "vit-tiny")
-        for part, what in (("training", f"{arch}: bfloat16"), ("repeated", arch))
-    } | {("unlearning", "MeGU")}
-    assert failed["training", "vit-tiny: bfloat16"]["expected"] == "no OutOfMemoryError (CUDA out of memory.)" and all(
-        line["wrong"] for line in failed.values()
-    )
-    measured = {line["what"] for line in lines if line["value"] != "failed"}
-    assert {f"{arch}: {what}" for arch in ("resnet-small", "vit-tiny") for what in ("float32", "TF32")} <= measured
+    end, found = smoke()
+    failed = {(line["part"], line["what"]): line for line in found["lines"] if line["value"] == "failed"}
+    each = {(part, f"{arch}{what}") for arch in ARCHS for part, what in (("training", ": bfloat16"), ("repeated", ""))}
+    assert end.code == 1 and set(failed) == each | {("unlearning", "MeGU")}
+    assert failed["training", "vit-tiny: bfloat16"]["expected"] == "no OutOfMemoryError (CUDA out of memory.)"
+    assert all(line["wrong"] for line in failed.values())
+    measured = {line["what"] for line in found["lines"] if line["value"] != "failed"}
+    assert {f"{arch}: {what}" for arch in ARCHS for what in ("float32", "TF32")} <= measured
 
 
-def test_the_file_is_written_where_it_is_interrupted(monkeypatch, tmp_path):
+def test_the_file_is_written_where_it_is_interrupted(smoke, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(noise, "optimise_noise", interrupted)
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--cpu", "--out", str(tmp_path)])
-    monkeypatch.syspath_prepend(SCRIPT.parent)
-    with pytest.raises(KeyboardInterrupt):
-        runpy.run_path(str(SCRIPT), run_name="__main__")
-    assert json.loads((tmp_path / "gpu_smoke.json").read_text())["lines"]
+    assert smoke(KeyboardInterrupt)[1]["lines"]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +106,7 @@ def test_tf32_is_expected_where_there_is_any(monkeypatch, capability, far, ok):
     assert report.lines[-1]["ok"] is ok
 
 
-def test_without_a_gpu_it_says_so(monkeypatch, capsys):
-    assert run(monkeypatch) == 2
+def test_without_a_gpu_it_says_so(smoke, capsys):
+    assert smoke(words=())[0].code == 2
     said = capsys.readouterr()
     assert said.err.startswith("gpu-smoke needs a GPU") and said.err.count("\n") == 1 and not said.out

@@ -22,47 +22,44 @@ def installed(tmp_path_factory):
 
 
 def python(code, site, cwd):
-    environment = {**os.environ, "PYTHONPATH": str(site)}
     command = [sys.executable, "-c", f"import sys\nsys.argv = ['megu', 'run']\n{code}"]
+    environment = {**os.environ, "PYTHONPATH": str(site)}
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
 
 
 def test_it_holds_what_a_run_needs(installed):
     names = {path.relative_to(installed).as_posix() for path in installed.rglob("*") if path.is_file()}
-    listed = subprocess.run(
-        ["git", "ls-files", "megu", "notebooks", "paper_figures"], capture_output=True, text=True, cwd=ROOT
-    )
-    tracked = {name for name in listed.stdout.splitlines() if (ROOT / name).exists()}
+    command = ["git", "ls-files", "megu", "notebooks", "paper_figures"]
+    listed = subprocess.run(command, capture_output=True, text=True, cwd=ROOT).stdout.splitlines()
+    tracked = {name for name in listed if (ROOT / name).exists()}
     code = {name for name in tracked if name.startswith("megu/")}
-    carried = {name for name in tracked - code if name.endswith(".ipynb") or name.startswith("paper_figures/data")}
-    carried |= {name for name in tracked - code if name.startswith("paper_figures") and name.endswith(".py")}
-    assert len(carried) > 40 and {f"megu/cli/assets/{name}" for name in carried} == {
-        n for n in names if "cli/assets" in n
+    carried = {
+        name
+        for name in tracked - code
+        if name.endswith(".ipynb") or (name.startswith("paper_figures") and name.endswith(".py")) or "/data/" in name
     }
-    assert (
-        code <= names
-        and "megu = megu.cli.main:main" in next(installed.glob("*.dist-info/entry_points.txt")).read_text()
-    )
+    assert len(carried) > 40 and {f"megu/cli/assets/{n}" for n in carried} == {n for n in names if "cli/assets" in n}
+    scripts = next(installed.glob("*.dist-info/entry_points.txt")).read_text()
+    assert code <= names and "megu = megu.cli.main:main" in scripts
 
 
 def test_it_is_the_same_code_and_finds_its_notebooks(installed, tmp_path):
-    code = "import megu\nfrom megu.settings.files import shipped\nfrom megu.runs.store import CODE\n"
-    code += (
-        "print(megu.__file__, CODE, len(list(shipped('notebooks').glob('*.ipynb'))), shipped('paper_figures'), sep='|')"
-    )
+    code = """
+import megu
+from megu.settings.files import shipped
+from megu.runs.store import CODE
+print(megu.__file__, shipped("paper_figures"), CODE, len(list(shipped("notebooks").glob("*.ipynb"))), sep="|")
+"""
     there, here = (python(code, site, tmp_path).stdout.strip().split("|") for site in (installed, ROOT))
-    assert there[0] == str(installed / "megu" / "__init__.py") and there[1] == here[1] and there[2] == here[2] != "0"
-    assert there[3] == str(installed / "megu" / "cli" / "assets" / "paper_figures") and here[3] == str(
-        ROOT / "paper_figures"
-    )
+    package = installed / "megu"
+    assert there[:2] == [str(package / "__init__.py"), str(package / "cli" / "assets" / "paper_figures")]
+    assert here[1] == str(ROOT / "paper_figures") and there[2:] == here[2:] and here[3] != "0"
 
 
 def test_without_notebooks_a_run_says_so_and_leaves_nothing(installed, tmp_path):
-    bare = tmp_path / "bare"
+    bare, here = tmp_path / "bare", tmp_path / "here"
     shutil.copytree(installed, bare, ignore=lambda folder, names: {"assets"} if folder.endswith("cli") else ())
-    (tmp_path / "here").mkdir()
-    said = python("from megu.cli.main import main\nmain()", bare, tmp_path / "here")
-    assert said.returncode == 2 and said.stderr.startswith(
-        "megu: this installation has no notebooks/: install megu from"
-    )
-    assert said.stderr.count("\n") == 1 and not list((tmp_path / "here").iterdir())
+    here.mkdir()
+    said = python("from megu.cli.main import main\nmain()", bare, here)
+    assert said.returncode == 2 and said.stderr.count("\n") == 1 and not list(here.iterdir())
+    assert said.stderr.startswith("megu: this installation has no notebooks/: install megu from")
