@@ -1,4 +1,4 @@
-r"""Four drawings of which figures are made: panels, a forest of intervals, stacked bars, a heat map."""
+r"""Drawings of which figures are made: panels, a forest of intervals, stacked bars, a heat map."""
 
 from collections.abc import Callable, Sequence
 
@@ -16,17 +16,27 @@ ZERO = {"color": "black", "linewidth": 0.8}
 
 
 def panels(
-    n_rows: int, n_columns: int, size: tuple[float, float], margin: tuple[float, float], **kwargs
+    count: int, size: tuple[float, float], margin: tuple[float, float] = (0, 0), columns: int | None = None, **kwargs
 ) -> tuple[Figure, np.ndarray]:
-    r"""Figure and ``(n_rows, n_columns)`` axes, each of ``size`` inches; the panels of a row share their y axis."""
-    width, height = n_columns * size[0] + margin[0], n_rows * size[1] + margin[1]
-    return plt.subplots(n_rows, n_columns, figsize=(width, height), squeeze=False, **{"sharey": "row"} | kwargs)
+    r"""Figure and its ``count`` axes of ``size`` inches, ``columns`` (None: all) in a row that shares its y axis."""
+    columns = columns or count
+    rows = -(-count // columns)
+    inches = columns * size[0] + margin[0], rows * size[1] + margin[1]
+    fig, axes = plt.subplots(rows, columns, figsize=inches, squeeze=False, **{"sharey": "row"} | kwargs)
+    for ax in axes.flat[count:]:
+        ax.axis("off")
+    return fig, axes.flat[:count]
 
 
 def legend(fig: Figure, axes: Sequence[Axes], loc: str = "outside lower right", **kwargs):
     r"""One legend below the figure for what these axes hold."""
     entries = {text: handle for ax in axes for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)}
-    fig.legend(entries.values(), entries.keys(), frameon=False, loc=loc, **kwargs)
+    fig.legend(entries.values(), entries.keys(), loc=loc, **kwargs)
+
+
+def reach(table: pd.DataFrame, value: str) -> Float[np.ndarray, "2 n"]:
+    r"""Of the intervals from low to high, to both sides of the value."""
+    return np.stack([table[value] - table["low"], table["high"] - table[value]])
 
 
 def named(ax: Axes, names: Sequence[str], **kwargs):
@@ -54,7 +64,6 @@ def forest(
     Args:
         reach: of the intervals to both sides, or to the left and to the right; NaN for none.
         shift: of the rows, for several values in one.
-        label: in the legend.
     """
     mean, reach = np.asarray(mean, float), np.nan_to_num(np.asarray(reach, float))
     ours, y = np.array([name == OURS for name in names], bool) & (colour is None), np.arange(len(names)) + shift
@@ -66,21 +75,20 @@ def forest(
 
 
 def by_part(table: pd.DataFrame, value: str) -> pd.DataFrame:
-    r"""Methods in rows, parts in columns; what single methods have (teachers, importance, ...) is together "other"."""
+    r"""Methods in rows, parts in columns; parts of single methods (teachers, importance) are together "other"."""
     part = table["part"].where(table["part"].isin(PART_COLOURS), "other")
     wide = table.assign(part=part).pivot_table(index="method", columns="part", values=value, aggfunc="sum", sort=False)
     return wide[[name for name in PART_COLOURS if name in wide]]
 
 
-def stacked(ax: Axes, wide: pd.DataFrame, names: Sequence[str], text: Callable[[int, float], str], **kwargs):
-    r"""Bars of `by_part`, each with a text of its number and length behind it."""
+def stacked(ax: Axes, wide: pd.DataFrame, names: Sequence[str], texts: Sequence[str], **kwargs):
+    r"""Bars of `by_part`, each with its text behind it."""
     left = np.zeros(len(wide))
-    for part in wide:
-        length = wide[part].fillna(0).to_numpy()
+    for part, length in wide.fillna(0).items():
         ax.barh(range(len(wide)), length, left=left, color=PART_COLOURS[part], label=part)
-        left += length
-    for i, total in enumerate(left):
-        ax.text(total, i, f" {text(i, total)}", va="center", fontsize=7)
+        left += length.to_numpy()
+    for i, (total, text) in enumerate(zip(left, texts, strict=True)):
+        ax.text(total, i, f" {text}", va="center", fontsize=7)
     named(ax, names, **kwargs)
 
 
@@ -98,7 +106,7 @@ def heat(
         for (i, j), value in np.ndenumerate(values):
             colour = "black" if value > sum(limits) / 2 else "white"
             ax.text(j, i, text(value), ha="center", va="center", fontsize=7, color=colour)
-        ax.set_xticks(range(values.shape[1]), columns, rotation=45, ha="right")
+        ax.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
         named(ax, rows)
         ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.spines[:].set_visible(False)

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 
 STYLE = {
     "font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False,
-    "figure.titlesize": 10, "figure.titleweight": "bold",
+    "figure.titlesize": 10, "figure.titleweight": "bold", "legend.frameon": False,
     "figure.dpi": 100, "savefig.dpi": 150, "savefig.bbox": "tight", "figure.constrained_layout.use": True,
 }  # fmt: skip
 SHARED, ONLY_A, ONLY_B, THIRD = "#7f7f7f", "#0072b2", "#d55e00", "#009e73"  # Okabe-Ito
