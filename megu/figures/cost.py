@@ -25,7 +25,7 @@ def _logarithmic(ax, **kwargs):
 
 def _points(ax, table, column, **kwargs):
     """Seconds with the interval of their repeats."""
-    ax.errorbar(table[column], table["seconds"], yerr=reach(table, "seconds"), capsize=2, **kwargs)
+    ax.errorbar(table[column], table["seconds"], yerr=reach(table[["seconds", "low", "high"]]), capsize=2, **kwargs)
 
 
 def _note(ax, text, point, offset, **kwargs):

@@ -42,7 +42,7 @@ def cell_times(table: pd.DataFrame, titles: Mapping[str, str], asked: Asked) -> 
         missing = ["not run" if name in asked.get(cell, ()) else "-" for name in methods]
         total = wide.sum(axis=1, min_count=1)
         texts = [number(share, digits=0, missing=text) for share, text in zip(total, missing, strict=True)]
-        stacked(ax, wide, [titles[name] for name in methods], texts, fontsize=8)
+        stacked(ax, wide.rename(titles), texts, fontsize=8)
         ax.axvline(100, linestyle="--", **ZERO)
         ax.set_title("{1}, {2}\n{3}, {0}".format(*cell), fontsize=8)
     for lowest in axes[-columns:]:

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from megu.figures.markdown import number
-from megu.figures.primitives import ZERO, forest, legend, panels, reach
+from megu.figures.primitives import ZERO, forest, legend, panels
 from megu.figures.style import FLOOR, NULL, ONLY_A, ONLY_B, OURS, SHARED, THIRD, styled
 
 CHANCE = {"color": NULL, "label": "permuted labels (95 %)"}
@@ -29,7 +29,7 @@ def entanglement(pairs: pd.DataFrame, a: str) -> Figure:
     y, high = range(len(part)), part["null_high"].max()
     fig, (left, right) = panels(2, (4.6, 0.34 * len(part)), (1.3, 1.9), width_ratios=(1.1, 1))
     left.axvspan(part["null_low"].min(), high, **CHANCE)
-    forest(left, part["class_b"], part["index"], reach(part, "index"))
+    forest(left, part.set_index("class_b")[["index", "low", "high"]])
     left.set(title=f"{a!r} with each other class", xlabel="entanglement index, 95 % interval over images")
     left.legend(loc="lower right")
     bars = {"edgecolor": "white"}
@@ -76,14 +76,13 @@ def agreement(table: pd.DataFrame) -> Figure:
     Args:
         table: from `megu.measure.views.agreement`, with a column guide.
     """
-    table = table.sort_values("order", ascending=False)
+    table = table.sort_values("order", ascending=False).set_index("view")
     fig, ax = plt.subplots(figsize=(6, 0.36 * len(table) + 1.6))
-    views = table["view"].tolist()
-    forest(ax, views, table["order"], reach(table, "order"), label="mean over the classes, 95 % interval")
-    ax.plot(table["shuffled"], views, "|", color=ONLY_B, markersize=12, label="97.5 % of shuffled class names")
+    forest(ax, table[["order", "low", "high"]], label="mean over the classes, 95 % interval")
+    ax.plot(table["shuffled"], table.index, "|", color=ONLY_B, markersize=12, label="97.5 % of shuffled class names")
     ax.axvline(0, **ZERO)
     ax.set(xlabel="rank correlation of a view with the guide's T", xlim=(-0.55, 1))
-    ax.set_title(f"The view nearest to T of the guide {table['guide'].iloc[0]}: {views[0]}")
+    ax.set_title(f"The view nearest to T of the guide {table['guide'].iloc[0]}: {table.index[0]}")
     legend(fig, [ax], "outside lower center", ncols=2, fontsize=8)
     return fig
 
@@ -134,7 +133,7 @@ def meaning(table: pd.DataFrame) -> Figure:
         shuffled = part.index.str.contains("shuffled")
         ax.axvline(0, **ZERO)
         for rows, look in ((~shuffled, {"colour": ONLY_A}), (shuffled, {"colour": SHARED, "marker": "s"})):
-            forest(ax, inputs, *part[rows].reindex(inputs).to_numpy().T, **look)
+            forest(ax, part[rows].reindex(inputs), **look)
         ax.set(title=group, xlabel="response, s.d.")
     said = ", ".join(f"{group} {number(*table.loc[(group, inputs[0])], 2, '+')}" for group in groups[:2])
     fig.suptitle(f"{inputs[0]}: {said} s.d.")
@@ -164,7 +163,7 @@ def disentangled(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
             goal, half = np.nan_to_num(part.loc["retrain"])
             ax.axvspan(goal - half, goal + half, color=FLOOR, label="retrain: 95 % interval over seeds")
             ax.axvline(goal, color=ONLY_B, linestyle="--", label="retrain: mean")
-        forest(ax, [titles[name] for name in methods], *part.reindex(methods).to_numpy().T)
+        forest(ax, part.reindex(methods).rename(titles))
         ax.set(title=":\n".join(key), xlabel=what[key[1]], xlim=limits)
     legend(fig, axes[-1:], ncols=2)
     if "megu" in methods:
@@ -217,7 +216,7 @@ def recovered(layers: pd.DataFrame, forgetting: pd.DataFrame, titles: Mapping[st
     methods = [name for name in wide.loc["unique", "mean"].sort_values().index if name in titles]
     for measure, colour, marker, shift in (("unique", ONLY_A, "o", -0.12), ("shared", SHARED, "s", 0.12)):
         look = {"colour": colour, "marker": marker, "shift": shift, "label": f"{measure} parts"}
-        forest(right, [titles[name] for name in methods], *wide.loc[measure].reindex(methods).to_numpy().T, **look)
+        forest(right, wide.loc[measure].reindex(methods).rename(titles), **look)
     right.axvline(1, **ZERO, label="as in the original")
     right.set_xlabel("reaction to a part over the original's, 95 % interval over seeds")
     right.set_title(f"MeGU leaves {number(*wide.loc[('unique', 'megu')], 2)} of the reaction to unique parts")

@@ -34,9 +34,10 @@ def legend(fig: Figure, axes: Sequence[Axes], loc: str = "outside lower right", 
     fig.legend(entries.values(), entries.keys(), loc=loc, **kwargs)
 
 
-def reach(table: pd.DataFrame, value: str) -> Float[np.ndarray, "2 n"]:
-    r"""Of the intervals from low to high, to both sides of the value."""
-    return np.stack([table[value] - table["low"], table["high"] - table[value]])
+def reach(table: pd.DataFrame) -> Float[np.ndarray, "2 n"]:
+    r"""Of intervals to both sides of a value; columns: value and half-width (NaN for none), or value, low, high."""
+    value, low, *high = table.to_numpy(float).T
+    return np.stack([value - low, high[0] - value]) if high else np.stack([np.nan_to_num(low)] * 2)
 
 
 def named(ax: Axes, names: Sequence[str], **kwargs):
@@ -50,28 +51,20 @@ def named(ax: Axes, names: Sequence[str], **kwargs):
 
 def forest(
     ax: Axes,
-    names: Sequence[str],
-    mean: Float[np.ndarray, " n"],
-    reach: Float[np.ndarray, " n"] | Float[np.ndarray, "2 n"],
-    *,
+    table: pd.DataFrame,
     colour: str | None = None,
     marker: str = "o",
     shift: float = 0.0,
     label: str | None = None,
 ):
-    r"""A value with its interval in each row; without a colour of its own, MeGU's stands out.
-
-    Args:
-        reach: of the intervals to both sides, or to the left and to the right; NaN for none.
-        shift: of the rows, for several values in one.
-    """
-    mean, reach = np.asarray(mean, float), np.nan_to_num(np.asarray(reach, float))
-    ours, y = np.array([name == OURS for name in names], bool) & (colour is None), np.arange(len(names)) + shift
+    r"""Values with their intervals (columns: see `reach`) in rows named by the index, moved by ``shift``; without a
+    colour of its own, MeGU's stands out."""
+    y, ours = np.arange(len(table)) + shift, (table.index == OURS) & (colour is None)
     for rows, tint, mark, text in ((~ours, colour or ONLY_A, marker, label), (ours, ONLY_B, "D", None)):
         if rows.any():
             look = {"fmt": mark, "color": tint, "capsize": 3, "markersize": 4, "label": text}
-            ax.errorbar(mean[rows], y[rows], xerr=reach[..., rows], **look)
-    named(ax, names)
+            ax.errorbar(table.iloc[rows, 0], y[rows], xerr=reach(table[rows]), **look)
+    named(ax, table.index)
 
 
 def by_part(table: pd.DataFrame, value: str) -> pd.DataFrame:
@@ -81,15 +74,15 @@ def by_part(table: pd.DataFrame, value: str) -> pd.DataFrame:
     return wide[[name for name in PART_COLOURS if name in wide]]
 
 
-def stacked(ax: Axes, wide: pd.DataFrame, names: Sequence[str], texts: Sequence[str], **kwargs):
+def stacked(ax: Axes, wide: pd.DataFrame, texts: Sequence[str], **kwargs):
     r"""Bars of `by_part`, each with its text behind it."""
     left = np.zeros(len(wide))
     for part, length in wide.fillna(0).items():
         ax.barh(range(len(wide)), length, left=left, color=PART_COLOURS[part], label=part)
         left += length.to_numpy()
-    for i, (total, text) in enumerate(zip(left, texts, strict=True)):
-        ax.text(total, i, f" {text}", va="center", fontsize=7)
-    named(ax, names, **kwargs)
+    for y, (total, text) in enumerate(zip(left, texts, strict=True)):
+        ax.text(total, y, f" {text}", va="center", fontsize=7)
+    named(ax, wide.index, **kwargs)
 
 
 def heat(

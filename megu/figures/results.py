@@ -86,8 +86,7 @@ def gaps(summary: pd.DataFrame, titles: Mapping[str, str], metrics: Sequence[str
                 label = "noise floor: difference of two sets of retrains (95 %)"
                 ax.axvspan(-floor, floor, color=FLOOR, label=label)
             ax.axvline(0, **ZERO)
-            rows = part.reindex(order)
-            forest(ax, [titles[name] for name in order], rows["gap"], rows["gap_half_width"])
+            forest(ax, part.reindex(order)[["gap", "gap_half_width"]].rename(titles))
             for y in np.flatnonzero(~order.isin(part.index)):
                 ax.text(0, y, " not run", va="center", fontsize=7)
             if symlog:
@@ -118,8 +117,7 @@ def time_per_stage(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     wide = by_part(table[table["method"].isin(titles) & (table["part"] != "evaluation")], "seconds")
     total = wide.sum(axis=1).sort_values(ascending=False)
     fig, ax = plt.subplots(figsize=(7, 0.42 * len(wide) + 1.1))
-    names = [titles[name] for name in total.index]
-    stacked(ax, wide.loc[total.index], names, [f"{seconds:.1f} s" for seconds in total])
+    stacked(ax, wide.loc[total.index].rename(titles), [f"{seconds:.1f} s" for seconds in total])
     ax.set(xlabel="seconds (evaluation not included)", xlim=(0, total.max() * 1.12))
     if {"megu", "retrain"} <= set(total.index):
         ax.set_title(f"MeGU takes {100 * total['megu'] / total['retrain']:.0f} % of the time of retraining")
@@ -136,22 +134,22 @@ def ablation(table: pd.DataFrame, metrics: Sequence[str]) -> Figure:
         table: from `megu.measure.summary.against_default`.
         metrics: one panel each.
     """
-    key = ["point", "variant"]
-    rows = table.loc[~table["point"].isin(["default", "retrain"]), key].drop_duplicates()
-    names = [variant if variant.startswith(point) else f"{point}: {variant}" for point, variant in rows.to_numpy()]
-    fig, axes = panels(len(metrics), (2.8, 0.27 * len(rows)), (1.8, 1.5))
+    rows = table[~table["point"].isin(["default", "retrain"])]
+    names = [b if b.startswith(a) else f"{a}: {b}" for a, b in rows[["point", "variant"]].to_numpy()]
+    changes = rows.assign(name=names).set_index(["metric", "name"])[["change", "change_half_width"]]
+    names = list(dict.fromkeys(names))
+    fig, axes = panels(len(metrics), (2.8, 0.27 * len(names)), (1.8, 1.5))
     for ax, metric in zip(axes, metrics, strict=True):
         part = table[table["metric"] == metric]
-        unit, title = part["unit"].iloc[0], METRICS.get(metric, metric)
-        found = rows.merge(part, how="left", on=key)
+        unit, title, found = part["unit"].iloc[0], METRICS.get(metric, metric), changes.loc[metric].reindex(names)
         ax.axvline(0, **ZERO)
         ax.axvline(-part["default_distance"].iloc[0], color=ONLY_B, linestyle="--", label="retrain (mean)")
-        forest(ax, names, found["change"], found["change_half_width"])
+        forest(ax, found)
         ax.xaxis.set_major_locator(MaxNLocator(5))
         ax.set(title=title, xlabel=f"change against the default ({UNITS.get(unit, unit)})")
     most = found["change"].abs().idxmax()
-    change = number(*found.loc[most, ["change", "change_half_width"]], DIGITS.get(unit, 3), "+")
-    fig.suptitle(f"The largest change of {title}: {names[most]}, {change}")
+    change = number(*found.loc[most], DIGITS.get(unit, 3), "+")
+    fig.suptitle(f"The largest change of {title}: {most}, {change}")
     legend(fig, axes[-1:])
     return fig
 
