@@ -5,8 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from megu.figures.primitives import panels, reach
-from megu.figures.style import ONLY_A, ONLY_B, SHARED, THIRD, styled
+from megu.figures.style import ONLY_A, ONLY_B, SHARED, THIRD, panels, reach, styled
 
 ASKING = ("guide tiny", "guide composed", "keys of questions")
 PANELS = {  # title -> (label of the axis, column, stages)
@@ -34,11 +33,8 @@ def _note(ax, text, point, offset, **kwargs):
 
 @styled
 def costs(table: pd.DataFrame) -> Figure:
-    r"""Seconds against images, forget images, classes and questions with the line through them, on logarithmic axes.
-
-    Args:
-        table: from `megu.cost.predict.fitted`: stage, variable, value, passes, seconds, low, high, fitted.
-    """
+    r"""Seconds against images, forget images, classes and questions with the line through them, on logarithmic axes;
+    ``table``: from `megu.cost.predict.fitted`."""
     fig, axes = panels(4, (4.3, 3.2), columns=2, sharey=False)
     for ax, (title, (label, column, stages)) in zip(axes, PANELS.items(), strict=True):
         for stage, colour, marker in zip(stages, (ONLY_A, ONLY_B, THIRD), "osD", strict=False):
@@ -58,11 +54,7 @@ def costs(table: pd.DataFrame) -> Figure:
 
 @styled
 def steps(table: pd.DataFrame) -> Figure:
-    r"""Seconds of a training step against its operations, by network; grey: equal speeds.
-
-    Args:
-        table: as of `costs`, with the gflop of each step.
-    """
+    r"""Seconds of a training step against its gflop, by network; grey: equal speeds.  ``table``: as of `costs`."""
     part = table[table["stage"].str.startswith("training step")].sort_values("gflop")
     fig, ax = plt.subplots(figsize=(5.6, 3.6))
     least, end = part["gflop"].iloc[0], 2 * part["gflop"].iloc[-1]

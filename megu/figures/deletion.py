@@ -7,8 +7,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from megu.figures.primitives import reach
-from megu.figures.style import STYLE
+from megu.figures.style import STYLE, reach
 
 MODELS = {"before": "before", "after": "after", "reference": "retrained reference"}
 PARTS = {  # part of the split -> what it is called

@@ -8,8 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from megu.figures.markdown import number
-from megu.figures.primitives import ZERO, by_part, legend, panels, stacked
-from megu.figures.style import FLOOR, ONLY_B, PART_COLOURS, styled
+from megu.figures.style import FLOOR, ONLY_B, PART_COLOURS, ZERO, by_part, legend, panels, stacked, styled
 
 OWN = {"original": {"color": "black", "marker": "x"}, "megu": {"color": ONLY_B, "marker": "D"}}  # what to look for
 COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # the rest of Okabe-Ito without yellow
@@ -26,12 +25,10 @@ METRICS = {  # column -> (title, unit, below this the axis is linear)
 
 @styled
 def cell_times(table: pd.DataFrame, titles: Mapping[str, str], asked: Asked) -> Figure:
-    r"""Time of every method as share of retraining, split into its parts, one panel for each cell.  Role of Figure 4 of
-    arXiv 2602.17088.
+    r"""Time of every method as share of retraining, split into its parts, one panel for each cell (role of Figure 4).
 
     Args:
         table: ours_arch, dataset, scenario, forget, method, part, share (percent).
-        titles: method name -> title, in the order of the bars.
         asked: a method without a time is "not run" where its cell has it, else "-".
     """
     cells, methods = list(table.groupby(CELL, sort=False)), [name for name in titles if name in set(table["method"])]
@@ -56,7 +53,7 @@ def cell_times(table: pd.DataFrame, titles: Mapping[str, str], asked: Asked) -> 
 
 
 def _panel(ax, rows, cells, titles):
-    """Gaps of every method in every cell of one network, and the retrained models' own spread."""
+    r"""Gaps of every method on one network, and the retrained models' own spread."""
     floor = rows.loc["retrain"].reindex(cells)["half_width"].fillna(0) * 2**0.5
     for i, width in enumerate(floor):
         label = "difference of two sets of retrains (95 %)" if width else None
@@ -75,13 +72,11 @@ def _panel(ax, rows, cells, titles):
 @styled
 def cell_gaps(table: pd.DataFrame, titles: Mapping[str, str], asked: Asked) -> Figure:
     r"""Gap of every method to the retrained model, requests in rows, networks side by side; grey: the retrained models'
-    own spread.  Role of appendix G of arXiv 2602.17088, for every cell.
-
-    Forget accuracy is that of the test images of what is forgotten, or of the forgotten images where single ones are.
+    own spread (role of appendix G).  Forget accuracy is that of the test images of what is forgotten, or of the
+    forgotten images where single ones are.
 
     Args:
         table: the grid in the layout of the paper's tables, strict mode.
-        titles: method name -> title, in the order of the legend.
         asked: a cell without values is "not run" where the grid has it on this network, else "not in the grid".
     """
     table = table[table["status"] == "run"].drop_duplicates([*CELL, "method", "column"])

@@ -9,8 +9,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from megu.figures.primitives import heat, panels
-from megu.figures.style import ONLY_B, OURS, styled
+from megu.figures.style import ONLY_B, OURS, heat, panels, styled
 
 
 def _limits(values):
@@ -31,15 +30,9 @@ def matrix(
     ax: Axes | None = None,
     marked: Sequence[tuple[int, int]] = (),
 ) -> Figure:
-    r"""A square matrix with its numbers, in colours of the values off the diagonal; an arrow of the colour bar says
-    that some on it lie beyond.
-
-    Args:
-        names: K class names.
-        label: of the colour bar.
-        ax: None for a figure of its own.
-        marked: (row, column) to be framed; the axis label has to say what the frame means.
-    """
+    r"""A square matrix with its numbers, in colours of the values off the diagonal; an arrow of the colour bar, which
+    is called ``label``, says that some on it lie beyond.  ``ax``: None for a figure of its own; ``marked``: (row,
+    column) to be framed, as the axis label has to explain."""
     values, k = np.asarray(values, float), len(names)
     if ax is None:
         ax = plt.subplots(figsize=(0.52 * k + 1.6, 0.46 * k + 1.2))[1]
@@ -55,11 +48,7 @@ def matrix(
 
 @styled
 def matrices(table: Mapping[str, Float[np.ndarray, "K K"]], names: Sequence[str], columns: int = 3) -> Figure:
-    r"""Transition matrices side by side, each in colours of its own values off the diagonal.
-
-    Args:
-        table: guide -> matrix, column k = class k.
-    """
+    r"""Transition matrices by guide side by side, each in colours of its own values off the diagonal."""
     fig, axes = panels(len(table), (2.4, 2.2), (0.8, 0.9), columns, sharey=True)
     for i, (ax, (guide, values)) in enumerate(zip(axes, table.items(), strict=True)):
         low, high = _limits(values)
@@ -75,12 +64,8 @@ def matrices(table: Mapping[str, Float[np.ndarray, "K K"]], names: Sequence[str]
 
 @styled
 def predictions(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    r"""What the forget images are taken for, before and after unlearning.  Role of appendix D of arXiv 2602.17088.
-
-    Args:
-        table: method, label, share (percent of the forget images, one value for each pair).
-        titles: method name -> title, in the order of the rows.
-    """
+    r"""What the forget images are taken for, before and after unlearning (role of appendix D); ``table``: method,
+    label, share (percent of the forget images, one value for each pair)."""
     wide = table.pivot(index="method", columns="label", values="share").reindex(titles)[table["label"].unique()]
     wide = wide.rename(titles)
     fig, ax = plt.subplots(figsize=(0.62 * wide.shape[1] + 2.6, 0.36 * len(wide) + 1.6))

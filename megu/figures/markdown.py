@@ -9,13 +9,8 @@ SPAN = re.compile(r"<!-- begin ([\w-]+) -->(\n?)(.*?)<!-- end \1 -->", re.S)
 
 
 def number(value: float, half_width: float | None = None, digits: int = 1, sign: str = "", missing: str = "-") -> str:
-    r"""Text of a number with its interval.
-
-    Args:
-        half_width: None or NaN for no interval.
-        digits: decimals.
-        sign: ``"+"`` for a difference.
-        missing: text of NaN.
+    r"""Text of a number, ``digits`` decimals, with its interval where there is one; ``sign``: ``"+"`` for a difference;
+    ``missing``: text of NaN.
 
     >>> number(1.25, 0.5, 2, "+"), number(float("nan"))
     ('+1.25 ± 0.50', '-')
@@ -46,12 +41,9 @@ def interval(seeds: Sequence[int], what: str, over: str = "seeds") -> str:
 
 
 def fill(text: str, spans: Mapping[str, Callable[[], str]]) -> str:
-    r"""A document with what stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` made anew.
+    r"""A document with what stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` made anew, by functions by
+    name.  A mark at the end of its line opens a block, any other a piece of a sentence.
 
-    A mark at the end of its line opens a block, any other a piece of a sentence.
-
-    Args:
-        spans: name -> function that gives the Markdown.
     Raises: ValueError where a span has no function, a function no span, or a mark no partner.
 
     >>> fill("It is <!-- begin x -->old<!-- end x -->.", {"x": lambda: "new"})

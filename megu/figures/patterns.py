@@ -9,8 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from megu.figures.markdown import number
-from megu.figures.primitives import ZERO, forest, legend, panels
-from megu.figures.style import FLOOR, NULL, ONLY_A, ONLY_B, OURS, SHARED, THIRD, styled
+from megu.figures.style import FLOOR, NULL, ONLY_A, ONLY_B, OURS, SHARED, THIRD, ZERO, forest, legend, panels, styled
 
 CHANCE = {"color": NULL, "label": "permuted labels (95 %)"}
 NEAREST = ((ONLY_A, "o-"), (ONLY_B, "s--"), (THIRD, "^:"))  # looks of three classes
@@ -19,12 +18,8 @@ VALUE = ["mean", "half_width"]
 
 @styled
 def entanglement(pairs: pd.DataFrame, a: str) -> Figure:
-    r"""The index of one class with every other, and the units they share.  Role of Figure 1 of arXiv 2602.17088.
-
-    Args:
-        pairs: from `megu.measure.patterns.entanglement`.
-        a: name of the class in question.
-    """
+    r"""The index of class ``a`` with every other, and the units they share (role of Figure 1); ``pairs``: from
+    `megu.measure.patterns.entanglement`."""
     part = pairs[pairs["class_a"] == a].sort_values("index", ascending=False)
     y, high = range(len(part)), part["null_high"].max()
     fig, (left, right) = panels(2, (4.6, 0.34 * len(part)), (1.3, 1.9), width_ratios=(1.1, 1))
@@ -46,23 +41,17 @@ def entanglement(pairs: pd.DataFrame, a: str) -> Figure:
 
 @styled
 def depth(pairs: pd.DataFrame, a: str) -> Figure:
-    r"""Where in depth concepts part: the index of one class with every other, layer by layer.
-
-    Args:
-        pairs: as of `entanglement` for several layers, with a column layer, in the order of the forward pass.
-        a: name of the class in question.
-    """
-    part, layers = pairs[pairs["class_a"] == a], pairs["layer"].unique()
-    order = part[part["layer"] == layers[-1]].sort_values("index", ascending=False)["class_b"].tolist()
+    r"""Where in depth concepts part: the index of class ``a`` with every other, layer by layer; ``pairs``: as of
+    `entanglement`, with a column layer in the order of the forward pass."""
+    layers, of_a = pairs["layer"].unique(), pairs[pairs["class_a"] == a]
+    wide = of_a.pivot(index="layer", columns="class_b").loc[layers]
+    order = wide["index"].iloc[-1].sort_values(ascending=False).index
     fig, ax = plt.subplots(figsize=(1.1 * len(layers) + 2.8, 3.6))
-    null, x = part.groupby("layer").agg({"null_low": "min", "null_high": "max"}).reindex(layers), range(len(layers))
-    ax.fill_between(x, null["null_low"], null["null_high"], **CHANCE)
+    ax.fill_between(layers, wide["null_low"].min(axis=1), wide["null_high"].max(axis=1), **CHANCE)
     for i, b in enumerate(order):
-        row = part[part["class_b"] == b].set_index("layer").reindex(layers)
         colour, style, label = (*NEAREST[i], b) if i < 3 else ("#c8c8c8", "-", "other classes" if i == 3 else None)
-        ax.plot(x, row["index"], style, color=colour, markersize=4, label=label)
-        ax.fill_between(x, row["low"], row["high"], color=colour, alpha=0.2, linewidth=0)
-    ax.set_xticks(x, layers)
+        ax.plot(layers, wide["index", b], style, color=colour, markersize=4, label=label)
+        ax.fill_between(layers, wide["low", b], wide["high", b], color=colour, alpha=0.2, linewidth=0)
     ax.set(xlabel="layer, from the image to the head", ylabel="entanglement index")
     ax.set_title(f"At the last layer {a!r} is nearest to {', '.join(order[:3])}")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
@@ -71,11 +60,8 @@ def depth(pairs: pd.DataFrame, a: str) -> Figure:
 
 @styled
 def agreement(table: pd.DataFrame) -> Figure:
-    r"""How far views of the features order the classes as one guide does.
-
-    Args:
-        table: from `megu.measure.views.agreement`, with a column guide.
-    """
+    r"""How far views of the features order the classes as one guide does; ``table``: from
+    `megu.measure.views.agreement`, with a column guide."""
     table = table.sort_values("order", ascending=False).set_index("view")
     fig, ax = plt.subplots(figsize=(6, 0.36 * len(table) + 1.6))
     forest(ax, table[["order", "low", "high"]], label="mean over the classes, 95 % interval")
@@ -89,12 +75,8 @@ def agreement(table: pd.DataFrame) -> Figure:
 
 @styled
 def maps(table: pd.DataFrame, layer: str) -> Figure:
-    r"""Where in the images patterns are seen, on one scale.
-
-    Args:
-        table: row, panel (titles), y, x, grey (the image in [0, 1]) and value (the map, NaN for the image alone).
-        layer: name of the layer whose units are shown.
-    """
+    r"""Where in the images the units of ``layer`` are seen, on one scale; ``table``: row, panel (titles), y, x, grey
+    (the image in [0, 1]), value (the map, NaN for the image alone)."""
     rows, columns = table["row"].unique(), table["panel"].unique()
     size = {"size": (1.35, 1.1), "margin": (2, 0.6), "columns": len(columns)}
     fig, axes = panels(len(rows) * len(columns), **size, sharey=False, layout="compressed")
@@ -120,11 +102,8 @@ def maps(table: pd.DataFrame, layer: str) -> Figure:
 
 @styled
 def meaning(table: pd.DataFrame) -> Figure:
-    r"""What noises activate, against the same pixels shuffled (grey).
-
-    Args:
-        table: input, patterns, mean, half_width (standard deviations of ordinary images).
-    """
+    r"""What noises activate, against the same pixels shuffled (grey); ``table``: input, patterns, mean, half_width
+    (standard deviations of ordinary images)."""
     inputs, groups = table["input"].unique(), table["patterns"].unique()
     table = table.set_index(["patterns", "input"])[VALUE]
     fig, axes = panels(len(groups), (2.5, 0.34 * len(inputs)), (1.4, 1.4))
@@ -142,13 +121,9 @@ def meaning(table: pd.DataFrame) -> Figure:
 
 @styled
 def disentangled(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    r"""What each method suppressed of the unique patterns and kept of the associated ones; line and band: the retrained
-    model with its interval, where it can be compared.
-
-    Args:
-        table: method, view, measure (suppressed, kept, score), mean, half_width over seeds.
-        titles: method name -> title; the rows are in the order of the last view's score.
-    """
+    r"""What each method suppressed of the unique patterns and kept of the associated ones, by the last view's score;
+    line and band: the retrained model, where it can be compared.  ``table``: method, view, measure (suppressed, kept,
+    score), mean, half_width over seeds."""
     shown = [(view, measure) for view in table["view"].unique() for measure in table["measure"].unique()]
     wide = table.set_index(["view", "measure", "method"])[VALUE].sort_index()
     order = wide.loc[shown[-1], "mean"].sort_values(ascending=False).index
@@ -176,13 +151,8 @@ def disentangled(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
 
 @styled
 def plane(points: pd.DataFrame, names: Sequence[str], highlight: Sequence[str] = ()) -> Figure:
-    r"""A map of the features in the plane.
-
-    Args:
-        points: x, y, class.
-        names: class names in order.
-        highlight: classes in colour, the others in grey.
-    """
+    r"""A map of the features in the plane (``points``: x, y, class); the classes to ``highlight`` in colour, others in
+    grey."""
     fig, ax = plt.subplots(figsize=(5.2, 3.9))
     palette = dict(zip(highlight, (ONLY_B, ONLY_A, THIRD, "#cc79a7", "#e69f00"), strict=False))
     for name in sorted(names, key=lambda n: n in palette):
@@ -197,13 +167,8 @@ def plane(points: pd.DataFrame, names: Sequence[str], highlight: Sequence[str] =
 
 @styled
 def recovered(layers: pd.DataFrame, forgetting: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    r"""The measures against the known parts: recovery of the true overlap by layer, and what forgetting leaves of them.
-
-    Args:
-        layers: layer, rho, null_low, null_high, seed.
-        forgetting: method, measure (unique, shared), mean, half_width.
-        titles: method name -> title; the rows are in the order of what is left of the unique parts.
-    """
+    r"""The measures against known parts: recovery of the true overlap by layer (layer, rho, null_low, null_high, seed),
+    and what forgetting leaves of the parts (method, measure: unique or shared, mean, half_width)."""
     fig, (left, right) = panels(2, (4.6, 3.3), (1.3, 0.9), sharey=False)
     mean = layers.groupby("layer", sort=False)[["null_low", "null_high", "rho"]].mean()
     left.fill_between(mean.index, mean["null_low"], mean["null_high"], **CHANCE)

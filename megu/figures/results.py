@@ -11,21 +11,29 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from megu.figures.markdown import number
-from megu.figures.primitives import ZERO, by_part, forest, legend, named, panels, stacked
-from megu.figures.style import DIGITS, FLOOR, METRICS, ONLY_A, ONLY_B, UNITS, styled
+from megu.figures.style import (
+    DIGITS,
+    FLOOR,
+    METRICS,
+    ONLY_A,
+    ONLY_B,
+    UNITS,
+    ZERO,
+    by_part,
+    forest,
+    legend,
+    named,
+    panels,
+    stacked,
+    styled,
+)
 
 
 @styled
 def image_grid(
     images: Float[np.ndarray, "n C H W"], titles: Sequence[str] = (), columns: int = 10, size: float = 0.9
 ) -> Figure:
-    r"""Images in [0, 1] side by side.
-
-    Args:
-        titles: above the first images.
-        columns: images in a row.
-        size: width of one image, inch.
-    """
+    r"""Images in [0, 1], ``columns`` in a row, ``size`` inches wide; ``titles``: above the first of them."""
     lines = -(-len(titles) // columns)
     fig, axes = panels(len(images), (size, size), (0, 0.25 * lines + 0.3), columns, sharey=False)
     for ax, image, title in zip_longest(axes, np.asarray(images), titles, fillvalue=""):
@@ -43,11 +51,8 @@ def stretched(images):
 
 @styled
 def label_distribution(table: pd.DataFrame) -> Figure:
-    r"""How often each class is chosen as perturbing label.  Role of appendix C of arXiv 2602.17088.
-
-    Args:
-        table: choice (one panel each), label, share (percent).
-    """
+    r"""How often each class is chosen as perturbing label (role of appendix C); ``table``: choice (one panel each),
+    label, share (percent)."""
     wide = table.pivot(index="label", columns="choice", values="share").fillna(0)
     wide = wide.loc[table["label"].unique(), table["choice"].unique()]
     fig, axes = panels(wide.shape[1], (2.3, 0.2 * len(wide)), (1, 1))
@@ -61,13 +66,11 @@ def label_distribution(table: pd.DataFrame) -> Figure:
 
 @styled
 def gaps(summary: pd.DataFrame, titles: Mapping[str, str], metrics: Sequence[str], symlog: bool = False) -> Figure:
-    r"""Every method's distance to the retrained model, with the noise floor of retraining.
+    r"""Every method's distance to the retrained model, by that of the first metric, with the noise floor of retraining.
 
     Args:
         summary: from `megu.measure.summary.summary`; with a column scenario, each has a row of panels, where methods
             that it lacks are "not run".
-        titles: method name -> title; the rows are in the order of the distance of the first metric.
-        metrics: one panel each.
         symlog: logarithmic beyond one unit, where some methods are far away.
     """
     methods = [name for name in titles if name in set(summary["method"]) and name != "retrain"]
@@ -107,12 +110,8 @@ def gaps(summary: pd.DataFrame, titles: Mapping[str, str], metrics: Sequence[str
 
 @styled
 def time_per_stage(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    r"""Seconds of every method, split into its parts, the longest first.  Role of Figure 4 of arXiv 2602.17088.
-
-    Args:
-        table: method, part, seconds (mean over the seeds).
-        titles: method name -> title.
-    """
+    r"""Seconds of every method, split into its parts, the longest first (role of Figure 4); ``table``: method, part,
+    seconds (mean over the seeds)."""
     titles = {**titles, "guide": "Guide, once per data set"}
     wide = by_part(table[table["method"].isin(titles) & (table["part"] != "evaluation")], "seconds")
     total = wide.sum(axis=1).sort_values(ascending=False)
@@ -127,13 +126,8 @@ def time_per_stage(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
 
 @styled
 def ablation(table: pd.DataFrame, metrics: Sequence[str]) -> Figure:
-    r"""What each change of one setting does, beside the distance of the default to the retrained models.  Role of
-    appendices E and F of arXiv 2602.17088.
-
-    Args:
-        table: from `megu.measure.summary.against_default`.
-        metrics: one panel each.
-    """
+    r"""What each change of one setting does, beside the distance of the default to the retrained models (role of
+    appendices E and F); ``table``: from `megu.measure.summary.against_default`."""
     rows = table[~table["point"].isin(["default", "retrain"])]
     names = [b if b.startswith(a) else f"{a}: {b}" for a, b in rows[["point", "variant"]].to_numpy()]
     changes = rows.assign(name=names).set_index(["metric", "name"])[["change", "change_half_width"]]
