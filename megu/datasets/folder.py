@@ -104,11 +104,16 @@ def class_name(name):
     return text
 
 
-def class_names(names, what):
-    r"""Names of K classes as compared.  Raises: SettingsError for fewer than two, or the same twice."""
+def _different(names, what):
     names = tuple(map(class_name, names))
     if twice := [name for name in names if names.count(name) > 1]:
         raise SettingsError(f"{what} has the class {twice[0]!r} twice: give every class a name of its own")
+    return names
+
+
+def class_names(names, what):
+    r"""Names of K classes as compared.  Raises: SettingsError for fewer than two, or the same twice."""
+    names = _different(names, what)
     if len(names) < 2:
         remedy = "there must be at least two, one to forget and one to keep"
         raise SettingsError(f"{what} has {len(names)} class folders or names {list(names)}: {remedy}")
@@ -117,8 +122,9 @@ def class_names(names, what):
 
 def list_images(folder, classes):
     r"""(file, class, sub-class or None) of every image below ``folder``, class by class, and the number of files that
-    are no images.  Raises: SettingsError for the folder of a class that is not known."""
-    by_name = {class_name(path.name): path for path in _subfolders(folder)}
+    are no images.  Raises: SettingsError for a class that is not known, or has two folders."""
+    folders = _subfolders(folder)
+    by_name = dict(zip(_different([path.name for path in folders], repr(folder.name)), folders, strict=True))
     if unknown := [name for name in by_name if name not in classes]:
         raise SettingsError(closest(unknown[0], classes, f"{folder.name!r} has a class folder, but the class"))
     files, skipped = [], 0

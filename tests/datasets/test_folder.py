@@ -38,6 +38,7 @@ def test_a_folder_of_a_run(mini, photos):
     for odd, forget, said in (
         ("train/dress", "dress", ["train/dress holds no images"]),
         ("test/trousers", "trouser", ["'test' has a class folder", "'trousers'", "did you mean 'trouser'"]),
+        ("test/trouser ", "trouser", ["'test' has the class 'trouser' twice"]),
     ):
         (photos / odd).mkdir()
         refused(lambda forget=forget: of_a_run(photos, forget), *said)
