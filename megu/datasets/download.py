@@ -21,11 +21,10 @@ _CHUNK = 2**14  # bytes; what is lost at most when a connection breaks
 
 
 def fetch(url, path, md5, otherwise, clock=time.monotonic):
-    r"""Download a file to ``path``, unless it is there.
+    r"""Download a file to ``path``, unless it is there.  Not to be called by two processes at once.
 
-    What has come is kept as ``<name>.part`` when the connection breaks or the program is ended; the next connection or
-    call asks for the rest (HTTP Range).  A host that sends everything again is read from the start.  Not to be called
-    by two processes at once.
+    What has come is kept as ``<name>.part``; the next connection or call asks for the rest (HTTP Range), and starts
+    anew where the host sends everything again.
 
     Args:
         md5: as published; a file with another one is removed.

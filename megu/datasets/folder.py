@@ -22,9 +22,8 @@ DEFAULT_SIZE = (224, 224)  # pixels, where the images have several sizes and nob
 
 
 class ImagePart(NamedTuple):
-    r"""Training or test images as read: x uint8, or float as the network sees them; classes y; names of sub-classes, or
-    None; ids, the files below their folder or the positions in a Dataset; number of files skipped, which are no images.
-    """
+    r"""Images as read: uint8, or float as the network sees them; their classes, sub-classes and ids (files below the
+    folder, or positions in a Dataset); how many files were skipped, being no images."""
 
     x: UInt8[Tensor, "n C H W"] | Float32[Tensor, "n C H W"]
     y: Int64[Tensor, " n"]
@@ -34,8 +33,8 @@ class ImagePart(NamedTuple):
 
 
 class ClassFolders(NamedTuple):
-    r"""Where images are kept: names of the classes, folders (test may be None) of one folder for each class, (height,
-    width) as chosen, else their own where all training images have one, else 224."""
+    r"""Classes, the folders that hold one for each, the (height, width) of all images: as chosen, else their own where
+    all training images have one, else 224."""
 
     classes: tuple[str, ...]
     train: Path
@@ -45,7 +44,7 @@ class ClassFolders(NamedTuple):
     def read(self, folder, mode="RGB") -> ImagePart:
         r"""The images of a folder by class, and below it perhaps by sub-class; ``mode``: ``RGB``, or ``L`` for grey.
 
-        Raises: SettingsError where it holds no image, one that cannot be read, or a class that is not known.
+        Raises: SettingsError where there is no image, one that cannot be read, or a class that is not known.
         """
         found, skipped = list_images(folder, self.classes)
         if not found:
@@ -64,12 +63,12 @@ class ClassFolders(NamedTuple):
 
 
 def find_classes(root, classes=None, size=None) -> ClassFolders:
-    r"""What a folder of images holds.
+    r"""What a folder of images holds: ``root/<class>/...``, or ``root/train/<class>/...`` beside ``root/test`` (or
+    val).
 
     Args:
-        root: ``root/<class>/...``, or ``root/train/<class>/...`` with ``root/test/<class>/...`` (or val) beside it.
         classes: names in the order of the model's outputs, or None for the sorted names of the folders.
-        size: images are resized to size x size pixels, or None.
+        size: of the images, size x size pixels, or None.
     Raises: SettingsError where there is no such folder, or class folders and names do not agree.
     """
     root = Path(root).expanduser()
@@ -152,11 +151,11 @@ def common_size(files):
 
 
 def read_image(file, size=None, mode="RGB") -> UInt8[np.ndarray, "H W *C"]:
-    r"""One image file, resized to (height, width) where ``size`` has them; ``mode``: ``RGB``, or ``L`` for grey.
-    16-bit images keep their upper 8 bits, CMYK and palettes are converted.
+    r"""One image file, resized to a (height, width) or not; ``mode``: ``RGB``, or ``L`` for grey.  16-bit images keep
+    their upper 8 bits, CMYK and palettes are converted.
 
-    Raises: SettingsError naming folder and file where it is truncated, no image, of a kind without 8-bit meaning, under
-    2 or over 89 million pixels.
+    Raises: SettingsError naming the file where it is truncated, no image, of a kind without 8-bit meaning, under 2 or
+    over 89 million pixels.
     """
     try:
         with warnings.catch_warnings():

@@ -15,8 +15,7 @@ SHAPE = (3, 32, 32)  # of each of them
 
 
 def image_hash(pixels, name):
-    r"""SHA-256, 64 hex digits, of the pixels ``(C, H, W)`` uint8 (a numpy array), their shape and the name of their
-    class."""
+    r"""SHA-256, 64 hex digits, of pixels ``(C, H, W)`` uint8 (numpy), their shape and the name of their class."""
     return hash_bytes(f"{name}|{pixels.shape}|", pixels.tobytes())
 
 
@@ -29,8 +28,7 @@ def image_hashes(images, part):
 
 def content_hash(hashes):
     r"""$\sum_i h_i \bmod 2^{128}$ over the `image_hash` of each image, 32 hex digits: the same in any order, another
-    where one pixel or label differs, or an image is missing or there twice.  It guards against accidents, not against
-    forgers."""
+    where a pixel, label or image differs.  It guards against accidents, not against forgers."""
     return f"{sum(int(one, 16) for one in hashes) % 2**128:032x}"
 
 
@@ -40,9 +38,9 @@ def _index(images, part):
 
 @cache
 def facts(name):
-    r"""What is known of all images of a CIFAR, nothing of other data: part -> ``images`` (their number), ``sums`` of
-    pixel values and of their ``squares`` by channel, ``witnesses`` (class -> first digits of the `image_hash`, without
-    a name, of one of its images)."""
+    r"""What is known of a CIFAR (nothing of other data): part -> number of ``images``, ``sums`` of pixel values and of
+    their ``squares`` by channel, ``witnesses`` (class -> first digits of the `image_hash`, without a name, of one
+    image)."""
     known = json.loads((files("megu.datasets") / "assets" / "cifar.json").read_text())
     return known.get(CIFAR.get(name), {})
 
@@ -53,7 +51,7 @@ def counts(name):
 
 
 def described(images):
-    r"""A note for the manifest: name, classes, shape, mean and std; part -> ``images`` (their number), ``content`` (see
+    r"""A note for the manifest: name, classes, shape, mean and std; part -> number of ``images``, ``content`` (see
     `content_hash`) and, of CIFAR, how much of it is there (``official``)."""
     out = {"name": images.name, "classes": list(images.classes), "shape": list(images.shape)}
     out |= {"mean": images.mean.tolist(), "std": images.std.tolist()}

@@ -55,7 +55,7 @@ class Images:
         return self.normalised(x if augment is None else augmented(x, augment, gen))
 
     def normalised(self, x):
-        r"""Images ``(n, C, H, W)``, uint8 or float in [0, 1], less the mean and over the std of the training images."""
+        r"""Images ``(n, C, H, W)``, uint8 or float in [0, 1], less the mean and over the std."""
         x = x if x.is_floating_point() else x.float() / 255
         return (x - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1)
 
@@ -89,7 +89,7 @@ def pool(name, train, test, fine_classes, device="cpu"):
     Args:
         train, test: images ``(n, H, W)`` or ``(n, H, W, C)`` uint8, C 1 or 3, H and W at least 2; labels ``(n,)``
             integer.
-        fine_classes: K names, no two alike.
+        fine_classes: K different names.
     Raises: SettingsError for a wrong type, shape, label or name, or an empty part.
     """
     names = tuple(fine_classes)
@@ -122,9 +122,8 @@ def levels(x: UInt8[Tensor, "n C H W"]) -> Int[Tensor, "C 256"]:
 
 
 def by_superclass(images: Images, coarse: tuple[str, ...]) -> Images:
-    r"""The same images, named by superclass; ``coarse``: that of each of ``images.fine_classes``.
-
-    Raises: SettingsError where the data set has no superclasses.
+    r"""The same images, named by superclass; ``coarse``: that of each of ``images.fine_classes``.  Raises:
+    SettingsError where there are none.
     """
     if not coarse:
         why = "has no superclasses, so a sub-class cannot be forgotten"

@@ -11,7 +11,7 @@ from megu.settings.errors import SettingsError
 
 
 def existing_path(data, what):
-    r"""``data.path``.  Raises: SettingsError where there is nothing, saying ``what`` belongs there."""
+    r"""``data.path``.  Raises: SettingsError where nothing is there: ``what`` belongs there."""
     path = Path(data.path or "")
     if not data.path or not path.exists():
         raise SettingsError(f"data.path is {data.path!r}, which does not exist: set it to {what}")
@@ -19,9 +19,9 @@ def existing_path(data, what):
 
 
 def read_npz(data):
-    r"""Training and test images with labels, class names and the superclass of each (or none) of ``data.path``.
+    r"""Training and test images with labels, class names and the superclass of each (or none).
 
-    Raises: SettingsError where it is damaged, too large, or lacks something.
+    Raises: SettingsError where the file is damaged, too large, or lacks something.
     """
     path = existing_path(data, "an .npz with x_train, y_train, x_test, y_test, class_names")
     try:

@@ -28,10 +28,9 @@ def read_dataset(data, num_classes, mode, what, subclasses=None) -> ImagePart:
     r"""A torch Dataset of (image, class) pairs, each read once: give it the transforms of evaluation, not of training.
 
     Args:
-        data: a PIL image or a uint8 ``(C, H, W)`` tensor is normalised like a file; a float one is as the network sees
-            it.
-        mode: see `megu.datasets.folder.read_image`.  what: for messages.
-        subclasses: a name for each item, or None.
+        data: PIL images and uint8 ``(C, H, W)`` tensors are normalised like files; float ones are as the network sees
+            them.
+        mode: ``RGB`` or ``L``.  what: for messages.  subclasses: a name for each item, or None.
     Raises: SettingsError naming the item that is not of this kind.
     """
     if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
@@ -94,7 +93,7 @@ def to_class(label, num_classes, what):
 
 def moments(normalise, x: UInt8[Tensor, "n C H W"] | Float32[Tensor, "n C H W"]):
     r"""(mean, std), each ``(C,)`` float: of a name in `NORMALISE`, of these images (``data``), or as given.  Raises:
-    SettingsError where ``normalise`` is none of these.
+    SettingsError for anything else.
     """
     channels = x.shape[1]
     if isinstance(normalise, str) and normalise == "data":
