@@ -1,6 +1,6 @@
 r"""MeGU's open points, changed one at a time; the roles of appendix E (sensitivity) and F (ablation)."""
 
-from shared.drawing import main, read, source
+from shared.drawing import main, read, request, source
 
 from megu.figures import markdown, results
 from megu.figures.markdown import number
@@ -28,9 +28,7 @@ def table(data):
         rows.append([point, variant, *cells])
     return (
         markdown.table(["point", "variant", *(title for title, _ in COLUMNS.values())], rows) + "\n\n"
-        f"`make ablation`, profile {about['profile']}, class-wise forgetting of"
-        f" {', '.join(about['forget']['classes'])}, seeds {about['numbers']}, {about['device']}, torch"
-        f" {about['torch']}. Rows default and retrain: means; others:"
+        f"`make ablation`, {request(about)}. Rows default and retrain: means; others:"
         f" {markdown.interval(about['seeds'], 'change against MeGU of the same seed')}.\n"
     )
 

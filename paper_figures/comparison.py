@@ -1,6 +1,7 @@
 r"""Every method against the true retrain, scenario by scenario."""
 
 from shared.drawing import TITLES, main, read, source
+from shared.tracked import of_retrain
 
 from megu.figures import markdown, results
 from megu.figures.markdown import number
@@ -23,8 +24,7 @@ def one(rows, seconds):
     r"""Markdown of one scenario: rows by tug-of-war, gaps to retrain ± half-width of their 95 % t-interval; retrain's
     row has its values."""
     found = summary(rows).set_index(["metric", "method"])
-    total = seconds[seconds["part"] == "total"].groupby(["method", "seed"])["seconds"].mean().unstack("seed")
-    share, lines = (100 * total / total.loc["retrain"]).mean(axis=1), []
+    share, lines = of_retrain(seconds), []
     order = found.loc["tow", "mean"].sort_values(ascending=False).index
     for name in dict.fromkeys(["retrain", *order]):
         cells = [TITLES.get(name, name)]

@@ -2,7 +2,8 @@ r"""What every method suppressed of the forgotten concept's unique patterns and 
 the images; and what the noise pair activates."""
 
 from figure1_entangled_concepts import layers
-from shared.drawing import TITLES, main, read, source
+from shared.drawing import TITLES, main, read, request, source
+from shared.tracked import disentangled
 
 from megu.figures import markdown, patterns
 from megu.figures.markdown import number
@@ -18,18 +19,14 @@ NAMES = TITLES | {
 
 def table(data):
     r"""Markdown: mean ± half-width of the 95 % t-interval over the seeds, rows in the order of the aligned score."""
-    over = over_seeds(read(data, "disentanglement_all"), ["view", "measure", "method"])
-    over, about = over.set_index(["view", "measure", "method"]).sort_index(), source(data, "disentanglement_all_source")
-    order, nothing, rows = over.loc[("aligned", "score"), "mean"].sort_values(ascending=False).index, [float("nan")], []
-    for name in order:
-        keys = [(*column, name) for column in COLUMNS]
-        values = [over.loc[key, ["mean", "half_width"]] if key in over.index else nothing for key in keys]
+    over, about, rows = disentangled(data), source(data, "disentanglement_all_source"), []
+    for name in over.loc[("aligned", "score"), "mean"].sort_values(ascending=False).index:
+        values = over.reindex([(*column, name) for column in COLUMNS])[["mean", "half_width"]].to_numpy()
         rows.append([NAMES[name], *(number(*value, digits=2) for value in values)])
     return (
         markdown.table(["method", *(": ".join(column) for column in COLUMNS)], rows) + "\n\n"
-        f"`python -m megu study disentanglement --out paper_figures/data`, profile {about['profile']}, class-wise"
-        f" forgetting of {', '.join(about['forget']['classes'])}, seeds {about['numbers']}, {about['device']}, torch"
-        f" {about['torch']}. {markdown.interval(about['seeds'], 'Mean')}.\n"
+        f"`python -m megu study disentanglement --out paper_figures/data`, {request(about)}."
+        f" {markdown.interval(about['seeds'], 'Mean')}.\n"
     )
 
 

@@ -2,8 +2,8 @@ r"""One request in the form of Table 1 of arXiv 2602.17088, the gaps to retrain,
 for (appendix D)."""
 
 import pandas as pd
-from shared.drawing import TITLES, main, read
-from shared.tracked import default_request
+from shared.drawing import TITLES, main, read, request
+from shared.tracked import default_request, of_retrain
 
 from megu.figures import heatmaps, markdown, results
 from megu.figures.markdown import number
@@ -21,8 +21,7 @@ SHOWN = ["acc_retain_test", "acc_forget_train", "mia_loss_auc", "mia_ssd_member_
 def table(data):
     r"""Markdown: mean ± half-width of the 95 % t-interval, gap to retrain in brackets, relative time."""
     summary, timings, about = default_request(data)
-    seconds = timings[timings["part"] == "total"].groupby(["method", "seed"])["seconds"].mean().unstack("method")
-    share, rows = 100 * seconds.div(seconds["retrain"], axis=0).mean(), []
+    share, rows = of_retrain(timings), []
     for name, part in summary.groupby("method", sort=False):
         cells = [TITLES[name]]
         for row in part.set_index("metric").loc[list(COLUMNS)].itertuples():
@@ -30,17 +29,12 @@ def table(data):
             gap = "" if name == "retrain" or pd.isna(row.mean) else f" [{row.gap:+.{digits}f}]"
             cells.append(number(row.mean, row.half_width, digits, missing="n/a") + gap)
         rows.append([*cells, "-" if name == "original" else f"{share[name]:.1f}"])
-    forget = about["forget"]
-    what = f"forgetting of {forget['count']} random images" if forget["scenario"] == "random" else (
-        f"{forget['scenario']}-wise forgetting of {', '.join(forget['classes'])}"
-    )  # fmt: skip
-    repeats = f" of pre-training x {about['repeats']} of unlearning" if about.get("repeats", 1) > 1 else ""
+    made = request(about, f"{about['retain_images']} retain images")
     return (
         markdown.table(["method", *COLUMNS.values(), "time, % of retrain"], rows) + "\n\n"
-        f"`{about['command']}`, profile {about['profile']}, {what}, seeds {about['numbers']}{repeats},"
-        f" {about['retain_images']} retain images, {about['device']}, torch {about['torch']}. Accuracy and"
-        f" member rate in percent; {markdown.interval(about['seeds'], 'mean')}; in brackets the gap to the retrain of"
-        " the same seed, which is the goal.\n"
+        f"`{about['command']}`, {made}. Accuracy and member rate in percent;"
+        f" {markdown.interval(about['seeds'], 'mean')}; in brackets the gap to the retrain of the same seed, which is"
+        " the goal.\n"
     )
 
 

@@ -4,7 +4,6 @@ slow."""
 import logging
 import os
 import time
-from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,19 +21,16 @@ _CHUNK = 2**14  # bytes; what is lost at most when a connection breaks
 
 
 def fetch(url, path, md5, otherwise, clock=time.monotonic):
-    r"""Download a file to ``path``, unless it is there.
+    r"""Download a file to ``path``, unless it is there.  Not to be called by two processes at once.
 
-    What has come is kept beside it as ``<name>.part`` when the connection breaks or the program is ended; the next
-    connection, or the next call, asks for the rest (HTTP Range).  A host that sends everything again is read from the
-    start.  Not to be called by two processes at once.
+    What has come is kept as ``<name>.part``; the next connection or call asks for the rest (HTTP Range), and starts
+    anew where the host sends everything again.
 
     Args:
-        url: http or https.  path: of the file.
-        md5: that its content must have, as published; a file with another one is removed.
+        md5: as published; a file with another one is removed.
         otherwise: what else could be done, for the messages, e.g. ``"set data.source to 'hub'"``.
-        clock: function that gives seconds, for the speed; every half minute below 200 kB/s is said once.
-    Raises: SettingsError where the host does not give it (what has come is kept), or gives another file; StageError
-        where the disk is full.
+        clock: gives seconds; one warning where half a minute had less than 200 kB/s.
+    Raises: SettingsError where the host does not give the file, or another one; StageError where the disk is full.
     """
     path = Path(path)
     part, host = path.with_name(f"{path.name}.part"), urlsplit(url).hostname
@@ -43,12 +39,9 @@ def fetch(url, path, md5, otherwise, clock=time.monotonic):
     with writing(part):
         path.parent.mkdir(parents=True, exist_ok=True)
     watch = _watch(f"{path.name} comes slowly from {host}", otherwise, clock)
+    retrying = Retrying(stop=stop_after_attempt(ATTEMPTS), wait=WAIT, retry=retry_if_exception(_passing), reraise=True)
     try:
-        for attempt in Retrying(
-            stop=stop_after_attempt(ATTEMPTS), wait=WAIT, retry=retry_if_exception(_passing), reraise=True
-        ):
-            with attempt:
-                _receive(url, part, watch)
+        retrying(_receive, url, part, watch)
     except requests.RequestException as error:
         have = part.stat().st_size / 1e6 if part.exists() else 0
         raise SettingsError(
@@ -81,20 +74,21 @@ def _passing(error):
 
 def _receive(url, part, watch):
     have = part.stat().st_size if part.exists() else 0
-    asks = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
-    with closing(requests.get(url, headers=asks, stream=True, timeout=TIMEOUT)) as response:
+    asks = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    with requests.get(url, headers=asks, stream=True, timeout=TIMEOUT) as response:
         if have and response.status_code == 416:  # nothing is left to send; the digest will tell
             return
         response.raise_for_status()
-        goes_on = response.status_code == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-        if response.status_code == 206 and not goes_on:
+        if response.status_code != 206:
+            have = 0
+        elif not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             part.unlink(missing_ok=True)
             raise requests.ConnectionError("the host sent another part than the one asked for")
-        have = have if goes_on else 0
         left = int(response.headers.get("Content-Length", 0))
+        total = have + left if left else None
         with (
-            open(part, "ab" if goes_on else "wb") as file,
-            tqdm(desc=part.stem, total=have + left if left else None, initial=have, unit="B", unit_scale=True) as bar,
+            open(part, "ab" if have else "wb") as file,
+            tqdm(desc=part.stem, total=total, initial=have, unit="B", unit_scale=True) as bar,
         ):
             for chunk in response.iter_content(_CHUNK):
                 with writing(part):
@@ -105,7 +99,7 @@ def _receive(url, part, watch):
 
 
 def _watch(what, otherwise, clock):
-    # A function of (bytes that came, bytes that are left) that speaks up once.
+    """A function of (bytes that came, bytes that are left) that speaks up once."""
     began, got, said = clock(), 0, False
 
     def look(count, left):
@@ -116,9 +110,8 @@ def _watch(what, otherwise, clock):
         speed = got / seconds / 1e3
         if speed < SLOW and not said:
             rest = f", about {max(1, round(left / 6e4 / speed))} more minutes" if left > 0 else ""
-            logging.getLogger("megu").warning(
-                "%s (%.0f kB/s%s): it goes on; to stop it and do without, %s", what, speed, rest, otherwise
-            )
+            going = "it goes on; to stop it and do without,"
+            logging.getLogger("megu").warning(f"{what} ({speed:.0f} kB/s{rest}): {going} {otherwise}")
             said = True
         began, got = clock(), 0
 

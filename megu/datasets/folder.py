@@ -2,9 +2,9 @@ r"""Folders of images, one folder for each class: found, brought to one size and
 
 import unicodedata
 import warnings
-from collections import Counter
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,16 +21,9 @@ SUFFIXES = set(Image.registered_extensions())
 DEFAULT_SIZE = (224, 224)  # pixels, where the images have several sizes and nobody chose one
 
 
-@dataclass(frozen=True)
-class ImagePart:
-    r"""Training or test images as read.
-
-    Attributes:
-        x: uint8, or float as the network sees them.  y: class.
-        sub: names of sub-classes, or None.
-        ids: the files below their folder, or the positions in a Dataset.
-        skipped: files that are no images.
-    """
+class ImagePart(NamedTuple):
+    r"""Images as read: uint8, or float as the network sees them; their classes, sub-classes and ids (files below the
+    folder, or positions in a Dataset); how many files were skipped, being no images."""
 
     x: UInt8[Tensor, "n C H W"] | Float32[Tensor, "n C H W"]
     y: Int64[Tensor, " n"]
@@ -39,14 +32,9 @@ class ImagePart:
     skipped: int = 0
 
 
-@dataclass(frozen=True)
-class ClassFolders:
-    r"""Where a folder keeps its images.
-
-    Attributes:
-        classes: names.  train: folder of one folder for each class.  test: the same for test images, or None.
-        size: (height, width) of all images: as chosen, else their own where all training images have one, else 224.
-    """
+class ClassFolders(NamedTuple):
+    r"""Classes, the folders that hold one for each, the (height, width) of all images: as chosen, else their own where
+    all training images have one, else 224."""
 
     classes: tuple[str, ...]
     train: Path
@@ -56,33 +44,31 @@ class ClassFolders:
     def read(self, folder, mode="RGB") -> ImagePart:
         r"""The images of a folder by class, and below it perhaps by sub-class; ``mode``: ``RGB``, or ``L`` for grey.
 
-        Raises: SettingsError where it holds no image, one that cannot be read, or a class that is not known.
+        Raises: SettingsError where there is no image, one that cannot be read, or a class that is not known.
         """
-        files, skipped = list_images(folder, self.classes)
-        if not files:
+        found, skipped = list_images(folder, self.classes)
+        if not found:
             raise SettingsError(f"{folder.name!r} holds no images: put them into one folder per class")
-        fits_memory(len(files), self.size[0] * self.size[1] * len(mode), "set a smaller size, or give fewer images")
-        x = torch.empty(len(files), len(mode), *self.size, dtype=torch.uint8)
-        for i, (file, *_) in enumerate(tqdm(files, desc=f"images of {folder.name}", unit="image", leave=False)):
+        files, y, subs = zip(*found, strict=True)
+        height, width, channels = *self.size, len(mode)
+        fits_memory(len(files), height * width * channels, "set a smaller size, or give fewer images")
+        x = torch.empty(len(files), channels, height, width, dtype=torch.uint8)
+        for i, file in enumerate(tqdm(files, desc=f"images of {folder.name}", unit="image", leave=False)):
             pixels = torch.from_numpy(read_image(file, self.size, mode).copy())
-            x[i] = pixels.view(*self.size, len(mode)).permute(2, 0, 1)
-        sub = [f"{self.classes[k]}/{sub}" if sub else self.classes[k] for _, k, sub in files]
-        return ImagePart(
-            x,
-            torch.tensor([k for _, k, _ in files]),
-            tuple(sub) if any(sub for *_, sub in files) else None,
-            tuple(file.relative_to(folder).as_posix() for file, *_ in files),
-            skipped,
-        )
+            x[i] = pixels.view(height, width, channels).permute(2, 0, 1)
+        names = [self.classes[k] for k in y]
+        sub = tuple(f"{name}/{sub}" if sub else name for name, sub in zip(names, subs, strict=True))
+        ids = tuple(file.relative_to(folder).as_posix() for file in files)
+        return ImagePart(x, torch.tensor(y), sub if any(subs) else None, ids, skipped)
 
 
 def find_classes(root, classes=None, size=None) -> ClassFolders:
-    r"""What a folder of images holds.
+    r"""What a folder of images holds: ``root/<class>/...``, or ``root/train/<class>/...`` beside ``root/test`` (or
+    val).
 
     Args:
-        root: ``root/<class>/...``, or ``root/train/<class>/...`` with ``root/test/<class>/...`` (or val) beside it.
         classes: names in the order of the model's outputs, or None for the sorted names of the folders.
-        size: pixels that images are resized to, size x size, or None.
+        size: of the images, size x size pixels, or None.
     Raises: SettingsError where there is no such folder, or class folders and names do not agree.
     """
     root = Path(root).expanduser()
@@ -93,16 +79,14 @@ def find_classes(root, classes=None, size=None) -> ClassFolders:
     there = class_names([path.name for path in _subfolders(train)], f"data {root.name!r}")
     names = there if classes is None else class_names(classes, "classes")
     if missing := [name for name in names if name not in there]:
-        raise SettingsError(
-            f"class {missing[0]!r} has no folder in {train.name!r}: there must be images of every class"
-        )
+        what = f"class {missing[0]!r} has no folder in {train.name!r}"
+        raise SettingsError(f"{what}: there must be images of every class")
     files, _ = list_images(train, names)
     if empty := set(range(len(names))).difference(k for _, k, _ in files):
-        raise SettingsError(
-            f"{train.name}/{names[min(empty)]} holds no images: put some into it, or remove the folder and the class"
-        )
+        what = f"{train.name}/{names[min(empty)]} holds no images"
+        raise SettingsError(f"{what}: put some into it, or remove the folder and the class")
     size = (size, size) if size else common_size(files) or DEFAULT_SIZE
-    return ClassFolders(names, train, next((path for path in beside if path.is_dir()), None), size)
+    return ClassFolders(names, train, next(filter(Path.is_dir, beside), None), size)
 
 
 def _subfolders(folder):
@@ -110,44 +94,46 @@ def _subfolders(folder):
 
 
 def class_name(name):
-    r"""A class name as compared: composed Unicode, no spaces around it.  Raises: SettingsError where it is empty or
-    cannot be printed."""
+    r"""A class name as compared: composed Unicode, no spaces around it.  Raises: SettingsError where it is empty, too
+    long or cannot be printed."""
     text = unicodedata.normalize("NFC", str(name)).strip()
     if not text or not text.isprintable() or len(text) > 200:
-        raise SettingsError(
-            f"class name {str(name)[:50]!r} is empty, longer than 200 characters or cannot be printed: rename the class"
-        )
+        what = f"class name {str(name)[:50]!r} is empty, longer than 200 characters or cannot be printed"
+        raise SettingsError(f"{what}: rename the class")
     return text
+
+
+def _different(names, what):
+    names = tuple(map(class_name, names))
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise SettingsError(f"{what} has the class {twice[0]!r} twice: give every class a name of its own")
+    return names
 
 
 def class_names(names, what):
     r"""Names of K classes as compared.  Raises: SettingsError for fewer than two, or the same twice."""
-    names = tuple(map(class_name, names))
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise SettingsError(f"{what} has the class {twice[0]!r} twice: give every class a name of its own")
+    names = _different(names, what)
     if len(names) < 2:
-        raise SettingsError(
-            f"{what} has {len(names)} class folders or names {list(names)}: there must be at least two, one to forget"
-            " and one to keep"
-        )
+        remedy = "there must be at least two, one to forget and one to keep"
+        raise SettingsError(f"{what} has {len(names)} class folders or names {list(names)}: {remedy}")
     return names
 
 
 def list_images(folder, classes):
     r"""(file, class, sub-class or None) of every image below ``folder``, class by class, and the number of files that
-    are no images.  Raises: SettingsError for the folder of a class that is not known."""
-    by_name = {class_name(path.name): path for path in _subfolders(folder)}
+    are no images.  Raises: SettingsError for a class that is not known, or has two folders."""
+    folders = _subfolders(folder)
+    by_name = dict(zip(_different([path.name for path in folders], repr(folder.name)), folders, strict=True))
     if unknown := [name for name in by_name if name not in classes]:
         raise SettingsError(closest(unknown[0], classes, f"{folder.name!r} has a class folder, but the class"))
     files, skipped = [], 0
     for k, name in enumerate(classes):
         for file in sorted(by_name[name].rglob("*")) if name in by_name else ():
-            below = file.relative_to(by_name[name]).parts
-            if file.is_dir() or any(part.startswith(".") for part in below):
+            *above, own = file.relative_to(by_name[name]).parts
+            if file.is_dir() or any(part.startswith(".") for part in (*above, own)):
                 continue
             if file.suffix.lower() in SUFFIXES:
-                files.append((file, k, class_name(below[0]) if len(below) > 1 else None))
+                files.append((file, k, class_name(above[0]) if above else None))
             else:
                 skipped += 1
     return files, skipped
@@ -157,23 +143,19 @@ def common_size(files):
     r"""(height, width) where all image files have the same, else None; only their heads are read."""
     sizes = set()
     for file, *_ in files:
-        try:
-            with Image.open(file) as image:
-                sizes.add(image.size[::-1])
-        except Exception:  # said with its name when it is read
-            continue
+        with suppress(Exception), Image.open(file) as image:  # what cannot be read is said with its name later
+            sizes.add(image.size[::-1])
         if len(sizes) > 1:
             return None
     return sizes.pop() if sizes else None
 
 
 def read_image(file, size=None, mode="RGB") -> UInt8[np.ndarray, "H W *C"]:
-    r"""One image file; 16-bit images keep their upper 8 bits, CMYK and palettes are converted.
+    r"""One image file, resized to a (height, width) or not; ``mode``: ``RGB``, or ``L`` for grey.  16-bit images keep
+    their upper 8 bits, CMYK and palettes are converted.
 
-    Args:
-        file: path.  size: (height, width) to be resized to, or None.  mode: ``RGB``, or ``L`` for grey.
-    Raises: SettingsError naming folder and file where it is truncated, no image, of a kind without 8-bit meaning, under
-        2 or over 89 million pixels.
+    Raises: SettingsError naming the file where it is truncated, no image, of a kind without 8-bit meaning, under 2 or
+    over 89 million pixels.
     """
     try:
         with warnings.catch_warnings():
@@ -186,6 +168,5 @@ def read_image(file, size=None, mode="RGB") -> UInt8[np.ndarray, "H W *C"]:
                 image = image.convert(mode)
                 return np.asarray(image if size is None else image.resize(size[::-1], Image.Resampling.BILINEAR))
     except Exception as error:  # a damaged file makes the readers of its format fail in their own ways
-        raise SettingsError(
-            f"{file.parent.name}/{file.name} is not a readable image ({error}): remove or replace it"
-        ) from None
+        what = f"{file.parent.name}/{file.name} is not a readable image ({error})"
+        raise SettingsError(f"{what}: remove or replace it") from None

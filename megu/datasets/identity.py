@@ -15,28 +15,20 @@ SHAPE = (3, 32, 32)  # of each of them
 
 
 def image_hash(pixels, name):
-    r"""SHA-256 of one labelled image, 64 hex digits: its pixels ``(C, H, W)`` uint8 (a numpy array), their shape, and
-    the name of its class."""
+    r"""SHA-256, 64 hex digits, of pixels ``(C, H, W)`` uint8 (numpy), their shape and the name of their class."""
     return hash_bytes(f"{name}|{pixels.shape}|", pixels.tobytes())
 
 
 def image_hashes(images, part):
-    r"""`image_hash` of every image of a part (``train`` or ``test``) of `megu.datasets.images.Images`, in their
-    order."""
+    r"""`image_hash` of every image of a part, ``train`` or ``test``, in their order."""
     index = _index(images, part)
-    return [
-        image_hash(x, images.fine_classes[k])
-        for x, k in zip(images.x[index].cpu().numpy(), images.fine[index].tolist(), strict=True)
-    ]
+    pairs = zip(images.x[index].cpu().numpy(), images.fine[index].tolist(), strict=True)
+    return [image_hash(x, images.fine_classes[k]) for x, k in pairs]
 
 
 def content_hash(hashes):
-    r"""$\sum_i h_i \bmod 2^{128}$ over the `image_hash` of each image, 32 hex digits: equal for the same labelled
-    images in any order.
-
-    One pixel or label that differs, an image that is missing or there twice gives another hash.  It guards against
-    accidents, not against forgers.
-    """
+    r"""$\sum_i h_i \bmod 2^{128}$ over the `image_hash` of each image, 32 hex digits: the same in any order, another
+    where a pixel, label or image differs.  It guards against accidents, not against forgers."""
     return f"{sum(int(one, 16) for one in hashes) % 2**128:032x}"
 
 
@@ -46,10 +38,9 @@ def _index(images, part):
 
 @cache
 def facts(name):
-    r"""What is known of all images of a CIFAR: part -> ``images`` (their number), ``sums`` of pixel values and of their
-    ``squares`` by channel, ``witnesses`` (class -> first digits of the `image_hash`, without a name, of one of its
-    images); an empty dictionary for other data.
-    """  # fmt: skip
+    r"""What is known of a CIFAR (nothing of other data): part -> number of ``images``, ``sums`` of pixel values and of
+    their ``squares`` by channel, ``witnesses`` (class -> first digits of the `image_hash`, without a name, of one
+    image)."""
     known = json.loads((files("megu.datasets") / "assets" / "cifar.json").read_text())
     return known.get(CIFAR.get(name), {})
 
@@ -60,16 +51,10 @@ def counts(name):
 
 
 def described(images):
-    r"""A note for the manifest: name, classes, shape, mean and std of `megu.datasets.images.Images`; part -> ``images``
-    (their number), ``content`` (see `content_hash`) and, of CIFAR, how much of it is there (``official``).
-    """  # fmt: skip
-    out = {
-        "name": images.name,
-        "classes": list(images.classes),
-        "shape": list(images.shape),
-        "mean": images.mean.tolist(),
-        "std": images.std.tolist(),
-    }
+    r"""A note for the manifest: name, classes, shape, mean and std; part -> number of ``images``, ``content`` (see
+    `content_hash`) and, of CIFAR, how much of it is there (``official``)."""
+    out = {"name": images.name, "classes": list(images.classes), "shape": list(images.shape)}
+    out |= {"mean": images.mean.tolist(), "std": images.std.tolist()}
     for part in ("train", "test"):
         hashes = image_hashes(images, part)
         out[part] = {"images": len(hashes), "content": content_hash(hashes)}
@@ -80,28 +65,24 @@ def described(images):
 
 
 def check(images, known=None):
-    r"""Refuse CIFAR images that are not CIFAR's.
+    r"""Refuse CIFAR images that are not CIFAR's; ``known``: by default the `facts` of their name.
 
     A complete part has equally many images of each class (and superclass), the exact sums of pixel values and of their
-    squares in each channel, and in every class one image that is known to be in it.  So one changed pixel is found, and
-    classes in another order; two swapped labels are not: compare ``content`` with another source's.  Of a subset the
-    number of images of each class is checked, and the classes of those known images that it holds.
+    squares in each channel, and in every class one known image.  So one changed pixel is found, and classes in another
+    order; two swapped labels are not: compare ``content`` with another source's.  Of a subset the number of images of
+    each class is checked, and the classes of those known images that it holds.
 
-    Args:
-        images: `megu.datasets.images.Images`.
-        known: see `facts`; by default those of ``images.name``, and nothing is checked where there are none.
     Raises: SettingsError with what differs.
     """
+    meant = "where that is meant, use data.name npz"
     if images.name in CIFAR and images.shape != SHAPE:
         raise SettingsError(
-            f"images of {images.name} are {SHAPE} (C, H, W), these are {images.shape}: where that is meant, use"
-            " data.name npz or folder"
+            f"images of {images.name} are {SHAPE} (C, H, W), these are {images.shape}: {meant} or folder"
         )
     for part, fact in (facts(images.name) if known is None else known).items():
         if differs := _difference(images, part, fact):
             raise SettingsError(
-                f"the {part} images are not those of {images.name}: {differs}; get them again, or, where that is meant,"
-                " use data.name npz or folder"
+                f"the {part} images are not those of {images.name}: {differs}; get them again, or, {meant}"
             )
 
 

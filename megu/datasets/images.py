@@ -1,6 +1,5 @@
 r"""Labelled images that live on the device as uint8; normalisation and augmentation are batched there."""
 
-from collections import Counter
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,11 +16,9 @@ class Images:
     r"""Training and test images in one pool; every index in the project points into it.
 
     Attributes:
-        name: of the data set.
         x: on the device; the first ``num_train`` are training images.
-        y: what the classifier names: classes, or superclasses.
-        fine: classes; equal to ``y`` unless the classifier names superclasses.
-        classes: names of ``y``.  fine_classes: names of ``fine``.
+        y: what the classifier names (``classes``): classes, or superclasses.
+        fine: classes (``fine_classes``).
         mean, std: of the training images in [0, 1].
     """
 
@@ -51,82 +48,71 @@ class Images:
         return tuple(self.x.shape[1:])
 
     def batch(self, index: Int[Tensor, " n"], augment=None, gen=None) -> Float[Tensor, "n C H W"]:
-        r"""Images ``index`` as the network sees them.
-
-        Args:
-            augment: `megu.settings.config.Augment` or None.  gen: CPU generator for its draws.
-        Returns: float32, normalised by mean and std.
-        """
+        r"""Images as the network sees them, normalised, `augmented` where asked; float ones are given as they came."""
+        if self.x.is_floating_point():
+            return self.x[index]
         x = self.x[index].float() / 255
         return self.normalised(x if augment is None else augmented(x, augment, gen))
 
     def normalised(self, x):
-        r"""Images ``(n, C, H, W)``, uint8 or float in [0, 1], less the mean and over the std of the training images."""
+        r"""Images ``(n, C, H, W)``, uint8 or float in [0, 1], less the mean and over the std."""
         x = x if x.is_floating_point() else x.float() / 255
         return (x - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1)
 
     def restore(self, x):
-        r"""The inverse of the normalisation, for pictures: ``(n, C, H, W)`` float to [0, 1]."""
+        r"""The inverse of `normalised`, for pictures, cut to [0, 1]."""
         return (x * self.std.view(-1, 1, 1) + self.mean.view(-1, 1, 1)).clamp(0, 1)
 
 
+def _fault(x, y, num_classes):
+    """What is wrong with the arrays of a part and what to give instead, or nothing."""
+    if x.dtype != "uint8" or x.ndim not in (3, 4):
+        return f"images are {x.dtype} of shape {x.shape}; give uint8 of shape (n, H, W) or (n, H, W, C)"
+    if x.ndim == 4 and x.shape[3] not in (1, 3):
+        turned = ", as x.transpose(0, 2, 3, 1) gives" if x.shape[1] in (1, 3) else ""
+        return f"images of shape {x.shape} would have {x.shape[3]} channels; give (n, H, W, C) with C 1 or 3{turned}"
+    if min(x.shape[1:3]) < 2:
+        return f"images are {x.shape[1]} x {x.shape[2]} pixels; give at least 2 x 2"
+    if y.ndim != 1 or y.dtype.kind not in "iu":
+        what = "integers of shape (n,), the position of each image's class name"
+        return f"labels are {y.dtype} of shape {y.shape}; give {what}"
+    if len(x) != len(y) or len(x) == 0:
+        return f"has {len(x)} images and {len(y)} labels; give the same number of both, at least one"
+    if int(y.min()) < 0 or int(y.max()) >= num_classes:
+        return f"labels reach from {y.min()} to {y.max()}, but there are {num_classes} class names"
+    return None
+
+
 def pool(name, train, test, fine_classes, device="cpu"):
-    r"""Check arrays and put them on the device as `Images` that name classes.
+    r"""Check numpy arrays and put them on the device as `Images` that name classes.
 
     Args:
-        name: of the data set.
-        train, test: pairs (images ``(n, H, W)`` or ``(n, H, W, C)`` uint8, C 1 or 3, H and W at least 2, labels
-            ``(n,)`` integer), numpy arrays.
-        fine_classes: K names, no two alike.
-        device: of the tensors.
+        train, test: images ``(n, H, W)`` or ``(n, H, W, C)`` uint8, C 1 or 3, H and W at least 2; labels ``(n,)``
+            integer.
+        fine_classes: K different names.
     Raises: SettingsError for a wrong type, shape, label or name, or an empty part.
     """
-    if twice := [one for one, count in Counter(fine_classes).items() if count > 1]:
+    names = tuple(fine_classes)
+    if twice := [one for one in names if names.count(one) > 1]:
+        count = names.count(twice[0])
         raise SettingsError(
-            f"{name}: the class name {twice[0]!r} is there {fine_classes.count(twice[0])} times; give every class a"
-            " name of its own"
+            f"{name}: the class name {twice[0]!r} is there {count} times; give every class a name of its own"
         )
     xs, ys = [], []
     for part, (x, y) in (("train", train), ("test", test)):
-        if x.dtype != "uint8" or x.ndim not in (3, 4):
-            raise SettingsError(
-                f"{name}: {part} images are {x.dtype} of shape {x.shape}; give uint8 of shape (n, H, W) or (n, H, W, C)"
-            )
-        if x.ndim == 4 and x.shape[3] not in (1, 3):
-            turned = ", as x.transpose(0, 2, 3, 1) gives" if x.shape[1] in (1, 3) else ""
-            raise SettingsError(
-                f"{name}: {part} images of shape {x.shape} would have {x.shape[3]} channels; give (n, H, W, C) with C 1"
-                f" or 3{turned}"
-            )
-        if min(x.shape[1:3]) < 2:
-            raise SettingsError(f"{name}: {part} images are {x.shape[1]} x {x.shape[2]} pixels; give at least 2 x 2")
-        if y.ndim != 1 or y.dtype.kind not in "iu":
-            raise SettingsError(
-                f"{name}: {part} labels are {y.dtype} of shape {y.shape}; give integers of shape (n,), the position of"
-                " each image's class name"
-            )
-        if len(x) != len(y) or len(x) == 0:
-            raise SettingsError(
-                f"{name}: {part} has {len(x)} images and {len(y)} labels; give the same number of both, at least one"
-            )
-        if int(y.min()) < 0 or int(y.max()) >= len(fine_classes):
-            raise SettingsError(
-                f"{name}: {part} labels reach from {y.min()} to {y.max()}, but there are {len(fine_classes)} class"
-                " names"
-            )
+        if fault := _fault(x, y, len(names)):
+            raise SettingsError(f"{name}: {part} {fault}")
         xs.append(torch.from_numpy(x if x.ndim == 4 else x[..., None]).permute(0, 3, 1, 2))
         ys.append(torch.from_numpy(y.astype("int64")))
-    if xs[0].shape[1:] != xs[1].shape[1:]:
-        raise SettingsError(
-            f"{name}: training images are {tuple(xs[0].shape[1:])}, test images {tuple(xs[1].shape[1:])}; give one size"
-        )
+    ours, theirs = (tuple(x.shape[1:]) for x in xs)
+    if ours != theirs:
+        raise SettingsError(f"{name}: training images are {ours}, test images {theirs}; give one size")
     x, y = torch.cat(xs).contiguous().to(device), torch.cat(ys).to(device)
     # Exact moments, without a float copy of the images.
     counts, level = levels(xs[0]).double(), torch.arange(256).double() / 255
     share = counts / counts.sum(1, keepdim=True)
     mean = share @ level
     std = (share @ level.square() - mean.square()).sqrt().clamp_min(1e-3)
-    names = tuple(fine_classes)
     return Images(name, x, y, y, names, names, len(xs[0]), mean.float().to(device), std.float().to(device))
 
 
@@ -136,28 +122,21 @@ def levels(x: UInt8[Tensor, "n C H W"]) -> Int[Tensor, "C 256"]:
 
 
 def by_superclass(images: Images, coarse: tuple[str, ...]) -> Images:
-    r"""The same images, named by superclass.
-
-    Args:
-        images: `Images` that name classes.
-        coarse: superclass name of each class, in the order of ``images.fine_classes``.
-    Raises: SettingsError where the data set has no superclasses.
+    r"""The same images, named by superclass; ``coarse``: that of each of ``images.fine_classes``.  Raises:
+    SettingsError where there are none.
     """
     if not coarse:
-        raise SettingsError(
-            f"{images.name} has no superclasses, so a sub-class cannot be forgotten: use forget.scenario class or"
-            " random"
-        )
+        why = "has no superclasses, so a sub-class cannot be forgotten"
+        raise SettingsError(f"{images.name} {why}: use forget.scenario class or random")
     names = tuple(dict.fromkeys(coarse))
     to_coarse = torch.tensor([names.index(c) for c in coarse], device=images.y.device)
     return replace(images, y=to_coarse[images.fine], classes=names)
 
 
 def augmented(x: Float[Tensor, "n C H W"], augment, gen: torch.Generator) -> Float[Tensor, "n C H W"]:
-    r"""Random shift, flip and rotation of a batch, in one affine sampling on the device.
+    r"""Random shift, flip and rotation of images in [0, 1], in one affine sampling; what moves in is black.
 
     Args:
-        x: in [0, 1]; what moves in from outside is black.
         augment: `megu.settings.config.Augment`: crop in pixels, flip, rotate in degrees.
         gen: CPU generator.
     Departs: A13; torchvision's rotation takes the nearest pixel, this one interpolates.

@@ -19,24 +19,21 @@ from megu.settings.values import check_class_names
 
 
 def load(settings: Settings, device="cpu") -> Images:
-    r"""The `megu.datasets.images.Images` that a run asks for, with the names that its classifier uses.
+    r"""The images that a run asks for, named as its classifier names them; ``data.path`` is needed for ``folder`` and
+    ``npz``.
 
-    Args:
-        settings: `megu.settings.config.Settings`; ``data.name`` chooses, ``data.path`` is needed for ``folder`` and
-            ``npz``.
-        device: of the tensors.
-    Raises: SettingsError where data are missing, damaged or not what they are called, or a class to forget does not
-        exist in them.
+    Raises: SettingsError where data are missing, damaged or not what they are called, or lack a class to forget.
     """
-    read = {"fashion-mini": _embedded, "folder": _folder, "npz": read_npz}.get(settings.data.name, read_cifar)
+    name = settings.data.name
+    read = {"fashion-mini": _embedded, "folder": _folder, "npz": read_npz}.get(name, read_cifar)
     train, test, names, coarse = read(settings.data)
-    images = pool(settings.data.name, train, test, names, device)
+    images = pool(name, train, test, names, device)
     if settings.label_level == "superclass":
         images = by_superclass(images, coarse)
     identity.check(images)
     if settings.forget.scenario != "random":
         known = images.classes if settings.forget.scenario == "class" else images.fine_classes
-        check_class_names(settings.forget.classes, known, images.name)
+        check_class_names(settings.forget.classes, known, name)
     return images
 
 
@@ -45,12 +42,11 @@ def _embedded(_):
     content = (folder / "fashion_mini.npz").read_bytes()
     expected = json.loads((folder / "fashion_mini.json").read_text())["sha256"]
     if hash_bytes(content) != expected:
-        raise SettingsError(
-            "asset fashion_mini.npz is damaged (wrong hash): `git checkout megu/datasets/assets`, or install megu again"
-        )
+        remedy = "`git checkout megu/datasets/assets`, or install megu again"
+        raise SettingsError(f"asset fashion_mini.npz is damaged (wrong hash): {remedy}")
     arrays = np.load(io.BytesIO(content), allow_pickle=False)
-    names, coarse = known_names("fashion-mini")
-    return (arrays["x_train"], arrays["y_train"]), (arrays["x_test"], arrays["y_test"]), names, coarse
+    parts = ((arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test"))
+    return *parts, *known_names("fashion-mini")
 
 
 def _folder(data):
@@ -58,5 +54,5 @@ def _folder(data):
     found = find_classes(root, size=data.size)
     if found.test is None:
         raise SettingsError(f"{root.name!r} has no folders train and test beside each other: make both")
-    parts = (found.read(found.train), found.read(found.test))
+    parts = map(found.read, (found.train, found.test))
     return *((part.x.permute(0, 2, 3, 1).numpy(), part.y.numpy()) for part in parts), found.classes, ()

@@ -5,8 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from megu.figures.primitives import panels
-from megu.figures.style import ONLY_A, ONLY_B, SHARED, THIRD, styled
+from megu.figures.style import ONLY_A, ONLY_B, SHARED, THIRD, panels, reach, styled
 
 ASKING = ("guide tiny", "guide composed", "keys of questions")
 PANELS = {  # title -> (label of the axis, column, stages)
@@ -25,8 +24,7 @@ def _logarithmic(ax, **kwargs):
 
 def _points(ax, table, column, **kwargs):
     """Seconds with the interval of their repeats."""
-    error = [table["seconds"] - table["low"], table["high"] - table["seconds"]]
-    ax.errorbar(table[column], table["seconds"], yerr=error, capsize=2, **kwargs)
+    ax.errorbar(table[column], table["seconds"], yerr=reach(table[["seconds", "low", "high"]]), capsize=2, **kwargs)
 
 
 def _note(ax, text, point, offset, **kwargs):
@@ -35,16 +33,13 @@ def _note(ax, text, point, offset, **kwargs):
 
 @styled
 def costs(table: pd.DataFrame) -> Figure:
-    r"""Seconds against images, forget images, classes and questions, with the line through them, on logarithmic axes.
-
-    Args:
-        table: from `megu.cost.predict.fitted`: stage, variable, value, passes, seconds, low, high, fitted.
-    """
-    fig, axes = panels(2, 2, (4.3, 3.2), (0, 0), sharey=False)
-    for ax, (title, (label, column, stages)) in zip(axes.flat, PANELS.items(), strict=True):
+    r"""Seconds against images, forget images, classes and questions with the line through them, on logarithmic axes;
+    ``table``: from `megu.cost.predict.fitted`."""
+    fig, axes = panels(4, (4.3, 3.2), columns=2, sharey=False)
+    for ax, (title, (label, column, stages)) in zip(axes, PANELS.items(), strict=True):
         for stage, colour, marker in zip(stages, (ONLY_A, ONLY_B, THIRD), "osD", strict=False):
             part = table[table["stage"] == stage].sort_values("passes")
-            if not len(part):
+            if part.empty:
                 continue
             _points(ax, part, column, fmt=marker, color=colour, markersize=4, label=stage)
             for variable, points in part.groupby("variable", sort=False):
@@ -53,17 +48,13 @@ def costs(table: pd.DataFrame) -> Figure:
                     end = points[[column, "seconds"]].iloc[-1]
                     _note(ax, variable.split()[1], end, (-4, 6), fontsize=7, color=colour, ha="right")
         _logarithmic(ax, title=title, xlabel=label)
-        ax.legend(frameon=False, loc="best")
+        ax.legend(loc="best")
     return fig
 
 
 @styled
 def steps(table: pd.DataFrame) -> Figure:
-    r"""Seconds of a training step against its operations, by network; grey: equal speeds.
-
-    Args:
-        table: the same; gflop of each step.
-    """
+    r"""Seconds of a training step against its gflop, by network; grey: equal speeds.  ``table``: as of `costs`."""
     part = table[table["stage"].str.startswith("training step")].sort_values("gflop")
     fig, ax = plt.subplots(figsize=(5.6, 3.6))
     least, end = part["gflop"].iloc[0], 2 * part["gflop"].iloc[-1]
@@ -73,6 +64,6 @@ def steps(table: pd.DataFrame) -> Figure:
     _points(ax, part, "gflop", fmt="o", color=ONLY_A)
     for row in part.itertuples():
         _note(ax, row.stage.partition(", ")[2], (row.gflop, row.seconds), (-8, 6), fontsize=8, ha="right")
-    title = "A training step of several networks"
-    _logarithmic(ax, title=title, xlim=(least / 4, 1.2 * end), xlabel="GFLOP of a step of 64 images")
+    title, xlabel = "A training step of several networks", "GFLOP of a step of 64 images"
+    _logarithmic(ax, title=title, xlabel=xlabel, xlim=(least / 4, 1.2 * end))
     return fig

@@ -4,9 +4,10 @@ import io
 import re
 
 import matplotlib.pyplot as plt
+import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from megu.figures.style import STYLE
+from megu.figures.style import STYLE, reach
 
 MODELS = {"before": "before", "after": "after", "reference": "retrained reference"}
 PARTS = {  # part of the split -> what it is called
@@ -46,8 +47,7 @@ def _svg(fig):
     plt.close(fig)
     text = out.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
-    text = re.sub(r"(?<=<svg )(?=[^>]*>)", 'role="img" ', text, count=1)
-    return re.sub(r"#000000|\bblack\b", "currentColor", text)
+    return re.sub(r"#000000|\bblack\b", "currentColor", text.replace("<svg ", '<svg role="img" ', 1))
 
 
 def curves(attacks):
@@ -71,38 +71,34 @@ def curves(attacks):
 
 def bars(rows):
     r"""Accuracies with their 95 % intervals, one row for each part of the data."""
-    parts = [part for part in PARTS if any(row["part"] == part for row in rows)]
-    models = [model for model in MODELS if any(row["model"] == model for row in rows)]
+    table = pd.DataFrame(rows)
+    parts, models = (
+        [name for name in names if name in set(table[of])] for names, of in ((PARTS, "part"), (MODELS, "model"))
+    )
     fig, (ax,) = _axes(7.2, 0.7 * len(parts) + 1.1)
     for i, model in enumerate(models):
         colour, _, mark, _ = _LOOK[model]
-        own = [row for row in rows if row["model"] == model]
-        y = [parts.index(row["part"]) + 0.22 * (i - (len(models) - 1) / 2) for row in own]
-        reach = [
-            [max(0, sign * (row[end] - row["percent"])) for row in own] for sign, end in ((-1, "low"), (1, "high"))
-        ]
-        percent = [row["percent"] for row in own]
-        ax.errorbar(percent, y, xerr=reach, fmt=mark, color=colour, ms=6, capsize=3, label=MODELS[model])
+        own = table[table["model"] == model]
+        y = own["part"].map(parts.index) + 0.22 * (i - (len(models) - 1) / 2)
+        look = {"fmt": mark, "color": colour, "ms": 6, "capsize": 3, "label": MODELS[model]}
+        ax.errorbar(own["percent"], y, xerr=reach(own[["percent", "low", "high"]]).clip(0), **look)
     ax.set(xlim=(-3, 103), xlabel="named right, percent")
     _rows(ax, [PARTS[part] for part in parts])
     return _svg(fig)
 
 
-def shares(by_model, most=12):
-    r"""What the forget images are taken for, in percent: the labels with the largest shares."""
-    top = {}
-    for of in by_model.values():
-        for label, share in of.items():
-            top[label] = max(top.get(label, 0), share)
-    labels = sorted(top, key=lambda label: -top[label])[:most]
-    fig, (ax,) = _axes(7.2, 0.45 * len(labels) + 1.1)
-    for i, model in enumerate(model for model in MODELS if model in by_model):
+def shares(by_model):
+    r"""What the forget images are taken for, in percent: the twelve labels with the largest shares."""
+    table = pd.DataFrame(by_model).fillna(0)
+    table = table.loc[table.max(axis=1).sort_values(ascending=False, kind="stable").index[:12]]
+    fig, (ax,) = _axes(7.2, 0.45 * len(table) + 1.1)
+    models = [model for model in MODELS if model in table]
+    for i, model in enumerate(models):
         colour, _, _, hatch = _LOOK[model]
-        y = [k + 0.26 * (i - (len(by_model) - 1) / 2) for k in range(len(labels))]
-        width = [by_model[model].get(label, 0) for label in labels]
-        ax.barh(y, width, 0.24, facecolor="none", edgecolor=colour, hatch=hatch, label=MODELS[model])
+        y = [k + 0.26 * (i - (len(models) - 1) / 2) for k in range(len(table))]
+        ax.barh(y, table[model], 0.24, facecolor="none", edgecolor=colour, hatch=hatch, label=MODELS[model])
     ax.set(xlabel="forgotten images, percent")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    short = [label if len(label) <= 30 else label[:29] + "…" for label in labels]
+    short = [label if len(label) <= 30 else label[:29] + "…" for label in table.index]
     _rows(ax, [label.replace("$", r"\$") for label in short])
     return _svg(fig)

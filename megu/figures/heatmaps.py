@@ -9,8 +9,13 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from megu.figures.primitives import heat, panels
-from megu.figures.style import ONLY_B, OURS, styled
+from megu.figures.style import ONLY_B, OURS, heat, panels, styled
+
+
+def _limits(values):
+    """Of the values off the diagonal."""
+    off = values[~np.eye(len(values), dtype=bool)]
+    return off.min(), off.max()
 
 
 @styled
@@ -25,24 +30,15 @@ def matrix(
     ax: Axes | None = None,
     marked: Sequence[tuple[int, int]] = (),
 ) -> Figure:
-    r"""A square matrix with its numbers.
-
-    Args:
-        names: K class names.
-        label: of the colour bar.
-        ax: None for a figure of its own.
-        marked: (row, column) to be framed; the axis label has to say what the frame means.
-    Returns: Figure.  Colours span the values off the diagonal; an arrow of the colour bar says that some on it lie
-        beyond.
-    """
+    r"""A square matrix with its numbers, in colours of the values off the diagonal; an arrow of the colour bar, which
+    is called ``label``, says that some on it lie beyond.  ``ax``: None for a figure of its own; ``marked``: (row,
+    column) to be framed, as the axis label has to explain."""
     values, k = np.asarray(values, float), len(names)
     if ax is None:
         ax = plt.subplots(figsize=(0.52 * k + 1.6, 0.46 * k + 1.2))[1]
-    off = values[~np.eye(k, dtype=bool)]
-    low, high = off.min(), off.max()
+    low, high = _limits(values)
     shown = heat(ax, values, names, names, (low, high), lambda value: f"{value:.2f}".replace("0.", ".", 1))
-    beyond = {(True, True): "both", (True, False): "min", (False, True): "max"}
-    extend = beyond.get((bool(values.min() < low), bool(values.max() > high)), "neither")
+    extend = {(1, 1): "both", (1, 0): "min", (0, 1): "max", (0, 0): "neither"}[values.min() < low, values.max() > high]
     ax.figure.colorbar(shown, ax=ax, label=label, extend=extend)
     for i, j in marked:
         ax.add_patch(plt.Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=ONLY_B, linewidth=2))
@@ -52,20 +48,11 @@ def matrix(
 
 @styled
 def matrices(table: Mapping[str, Float[np.ndarray, "K K"]], names: Sequence[str], columns: int = 3) -> Figure:
-    r"""Transition matrices of several guides side by side, each with colours from its own least to its largest share
-    off the diagonal.
-
-    Args:
-        table: guide -> matrix, column k = class k.
-        columns: matrices in a row.
-    """
-    lines = -(-len(table) // columns)
-    fig, axes = panels(lines, columns, (2.4, 2.2), (0.8, 0.9), sharey=True)
-    for ax in axes.flat[len(table) :]:
-        ax.set_visible(False)
-    for i, (ax, (guide, values)) in enumerate(zip(axes.flat, table.items(), strict=False)):
-        values, off = np.asarray(values, float), ~np.eye(len(names), dtype=bool)
-        ax.imshow(values, cmap="cividis", vmin=values[off].min(), vmax=values[off].max())
+    r"""Transition matrices by guide side by side, each in colours of its own values off the diagonal."""
+    fig, axes = panels(len(table), (2.4, 2.2), (0.8, 0.9), columns, sharey=True)
+    for i, (ax, (guide, values)) in enumerate(zip(axes, table.items(), strict=True)):
+        low, high = _limits(values)
+        ax.imshow(values, cmap="cividis", vmin=low, vmax=high)
         ax.set_xticks(range(len(names)), names if i + columns >= len(table) else (), rotation=90, fontsize=7)
         ax.set_yticks(range(len(names)), names, fontsize=7)
         ax.set_title(guide)
@@ -77,19 +64,14 @@ def matrices(table: Mapping[str, Float[np.ndarray, "K K"]], names: Sequence[str]
 
 @styled
 def predictions(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    r"""What the forget images are taken for, before and after unlearning.
-
-    Args:
-        table: method, label, share (percent of the forget images, one value for each pair).
-        titles: method name -> title, in the order of the rows.
-    Returns: Figure.  Role of appendix D of arXiv 2602.17088.
-    """
+    r"""What the forget images are taken for, before and after unlearning (role of appendix D); ``table``: method,
+    label, share (percent of the forget images, one value for each pair)."""
     wide = table.pivot(index="method", columns="label", values="share").reindex(titles)[table["label"].unique()]
-    wide.index = [titles[name] for name in wide.index]
+    wide = wide.rename(titles)
     fig, ax = plt.subplots(figsize=(0.62 * wide.shape[1] + 2.6, 0.36 * len(wide) + 1.6))
     shown = heat(ax, wide.to_numpy(), wide.index, wide.columns, (0, 100), lambda share: f"{share:.0f}")
     fig.colorbar(shown, ax=ax, label="share of forget images, %")
     if OURS in wide.index:
-        label = wide.loc[OURS].idxmax()
-        fig.suptitle(f"MeGU takes {wide.loc[OURS, label]:.0f} % of the forget images for {label}")
+        ours = wide.loc[OURS]
+        fig.suptitle(f"MeGU takes {ours.max():.0f} % of the forget images for {ours.idxmax()}")
     return fig

@@ -9,13 +9,8 @@ SPAN = re.compile(r"<!-- begin ([\w-]+) -->(\n?)(.*?)<!-- end \1 -->", re.S)
 
 
 def number(value: float, half_width: float | None = None, digits: int = 1, sign: str = "", missing: str = "-") -> str:
-    r"""Text of a number with its interval, where there is one.
-
-    Args:
-        half_width: of the interval; None or NaN for none.
-        digits: decimals.
-        sign: ``"+"`` for a difference.
-        missing: text of NaN.
+    r"""Text of a number, ``digits`` decimals, with its interval where there is one; ``sign``: ``"+"`` for a difference;
+    ``missing``: text of NaN.
 
     >>> number(1.25, 0.5, 2, "+"), number(float("nan"))
     ('+1.25 ± 0.50', '-')
@@ -46,27 +41,24 @@ def interval(seeds: Sequence[int], what: str, over: str = "seeds") -> str:
 
 
 def fill(text: str, spans: Mapping[str, Callable[[], str]]) -> str:
-    r"""A document with what stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` made anew.
+    r"""A document with what stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` made anew, by functions by
+    name.  A mark at the end of its line opens a block, any other a piece of a sentence.
 
-    A mark at the end of its line opens a block, any other a piece of a sentence.
-
-    Args:
-        spans: name -> function without arguments that gives the Markdown.
     Raises: ValueError where a span has no function, a function no span, or a mark no partner.
 
     >>> fill("It is <!-- begin x -->old<!-- end x -->.", {"x": lambda: "new"})
     'It is <!-- begin x -->new<!-- end x -->.'
     """
-    names = [match[1] for match in SPAN.finditer(text)]
+    names = {match[1] for match in SPAN.finditer(text)}
     if marks := set(re.findall(r"<!-- (?:begin|end) ([\w-]+) -->", SPAN.sub("", text))):
         raise ValueError(f"the span {min(marks)!r} needs both of its marks, begin and end")
-    if unknown := set(names) - set(spans):
+    if unknown := names - set(spans):
         raise ValueError(f"no function makes the span {min(unknown)!r}: choose one of {', '.join(sorted(spans))}")
-    if missing := set(spans) - set(names):
+    if missing := set(spans) - names:
         raise ValueError(f"the document has no span {min(missing)!r}: write its marks, begin and end")
 
     def made(match):
-        content = spans[match[1]]().strip("\n")
-        return f"<!-- begin {match[1]} -->{match[2]}{content}{match[2]}<!-- end {match[1]} -->"
+        (name, end), content = match.group(1, 2), spans[match[1]]().strip("\n")
+        return f"<!-- begin {name} -->{end}{content}{end}<!-- end {name} -->"
 
     return SPAN.sub(made, text)

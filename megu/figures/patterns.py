@@ -9,186 +9,150 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from megu.figures.markdown import number
-from megu.figures.primitives import ZERO, forest, legend, panels
-from megu.figures.style import FLOOR, NULL, ONLY_A, ONLY_B, OURS, SHARED, THIRD, styled
+from megu.figures.style import FLOOR, NULL, ONLY_A, ONLY_B, OURS, SHARED, THIRD, ZERO, forest, legend, panels, styled
 
-
-def _reach(table, value):
-    """Of an interval from low to high, to both sides of its value."""
-    return np.stack([table[value] - table["low"], table["high"] - table[value]])
+CHANCE = {"color": NULL, "label": "permuted labels (95 %)"}
+NEAREST = ((ONLY_A, "o-"), (ONLY_B, "s--"), (THIRD, "^:"))  # looks of three classes
+VALUE = ["mean", "half_width"]
 
 
 @styled
 def entanglement(pairs: pd.DataFrame, a: str) -> Figure:
-    r"""Entangled concepts: the index of one class with every other, and the units they share.
-
-    Args:
-        pairs: from `megu.measure.patterns.entanglement`.
-        a: name of the class in question.
-    Returns: Figure.  Role of Figure 1 of arXiv 2602.17088.
-    """
+    r"""The index of class ``a`` with every other, and the units they share (role of Figure 1); ``pairs``: from
+    `megu.measure.patterns.entanglement`."""
     part = pairs[pairs["class_a"] == a].sort_values("index", ascending=False)
-    names, y = part["class_b"].tolist(), range(len(part))
-    fig, axes = panels(1, 2, (4.6, 0.34 * len(part)), (1.3, 1.9), width_ratios=(1.1, 1))
-    left, right = axes[0]
-    high = part["null_high"].max()
-    left.axvspan(part["null_low"].min(), high, color=NULL, label="permuted labels (95 %)")
-    forest(left, names, part["index"], _reach(part, "index"))
+    y, high = range(len(part)), part["null_high"].max()
+    fig, (left, right) = panels(2, (4.6, 0.34 * len(part)), (1.3, 1.9), width_ratios=(1.1, 1))
+    left.axvspan(part["null_low"].min(), high, **CHANCE)
+    forest(left, part.set_index("class_b")[["index", "low", "high"]])
     left.set(title=f"{a!r} with each other class", xlabel="entanglement index, 95 % interval over images")
-    left.legend(frameon=False, loc="lower right")
+    left.legend(loc="lower right")
     bars = {"edgecolor": "white"}
     right.barh(y, part["shared"], color=SHARED, label="associated: serve both")
     right.barh(y, part["only_a"], left=part["shared"], color=ONLY_A, hatch="//", label=f"only {a}", **bars)
     right.barh(y, -part["only_b"], color=ONLY_B, hatch="..", label="only the other class", **bars)
     right.axvline(0, **ZERO)
     right.set(title="Units that serve them, by test", xlabel="units of the last layer (left: the other class's own)")
-    right.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, fontsize=8)
-    entangled = [row.class_b for row in part.itertuples() if row.low > high]
+    right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, fontsize=8)
+    entangled = part.loc[part["low"] > high, "class_b"]
     fig.suptitle(f"Entangled with {a} beyond chance: {', '.join(entangled) or 'no class'}")
     return fig
 
 
 @styled
 def depth(pairs: pd.DataFrame, a: str) -> Figure:
-    r"""Where in depth concepts part: the entanglement index of one class with every other, layer by layer.
-
-    Args:
-        pairs: of `megu.measure.patterns.entanglement` for several layers, with a column layer, in the order of the
-            forward pass.
-        a: name of the class in question.
-    """
-    part, layers = pairs[pairs["class_a"] == a], list(dict.fromkeys(pairs["layer"]))
-    last = part[part["layer"] == layers[-1]].sort_values("index", ascending=False)["class_b"].tolist()
+    r"""Where in depth concepts part: the index of class ``a`` with every other, layer by layer; ``pairs``: as of
+    `entanglement`, with a column layer in the order of the forward pass."""
+    layers, of_a = pairs["layer"].unique(), pairs[pairs["class_a"] == a]
+    wide = of_a.pivot(index="layer", columns="class_b").loc[layers]
+    order = wide["index"].iloc[-1].sort_values(ascending=False).index
     fig, ax = plt.subplots(figsize=(1.1 * len(layers) + 2.8, 3.6))
-    null, x = part.groupby("layer").agg({"null_low": "min", "null_high": "max"}).reindex(layers), range(len(layers))
-    ax.fill_between(x, null["null_low"], null["null_high"], color=NULL, label="permuted labels (95 %)")
-    for i, b in enumerate(last):
-        row = part[part["class_b"] == b].set_index("layer").reindex(layers)
-        colour, style = ((ONLY_A, ONLY_B, THIRD)[i], ("o-", "s--", "^:")[i]) if i < 3 else ("#c8c8c8", "-")
-        label = b if i < 3 else "other classes" if i == 3 else None
-        ax.plot(x, row["index"], style, color=colour, markersize=4, label=label)
-        ax.fill_between(x, row["low"], row["high"], color=colour, alpha=0.2, linewidth=0)
-    ax.set_xticks(x, layers)
+    ax.fill_between(layers, wide["null_low"].min(axis=1), wide["null_high"].max(axis=1), **CHANCE)
+    for i, b in enumerate(order):
+        colour, style, label = (*NEAREST[i], b) if i < 3 else ("#c8c8c8", "-", "other classes" if i == 3 else None)
+        ax.plot(layers, wide["index", b], style, color=colour, markersize=4, label=label)
+        ax.fill_between(layers, wide["low", b], wide["high", b], color=colour, alpha=0.2, linewidth=0)
     ax.set(xlabel="layer, from the image to the head", ylabel="entanglement index")
-    ax.set_title(f"At the last layer {a!r} is nearest to {', '.join(last[:3])}")
-    ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    ax.set_title(f"At the last layer {a!r} is nearest to {', '.join(order[:3])}")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return fig
 
 
 @styled
 def agreement(table: pd.DataFrame) -> Figure:
-    r"""How far views of the features order the classes as one guide does.
-
-    Args:
-        table: from `megu.measure.views.agreement`, with a column guide.
-    """
-    table = table.sort_values("order", ascending=False)
-    fig, axes = panels(1, 1, (4.6, 0.36 * len(table)), (1.4, 1.6))
-    ax, views, guide = axes[0, 0], table["view"].tolist(), table["guide"].iloc[0]
-    forest(ax, views, table["order"], _reach(table, "order"), label="mean over the classes, 95 % interval")
-    ax.plot(table["shuffled"], views, "|", color=ONLY_B, markersize=12, label="97.5 % of shuffled class names")
+    r"""How far views of the features order the classes as one guide does; ``table``: from
+    `megu.measure.views.agreement`, with a column guide."""
+    table = table.sort_values("order", ascending=False).set_index("view")
+    fig, ax = plt.subplots(figsize=(6, 0.36 * len(table) + 1.6))
+    forest(ax, table[["order", "low", "high"]], label="mean over the classes, 95 % interval")
+    ax.plot(table["shuffled"], table.index, "|", color=ONLY_B, markersize=12, label="97.5 % of shuffled class names")
     ax.axvline(0, **ZERO)
     ax.set(xlabel="rank correlation of a view with the guide's T", xlim=(-0.55, 1))
-    ax.set_title(f"The view nearest to T of the guide {guide}: {views[0]}")
+    ax.set_title(f"The view nearest to T of the guide {table['guide'].iloc[0]}: {table.index[0]}")
     legend(fig, [ax], "outside lower center", ncols=2, fontsize=8)
     return fig
 
 
 @styled
 def maps(table: pd.DataFrame, layer: str) -> Figure:
-    r"""Where in the images patterns are seen, on one scale.
-
-    Args:
-        table: row, panel (titles), y, x, grey (the image in [0, 1]) and value (the map, NaN for the image alone).
-        layer: name of the layer whose units are shown.
-    """
-    rows, columns = (list(dict.fromkeys(table[name])) for name in ("row", "panel"))
-    fig, axes = panels(len(rows), len(columns), (1.35, 1.1), (2, 0.6), sharey=False, layout="compressed")
-    top, shown = np.nanquantile(table["value"], 0.998), None
+    r"""Where in the images the units of ``layer`` are seen, on one scale; ``table``: row, panel (titles), y, x, grey
+    (the image in [0, 1]), value (the map, NaN for the image alone)."""
+    rows, columns = table["row"].unique(), table["panel"].unique()
+    size = {"size": (1.35, 1.1), "margin": (2, 0.6), "columns": len(columns)}
+    fig, axes = panels(len(rows) * len(columns), **size, sharey=False, layout="compressed")
+    at, top = pd.DataFrame(axes.reshape(len(rows), -1), rows, columns), np.nanquantile(table["value"], 0.998)
     for (row, panel), part in table.groupby(["row", "panel"], sort=False):
-        ax = axes[rows.index(row), columns.index(panel)]
+        ax = at.loc[row, panel]
         grey, value = (part.pivot(index="y", columns="x", values=name).to_numpy() for name in ("grey", "value"))
         ax.imshow(grey, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         if np.isfinite(value).any():
             shown = ax.imshow(value, cmap="inferno", vmin=0, vmax=top, alpha=0.75, interpolation="nearest")
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
-    for ax, name in zip(axes[0], columns, strict=True):
+    for name, ax in at.iloc[0].items():
         ax.set_title(name, fontsize=8)
-    for ax, name in zip(axes[:, 0], rows, strict=True):
+    for name, ax in at.iloc[:, 0].items():
         weight = "bold" if name.rpartition(": ")[2] == OURS else None
         ax.set_ylabel(name, fontsize=8, rotation=0, ha="right", va="center", fontweight=weight)
     fig.get_layout_engine().set(w_pad=0.15)
-    fig.colorbar(shown, ax=axes, label=f"activation of {layer} above the mean,\ns.d. of image means", shrink=0.8)
+    label = f"activation of {layer} above the mean,\ns.d. of image means"
+    fig.colorbar(shown, ax=at.to_numpy(), label=label, shrink=0.8)
     return fig
 
 
 @styled
 def meaning(table: pd.DataFrame) -> Figure:
-    r"""What noises activate, against the same pixels shuffled (grey).
-
-    Args:
-        table: input, patterns, mean, half_width (standard deviations of ordinary images).
-    """
-    inputs, groups = (list(dict.fromkeys(table[name])) for name in ("input", "patterns"))
-    looks = {False: {"colour": ONLY_A}, True: {"colour": SHARED, "marker": "s"}}
-    fig, axes = panels(1, len(groups), (2.5, 0.34 * len(inputs)), (1.4, 1.4))
-    for ax, group in zip(axes[0], groups, strict=True):
-        part = table[table["patterns"] == group].set_index("input").reindex(inputs)
+    r"""What noises activate, against the same pixels shuffled (grey); ``table``: input, patterns, mean, half_width
+    (standard deviations of ordinary images)."""
+    inputs, groups = table["input"].unique(), table["patterns"].unique()
+    table = table.set_index(["patterns", "input"])[VALUE]
+    fig, axes = panels(len(groups), (2.5, 0.34 * len(inputs)), (1.4, 1.4))
+    for ax, group in zip(axes, groups, strict=True):
+        part = table.loc[group].reindex(inputs)
+        shuffled = part.index.str.contains("shuffled")
         ax.axvline(0, **ZERO)
-        for shuffled, look in looks.items():
-            rows = part[part.index.str.contains("shuffled") == shuffled].reindex(inputs)
-            forest(ax, inputs, rows["mean"], rows["half_width"], **look)
+        for rows, look in ((~shuffled, {"colour": ONLY_A}), (shuffled, {"colour": SHARED, "marker": "s"})):
+            forest(ax, part[rows].reindex(inputs), **look)
         ax.set(title=group, xlabel="response, s.d.")
-    first = table[table["input"] == inputs[0]].set_index("patterns")
-    said = ", ".join(f"{group} {number(*first.loc[group, ['mean', 'half_width']], 2, '+')}" for group in groups[:2])
+    said = ", ".join(f"{group} {number(*table.loc[(group, inputs[0])], 2, '+')}" for group in groups[:2])
     fig.suptitle(f"{inputs[0]}: {said} s.d.")
     return fig
 
 
 @styled
 def disentangled(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    r"""What each method suppressed of the unique patterns and kept of the associated ones.
-
-    Args:
-        table: method, view, measure (suppressed, kept, score), mean, half_width over seeds.
-        titles: method name -> title; the rows are in the order of the last view's score.
-    Returns: Figure: a row of panels; the retrained model, where it can be compared, is the line, its interval the band.
-    """
+    r"""What each method suppressed of the unique patterns and kept of the associated ones, by the last view's score;
+    line and band: the retrained model, where it can be compared.  ``table``: method, view, measure (suppressed, kept,
+    score), mean, half_width over seeds."""
     shown = [(view, measure) for view in table["view"].unique() for measure in table["measure"].unique()]
-    wide = table.set_index(["view", "measure", "method"])[["mean", "half_width"]].sort_index()
+    wide = table.set_index(["view", "measure", "method"])[VALUE].sort_index()
     order = wide.loc[shown[-1], "mean"].sort_values(ascending=False).index
     methods = [name for name in order if name in titles and name != "retrain"]
-    reach = table["half_width"].fillna(0)  # a t-interval over few seeds may leave [0, 1]; it is shown whole
-    limits = min(0, (table["mean"] - reach).min()) - 0.05, max(1, (table["mean"] + reach).max()) + 0.05
+    half = table["half_width"].fillna(0)  # a t-interval over few seeds may leave [0, 1]; it is shown whole
+    limits = min(0, (table["mean"] - half).min()) - 0.05, max(1, (table["mean"] + half).max()) + 0.05
     what = {"suppressed": "share of unique", "kept": "share of associated", "score": "suppressed x kept"}
-    fig, axes = panels(1, len(shown), (1.75, 0.27 * len(methods)), (2.4, 1.5))
-    for ax, key in zip(axes[0], shown, strict=True):
+    fig, axes = panels(len(shown), (1.75, 0.27 * len(methods)), (2.4, 1.5))
+    for ax, key in zip(axes, shown, strict=True):
         part = wide.loc[key]
         if "retrain" in part.index:
             goal, half = np.nan_to_num(part.loc["retrain"])
             ax.axvspan(goal - half, goal + half, color=FLOOR, label="retrain: 95 % interval over seeds")
             ax.axvline(goal, color=ONLY_B, linestyle="--", label="retrain: mean")
-        rows = part.reindex(methods)
-        forest(ax, [titles[name] for name in methods], rows["mean"], rows["half_width"])
+        forest(ax, part.reindex(methods).rename(titles))
         ax.set(title=":\n".join(key), xlabel=what[key[1]], xlim=limits)
-    legend(fig, axes[0, -1:], ncols=2)
+    legend(fig, axes[-1:], ncols=2)
     if "megu" in methods:
         view, place = shown[-1][0], methods.index("megu") + 1
-        parts = [number(*wide.loc[(view, measure, "megu")], 2) for measure in ("suppressed", "kept")]
-        fig.suptitle(f"{view}: MeGU suppresses {parts[0]}, keeps {parts[1]}; number {place} of {len(methods)} by score")
+        suppressed, kept = (number(*wide.loc[(view, measure, "megu")], 2) for measure in ("suppressed", "kept"))
+        said = f"{view}: MeGU suppresses {suppressed}, keeps {kept}"
+        fig.suptitle(f"{said}; number {place} of {len(methods)} by score")
     return fig
 
 
 @styled
 def plane(points: pd.DataFrame, names: Sequence[str], highlight: Sequence[str] = ()) -> Figure:
-    r"""A map of the features in the plane.
-
-    Args:
-        points: x, y, class.
-        names: class names in order.
-        highlight: classes in colour, the others in grey.
-    """
+    r"""A map of the features in the plane (``points``: x, y, class); the classes to ``highlight`` in colour, others in
+    grey."""
     fig, ax = plt.subplots(figsize=(5.2, 3.9))
     palette = dict(zip(highlight, (ONLY_B, ONLY_A, THIRD, "#cc79a7", "#e69f00"), strict=False))
     for name in sorted(names, key=lambda n: n in palette):
@@ -197,40 +161,29 @@ def plane(points: pd.DataFrame, names: Sequence[str], highlight: Sequence[str] =
         if not label:
             ax.text(part["x"].median(), part["y"].median(), name, ha="center", fontsize=7, color="#555555")
     ax.set_axis_off()
-    ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
     return fig
 
 
 @styled
 def recovered(layers: pd.DataFrame, forgetting: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    r"""The measures against the known parts: recovery of the true overlap by layer, and what is left of the parts after
-    forgetting.
-
-    Args:
-        layers: layer, rho, null_low, null_high, seed.
-        forgetting: method, measure (unique, shared), mean, half_width.
-        titles: method name -> title; the rows are in the order of what is left of the unique parts.
-    """
-    fig, axes = panels(1, 2, (4.6, 3.3), (1.3, 0.9), sharey=False)
-    left, right = axes[0]
-    names = list(dict.fromkeys(layers["layer"]))
-    null = layers.groupby("layer", sort=False)[["null_low", "null_high"]].mean()
-    left.fill_between(names, null["null_low"], null["null_high"], color=NULL, label="permuted labels (95 %)")
+    r"""The measures against known parts: recovery of the true overlap by layer (layer, rho, null_low, null_high, seed),
+    and what forgetting leaves of the parts (method, measure: unique or shared, mean, half_width)."""
+    fig, (left, right) = panels(2, (4.6, 3.3), (1.3, 0.9), sharey=False)
+    mean = layers.groupby("layer", sort=False)[["null_low", "null_high", "rho"]].mean()
+    left.fill_between(mean.index, mean["null_low"], mean["null_high"], **CHANCE)
     for _, part in layers.groupby("seed"):
         left.plot(part["layer"], part["rho"], "o-", color=ONLY_A, markersize=4, label="index against true overlap")
     left.axhline(0.9, color=ONLY_B, linestyle="--", linewidth=1, label="0.9, what notebook 01 asks of the last layer")
-    last = layers.loc[layers["layer"] == names[-1], "rho"].mean()
     left.set(xlabel="layer, from the image to the head", ylabel="rank correlation")
-    left.set_title(f"Index against the true overlap, last layer: {last:.2f}")
-    unique = forgetting[forgetting["measure"] == "unique"].sort_values("mean")["method"]
-    methods = [name for name in unique if name in titles]
-    for measure, colour, mark, shift in (("unique", ONLY_A, "o", -0.12), ("shared", SHARED, "s", 0.12)):
-        part = forgetting[forgetting["measure"] == measure].set_index("method").reindex(methods)
-        look = {"colour": colour, "marker": mark, "shift": shift, "label": f"{measure} parts"}
-        forest(right, [titles[name] for name in methods], part["mean"], part["half_width"], **look)
+    left.set_title(f"Index against the true overlap, last layer: {mean['rho'].iloc[-1]:.2f}")
+    wide = forgetting.set_index(["measure", "method"])[VALUE]
+    methods = [name for name in wide.loc["unique", "mean"].sort_values().index if name in titles]
+    for measure, colour, marker, shift in (("unique", ONLY_A, "o", -0.12), ("shared", SHARED, "s", 0.12)):
+        look = {"colour": colour, "marker": marker, "shift": shift, "label": f"{measure} parts"}
+        forest(right, wide.loc[measure].reindex(methods).rename(titles), **look)
     right.axvline(1, **ZERO, label="as in the original")
     right.set_xlabel("reaction to a part over the original's, 95 % interval over seeds")
-    ours = forgetting.set_index(["method", "measure"]).loc[("megu", "unique"), ["mean", "half_width"]]
-    right.set_title(f"MeGU leaves {number(*ours, 2)} of the reaction to unique parts")
+    right.set_title(f"MeGU leaves {number(*wide.loc[('unique', 'megu')], 2)} of the reaction to unique parts")
     legend(fig, [left, right], "outside lower center", ncols=3, fontsize=8)
     return fig

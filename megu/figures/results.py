@@ -1,7 +1,9 @@
 r"""Figures of one request and of the comparison: images, labels, gaps to retrain, times, changes of a setting."""
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
@@ -9,77 +11,75 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from megu.figures.markdown import number
-from megu.figures.primitives import ZERO, by_part, forest, legend, named, panels, stacked
-from megu.figures.style import DIGITS, FLOOR, METRICS, ONLY_A, ONLY_B, UNITS, styled
+from megu.figures.style import (
+    DIGITS,
+    FLOOR,
+    METRICS,
+    ONLY_A,
+    ONLY_B,
+    UNITS,
+    ZERO,
+    by_part,
+    forest,
+    legend,
+    named,
+    panels,
+    stacked,
+    styled,
+)
 
 
 @styled
 def image_grid(
     images: Float[np.ndarray, "n C H W"], titles: Sequence[str] = (), columns: int = 10, size: float = 0.9
 ) -> Figure:
-    r"""Images side by side.
-
-    Args:
-        images: array or tensor in [0, 1].
-        titles: text above each image, or fewer.
-        columns: images in a row.
-        size: width of one image, inch.
-    """
-    images = np.asarray(images)
-    lines, titled = -(-len(images) // columns), -(-len(titles) // columns)
-    fig, axes = panels(lines, columns, (size, size), (0, 0.25 * titled + 0.3), sharey=False)
-    for i, ax in enumerate(axes.flat):
+    r"""Images in [0, 1], ``columns`` in a row, ``size`` inches wide; ``titles``: above the first of them."""
+    lines = -(-len(titles) // columns)
+    fig, axes = panels(len(images), (size, size), (0, 0.25 * lines + 0.3), columns, sharey=False)
+    for ax, image, title in zip_longest(axes, np.asarray(images), titles, fillvalue=""):
         ax.axis("off")
-        if i < len(images):
-            ax.imshow(images[i].transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1)
-        if i < len(titles):
-            ax.set_title(titles[i], fontsize=8)
+        ax.imshow(image.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1)
+        ax.set_title(title, fontsize=8)
     return fig
 
 
 def stretched(images):
-    r"""Each image scaled to fill [0, 1]: ``(n, C, H, W)`` tensor, for inputs such as noise that have no natural
-    range."""
+    r"""Each image of a ``(n, C, H, W)`` tensor scaled to fill [0, 1], for noise, which has no range of its own."""
     low, high = images.amin((1, 2, 3), True), images.amax((1, 2, 3), True)
     return (images - low) / (high - low).clamp_min(1e-12)
 
 
 @styled
 def label_distribution(table: pd.DataFrame) -> Figure:
-    r"""How often each class is chosen as perturbing label.
-
-    Args:
-        table: choice, label, share (percent); one panel for each choice.
-    Returns: Figure.  Role of appendix C of arXiv 2602.17088.
-    """
+    r"""How often each class is chosen as perturbing label (role of appendix C); ``table``: choice (one panel each),
+    label, share (percent)."""
     wide = table.pivot(index="label", columns="choice", values="share").fillna(0)
     wide = wide.loc[table["label"].unique(), table["choice"].unique()]
-    fig, axes = panels(1, wide.shape[1], (2.3, 0.2 * len(wide)), (1, 1))
-    for ax, choice in zip(axes[0], wide, strict=True):
-        ax.barh(range(len(wide)), wide[choice], color=ONLY_A)
+    fig, axes = panels(wide.shape[1], (2.3, 0.2 * len(wide)), (1, 1))
+    for ax, (choice, shares) in zip(axes, wide.items(), strict=True):
+        ax.barh(range(len(wide)), shares, color=ONLY_A)
         named(ax, wide.index)
-        title = f"{choice}:\n{wide[choice].idxmax()}, {wide[choice].max():.0f} %"
+        title = f"{choice}:\n{shares.idxmax()}, {shares.max():.0f} %"
         ax.set(title=title, xlabel="share of forget images, %", xlim=(0, 100))
     return fig
 
 
 @styled
 def gaps(summary: pd.DataFrame, titles: Mapping[str, str], metrics: Sequence[str], symlog: bool = False) -> Figure:
-    r"""Every method's distance to the retrained model, with the noise floor of retraining.
+    r"""Every method's distance to the retrained model, by that of the first metric, with the noise floor of retraining.
 
     Args:
         summary: from `megu.measure.summary.summary`; with a column scenario, each has a row of panels, where methods
             that it lacks are "not run".
-        titles: method name -> title; the rows are in the order of the distance of the first metric.
-        metrics: names of the metrics, one panel each.
         symlog: logarithmic beyond one unit, where some methods are far away.
     """
     methods = [name for name in titles if name in set(summary["method"]) and name != "retrain"]
-    parts = dict(list(summary.groupby("scenario", sort=False))) if "scenario" in summary else {"": summary}
+    parts = list(summary.groupby("scenario", sort=False)) if "scenario" in summary else [("", summary)]
     size = (2.9, (0.36 if len(parts) == 1 else 0.25) * len(methods))
-    fig, axes = panels(len(parts), len(metrics), size, (1.2, 1.4), sharex="col" if symlog else False)
+    sharing = {"sharex": "col" if symlog else False}
+    fig, axes = panels(len(parts) * len(metrics), size, (1.2, 1.4), len(metrics), **sharing)
     said = []
-    for (scenario, table), line in zip(parts.items(), axes, strict=True):
+    for (scenario, table), line in zip(parts, axes.reshape(len(parts), -1), strict=True):
         wide = table.set_index(["metric", "method"]).sort_index()
         order = wide.loc[metrics[0], "gap"].reindex(methods).abs().sort_values(kind="stable").index
         for ax, metric in zip(line, metrics, strict=True):
@@ -89,84 +89,69 @@ def gaps(summary: pd.DataFrame, titles: Mapping[str, str], metrics: Sequence[str
                 label = "noise floor: difference of two sets of retrains (95 %)"
                 ax.axvspan(-floor, floor, color=FLOOR, label=label)
             ax.axvline(0, **ZERO)
-            rows = part.reindex(order)
-            forest(ax, [titles[name] for name in order], rows["gap"], rows["gap_half_width"])
-            for y in (y for y, name in enumerate(order) if name not in part.index):
+            forest(ax, part.reindex(order)[["gap", "gap_half_width"]].rename(titles))
+            for y in np.flatnonzero(~order.isin(part.index)):
                 ax.text(0, y, " not run", va="center", fontsize=7)
             if symlog:
                 ax.set_xscale("symlog", linthresh=1 if unit == "percent" else 0.1)
             else:
                 ax.xaxis.set_major_locator(MaxNLocator(4))
             ax.tick_params("x", labelbottom=True, labelsize=7 if symlog else None)
-            title = METRICS.get(metric, metric)
-            ax.set_title(f"{scenario}:\n{title}" if scenario else title)
+            ax.set_title(f"{scenario}:\n{METRICS.get(metric, metric)}".removeprefix(":\n"))
             ax.set_xlabel(f"gap to retrain ({UNITS.get(unit, unit)})")
         if (metrics[0], "megu") in wide.index:
             row = wide.loc[(metrics[0], "megu")]
             gap = number(row["gap"], row["gap_half_width"], DIGITS.get(row["unit"], 3), "+")
-            said.append(f"{scenario} {gap}" if scenario else gap)
+            said.append(f"{scenario} {gap}".strip())
     fig.suptitle(f"MeGU minus retrain, {METRICS.get(metrics[0], metrics[0])}: {', '.join(said)}" if said else None)
-    legend(fig, axes[0])
+    legend(fig, axes[: len(metrics)])
     return fig
 
 
 @styled
 def time_per_stage(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    r"""Seconds of every method, split into its parts, mean over the seeds, the longest first.
-
-    Args:
-        table: method, part, seconds (mean).
-        titles: method name -> title.
-    Returns: Figure.  Role of Figure 4 of arXiv 2602.17088.
-    """
+    r"""Seconds of every method, split into its parts, the longest first (role of Figure 4); ``table``: method, part,
+    seconds (mean over the seeds)."""
     titles = {**titles, "guide": "Guide, once per data set"}
     wide = by_part(table[table["method"].isin(titles) & (table["part"] != "evaluation")], "seconds")
     total = wide.sum(axis=1).sort_values(ascending=False)
-    wide = wide.loc[total.index]
-    fig, axes = panels(1, 1, (5.6, 0.42 * len(wide)), (1.4, 1.1))
-    ax = axes[0, 0]
-    stacked(ax, wide, [titles[name] for name in wide.index], lambda i, seconds: f"{seconds:.1f} s")
+    fig, ax = plt.subplots(figsize=(7, 0.42 * len(wide) + 1.1))
+    stacked(ax, wide.loc[total.index].rename(titles), [f"{seconds:.1f} s" for seconds in total])
     ax.set(xlabel="seconds (evaluation not included)", xlim=(0, total.max() * 1.12))
     if {"megu", "retrain"} <= set(total.index):
         ax.set_title(f"MeGU takes {100 * total['megu'] / total['retrain']:.0f} % of the time of retraining")
-    ax.legend(frameon=False, loc="lower right")
+    ax.legend(loc="lower right")
     return fig
 
 
 @styled
 def ablation(table: pd.DataFrame, metrics: Sequence[str]) -> Figure:
-    r"""What each change of one setting does, beside the distance of the default to the retrained models.
-
-    Args:
-        table: from `megu.measure.summary.against_default`.
-        metrics: names of the metrics, one panel each.
-    Returns: Figure.  Role of appendices E and F of arXiv 2602.17088.
-    """
-    key = ["point", "variant"]
-    rows = table.loc[~table["point"].isin(["default", "retrain"]), key].drop_duplicates()
-    names = [variant if variant.startswith(point) else f"{point}: {variant}" for point, variant in rows.to_numpy()]
-    fig, axes = panels(1, len(metrics), (2.8, 0.27 * len(rows)), (1.8, 1.5))
-    for ax, metric in zip(axes[0], metrics, strict=True):
+    r"""What each change of one setting does, beside the distance of the default to the retrained models (role of
+    appendices E and F); ``table``: from `megu.measure.summary.against_default`."""
+    rows = table[~table["point"].isin(["default", "retrain"])]
+    names = [b if b.startswith(a) else f"{a}: {b}" for a, b in rows[["point", "variant"]].to_numpy()]
+    changes = rows.assign(name=names).set_index(["metric", "name"])[["change", "change_half_width"]]
+    names = list(dict.fromkeys(names))
+    fig, axes = panels(len(metrics), (2.8, 0.27 * len(names)), (1.8, 1.5))
+    for ax, metric in zip(axes, metrics, strict=True):
         part = table[table["metric"] == metric]
-        unit, found = part["unit"].iloc[0], rows.merge(part, how="left", on=key)
+        unit, title, found = part["unit"].iloc[0], METRICS.get(metric, metric), changes.loc[metric].reindex(names)
         ax.axvline(0, **ZERO)
         ax.axvline(-part["default_distance"].iloc[0], color=ONLY_B, linestyle="--", label="retrain (mean)")
-        forest(ax, names, found["change"], found["change_half_width"])
+        forest(ax, found)
         ax.xaxis.set_major_locator(MaxNLocator(5))
-        title = METRICS.get(metric, metric)
         ax.set(title=title, xlabel=f"change against the default ({UNITS.get(unit, unit)})")
     most = found["change"].abs().idxmax()
-    change = number(*found.loc[most, ["change", "change_half_width"]], DIGITS.get(unit, 3), "+")
-    fig.suptitle(f"The largest change of {title}: {names[most]}, {change}")
-    legend(fig, axes[0, -1:])
+    change = number(*found.loc[most], DIGITS.get(unit, 3), "+")
+    fig.suptitle(f"The largest change of {title}: {most}, {change}")
+    legend(fig, axes[-1:])
     return fig
 
 
 @styled
 def share_and_index(table: pd.DataFrame, concept: str) -> Figure:
     r"""Are perturbing labels near?  Share of forget images, percent, against entanglement index: DataFrame by label."""
-    fig, axes = panels(1, 1, (5.2, 3.4), (0, 0))
-    ax = axes[0, 0]
+    fig, ax = plt.subplots(figsize=(5.2, 3.4))
     ax.errorbar(table["index"], table["share"], xerr=(table["high"] - table["low"]) / 2, fmt="o", color=ONLY_A)
     for name, row in table[(table["share"] >= 1) | table["index"].eq(table["index"].max())].iterrows():
         ax.annotate(f" {name}", (row["index"], row["share"]), va="bottom")

@@ -41,6 +41,16 @@ def source(data: Path, name: str = "source") -> dict:
     return about | {"numbers": ", ".join(map(str, about["seeds"]))}
 
 
+def request(about: dict, *more: str) -> str:
+    r"""What was made with which seeds, ``more``, and where, from a `source` that says what is forgotten."""
+    forget, scenario = about["forget"], about["forget"]["scenario"]
+    classes = f"{scenario}-wise forgetting of {', '.join(forget['classes'])}"
+    what = f"forgetting of {forget['count']} random images" if scenario == "random" else classes
+    repeats = f" of pre-training x {about['repeats']} of unlearning" if about.get("repeats", 1) > 1 else ""
+    parts = [f"profile {about['profile']}", what, f"seeds {about['numbers']}{repeats}", *more]
+    return ", ".join([*parts, about["device"], f"torch {about['torch']}"])
+
+
 def grids(data: Path) -> list[str]:
     r"""Profiles that have a grid in ``data``."""
     return sorted(path.stem.removeprefix("grid_").removesuffix("_seconds") for path in data.glob("grid_*_seconds.csv"))

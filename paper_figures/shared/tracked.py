@@ -31,12 +31,16 @@ def disentangled(data):
     return over_seeds(table(data, "disentanglement_all"), keys).set_index(keys).sort_index()
 
 
+def of_retrain(seconds):
+    r"""Total seconds of each method over those of the retrain of the same seed, mean in percent."""
+    total = seconds[seconds["part"] == "total"].groupby(["method", "seed"])["seconds"].mean().unstack("seed")
+    return (100 * total / total.loc["retrain"]).mean(axis=1)
+
+
 @lru_cache
-def time_share(data, scenario="class"):
-    r"""Seconds of each method over those of the retrain of the same seed, mean in percent."""
-    seconds = table(data, "comparison_seconds").query("scenario == @scenario and part == 'total'")
-    total = seconds.groupby(["method", "seed"])["seconds"].mean().unstack("seed")
-    return (100 * total / total.loc["retrain"]).mean(axis=1).drop(["original", "retrain"])
+def time_share(data):
+    r"""`of_retrain` of the methods in the class-wise comparison."""
+    return of_retrain(table(data, "comparison_seconds").query("scenario == 'class'")).drop(["original", "retrain"])
 
 
 def default_request(data):

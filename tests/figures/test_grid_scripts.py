@@ -22,29 +22,37 @@ def made():
     return paper_grid.grid()
 
 
+@pytest.fixture
+def written(made, tmp_path):
+    """Folder of a made-up grid of some rows, and some seconds."""
+
+    def write(rows, seconds=made[1]):
+        return paper_grid.write(tmp_path, rows, seconds, made[2])
+
+    return write
+
+
 def lines(text, start="|"):
     """Cells of the lines of a Markdown table."""
     return [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith(start)]
 
 
-def test_markdown_marks_the_public_codes_variants_cell_by_cell(tmp_path, made):
-    rows, seconds, source = made
+def test_markdown_marks_the_public_codes_variants_cell_by_cell(written, made):
+    rows = made[0]
     some = rows[(rows["method"] != "ssd-code") | paper_grid.in_cell(rows, "resnet-small", "rocket")]
-    paper_grid.write(tmp_path, some, seconds, source)
-    text, _ = paper.tables(tmp_path, "small")
+    text, _ = paper.tables(written(some), "small")
     compat, _, strict = text.partition("## Strict")
     first = lines(compat, "| SSD |")[0]
     assert ["†" in value for value in first[1:]] == [True] * 3 + [False] * 3
     assert not any("not run" in value for value in first) and "†" not in strict.partition("## Distance")[0]
 
 
-def test_a_distance_says_of_how_many_cells_and_seeds_it_is(tmp_path, made):
+def test_a_distance_says_of_how_many_cells_and_seeds_it_is(written, made):
     """Table 1: two cells with two seeds, and one of the other network with one seed, without SSD."""
-    rows, seconds, source = made
+    rows = made[0]
     vit = rows["arch"] == "vit-tiny"
     some = rows[~rows["method"].isin(CODE.values()) & ~(vit & ((rows["seed"] > 0) | (rows["method"] == "ssd")))]
-    paper_grid.write(tmp_path, some, seconds, source)
-    text, tidy = paper.tables(tmp_path, "small")
+    text, tidy = paper.tables(written(some), "small")
     tidy = tidy[(tidy["metric"] == "distance_to_retrain") & (tidy["table"] == "1")]
     tidy = tidy.set_index(["mode", "arch", "method"]).sort_index()
     for mode, part in zip(FORMS, text.partition("**compat**")[2].split("**strict**"), strict=True):
@@ -72,59 +80,50 @@ def panels(figure):
     return {ax.get_title().replace("\n", ", "): [text.get_text().strip() for text in ax.texts] for ax in titled}
 
 
-def test_what_is_no_part_of_a_cell_is_not_called_not_run(tmp_path, made):
+def test_what_is_no_part_of_a_cell_is_not_called_not_run(written, made):
     """UNSIR for random images, the bad teacher for classes, the second network for the cells of the appendix."""
 
     def some(part):
         cat = part["forget"].eq("cat") & part["method"].eq("amnesiac")
         return part[~part["method"].isin([*CODE.values(), "scrub", "amnesiac"]) | cat]
 
-    rows, seconds, source = made
-    rows, seconds = some(rows), some(seconds)
+    rows = some(made[0])
     beyond = rows[paper_grid.in_cell(rows, "resnet-small", "rocket")].assign(forget="baby")
-    paper_grid.write(tmp_path, pd.concat([rows, beyond]), seconds, source)
+    data = written(pd.concat([rows, beyond]), some(made[1]))
     names = ["finetune", "amnesiac", "bad-teacher", "unsir", "ssd", "megu"]
-    drawn = panels(figure4_time.shares(tmp_path)["small"])
-    texts = {title: dict(zip(names, values, strict=True)) for title, values in drawn.items()}
-    for title, values in texts.items():
+    for title, texts in panels(figure4_time.shares(data)["small"]).items():
+        values = dict(zip(names, texts, strict=True))
         assert [name for name in names if values[name] == "-"] == ["unsir" if "random" in title else "bad-teacher"]
         assert (values["amnesiac"] != "not run") == (title == "cifar10, class, cat, resnet-small")
-    body = lines(paper.tow(tmp_path), "| resnet")
+    body = lines(paper.tow(data), "| resnet")
     assert body and all("-" in line and ("not run" in line) != ("cat" in line[0]) for line in body)
-    gaps = panels(paper.gaps(tmp_path)["small"])
-    assert {title: values for title, values in gaps.items() if title.endswith("loss attack AUC")} == {
-        "resnet-small, 2 seeds, loss attack AUC": [],
-        "vit-tiny, 2 seeds, loss attack AUC": ["not run", "not run", "not run", "not in the grid", "not run"],
-    }
+    gaps = panels(paper.gaps(data)["small"])
+    assert gaps["resnet-small, 2 seeds, loss attack AUC"] == []
+    assert gaps["vit-tiny, 2 seeds, loss attack AUC"] == [*["not run"] * 3, "not in the grid", "not run"]
 
 
-def test_values_of_fewer_seeds_say_so(tmp_path, made):
-    rows, seconds, source = made
-    paper_grid.write(tmp_path, rows[(rows["method"] != "megu") | (rows["seed"] == 0)], seconds, source)
-    assert {title.split(", ")[1] for title in panels(paper.gaps(tmp_path)["small"])} == {"1 to 2 seeds"}
-    head, _, *body = lines(paper.tow(tmp_path))
+def test_values_of_fewer_seeds_say_so(written, made):
+    rows = made[0]
+    data = written(rows[(rows["method"] != "megu") | (rows["seed"] == 0)])
+    assert {title.split(", ")[1] for title in panels(paper.gaps(data)["small"])} == {"1 to 2 seeds"}
+    head, _, *body = lines(paper.tow(data))
     for name, few in (("MeGU", True), ("SSD", False)):
         assert {"(n = 1)" in line[head.index(name)] for line in body} == {few}
 
 
 @pytest.mark.slow
 def test_scripts_write_one_file_for_each_profile(tmp_path):
-    rows, seconds, source = paper_grid.grid(paper_grid.CELLS[3:])
-    paper_grid.write(tmp_path, rows, seconds, source)
-    out, named = (
-        tmp_path / "out",
-        {"table1_to_8_small.md", "table1_to_8_small.csv", "grid_gaps_small.png", "grid_tow_small.md"},
-    )
-    run_script(HERE / "table1_to_8_paper.py", tmp_path, out)
-    assert {path.name for path in out.iterdir()} == named
-    text, nothing = (out / "table1_to_8_small.md").read_text(), (HERE / "out" / "table1_to_8_paper.md").read_text()
-    head = ("Orientation, not a reproduction", "25,000 (cifar100)", f"in {minutes(seconds):.0f} minutes")
+    grid, out = paper_grid.grid(paper_grid.CELLS[3:]), tmp_path / "out"
+    run_script(HERE / "table1_to_8_paper.py", paper_grid.write(tmp_path, *grid), out)
+    tables, empty = out / "table1_to_8_small.md", HERE / "out" / "table1_to_8_paper.md"
+    others = {"table1_to_8_small.csv", "grid_gaps_small.png", "grid_tow_small.md"}
+    assert {path.name for path in out.iterdir()} == {tables.name, *others}
+    text, nothing = tables.read_text(), empty.read_text()
+    head = ("Orientation, not a reproduction", "25,000 (cifar100)", f"in {minutes(grid[1]):.0f} minutes")
     assert all(words in text for words in (*head, "Not in the paper: CIFAR-10"))
     assert "Nothing of this profile has been run" in nothing and "not run / 92.34 / -" in nothing
     assert "Orientation" not in nothing
-    tidy, small = (
-        pd.read_csv(path) for path in (HERE / "out" / "table1_to_8_paper.csv", out / "table1_to_8_small.csv")
-    )
+    small, tidy = (pd.read_csv(path.with_suffix(".csv")) for path in (tables, empty))
     assert set(tidy["status"]) == {"not run"} and tidy["ours"].isna().all()
     assert set(small["mode"]) == set(FORMS) and "distance_to_retrain" in set(small["metric"])
     assert small.loc[small["mode"] != "compat", "paper"].isna().all()
