@@ -68,19 +68,16 @@ def class_matched_roc(member: Scores, y_member: Labels, other: Other, y_other: O
     """
     grid, curves = np.linspace(0, 1, 101), []
     for a, b in _by_class(member, y_member, other, y_other):
-        n, m = len(a), len(b)
         false, true, _ = roc_curve(*_labelled(a, b), drop_intermediate=False)
-        auc = np.trapezoid(true, false)
-        q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
-        variance = (auc * (1 - auc) + (n - 1) * (q1 - auc**2) + (m - 1) * (q2 - auc**2)) / (n * m)
-        curves.append((n, m, auc, variance, np.interp(grid, false, true)))
+        curves.append((len(a), len(b), np.trapezoid(true, false), np.interp(grid, false, true)))
     if not curves:
         return None
-    counts, others, aucs, variances, curves = map(np.array, zip(*curves, strict=True))
-    weights = counts / counts.sum()
-    error = float(np.sqrt(weights**2 @ np.maximum(variances, 0)))
-    sizes = {"members": int(counts.sum()), "others": int(others.sum())}
-    return {"false": grid, "true": weights @ curves, "auc": float(weights @ aucs), "error": error, **sizes}
+    n, m, auc, curves = map(np.array, zip(*curves, strict=True))
+    q1, q2, weights = auc / (2 - auc), 2 * auc**2 / (1 + auc), n / n.sum()
+    variance = (auc * (1 - auc) + (n - 1) * (q1 - auc**2) + (m - 1) * (q2 - auc**2)) / (n * m)
+    error = np.sqrt(weights**2 @ np.maximum(variance, 0))
+    sizes = {"members": int(n.sum()), "others": int(m.sum())}
+    return {"false": grid, "true": weights @ curves, "auc": float(weights @ auc), "error": float(error), **sizes}
 
 
 def separation(member: Scores, other: Other) -> dict[str, float]:

@@ -120,32 +120,27 @@ class Before:
         keep = torch.randperm(len(split.retain), generator=generator(seed, "alignment"))[:IMAGES]
         self.sample = split.retain[keep.to(split.retain.device)]
         first = torch.cat([self.sample, split.forget])
-        self.test = torch.cat([split.test_retain, split.test_forget]) if len(split.test_forget) else first
-        self.gone, self.images, self.draws, self.seed = [*forgotten_concepts(images, split)], images, draws, seed
+        test = torch.cat([split.test_retain, split.test_forget]) if len(split.test_forget) else first
+        gone, k = [*forgotten_concepts(images, split)], len(images.fine_classes)
         self.original = look(self.sample)
-        found = self._moments(torch.cat([self.original, look(split.forget)]), first, 0)
-        self.parts, self.spread = shares(found.effects()[0], self.gone), found.spread()
-        self.seen = self._seen(look)
-
-    def _moments(self, table, index, draws):
-        return moments_of(table, self.images.fine[index], len(self.images.fine_classes), draws, self.seed)
-
-    def _seen(self, look):
-        return _responses(self._moments(look(self.test), self.test, self.draws), self.gone)
+        table = torch.cat([self.original, look(split.forget)])
+        found = moments_of(table, images.fine[first], k, 0, seed)
+        parts, spread = shares(found.effects()[0], gone), found.spread()
+        self.weights = parts.unique / spread, parts.associated.sum(0) / spread
+        self.see = lambda look: _responses(moments_of(look(test), images.fine[test], k, draws, seed), gone)
+        self.seen = self.see(look)
 
     def scores(self, look, in_place=True):
         """View -> measure -> ``(1 + draws,)``, the data and the bootstrap samples, of the model behind ``look``;
         ``in_place``: it has the original's units."""
-        after, read = self._seen(look), alignment(self.original, look(self.sample))
-        views = {"in place": after, "aligned": tuple(one @ read for one in after)}
-        return {view: self._scores(*views[view]) for view in VIEWS[not in_place :]}
+        after, read = self.see(look), alignment(self.original, look(self.sample))
+        views = {"in place": after, "aligned": [one @ read for one in after]}
+        return {view: self._scores(views[view]) for view in VIEWS[not in_place :]}
 
-    def _scores(self, gone, left):
-        def ratio(weights, now, then):
-            with np.errstate(invalid="ignore", divide="ignore"):
-                scaled = weights / self.spread
-                return np.clip((scaled * now).sum((1, 2)) / (scaled * then).sum((1, 2)), 0, 1)
-
-        suppressed = 1 - ratio(self.parts.unique, gone, self.seen[0])
-        kept = ratio(self.parts.associated.sum(0), left, self.seen[1])
-        return {"suppressed": suppressed, "kept": kept, "score": suppressed * kept}
+    def _scores(self, after):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            gone, kept = (
+                np.clip((weights * now).sum((1, 2)) / (weights * then).sum((1, 2)), 0, 1)
+                for weights, now, then in zip(self.weights, after, self.seen, strict=True)
+            )
+        return dict(zip(MEASURES, (1 - gone, kept, (1 - gone) * kept), strict=True))

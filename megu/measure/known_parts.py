@@ -43,15 +43,11 @@ _GREYS = {
     "grid": (_v % 4 < 1) | (_u % 4 < 1),
     "dots": (_v % 3 < 1) & (_u % 3 < 1),
 }
-_COLOURS = {
-    "red": (220, 40, 40), "green": (40, 200, 60), "blue": (50, 80, 230), "magenta": (210, 50, 200),
-    "yellow": (220, 210, 40),
-}  # fmt: skip
+_COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (50, 80, 230)}
+_COLOURS |= {"magenta": (210, 50, 200), "yellow": (220, 210, 40)}
 _PLACES = {"top": (0, 14), "bottom": (28, 14), "left": (14, 0), "right": (14, 28), "corner": (0, 0)}
-KINDS = {
-    **{name: "shape" if k < 5 else "texture" for k, name in enumerate(_GREYS)},
-    **dict.fromkeys(_COLOURS, "colour"), **dict.fromkeys(_PLACES, "position"),
-}  # fmt: skip
+KINDS = {name: "shape" if k < 5 else "texture" for k, name in enumerate(_GREYS)}
+KINDS |= dict.fromkeys(_COLOURS, "colour") | dict.fromkeys(_PLACES, "position")
 PARTS = tuple(KINDS)
 OWNS = np.array([[part in own for part in PARTS] for own in CLASSES.values()])  # (K, P)
 

@@ -113,16 +113,20 @@ def metrics(outputs: Outputs, images: Images, split: Split, references: Referenc
         index, own = getattr(split, part).cpu().numpy(), attacks.logit_confidence(logits[part], y[part])
         return attacks.lira_scores(own, shadows[0][:, index], shadows[1][:, index], variant)
 
+    def aligned(model, part):
+        return distances.linear_cka(table[part], model.features[part])
+
     scores = {"loss": loss, "entropy": lambda part: -attacks.entropy(logits[part])}
     if shadows is not None:
         scores |= {f"lira_{variant}": partial(likelihood, variant=variant) for variant in ("online", "offline")}
     numbers = {name: matched(score) for name, score in scores.items()}
     goal_auc = matched(partial(loss, said=retrain.logits))["auc"]
     own, goal = ({part: accuracy(of[part], y[part]) for part in y} for of in (logits, retrain.logits))
-    (forgot, *kept), goals = ([of[part] / 100 for part in ("forget", "retain", "test_retain")] for of in (own, goal))
+    shares, goals = ([of[part] / 100 for part in ("forget", "retain", "test_retain")] for of in (own, goal))
     train, y_train = (torch.cat([of["retain"], of["forget"]]) for of in (table, y))
     test, y_test = (torch.cat([of["test_retain"], of["test_forget"]]) for of in (logits, y))
-    judged = ((logits["retain"], y["retain"]), (test, y_test), (logits["forget"], y["forget"]))
+    gone = logits["forget"]
+    judged = ((logits["retain"], y["retain"]), (test, y_test), (gone, y["forget"]))
     return {
         "acc_retain_train": own["retain"],
         "acc_forget_train": own["forget"],
@@ -134,14 +138,14 @@ def metrics(outputs: Outputs, images: Images, split: Split, references: Referenc
         "batch_acc_forget": batch_accuracy(logits[compat], y[compat]),
         "mia_ssd_member_rate": attacks.ssd_member_rate(*(said for said, _ in judged)) if len(test) else nan,
         "mia_salun_nonmember_rate": attacks.salun_nonmember_rate(*judged) if len(test) else nan,
-        "js_retrain": distances.js(logits["forget"], retrain.logits["forget"]),
-        "activation_distance": distances.activation_distance(logits["forget"], retrain.logits["forget"]),
-        "zrf": distances.zrf(logits["forget"], references.blank["forget"]),
-        "cka_retrain_retain": distances.linear_cka(table["test_retain"], retrain.features["test_retain"]),
-        "cka_retrain_forget": distances.linear_cka(table["forget"], retrain.features["forget"]),
-        "cka_original_forget": distances.linear_cka(table["forget"], references.original.features["forget"]),
-        "tow": distances.tug_of_war([forgot, *kept], goals),
-        "tow_mia": distances.tug_of_war([numbers["loss"]["auc"], *kept], [goal_auc, *goals[1:]]),
+        "js_retrain": distances.js(gone, retrain.logits["forget"]),
+        "activation_distance": distances.activation_distance(gone, retrain.logits["forget"]),
+        "zrf": distances.zrf(gone, references.blank["forget"]),
+        "cka_retrain_retain": aligned(retrain, "test_retain"),
+        "cka_retrain_forget": aligned(retrain, "forget"),
+        "cka_original_forget": aligned(references.original, "forget"),
+        "tow": distances.tug_of_war(shares, goals),
+        "tow_mia": distances.tug_of_war([numbers["loss"]["auc"], *shares[1:]], [goal_auc, *goals[1:]]),
         "zrf_reversed": distances.zrf_reversed(logits[compat], references.blank_compat[compat]),
     }
 

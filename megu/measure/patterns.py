@@ -46,20 +46,16 @@ class Moments:
         return [x.cpu().numpy() for x in (self.count[..., None], self.total, self.square)]
 
     def _against_rest(self):
-        """(n, mean, variance) of each class and of all others together; the pooled standard deviation."""
-
-        def of(n, s, q):
-            mean = s / np.maximum(n, 1e-12)
-            return n, mean, np.maximum(q - n * mean**2, 0) / np.maximum(n - 1, 1e-12)
-
-        one, rest = of(*self.sums()), of(*(x.sum(1, keepdims=True) - x for x in self.sums()))
-        (n, _, v), (m, _, w) = one, rest
-        return one, rest, np.sqrt(np.maximum(((n - 1) * v + (m - 1) * w) / np.maximum(n + m - 2, 1), 1e-24))
+        """n, mean and variance of each class and of all others together ``(2, R, K, ...)``; pooled deviation."""
+        n, total, square = (np.stack([x, x.sum(1, keepdims=True) - x]) for x in self.sums())
+        mean = total / np.maximum(n, 1e-12)
+        var = np.maximum(square - n * mean**2, 0) / np.maximum(n - 1, 1e-12)
+        return n, mean, var, np.sqrt(np.maximum(((n - 1) * var).sum(0) / np.maximum(n.sum(0) - 2, 1), 1e-24))
 
     def effects(self) -> Profiles:
         r"""Selectivity profiles: $d_{kj} = (\bar a_{j|k} - \bar a_{j|\neg k}) / s_{kj}$, $s$ pooled."""
-        one, rest, pooled_std = self._against_rest()
-        return (one[1] - rest[1]) / pooled_std
+        _, mean, _, deviation = self._against_rest()
+        return (mean[0] - mean[1]) / deviation
 
     def mean(self) -> PerUnit:
         """Mean of each unit over all images, of the data."""
@@ -77,11 +73,11 @@ class Moments:
         $t = (\bar a_k - \bar a_{\neg k} - \delta s) / \sqrt{v_k / n_k + v_{\neg k} / n_{\neg k}}$ with Welch's degrees
         of freedom; s is taken as known.
         """
-        one, rest, pooled_std = self._against_rest()
-        a, b = (var / np.maximum(n, 1) for n, _, var in (one, rest))
+        n, mean, var, deviation = self._against_rest()
+        error = var / np.maximum(n, 1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            t = (one[1] - rest[1] - effect * pooled_std) / np.sqrt(a + b)
-            free = (a + b) ** 2 / (a**2 / np.maximum(one[0] - 1, 1) + b**2 / np.maximum(rest[0] - 1, 1))
+            t = (mean[0] - mean[1] - effect * deviation) / np.sqrt(error.sum(0))
+            free = error.sum(0) ** 2 / (error**2 / np.maximum(n - 1, 1)).sum(0)
             return np.nan_to_num(stats.t.sf(t, free), nan=1.0)
 
 
@@ -145,9 +141,10 @@ def patterns(found: Moments) -> Patterns:
     Source: arXiv 2602.17088 section 3, patterns $P_k$.
     """
     effects, p, null = found.effects(), found.p_values(), 1 + found.boot
-    serves = [stats.false_discovery_control(one.ravel()).reshape(one.shape) <= LEVEL for one in (p[0], *p[null:])]
-    null_served = np.array([one.sum() for one in serves[1:]], int)
-    return Patterns(serves[0], effects[0], effects[1:null], effects[null:], null_served)
+    tested = np.r_[p[:1], p[null:]]
+    rate = stats.false_discovery_control(tested.reshape(len(tested), -1), axis=1)
+    serves = rate.reshape(tested.shape) <= LEVEL
+    return Patterns(serves[0], effects[0], effects[1:null], effects[null:], serves[1:].sum((1, 2)))
 
 
 def entanglement_index(

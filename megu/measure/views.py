@@ -58,8 +58,7 @@ def probe_confusion(table: Table, y: Labels, num_classes: int) -> View:
 def neighbour_share(table: Table, y: Labels, num_classes: int) -> View:
     """Share of class l among the ten other images nearest (cosine) to one of class k, symmetrised, in [0, 1]."""
     near = NearestNeighbors(n_neighbors=10, metric="cosine").fit(table).kneighbors(return_distance=False)
-    labels = np.arange(num_classes)
-    share = confusion_matrix(np.repeat(y, 10), y[near].ravel(), labels=labels, normalize="true")
+    share = confusion_matrix(np.repeat(y, 10), y[near].ravel(), labels=range(num_classes), normalize="true")
     return (share + share.T) / 2
 
 
@@ -102,9 +101,9 @@ def agreement(views: dict[str, View], transition: View) -> pd.DataFrame:
         rows = (own * guide).sum(1)
         order, half = rows.mean(), half_width(rows)
         shuffled = np.array([(own * guide[at]).sum(1).mean() for at in shuffles])
-        chance = {"shuffled": np.quantile(shuffled, 0.975), "p": (1 + (shuffled >= order).sum()) / (1 + len(shuffled))}
-        out.append({"view": name, "order": order, "low": order - half, "high": order + half, **chance})
-    return pd.DataFrame(out)
+        p = (1 + (shuffled >= order).sum()) / (1 + len(shuffled))
+        out.append((name, order, order - half, order + half, np.quantile(shuffled, 0.975), p))
+    return pd.DataFrame(out, columns=["view", "order", "low", "high", "shuffled", "p"])
 
 
 def _ranks(matrix):

@@ -66,8 +66,7 @@ def test_the_compat_rates_have_opposite_directions(known):
 
 
 def test_separation_at_its_ends():
-    perfect = separation(np.arange(100.0) + 200, np.arange(100.0))
-    assert perfect == {"auc": 1.0, "bacc": 1.0, "tpr": 1.0}
+    assert set(separation(np.arange(100.0) + 200, np.arange(100.0)).values()) == {1.0}
     rng = np.random.default_rng(0)
     chance = [separation(rng.normal(size=300), rng.normal(size=300)) for _ in range(20)]
     for key, usual, near in (("auc", 0.5, 0.02), ("bacc", 0.5, 0.03), ("tpr", 0.01, 0.01)):
@@ -80,10 +79,10 @@ def test_separation_at_its_ends():
 def test_lira_by_hand():
     inside = np.array([[True], [True], [False], [False]])
     shadows = np.array([[4.0], [6.0], [0.0], [2.0]])  # in: mean 5, out: mean 1, both with variance 2
-    found = lira_scores(np.array([5.0]), shadows, inside, "online")
-    assert found == pytest.approx((5 - 1) ** 2 / (2 * 2), rel=1e-4)  # the log of a ratio of two normal densities
-    assert lira_scores(np.array([1.0]), shadows, inside, "offline") == pytest.approx(0.5)
-    assert np.isnan(lira_scores(np.array([1.0]), shadows, np.zeros_like(inside), "online")).all()
+    score = lambda x, *more: lira_scores(np.array([x]), shadows, *more)  # noqa: E731
+    assert score(5.0, inside, "online") == pytest.approx((5 - 1) ** 2 / (2 * 2), rel=1e-4)  # log of a ratio of normals
+    assert score(1.0, inside, "offline") == pytest.approx(0.5)
+    assert np.isnan(score(1.0, np.zeros_like(inside), "online")).all()
 
 
 @pytest.mark.parametrize("variant", ["online", "offline"])

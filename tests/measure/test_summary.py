@@ -21,13 +21,6 @@ def test_half_width_is_the_t_interval():
     assert half_width(values) == pytest.approx((high - low) / 2) and np.isnan(half_width([1.0]))
 
 
-def test_t_interval_covers_and_a_normal_one_does_not():
-    draws = np.random.default_rng(0).normal(size=(4000, 3))
-    covered = np.mean([abs(d.mean()) <= half_width(d) for d in draws])
-    normal = np.mean(np.abs(draws.mean(1)) <= 1.96 * stats.sem(draws, axis=1))
-    assert covered == pytest.approx(0.95, abs=0.015) and normal < 0.85
-
-
 def test_gaps_are_paired():
     table = table_of(retrain=[[80], [81], [82]], megu=[[79], [80], [81]])
     found = summary(table).set_index("method")
