@@ -1,4 +1,4 @@
-"""Attacks: by hand, against chance, and against members that must be found."""
+"""Attacks on members and by chance."""
 
 import numpy as np
 import pytest
@@ -25,10 +25,8 @@ def surely(*p, y=ZEROS):
     return torch.cat([confident(y[i : i + 1], one) for i, one in enumerate(p)])
 
 
-def auc(member, y_member, unseen, y_unseen):
-    return class_matched(-per_sample_loss(member, y_member), y_member, -per_sample_loss(unseen, y_unseen), y_unseen)[
-        "auc"
-    ]
+def auc(member, y, other, z):
+    return class_matched(-per_sample_loss(member, y), y, -per_sample_loss(other, z), z)["auc"]
 
 
 def test_scores_by_hand():
@@ -42,12 +40,12 @@ def test_scores_by_hand():
 
 def test_loss_auc_by_hand():
     y, member, unseen = ZEROS[:2], surely(0.9, 0.5), surely(0.7, 0.3)
-    assert auc(member, y, unseen, y) == pytest.approx(3 / 4)  # .9 beats both, .5 beats one of two
+    assert auc(member, y, unseen, y) == pytest.approx(3 / 4)
     assert auc(unseen, y, member, y) == pytest.approx(1 / 4)
 
 
 def test_loss_auc_compares_within_classes():
-    """Without matching, easy members of class 0 would look like members of anything."""
+    """Without it, easy members of class 0 would look like members of anything."""
     y_member, y_unseen = torch.tensor([0] * 9 + [1]), torch.tensor([0] + [1] * 9)
     member, unseen = (surely(*[0.4 if k else 0.9 for k in y], y=y) for y in (y_member, y_unseen))
     assert auc(member, y_member, unseen, y_unseen) == 0.5
@@ -71,7 +69,7 @@ def test_separation_at_its_ends():
     chance = [separation(rng.normal(size=300), rng.normal(size=300)) for _ in range(20)]
     for key, usual, near in (("auc", 0.5, 0.02), ("bacc", 0.5, 0.03), ("tpr", 0.01, 0.01)):
         assert np.mean([found[key] for found in chance]) == pytest.approx(usual, abs=near)
-    # ten of a hundred members stand out: useless on average, but the low false-positive end sees it
+    # ten of a hundred members stand out
     few = separation(np.r_[np.full(10, 9.0), np.linspace(-1, 1, 90)], np.linspace(-1, 1, 100))
     assert few["auc"] < 0.6 and few["tpr"] >= 0.1
 
@@ -79,8 +77,11 @@ def test_separation_at_its_ends():
 def test_lira_by_hand():
     inside = np.array([[True], [True], [False], [False]])
     shadows = np.array([[4.0], [6.0], [0.0], [2.0]])  # in: mean 5, out: mean 1, both with variance 2
-    score = lambda x, *more: lira_scores(np.array([x]), shadows, *more)  # noqa: E731
-    assert score(5.0, inside, "online") == pytest.approx((5 - 1) ** 2 / (2 * 2), rel=1e-4)  # log of a ratio of normals
+
+    def score(x, *more):
+        return lira_scores(np.array([x]), shadows, *more)
+
+    assert score(5.0, inside, "online") == pytest.approx((5 - 1) ** 2 / (2 * 2), rel=1e-4)
     assert score(1.0, inside, "offline") == pytest.approx(0.5)
     assert np.isnan(score(1.0, np.zeros_like(inside), "online")).all()
 
@@ -92,7 +93,10 @@ def test_lira_finds_members_that_the_average_hides(variant):
     hard, inside, member = rng.normal(0, 5, n), halves(s, n).numpy(), np.arange(n) < n // 2
     shadows = hard + 2.0 * inside + rng.normal(0, 0.5, (s, n))
     target, forgotten = (hard + moved * member + rng.normal(0, 0.5, n) for moved in (2.0, 0.0))
-    told = lambda scores: separation(scores[member], scores[~member])["auc"]  # noqa: E731
+
+    def told(scores):
+        return separation(scores[member], scores[~member])["auc"]
+
     assert told(lira_scores(target, shadows, inside, variant)) > 0.95 > 0.7 > told(target)
     assert told(lira_scores(forgotten, shadows, inside, variant)) == pytest.approx(0.5, abs=0.07)
 

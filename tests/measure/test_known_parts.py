@@ -1,4 +1,4 @@
-"""The measures recover what is in images of known parts."""
+"""The measures recover known parts."""
 
 import numpy as np
 import pytest
@@ -63,15 +63,15 @@ def test_a_map_of_what_reacts_to_a_part_points_at_it(here, part):
     images, layer = here.data.images, "layers.2"
     shown = OWNS[np.arange(60) % 10] & (np.random.default_rng(0).random((60, 20)) < 0.4)
     shown[:, PARTS.index(part)] = False
-    without, with_part = (torch.from_numpy(draw(shown, 5, extra)).permute(0, 3, 1, 2) for extra in (None, part))
+    without, drawn = (torch.from_numpy(draw(shown, 5, extra)).permute(0, 3, 1, 2) for extra in (None, part))
     change, plain = reactions(here.original, images, part, owners(part), layer=layer)
     effect = change.mean(0) / np.maximum(plain.std(0), 1e-9)
     found = moments(here.original, images, here.test, (layer,), boot=0, null=0)[layer]
-    # two pixels around the part: the map is coarse
-    around = F.max_pool2d((with_part != without).any(1).float(), 5, 1, 2).flatten(1) > 0
+    # the map is coarse
+    around = F.max_pool2d((drawn != without).any(1).float(), 5, 1, 2).flatten(1) > 0
     hits = []
     for units in (effect > 0.5, np.abs(effect) < 0.1):
-        seen = pattern_map(here.original, images.normalised(with_part), layer, units, found).flatten(1)
+        seen = pattern_map(here.original, images.normalised(drawn), layer, units, found).flatten(1)
         hits.append(around.gather(1, seen.argmax(1, keepdim=True)).float().mean())
     reacting, silent = hits
     assert reacting > 3 * around.float().mean() and reacting > 2 * silent

@@ -1,4 +1,4 @@
-"""Metrics: each against a model for which it must be bad."""
+"""Metrics are bad for bad models."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ UNSEEN = ("forget", "val_forget", "test_forget")
 
 
 def saying(tiny, p, parts, features=None):
-    """Outputs that give the true class the probability p in ``parts``, else 0.9, with random or given features."""
+    """The true class has the probability p in ``parts``, else 0.9."""
     y, gen, index = tiny.images.y, torch.Generator().manual_seed(0), vars(tiny.split)
     logits = {part: confident(y[i], p if part in parts else 0.9, 10) for part, i in index.items()}
     return Outputs(logits, features or {part: torch.randn(len(i), 8, generator=gen) for part, i in index.items()})
@@ -22,7 +22,6 @@ def saying(tiny, p, parts, features=None):
 
 @pytest.fixture(scope="module")
 def reference(tiny):
-    """An original that memorised the forgotten class, a retrained model that knows nothing of it, an untrained one."""
     blank = build("resnet-small", 10, tiny.images.shape, 0)
     untrained = collect_outputs(blank, tiny.images, tiny.split).logits
     compat = {part: blank_logits(blank, tiny.images, getattr(tiny.split, part)) for part in ("forget", "test_forget")}
@@ -50,7 +49,7 @@ def test_a_memorising_original_has_forgotten_nothing(tiny, reference, measured):
     assert found["zrf"] < measured(reference.retrain)["zrf"] - 0.1
 
 
-def test_a_random_model_and_a_collapsed_one_fail_utility(tiny, measured):
+def test_random_and_collapsed_models_fail_utility(tiny, measured):
     random = measured(collect_outputs(build("resnet-small", 10, tiny.images.shape, 1), tiny.images, tiny.split))
     assert random["acc_retain_test"] < 40 and random["batch_acc_retain"] < 40 and random["tow"] < 0.3
     constant = {part: torch.eye(10)[0 * i] for part, i in vars(tiny.split).items()}

@@ -1,4 +1,4 @@
-"""Pattern sets and the entanglement index against units whose truth is known."""
+"""Known pattern sets and their entanglement index."""
 
 import re
 
@@ -24,7 +24,6 @@ GLASS = nn.Sequential(nn.Flatten(), nn.Linear(8, 6))  # its units are the pixels
 
 @pytest.fixture(scope="module")
 def known():
-    """600 images of six classes."""
     rng, y = np.random.default_rng(0), np.repeat(np.arange(6), 100)
     x = (100 + 40 * SERVES[y] + rng.normal(0, 20, (600, 8))).clip(0, 255).astype("uint8").reshape(-1, 2, 4)
     return pool("known", (x, y), (x[:6], y[:6]), NAMES)
@@ -42,7 +41,7 @@ def test_streamed_statistics_are_those_of_the_whole_table(known, seen):
     assert np.allclose(seen.p_values(effect=0.0)[0, 1], welch.pvalue, rtol=1e-6, atol=1e-12)
     pooled = np.sqrt((99 * one.var(0, ddof=1) + 499 * rest.var(0, ddof=1)) / 598)
     assert np.allclose(seen.effects()[0, 1], (one.mean(0) - rest.mean(0)) / pooled)
-    assert seen.total.shape == (201, 6, 8), "memory does not grow with the images"
+    assert seen.total.shape == (201, 6, 8), "no axis of images"
     far = Moments(torch.full((4, 1), 1e6), 2, 0, 0)  # a mean that is far from zero costs no accuracy
     far.add(1e6 + torch.arange(4.0)[:, None], torch.tensor([[[1.0, 1, 0, 0], [0, 0, 1, 1]]], dtype=torch.float64))
     assert far.spread()[0] == pytest.approx(0.5**0.5)
@@ -79,13 +78,13 @@ def test_the_index_has_an_interval_a_null_and_sets(seen):
 
 
 def clip():
-    open_clip = pytest.importorskip("open_clip", reason="needs open_clip_torch")
-    vision = open_clip.model.CLIPVisionCfg(image_size=32, layers=3, width=64, patch_size=8, head_width=32)
-    text = open_clip.model.CLIPTextCfg(context_length=8, vocab_size=100, width=32, heads=2, layers=1)
-    return nn.Sequential(open_clip.model.CLIP(64, vision, text).visual, nn.Linear(64, 6))
+    model = pytest.importorskip("open_clip", reason="needs open_clip_torch").model
+    vision = model.CLIPVisionCfg(image_size=32, layers=3, width=64, patch_size=8, head_width=32)
+    text = model.CLIPTextCfg(context_length=8, vocab_size=100, width=32, heads=2, layers=1)
+    return nn.Sequential(model.CLIP(64, vision, text).visual, nn.Linear(64, 6))
 
 
-CLASSIFIERS = {  # not all ours, with random weights
+CLASSIFIERS = {
     "resnet18": lambda: torchvision.models.resnet18(num_classes=6),
     "vit": lambda: torchvision.models.VisionTransformer(32, 8, 3, 4, 32, 64, num_classes=6),
     "clip": clip,

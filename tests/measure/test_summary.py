@@ -10,7 +10,7 @@ from megu.measure.summary import against_default, half_width, over_seeds, summar
 
 
 def table_of(**values):
-    """Rows of methods, whose values are by seed and repeat."""
+    """Values by seed and repeat."""
     seeds = [(name, seed, many) for name, seeds in values.items() for seed, many in enumerate(seeds)]
     return pd.concat([rows(n, s, {"acc_retain_test": 1.0 * v}, r) for n, s, many in seeds for r, v in enumerate(many)])
 
@@ -48,7 +48,7 @@ def test_an_ablation_is_paired_with_the_default():
     assert change["as tuned"] == 0 and np.isnan(spread["as tuned"]) and found.loc["as tuned", "default_distance"] == -9
 
 
-def test_means_over_seeds_keep_the_order_and_say_how_many():
+def test_means_over_seeds_keep_the_order():
     table = pd.DataFrame({"method": ["b", "b", "a", "a"], "seed": [0, 1, 0, 1], "value": [1.0, 3.0, 5.0, np.nan]})
     found = over_seeds(table, ["method"])
     assert found[["method", "mean", "seeds"]].values.tolist() == [["b", 2, 2], ["a", 5, 1]]

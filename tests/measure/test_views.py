@@ -1,4 +1,4 @@
-"""Views of similarity and their agreement with a guide where the truth is known."""
+"""Views of similarity and their agreement with a guide."""
 
 import numpy as np
 import pytest
@@ -11,13 +11,12 @@ from megu.perturbing_labels import transition_matrix
 
 @pytest.fixture(scope="module")
 def chain():
-    """Six classes in a row, each like its neighbours."""
     rng, y = np.random.default_rng(0), np.repeat(np.arange(6), 60)
     return similarity_like(6)[y] @ rng.normal(size=(6, 30)) + rng.normal(size=(360, 30)), y
 
 
 @pytest.mark.parametrize("name", VIEWS)
-def test_every_view_finds_the_neighbours_but_by_permuted_labels(chain, name):
+def test_every_view_finds_the_neighbours(chain, name):
     table, y = chain
     labels = {"right": y, "permuted": np.random.default_rng(1).permutation(y)}
     sims = {which: VIEWS[name](table, of, 6) for which, of in labels.items()}
