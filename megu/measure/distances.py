@@ -1,19 +1,24 @@
-r"""How far two models are from each other: outputs, features, accuracies."""
+"""How right a model is, and how far from another: accuracies, outputs, features."""
+
+from math import isnan, nan
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-Logits = Float[Tensor, "n K"]
+Logits, Labels = Float[Tensor, "n K"], Int[Tensor, " n"]
+
+
+def accuracy(logits: Logits, y: Labels) -> float:
+    """Share of right answers in percent, NaN for no images."""
+    return 100 * (logits.argmax(1) == y).double().mean().item() if len(y) else nan
 
 
 def js(p_logits: Logits, q_logits: Logits) -> float:
-    r"""Jensen-Shannon divergence, mean over images.
+    r"""Jensen-Shannon divergence, mean over images, nats in [0, log 2]; NaN for no images.
 
     $\tfrac12\mathrm{KL}(p \Vert m) + \tfrac12\mathrm{KL}(q \Vert m)$, $m = (p + q) / 2$.
-
-    Returns: nats in [0, log 2]; NaN for no images.
     """
     p, q = p_logits.double().softmax(1), q_logits.double().softmax(1)
     m = ((p + q) / 2).clamp_min(1e-300).log()
@@ -21,25 +26,18 @@ def js(p_logits: Logits, q_logits: Logits) -> float:
 
 
 def zrf(logits: Logits, blank_logits: Logits) -> float:
-    r"""Zero-retrain forgetting score: 1 - `js` to an untrained network, on forgotten images.
-
-    Returns: in [1 - log 2, 1]; near 1 = as ignorant as the untrained network; the goal is the retrained model's value.
-    Source: Chundawat et al. 2023.
-    """
+    """1 - `js` to an untrained network (zero-retrain forgetting), in [1 - log 2, 1].  Source: Chundawat et al. 2023."""
     return 1 - js(logits, blank_logits)
 
 
 def zrf_reversed(logits: Logits, blank_logits: Logits) -> float:
-    r"""The same as the public code computes it (compat): divergences the wrong way round, divided by the classes as
-    well.
-
-    $1 - \frac{1}{2K}(\mathrm{KL}(m \Vert p) + \mathrm{KL}(m \Vert q))$.  For (.9, .1) against (.1, .9) the divergence
-    is 0.255, the true one 0.368.
+    r"""`zrf` as the public code has it (compat), KL the wrong way round and divided by the classes as well:
+    $1 - \frac{1}{2K}(\mathrm{KL}(m \Vert p) + \mathrm{KL}(m \Vert q))$.
 
     Source: public code of Foster et al. 2024 and Chundawat et al. 2023.
     """
     if not len(logits):
-        return float("nan")
+        return nan
     p, q = (x.double().log_softmax(1) for x in (logits, blank_logits))
     m = (p.exp() + q.exp()) / 2
     return 1 - 0.5 * sum(F.kl_div(x, m, reduction="sum") for x in (p, q)).item() / p.numel()
@@ -53,9 +51,9 @@ def activation_distance(p_logits: Logits, q_logits: Logits) -> float:
 def linear_cka(a: Float[Tensor, "n d"], b: Float[Tensor, "n e"]) -> float:
     r"""Linear centred kernel alignment of two models' features of the same images.
 
-    $\lVert A^\top B\rVert_F^2 / (\lVert A^\top A\rVert_F \lVert B^\top B\rVert_F)$ with centred columns.
+    $\lVert A^\top B\rVert_F^2 / (\lVert A^\top A\rVert_F \lVert B^\top B\rVert_F)$ with centred columns, in [0, 1], 1 =
+    equal up to rotation and scale; NaN for constant features.
 
-    Returns: in [0, 1]; 1 = equal up to rotation and scale.  NaN where a model gives every image the same features.
     Source: Kornblith et al. 2019.
     """
     a, b = ((x.double() - x.double().mean(0)) for x in (a, b))
@@ -63,39 +61,26 @@ def linear_cka(a: Float[Tensor, "n d"], b: Float[Tensor, "n e"]) -> float:
 
 
 def probe(
-    train_features: Float[Tensor, "n d"],
-    y_train: Int[Tensor, " n"],
-    features: Float[Tensor, "m d"],
-    y: Int[Tensor, " m"],
-    num_classes: int,
-    ridge: float = 1e-3,
+    train_features: Float[Tensor, "n d"], y_train: Labels, features: Float[Tensor, "m d"], y: Int[Tensor, " m"], k: int
 ) -> float:
-    r"""Accuracy of a linear head that is refitted on frozen features of all classes, forgotten ones included.
+    """Accuracy (percent) on ``features``, ``y`` of a linear head that is refitted on frozen features of all k classes:
+    high = the body still tells the forgotten ones apart.
 
-    Ridge regression on one-hot labels in closed form; standardised features.
-
-    Args: features, y: on which the accuracy is taken.  num_classes: K.  ridge: relative to n.
-    Returns: percent; high = the body still tells the forgotten classes apart.  The goal is the retrained model's value.
+    Ridge regression on one-hot labels, standardised features, penalty 1e-3 n.
     """
-    if not len(y):
-        return float("nan")
     mean, std = train_features.double().mean(0), train_features.double().std(0).clamp_min(1e-6)
-    x, z = ((f.double() - mean) / std for f in (train_features, features))
-    x, z = (F.pad(f, (0, 1), value=1.0) for f in (x, z))
-    gram = x.T @ x + ridge * len(x) * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-    weights = torch.linalg.solve(gram, x.T @ F.one_hot(y_train, num_classes).double())
-    return 100 * ((z @ weights).argmax(1) == y).double().mean().item()
+    x, z = (F.pad((f.double() - mean) / std, (0, 1), value=1.0) for f in (train_features, features))
+    gram = x.T @ x
+    gram.diagonal().add_(1e-3 * len(x))
+    return accuracy(z @ torch.linalg.solve(gram, x.T @ F.one_hot(y_train, k).double()), y)
 
 
 def tug_of_war(values: list[float], goals: list[float]) -> float:
-    r"""Product of 1 - |gap|: 1 = as the retrained model in everything.
+    r"""$\prod_i (1 - |v_i - g_i|)$ of shares in [0, 1]: 1 = as the retrained model; a pair with a NaN is left out.
 
-    $\prod_i (1 - |v_i - g_i|)$.
-
-    Args: shares in [0, 1], equally many; a pair with a NaN is left out.
     Source: Zhao et al. 2024 (RUM), ToW and ToW-MIA.
     """
     out = 1.0
     for value, goal in zip(values, goals, strict=True):
-        out *= 1 - abs(value - goal) if value == value and goal == goal else 1.0
+        out *= 1.0 if isnan(value) or isnan(goal) else 1 - abs(value - goal)
     return out

@@ -1,6 +1,7 @@
-r"""Every metric of a model, by its name and with what it is, from the `Outputs` of one forward pass."""
+"""Every metric of a model, by its name and with what it is."""
 
 from dataclasses import dataclass
+from functools import partial
 from math import nan
 
 import numpy as np
@@ -12,26 +13,23 @@ from torch import Tensor
 from megu.core.splits import Split
 from megu.datasets.images import Images
 from megu.measure import attacks, distances
-from megu.measure.attacks import class_matched, lira_scores, logit_confidence
+from megu.measure.distances import accuracy
 from megu.measure.outputs import Outputs
 
 
 @dataclass(frozen=True)
 class Metric:
-    r"""What a number is.
+    """What a number is: its unit, the images that it is from, the goal of unlearning, mode strict or compat.
 
-    Attributes:
-        mode: strict or compat.  unit.  goal: the value that unlearning aims at.  images: that it is from.
-        needs: what must be there besides the model, words: ``test`` images or those of forgotten classes
-            (``test_forget``), a linear ``head``, a model after ``retrain``, an ``untrained`` one (``untrained_batch``:
-            with batch statistics), ``shadows``, or a ``training`` of its own.
+    ``needs``: words for what must be there besides the model: test images, those of forgotten classes (test_forget), a
+    linear head, a model after retrain, an untrained one (untrained_batch: with batch statistics), shadows, a training.
     """
 
-    mode: str
     unit: str
-    goal: str
     images: str
     needs: str = ""
+    goal: str = "retrain"
+    mode: str = "strict"
 
     @property
     def description(self) -> dict[str, str]:
@@ -39,66 +37,51 @@ class Metric:
         return {name: getattr(self, name) for name in ("mode", "unit", "goal", "images")}
 
 
-def _strict(unit, goal, images, needs=""):
-    return Metric("strict", unit, goal, images, needs)
-
-
-def _compat(unit, images, needs):
-    return Metric("compat", unit, "retrain", images, needs)
-
-
 _GONE, _KEPT = "forgotten training images", "test images of what is retained"
 _GONE_TEST = "test images of what is forgotten"
-_OR = "; forgotten training images where there is none"
-_JUDGED = "forgotten training images, judge fitted on retained and test"
+_OR = f"{_GONE_TEST}; {_GONE} where there is none"
+_JUDGED = f"{_GONE}, judge fitted on retained and test"
 _MATCHED = "forgotten against unseen images of the same classes"
-_CHANCE = {"auc": "retrain; 0.5 = cannot be told", "tpr": "retrain; 0.01 = cannot be told"}
-_CHANCE["bacc"] = _CHANCE["auc"]
-_ATTACKS = [(name, key, "test") for name in ("loss", "entropy") for key in ("auc", "bacc", "tpr")]
+_GOALS = {key: f"retrain; {chance} = cannot be told" for key, chance in (("auc", 0.5), ("bacc", 0.5), ("tpr", 0.01))}
+_ATTACKS = [(name, key, "test") for name in ("loss", "entropy") for key in _GOALS]
 _ATTACKS += [(f"lira_{name}", key, "test shadows") for name in ("online", "offline") for key in ("auc", "tpr")]
-_PROBED = f"linear head refitted on training images; {_GONE_TEST}"
-_THREE = "forgotten training, retained training, retained test images"
 _ZERO, _ONE = "0 and the noise floor", "1 and the noise floor"
 METRICS = {
-    "acc_retain_train": _strict("percent", "retrain", "retained training images"),
-    "acc_forget_train": _strict("percent", "retrain", _GONE),
-    "acc_retain_test": _strict("percent", "retrain", _KEPT, "test"),
-    "acc_forget_test": _strict("percent", "retrain", _GONE_TEST, "test test_forget"),
-    **{f"mia_{name}_{key}": _strict("share", _CHANCE[key], _MATCHED, needs) for name, key, needs in _ATTACKS},
-    "probe_forget_acc": _strict("percent", "retrain", _PROBED, "head test test_forget"),
-    "js_retrain": _strict("nats", _ZERO, _GONE, "retrain"),
-    "activation_distance": _strict("share", _ZERO, _GONE, "retrain"),
-    "zrf": _strict("share", "retrain", _GONE, "untrained"),
-    "cka_retrain_retain": _strict("share", _ONE, _KEPT, "retrain head test"),
-    "cka_retrain_forget": _strict("share", _ONE, _GONE, "retrain head"),
-    "cka_original_forget": _strict("share", "retrain", _GONE, "head"),
-    "tow": _strict("share", "1", _THREE, "retrain test"),
-    "tow_mia": _strict("share", "1", "the same, with the loss attack in place of the forget accuracy", "retrain test"),
-    "relearn_steps": _strict("steps", "retrain", f"{_GONE}, training on all", "training"),
-    "batch_acc_retain": _compat("percent", f"{_KEPT}; all test images where none is", "test"),
-    "batch_acc_forget": _compat("percent", _GONE_TEST + _OR, "test"),
-    "mia_ssd_member_rate": _compat("percent", _JUDGED, "test"),
-    "mia_salun_nonmember_rate": _compat("percent", _JUDGED, "test"),
-    "zrf_reversed": _compat("share", _GONE_TEST + _OR, "untrained_batch"),
+    "acc_retain_train": Metric("percent", "retained training images"),
+    "acc_forget_train": Metric("percent", _GONE),
+    "acc_retain_test": Metric("percent", _KEPT, "test"),
+    "acc_forget_test": Metric("percent", _GONE_TEST, "test test_forget"),
+    **{f"mia_{name}_{key}": Metric("share", _MATCHED, needs, _GOALS[key]) for name, key, needs in _ATTACKS},
+    "probe_forget_acc": Metric(
+        "percent", f"linear head refitted on training images; {_GONE_TEST}", "head test test_forget"
+    ),
+    "js_retrain": Metric("nats", _GONE, "retrain", _ZERO),
+    "activation_distance": Metric("share", _GONE, "retrain", _ZERO),
+    "zrf": Metric("share", _GONE, "untrained"),
+    "cka_retrain_retain": Metric("share", _KEPT, "retrain head test", _ONE),
+    "cka_retrain_forget": Metric("share", _GONE, "retrain head", _ONE),
+    "cka_original_forget": Metric("share", _GONE, "head"),
+    "tow": Metric("share", "forgotten training, retained training, retained test images", "retrain test", "1"),
+    "tow_mia": Metric("share", "the same, with the loss attack in place of the forget accuracy", "retrain test", "1"),
+    "relearn_steps": Metric("steps", f"{_GONE}, training on all", "training"),
+    "batch_acc_retain": Metric("percent", f"{_KEPT}; all test images where none is", "test", mode="compat"),
+    "batch_acc_forget": Metric("percent", _OR, "test", mode="compat"),
+    "mia_ssd_member_rate": Metric("percent", _JUDGED, "test", mode="compat"),
+    "mia_salun_nonmember_rate": Metric("percent", _JUDGED, "test", mode="compat"),
+    "zrf_reversed": Metric("share", _OR, "untrained_batch", mode="compat"),
 }
 
 
 def expected(shadows: int = 0) -> list[str]:
-    r"""Names in `METRICS` that `metrics` gives: LiRA only with shadow models; ``relearn_steps`` is a training, see
-    `megu.measure.relearn`."""
+    """Names in `METRICS` that `metrics` gives: LiRA only with shadow models; ``relearn_steps`` is a training."""
     absent = {"training"} if shadows else {"training", "shadows"}
     return [name for name, metric in METRICS.items() if absent.isdisjoint(metric.needs.split())]
 
 
 @dataclass(frozen=True)
 class References:
-    r"""What a model is compared with.
-
-    Attributes:
-        original, retrain: of the same seed of pre-training.
-        blank: logits of an untrained network by part; blank_compat: with batch statistics, as the public code has it.
-        shadows: (confidences, inside) over the pool for the likelihood-ratio attack, or None.
-    """
+    """What a model is compared with: models of the same seed of pre-training, an untrained network (``blank_compat``:
+    with batch statistics), `megu.measure.shadows.confidences`."""
 
     original: Outputs
     retrain: Outputs
@@ -107,106 +90,68 @@ class References:
     shadows: tuple[Float[np.ndarray, "S N"], Bool[np.ndarray, "S N"]] | None = None
 
 
-def accuracy(logits: Float[Tensor, "n K"], y: Int[Tensor, " n"]) -> float:
-    r"""Share of right answers in percent, NaN for no images.
-
-    >>> accuracy(torch.tensor([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1, 1, 0]))
-    75.0
-    """
-    return 100 * (logits.argmax(1) == y).double().mean().item() if len(y) else nan
-
-
-def batch_accuracy(logits: Float[Tensor, "n K"], y: Int[Tensor, " n"], batch: int = 64) -> float:
-    r"""Mean of the accuracies of batches in percent (compat): a short last batch counts as much as a full one.
-
-    >>> batch_accuracy(torch.eye(2)[[0, 0, 0]], torch.tensor([0, 0, 1]), batch=2)
-    50.0
-    """
-    parts = [accuracy(*part) for part in zip(logits.split(batch), y.split(batch), strict=True)]
+def batch_accuracy(logits: Float[Tensor, "n K"], y: Int[Tensor, " n"]) -> float:
+    """Mean of the accuracies of batches of 64 in percent (compat): a short last batch counts as much as a full one."""
+    parts = [accuracy(*part) for part in zip(logits.split(64), y.split(64), strict=True)]
     return sum(parts) / len(parts)
 
 
 def metrics(outputs: Outputs, images: Images, split: Split, references: References) -> dict[str, float]:
-    r"""All metrics of one model that need no further training: each name of `expected` -> value."""
-    own = own_metrics(outputs, images, split, references.shadows)
-    return own | compared(own, outputs, images, split, references)
-
-
-def _parts(images, split):
-    """Labels of every part, and the parts that stand for unseen images of the same classes (strict, compat): where no
-    class goes, all others do."""
+    """Each name of `expected` -> value, NaN where the images that it is from are not there."""
     y = {name: images.y[index] for name, index in vars(split).items()}
-    return y, *(("test_forget", "test_forget") if len(y["test_forget"]) else ("test_retain", "forget"))
+    # What stands for unseen images of the same classes (strict, compat): where no class goes, all others do.
+    unseen, compat = ("test_forget", "test_forget") if len(y["test_forget"]) else ("test_retain", "forget")
+    logits, table, retrain, shadows = outputs.logits, outputs.features, references.retrain, references.shadows
 
+    def matched(score):
+        return attacks.class_matched(score("forget"), y["forget"], score(unseen), y[unseen])
 
-def own_metrics(outputs: Outputs, images: Images, split: Split, shadows: tuple | None = None) -> dict[str, float]:
-    r"""The metrics that need no other model: accuracies, attacks, the linear probe.
+    def loss(part, said=logits):
+        return -attacks.per_sample_loss(said[part], y[part])
 
-    Args: as of `metrics`; ``shadows`` as of `References`.
-    Returns: NaN where the images that a metric is from are not there.
-    """
-    (y, unseen, compat), logits, table = _parts(images, split), outputs.logits, outputs.features
-    out = {
-        "acc_retain_train": accuracy(logits["retain"], y["retain"]),
-        "acc_forget_train": accuracy(logits["forget"], y["forget"]),
-        "acc_retain_test": accuracy(logits["test_retain"], y["test_retain"]),
-        "acc_forget_test": accuracy(logits["test_forget"], y["test_forget"]),
-    }
+    def likelihood(part, variant):
+        index, own = getattr(split, part).cpu().numpy(), attacks.logit_confidence(logits[part], y[part])
+        return attacks.lira_scores(own, shadows[0][:, index], shadows[1][:, index], variant)
 
-    def attack(name, score, keep=("auc", "bacc", "tpr")):
-        numbers = class_matched(score("forget"), y["forget"], score(unseen), y[unseen])
-        out.update({f"mia_{name}_{key}": numbers[key] for key in keep})
+    def aligned(model, part):
+        return distances.linear_cka(table[part], model.features[part])
 
-    attack("loss", lambda part: -attacks.per_sample_loss(logits[part], y[part]))
-    attack("entropy", lambda part: -attacks.entropy(logits[part]))
-    for variant in ("online", "offline") if shadows is not None else ():
-
-        def score(part, variant=variant):
-            index, own = getattr(split, part).cpu().numpy(), logit_confidence(logits[part], y[part])
-            return lira_scores(own, shadows[0][:, index], shadows[1][:, index], variant)
-
-        attack(f"lira_{variant}", score, ("auc", "tpr"))
+    scores = {"loss": loss, "entropy": lambda part: -attacks.entropy(logits[part])}
+    if shadows is not None:
+        scores |= {f"lira_{variant}": partial(likelihood, variant=variant) for variant in ("online", "offline")}
+    numbers = {name: matched(score) for name, score in scores.items()}
+    goal_auc = matched(partial(loss, said=retrain.logits))["auc"]
+    own, goal = ({part: accuracy(of[part], y[part]) for part in y} for of in (logits, retrain.logits))
+    shares, goals = ([of[part] / 100 for part in ("forget", "retain", "test_retain")] for of in (own, goal))
     train, y_train = (torch.cat([of["retain"], of["forget"]]) for of in (table, y))
     test, y_test = (torch.cat([of["test_retain"], of["test_forget"]]) for of in (logits, y))
-    on_retain, on_test = (logits["retain"], y["retain"]), (test, y_test)
-    return out | {
+    gone = logits["forget"]
+    judged = ((logits["retain"], y["retain"]), (test, y_test), (gone, y["forget"]))
+    return {
+        "acc_retain_train": own["retain"],
+        "acc_forget_train": own["forget"],
+        "acc_retain_test": own["test_retain"],
+        "acc_forget_test": own["test_forget"],
+        **{f"mia_{name}_{key}": numbers[name][key] for name, key, _ in _ATTACKS if name in numbers},
         "probe_forget_acc": distances.probe(train, y_train, table["test_forget"], y["test_forget"], images.num_classes),
         "batch_acc_retain": batch_accuracy(logits["test_retain"], y["test_retain"]),
         "batch_acc_forget": batch_accuracy(logits[compat], y[compat]),
-        "mia_ssd_member_rate": attacks.ssd_member_rate(logits["retain"], test, logits["forget"]) if len(test) else nan,
-        "mia_salun_nonmember_rate": attacks.salun_nonmember_rate(*on_retain, *on_test, logits["forget"], y["forget"])
-        if len(test)
-        else nan,
-    }
-
-
-def compared(own: dict, outputs: Outputs, images: Images, split: Split, references: References) -> dict[str, float]:
-    r"""The metrics that compare a model with others.
-
-    Args: as of `metrics`; ``own``: what `own_metrics` gave for the model.
-    """
-    (y, unseen, compat), logits, table = _parts(images, split), outputs.logits, outputs.features
-    retrain, original = references.retrain, references.original
-    loss = {part: -attacks.per_sample_loss(retrain.logits[part], y[part]) for part in ("forget", unseen)}
-    goal_auc = class_matched(loss["forget"], y["forget"], loss[unseen], y[unseen])["auc"]
-    goal = {part: accuracy(retrain.logits[part], y[part]) / 100 for part in ("forget", "retain", "test_retain")}
-    forgot = own["acc_forget_train"] / 100
-    kept, goals = [own["acc_retain_train"] / 100, own["acc_retain_test"] / 100], [goal["retain"], goal["test_retain"]]
-    return {
-        "js_retrain": distances.js(logits["forget"], retrain.logits["forget"]),
-        "activation_distance": distances.activation_distance(logits["forget"], retrain.logits["forget"]),
-        "zrf": distances.zrf(logits["forget"], references.blank["forget"]),
-        "cka_retrain_retain": distances.linear_cka(table["test_retain"], retrain.features["test_retain"]),
-        "cka_retrain_forget": distances.linear_cka(table["forget"], retrain.features["forget"]),
-        "cka_original_forget": distances.linear_cka(table["forget"], original.features["forget"]),
-        "tow": distances.tug_of_war([forgot, *kept], [goal["forget"], *goals]),
-        "tow_mia": distances.tug_of_war([own["mia_loss_auc"], *kept], [goal_auc, *goals]),
+        "mia_ssd_member_rate": attacks.ssd_member_rate(*(said for said, _ in judged)) if len(test) else nan,
+        "mia_salun_nonmember_rate": attacks.salun_nonmember_rate(*judged) if len(test) else nan,
+        "js_retrain": distances.js(gone, retrain.logits["forget"]),
+        "activation_distance": distances.activation_distance(gone, retrain.logits["forget"]),
+        "zrf": distances.zrf(gone, references.blank["forget"]),
+        "cka_retrain_retain": aligned(retrain, "test_retain"),
+        "cka_retrain_forget": aligned(retrain, "forget"),
+        "cka_original_forget": aligned(references.original, "forget"),
+        "tow": distances.tug_of_war(shares, goals),
+        "tow_mia": distances.tug_of_war([numbers["loss"]["auc"], *shares[1:]], [goal_auc, *goals[1:]]),
         "zrf_reversed": distances.zrf_reversed(logits[compat], references.blank_compat[compat]),
     }
 
 
 def rows(method: str, seed: int, values: dict[str, float], repeat: int = 0) -> pd.DataFrame:
-    r"""Metrics as tidy rows: method, seed (of pre-training), repeat (of unlearning), metric, value, unit, mode, goal,
-    images."""
-    about = [{"metric": name, "value": value, **METRICS[name].description} for name, value in values.items()]
-    return pd.DataFrame([{"method": method, "seed": seed, "repeat": repeat, **row} for row in about])
+    """Tidy rows: method, seed (of pre-training), repeat (of unlearning), metric, value, mode, unit, goal, images."""
+    key = {"method": method, "seed": seed, "repeat": repeat}
+    about = [{**key, "metric": name, "value": value, **METRICS[name].description} for name, value in values.items()]
+    return pd.DataFrame(about)

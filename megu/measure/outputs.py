@@ -1,7 +1,7 @@
-r"""What a model makes of every part of a split, from one forward pass: all that its metrics are computed from."""
+"""What a model makes of every part of a split: all that its metrics are computed from."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,7 +18,7 @@ from megu.datasets.images import Images
 
 @dataclass(frozen=True)
 class Outputs:
-    r"""``logits`` and ``features`` of a model: part of the split -> ``(n, K)``, ``(n, d)`` float32."""
+    """``logits`` and ``features`` of a model: part of the split -> ``(n, K)``, ``(n, d)`` float32."""
 
     logits: dict[str, Float[Tensor, "_ K"]]
     features: dict[str, Float[Tensor, "_ d"]]
@@ -26,27 +26,26 @@ class Outputs:
 
 @torch.no_grad()
 def collect_outputs(model: nn.Module, images: Images, split: Split, batch: int = 500, look: Callable = features):
-    r"""The `Outputs` of a model, in eval mode and float32; ``look``: see `megu.core.models.features`."""
+    """The `Outputs` of a model, in eval mode and float32; ``look``: see `megu.core.models.features`."""
     model.eval()
-    parts = {part.name: getattr(split, part.name) for part in fields(split)}
-    pairs = in_batches(
-        lambda i: look(model, images.batch(i).contiguous(memory_format=torch.channels_last)),
-        torch.cat(list(parts.values())),
-        batch,
-    )
-    sizes = [len(index) for index in parts.values()]
-    logits, table = (torch.cat(pieces).float().split(sizes) for pieces in zip(*pairs, strict=True))
-    return Outputs(dict(zip(parts, logits, strict=True)), dict(zip(parts, table, strict=True)))
+    parts = vars(split)
+
+    def both(part):
+        return look(model, images.batch(part).contiguous(memory_format=torch.channels_last))
+
+    pairs, sizes = in_batches(both, torch.cat([*parts.values()]), batch), [*map(len, parts.values())]
+    tables = (torch.cat(pieces).float().split(sizes) for pieces in zip(*pairs, strict=True))
+    return Outputs(*(dict(zip(parts, table, strict=True)) for table in tables))
 
 
 def save_outputs(outputs: Outputs, path: Path) -> None:
-    r"""Keep `Outputs` as safetensors."""
+    """Keep `Outputs` as safetensors."""
     flat = {f"{kind}/{part}": tensor for kind, parts in vars(outputs).items() for part, tensor in parts.items()}
     save_file({name: tensor.cpu().contiguous() for name, tensor in flat.items()}, path)
 
 
 def load_outputs(path: Path, device) -> Outputs:
-    r"""Read what `save_outputs` wrote."""
+    """Read what `save_outputs` wrote."""
     kinds = {"logits": {}, "features": {}}
     for name, tensor in read_tensors(path, "artefact", device).items():
         kind, _, part = name.partition("/")
@@ -55,17 +54,15 @@ def load_outputs(path: Path, device) -> Outputs:
 
 
 @torch.no_grad()
-def collect_features(
-    model: nn.Module, images: Images, index: Int[Tensor, " n"], layer: str | None = None, batch: int = 500
-) -> Float[Tensor, "n d"]:
-    r"""Features of images ``index``, in eval mode, on their device; layer: see `megu.core.models.features`."""
+def collect_features(model: nn.Module, images: Images, index: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
+    """Features (what the head receives) of images ``index``, in eval mode, on their device."""
     model.eval()
-    return torch.cat([features(model, images.batch(part), layer)[1] for part in index.split(batch)])
+    return torch.cat([features(model, images.batch(part))[1] for part in index.split(500)])
 
 
 @torch.no_grad()
-def blank_logits(model: nn.Module, images: Images, index: Int[Tensor, " n"], batch: int = 64) -> Float[Tensor, "n K"]:
-    r"""Logits in train mode, batch by batch, as the public code asks its untrained network (compat)."""
+def blank_logits(model: nn.Module, images: Images, index: Int[Tensor, " n"]) -> Float[Tensor, "n K"]:
+    """Logits in train mode, in batches of 64, as the public code asks its untrained network (compat)."""
     model.train()
-    parts = [model(images.batch(part)).float() for part in index.split(batch)] if len(index) else []
+    parts = [model(images.batch(part)).float() for part in index.split(64) if len(part)]
     return torch.cat(parts) if parts else torch.empty(0, images.num_classes)

@@ -1,8 +1,10 @@
-r"""Shadow models: classifiers trained on random halves of all images, for the likelihood-ratio attack."""
+"""Shadow models: classifiers trained on random halves of all images, for `megu.measure.attacks.lira_scores`."""
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
 from safetensors.numpy import load_file, save_file
+from torch import Tensor
 from tqdm import tqdm
 
 from megu.core.device import generator
@@ -12,43 +14,30 @@ from megu.measure.attacks import logit_confidence
 FIRST_SEED = 5000  # of the shadows; never that of a model which is attacked
 
 
-def halves(count, pool, first=FIRST_SEED):
-    r"""Which shadow is trained on which image: every image is in half of the shadows, or as near as an odd number
-    allows.
-
-    Args:
-        count: S.  pool: N.  first: seed.
-    Returns: ``(S, N)`` bool tensor.
-    """
-    order = torch.rand(count, pool, generator=generator(first, "shadow halves")).argsort(0)
+def halves(count: int, pool: int) -> Bool[Tensor, "S N"]:
+    """Which shadow is trained on which image: every image is in half of them, or as near as an odd number allows."""
+    order = torch.rand(count, pool, generator=generator(FIRST_SEED, "shadow halves")).argsort(0)
     return order < (count + 1) // 2
 
 
-def confidences(models, count):
-    r"""Confidence of every shadow model on every image that is not for validation; each shadow is trained once and
-    kept.
+def confidences(models, count: int) -> tuple[Float[np.ndarray, "S N"], Bool[np.ndarray, "S N"]]:
+    """(confidences, inside) of at least two shadows of `megu.runs.models.Models` over the whole pool.
 
-    Test images are in the pool, too: an image that is in half of the trainings, whichever part it comes from, makes
-        members and non-members of the attacked model exchangeable for the shadows.
+    Training and test images are in the halves, which makes members and non-members exchangeable; validation images not.
 
-    Args:
-        models: `megu.runs.models.Models`.  count: S, at least 2.
-    Returns: (`megu.measure.attacks.logit_confidence` ``(S, N)`` float, inside ``(S, N)`` bool) over the whole pool;
-        validation images are in no shadow.
-    Source: Carlini et al. 2022, arXiv 2112.03570; recipe and architecture are those of the attacked models.
+    Source: Carlini et al. 2022, arXiv 2112.03570.
     """
-    pool, chosen = _pool(models.split).cpu(), halves(count, len(_pool(models.split)))
+    pool = _pool(models.split).cpu()
     found = np.zeros((count, len(models.images.y)))
+    inside = np.zeros(found.shape, bool)
+    inside[:, pool] = halves(count, len(pool))
     for k in tqdm(range(count), desc="shadows", leave=False):
         found[k, pool] = confidence(models, k, count)
-    inside = np.zeros(found.shape, bool)
-    inside[:, pool] = chosen
     return found, inside
 
 
-def confidence(models, k, count):
-    r"""Confidence of shadow k of ``count`` on the images of the pool ``(n,)``: trained once for all runs with the same
-    originals."""
+def confidence(models, k: int, count: int) -> Float[np.ndarray, " n"]:
+    """`logit_confidence` of shadow k on the pool, made once for all runs with the same originals."""
     images, pool = models.images, _pool(models.split)
 
     def make():

@@ -1,5 +1,4 @@
-r"""How alike concepts are in a classifier's features: five views of the same table, a map of it, and their agreement
-with a guide."""
+"""How alike concepts are in a classifier's features: views of one table, a map of it, their agreement with a guide."""
 
 import importlib
 
@@ -10,6 +9,7 @@ from jaxtyping import Float, Int
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import TSNE
+from sklearn.metrics import confusion_matrix
 from sklearn.model_selection import cross_val_predict
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
@@ -17,63 +17,48 @@ from sklearn.preprocessing import StandardScaler
 
 from megu.measure.distances import linear_cka
 from megu.measure.outputs import collect_features
+from megu.measure.summary import half_width
 from megu.settings.errors import SettingsError
 
 Table = Float[np.ndarray, "n d"]  # features of n images, see `feature_table`
 Labels = Int[np.ndarray, " n"]  # their classes, each of the K present
-View = Float[np.ndarray, "K K"]
+View = Float[np.ndarray, "K K"]  # row k = class k
 
 
-def feature_table(model, images, index, layer=None) -> Table:
-    r"""Features of many images in float64; arguments as of `megu.measure.outputs.collect_features`."""
-    return collect_features(model, images, index, layer).double().cpu().numpy()
+def feature_table(model, images, index) -> Table:
+    """`megu.measure.outputs.collect_features` in float64."""
+    return collect_features(model, images, index).double().cpu().numpy()
+
+
+def _means(rows, y, num_classes):
+    return np.stack([rows[y == k].mean(0) for k in range(num_classes)])
 
 
 def centroid_similarity(table: Table, y: Labels, num_classes: int) -> View:
-    r"""Cosine between the centred class means.
-
-    $s_{kl} = \cos(\mu_k - \mu, \mu_l - \mu)$ with $\mu$ the mean of the $\mu_k$.
-
-    Returns: in [-1, 1], symmetric, ones on the diagonal.
-    """
-    means = np.stack([table[y == k].mean(0) for k in range(num_classes)])
+    r"""$\cos(\mu_k - \mu, \mu_l - \mu)$ in [-1, 1], with $\mu_k$ the class means and $\mu$ the mean of these."""
+    means = _means(table, y, num_classes)
     means = means - means.mean(0)
     means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
     return means @ means.T
 
 
 def class_cka(table: Table, y: Labels, num_classes: int) -> View:
-    r"""Linear CKA of every two classes, with the units as the examples: do images of both classes use the units in the
-    same combinations?
-
-    `megu.measure.distances.linear_cka` of $X_k^\top$ and $X_l^\top$, in [0, 1].
-    """
+    r"""`linear_cka` of $X_k^\top$ and $X_l^\top$, in [0, 1]: do both classes use the units in the same combinations?"""
     groups = [torch.from_numpy(table[y == k].T) for k in range(num_classes)]
     return np.array([[linear_cka(a, b) for b in groups] for a in groups])
 
 
-def probe_confusion(table: Table, y: Labels, num_classes: int, folds: int = 3) -> View:
-    r"""What a linear probe takes the classes for: mean probability of class l on held-out images of class k,
-    symmetrised.
-
-    Args: folds: of the cross-validation of a logistic regression on standardised features.
-    Returns: in [0, 1].
-    """
+def probe_confusion(table: Table, y: Labels, num_classes: int) -> View:
+    """Mean probability, in [0, 1], that a linear probe gives class l on held-out thirds of class k, symmetrised."""
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
-    posterior = cross_val_predict(probe, table, y, cv=folds, method="predict_proba")
-    share = np.stack([posterior[y == k].mean(0) for k in range(num_classes)])
+    share = _means(cross_val_predict(probe, table, y, cv=3, method="predict_proba"), y, num_classes)
     return (share + share.T) / 2
 
 
-def neighbour_share(table: Table, y: Labels, num_classes: int, k: int = 10) -> View:
-    r"""Share of class l among the k nearest images (cosine) of an image of class k, symmetrised, in [0, 1].
-
-    Args: k: neighbours, the image itself left out.
-    """
-    near = NearestNeighbors(n_neighbors=k, metric="cosine").fit(table).kneighbors(return_distance=False)
-    share = np.stack(
-        [np.bincount(y[near[y == c]].ravel(), minlength=num_classes) / (k * (y == c).sum()) for c in range(num_classes)]
-    )
+def neighbour_share(table: Table, y: Labels, num_classes: int) -> View:
+    """Share of class l among the ten other images nearest (cosine) to one of class k, symmetrised, in [0, 1]."""
+    near = NearestNeighbors(n_neighbors=10, metric="cosine").fit(table).kneighbors(return_distance=False)
+    share = confusion_matrix(np.repeat(y, 10), y[near].ravel(), labels=range(num_classes), normalize="true")
     return (share + share.T) / 2
 
 
@@ -86,56 +71,44 @@ VIEWS = {
 
 
 def plane(table: Table, seed: int = 0, method: str = "tsne") -> Float[np.ndarray, "n 2"]:
-    r"""A map of the features in the plane, for pictures alone: distances in it mean little.
+    """A map of the features in the plane by tsne or umap, for pictures alone: distances in it mean little.
 
-    Args:
-        seed: of the map.
-        method: ``tsne`` (scikit-learn), or ``umap`` where umap-learn is installed.
-    Raises: SettingsError where umap is asked for and not installed.
+    Raises: SettingsError where umap-learn is not installed.
     """
     if method == "umap":
         try:
             reducer = importlib.import_module("umap").UMAP(random_state=seed)
         except ImportError:
             raise SettingsError(
-                "method 'umap' needs a package that is not installed: `pip install umap-learn`, or use method 'tsne'"
+                "method 'umap' needs a package that is missing: `pip install umap-learn`, or use method 'tsne'"
             ) from None
     else:
         reducer = TSNE(random_state=seed, init="pca", perplexity=min(30, (len(table) - 1) / 3))
     return reducer.fit_transform(StandardScaler().fit_transform(table))
 
 
-def agreement(views: dict[str, View], transition: View, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
-    r"""How far views of the features order the classes as a guide's transition matrix does.
+def agreement(views: dict[str, View], transition: View) -> pd.DataFrame:
+    """How far views of the features order the classes as a guide's transition matrix T does.
 
-    For each class k, Spearman's rank correlation of view[k, l] and T[l, k] over the other classes l; the mean over the
-    classes.
-
-    Args:
-        views: row k = class k.  transition: see `megu.perturbing_labels.transition_matrix`.
-        draws: permutations of the guide's class names (rows and columns together).  seed: of these.
-    Returns: view, order (mean), low, high (95 % t-interval over the classes), shuffled (97.5 % of the
-        permutations), p (share that reach the order).
+    Returns: view; order, mean over the classes k of Spearman's rank correlation of view[k, l] and T[l, k] over l != k;
+        low, high, its 95 % t-interval; shuffled, the 97.5 % quantile of 2000 permutations of the guide's class names,
+        and p, the share of them that reach the order.
     """
-    rng, k = np.random.default_rng(seed), len(transition)
-    guide, out = _ranks(np.asarray(transition).T), []
-    shuffles = [rng.permutation(k) for _ in range(draws)]
+    rng, guide, out = np.random.default_rng(0), _ranks(np.transpose(transition)), []
+    shuffles = [np.ix_(order, order) for order in (rng.permutation(len(guide)) for _ in range(2000))]
     for name, view in views.items():
         own = _ranks(view)
         rows = (own * guide).sum(1)
-        shuffled = np.array([(own * guide[np.ix_(order, order)]).sum(1).mean() for order in shuffles])
-        half = stats.t.ppf(0.975, k - 1) * stats.sem(rows)
-        p = (1 + (shuffled >= rows.mean()).sum()) / (1 + draws)
-        bounds = {"low": rows.mean() - half, "high": rows.mean() + half, "shuffled": np.quantile(shuffled, 0.975)}
-        out.append({"view": name, "order": rows.mean(), **bounds, "p": p})
-    return pd.DataFrame(out)
+        order, half = rows.mean(), half_width(rows)
+        shuffled = np.array([(own * guide[at]).sum(1).mean() for at in shuffles])
+        p = (1 + (shuffled >= order).sum()) / (1 + len(shuffled))
+        out.append((name, order, order - half, order + half, np.quantile(shuffled, 0.975), p))
+    return pd.DataFrame(out, columns=["view", "order", "low", "high", "shuffled", "p"])
 
 
 def _ranks(matrix):
     """Ranks of each row without its diagonal, centred and of length 1; 0 on the diagonal."""
-    k = len(matrix)
-    off = ~np.eye(k, dtype=bool)
-    ranks = np.zeros((k, k))
-    ranks[off] = stats.rankdata(np.asarray(matrix)[off].reshape(k, k - 1), axis=1).ravel()
-    ranks[off] -= k / 2
+    matrix = np.array(matrix, float)
+    np.fill_diagonal(matrix, np.nan)
+    ranks = np.nan_to_num(stats.rankdata(matrix, axis=1, nan_policy="omit") - len(matrix) / 2)
     return ranks / np.maximum(np.linalg.norm(ranks, axis=1, keepdims=True), 1e-12)

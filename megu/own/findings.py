@@ -10,7 +10,8 @@ from scipy import stats
 from megu.core.splits import Split
 from megu.figures.deletion import MODELS, PARTS
 from megu.measure import attacks
-from megu.measure.metrics import METRICS, References, compared, own_metrics
+from megu.measure import metrics as measured
+from megu.measure.metrics import METRICS, References
 from megu.measure.outputs import Outputs
 from megu.measure.views import centroid_similarity
 
@@ -137,10 +138,9 @@ def metrics(models, images):
     """
     values, reference = {}, models.outputs.get("reference")
     for name, outputs in models.outputs.items():
-        values[name] = own_metrics(outputs, images, models.split)
         nobody = {part: logits * math.nan for part, logits in outputs.logits.items()}
         against = References(models.outputs["before"], reference or outputs, models.blank or nobody, nobody)
-        values[name] |= compared(values[name], outputs, images, models.split, against)
+        values[name] = measured.metrics(outputs, images, models.split, against)
     out = []
     for metric, about in METRICS.items():
         lacks = set(about.needs.split()) - models.available

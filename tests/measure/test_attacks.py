@@ -1,4 +1,4 @@
-"""Attacks: by hand, against chance, and against members that must be found."""
+"""Attacks on members and by chance."""
 
 import numpy as np
 import pytest
@@ -17,105 +17,88 @@ from megu.measure.attacks import (
 )
 from megu.measure.shadows import halves
 
-
-def auc(member, y_member, unseen, y_unseen):
-    return class_matched(-per_sample_loss(member, y_member), y_member, -per_sample_loss(unseen, y_unseen), y_unseen)[
-        "auc"
-    ]
+ZEROS = torch.zeros(60, dtype=torch.int64)
 
 
-def test_loss_and_entropy_by_hand():
-    y = torch.tensor([0, 1])
+def surely(*p, y=ZEROS):
+    """Logits, one row for each probability of the true class."""
+    return torch.cat([confident(y[i : i + 1], one) for i, one in enumerate(p)])
+
+
+def auc(member, y, other, z):
+    return class_matched(-per_sample_loss(member, y), y, -per_sample_loss(other, z), z)["auc"]
+
+
+def test_scores_by_hand():
+    y = torch.tensor([0, 2])
     assert np.allclose(per_sample_loss(confident(y, 0.5), y), np.log(2))
     assert np.allclose(entropy(torch.zeros(1, 4)), np.log(4))
     assert np.allclose(entropy(confident(y, 0.8)), -(0.8 * np.log(0.8) + 0.2 * np.log(0.1)))
+    assert np.allclose(logit_confidence(confident(y, 0.8), y), np.log(0.8 / 0.2))
+    assert np.isfinite(logit_confidence(torch.tensor([[200.0, 0.0, 0.0]]), torch.tensor([0]))).all()
 
 
 def test_loss_auc_by_hand():
-    y = torch.zeros(2, dtype=torch.int64)
-    member, unseen = (
-        torch.cat([confident(y[:1], 0.9), confident(y[:1], 0.5)]),
-        torch.cat([confident(y[:1], 0.7), confident(y[:1], 0.3)]),
-    )
-    assert auc(member, y, unseen, y) == pytest.approx(3 / 4)  # .9 beats both, .5 beats one of two
+    y, member, unseen = ZEROS[:2], surely(0.9, 0.5), surely(0.7, 0.3)
+    assert auc(member, y, unseen, y) == pytest.approx(3 / 4)
     assert auc(unseen, y, member, y) == pytest.approx(1 / 4)
 
 
 def test_loss_auc_compares_within_classes():
-    """Class 1 is hard for everyone; without matching, easy members of class 0 would look like members of anything."""
+    """Without it, easy members of class 0 would look like members of anything."""
     y_member, y_unseen = torch.tensor([0] * 9 + [1]), torch.tensor([0] + [1] * 9)
-    easy_hard = lambda y: torch.cat([confident(y[i : i + 1], 0.9 if k == 0 else 0.4) for i, k in enumerate(y.tolist())])  # noqa: E731
-    assert auc(easy_hard(y_member), y_member, easy_hard(y_unseen), y_unseen) == 0.5
+    member, unseen = (surely(*[0.4 if k else 0.9 for k in y], y=y) for y in (y_member, y_unseen))
+    assert auc(member, y_member, unseen, y_unseen) == 0.5
     only = torch.tensor([2, 2])
     assert np.isnan(auc(confident(only, 0.9), only, confident(y_unseen, 0.9), y_unseen))
 
 
-def test_ssd_member_rate_by_hand():
-    y = torch.zeros(40, dtype=torch.int64)
-    members, others = confident(y, 0.99), confident(y, 0.4)
-    assert ssd_member_rate(members, others, confident(y[:10], 0.98)) == 100
-    assert ssd_member_rate(members, others, confident(y[:10], 0.41)) == 0
-    assert ssd_member_rate(
-        members, others, torch.cat([confident(y[:3], 0.98), confident(y[:7], 0.41)])
-    ) == pytest.approx(30)
+@pytest.mark.parametrize("known", [0, 3, 10])
+def test_the_compat_rates_have_opposite_directions(known):
+    members, others = confident(ZEROS, 0.99), confident(ZEROS, 0.4)
+    found = surely(*[0.98] * known, *[0.41] * (10 - known))
+    non_members = salun_nonmember_rate((members, ZEROS), (others, ZEROS), (found, ZEROS[:10]))
+    assert [ssd_member_rate(members, others, found), non_members] == pytest.approx(
+        [10 * known, 100 - 10 * known], abs=0
+    )
 
 
 def test_separation_at_its_ends():
-    perfect = separation(np.arange(100.0) + 200, np.arange(100.0))
-    assert perfect == {"auc": 1.0, "bacc": 1.0, "tpr": 1.0}
+    assert set(separation(np.arange(100.0) + 200, np.arange(100.0)).values()) == {1.0}
     rng = np.random.default_rng(0)
     chance = [separation(rng.normal(size=300), rng.normal(size=300)) for _ in range(20)]
-    assert np.mean([c["auc"] for c in chance]) == pytest.approx(0.5, abs=0.02)
-    assert np.mean([c["bacc"] for c in chance]) == pytest.approx(0.5, abs=0.03)
-    assert np.mean([c["tpr"] for c in chance]) == pytest.approx(0.01, abs=0.01)
-    # ten of a hundred members stand out: useless on average, but the low false-positive end sees it
+    for key, usual, near in (("auc", 0.5, 0.02), ("bacc", 0.5, 0.03), ("tpr", 0.01, 0.01)):
+        assert np.mean([found[key] for found in chance]) == pytest.approx(usual, abs=near)
+    # ten of a hundred members stand out
     few = separation(np.r_[np.full(10, 9.0), np.linspace(-1, 1, 90)], np.linspace(-1, 1, 100))
     assert few["auc"] < 0.6 and few["tpr"] >= 0.1
-
-
-def test_salun_rate_has_the_opposite_sign_of_the_ssd_rate():
-    y = torch.zeros(60, dtype=torch.int64)
-    members, others = confident(y, 0.99), confident(y, 0.4)
-    for seen, rate in ((0.98, 0), (0.41, 100)):
-        found = confident(y[:10], seen)
-        assert (
-            salun_nonmember_rate(members, y, others, y, found, y[:10]) == rate
-            and ssd_member_rate(members, others, found) == 100 - rate
-        )
-
-
-def test_logit_confidence_by_hand():
-    y = torch.tensor([0, 2])
-    assert np.allclose(logit_confidence(confident(y, 0.8), y), np.log(0.8 / 0.2))
-    assert np.isfinite(logit_confidence(torch.tensor([[200.0, 0.0, 0.0]]), torch.tensor([0]))).all()
 
 
 def test_lira_by_hand():
     inside = np.array([[True], [True], [False], [False]])
     shadows = np.array([[4.0], [6.0], [0.0], [2.0]])  # in: mean 5, out: mean 1, both with variance 2
-    found = lira_scores(np.array([5.0]), shadows, inside, "online")
-    assert found == pytest.approx((5 - 1) ** 2 / (2 * 2), rel=1e-4)  # the log of a ratio of two normal densities
-    assert lira_scores(np.array([1.0]), shadows, inside, "offline") == pytest.approx(0.5)
-    assert np.isnan(lira_scores(np.array([1.0]), shadows, np.zeros_like(inside), "online")).all()
+
+    def score(x, *more):
+        return lira_scores(np.array([x]), shadows, *more)
+
+    assert score(5.0, inside, "online") == pytest.approx((5 - 1) ** 2 / (2 * 2), rel=1e-4)
+    assert score(1.0, inside, "offline") == pytest.approx(0.5)
+    assert np.isnan(score(1.0, np.zeros_like(inside), "online")).all()
 
 
 @pytest.mark.parametrize("variant", ["online", "offline"])
 def test_lira_finds_members_that_the_average_hides(variant):
-    """Images differ in how hard they are far more than membership moves them: only the per-image attack can see it."""
+    """Images differ in how hard they are far more than membership moves them."""
     rng, n, s = np.random.default_rng(0), 600, 16
-    hard, inside = rng.normal(0, 5, n), halves(s, n).numpy()
+    hard, inside, member = rng.normal(0, 5, n), halves(s, n).numpy(), np.arange(n) < n // 2
     shadows = hard + 2.0 * inside + rng.normal(0, 0.5, (s, n))
-    member = np.arange(n) < n // 2
-    target = hard + 2.0 * member + rng.normal(0, 0.5, n)
-    scores = lira_scores(target, shadows, inside, variant)
-    assert (
-        separation(scores[member], scores[~member])["auc"]
-        > 0.95
-        > 0.7
-        > separation(target[member], target[~member])["auc"]
-    )
-    forgotten = lira_scores(hard + rng.normal(0, 0.5, n), shadows, inside, variant)
-    assert separation(forgotten[member], forgotten[~member])["auc"] == pytest.approx(0.5, abs=0.07)
+    target, forgotten = (hard + moved * member + rng.normal(0, 0.5, n) for moved in (2.0, 0.0))
+
+    def told(scores):
+        return separation(scores[member], scores[~member])["auc"]
+
+    assert told(lira_scores(target, shadows, inside, variant)) > 0.95 > 0.7 > told(target)
+    assert told(lira_scores(forgotten, shadows, inside, variant)) == pytest.approx(0.5, abs=0.07)
 
 
 def test_every_image_is_in_half_of_the_shadows():

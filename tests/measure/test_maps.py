@@ -1,19 +1,16 @@
-"""Maps point where the pattern is, for convolutions and tokens."""
+"""Maps point where the pattern is."""
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from megu.core.models import activations, blocks, build
 from megu.datasets.images import pool
 from megu.measure.maps import pattern_map, places
 from megu.measure.patterns import moments
 
 
 class Grid(nn.Module):
-    """Units are pixels and their negatives, laid out as a map or as tokens behind a class token."""
-
     def __init__(self, tokens):
         super().__init__()
         self.tokens, self.body, self.head = tokens, nn.Identity(), nn.Linear(2, 2)
@@ -28,25 +25,18 @@ class Grid(nn.Module):
 
 @pytest.mark.parametrize("tokens", [False, True])
 def test_a_map_points_at_what_the_units_see(tokens):
-    rng = np.random.default_rng(0)
-    x = rng.integers(90, 110, (40, 8, 8)).astype("uint8")
+    x = np.random.default_rng(0).integers(90, 110, (40, 8, 8)).astype("uint8")
     x[:, 2, 5] = 250
     images = pool("spot", (x, np.arange(40) % 2), (x[:2], np.array([0, 1])), ("a", "b"))
     model, index = Grid(tokens).eval(), torch.arange(40)
     found = moments(model, images, index, ("body",), boot=0, null=0)["body"]
-    spot = pattern_map(model, images.batch(index), "body", np.array([True, False]), found)
+    sets = np.array([[True, False], [False, True], [False, False]])
+    spot, other, none = (pattern_map(model, images.batch(index), "body", units, found) for units in sets)
     assert spot.shape == (40, 8, 8) and (spot.flatten(1).argmax(1) == 2 * 8 + 5).all()
-    other = pattern_map(model, images.batch(index), "body", np.array([False, True]), found)
-    assert other[:, 2, 5].max() == 0, "units that see something else do not point there"
-    assert pattern_map(model, images.batch(index), "body", np.zeros(2, bool), found).sum() == 0
+    assert other[:, 2, 5].max() == 0 and none.sum() == 0
 
 
-@pytest.mark.parametrize(("arch", "grid"), [("resnet-small", 4), ("vit-tiny", 7)])
-def test_our_models_have_places_and_their_head_has_none(arch, grid):
-    model, x = build(arch, 10, (1, 28, 28), 0).eval(), torch.randn(2, 1, 28, 28)
-    seen = activations(model, x, (blocks(model, x)[-1], None))[1]
-    first, last = seen.values()
-    assert places(first).shape[-2:] == (grid, grid)
-    if last.ndim == 2:
-        with pytest.raises(ValueError, match="have no places"):
-            places(last)
+@pytest.mark.parametrize("shape", [(2, 9), (2, 8, 3)])
+def test_a_vector_and_tokens_of_no_square_have_no_places(shape):
+    with pytest.raises(ValueError, match="have no places"):
+        places(torch.zeros(shape))
