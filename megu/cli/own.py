@@ -52,7 +52,7 @@ def unlearn(
 ):
     """Unlearn with a classifier and images of the user's own."""
     from megu.own.estimate import estimate
-    from megu.own.request import Request, check
+    from megu.own.request import CheckedRequest, Request
     from megu.own.unlearn import carry_out
 
     if bool(forget) == bool(forget_list) or (out is None and not dry_run):
@@ -74,8 +74,8 @@ def unlearn(
         trained_on=trained_on,
         settings=parse(set),
     )
-    checked = check(request)
-    typer.echo("\n".join(estimate(checked).lines))
+    checked = CheckedRequest(request)
+    typer.echo(estimate(checked))
     if not dry_run:
         done = carry_out(checked, out)
         verdict = done.report["verdict"]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hub import FakeApi
 from huggingface_hub import hub_mixin
+from refusals import refused
 from typer.testing import CliRunner
 
 from megu.cli.main import app
@@ -53,40 +54,40 @@ def exported(run, *more):
 
 
 def test_what_cannot_be_exported(run, tmp_path):
-    for where, method, expected in (
-        (tmp_path, "megu", "is no run directory of this version"),
-        (run.run.path, "fintune", "the model 'fintune-0' does not exist; did you mean 'finetune-0'"),
-    ):
-        with pytest.raises(SettingsError, match=expected):
-            export(where, method, 0)
-    other = Path(shutil.copytree(run.run.path, tmp_path / "other"))
-    (other / "models" / "finetune-0.safetensors").write_bytes(b"x")
-    with pytest.raises(SettingsError, match="is not the file that was written there"):
-        export(other, "finetune", 0)
+    with refused("is no run directory of this version"):
+        export(tmp_path, "megu", 0)
+    with refused("the model 'fintune-0' does not exist; did you mean 'finetune-0'"):
+        export(run.run.path, "fintune", 0)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
-    said = exported(run, tmp_path / "full")
-    assert "'full' is not empty: name a new folder" in str(said.exception)
+    assert "'full' is not empty: name a new folder" in str(exported(run, tmp_path / "full").exception)
     assert [file.name for file in (tmp_path / "full").iterdir()] == ["mine.txt"]
 
 
-def test_what_cannot_be_sent_is_written_all_the_same(run, tmp_path):
-    said = exported(run, tmp_path / "out", "--push", "someone/forgetful")
-    assert isinstance(said.exception, SettingsError) and "'someone/forgetful' was not sent" in str(said.exception)
-    Checkpoint.from_pretrained(tmp_path / "out")
+@pytest.mark.parametrize("file", ["models/finetune-0.safetensors", "rows/finetune-0-0.csv", "rows/retrain-0-0.csv"])
+def test_what_a_run_did_not_write_is_not_exported(run, tmp_path, file):
+    other = Path(shutil.copytree(run.run.path, tmp_path / "other"))
+    assert export(other, "finetune", 0).about == export(run.run.path, "finetune", 0).about
+    with open(other / file, "a") as there:
+        there.write(" ")
+    with refused(f"{file} in 'other' is not the file that was written there"):
+        export(other, "finetune", 0)
 
 
-def test_a_hub_that_cannot_be_reached_is_one_line(run, tmp_path, monkeypatch):
-    class ConnectError(Exception):
-        """No OSError, as that of the client that reaches the hub."""
+class ConnectError(Exception):
+    """No OSError, as that of the client that reaches the hub."""
 
-    class Unreachable(FakeApi):
-        def create_repo(self, *_, **__):
-            raise ConnectError("[Errno 111] Connection refused\nmore")
 
-    monkeypatch.setattr(hub_mixin, "HfApi", Unreachable)
-    said = exported(run, tmp_path / "out", "--push", "someone/forgetful")
-    assert isinstance(said.exception, SettingsError) and "\n" not in str(said.exception)
-    assert "(ConnectError: [Errno 111] Connection refused)" in str(said.exception) and Checkpoint.from_pretrained(
-        tmp_path / "out"
-    )
+class Unreachable(FakeApi):
+    def create_repo(self, *_, **__):
+        raise ConnectError("[Errno 111] Connection refused\nmore")
+
+
+def test_what_cannot_be_sent_is_one_line_and_written_all_the_same(run, tmp_path, monkeypatch):
+    for api, why in ((None, ""), (Unreachable, "ConnectError: [Errno 111] Connection refused")):
+        out = tmp_path / why[:7]
+        if api:
+            monkeypatch.setattr(hub_mixin, "HfApi", api)
+        said = exported(run, out / "out", "--push", "someone/forgetful").exception
+        assert isinstance(said, SettingsError) and f"'someone/forgetful' was not sent ({why}" in str(said)
+        assert "\n" not in str(said) and Checkpoint.from_pretrained(out / "out")
