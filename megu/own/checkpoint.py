@@ -109,8 +109,8 @@ class Checkpoint(
     def __init__(self, net, about):
         super().__init__()
         self.net, self.about = net, about
-        for name in ("mean", "std"):
-            self.register_buffer(name, torch.tensor(getattr(about, name)).view(-1, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(about.mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(about.std).view(-1, 1, 1), persistent=False)
         self.eval()
 
     def forward(self, x: UInt8[Tensor, "n C H W"] | Float[Tensor, "n C H W"]) -> Float[Tensor, "n K"]:
@@ -179,9 +179,9 @@ def check_about(config, where) -> About:
     try:
         return About.model_validate(config)
     except ValidationError as error:
-        found = [(".".join(map(str, item["loc"])) or "it", item["msg"]) for item in error.errors()]
-        lines = "; ".join(f"{name}: {message.removeprefix('Value error, ')}" for name, message in found)
-        raise SettingsError(f"{where} is no config of a checkpoint ({lines})") from None
+        lines = [f"{'.'.join(map(str, item['loc'])) or 'it'}: {item['msg']}" for item in error.errors()]
+        why = "; ".join(lines).replace("Value error, ", "")
+        raise SettingsError(f"{where} is no config of a checkpoint ({why})") from None
 
 
 def read_net(about, path) -> nn.Module:

@@ -27,8 +27,8 @@ def estimate(checked) -> str:
     if recipe:
         title += f", {recipe.epochs} epochs of batches of {recipe.batch}, learning rate {recipe.lr:g}"
     if checked.method.guided:
-        exemplars = f", {settings.guide.exemplars} exemplars of each class"
-        guide = checked.guide + (exemplars if checked.matrix is None else "")
+        exemplars = "" if checked.guide == "matrix" else f", {settings.guide.exemplars} exemplars of each class"
+        guide = checked.guide + exemplars
     lines = {
         "forget": f"{asked.scenario}: {', '.join(asked.classes) or 'single images'}, {forget} of {images.num_train}"
         " training images",

@@ -14,13 +14,12 @@ from megu.settings.values import closest
 
 
 def export(run_dir, method, seed) -> Checkpoint:
-    r"""A model of a run; the run's data are not needed.
+    r"""A model of a run, whose data are not needed.
 
     Args:
         run_dir: of `megu.runs.experiment.Experiment`.
         method: in `megu.methods.METHODS`, ``original`` and ``retrain`` among them.  seed: of pre-training.
-    Raises: SettingsError where the directory is none of a run or does not hold the model, or a file is not the one that
-        was written.
+    Raises: SettingsError where there is no such run or model, or a file is not the one that was written.
     """
     folder = Path(run_dir)
     try:

@@ -3,6 +3,7 @@ r"""What a deletion report measures on the models before and after, and on a ret
 import math
 from dataclasses import replace
 from functools import partial
+from itertools import product
 
 import numpy as np
 import torch
@@ -63,8 +64,8 @@ class Models:
     def _made(self, model):
         clock = Stopwatch()
         with clock("evaluation"):
-            made = self._collected(model)
-        return made, {"seconds": round(clock.total, 3)}
+            outputs = self._collected(model)
+        return outputs, {"seconds": round(clock.total, 3)}
 
     def _collected(self, model):
         look = models.features if self.features else lambda model, x: 2 * (model(x),)
@@ -121,14 +122,14 @@ def number(value, digits=6):
 def accuracies(found):
     r"""Rows of model, part, images, percent, low and high (95 % Wilson interval); none of parts without images."""
     out = []
-    for model in found.outputs:
-        for part in PARTS:
-            right = found.right(model, part)
-            if count := len(right):
-                hits = int(right.sum())
-                low, high = stats.binomtest(hits, count).proportion_ci(method="wilson")
-                percent = {"percent": number(100 * hits / count), "low": number(100 * low), "high": number(100 * high)}
-                out.append({"model": model, "part": part, "images": count, **percent})
+    for model, part in product(found.outputs, PARTS):
+        right = found.right(model, part)
+        if count := len(right):
+            hits = int(right.sum())
+            ends = stats.binomtest(hits, count).proportion_ci(method="wilson")
+            shares = {"percent": hits / count, "low": ends.low, "high": ends.high}
+            percent = {name: number(100 * share) for name, share in shares.items()}
+            out.append({"model": model, "part": part, "images": count, **percent})
     return out
 
 
@@ -143,22 +144,20 @@ def attack_curves(found):
     r"""Rows of attack, model, auc, low, high (95 %), tpr_at_1_percent, members, others, roc; none without unseen images
     of the same classes."""
     unseen, out = "test_forget" if len(found.labels["test_forget"]) else "test_retain", []
-    for attack in ATTACKS:
-        for model, outputs in found.outputs.items():
-            compared = []
-            for part in ("forget", unseen):
-                logits, y = outputs.logits[part], found.labels[part]
-                # High where an attacker takes an image for one that was trained on.
-                compared += [-attacks.per_sample_loss(logits, y) if attack == "loss" else -attacks.entropy(logits), y]
-            if curve := attacks.class_matched_roc(*compared):
-                auc, reach = curve["auc"], 1.96 * curve["error"]
-                out.append({
-                    "attack": attack, "model": model,
-                    "auc": number(auc), "low": number(max(0, auc - reach)), "high": number(min(1, auc + reach)),
-                    "tpr_at_1_percent": number(curve["true"][1]),
-                    "members": curve["members"], "others": curve["others"],
-                    "roc": {axis: [number(value, 4) for value in curve[axis]] for axis in ("false", "true")},
-                })  # fmt: skip
+    for attack, (model, outputs) in product(ATTACKS, found.outputs.items()):
+        compared = []
+        for part in ("forget", unseen):
+            logits, y = outputs.logits[part], found.labels[part]
+            # High where an attacker takes an image for one that was trained on.
+            compared += [-attacks.per_sample_loss(logits, y) if attack == "loss" else -attacks.entropy(logits), y]
+        if curve := attacks.class_matched_roc(*compared):
+            auc, reach = curve["auc"], 1.96 * curve["error"]
+            out.append({
+                "attack": attack, "model": model,
+                "auc": number(auc), "low": number(max(0, auc - reach)), "high": number(min(1, auc + reach)),
+                "tpr_at_1_percent": number(curve["true"][1]), "members": curve["members"], "others": curve["others"],
+                "roc": {axis: [number(value, 4) for value in curve[axis]] for axis in ("false", "true")},
+            })  # fmt: skip
     return out
 
 

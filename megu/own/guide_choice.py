@@ -95,19 +95,14 @@ def _chosen(checked, path):
         return _described(source, "a matrix that was given", checked.matrix)
     if free and all(name.isdigit() for name in checked.images.classes):
         source = "features"
-        log.warning(
-            "the classes have no names, only numbers: the guide without language (features) is asked instead of the"
-            " composed one"
-        )
+        log.warning("the classes have no names: the guide without language (features) is asked, not the composed one")
     if source != MODEL:
         try:
             return of_guide(source, checked, path)
         except GuideUnavailableError as missing:
             if not free:
                 raise
-            log.warning(
-                "the composed guide cannot be asked (%s): the model's own class-mean features stand in for it", missing
-            )
+            log.warning("the composed guide cannot be asked (%s): the model's own features stand in for it", missing)
     return of_features(checked.original, checked.images, checked.split.train)
 
 

@@ -120,13 +120,13 @@ def check_names(names, images) -> Forget:
     for name in names:
         if name not in every:
             raise SettingsError(closest(name, dict.fromkeys(every), f"forget: in {images.name!r} the class"))
-    whole = [name in images.classes for name in names]
-    if any(whole) and not all(whole):
+    whole = {name in images.classes for name in names}
+    if len(whole) > 1:
         raise SettingsError(f"forget names classes and sub-classes ({', '.join(names)}): ask for one kind at a time")
-    known = images.classes if whole[0] else images.fine_classes
+    scenario, known = ("class", images.classes) if True in whole else ("subclass", images.fine_classes)
     if len(names) == len(known):
         raise SettingsError(f"forget names all {len(known)} classes: keep at least one")
-    return Forget(scenario="class" if whole[0] else "subclass", classes=names)
+    return Forget(scenario=scenario, classes=names)
 
 
 def at_positions(positions, images) -> Bool[Tensor, " N"]:

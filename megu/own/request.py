@@ -29,20 +29,19 @@ class Request:
     r"""A classifier, the images that it knows, and what it shall forget.
 
     Attributes:
-        model: ``nn.Module``, images ``(n, C, H, W)`` to logits ``(n, K)``, never altered; or a `pathlib.Path` of
-            weights as .safetensors, with ``arch``.
-        data: the images that it was trained on, or all that go with a sample of the others: a folder
-            ``<class>/*.jpg`` (or ``<class>/<sub-class>/*.jpg``), one with ``train`` and ``test`` (or ``val``) folders
-            of this kind, or a torch Dataset of (image, class) pairs.
+        model: images ``(n, C, H, W)`` to logits ``(n, K)``, never altered; or a file of weights (.safetensors), with
+            ``arch``.
+        data: its training images, or those that go and a sample of the others: a folder ``<class>/*.jpg`` (or
+            ``<class>/<sub-class>/*.jpg``), one with ``train`` and ``test`` (or ``val``) folders of this kind, or a
+            Dataset of (image, class) pairs.
         forget: names of classes or of sub-classes (``"tops/shirt"``); or positions of training images; or a
             `pathlib.Path` of a file of them.
         arch: see `megu.core.loading.read_model`.
-        test: unseen images, a folder by class or a Dataset; without them no attack can be measured.
-        classes: names in the order of the model's outputs, or a `pathlib.Path` of a text file of them; by default the
-            sorted names of the folders, or ``data.classes``.
+        test: unseen images, given as ``data`` is; without them no attack can be measured.
+        classes: names in the order of the model's outputs, or a text file of them; by default the sorted names of the
+            folders, or ``data.classes``.
         subclasses: for a Dataset, the name of each image's sub-class.
-        guide: see `megu.own.guide_choice.choose_guide`.
-        method: name in `megu.methods.METHODS`.
+        guide: see `megu.own.guide_choice.choose_guide`.  method: in `megu.methods.METHODS`.
         seed: of everything random.
         reference: a model retrained without the forget images, given as ``model`` is.
         normalise: what the model expects of 8-bit images: ``imagenet``, ``unit`` ([0, 1]), ``half`` ([-1, 1]),

@@ -1,4 +1,4 @@
-r"""Your own classifier and your own images: one call from a request to a new model and its report."""
+r"""Your own classifier and images: one call from a request to a new model and its report."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -98,16 +98,15 @@ class InMemory:
 
 def dependencies(checked):
     r"""What the results depend on: a folder of another request is refused."""
-    name, settings, guide = checked.request.method, checked.settings, {}
+    settings, guide = checked.settings.model_dump(mode="json"), {}
     if checked.method.guided:
-        guide = {**settings.guide.model_dump(mode="json"), "source": checked.guide}
+        guide = {**settings["guide"], "source": checked.guide}
         if checked.matrix is not None:
             guide["matrix"] = checked.matrix.tolist()
-    computed = {"seed", "device", "threads", "autocast", "retain_images"}
     return {
-        "settings": settings.model_dump(mode="json", include=computed),
+        "settings": {name: settings[name] for name in ("seed", "device", "threads", "autocast", "retain_images")},
         "guide": guide,
-        "parameters": {name: checked.parameters.model_dump(mode="json")},
+        "parameters": {checked.request.method: checked.parameters.model_dump(mode="json")},
         "data": checked.images.digest(),
         "normalise": [checked.images.mean.tolist(), checked.images.std.tolist()],
         "model": checked.weights,

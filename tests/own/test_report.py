@@ -3,21 +3,18 @@
 import json
 import re
 import sys
-from importlib.resources import files
 
 import jsonschema
 import pytest
 import torch
 from loopback import odds_of, reply
-from own_model import QUICK, forget
+from own_model import QUICK, SCHEMA, forget
 from refusals import refused
 from safetensors.torch import load_file
 from torch import nn
 
 from megu.cli import main as command
 from megu.own import report
-
-SCHEMA = json.loads((files("megu.own") / "assets" / "report.schema.json").read_text())
 
 
 def test_every_report_fits_the_schema_and_a_wrong_one_does_not(model, parts, done):

@@ -8,8 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.resources import files
-from json import loads
 
 import jsonschema
 import numpy as np
@@ -17,7 +15,7 @@ import pytest
 import torch
 from conftest import ROOT, Narrow
 from killing import child, ended, often
-from own_model import NAMES, QUICK, forget, network, same
+from own_model import NAMES, QUICK, SCHEMA, forget, network, same
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -72,27 +70,23 @@ def test_same_seed_same_bits_and_another_seed_others(model, parts, done):
 
 
 def test_what_is_not_available_is_said_and_never_guessed(model, parts, done):
-    why = missing(done)
+    why = column(done, "not_available")
     assert why["js_retrain"] == "needs a retrained reference model" and why["acc_forget_test"] is None
-    assert why["mia_lira_online_auc"] == "needs shadow models" and metric(done, "js_retrain")["after"] is None
+    assert why["mia_lira_online_auc"] == "needs shadow models" and column(done, "after")["js_retrain"] is None
     bare = forget(model, parts, test=None, trained_on=60_000)
     assert bare.report["attacks"] == [] and {row["part"] for row in bare.report["accuracy"]} == {"forget", "retain"}
-    verdict, why = str(bare.report["verdict"]), missing(bare)
+    verdict, why = str(bare.report["verdict"]), column(bare, "not_available")
     assert "Only 400 of 60,000" in verdict and "No attack was measured" in verdict
     needs_test = {name for name, about in METRICS.items() if "test" in about.needs.split()}
     assert all(why[name] for name in needs_test) and needs_test > {name for name in METRICS if name.startswith("mia")}
     with seeded(generator(5, "reference")):
         reference = network()
     whole = forget(model, parts, reference=reference)
-    assert metric(whole, "js_retrain")["after"] > 0 and "Without a model retrained" not in str(whole.report["verdict"])
+    assert column(whole, "after")["js_retrain"] > 0 and "Without a model retrained" not in str(whole.report["verdict"])
 
 
-def metric(result, name):
-    return next(row for row in result.report["metrics"] if row["metric"] == name)
-
-
-def missing(result):
-    return {row["metric"]: row["not_available"] for row in result.report["metrics"]}
+def column(result, name):
+    return {row["metric"]: row[name] for row in result.report["metrics"]}
 
 
 @pytest.fixture
@@ -220,6 +214,5 @@ def test_memory_that_does_not_suffice_is_reported_and_changes_little(model, part
 def test_methods_that_look_into_the_network_take_a_foreign_one(model, parts, method):
     small = {"unsir": {"noises": 4, "copies": 2}, "ssd": {"images": 20}, "projection": {"images": 50}}
     result = forget(model, parts, method=method, settings=small.get(method, {}))
-    schema = loads((files("megu.own") / "assets" / "report.schema.json").read_text())
-    jsonschema.validate(result.report, schema)
+    jsonschema.validate(result.report, SCHEMA)
     assert method == result.report["done"]["method"]
