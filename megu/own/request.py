@@ -134,12 +134,10 @@ def _check_integer(name, value, least, most=None):
 @contextmanager
 def collect_notices(notices):
     r"""Appends what is said to the log "megu" inside the block to a list; it is still said."""
-    log, kept, said = logging.getLogger("megu"), logging.Handler(), logging.StreamHandler()
-    kept.emit = lambda record: notices.append(record.getMessage())
-    log.addHandler(kept)
+    log, said = logging.getLogger("megu"), logging.StreamHandler()
+    said.addFilter(lambda record: notices.append(record.getMessage()) is None)  # lets it pass
     log.addHandler(said)
     try:
         yield
     finally:
-        log.removeHandler(kept)
         log.removeHandler(said)

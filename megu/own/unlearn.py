@@ -3,6 +3,7 @@ r"""Your own classifier and images: one call from a request to a new model and i
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 from torch import nn
 
@@ -59,7 +60,7 @@ def carry_out(checked, out=None) -> Unlearned:
     r"""The work of `unlearn` on a `megu.own.request.CheckedRequest`: guide, method, measurement, report."""
     folder = None if out is None else Path(out)
     with alone(folder) if folder else nullcontext(), collect_notices(checked.notices):
-        store = RunDirectory(folder, dependencies(checked), [checked.settings.seed]) if folder else InMemory()
+        store = RunDirectory(folder, dependencies(checked), [checked.settings.seed]) if folder else in_memory()
         matrix, guide = transition(checked, store)
         new, training = unlearned(checked, store, matrix)
         found, changes = measure(checked, store, new, matrix)
@@ -73,27 +74,19 @@ def carry_out(checked, out=None) -> Unlearned:
     return Unlearned(new, done["history"], done["seconds"], facts, folder)
 
 
-class InMemory:
+def in_memory():
     r"""What stands for a `megu.runs.store.RunDirectory` where nothing is kept."""
+    facts = {}
 
-    path = None
-
-    def __init__(self):
-        self.manifest, self._facts = {"notes": {}}, {}
-
-    def once(self, name, make, save, load):
-        """Makes it."""
-        content, self._facts[name] = make()
+    def once(name, make, save, load):
+        content, facts[name] = make()
         return content
 
-    def facts(self, name):
-        """Of what was made."""
-        return self._facts[name]
-
-    def note(self, key, value):
+    def forgets(key, value):
         """Nothing is noted."""
 
-    same = note
+    notes = {"notes": {}}
+    return SimpleNamespace(path=None, manifest=notes, once=once, facts=facts.get, note=forgets, same=forgets)
 
 
 def dependencies(checked):
