@@ -55,17 +55,17 @@ def check_matrix(matrix, num_classes, what):
     sum (by more than 1e-4)."""
     try:
         array = np.asarray(matrix, float)
-        sums = array.sum(0)
+        why = f"is a matrix of shape {array.shape}"
     except (TypeError, ValueError):
-        array = sums = np.zeros(0)
-    if array.shape != (num_classes, num_classes):
-        why = f"is a {type(matrix).__name__} of shape {np.shape(matrix)}"
-    elif not np.isfinite(array).all() or (array < 0).any():
+        array, why = np.zeros(0), f"is a {type(matrix).__name__}"
+    if array.shape == (num_classes, num_classes):
         why = "has entries that are negative or no numbers"
-    elif (wrong := np.abs(sums - 1)).max() > 1e-4:
-        why = f"has a column, number {wrong.argmax()}, that sums to {sums[wrong.argmax()]:.4g}"
-    else:
-        return array / sums
+        if np.isfinite(array).all() and (array >= 0).all():
+            sums = array.sum(0)
+            wrong = np.abs(sums - 1).argmax()
+            if abs(sums[wrong] - 1) <= 1e-4:
+                return array / sums
+            why = f"has a column, number {wrong}, that sums to {sums[wrong]:.4g}"
     raise SettingsError(f"{what} {why}: give a name, or a {num_classes} x {num_classes} matrix whose columns sum to 1")
 
 

@@ -173,7 +173,7 @@ WRONG = [  # (arguments of `ask`, what the message must name)
     ({"method": "mgeu"}, "did you mean 'megu'"), ({"method": "retrain"}, "is what unlearning is compared with"),
     ({"method": "projection", "forget": [1, 2]}, "random"), ({"seed": -1}, "-1"), ({"seed": "x"}, "x"),
     ({"guide": "composd"}, "did you mean 'composed'"), ({"guide": "oracle"}, "oracle"), ({"guide": np.eye(4)}, "(4, 4)"),
-    ({"guide": "none.csv"}, "none.csv"), ({"guide": object()}, "object"), ({"guide": np.full((3, 3), np.nan)}, "no numbers"),
+    ({"guide": "none.csv"}, "none.csv"), ({"guide": object()}, "object"), ({"guide": [[1], [2, 3]]}, "list"), ({"guide": np.full((3, 3), np.nan)}, "no numbers"),
     ({"guide": np.array([[2, 0, 0], [-1, 1, 0], [0, 0, 1]])}, "negative"), ({"guide": np.eye(3) * 0.9}, "sums to 0.9"),
     *[({"settings": wrong}, named) for wrong, named in (
         ([1], "[1]"), ({"device": "tpu"}, "tpu"), ({"recipe.lr": -1}, "-1"), ({"recipe.epochs": 0}, "recipe.epochs"),
