@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save, save_file
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import TensorDataset as Pairs
 
 from megu.cli import main as command
 from megu.core.loading import read_model
@@ -136,51 +136,50 @@ def nan_at(tensor):
     return tensor
 
 
-def data(x, y=Y):
-    return {"data": TensorDataset(x, y)}
-
-
-def model(weight):
-    return {"model": linear(weight)}
-
-
 InTuple = type("InTuple", (nn.Module,), {"forward": lambda self, x: (x.flatten(1)[:, :3],)})
-WRONG = [  # (arguments of `ask`, what the message must name)
-    *[({"forget": wrong}, named) for wrong, named in (
+NAN, HALVES = linear(nan_at(torch.eye(3, 16))), ["a", "b"] * 15
+ALONE = {  # argument of `ask` -> (wrong value, what the message must name)
+    "forget": [
         ([], "forget"), (None, "None"), (3, "3"), ("Ape", "did you mean 'ape'"), ("bea", "did you mean 'bee'"),
         ("../../etc/passwd", "../../etc/passwd"), ("а\u200bpe", "printed"), (list(NAMES), "all 3"), (["ape", 1], "ape"),
         ([1, 1], "1 twice"), (range(30), "30 of 30"), (Path("none.txt"), "none.txt"),
-    )],
-    *[({"classes": wrong}, named) for wrong, named in (
+    ],
+    "classes": [
         (["ape"], "at least two"), (["ape", "ape", "cat"], "'ape' twice"), (["\u00e9", "e\u0301", "cat"], "twice"),
         (["ape", " ", "cat"], "empty"), (["ape", "b\x00e", "cat"], "printed"), (["ape", "b" * 500, "cat"], "200"),
         ([*NAMES, "dog"], "dog"), (NAMES[:2], "0 to 1"), (Path("none.txt"), "none.txt"),
-    )],
-    (data(nan_at(X)), "image 0"), (data(X / 0), "NaN or infinite"), (data(X.flatten(1)), "(16,)"),
-    (data(torch.rand(30, 1, 5, 5)), "(1, 5, 5)"), (data((X * 9).long()), "int64"), (data(X[:0], Y[:0]), "empty"),
-    (data(X[Y < 2], Y[Y < 2]), "'cat'"), ({"data": TensorDataset(X)}, "pairs"), ({"data": iter([1])}, "DataLoader"),
-    ({"data": "no/such/folder"}, "folder"), ({"data": 3}, "int"), ({"data": 3, "classes": None}, "classes"),
-    ({"data": [*zip(X, Y, strict=True), (X[0, :, :3], 0)]}, "image 30"), ({"data": [("a", 0)] * 3}, "image 0"),
-    (model(nan_at(torch.eye(3, 16))), "weight"), (model(torch.full((3, 16), 3e38)), "logits"),
-    (model(torch.zeros(3, 16)), "normalise"), ({"model": "resnet"}, "str"), ({"model": nn.Flatten()}, "(2, 16)"),
-    ({"model": InTuple()}, "tuple"), ({"reference": linear(nan_at(torch.eye(3, 16)))}, "reference"),
-    ({"reference": nn.Sequential(nn.Flatten(), nn.Linear(16, 5))}, "reference"),
-    ({"test": TensorDataset(X[..., :3], Y)}, "one size"), ({"test": TensorDataset(nan_at(X), Y)}, "test"),
-    ({"test": "nowhere"}, "nowhere"), ({"trained_on": 10}, "10"), ({"trained_on": "many"}, "many"),
-    ({"retain_images": 0}, "retain_images"), ({"size": 0}, "size"), ({"size": 10**9}, "size"), ({"size": "big"}, "big"),
-    ({"size": 8}, "size"), ({"model": Path("model.safetensors")}, "Dataset"),
-    ({"normalise": "imagnet"}, "imagnet"), ({"normalise": ((0.5,), (0.0,))}, "std"), ({"normalise": ((1, 2, 3), "x")}, "normalise"),
-    ({"method": "mgeu"}, "did you mean 'megu'"), ({"method": "retrain"}, "is what unlearning is compared with"),
-    ({"method": "projection", "forget": [1, 2]}, "random"), ({"seed": -1}, "-1"), ({"seed": "x"}, "x"),
-    ({"guide": "composd"}, "did you mean 'composed'"), ({"guide": "oracle"}, "oracle"), ({"guide": np.eye(4)}, "(4, 4)"),
-    ({"guide": "none.csv"}, "none.csv"), ({"guide": object()}, "object"), ({"guide": [[1], [2, 3]]}, "list"), ({"guide": np.full((3, 3), np.nan)}, "no numbers"),
-    ({"guide": np.array([[2, 0, 0], [-1, 1, 0], [0, 0, 1]])}, "negative"), ({"guide": np.eye(3) * 0.9}, "sums to 0.9"),
-    *[({"settings": wrong}, named) for wrong, named in (
+    ],
+    "data": [
+        (Pairs(nan_at(X), Y), "image 0"), (Pairs(X / 0, Y), "NaN or infinite"), (Pairs(X.flatten(1), Y), "(16,)"),
+        (Pairs(torch.rand(30, 1, 5, 5), Y), "(1, 5, 5)"), (Pairs((X * 9).long(), Y), "int64"), (Pairs(X[:0], Y[:0]), "empty"),
+        (Pairs(X[Y < 2], Y[Y < 2]), "'cat'"), (Pairs(X), "pairs"), (iter([1]), "DataLoader"),
+        ("no/such/folder", "folder"), (3, "int"), ([*zip(X, Y, strict=True), (X[0, :, :3], 0)], "image 30"),
+        ([("a", 0)] * 3, "image 0"),
+    ],
+    "model": [
+        (NAN, "weight"), (linear(torch.full((3, 16), 3e38)), "logits"), (linear(torch.zeros(3, 16)), "normalise"),
+        ("resnet", "str"), (nn.Flatten(), "(2, 16)"), (InTuple(), "tuple"), (Path("model.safetensors"), "Dataset"),
+    ],
+    "reference": [(NAN, "reference"), (nn.Sequential(nn.Flatten(), nn.Linear(16, 5)), "reference")],
+    "test": [(Pairs(X[..., :3], Y), "one size"), (Pairs(nan_at(X), Y), "test"), ("nowhere", "nowhere")],
+    "trained_on": [(10, "10"), ("many", "many")], "retain_images": [(0, "retain_images")],
+    "size": [(0, "size"), (10**9, "size"), ("big", "big"), (8, "size")], "seed": [(-1, "-1"), ("x", "x")],
+    "normalise": [("imagnet", "imagnet"), (((0.5,), (0.0,)), "std"), (((1, 2, 3), "x"), "normalise")],
+    "method": [("mgeu", "did you mean 'megu'"), ("retrain", "is what unlearning is compared with")],
+    "guide": [
+        ("composd", "did you mean 'composed'"), ("oracle", "oracle"), (np.eye(4), "(4, 4)"), ("none.csv", "none.csv"),
+        (object(), "object"), ([[1], [2, 3]], "list"), (np.full((3, 3), np.nan), "no numbers"),
+        (np.array([[2, 0, 0], [-1, 1, 0], [0, 0, 1]]), "negative"), (np.eye(3) * 0.9, "sums to 0.9"),
+    ],
+    "settings": [
         ([1], "[1]"), ({"device": "tpu"}, "tpu"), ({"recipe.lr": -1}, "-1"), ({"recipe.epochs": 0}, "recipe.epochs"),
         ({"recipe.lrr": 1}, "recipe.lrr"), ({"labels.tau": 2}, "labels.tau"), ({"guide.source": "names"}, "say which guide by guide="),
-    )],
-    ({"subclasses": ["a"]}, "1 names for 30"), ({"subclasses": ["a", "b"] * 15, "forget": "c"}, "'c'"),
-    ({"subclasses": ["a", "b"] * 15, "forget": ["a", "ape"]}, "classes and sub-classes"),
+    ],
+    "subclasses": [(["a"], "1 names for 30")],
+}  # fmt: skip
+WRONG = [({name: value}, named) for name, values in ALONE.items() for value, named in values] + [
+    ({"data": 3, "classes": None}, "classes"), ({"method": "projection", "forget": [1, 2]}, "random"),
+    ({"subclasses": HALVES, "forget": "c"}, "'c'"), ({"subclasses": HALVES, "forget": ["a", "ape"]}, "classes and sub-classes"),
 ]  # fmt: skip
 
 
