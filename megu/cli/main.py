@@ -102,15 +102,15 @@ def unlearn(
     """Unlearn with a classifier and images of the user's own."""
     given = dict(locals())  # an option has the name of what it is in the request
     from megu.own.estimate import estimate
-    from megu.own.request import Request, check
+    from megu.own.request import CheckedRequest, Request
     from megu.own.unlearn import carry_out
 
     if bool(forget) == bool(forget_list) or (out is None and not dry_run):
         raise SettingsError("give --forget or --forget-list (one of them), and --out FOLDER (or --dry-run)")
     given |= {"forget": forget_list or forget, "settings": parse(set)}
     names = [field.name for field in fields(Request) if field.name in given]
-    checked = check(Request(**{name: given[name] for name in names}))
-    typer.echo("\n".join(estimate(checked).lines))
+    checked = CheckedRequest(Request(**{name: given[name] for name in names}))
+    typer.echo(estimate(checked))
     if not dry_run:
         verdict = carry_out(checked, out).report["verdict"]
         typer.echo(f"verdict  {verdict['word']}: {verdict['findings'][0]}\nrule     {verdict['rule']}")

@@ -13,34 +13,26 @@ from megu.settings.files import hash_file
 from megu.settings.values import closest
 
 
-def export(run_dir, method, seed):
-    r"""The `Checkpoint` of a model that a run kept.
+def export(run_dir, method, seed) -> Checkpoint:
+    r"""A model of a run, whose data are not needed.
 
     Args:
-        run_dir: of `megu.runs.experiment.Experiment`; its data are not needed.
+        run_dir: of `megu.runs.experiment.Experiment`.
         method: in `megu.methods.METHODS`, ``original`` and ``retrain`` among them.  seed: of pre-training.
-    Raises: SettingsError where the directory is none of a run or does not hold the model, or a file is not the one that
-        was written.
+    Raises: SettingsError where there is no such run or model, or a file is not the one that was written.
     """
     folder = Path(run_dir)
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
-        known, settings, notes = manifest["artefacts"], manifest["settings"], manifest["notes"]
+        known, settings, notes = (manifest[part] for part in ("artefacts", "settings", "notes"))
         images = dict(notes["images"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise SettingsError(
-            f"{folder.name!r} is no run directory of this version: give one that `megu run` made"
-        ) from None
-    name = f"models/{method}-{seed}.safetensors"
-    if name not in known:
-        models_there = [Path(one).stem for one in known if one.startswith("models/")]
-        if not models_there:
-            raise SettingsError(f"{folder.name!r} holds no models yet: run first")
-        raise SettingsError(closest(f"{method}-{seed}", models_there, f"in {folder.name!r} the model"))
-    if not (folder / name).is_file() or hash_file(folder / name) != known[name]["sha256"]:
-        raise SettingsError(
-            f"{name} in {folder.name!r} is not the file that was written there: remove it and run again"
-        )
+        raise SettingsError(f"{folder.name!r} is no run directory of this version: give one of `megu run`") from None
+    name, there = f"{method}-{seed}", [Path(file).stem for file in known if file.startswith("models/")]
+    if not there:
+        raise SettingsError(f"{folder.name!r} holds no models yet: run first")
+    if name not in there:
+        raise SettingsError(closest(name, there, f"in {folder.name!r} the model"))
     about = {
         "arch": settings["arch"],
         "stem": STEMS[settings["arch"]],
@@ -57,23 +49,24 @@ def export(run_dir, method, seed):
         "weights": "",
     }
     about = check_about(about, f"manifest.json in {folder.name!r}")
-    net = read_net(about, folder / name)
+    net = read_net(about, _written(folder, known, f"models/{name}.safetensors"))
     return Checkpoint(net, about.model_copy(update={"weights": weights_digest(net)}))
 
 
 def measured(folder, known, method, seed):
-    r"""Metric -> (value, that of the retrained model of the same seed, unit, mode), as far as a run has measured
-    them."""
-    names = {one: f"rows/{one}-{seed}-0.csv" for one in (method, "retrain")}
-    rows = {one: pd.read_csv(folder / name).set_index("metric") for one, name in names.items() if name in known}
+    r"""Metric -> (value, that of the retrained model of the same seed, unit, mode), as far as there are any."""
+    names = {of: f"rows/{of}-{seed}-0.csv" for of in (method, "retrain")}
+    files = {of: _written(folder, known, name) for of, name in names.items() if name in known}
+    rows = {of: pd.read_csv(file).set_index("metric") for of, file in files.items()}
     if method not in rows:
         return {}
-    other = rows["retrain"]["value"] if "retrain" in rows else {}
+    table = rows[method].assign(goal=rows["retrain"]["value"] if "retrain" in rows else None)
+    table = table[["value", "goal", "unit", "mode"]].astype(object)
+    return dict(zip(table.index, table.where(table.notna(), None).itertuples(index=False, name=None), strict=True))
 
-    def number(value):
-        return None if pd.isna(value) else float(value)
 
-    return {
-        metric: (number(row["value"]), number(other.get(metric)), row["unit"], row["mode"])
-        for metric, row in rows[method].iterrows()
-    }
+def _written(folder, known, name):
+    """Path of an artefact, if it is what the run wrote."""
+    if not (folder / name).is_file() or hash_file(folder / name) != known[name]["sha256"]:
+        raise SettingsError(f"{name} in {folder.name!r} is not the file that was written there: remove it, run again")
+    return folder / name

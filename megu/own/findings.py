@@ -1,19 +1,23 @@
-r"""What a deletion report measures: accuracies with intervals, attacks with their curves, every metric, predictions,
-nearest concepts."""
+r"""What a deletion report measures on the models before and after, and on a retrained reference."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
+from itertools import product
 
 import numpy as np
+import torch
 from scipy import stats
 
-from megu.core.splits import Split
-from megu.figures.deletion import MODELS, PARTS
-from megu.measure import attacks
-from megu.measure import metrics as measured
-from megu.measure.metrics import METRICS, References
-from megu.measure.outputs import Outputs
+from megu.core import models
+from megu.core.device import Stopwatch, generator
+from megu.core.loading import has_features
+from megu.figures.deletion import ATTACKS, MODELS, PARTS
+from megu.measure import attacks, metrics
+from megu.measure.disentanglement import disentanglement, forgotten_concepts
+from megu.measure.outputs import collect_outputs, load_outputs, save_outputs
 from megu.measure.views import centroid_similarity
+from megu.settings.errors import SettingsError
 
 MISSING = {  # what a metric may need (see `megu.measure.metrics.Metric`) -> why it is not there, the first that holds
     "shadows": "needs shadow models",
@@ -25,38 +29,89 @@ MISSING = {  # what a metric may need (see `megu.measure.metrics.Metric`) -> why
     "test": "needs test images",
     "test_forget": "needs test images of the forgotten classes",
 }
-_MOST = 200  # images that are listed one by one
+MEASURED = 5000  # retain images that accuracies are taken on, at most
+LISTED = 200  # forget images that are listed one by one, at most
+SCORED, MOST_CLASSES = 1000, 200  # images of a part, and classes, for the disentanglement score, which grows with both
 
 
-@dataclass(frozen=True)
 class Models:
-    r"""Outputs of the models on the same split.
+    r"""What the models make of the same images.
 
     Attributes:
-        outputs: ``before``, ``after`` and, where there is one, ``reference`` (a model retrained without the forget
-            images): `megu.measure.outputs.Outputs` each.
-        split: the parts that were measured.
-        blank: logits of an untrained network, part -> ``(n, K)``, or None.
+        outputs: of ``before``, ``after`` and, where there is one, ``reference``.
+        split: the parts that were measured.  labels: part -> classes.
+        blank: logits of an untrained network by part, or None.
         features: whether the features are the input of a linear head.
     """
 
-    outputs: dict[str, Outputs]
-    split: Split
-    blank: dict | None
-    features: bool
+    def __init__(self, checked, store, new):
+        self.images, self.outputs, seed = checked.images, {}, checked.settings.seed
+        self.features = has_features(checked.original, self.images)
+        self.split = replace(checked.split, retain=_sample(checked.split.retain, MEASURED, seed, "measured"))
+        self.labels = {part: self.images.y[index] for part, index in vars(self.split).items()}
+        checked.clock.seconds["evaluation"] = 0.0
+        load = partial(load_outputs, device=checked.compute.device)
+        for name, model in {"before": checked.original, "after": new, "reference": checked.reference}.items():
+            if model is not None:
+                file = f"outputs-{name}.safetensors"
+                self.outputs[name] = store.once(file, partial(self._made, model), save_outputs, load)
+                checked.clock.seconds["evaluation"] += store.facts(file)["seconds"]
+        try:
+            self.blank = self._collected(models.reset(checked.original, seed, "untrained")).logits
+        except SettingsError:
+            self.blank = None
 
-    @property
-    def available(self):
-        """What there is of `MISSING`."""
-        tested = {"test_forget": len(self.split.test_forget) > 0}
+    def _made(self, model):
+        clock = Stopwatch()
+        with clock("evaluation"):
+            outputs = self._collected(model)
+        return outputs, {"seconds": round(clock.total, 3)}
+
+    def _collected(self, model):
+        look = models.features if self.features else lambda model, x: 2 * (model(x),)
+        return collect_outputs(model, self.images, self.split, 100, look)
+
+    def right(self, model, part):
+        """Which images of a part a model names right: bool ``(n,)``."""
+        return self.outputs[model].logits[part].argmax(1) == self.labels[part]
+
+    def lacking(self, needs):
+        """Why something that needs these things cannot be measured, or None."""
+        tested = len(self.labels["test_forget"])
         there = {
             "retrain": "reference" in self.outputs,
             "untrained": self.blank is not None,
             "head": self.features,
-            "test": tested["test_forget"] or len(self.split.test_retain) > 0,
-            **tested,
+            "test": tested or len(self.labels["test_retain"]),
+            "test_forget": tested,
         }
-        return {need for need, holds in there.items() if holds}
+        return next((why for need, why in MISSING.items() if need in needs and not there.get(need)), None)
+
+
+def _sample(index, count, seed, purpose):
+    """At most ``count`` of ``index`` at random, in their order."""
+    chosen = torch.randperm(len(index), generator=generator(seed, purpose))[:count]
+    return index[chosen.sort().values.to(index.device)]
+
+
+def measure(checked, store, new, transition):
+    r"""What the report says of the models: accuracy, attacks, metrics, predictions, nearest, disentanglement; and
+    `change` by part.
+
+    Args:
+        checked: `megu.own.request.CheckedRequest`.  store: `megu.runs.store.RunDirectory`, or what stands for it.
+        new: the model after.  transition: ``(K, K)`` array or None.
+    """
+    found = Models(checked, store, new)
+    facts = {
+        "accuracy": accuracies(found),
+        "attacks": attack_curves(found),
+        "metrics": every_metric(found),
+        "predictions": predictions(found, checked.ids),
+        "nearest": nearest(found, transition),
+        "disentanglement": disentanglement_scores(checked, found, new),
+    }
+    return facts, {part: change(found, part) for part in ("test_retain", "retain") if len(found.labels[part])}
 
 
 def number(value, digits=6):
@@ -64,126 +119,108 @@ def number(value, digits=6):
     return None if value is None or not math.isfinite(value) else round(float(value), digits)
 
 
-def right(outputs, images, split, part):
-    r"""Which images of a part are named right: bool ``(n,)``."""
-    return outputs.logits[part].argmax(1) == images.y[getattr(split, part)]
-
-
-def accuracies(models, images):
-    r"""List of dictionaries: model, part, images, percent, and low and high of the 95 % Wilson interval; parts without
-    images are left out."""
+def accuracies(found):
+    r"""Rows of model, part, images, percent, low and high (95 % Wilson interval); none of parts without images."""
     out = []
-    for name, outputs in models.outputs.items():
-        for part in PARTS:
-            count = len(getattr(models.split, part))
-            if count:
-                hits = int(right(outputs, images, models.split, part).sum())
-                low, high = stats.binomtest(hits, count).proportion_ci(method="wilson")
-                percent = {"percent": 100 * hits / count, "low": 100 * low, "high": 100 * high}
-                percent = {key: number(value) for key, value in percent.items()}
-                out.append({"model": name, "part": part, "images": count, **percent})
+    for model, part in product(found.outputs, PARTS):
+        right = found.right(model, part)
+        if count := len(right):
+            hits = int(right.sum())
+            ends = stats.binomtest(hits, count).proportion_ci(method="wilson")
+            shares = {"percent": hits / count, "low": ends.low, "high": ends.high}
+            percent = {name: number(100 * share) for name, share in shares.items()}
+            out.append({"model": model, "part": part, "images": count, **percent})
     return out
 
 
-def change(models, images, part):
-    r"""Change of accuracy from before to after in points, paired by image: (mean, half-width of its 95 % interval), or
-    None for no images."""
-    count = len(getattr(models.split, part))
-    if not count:
-        return None
-    before, after = (right(models.outputs[name], images, models.split, part).double() for name in ("before", "after"))
+def change(found, part):
+    r"""Change of accuracy from before to after in points, paired by image: (mean, half-width of its 95 % interval)."""
+    before, after = (found.right(model, part).double() for model in ("before", "after"))
     difference = 100 * (after - before)
-    return difference.mean().item(), 1.96 * difference.std(correction=0).item() / math.sqrt(count)
+    return difference.mean().item(), 1.96 * difference.std(correction=0).item() / math.sqrt(len(difference))
 
 
-def attack_curves(models, images):
-    r"""Every class-matched attack on every model: list of dictionaries with attack, model, auc, low, high (95 %),
-    tpr_at_1_percent, members, others, roc.
-
-    Where there are no unseen images of the same classes, no attack is there.
-    """
-    split, out = models.split, []
-    unseen = "test_forget" if len(split.test_forget) else "test_retain"
-    y, y_unseen = images.y[split.forget], images.y[getattr(split, unseen)]
-    for attack in ("loss", "entropy"):
-        for name, outputs in models.outputs.items():
-            scores = [_score(attack, outputs.logits[part], y) for part, y in (("forget", y), (unseen, y_unseen))]
-            curve = attacks.class_matched_roc(scores[0], y, scores[1], y_unseen)
-            if curve:
-                auc, reach = curve["auc"], 1.96 * curve["error"]
-                out.append({
-                    "attack": attack,
-                    "model": name,
-                    "auc": number(auc),
-                    "low": number(max(0, auc - reach)),
-                    "high": number(min(1, auc + reach)),
-                    "tpr_at_1_percent": number(curve["true"][1]),
-                    "members": curve["members"],
-                    "others": curve["others"],
-                    "roc": {axis: [round(float(value), 4) for value in curve[axis]] for axis in ("false", "true")},
-                })  # fmt: skip
+def attack_curves(found):
+    r"""Rows of attack, model, auc, low, high (95 %), tpr_at_1_percent, members, others, roc; none without unseen images
+    of the same classes."""
+    unseen, out = "test_forget" if len(found.labels["test_forget"]) else "test_retain", []
+    for attack, (model, outputs) in product(ATTACKS, found.outputs.items()):
+        compared = []
+        for part in ("forget", unseen):
+            logits, y = outputs.logits[part], found.labels[part]
+            # High where an attacker takes an image for one that was trained on.
+            compared += [-attacks.per_sample_loss(logits, y) if attack == "loss" else -attacks.entropy(logits), y]
+        if curve := attacks.class_matched_roc(*compared):
+            auc, reach = curve["auc"], 1.96 * curve["error"]
+            out.append({
+                "attack": attack, "model": model,
+                "auc": number(auc), "low": number(max(0, auc - reach)), "high": number(min(1, auc + reach)),
+                "tpr_at_1_percent": number(curve["true"][1]), "members": curve["members"], "others": curve["others"],
+                "roc": {axis: [number(value, 4) for value in curve[axis]] for axis in ("false", "true")},
+            })  # fmt: skip
     return out
 
 
-def _score(attack, logits, y):
-    """High where an attacker takes an image for one that was trained on."""
-    return -attacks.per_sample_loss(logits, y) if attack == "loss" else -attacks.entropy(logits)
-
-
-def metrics(models, images):
-    r"""Every metric of `megu.measure.metrics.METRICS` on every model.
-
-    Returns: list of dictionaries with metric, mode, unit, goal, images, before, after, reference (None where not
-        available), and why not.
-    """
-    values, reference = {}, models.outputs.get("reference")
-    for name, outputs in models.outputs.items():
+def every_metric(found):
+    r"""Rows of metric, mode, unit, goal, images, before, after, reference (None where not available), and why not."""
+    values, out = {}, []
+    for model, outputs in found.outputs.items():
         nobody = {part: logits * math.nan for part, logits in outputs.logits.items()}
-        against = References(models.outputs["before"], reference or outputs, models.blank or nobody, nobody)
-        values[name] = measured.metrics(outputs, images, models.split, against)
-    out = []
-    for metric, about in METRICS.items():
-        lacks = set(about.needs.split()) - models.available
-        why = next((why for need, why in MISSING.items() if need in lacks), None)
-        row = {name: number(values[name][metric]) if name in values and not why else None for name in MODELS}
+        reference, blank = found.outputs.get("reference", outputs), found.blank or nobody
+        against = metrics.References(found.outputs["before"], reference, blank, nobody)
+        values[model] = metrics.metrics(outputs, found.images, found.split, against)
+    for metric, about in metrics.METRICS.items():
+        why = found.lacking(about.needs.split())
+        row = {model: number(values[model][metric]) if model in values and not why else None for model in MODELS}
         if not why and all(value is None for value in row.values()):
             why = "cannot be computed from these images"
         out.append({"metric": metric, **about.description, **row, "not_available": why})
     return out
 
 
-def predictions(models, images, ids):
+def predictions(found, ids):
     r"""What the forget images are taken for: shares in percent by model and label, and the first images one by one (no
     pixels)."""
-    names, out, forget = images.classes, {"shares": {}, "images": []}, models.split.forget
-    top = {name: outputs.logits["forget"].softmax(1).max(1) for name, outputs in models.outputs.items()}
-    for name, (_, label) in top.items():
+    names, shares, listed = found.images.classes, {}, []
+    top = {model: outputs.logits["forget"].softmax(1).max(1) for model, outputs in found.outputs.items()}
+    for model, (_, label) in top.items():
         share = 100 * label.bincount(minlength=len(names)).double() / len(label)
         largest = share.argsort(descending=True).tolist()
-        out["shares"][name] = {names[k]: number(share[k]) for k in largest if share[k] > 0}
-    for row, i in enumerate(forget.tolist()[:_MOST]):
+        shares[model] = {names[k]: number(share[k]) for k in largest if share[k] > 0}
+    for row, i in enumerate(found.split.forget.tolist()[:LISTED]):
         one = {name: {"label": names[label[row]], "probability": number(p[row])} for name, (p, label) in top.items()}
-        out["images"].append({"image": ids[i], "class": names[images.y[i]], **one})
-    return out
+        listed.append({"image": ids[i], "class": names[found.images.y[i]], **one})
+    return {"shares": shares, "images": listed}
 
 
-def nearest(models, images, transition, most=3):
-    r"""The concepts nearest to each forgotten class by the guide, and by the features before and after: list of
-    dictionaries of names."""
-    names, ways, split = images.classes, dict.fromkeys(("guide", *MODELS)), models.split
-    y = np.concatenate([images.y[getattr(split, part)].cpu().numpy() for part in ("retain", "forget")])
+def nearest(found, transition, most=3):
+    r"""Rows of each forgotten class and the names of its nearest by the guide and by the models' features."""
+    names, ways, seen = found.images.classes, dict.fromkeys(("guide", *MODELS)), ("retain", "forget")
+    y = torch.cat([found.labels[part] for part in seen]).cpu().numpy()
     if transition is not None:
-        ways["guide"] = np.asarray(transition).T  # row k = the shares of class k
-    if models.features and len(np.unique(y)) == len(names):
-        for name, outputs in models.outputs.items():
-            table = np.concatenate([outputs.features[part].double().cpu().numpy() for part in ("retain", "forget")])
-            ways[name] = centroid_similarity(table, y, len(names))
+        ways["guide"] = transition.T  # row k = the shares of class k
+    if found.features and len(np.unique(y)) == len(names):
+        for model, outputs in found.outputs.items():
+            table = torch.cat([outputs.features[part] for part in seen]).double().cpu().numpy()
+            ways[model] = centroid_similarity(table, y, len(names))
 
     def order(similarity, k):
         return [names[j] for j in np.argsort(-similarity[k], kind="stable") if j != k][:most]
 
-    forgotten = images.y[split.forget].unique().tolist()
     return [
         {"class": names[k], **{way: None if one is None else order(one, k) for way, one in ways.items()}}
-        for k in forgotten
+        for k in found.labels["forget"].unique().tolist()
     ]
+
+
+def disentanglement_scores(checked, found, new):
+    r"""Rows of model, view, measure, value, low, high, of at most `SCORED` images of a part; None where no (sub-)class
+    goes as a whole, there are no features, or over `MOST_CLASSES` classes."""
+    images, seed = checked.images, checked.settings.seed
+    whole = forgotten_concepts(images, checked.split)
+    if not (found.features and whole) or len(images.fine_classes) > MOST_CLASSES:
+        return None
+    few = {part: _sample(getattr(found.split, part), SCORED, seed, "scored") for part in ("retain", "test_retain")}
+    split = replace(found.split, **few)
+    scores = disentanglement(checked.original, new, checked.reference, images, split, draws=100, seed=seed)
+    return scores.astype(object).where(scores.notna(), None).round(4).to_dict("records")

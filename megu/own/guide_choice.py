@@ -1,12 +1,12 @@
 r"""Who says which of a user's classes are alike: a guide of the package, the model's own features, or a matrix."""
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from megu.core.device import Stopwatch
 from megu.datasets.user_images import as_pictures
 from megu.guide import SOURCES, GuideSession, GuideUnavailableError, draw_exemplars
 from megu.measure.views import centroid_similarity, feature_table
@@ -19,132 +19,115 @@ MODEL = "model"  # the similarity of the model's own class-mean features
 NAMED = (*(name for name, source in SOURCES.items() if not source.needs_model), MODEL)  # what can be asked for by name
 
 
-@dataclass(frozen=True)
-class GuideChoice:
-    r"""A guide as asked for: ``source`` in `megu.guide.SOURCES`, ``model`` or ``matrix``; ``matrix``; whether another
-    may stand in where it cannot work."""
-
-    source: str
-    matrix: np.ndarray | None = None
-    free: bool = False
-
-
 def choose_guide(guide, num_classes):
-    r"""The `GuideChoice` that ``guide`` means.
+    r"""What a request's ``guide`` means: (name in `NAMED` or ``matrix``, the ``(K, K)`` float64 matrix or None).
 
-    Args:
-        guide: a name, None (the composed guide, or what can stand in for it), a ``(K, K)`` transition matrix whose
-            columns sum to 1, or the path of one as .csv or .npy.
-        num_classes: K.
+    Args: guide: a name in `NAMED`, None (the composed guide, or what can stand in for it), a transition matrix whose
+        columns sum to 1, or its path (.csv, .npy).
     Raises: SettingsError where it is none of these.
     """
-    if guide is None:
-        return GuideChoice("composed", free=True)
+    what = "guide"
     if isinstance(guide, str | Path) and str(guide).endswith((".csv", ".npy")):
-        return GuideChoice("matrix", checked(read_matrix(Path(guide)), num_classes, Path(guide).name))
+        what = Path(guide).name
+        guide = read_matrix(Path(guide))
+    if guide is None or (isinstance(guide, str) and guide in NAMED):
+        return guide or "composed", None
     if isinstance(guide, str):
-        if guide not in NAMED:
-            raise SettingsError(closest(guide, NAMED, "guide") + "; or give a matrix, or a .csv or .npy file of one")
-        return GuideChoice(guide)
-    return GuideChoice("matrix", checked(guide, num_classes, "guide"))
+        raise SettingsError(closest(guide, NAMED, what) + "; or give a matrix, or a .csv or .npy file of one")
+    return "matrix", check_matrix(guide, num_classes, what)
 
 
 def read_matrix(path):
     r"""A matrix from .npy or from comma-separated numbers.  Raises: SettingsError where it cannot be read."""
     try:
-        return (
-            np.load(path, allow_pickle=False)
-            if path.suffix == ".npy"
-            else np.loadtxt(path, delimiter=",", ndmin=2, encoding="utf-8")
-        )
+        if path.suffix == ".npy":
+            return np.load(path, allow_pickle=False)
+        return np.loadtxt(path, delimiter=",", ndmin=2, encoding="utf-8")
     except (OSError, ValueError, EOFError) as error:
         why = getattr(error, "strerror", None) or str(error).splitlines()[0][:100]
         raise SettingsError(
-            f"{path.name} is no matrix of numbers ({why}): give K lines of K numbers with commas, or a .npy"
+            f"{path.name} is no matrix ({why}): give K lines of K numbers with commas, or a .npy"
         ) from None
 
 
-def checked(matrix, num_classes, what):
-    r"""A transition matrix as ``(K, K)`` float64.  Raises: SettingsError where shape, sign or a column's sum is
-    wrong."""
+def check_matrix(matrix, num_classes, what):
+    r"""A transition matrix, its columns divided by their sums.  Raises: SettingsError for a wrong kind, shape, sign or
+    sum (by more than 1e-4)."""
     try:
-        matrix = np.asarray(matrix, float)
+        array = np.asarray(matrix, float)
+        why = f"is a matrix of shape {array.shape}"
     except (TypeError, ValueError):
-        raise SettingsError(
-            f"{what} is a {type(matrix).__name__}: give the name of a guide, or a matrix of numbers"
-        ) from None
-    if matrix.shape != (num_classes, num_classes):
-        raise SettingsError(
-            f"{what} is a matrix of shape {matrix.shape}: give ({num_classes}, {num_classes}), one column for each"
-            " class"
-        )
-    if not np.isfinite(matrix).all() or (matrix < 0).any():
-        raise SettingsError(f"{what} has entries that are negative or no numbers: give shares from 0 to 1")
-    sums = matrix.sum(0)
-    wrong = int(np.argmax(np.abs(sums - 1)))
-    if abs(sums[wrong] - 1) > 1e-4:
-        raise SettingsError(
-            f"column {wrong} of {what} sums to {sums[wrong]:.4g}: every column must sum to 1 (divide each by its sum)"
-        )
-    return matrix / sums
+        array, why = np.zeros(0), f"is a {type(matrix).__name__}"
+    if array.shape == (num_classes, num_classes):
+        why = "has entries that are negative or no numbers"
+        if np.isfinite(array).all() and (array >= 0).all():
+            sums = array.sum(0)
+            wrong = np.abs(sums - 1).argmax()
+            if abs(sums[wrong] - 1) <= 1e-4:
+                return array / sums
+            why = f"has a column, number {wrong}, that sums to {sums[wrong]:.4g}"
+    raise SettingsError(f"{what} {why}: give a name, or a {num_classes} x {num_classes} matrix whose columns sum to 1")
 
 
-def transition_of(checked, path=None):
-    r"""The transition matrix that the choice of a `megu.own.request.CheckedRequest` leads to.
+def transition(checked, store):
+    r"""The transition matrix of a `megu.own.request.CheckedRequest`, and what the report says of it.
 
-    Args:
-        path: of the answers, or None for memory.
-    Returns: (``(K, K)`` array, dictionary for the report: source, origin, answers, answers_sha256, matrix_sha256).
-    Raises: SettingsError, or what the guide raises, where it cannot work and was asked for by name.
+    Args: store: `megu.runs.store.RunDirectory`, or what stands for it.
+    Returns: ``(K, K)`` array, dictionary of source, origin and hashes; None, None where the method asks no guide.
+    Raises: what a guide raises that was asked for by name; StageError where the store's matrix was another.
     """
-    choice, images, index, log = checked.guide, checked.images, checked.forget.split.train, logging.getLogger("megu")
-    source = choice.source
+    if not checked.method.guided:
+        return None, None
+    clock = Stopwatch()
+    with clock("guide"):
+        matrix, about = _chosen(checked, store.path and store.path / "answers.jsonl")
+    store.same("transition matrix", about["matrix_sha256"][:16])  # of another guide it would belong to another model
+    # A repeated call finds the answers: origin and seconds are those of the first.
+    first = store.manifest["notes"].get("guide", {"about": about, "seconds": clock.seconds})
+    store.note("guide", first)
+    checked.clock.seconds.update(first["seconds"])
+    return matrix, {**about, "origin": first["about"]["origin"]}
+
+
+def _chosen(checked, path):
+    source, free, log = checked.guide, checked.request.guide is None, logging.getLogger("megu")
     if source == "matrix":
-        return choice.matrix, _about(source, "a matrix that was given", choice.matrix)
-    if choice.free and all(name.isdigit() for name in images.classes):
+        return _described(source, "a matrix that was given", checked.matrix)
+    if free and all(name.isdigit() for name in checked.images.classes):
         source = "features"
-        log.warning(
-            "the classes have no names, only numbers: the guide without language (features) is asked instead of the"
-            " composed one"
-        )
+        log.warning("the classes have no names: the guide without language (features) is asked, not the composed one")
     if source != MODEL:
         try:
-            return of_guide(source, images, index, checked.settings, checked.compute.device, path)
+            return of_guide(source, checked, path)
         except GuideUnavailableError as missing:
-            if not choice.free:
+            if not free:
                 raise
-            log.warning(
-                "the composed guide cannot be asked (%s): the model's own class-mean features stand in for it", missing
-            )
-    return of_features(checked.original, images, index)
+            log.warning("the composed guide cannot be asked (%s): the model's own features stand in for it", missing)
+    return of_features(checked.original, checked.images, checked.split.train)
 
 
-def of_guide(source, images, index, settings, device, path):
-    r"""Matrix and report of a guide of the package, see `transition_of`."""
-    settings = settings.model_copy(update={"guide": settings.guide.model_copy(update={"source": source})})
-    pool = draw_exemplars(images, index, settings.guide.exemplars + 1, settings.guide.exemplar_seed)
+def of_guide(source, checked, path):
+    r"""Matrix and description of a guide of the package; answers are kept in ``path``, in memory if None."""
+    guide = checked.settings.guide.model_copy(update={"source": source})
+    settings, images = checked.settings.model_copy(update={"guide": guide}), checked.images
+    pool = draw_exemplars(images, checked.split.train, guide.exemplars + 1, guide.exemplar_seed)
     pictures = as_pictures(images, pool.to(images.x.device))
-    answers, allowed = settings.guide.answers or path, torch.arange(len(pictures.y))
-    scores = GuideSession(settings, pictures, device, answers=answers, allowed=allowed).scores()
+    how = {"answers": guide.answers or path, "allowed": torch.arange(len(pictures.y))}
+    scores = GuideSession(settings, pictures, checked.compute.device, **how).scores()
     matrix = transition_matrix(similarity(scores.values, scores.of_class, pictures.num_classes, scores.calibration))
-    guide, count = scores.guide, len(scores.answers)
-    origin = (
-        f"{count} answers of {guide.name} ({guide.version}), {scores.new} asked now, {count - scores.new} asked before"
-    )
+    guide, count, new = scores.guide, len(scores.answers), scores.new
+    origin = f"{count} answers of {guide.name} ({guide.version}), {new} asked now, {count - new} asked before"
     lines = "\n".join(f"{answer.question} {answer.raw!r}" for answer in scores.answers)
-    return matrix, _about(source, origin, matrix, count, hash_bytes(lines))
+    return _described(source, origin, matrix, count, hash_bytes(lines))
 
 
 def of_features(model, images, index):
-    r"""Matrix and report of the model's own class-mean features: $S_{kl} = (1 + \cos(\mu_k - \mu, \mu_l - \mu)) /
-    2$."""
+    r"""The same of the model's class-mean features: $S_{kl} = (1 + \cos(\mu_k - \mu, \mu_l - \mu)) / 2$."""
     sim = centroid_similarity(feature_table(model, images, index), images.y[index].cpu().numpy(), images.num_classes)
     matrix = transition_matrix((1 + sim.clip(-1, 1)) / 2)
-    return matrix, _about(MODEL, "the model's own class-mean features", matrix)
+    return _described(MODEL, "the model's own class-mean features", matrix)
 
 
-def _about(source, origin, matrix, answers=0, digest=None):
-    return {
-        "source": source, "origin": origin, "answers": answers, "answers_sha256": digest,
-        "matrix_sha256": hash_bytes(np.ascontiguousarray(matrix, "<f8").tobytes()),
-    }  # fmt: skip
+def _described(source, origin, matrix, answers=0, digest=None):
+    about = {"source": source, "origin": origin, "answers": answers, "answers_sha256": digest}
+    return matrix, {**about, "matrix_sha256": hash_bytes(np.ascontiguousarray(matrix, "<f8").tobytes())}

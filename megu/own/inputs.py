@@ -1,92 +1,160 @@
-r"""What a request brings, read: the models and the images."""
+r"""What a request brings, read: the models, the images, and which of these are to be forgotten."""
 
+import re
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import nn
+from jaxtyping import Bool
+from torch import Tensor, nn
 
 from megu.core import models
 from megu.core.loading import channels_of, read_model
-from megu.core.tensors import read_tensors
-from megu.datasets.folder import ClassFolders, class_names, find_classes
+from megu.core.splits import Split, of_classes, split_of
+from megu.datasets.folder import ClassFolders, class_name, class_names, find_classes
 from megu.datasets.user_images import pool_parts, read_dataset
+from megu.settings.config import Forget
 from megu.settings.errors import SettingsError
+from megu.settings.values import closest
+
+_LARGEST = 50_000_000  # bytes of a text file
 
 
 def read_inputs(request, where):
     r"""(model, reference or None, images on the device ``where``, what each training image is called) of a request.
-
-    Raises: SettingsError where something is missing or does not fit.
-    """
-    data, test, size = request.data, request.test, request.size
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or not 2 <= size <= 4096):
-        raise SettingsError(f"size is {size!r}: give pixels, an integer from 2 to 4096")
-    given = [
-        (one, read_tensors(one, "model")) if isinstance(one, Path) else one
-        for one in (request.model, request.reference)
-    ]
-    classes = read_names(request.classes) if isinstance(request.classes, Path) else request.classes
+    Raises: SettingsError where something is missing or does not fit."""
+    data, test, model, reference = request.data, request.test, request.model, request.reference
+    classes = request.classes
+    if isinstance(classes, Path):
+        classes = list(filter(None, read_lines(classes)))
     if isinstance(data, str | Path):
-        folders = find_classes(data, classes, size)
-        model, reference = (_built(one, request.arch, folders) for one in given)
-        mode, test, name = _mode(model), folders.test if test is None else test, Path(data).resolve().name
-        train = folders.read(folders.train, mode)
+        found = find_classes(data, classes, request.size)
+        model, reference = (_built(one, request.arch, found) for one in (model, reference))
+        mode, name = _mode(model), Path(data).resolve().name
+        train, test = found.read(found.train, mode), found.test if test is None else test
     else:
-        if size is not None or any(isinstance(one, tuple) for one in given):
+        if request.size is not None or isinstance(model, Path) or isinstance(reference, Path):
             raise SettingsError("a Dataset gives images of its own size to an nn.Module: leave size and arch out")
-        (model, reference), mode, name = given, _mode(given[0]), type(data).__name__
+        mode, name = _mode(model), type(data).__name__
         classes = getattr(data, "classes", None) if classes is None else classes
-        classes = (
-            map(str, range(count_outputs(model, data, mode))) if classes is None else class_names(classes, "classes")
-        )
-        classes = tuple(classes)
+        if classes is None:
+            classes = range(count_outputs(model, data, mode))
+        classes = class_names(classes, "classes")
         train = read_dataset(data, len(classes), mode, "data", request.subclasses)
-        folders = ClassFolders(classes, Path(), None, tuple(train.x.shape[2:]))
+        found = ClassFolders(classes, Path(), None, tuple(train.x.shape[2:]))
     if isinstance(test, str | Path):
         test = Path(test).expanduser()
         if not test.is_dir():
             raise SettingsError(f"test {test.name!r} is no folder: give one with a folder of images per class")
-        test = folders.read(test, mode)
+        test = found.read(test, mode)
     elif test is not None:
-        test = read_dataset(test, len(folders.classes), mode, "test")
-    images = pool_parts(name, folders.classes, train, test, request.normalise, where)
-    return model, reference, images, train.ids
+        test = read_dataset(test, len(found.classes), mode, "test")
+    return model, reference, pool_parts(name, found.classes, train, test, request.normalise, where), train.ids
 
 
-def _built(given, arch, folders):
-    """A model, built where it was given as (path, tensors)."""
-    if not isinstance(given, tuple):
-        return given
+def _built(model, arch, found):
+    if not isinstance(model, Path):
+        return model
     if arch is None:
-        raise SettingsError(f"model {given[0].name!r} needs arch: name the architecture that its weights are of")
-    return read_model(given[0], arch, len(folders.classes), folders.size, given[1])
+        raise SettingsError(f"model {model.name!r} needs arch: name the architecture that its weights are of")
+    return read_model(model, arch, len(found.classes), found.size)
 
 
 def _mode(model):
     return "L" if isinstance(model, nn.Module) and channels_of(model) == 1 else "RGB"
 
 
-def read_names(path):
-    r"""Class names from a text file, one a line.  Raises: SettingsError where it cannot be read."""
-    try:
-        return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"classes {path.name!r} cannot be read ({type(error).__name__}): give a text file with one class name a"
-            " line"
-        ) from None
-
-
 def count_outputs(model, data, mode):
     r"""K of a model whose classes nobody named, asked with the first image of a Dataset."""
-    if not isinstance(model, nn.Module) or not hasattr(data, "__getitem__") or not len(data):
-        raise SettingsError("classes are not known: give classes, names in the order of the model's outputs")
-    first = read_dataset([data[0]], 2**62, mode, "data")
     try:
+        first = read_dataset([data[0]], 2**62, mode, "data").x.float()
         with torch.no_grad():
-            return models.frozen(model)(first.x.float()).shape[1]
-    except Exception as error:  # whatever a foreign forward() may raise
+            return models.frozen(model)(first).shape[1]
+    except SettingsError:
+        raise
+    except Exception as error:  # whatever a foreign Dataset or forward() may raise
         raise SettingsError(
-            f"classes are not known and the model cannot be asked ({type(error).__name__}): give classes, names of its"
-            " outputs"
+            f"classes are not known, the model cannot be asked ({type(error).__name__}): give classes"
         ) from None
+
+
+def read_lines(path):
+    r"""The lines of a text file.  Raises: SettingsError where it cannot be read."""
+    try:
+        if (size := path.stat().st_size) > _LARGEST:
+            raise SettingsError(f"{path.name} has {size} bytes: give one name or number a line")
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise SettingsError(f"{path.name} cannot be read ({why}): give a text file") from None
+
+
+def forget_set(forget, images, ids) -> tuple[Forget, Split]:
+    r"""What ``forget`` means, and the split that follows.
+
+    Args:
+        forget: a name or names of classes, or of sub-classes; or integers, positions of training images; or a
+            `pathlib.Path` of a text file with one position, or one of ``ids``, a line.
+        images: `megu.datasets.images.Images`.  ids: what each training image is called.
+    Raises: SettingsError where a name or position does not exist, or nothing would be forgotten or retained.
+    """
+    if isinstance(forget, Path):
+        forget = read_positions(forget, ids)
+    elif isinstance(forget, str):
+        forget = [forget]
+    elif isinstance(forget, np.ndarray | Tensor):
+        forget = forget.tolist()
+    if not isinstance(forget, list | tuple | range) or not len(forget):
+        raise SettingsError(
+            f"forget is {str(forget)[:50]!r}: give class names, positions, or a pathlib.Path of positions"
+        )
+    if all(isinstance(one, str) for one in forget):
+        asked = check_names(forget, images)
+        return asked, split_of(images, of_classes(images, asked.scenario, asked.classes))
+    return Forget(scenario="random", classes=()), split_of(images, at_positions(forget, images))
+
+
+def check_names(names, images) -> Forget:
+    r"""Names of classes, or of sub-classes.  Raises: SettingsError for unknown, mixed or all names."""
+    names, every = tuple(dict.fromkeys(map(class_name, names))), images.classes + images.fine_classes
+    for name in names:
+        if name not in every:
+            raise SettingsError(closest(name, dict.fromkeys(every), f"forget: in {images.name!r} the class"))
+    whole = {name in images.classes for name in names}
+    if len(whole) > 1:
+        raise SettingsError(f"forget names classes and sub-classes ({', '.join(names)}): ask for one kind at a time")
+    scenario, known = ("class", images.classes) if True in whole else ("subclass", images.fine_classes)
+    if len(names) == len(known):
+        raise SettingsError(f"forget names all {len(known)} classes: keep at least one")
+    return Forget(scenario=scenario, classes=names)
+
+
+def at_positions(positions, images) -> Bool[Tensor, " N"]:
+    r"""Which images are at these positions of training images."""
+    last, goes = images.num_train - 1, torch.zeros(len(images.y), dtype=torch.bool)
+    for one in positions:
+        if isinstance(one, bool) or not isinstance(one, int | np.integer) or not 0 <= one <= last:
+            raise SettingsError(
+                f"forget has the position {str(one)[:50]!r}: give integers from 0 to {last}, or names only"
+            )
+        if goes[one]:
+            raise SettingsError(f"forget has position {one} twice: list every image once")
+        goes[one] = True
+    return goes.to(images.y.device)
+
+
+def read_positions(path, ids):
+    r"""Positions from a text file, without empty lines and those with #.  Raises: SettingsError naming the line."""
+    position, out = {name: i for i, name in enumerate(ids)}, []
+    for number, line in enumerate(read_lines(path), 1):
+        if line in position:
+            out.append(position[line])
+        elif re.fullmatch(r"[+-]?[0-9]{1,18}", line):
+            out.append(int(line))
+        elif line and not line.startswith("#"):
+            raise SettingsError(
+                f"{path.name} has {line[:50]!r} in line {number}: give a position or a training image's name"
+            )
+    if not out:
+        raise SettingsError(f"{path.name} lists no image: give one position or file name a line")
+    return out

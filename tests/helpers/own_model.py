@@ -1,11 +1,15 @@
 """A model that is not ours, and how it is asked to forget."""
 
+import json
+from importlib.resources import files
+
 import torch
 from torch import nn
 
 import megu
 
 NAMES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+SCHEMA = json.loads((files("megu.own") / "assets" / "report.schema.json").read_text())
 QUICK = {"recipe.batch": 32, "recipe.lr": 0.2, "noise.steps": 10}
 
 

@@ -8,7 +8,8 @@ import jsonschema
 import pytest
 import torch
 from loopback import odds_of, reply
-from own_model import QUICK, forget
+from own_model import QUICK, SCHEMA, forget
+from refusals import refused
 from safetensors.torch import load_file
 from torch import nn
 
@@ -26,14 +27,14 @@ def test_every_report_fits_the_schema_and_a_wrong_one_does_not(model, parts, don
     why = {row["metric"]: row["not_available"] for row in plain.report["metrics"]}
     assert why["cka_original_forget"] == "needs a model whose head is a linear layer"
     for facts in (done.report, plain.report):
-        jsonschema.validate(json.loads(json.dumps(facts, allow_nan=False)), report.schema())
+        jsonschema.validate(json.loads(json.dumps(facts, allow_nan=False)), SCHEMA)
     for wrong in (
         {**done.report, "extra": 1},
         {**done.report, "accuracy": []},
         {**done.report, "verdict": {**done.report["verdict"], "word": "proven"}},
     ):
         with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate(wrong, report.schema())
+            jsonschema.validate(wrong, SCHEMA)
 
 
 def test_the_page_needs_no_other_and_escapes_what_it_is_given(done):
@@ -84,3 +85,10 @@ def test_no_key_reaches_model_log_or_report(model, parts, tmp_path, monkeypatch,
         assert b"sk-planted-key" not in text and address.encode() not in text and str(tmp_path).encode() not in text
     (tmp_path / "leak.txt").write_text("sk-planted-key")  # the control
     assert any(b"sk-planted-key" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"report": "other"}', "\x00"])
+def test_reports_that_are_none(tmp_path, content):
+    (tmp_path / "report.json").write_text(content)
+    with refused("report.json is no 'megu deletion report 1'.*: give"):
+        report.read(tmp_path)
