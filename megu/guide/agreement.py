@@ -12,11 +12,13 @@ from megu.settings.class_names import SENSIBLE_NEIGHBOURS
 Sim = Float[np.ndarray, "K K"]  # row k = class k
 
 
+def _others(sim):
+    return np.where(np.eye(len(sim), dtype=bool), -np.inf, sim)
+
+
 def nearest(sim: Sim) -> Int64[np.ndarray, " K"]:
     r"""Index of the most similar other class of each class."""
-    sim = np.array(sim, float)
-    np.fill_diagonal(sim, -np.inf)
-    return sim.argmax(1)
+    return _others(sim).argmax(1)
 
 
 def sensible_hits(sim: Sim, class_names, sensible: dict[str, set[str]] = SENSIBLE_NEIGHBOURS) -> int:
@@ -30,8 +32,7 @@ def shuffled_hits(
 ) -> tuple[float, float]:
     r"""The negative control: hits when the candidate labels' names are permuted, ``draws`` times.
 
-    Returns: (mean hits, which is chance; share of permutations with at least as many hits as ``sim`` itself, a
-        p-value).
+    Returns: (mean hits, which is chance; p-value: share of permutations with at least as many hits as ``sim`` itself).
     """
     rng, sim = np.random.default_rng(seed), np.asarray(sim, float)
     hits = np.array([sensible_hits(sim[:, rng.permutation(len(sim))], class_names, sensible) for _ in range(draws)])
@@ -39,8 +40,8 @@ def shuffled_hits(
 
 
 def same_order(a: Sim, b: Sim) -> float:
-    r"""How far two guides order the other classes alike: Spearman's rank correlation of each row without its diagonal,
-    mean over the rows; NaN where a row of either is constant."""
+    r"""Spearman's rank correlation of each row of two guides without its diagonal, mean over the rows; NaN where a row
+    of either is constant."""
     off = ~np.eye(len(a), dtype=bool)
     rows = zip(np.asarray(a), np.asarray(b), off, strict=True)
     return float(np.mean([stats.spearmanr(x[others], y[others]).statistic for x, y, others in rows]))
@@ -48,14 +49,10 @@ def same_order(a: Sim, b: Sim) -> float:
 
 def same_nearest(a: Sim, b: Sim, k: int = 3) -> float:
     r"""Share of the k nearest other classes that two guides have in common, mean over the rows: in [0, 1], chance k /
-    (K - 1).
-
-    Of few classes fewer are compared, at most half of the others; NaN where that is none.
-    """
+    (K - 1).  Of few classes fewer are compared, at most half of the others; NaN where that is none."""
     if not (k := min(k, (len(a) - 1) // 2)):
         return float("nan")
-    others = [np.where(np.eye(len(sim), dtype=bool), -np.inf, sim) for sim in map(np.asarray, (a, b))]
-    tops = [np.argsort(sim, 1)[:, -k:] for sim in others]
+    tops = [np.argsort(_others(sim), 1)[:, -k:] for sim in (a, b)]
     return float(np.mean([len(set(x) & set(y)) / k for x, y in zip(*tops, strict=True)]))
 
 
@@ -63,9 +60,9 @@ def agreement_tables(sims: list[tuple[int, dict[str, Sim]]], class_names) -> tup
     r"""How sensible the guides' neighbours are, and how far the guides agree.
 
     Args: sims: pairs (draw of the exemplars, similarity by guide).
-    Returns: two tidy tables, of guides: guide, draw, hits, shuffled (mean hits with shuffled names), p (share of
-        shuffles with as many), of (classes scored); and of pairs: first, second (guides), draw, order (`same_order`),
-        nearest (`same_nearest` of 3).
+    Returns: two tidy tables, of guides: guide, draw, hits, shuffled (mean hits with shuffled names), p (see
+        `shuffled_hits`), of (classes scored); and of pairs: first, second (guides), draw, order (`same_order`), nearest
+        (`same_nearest` of 3).
     """
     single, pairs, scored = [], [], sum(name in SENSIBLE_NEIGHBOURS for name in class_names)
     for draw, by_source in sims:

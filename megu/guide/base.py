@@ -2,11 +2,12 @@ r"""What every guide is: a name, a version, and one raw score for each question 
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
-from types import MappingProxyType, ModuleType
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -34,8 +35,8 @@ class GuideUnavailableError(MeguError, RuntimeError):
 
 @dataclass(frozen=True)
 class GuideContext:
-    r"""What a guide may be made from: the candidate labels, the images that they name, the exemplars among them; where
-    `Guide.needs_model`, the original classifier and the validation images."""
+    r"""What a guide may be made from: candidate labels, the images that they name, the exemplars among them; for
+    `Guide.needs_model` the original classifier and the validation images."""
 
     class_names: Sequence[str] = ()
     settings: config.Guide = field(default_factory=config.Guide)
@@ -48,16 +49,15 @@ class GuideContext:
     @cached_property
     def exemplar_images(self) -> tuple[PixelBatch, Int64[Tensor, " n"], str]:
         """Pixels of the exemplars, their classes, and eight hex digits over both."""
-        images, at = self.images, self.exemplars
-        x, y = images.x[at.to(images.x.device)].cpu().numpy(), images.y[at.to(images.y.device)].cpu()
-        return x, y, hash_bytes(x.tobytes() + y.numpy().tobytes())[:8]
+        x, y = (values[self.exemplars.to(values.device)].cpu() for values in (self.images.x, self.images.y))
+        return x.numpy(), y, hash_bytes(x.numpy().tobytes(), y.numpy().tobytes())[:8]
 
     @cached_property
     def _positions(self):
         return {image.tobytes(): at for at, image in enumerate(self.exemplar_images[0])}
 
     def _position(self, image):
-        if (at := self._positions.get(np.ascontiguousarray(image).tobytes())) is None:
+        if (at := self._positions.get(image.tobytes())) is None:
             raise SettingsError("this guide knows its exemplars alone, and was asked about another image")
         return at
 
@@ -71,7 +71,7 @@ class GuideContext:
 
 
 class Guide(ABC):
-    r"""Anything that scores how well an image fits a label; see `megu.guide` for where a new one goes.
+    r"""Anything that scores how well an image fits a label.
 
     Attributes:
         name: what it is.  version: pins model, weights and prompt; both are part of every answer's key.
@@ -81,7 +81,7 @@ class Guide(ABC):
         slow: answers that come with the package are read rather than asked again.
         costly: an answer takes a second or is paid for: each is stored at once, and counted beforehand.
         needs_model: the context needs ``model`` and ``held_out``.
-        cost: what the answers took.  failures: why questions have no answer, and how many.
+        cost: what the answers took.  failures: how many questions have no answer, by the reason.
     """
 
     name: str
@@ -95,17 +95,17 @@ class Guide(ABC):
     costly: bool = False
     needs_model: bool = False
     cost: object = ""
-    failures: Mapping[str, int] = MappingProxyType({})
     _stopped: bool = False
 
     def __init__(self, context: GuideContext):
         self.context, self.settings, self.class_names = context, context.settings, tuple(context.class_names)
+        self.failures: Counter[str] = Counter()
         self._columns = {name: k for k, name in enumerate(self.class_names)}
 
     @abstractmethod
     def score(self, questions: list[Question]) -> Iterable[float]:
         r"""One raw score for each question, in their order; higher = more alike, NaN = no answer; the scale is the
-        guide's own.  One that yields each score when it has it loses none of them to an interrupt."""
+        guide's own.  Scores that are yielded one by one are not lost to an interrupt."""
 
     def stream(self, questions: list[Question]) -> Iterator[tuple[int, float]]:
         """Pairs (position of the question, score) in any order, each as soon as it is known, until `stop`."""

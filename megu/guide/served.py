@@ -24,8 +24,7 @@ class ServedMllm(Guide):
     Where the server gives log-probabilities, $s = \log \sum_{\mathrm{True}} p - \log \sum_{\mathrm{False}} p$ over the
     spellings among its most likely tokens; for a word that is not among them see `log_odds`.  Where it gives none, or
     too few to tell, the same over ``repeats`` sampled replies, half a reply added to either side.  A reply that is
-    neither is no answer.  A server that takes the most likely token at temperature 1 as well gives the same reply over
-    and over: its counts say nothing.
+    neither is no answer.  The counts of a server that does not sample at temperature 1 say nothing.
 
     The key comes from ``$MEGU_GUIDE_KEY`` or ``$OPENAI_API_KEY`` and is kept nowhere.
     Raises: GuideUnavailableError where there is no model, and before the first request where there is no url, the
@@ -37,7 +36,7 @@ class ServedMllm(Guide):
 
     def __init__(self, context):
         super().__init__(context)
-        settings, self.shots, self.cost, self.failures = self.settings, self.settings.shots, Cost(), Counter()
+        settings, self.shots, self.cost = self.settings, self.settings.shots, Cost()
         if not settings.model:
             raise GuideUnavailableError(
                 "guide.source=served needs guide.model, the name that the server gives its model"
@@ -48,21 +47,24 @@ class ServedMllm(Guide):
         self._refused, self._tells, self._many = None, True, True
 
     @cached_property
+    def _openai(self):
+        return require("openai", "pip install 'megu[served]'")
+
+    @cached_property
     def _client(self):
         s = self.settings
         if not s.url:
             raise GuideUnavailableError(
                 "guide.source=served needs guide.url (or $MEGU_GUIDE_URL), e.g. http://localhost:8000/v1"
             )
-        openai = require("openai", "pip install 'megu[served]'")
         key = os.environ.get("MEGU_GUIDE_KEY") or os.environ.get("OPENAI_API_KEY") or "none"
-        return openai.OpenAI(base_url=s.url, api_key=key, timeout=s.timeout, max_retries=s.retries)
+        return self._openai.OpenAI(base_url=s.url, api_key=key, timeout=s.timeout, max_retries=s.retries)
 
     def body(self, question, sampled=0):
         r"""The request of a question as a JSON-like dictionary: its log-probabilities, or so many ``sampled``
         replies."""
         messages, images = conversation(question)
-        urls = iter({"type": "image_url", "image_url": {"url": data_url(image)}} for image in images)
+        urls = iter({"type": "image_url", "image_url": {"url": _data_url(image)}} for image in images)
         for message in messages:
             message["content"] = [next(urls) if part["type"] == "image" else part for part in message["content"]]
         how = {"max_tokens": 1, "temperature": 0, "logprobs": True, "top_logprobs": 20}
@@ -83,8 +85,10 @@ class ServedMllm(Guide):
         self._stopped = False
 
         def take(future):
-            at = under_way.pop(future)
-            if (odds := self._counted(*future.result())) is not None:
+            at, (odds, why, cost) = under_way.pop(future), future.result()
+            self.cost.add(**cost)
+            if odds is not None:
+                self.failures.update([why] if math.isnan(odds) else [])
                 yield at, odds
 
         try:
@@ -108,59 +112,54 @@ class ServedMllm(Guide):
                 f"{self.name}: the server refuses ({self._refused}): check guide.model, guide.url and the key"
             )
 
-    def _counted(self, odds, failure, tokens, share):
-        if odds is not None and math.isnan(odds):
-            self.failures[failure or "neither True nor False"] += 1
-        if odds is not None and not failure:
-            self.cost.answers += 1
-            self.cost.tokens += tokens
-            self.cost.mass += share
-        return odds
+    def _one(self, question):
+        # (log-odds, NaN for no answer, None where not asked; why there is none; what it took)
+        openai = self._openai
+        if self._refused:
+            return None, "", {}
+        try:
+            odds, replies, choices = self._answer(question)
+            tokens = sum(reply.usage.total_tokens for reply in replies if reply.usage)
+            return odds, "neither True nor False", {"answers": 1, "tokens": tokens, "mass": mass(choices)}
+        except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
+            self._refused = type(error).__name__
+            return None, "", {}
+        except (openai.OpenAIError, *GARBAGE) as error:  # of the connection, or in the reply
+            return math.nan, type(error).__name__, {}
 
-    def _reply(self, question, sampled=0):
-        return self._client.chat.completions.create(**self.body(question, sampled))
+    def _answer(self, question):
+        # (log-odds, all replies, the choices that it is from)
+        replies, odds, tells = [], None, self._tells
+        if tells:
+            try:
+                replies = [self._reply(question)]
+                choices = replies[0].choices
+                odds, tells = log_odds(choices), _likely(choices) is not None
+            except (self._openai.BadRequestError, self._openai.UnprocessableEntityError):
+                tells = False  # some refuse to give log-probabilities
+        if odds is None:
+            sampled = self._sampled(question)
+            replies, choices = replies + sampled, [choice for reply in sampled for choice in reply.choices]
+            odds, self._tells = log_odds_of_texts(choices), tells
+        return odds, replies, choices
 
     def _sampled(self, question):
         # Some servers ignore n, some refuse it: ask until there are enough, at most once for each reply.
-        openai = require("openai")
         replies, wanted = [], self.settings.repeats
         while len(replies) < wanted and (left := wanted - sum(len(reply.choices) for reply in replies)) > 0:
             try:
                 replies.append(self._reply(question, left if self._many else 1))
-            except (openai.BadRequestError, openai.UnprocessableEntityError):
+            except (self._openai.BadRequestError, self._openai.UnprocessableEntityError):
                 if left == 1 or not self._many:
                     raise
                 self._many = False
         return replies
 
-    def _one(self, question):
-        # (log-odds, NaN for no answer, None where not asked; why there is none; tokens; probability of either word)
-        openai = require("openai")
-        if self._refused:
-            return None, "", 0, 0.0
-        replies, odds, tells = [], None, self._tells
-        try:
-            if tells:
-                try:
-                    replies = [self._reply(question)]
-                    choices = replies[0].choices
-                    odds, tells = log_odds(choices), _likely(choices) is not None
-                except (openai.BadRequestError, openai.UnprocessableEntityError):
-                    tells = False  # some refuse to give log-probabilities
-            if odds is None:
-                sampled = self._sampled(question)
-                replies, choices = replies + sampled, [choice for reply in sampled for choice in reply.choices]
-                odds, self._tells = log_odds_of_texts(choices), tells
-            return odds, "", sum(reply.usage.total_tokens for reply in replies if reply.usage), mass(choices)
-        except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
-            self._refused = type(error).__name__
-            return None, "", 0, 0.0
-        except (openai.OpenAIError, *GARBAGE) as error:  # of the connection, or in the reply
-            return math.nan, type(error).__name__, 0, 0.0
+    def _reply(self, question, sampled=0):
+        return self._client.chat.completions.create(**self.body(question, sampled))
 
 
-def data_url(image):
-    r"""An image as PNG in a data URL."""
+def _data_url(image):
     content = io.BytesIO()
     image.save(content, "PNG")
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
@@ -173,10 +172,20 @@ def _word(text):
 
 def _likely(choices):
     # The most likely first tokens, or None where the server gives no log-probabilities.
-    given = getattr(choices[0], "logprobs", None)
-    if given is None or not getattr(given, "content", None):
-        return None
-    return getattr(given.content[0], "top_logprobs", None) or [given.content[0]]
+    content = getattr(getattr(choices[0], "logprobs", None), "content", None)
+    return (getattr(content[0], "top_logprobs", None) or [content[0]]) if content else None
+
+
+def _shares(likely):
+    # Probability of each word among the tokens.
+    shares = Counter()
+    for one in likely:
+        shares[_word(one.token)] += math.exp(one.logprob)
+    return shares
+
+
+def _said(choices):
+    return Counter(_word(choice.message.content or "") for choice in choices)
 
 
 def log_odds(choices):
@@ -191,26 +200,25 @@ def log_odds(choices):
         return None
     if not all(one.logprob < 0.01 for one in likely):
         raise ValueError("a log-probability above 0")
-    given = {word: [one.logprob for one in likely if _word(one.token) == word] for word in WORDS}
-    if not any(given.values()):
+    shares, each = _shares(likely), [math.exp(one.logprob) for one in likely]
+    if not any(word in shares for word in WORDS):
         return math.nan
-    shares = [math.exp(one.logprob) for one in likely]
-    left = max(LEAST, min(min(shares), 1 - sum(shares)))
-    has = {word: max(LEAST, sum(map(math.exp, odds))) if odds else left for word, odds in given.items()}
-    if not all(given.values()) and left >= max(has.values()):
+    left = max(LEAST, min(*each, 1 - sum(each)))
+    true, false = (max(LEAST, shares[word]) if word in shares else left for word in WORDS)
+    if not all(word in shares for word in WORDS) and left >= max(true, false):
         return None
-    return math.log(has["true"]) - math.log(has["false"])
+    return math.log(true) - math.log(false)
 
 
 def mass(choices):
     r"""Probability of True or False at all: of the first token where log-probabilities are given, else their share of
     the replies."""
-    if (likely := _likely(choices)) is not None:
-        return sum(math.exp(one.logprob) for one in likely if _word(one.token) in WORDS)
-    return sum(_word(choice.message.content or "") in WORDS for choice in choices) / len(choices)
+    likely = _likely(choices)
+    words, whole = (_said(choices), len(choices)) if likely is None else (_shares(likely), 1)
+    return sum(words[word] for word in WORDS) / whole
 
 
 def log_odds_of_texts(choices):
     r"""Log-odds from sampled replies, NaN where none says True or False."""
-    said = Counter(_word(choice.message.content or "") for choice in choices)
+    said = _said(choices)
     return math.log(said["true"] + 0.5) - math.log(said["false"] + 0.5) if said["true"] + said["false"] else math.nan

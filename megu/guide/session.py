@@ -15,18 +15,11 @@ from torch import nn
 from megu.core import splits
 from megu.core.device import Stopwatch
 from megu.datasets.images import Images
+from megu.guide import questions as asking
 from megu.guide.answers import Answer, AnswerStore, ask, scores_from_answers, shipped_answers
 from megu.guide.base import SOURCES, Guide, GuideContext, GuideUnavailableError
 from megu.guide.prompt import characters
-from megu.guide.questions import (
-    Index,
-    Question,
-    draw_exemplars,
-    draw_shots,
-    only_classes,
-    questions_for,
-    with_calibration_questions,
-)
+from megu.guide.questions import Index, Question
 from megu.settings.config import Settings
 from megu.settings.errors import SettingsError
 from megu.settings.values import closest
@@ -59,7 +52,7 @@ class GuideSession:
         answers: path of the answers, before those of settings and directory; without any they are in memory.
         allowed: what exemplars are drawn from; the training images without validation, if None.
         classes: names of the only classes that are asked about; the exemplars are the same as without this choice.
-    Raises: SettingsError for a source or classes that do not exist.
+    Raises: SettingsError for classes that do not exist.
     """
 
     def __init__(
@@ -68,9 +61,7 @@ class GuideSession:
         allowed: Index | None = None, classes=(),
     ):  # fmt: skip
         self.settings, self.device, self.directory, self._original = settings.guide, device, directory, original
-        if self.settings.source not in SOURCES:
-            raise SettingsError(closest(self.settings.source, SOURCES, "guide.source"))
-        self.images, self._drawn_from = only_classes(images, classes) if classes else images, images
+        self.images, self._drawn_from = asking.only_classes(images, classes) if classes else images, images
         self._validation, self._allowed = settings.data.validation, allowed
         self._path = answers or self.settings.answers or (directory and directory.path / "answers.jsonl")
 
@@ -85,24 +76,26 @@ class GuideSession:
             )
         return store
 
-    def _draw(self, draw):
+    def _drawn(self, draw_them, draw):
         if self._allowed is None:
             self._allowed = splits.masks(self._drawn_from, self._validation)[0].nonzero().flatten()
         seed = self.settings.exemplar_seed if draw is None else draw
-        return self._drawn_from, self._allowed, self.settings.exemplars, seed
+        return draw_them(self._drawn_from, self._allowed, self.settings.exemplars, seed)
 
     def exemplars(self, draw: int | None = None) -> Index:
         """Positions of what the guide is asked about; ``draw``: None for the settings' own, else a fresh one."""
-        drawn = draw_exemplars(*self._draw(draw))
+        drawn = self._drawn(asking.draw_exemplars, draw)
         return drawn[self.images.y.cpu()[drawn] >= 0]
 
     def guide(self, source: str | None = None, draw: int | None = None) -> Guide:
-        r"""The guide ``source`` (None: the settings' own).  Raises: SettingsError where it is made from a classifier
-        and there is none, GuideUnavailableError where it cannot be had."""
-        made, images, model = SOURCES[source or self.settings.source], self.images, ()
+        r"""The guide ``source`` (None: the settings' own).  Raises: SettingsError where there is none, or it is made
+        from a classifier and that is missing; GuideUnavailableError where it cannot be had."""
+        name, images, model = source or self.settings.source, self.images, ()
+        if (made := SOURCES.get(name)) is None:
+            raise SettingsError(closest(name, SOURCES, "guide.source"))
         if made.needs_model:
             if self._original is None:
-                name = f"guide.source={made.source}"
+                name = f"guide.source={name}"
                 raise SettingsError(f"{name} asks the classifier of a run: `python -m megu run --set {name}`")
             model = self._original(), splits.validation_indices(self._drawn_from, self._validation)
         return made(GuideContext(images.classes, self.settings, images, self.exemplars(draw), self.device, *model))
@@ -110,9 +103,10 @@ class GuideSession:
     def questions(self, source: str | None = None, draw: int | None = None) -> tuple[Guide, list[Question]]:
         """A guide and what it is asked: every exemplar with every label, and what its calibration needs."""
         guide = self.guide(source, draw)
-        shots = draw_shots(*self._draw(draw)) if guide.shots else None
-        questions = list(questions_for(self.images, self.exemplars(draw), shots))
-        return guide, with_calibration_questions(guide, questions, self.images.num_classes, self._calibration(guide))
+        shots = self._drawn(asking.draw_shots, draw) if guide.shots else None
+        questions = list(asking.questions_for(self.images, self.exemplars(draw), shots))
+        more = guide, questions, self.images.num_classes, self._calibration(guide)
+        return guide, asking.with_calibration_questions(*more)
 
     def _calibration(self, guide):
         # The setting is about the settings' own guide; its rivals may not be able to do without centring.
@@ -131,43 +125,46 @@ class GuideSession:
         for source in sources or dict.fromkeys(compared if draw is not None else [*compared, own]):
             try:
                 guide, questions = self.questions(source, draw)
-                if source == own or not guide.slow or shipped_answers(guide, questions, self.images.name):
+                if source == own or not guide.slow or self._shipped(guide, questions):
                     out[source] = self._scores(guide, questions, draw)
             except GuideUnavailableError:
                 continue
         return out
 
     def _scores(self, guide, questions, draw):
-        notes = self.directory if draw is None else None
+        notes, about = self.directory if draw is None else None, f"guide {guide.source}"
         if notes is not None:
-            notes.same(f"guide {guide.source}, version", guide.version)
+            notes.same(f"{about}, version", guide.version)
         answers, origin, new, seconds = self._answers(guide, questions)
-        if notes is not None and f"guide {guide.source}" not in notes.manifest["notes"]:
-            notes.note(f"guide {guide.source}", origin)
+        if notes is not None and about not in notes.manifest["notes"]:
+            notes.note(about, origin)
         if notes is not None and new == len(questions):
-            notes.note(f"guide {guide.source}, seconds", round(seconds, 3))
+            notes.note(f"{about}, seconds", round(seconds, 3))
         calibration, of_class = self._calibration(guide), self.images.y.cpu()[self.exemplars(draw)].numpy()
         values = scores_from_answers(guide, answers, self.images.num_classes, calibration)
         return Scores(values, of_class, calibration, origin, guide, answers, new)
 
+    def _shipped(self, guide, questions):
+        return shipped_answers(guide, questions, self.images.name)
+
     def _answers(self, guide, questions):
-        shipped = f"{len(questions)} answers of {guide.name}"
-        if guide.slow and (replay := shipped_answers(guide, questions, self.images.name)):
-            return replay, f"{shipped}, given when the package was made: the same model, images and words", 0, 0.0
-        try:
-            return self._ask(guide, questions)
-        except GuideUnavailableError as missing:
-            if not (replay := shipped_answers(guide, questions, self.images.name)):
-                raise
-            return replay, f"{shipped}, replayed from the package because {missing}", 0, 0.0
+        # (answers, where they are from, how many were asked now, seconds)
+        why, replay = "given when the package was made: the same model, images and words", None
+        if not (guide.slow and (replay := self._shipped(guide, questions))):
+            try:
+                return self._ask(guide, questions)
+            except GuideUnavailableError as missing:
+                if not (replay := self._shipped(guide, questions)):
+                    raise
+                why = f"replayed from the package because {missing}"
+        return replay, f"{len(questions)} answers of {guide.name}, {why}", 0, 0.0
 
     def _ask(self, guide, questions):
         clock, new = Stopwatch(), len(self._open(guide, questions))
         with clock("guide"):
             answers = ask(guide, questions, self.store)
         took = f" in {clock.total:.1f} s{f' ({guide.cost})' if str(guide.cost) else ''}" if new else ""
-        known = len(questions) - new
-        origin = f"{len(questions)} answers of {guide.name}: {new} asked now{took}, {known} asked before"
+        origin = f"{len(questions)} answers of {guide.name}: {new} asked now{took}, {len(questions) - new} asked before"
         return answers, origin, new, clock.total
 
     def ask(self) -> str:
@@ -188,15 +185,13 @@ class GuideSession:
         guide, questions = self.questions()
         still_open = self._open(guide, questions)
         said = f"{len(still_open)} of {len(questions)} questions to {guide.name} are open"
-        if self.store.damaged:
-            said += f" ({self.store.damaged} damaged lines of the answers were left out)"
         if not guide.costly or not still_open:
             return said
-        text = math.ceil(sum(map(characters, still_open)) / PER_TOKEN)
+        tokens = math.ceil(sum(map(characters, still_open)) / PER_TOKEN)
         images = sum(1 + len(question.shots) for question in still_open)
-        said += f": {len(still_open)} requests, {images} images, about {text} tokens of text"
-        tokens = text + images * (image_tokens or 0)
+        said += f": {len(still_open)} requests, {images} images, about {tokens} tokens of text"
         if image_tokens:
+            tokens += images * image_tokens
             said += f", {tokens} tokens with the images"
         if price is not None:
             partly = "" if image_tokens else " for the text alone: give --image-tokens"
