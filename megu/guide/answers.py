@@ -12,9 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 from filelock import FileLock
-from jaxtyping import Float
 from pydantic import ConfigDict, Field, FiniteFloat
 from tqdm import tqdm
 
@@ -28,15 +26,13 @@ Text = Annotated[str, Field(min_length=1)]
 
 @dataclass(frozen=True)
 class Answer:
-    r"""The raw score of one question, with what it came from.  Its annotations are checked where a table of other
-    programs is read, see `megu.guide.import_answers`.
+    r"""The raw score of one question, with what it came from; `megu.guide.import_answers` checks the annotations.
 
     Attributes:
-        question: `megu.guide.Question.key`, over everything that the answer depends on.  image: hash of the image.
-        source, version: of the guide: model, revision or weights, prompt.
-        raw: the score, on the guide's own scale.  scale: ``log-odds`` where it is that of a probability, else empty.
-        time: when it was stored, UTC, to the second.
-        data: name of the data set; the hash, not the name, says which image it is.
+        question: `megu.guide.Question.key`.  image: hash of the image.
+        source, version: of the guide: model; revision or weights, prompt.
+        raw: the score, on the guide's own scale.  scale: ``log-odds`` where it is that of a probability.
+        time: when it was stored, UTC.  data: name of the data set.
     """
 
     question: Hash
@@ -54,19 +50,14 @@ class Answer:
     @classmethod
     def of(cls, guide: Guide, question: Question, score: float) -> "Answer":
         """What a guide says to a `megu.guide.Question`."""
-        about, scale = (question.key(guide), question.image_hash, question.label), "log-odds" if guide.log_odds else ""
-        return cls(*about, guide.name, guide.version, round(float(score), 6), data=question.data, scale=scale)
+        asked, raw = (question.key(guide), question.image_hash, question.label), round(float(score), 6)
+        return cls(*asked, guide.name, guide.version, raw, "", question.data, "log-odds" if guide.log_odds else "")
 
 
 @dataclass
 class AnswerStore:
-    r"""Answers as JSON lines, appended and flushed as they come.
-
-    A line whose checksum does not hold, e.g. a half-written one, is left out and counted.
-
-    Attributes: path, of the file, which need not exist, None for memory; answers, question -> `Answer`; damaged, number
-        of lines that were left out.
-    """
+    r"""Answers (question -> `Answer`) as JSON lines in the file ``path``, which need not exist, or in memory if None.
+    Lines whose checksum does not hold, e.g. a half-written one, are left out and counted as ``damaged``."""
 
     path: Path | None = None
     answers: dict = field(default_factory=dict)
@@ -98,13 +89,13 @@ class AnswerStore:
 
     @contextmanager
     def turn(self):
-        r"""Wait until no other process asks for this file, and read what the others added: nothing is asked twice."""
+        r"""Wait until no other process asks for this file, and read what they added: nothing is asked twice."""
         with nullcontext() if self.path is None else self._lock(".turn"):
             self._read()
             yield
 
     def add(self, answers):
-        r"""Store answers, in memory and on disk before this returns; what was answered before stands as it is."""
+        r"""Store answers, on disk before this returns; what was answered before stands as it is."""
         now, fresh = datetime.now(UTC).isoformat(timespec="seconds"), {}
         for answer in answers:
             if answer.question not in self.answers:
@@ -134,19 +125,18 @@ def _shipped(data_name):
 
 
 def shipped_answers(guide: Guide, questions: list[Question], data_name: str) -> list[Answer] | None:
-    r"""The answers that come with the package for an embedded data set, in the order of ``questions``; None where one
-    is not among them."""
+    r"""The answers that come with the package, in the order of ``questions``; None where one is not among them."""
     known, keys = _shipped(data_name), [question.key(guide) for question in questions]
     return [known[key] for key in keys] if all(key in known for key in keys) else None
 
 
 def ask(guide: Guide, questions: list[Question], store: AnswerStore, *, at_once: int = 100) -> list[Answer]:
-    r"""Answers to all questions in their order: those in the store are read, the others asked and stored at once, so
-    that an interrupted call goes on where it stopped.
+    r"""Answers to all questions in their order, from the store or asked and stored now; an interrupted call goes on
+    where it stopped.
 
     ``at_once``: answers between two writes; after as many questions in a row without an answer no more are asked.
-    Raises: GuideUnavailableError where a question is open and the guide's weights are missing; AnswersMissingError
-        where some answers are no numbers: those are never replaced, and the others are kept.
+    Raises: GuideUnavailableError where the weights that an open question needs are missing; AnswersMissingError where
+        some have no number for an answer: that is never replaced, and the others are kept.
     """
     keys = [question.key(guide) for question in questions]
     asked = dict(zip(keys, questions, strict=True))
@@ -158,12 +148,11 @@ def ask(guide: Guide, questions: list[Question], store: AnswerStore, *, at_once:
         with store.turn():
             _ask_open(guide, sorted(still_open(), key=guide.shared), store, at_once)
     if missing := still_open():
-        some = ", ".join(f"image {question.image_hash} with {question.label!r}" for question in missing[:3])
+        some = ", ".join(f"image {one.image_hash} with {one.label!r}" for one in missing[:3])
+        some += " ..." * (len(missing) > 3)
         why = f" ({dict(guide.failures)})" if guide.failures else ""
-        raise AnswersMissingError(
-            f"{len(missing)} of {len(questions)} answers of {guide.name} are missing{why}:"
-            f" {some}{' ...' * (len(missing) > 3)}.  The others are kept: ask again for these"
-        )
+        counted = f"{len(missing)} of {len(questions)} answers of {guide.name} are missing{why}"
+        raise AnswersMissingError(f"{counted}: {some}.  The others are kept: ask again for these")
     return [store.answers[key] for key in keys]
 
 
@@ -183,17 +172,3 @@ def _ask_open(guide, questions, store, at_once):
                 guide.stop()  # what is under way still comes
     finally:
         store.add(fresh)  # also after an interrupt or an error in the guide
-
-
-def scores_from_answers(
-    guide: Guide, answers: list[Answer], num_classes: int, calibration: str
-) -> Float[np.ndarray, "m K"]:
-    r"""What eq. 4-5 take of the answers to `megu.guide.with_calibration_questions`.
-
-    Raw scores for ``column`` calibration; else probabilities $\sigma(s)$ of a guide whose scores s are log-odds, for
-    ``content-free`` after subtraction of what it says of the label about an image that shows nothing.
-    """
-    scores = np.array([answer.raw for answer in answers]).reshape(-1, num_classes)
-    if calibration == "content-free":
-        scores = scores[:-1] - scores[-1]
-    return 1 / (1 + np.exp(-scores)) if guide.log_odds and calibration != "column" else scores

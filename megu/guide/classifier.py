@@ -7,7 +7,7 @@ import torch
 
 from megu.core import models
 from megu.core.train import predict
-from megu.guide.base import ImageGuide, source
+from megu.guide.base import ImageGuide
 from megu.guide.features import FeatureGuide
 
 
@@ -24,8 +24,7 @@ class OwnGuide(ImageGuide):
         self.version = f"weights {digest.hexdigest()[:8]}, exemplars {context.exemplar_images[2]}"
 
 
-@source("posterior", compared=True)
-class PosteriorGuide(OwnGuide):
+class PosteriorGuide(OwnGuide, source="posterior", compared=True):
     r"""Log-odds that the original model gives a candidate label: $s(x, l) = \log p_l(x) - \log(1 - p_l(x))$ with $p$
     its softmax, held within [1e-6, 1 - 1e-6].  Source: A12."""
 
@@ -40,8 +39,7 @@ class PosteriorGuide(OwnGuide):
         return self.share(self.context.pool_index(images)).clamp(1e-6, 1 - 1e-6).logit()
 
 
-@source("confusion", compared=True)
-class ConfusionGuide(PosteriorGuide):
+class ConfusionGuide(PosteriorGuide, source="confusion", compared=True):
     r"""Log-odds, as of `PosteriorGuide`, that the original model takes a validation image of the exemplar's class for a
     candidate label: $p_{kl} = (C_{kl} + 1) / (\sum_j C_{kj} + K)$ with the confusion matrix C.  Source: A12."""
 
@@ -59,8 +57,7 @@ class ConfusionGuide(PosteriorGuide):
         return self._confusion[self.context.images.y[index]]
 
 
-@source("own-features", compared=True)
-class OwnFeatureGuide(OwnGuide, FeatureGuide):
+class OwnFeatureGuide(OwnGuide, FeatureGuide, source="own-features", compared=True):
     r"""`FeatureGuide` with the original model's own features, those that its head receives.  Source: A12."""
 
     name = "the classifier's class-mean features"

@@ -6,14 +6,13 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from megu.guide.base import GuideUnavailableError, ImageGuide, require, source
+from megu.guide.base import GuideUnavailableError, ImageGuide, require
 from megu.guide.prompt import files_digest, image_of
 
 CAPTION = "a photo of a {}"
 
 
-@source("clip")
-class ClipGuide(ImageGuide):
+class ClipGuide(ImageGuide, source="clip"):
     r"""Log-odds of a label among all candidates, by the softmax of scaled cosines.
 
     $p(l \mid x) = \mathrm{softmax}_l(t \cos(v(x), u(l)))$, $s = \log p - \log(1 - p)$, with the model's own scale t.

@@ -1,5 +1,4 @@
-r"""The embedded guide: an image model puts each exemplar into words, a language model judges how well they fit a
-label."""
+r"""The embedded guide: an image model puts exemplars into words, a language model judges how well they fit a label."""
 
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -10,7 +9,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
-from megu.guide.base import WEIGHTS, GuideUnavailableError, ImageGuide, require, source
+from megu.guide.base import WEIGHTS, GuideUnavailableError, ImageGuide, require
 from megu.guide.questions import PixelBatch
 from megu.settings.files import hash_bytes, hash_file
 
@@ -65,8 +64,7 @@ def minilm():
 @torch.no_grad()
 def embed_text(texts: list[str]) -> Float[Tensor, "n 384"]:
     r"""Sentence embeddings: mean of the token states, length 1 (Reimers and Gurevych 2019)."""
-    tokenizer, model = minilm()
-    out = []
+    (tokenizer, model), out = minilm(), []
     for start in range(0, len(texts), 128):
         tokens = tokenizer(texts[start : start + 128], padding=True, return_tensors="pt")
         states, mask = model(**tokens).last_hidden_state, tokens["attention_mask"][..., None]
@@ -91,7 +89,7 @@ def photo_like(images: Shaped[Array, "n C H W"]) -> Float[Tensor, "n 3 224 224"]
     return ((x - 127) / 128).contiguous(memory_format=torch.channels_last)
 
 
-_outputs = {}  # image bytes -> (logits, features): two guides and many labels ask about the same exemplars
+_outputs = {}  # image bytes -> (logits, features): several guides ask about the same exemplars
 
 
 @torch.no_grad()
@@ -107,8 +105,7 @@ def image_outputs(images: PixelBatch) -> tuple[Float[Tensor, "n 1000"], Float[Te
     return tuple(torch.stack(rows) for rows in zip(*(_outputs[key] for key in keys), strict=True))
 
 
-@source("composed", compared=True)
-class ComposedGuide(ImageGuide):
+class ComposedGuide(ImageGuide, source="composed", compared=True):
     r"""Words x sentence embeddings: not a multimodal LLM, but real vision and real language.
 
     $s(x, l) = \sum_{w \in W} p(w \mid x)\,\cos(e(w), e(l))$ with $p$ the softmax (temperature 4) of EfficientNet-Lite0

@@ -30,10 +30,10 @@ def _check_batches(guide):
 
 
 def write_batch(guide: Guide, questions: list[Question], path: Path, sampled: bool = False) -> list[Path]:
-    r"""The requests of all questions as OpenAI batch files (``vllm run-batch``, a hosted batch API); their paths.
+    r"""Write all questions as OpenAI batch files (``vllm run-batch``, a hosted batch API): ``path``, and what is too
+    much for one file ``<stem>-2``, ``<stem>-3`` and so on beside it.
 
-    What is too much for one file goes on in ``<stem>-2``, ``<stem>-3`` and so on beside it.  ``sampled``, for servers
-    without log-probabilities: ``repeats`` sampled replies to each question, which `read_batch` counts.
+    ``sampled``, for servers without log-probabilities: ``repeats`` sampled replies to each question.
     Raises: SettingsError where the guide is not the served one; it needs no url.
     """
     _check_batches(guide)
@@ -74,9 +74,8 @@ def _odds(reply, repeats):
 def read_batch(guide: Guide, questions: list[Question], path: Path, store: AnswerStore) -> tuple[int, Counter[str]]:
     r"""Put the replies of a batch into a store: (answers put in, lines that were left out by the reason).
 
-    Replies without log-probabilities are counted where there are ``repeats`` of them; of several lines for one question
-    the first that is an answer stands, and so does what the store holds already.
-    Raises: SettingsError where the guide is not the served one.
+    Replies without log-probabilities are counted where there are ``repeats`` of them; the first answer to a question
+    stands.  Raises: SettingsError where the guide is not the served one.
     """
     _check_batches(guide)
     pending, fresh, left_out = {question.key(guide): question for question in questions}, {}, Counter()
@@ -108,10 +107,9 @@ def _kind(path):
 
 
 def export_answers(store: AnswerStore, path: Path):
-    r"""Write all answers of a store to ``path`` (.parquet, .csv, .jsonl), one row each with the columns of
-    `megu.guide.Answer`: strings, but for raw (float64).
+    r"""Write all answers of a store to a .parquet or .csv, one row each with the columns of `megu.guide.Answer`, or add
+    them to a .jsonl.
 
-    JSON lines are added to those that the file has, the others are written anew.
     Raises: SettingsError for another ending, or where Parquet cannot be written.
     """
     kind, answers = _kind(path), store.answers.values()
@@ -140,8 +138,7 @@ def _rows(path, kind):
 def import_answers(path: Path, store: AnswerStore) -> tuple[int, Counter[str]]:
     r"""Put the answers of a table into a store: (answers put in, rows that were left out by the reason).
 
-    Every row is checked; one whose values are not those of an `megu.guide.Answer` is left out, and what the store holds
-    already stands.
+    Every row is checked; the first answer to a question stands.
     Raises: SettingsError where the file is not there or no such table.
     """
     kind, fresh, left_out = _kind(path), {}, Counter()

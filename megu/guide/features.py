@@ -7,13 +7,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from megu.guide.base import ImageGuide, source
+from megu.guide.base import ImageGuide
 from megu.guide.composed import LITE0_SHA, image_outputs
 from megu.guide.questions import PixelBatch
 
 
-@source("features", compared=True)
-class FeatureGuide(ImageGuide):
+class FeatureGuide(ImageGuide, source="features", compared=True):
     r"""Cosine between an exemplar's features and the mean features of a class, both centred; in [-1, 1].
 
     $s(x, l) = \cos(\phi(x) - \mu, \mu_l - \mu)$ with $\phi$ the pooled features of EfficientNet-Lite0, $\mu_l$ their

@@ -1,5 +1,4 @@
-r"""A multimodal LLM on this machine, asked the paper's True/False question; the part that questions share is computed
-once."""
+r"""A multimodal LLM on this machine, asked the paper's True/False question; what questions share is computed once."""
 
 import copy
 import re
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from megu.guide.base import Guide, GuideUnavailableError, require, source
+from megu.guide.base import Guide, GuideUnavailableError, require
 from megu.guide.prompt import PROMPT_VERSION, Cost, conversation, files_digest
 
 # Of log-odds: rounding of a forward pass, by type of the weights.
@@ -26,7 +25,7 @@ def answer_tokens(tokenizer):
         forms = word, f" {word}", word.lower(), f" {word.lower()}"
         spelt = [tokenizer.encode(form, add_special_tokens=False) for form in forms]
         out.append(sorted({ids[0] for ids in spelt if len(ids) == 1}))
-    if not all(out) or set(out[0]) & set(out[1]):
+    if not all(out) or set.intersection(*map(set, out)):
         raise GuideUnavailableError("this model has no single token for True and for False: choose another one")
     return out
 
@@ -36,8 +35,7 @@ def _unavailable(what, error):
     return GuideUnavailableError(f"{what} ({why}): check guide.model and the network, or set guide.path to a folder")
 
 
-@source("mllm")
-class LocalMllm(Guide):
+class LocalMllm(Guide, source="mllm"):
     r"""Log-odds of True against False as the next token after the question.
 
     $s(x, l) = \log \sum_{t \in \mathrm{True}} e^{z_t} - \log \sum_{t \in \mathrm{False}} e^{z_t}$ with z the logits of
@@ -171,8 +169,7 @@ class LocalMllm(Guide):
             yield from odds
 
     def _check(self, question, odds):
-        # A model whose image tokens look ahead, or whose tokenizer splits a text otherwise when it is cut, answers
-        # otherwise.
+        # Image tokens may look ahead, a tokenizer may split a text otherwise when it is cut.
         cost, self.cost = self.cost, Cost()
         whole, self.cost, self._checked = self._whole([question])[0], cost, True
         if not abs(whole - odds) <= TOLERANCE[self._loaded[0].dtype]:

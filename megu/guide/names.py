@@ -4,7 +4,7 @@ from functools import cache, lru_cache
 
 import torch
 
-from megu.guide.base import Guide, source
+from megu.guide.base import Guide
 from megu.guide.composed import MINILM_SHA, embed_text
 from megu.guide.tiny import SMOLLM2_SHA, smollm2
 
@@ -20,8 +20,7 @@ TEMPLATES = (
 )
 
 
-@source("names", compared=True)
-class NamesGuide(Guide):
+class NamesGuide(Guide, source="names", compared=True):
     r"""Cosine, in [-1, 1], between the name of an exemplar's class and a candidate label.
 
     $s(x, l) = \cos(e(\mathrm{name}(x)), e(l))$ with $e$ the embedding of all-MiniLM-L6-v2.  Source: A12.
@@ -47,8 +46,7 @@ def _speaker():
     return tokenizer, model.bfloat16()
 
 
-@source("llm-names", compared=True)
-class LlmNamesGuide(NamesGuide):
+class LlmNamesGuide(NamesGuide, source="llm-names", compared=True):
     r"""Mean log-probability of a candidate label after sentences that ask what looks like an exemplar's class.
 
     $s(x, l) = \frac{1}{8} \sum_t \log p(l \mid t(\mathrm{name}(x)))$ over eight sentences t, p of

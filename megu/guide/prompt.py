@@ -46,9 +46,8 @@ def files_digest(paths) -> str:
 
 @dataclass
 class Cost:
-    """What the answers took: passes over what stands before the cut, answers, tokens that went through the model and
-    that were spared it; ``mass``: sum of the probabilities of True or False at all, small where the model would rather
-    say something else."""
+    """What the answers took: passes over what stands before the cut, answers, tokens that the model saw and was spared;
+    ``mass``: sum of the probabilities of True or False, small where it would rather say something else."""
 
     prefills: int = 0
     answers: int = 0

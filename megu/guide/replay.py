@@ -4,12 +4,11 @@ import math
 from pathlib import Path
 
 from megu.guide.answers import AnswerStore
-from megu.guide.base import Guide, GuideUnavailableError, source
+from megu.guide.base import Guide, GuideUnavailableError
 from megu.settings.files import hash_bytes
 
 
-@source("replay")
-class ReplayGuide(Guide):
+class ReplayGuide(Guide, source="replay"):
     r"""The raw score that an answers file holds for an image (by its hash) and a label, whoever gave it and for which
     run; nothing where it holds none.
 
@@ -28,24 +27,20 @@ class ReplayGuide(Guide):
         every = store.answers.values()
         answers = [a for a in every if settings.model in ("", a.source) and settings.revision in (None, a.version)]
         guides = {(answer.source, answer.version) for answer in answers}
-        damaged = f", {store.damaged} lines are damaged" if store.damaged else ""
+        self._known = {(answer.image, answer.label): answer.raw for answer in answers}
+        wrong, damaged = "", f", {store.damaged} lines are damaged" if store.damaged else ""
         if not guides:
             known = ", ".join(sorted({repr(answer.source) for answer in every})) or "nobody"
-            raise GuideUnavailableError(
-                f"{path.name!r} has no answers of the guide that is asked for, but of {known}{damaged}: see guide.model"
-                " and revision"
-            )
-        for what, values in zip(("model", "revision"), map(set, zip(*guides, strict=True)), strict=True):
-            if len(values) > 1:
-                raise GuideUnavailableError(
-                    f"{path.name!r} has answers of {len(guides)} guides: set guide.{what} to one of"
-                    f" {', '.join(map(repr, sorted(values)))}"
-                )
-        self._known = {(answer.image, answer.label): answer.raw for answer in answers}
-        if twice := len(answers) - len(self._known):
-            raise GuideUnavailableError(
-                f"{path.name!r} has {twice} questions answered twice, with other worked examples: keep one of each"
-            )
+            wrong = f"no answers of the guide that is asked for, but of {known}{damaged}: see guide.model and revision"
+        elif len(guides) > 1:
+            sources, versions = map(set, zip(*guides, strict=True))
+            what, values = ("model", sources) if len(sources) > 1 else ("revision", versions)
+            choice = ", ".join(map(repr, sorted(values)))
+            wrong = f"answers of {len(guides)} guides: set guide.{what} to one of {choice}"
+        elif twice := len(answers) - len(self._known):
+            wrong = f"{twice} questions answered twice, with other worked examples: keep one of each"
+        if wrong:
+            raise GuideUnavailableError(f"{path.name!r} has {wrong}")
         ((name, version),) = guides
         held = hash_bytes("|".join(sorted(f"{answer.question} {answer.raw!r}" for answer in answers)))[:8]
         self.name, self.version = f"{name} (replayed)", f"{version}, answers {held}"

