@@ -71,9 +71,9 @@ def test_a_language_model_on_names_alone(mini):
     scores = scores.reshape(3, 10)
     assert scores.max() < 0 and np.isfinite(scores).all()
     # By hand: log-probability of one label after one class, without any batch.
-    tokenizer, model = guide.llm_names._speaker()
+    tokenizer, model = guide.names._speaker()
     by_hand, label = [], tokenizer.encode(" ankle boot", add_special_tokens=False)
-    for template in guide.llm_names.TEMPLATES:
+    for template in guide.names.TEMPLATES:
         before = tokenizer.encode(template.format("sneaker"), add_special_tokens=False)
         with torch.no_grad():
             log_p = model(input_ids=torch.tensor([before + label])).logits[0].float().log_softmax(1)

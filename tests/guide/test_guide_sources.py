@@ -84,11 +84,12 @@ def test_every_source_keeps_the_contract(make, name):
     assert list(one.score([])) == []
     # What it cannot know it refuses.
     image, label = questions[0].image, questions[0].label
+    another = [Question(255 - image, label)]
     if not one.any_image:
         with pytest.raises(SettingsError, match="asked about another image"):
-            list(one.score([Question(255 - image, label)]))
+            list(one.score(another))
     elif name != "replay":
-        assert np.isfinite(list(one.score([Question(255 - image, label)]))).all()  # no label of its image is needed
+        assert np.isfinite(list(one.score(another))).all()  # no label of its image is needed
     if name in (*BY_IMAGE, "llm-names"):
         with pytest.raises(SettingsError, match="the label 'shrit' does not exist; did you mean 'shirt'"):
             list(one.score([Question(image, "shrit")]))
@@ -143,11 +144,8 @@ REFUSED = {
 def test_what_is_missing_is_said_in_one_line(case):
     values, message = REFUSED[case]
     with pytest.raises(GuideUnavailableError, match=message) as refused:
-        list(
-            SOURCES[case.split()[0]](GuideContext(("a", "b"), Guide(**values))).score(
-                [Question(np.zeros((1, 8, 8), np.uint8), "a")]
-            )
-        )
+        one = SOURCES[case.split()[0]](GuideContext(("a", "b"), Guide(**values)))
+        list(one.score([Question(np.zeros((1, 8, 8), np.uint8), "a")]))
     assert "\n" not in str(refused.value) and "/nowhere" not in str(refused.value)
 
 
@@ -156,17 +154,14 @@ def test_what_to_install_is_said():
         guide.base.require("nonesuch.part")
 
 
-def test_wrong_weights_are_refused(tmp_path):
-    (tmp_path / "w.pth").write_bytes(b"other")
+def test_wrong_weights_are_refused():
     with pytest.raises(GuideUnavailableError, match="not the pinned file"):
-        composed.verified(tmp_path / "w.pth", composed.LITE0_SHA)
+        composed.verified(__file__, composed.LITE0_SHA)
 
 
 def test_an_unknown_source_or_calibration_is_refused(mini):
-    settings = resolve()
-    wrong = settings.model_copy(update={"guide": settings.guide.model_copy(update={"source": "compsed"})})
     with pytest.raises(SettingsError, match="did you mean 'composed'"):
-        GuideSession(wrong, mini)
+        GuideSession(resolve(), mini).scores("compsed")
     for source in ("names", "features", "confusion"):
         values = {"source": source, "calibration": "content-free"}
         session = GuideSession(resolve(overrides={"guide": values}), mini, original=lambda: torch.nn.Linear(1, 1))
