@@ -81,18 +81,15 @@ def test_a_batch_goes_out_and_comes_back(asking, tmp_path):
 
 
 def test_classes_are_a_choice_of_the_same_questions(tiny_npz):
-    served = {"source": "served", "model": "tiny", "exemplars": 2}
-
-    def session(classes=(), **more):
-        values = {"forget.scenario": "random", "guide": {**served, **more}, **guide.data_settings(str(tiny_npz))}
-        settings = resolve(overrides=values)
-        return GuideSession(settings, load(settings), classes=classes)
-
-    one, all_questions = session().questions()
-    _, some = session(("bag", "shirt")).questions()
+    values = {"source": "served", "model": "tiny", "exemplars": 2}
+    about = {"forget.scenario": "random", "guide": values, **guide.data_settings(str(tiny_npz))}
+    settings = resolve(overrides=about)
+    few = GuideSession(settings, load(settings), classes=("bag", "shirt"))
+    one, all_questions = GuideSession(settings, load(settings)).questions()
+    _, some = few.questions()
     assert len(all_questions) == 200 and [question.label for question in some] == ["bag", "shirt"] * 4
     assert {question.key(one) for question in some} < {question.key(one) for question in all_questions}
-    features, questions = session(("bag", "shirt"), source="features").questions()
+    features, questions = few.questions("features")
     assert features.class_names == ("bag", "shirt") and len(questions) == 8
     assert sorted(features.context.exemplar_images[1].tolist()) == [0, 0, 1, 1]
 
