@@ -53,13 +53,9 @@ def same_nearest(a: Sim, b: Sim) -> float:
 
 
 def agreement_tables(sims: list[tuple[int, dict[str, Sim]]], class_names) -> tuple[pd.DataFrame, pd.DataFrame]:
-    r"""How sensible the guides' neighbours are, and how far the guides agree.
-
-    Args: sims: pairs (draw of the exemplars, similarity by guide).
-    Returns: two tidy tables, of guides: guide, draw, hits, shuffled (mean hits with shuffled names), p (see
-        `shuffled_hits`), of (classes scored); and of pairs: first, second (guides), draw, order (`same_order`), nearest
-        (`same_nearest`).
-    """
+    r"""Tidy tables of guides (guide, draw, `sensible_hits`; shuffled and p of `shuffled_hits`; of how many classes) and
+    of pairs (guides first and second, draw, `same_order`, `same_nearest`); ``sims``: pairs (draw of the exemplars,
+    similarity by guide)."""
     single, pairs, scored = [], [], sum(name in SENSIBLE_NEIGHBOURS for name in class_names)
     for draw, by_source in sims:
         for source, sim in by_source.items():

@@ -35,8 +35,7 @@ class GuideUnavailableError(MeguError, RuntimeError):
 
 @dataclass(frozen=True)
 class GuideContext:
-    r"""What a guide may be made from; ``model`` (the original classifier) and ``held_out`` (the validation images) are
-    for `Guide.needs_model`."""
+    r"""What a guide may be made from; classifier ``model``, validation images ``held_out``: for `Guide.needs_model`."""
 
     class_names: Sequence[str] = ()
     settings: config.Guide = field(default_factory=config.Guide)
@@ -71,8 +70,7 @@ class GuideContext:
 
 
 class Guide(ABC):
-    r"""Anything that scores how well an image fits a label: ``class Mine(Guide, source="mine")``, the name that
-    ``guide.source`` gives it.
+    r"""Anything that scores how well an image fits a label: ``class Mine(Guide, source="name in guide.source")``.
 
     Attributes:
         name: what it is.  version: pins model, weights and prompt; both are part of every answer's key.
@@ -81,7 +79,7 @@ class Guide(ABC):
         log_odds: raw scores are those of a probability.
         any_image: it can be asked about images other than exemplars.
         slow: answers that come with the package are read rather than asked again.
-        costly: an answer takes a second or is paid for: each is stored at once, and counted beforehand.
+        costly: an answer takes a second or is paid for: each is stored at once.
         needs_model: it is made from the classifier.
         cost: what the answers took.  failures: how many questions have no answer, by the reason.
     """

@@ -1,4 +1,4 @@
-r"""Answers from elsewhere: questions as an OpenAI batch file and its replies; answers as a table of other programs."""
+r"""Answers from elsewhere: OpenAI batch files and their replies, tables of other programs."""
 
 import json
 import math

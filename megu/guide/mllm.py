@@ -18,8 +18,8 @@ ANSWER_FILES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 
 
 def answer_tokens(tokenizer):
-    r"""Token ids that say True and those that say False: of every spelling ("True", " True", "true", ...) that is one
-    token.  Raises: GuideUnavailableError where there is none."""
+    r"""Token ids of True and of False: of every spelling ("True", " True", "true", ...) that is one token.  Raises:
+    GuideUnavailableError where there is none."""
     out = []
     for word in ("True", "False"):
         forms = word, f" {word}", word.lower(), f" {word.lower()}"
@@ -78,7 +78,7 @@ class LocalMllm(Guide, source="mllm"):
         return f"files {files_digest(sorted(file for file in folder.iterdir() if file.suffix in ANSWER_FILES))}"
 
     def shared(self, question):
-        r"""What stands before the cut of a question's prompt: its image, or the worked examples for its label."""
+        r"""What stands before the cut of a prompt: the image, or the worked examples for the label."""
         return f"{question.label}|{question.shots_hash}" if question.shots else question.image_hash
 
     @cached_property

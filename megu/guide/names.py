@@ -49,8 +49,7 @@ def _speaker():
 class LlmNamesGuide(NamesGuide, source="llm-names", compared=True):
     r"""Mean log-probability of a candidate label after sentences that ask what looks like an exemplar's class.
 
-    $s(x, l) = \frac{1}{8} \sum_t \log p(l \mid t(\mathrm{name}(x)))$ over eight sentences t, p of
-    SmolLM2-135M-Instruct.
+    $s(x, l) = \frac{1}{8} \sum_t \log p(l \mid t(\mathrm{name}(x)))$ over the sentences t, p of SmolLM2-135M-Instruct.
     Raises: GuideUnavailableError where the weights are not installed.  Source: A12.
     """
 

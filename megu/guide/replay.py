@@ -14,8 +14,8 @@ class ReplayGuide(Guide, source="replay"):
 
     The file must hold the answers of one guide, or ``guide.model`` and ``guide.revision`` name its source and version
     as written there.
-    Raises: GuideUnavailableError where ``guide.path`` is no such file, it holds several guides, no answer of the one
-        that is named, or several answers of it for one image and label (asked with other worked examples).
+    Raises: GuideUnavailableError where ``guide.path`` is no such file, or holds several guides, no answer of the one
+        that is named, or several for one image and label (asked with other worked examples).
     """
 
     def __init__(self, context):

