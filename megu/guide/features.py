@@ -7,19 +7,16 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from megu.guide.base import ImageGuide, source
+from megu.guide.base import ImageGuide
 from megu.guide.composed import LITE0_SHA, image_outputs
 from megu.guide.questions import PixelBatch
 
 
-@source("features", compared=True)
-class FeatureGuide(ImageGuide):
-    r"""Cosine between an exemplar's features and the mean features of a class, both centred.
+class FeatureGuide(ImageGuide, source="features", compared=True):
+    r"""Cosine between an exemplar's features and the mean features of a class, both centred; in [-1, 1].
 
     $s(x, l) = \cos(\phi(x) - \mu, \mu_l - \mu)$ with $\phi$ the pooled features of EfficientNet-Lite0, $\mu_l$ their
-    mean over the exemplars of class l and $\mu$ the mean of the $\mu_l$.
-
-    Source: the "class-mean features" alternative of A12 in the assumption log.
+    mean over the exemplars of class l and $\mu$ the mean of the $\mu_l$.  Source: A12.
     """
 
     name = "efficientnet-lite0 class-mean features"
@@ -36,10 +33,9 @@ class FeatureGuide(ImageGuide):
     def _means(self):
         pixels, y, _ = self.context.exemplar_images
         features = self.features(pixels)
-        means = torch.stack([features[y == k].mean(0) for k in range(len(self.class_names))])
-        return means, means.mean(0)
+        return torch.stack([features[y == k].mean(0) for k in range(len(self.class_names))])
 
     def score_images(self, images):
-        """See `megu.guide.base.ImageGuide`; in [-1, 1]."""
-        means, centre = self._means
-        return F.normalize(self.features(images) - centre, dim=1) @ F.normalize(means - centre, dim=1).T
+        """See `ImageGuide`."""
+        centre = self._means.mean(0)
+        return F.normalize(self.features(images) - centre, dim=1) @ F.normalize(self._means - centre, dim=1).T

@@ -1,5 +1,4 @@
-r"""A multimodal LLM on this machine, asked the paper's True/False question; the part that questions share is computed
-once."""
+r"""A multimodal LLM on this machine, asked the paper's True/False question; what questions share is computed once."""
 
 import copy
 import re
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from megu.guide.base import Guide, GuideUnavailableError, require, source
+from megu.guide.base import Guide, GuideUnavailableError, require
 from megu.guide.prompt import PROMPT_VERSION, Cost, conversation, files_digest
 
 # Of log-odds: rounding of a forward pass, by type of the weights.
@@ -19,26 +18,16 @@ ANSWER_FILES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 
 
 def answer_tokens(tokenizer):
-    r"""Token ids that say True and those that say False: of every spelling ("True", " True", "true", ...) that is one
-    token.  Raises: GuideUnavailableError where there is none."""
+    r"""Token ids of True and of False: of every spelling ("True", " True", "true", ...) that is one token.  Raises:
+    GuideUnavailableError where there is none."""
     out = []
     for word in ("True", "False"):
         forms = word, f" {word}", word.lower(), f" {word.lower()}"
         spelt = [tokenizer.encode(form, add_special_tokens=False) for form in forms]
         out.append(sorted({ids[0] for ids in spelt if len(ids) == 1}))
-    if not all(out) or set(out[0]) & set(out[1]):
+    if not all(out) or set.intersection(*map(set, out)):
         raise GuideUnavailableError("this model has no single token for True and for False: choose another one")
     return out
-
-
-def newest(model, revision=None):
-    r"""The commit that a hub id, or its branch or tag, means now, so that answers name it.  Raises:
-    GuideUnavailableError where it cannot be found."""
-    auto = require("transformers").AutoConfig
-    try:
-        return auto.from_pretrained(model, revision=revision)._commit_hash
-    except (OSError, ValueError) as error:
-        raise _unavailable(f"{model} cannot be found", error) from None
 
 
 def _unavailable(what, error):
@@ -46,17 +35,14 @@ def _unavailable(what, error):
     return GuideUnavailableError(f"{what} ({why}): check guide.model and the network, or set guide.path to a folder")
 
 
-@source("mllm")
-class LocalMllm(Guide):
+class LocalMllm(Guide, source="mllm"):
     r"""Log-odds of True against False as the next token after the question.
 
-    $s(x, l) = \log \sum_{t \in \mathrm{True}} e^{z_t} - \log \sum_{t \in \mathrm{False}} e^{z_t}$, so that $\sigma(s)$
-    is the probability of True after a softmax over both answers; z are the logits of the next token, t the spellings of
-    `answer_tokens`.
+    $s(x, l) = \log \sum_{t \in \mathrm{True}} e^{z_t} - \log \sum_{t \in \mathrm{False}} e^{z_t}$ with z the logits of
+    the next token, t the spellings of `answer_tokens`: $\sigma(s)$ is the probability of True among both answers.
 
-    Zero-shot questions about one image share its prefill; two-shot questions about one label share that of the worked
-    examples, which stand before the query as in the paper.  ``guide.reuse=False``: a whole prompt for each question.
-
+    Zero-shot questions about one image share its prefill, two-shot questions about one label that of the worked
+    examples.  ``guide.reuse=False``: a whole prompt for each question.
     Raises: GuideUnavailableError where the model cannot be loaded.
     Source: arXiv 2602.17088 section 4.1.  Departs: A12; a chat model in place of MMICL, its words are ours.
     """
@@ -65,31 +51,34 @@ class LocalMllm(Guide):
 
     def __init__(self, context):
         super().__init__(context)
-        settings, self.cost, self._checked = self.settings, Cost(), False
-        self.device, self.shots, self.name = (
-            context.device,
-            settings.shots,
-            settings.model or Path(settings.path or "").name,
-        )
+        s, self.cost, self._checked = self.settings, Cost(), False
+        self.device, self.shots, self.name = context.device, s.shots, s.model or Path(s.path or "").name
         if not self.name:
             raise GuideUnavailableError(
                 "guide.source=mllm needs guide.model (an id on the hub) or guide.path (a folder)"
             )
-        fixed = re.fullmatch("[0-9a-f]{40}", settings.revision or "")
-        self._commit = None if settings.path else settings.revision
-        if not (settings.path or fixed):
-            self._commit = newest(settings.model, settings.revision)
-        self.version = f"{self._commit or self._files()}, {settings.dtype}, {self.shots}-shot, prompt {PROMPT_VERSION}"
+        self._commit = None if s.path else self._newest()
+        self.version = f"{self._commit or self._files()}, {s.dtype}, {self.shots}-shot, prompt {PROMPT_VERSION}"
+
+    def _newest(self):
+        # The commit that a hub id, or its branch or tag, means now, so that answers name it.
+        s = self.settings
+        if re.fullmatch("[0-9a-f]{40}", s.revision or ""):
+            return s.revision
+        auto = require("transformers").AutoConfig
+        try:
+            return auto.from_pretrained(s.model, revision=s.revision)._commit_hash
+        except (OSError, ValueError) as error:
+            raise _unavailable(f"{s.model} cannot be found", error) from None
 
     def _files(self):
         folder = Path(self.settings.path)
         if not list(folder.glob("*.safetensors")):
             raise GuideUnavailableError(f"guide.path: the folder {self.name!r} holds no .safetensors weights")
-        files = sorted(file for file in folder.iterdir() if file.suffix in ANSWER_FILES)
-        return f"files {files_digest(files)}"
+        return f"files {files_digest(sorted(file for file in folder.iterdir() if file.suffix in ANSWER_FILES))}"
 
     def shared(self, question):
-        r"""What stands before the cut of a question's prompt: its image, or the worked examples for its label."""
+        r"""What stands before the cut of a prompt: the image, or the worked examples for the label."""
         return f"{question.label}|{question.shots_hash}" if question.shots else question.image_hash
 
     @cached_property
@@ -116,21 +105,20 @@ class LocalMllm(Guide):
         return tokenizer.bos_token if begins else ""
 
     def score(self, questions):
-        r"""Log-odds of True for every question, in their order; what lies together in it shares work, see `shared`."""
-        batch = self.settings.batch
-        if not self.settings.reuse:
-            for start in range(0, len(questions), batch):
-                yield from self._whole(questions[start : start + batch])
-            return
-        for _, group in groupby(questions, key=self.shared):
-            yield from self._with_prefix(list(group))
+        r"""Log-odds of True for every question; what lies together shares work, see `shared`."""
+        if self.settings.reuse:
+            for _, group in groupby(questions, key=self.shared):
+                yield from self._with_prefix(list(group))
+        else:
+            for part in self._batches(questions):
+                yield from self._whole(part)
+
+    def _batches(self, items):
+        return (items[start : start + self.settings.batch] for start in range(0, len(items), self.settings.batch))
 
     def _inputs(self, texts, images, side):
-        _, processor, _ = self._loaded
-        images = {"images": images} if images[0] else {}
-        return processor(
-            text=texts, **images, padding=True, padding_side=side, add_special_tokens=False, return_tensors="pt"
-        )
+        how = {"padding": True, "padding_side": side, "add_special_tokens": False, "return_tensors": "pt"}
+        return self._loaded[1](text=list(texts), **({"images": list(images)} if images[0] else {}), **how)
 
     def _rendered(self, question):
         messages, images = conversation(question)
@@ -140,13 +128,13 @@ class LocalMllm(Guide):
     def _log_odds(self, logits):
         logits = logits.float()  # in half precision the difference of two logits of 20 has steps of 0.1
         true, false = (logits[:, tokens].logsumexp(1) for tokens in self._loaded[2])
-        self.cost.mass += (torch.logaddexp(true, false) - logits.logsumexp(1)).exp().sum().item()
+        self.cost.add(mass=(torch.logaddexp(true, false) - logits.logsumexp(1)).exp().sum().item())
         return (true - false).tolist()
 
     def _whole(self, questions):
-        texts, images = zip(*map(self._rendered, questions), strict=True)
-        inputs = self._inputs(list(texts), list(images), "left")
-        self._count(len(questions), len(questions), inputs["attention_mask"].sum().item())
+        inputs = self._inputs(*zip(*map(self._rendered, questions), strict=True), "left")
+        n = len(questions)
+        self.cost.add(prefills=n, answers=n, tokens=inputs["attention_mask"].sum().item())
         return self._log_odds(self._run(inputs, logits_to_keep=1).logits[:, -1])
 
     @torch.no_grad()
@@ -154,11 +142,6 @@ class LocalMllm(Guide):
         model = self._loaded[0]
         cast = {key: x.to(model.device, model.dtype if x.is_floating_point() else None) for key, x in inputs.items()}
         return model(**cast, **more)
-
-    def _count(self, prefills, answers, tokens):
-        self.cost.prefills += prefills
-        self.cost.answers += answers
-        self.cost.tokens += tokens
 
     def _with_prefix(self, questions):
         # The cut lies at a special token, where what is left of it cannot change how the rest is split into tokens.
@@ -170,28 +153,23 @@ class LocalMllm(Guide):
         rendered = [self._rendered(question) for question in questions]
 
         def cut(text):
-            at = text.rindex(token)
-            return at if two_shot else at + len(token)
+            return text.rindex(token) + (0 if two_shot else len(token))
 
         first, images = rendered[0]
         n_shared = len(images) - 1 if two_shot else len(images)
         prefix = self._inputs([first[: cut(first)]], [images[:n_shared]], "right")
+        length = prefix["input_ids"].shape[1]
         known = self._run(prefix, use_cache=True, logits_to_keep=1).past_key_values
-        self._count(1, 0, prefix["input_ids"].shape[1])
-        self.cost.spared += (len(rendered) - 1) * prefix["input_ids"].shape[1]
-        for start in range(0, len(rendered), self.settings.batch):
-            part = rendered[start : start + self.settings.batch]
-            suffix = self._inputs(
-                [text[cut(text) :] for text, _ in part], [images[n_shared:] for _, images in part], "right"
-            )
-            odds = self._answers(prefix, suffix, known)
+        self.cost.add(prefills=1, tokens=length, spared=(len(rendered) - 1) * length)
+        for part in self._batches(rendered):
+            texts, images = [text[cut(text) :] for text, _ in part], [images[n_shared:] for _, images in part]
+            odds = self._answers(prefix, self._inputs(texts, images, "right"), known)
             if not self._checked:
                 self._check(questions[0], odds[0])
             yield from odds
 
     def _check(self, question, odds):
-        # A model whose image tokens look ahead, or whose tokenizer splits a text otherwise when it is cut, answers
-        # otherwise.
+        # Image tokens may look ahead, a tokenizer may split a text otherwise when it is cut.
         cost, self.cost = self.cost, Cost()
         whole, self.cost, self._checked = self._whole([question])[0], cost, True
         if not abs(whole - odds) <= TOLERANCE[self._loaded[0].dtype]:
@@ -201,20 +179,19 @@ class LocalMllm(Guide):
             )
 
     def _answers(self, prefix, suffix, known):
-        n, before = len(suffix["input_ids"]), prefix["input_ids"].shape[1]
+        (n, _), seen = suffix["input_ids"].shape, suffix["attention_mask"]
         cache = copy.deepcopy(known)
         cache.batch_repeat_interleave(n)
-        mask = torch.cat([torch.ones(n, before, dtype=suffix["attention_mask"].dtype), suffix["attention_mask"]], 1)
-        last = suffix["attention_mask"].sum(1) - 1
-        inputs = {**suffix, "attention_mask": mask, "position_ids": self._positions(prefix, suffix, mask, before)}
+        mask = torch.cat([prefix["attention_mask"].expand(n, -1), seen], 1)
         # Logits of a whole vocabulary at every position would fill the memory.
-        keep, at = last.unique(return_inverse=True)
+        keep, at = (seen.sum(1) - 1).unique(return_inverse=True)
+        inputs = {**suffix, "attention_mask": mask, "position_ids": self._positions(prefix, suffix, mask)}
         logits = self._run(inputs, past_key_values=cache, use_cache=True, logits_to_keep=keep).logits
-        self._count(0, n, suffix["attention_mask"].sum().item())
+        self.cost.add(answers=n, tokens=seen.sum().item())
         return self._log_odds(logits[torch.arange(n), at.to(logits.device)])
 
-    def _positions(self, prefix, suffix, mask, before):
-        model, n = self._loaded[0], len(mask)
+    def _positions(self, prefix, suffix, mask):
+        model, n, before = self._loaded[0], len(mask), prefix["input_ids"].shape[1]
         if not hasattr(model.model, "get_rope_index"):
             return torch.arange(before, mask.shape[1]).expand(n, -1)
         # Qwen's positions have three axes and depend on every image before them.

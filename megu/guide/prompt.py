@@ -1,6 +1,5 @@
 r"""What a multimodal LLM is asked, in which words, and what its answers cost."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from megu.guide.questions import Pixels, Question
-from megu.settings.files import hash_file
+from megu.settings.files import hash_bytes, hash_file
 
 PROMPT = 'Does this image show a photo of "{label}"? Answer True or False.'
 PROMPT_VERSION = 1  # goes up with every change of the words above
@@ -16,7 +15,7 @@ PROMPT_VERSION = 1  # goes up with every change of the words above
 
 def image_of(pixels: Pixels) -> Image.Image:
     r"""An RGB image; grey becomes RGB."""
-    return Image.fromarray(np.ascontiguousarray(np.asarray(pixels).transpose(1, 2, 0).squeeze())).convert("RGB")
+    return Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0).squeeze())).convert("RGB")
 
 
 def conversation(question: Question) -> tuple[list[dict], list[Image.Image]]:
@@ -42,23 +41,24 @@ def characters(question: Question) -> int:
 
 def files_digest(paths) -> str:
     r"""Eight hex digits over the names and contents of files."""
-    digest = hashlib.sha256()
-    for path in map(Path, paths):
-        digest.update(path.name.encode() + bytes.fromhex(hash_file(path)))
-    return digest.hexdigest()[:8]
+    return hash_bytes(*(path.name.encode() + bytes.fromhex(hash_file(path)) for path in map(Path, paths)))[:8]
 
 
 @dataclass
 class Cost:
-    """What the answers took: passes over what stands before the cut, answers, tokens that went through the model and
-    that were spared it; ``mass``: sum of the probabilities of True or False at all, small where the model would rather
-    say something else."""
+    """What the answers took: passes over what stands before the cut, answers, tokens that the model saw and was spared;
+    ``mass``: sum of the probabilities of True or False, small where it would rather say something else."""
 
     prefills: int = 0
     answers: int = 0
     tokens: int = 0
     spared: int = 0
     mass: float = 0.0
+
+    def add(self, **more: float):
+        """Add to the counts of these names."""
+        for name, value in more.items():
+            setattr(self, name, getattr(self, name) + value)
 
     def __str__(self):
         out = f"{self.prefills} prefills, {self.answers} answers, {self.tokens} tokens"

@@ -21,22 +21,14 @@ Index = Int64[Tensor, " _"]  # positions in the images of a data set
 Shots = tuple[tuple[Pixels, bool], ...]
 
 
-def _digest(content):
-    return hash_bytes(content)[:16]
-
-
 def _image_hash(image):
-    return _digest(str(image.shape).encode() + np.ascontiguousarray(image).tobytes())
+    return hash_bytes(str(image.shape), image.tobytes())[:16]
 
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    r"""Does this image show a photo of ``label``?
-
-    Attributes:
-        image: the exemplar.  label: candidate class name.  data: name of the data set.
-        shots: worked examples before the question: pairs (image, whether it shows ``label``).
-    """
+    r"""Does this image show a photo of ``label``?  ``shots``: worked examples before it, pairs (image, whether it shows
+    ``label``); ``data``: name of the data set."""
 
     image: Pixels
     label: str
@@ -50,20 +42,20 @@ class Question:
 
     @cached_property
     def shots_hash(self) -> list[tuple[str, bool]]:
-        """(Hash of the image, True or False), one for each worked example."""
+        """Pairs (hash of the image, True or False)."""
         return [(_image_hash(image), holds) for image, holds in self.shots]
 
     def key(self, guide) -> str:
-        """Sixteen hex digits over guide, its version, image, label and shots: what makes an answer reusable."""
-        return _digest(json.dumps([guide.name, guide.version, self.image_hash, self.label, self.shots_hash]).encode())
+        """Sixteen hex digits over all that the answer depends on: guide, version, image, label, shots."""
+        about = [guide.name, guide.version, self.image_hash, self.label, self.shots_hash]
+        return hash_bytes(json.dumps(about))[:16]
 
 
 def draw_exemplars(images: Images, allowed: Index, count: int, seed: int = 0) -> Index:
     r"""``count`` exemplars of each class (fewer where it is smaller) among ``allowed``, class by class (A1)."""
     allowed = allowed.cpu()
     y = images.y.cpu()[allowed]
-    gen = generator(seed, images.name, "exemplars", *images.classes)
-    chosen = []
+    gen, chosen = generator(seed, images.name, "exemplars", *images.classes), []
     for k in range(images.num_classes):
         members = allowed[y == k]
         chosen.append(members[torch.randperm(len(members), generator=gen)[:count]])
@@ -73,31 +65,27 @@ def draw_exemplars(images: Images, allowed: Index, count: int, seed: int = 0) ->
 def draw_shots(images: Images, allowed: Index, count: int, seed: int = 0) -> dict[str, Shots]:
     r"""Two worked examples for every label: an image of it (True) and one of some other class (False).
 
-    The images are those that come next in the same `draw_exemplars`, so no exemplar is shown with its own answer
-    (unless a class has no more images).
+    They come next in the same `draw_exemplars`: none is an exemplar, unless a class has no more images.
     Source: arXiv 2602.17088 section 4.1.
     """
     drawn, k = draw_exemplars(images, allowed, count + 1, seed), images.num_classes
-    y = images.y.cpu()[drawn]
-    example = [images.x[drawn[y == label][-1].item()].cpu().numpy() for label in range(k)]
+    last = [drawn[images.y.cpu()[drawn] == label][-1].item() for label in range(k)]
+    example = images.x[last].cpu().numpy()
     other = (torch.arange(k) + torch.randint(1, k, (k,), generator=generator(seed, "shots"))) % k
-    return {label: ((example[at], True), (example[int(other[at])], False)) for at, label in enumerate(images.classes)}
+    return {label: ((example[at], True), (example[other[at]], False)) for at, label in enumerate(images.classes)}
 
 
 def only_classes(images: Images, names) -> Images:
-    r"""The same pool with these classes alone; images of other classes belong to none (-1).
-
-    Raises: SettingsError for fewer than two names, or one that does not exist.
-    """
-    if len(set(names)) < 2:
-        raise SettingsError(f"--classes names {len(set(names))} class: give at least two")
+    r"""The same pool with these classes alone; images of others belong to none (-1).  Raises: SettingsError for fewer
+    than two names, or one that does not exist."""
+    names = tuple(dict.fromkeys(names))
+    if len(names) < 2:
+        raise SettingsError(f"--classes names {len(names)} class: give at least two")
     for name in names:
         if name not in images.classes:
             raise SettingsError(closest(name, images.classes, f"--classes: in {images.name} the class"))
-    names = tuple(dict.fromkeys(names))
-    place = torch.full((images.num_classes,), -1, device=images.y.device)
-    place[[images.classes.index(name) for name in names]] = torch.arange(len(names), device=images.y.device)
-    return replace(images, y=place[images.y], classes=names)
+    place = [names.index(name) if name in names else -1 for name in images.classes]
+    return replace(images, y=torch.tensor(place, device=images.y.device)[images.y], classes=names)
 
 
 def questions_for(images: Images, exemplars: Index, shots: dict[str, Shots] | None = None) -> Iterator[Question]:
@@ -105,16 +93,3 @@ def questions_for(images: Images, exemplars: Index, shots: dict[str, Shots] | No
     for image in images.x[exemplars.to(images.x.device)].cpu().numpy():
         for label in images.classes:
             yield Question(image, label, shots[label] if shots else (), images.name)
-
-
-def with_calibration_questions(guide, questions: list[Question], num_classes: int, calibration: str) -> list[Question]:
-    r"""Questions of `questions_for`, and with ``content-free`` calibration K more about an image that shows nothing,
-    all of one grey.  Raises: SettingsError where the guide cannot be asked about it."""
-    if calibration != "content-free":
-        return questions
-    if not (guide.log_odds and guide.any_image):
-        raise SettingsError(
-            f"guide.calibration is 'content-free', but {guide.name} cannot be asked about an image without content:"
-            " set it to 'column'"
-        )
-    return questions + [replace(one, image=np.full_like(one.image, 127)) for one in questions[:num_classes]]

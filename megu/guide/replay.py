@@ -1,56 +1,48 @@
 r"""Answers that somebody already has, as a guide: any answers file, asked again without the model."""
 
 import math
-from collections import Counter
 from pathlib import Path
 
 from megu.guide.answers import AnswerStore
-from megu.guide.base import Guide, GuideUnavailableError, source
+from megu.guide.base import Guide, GuideUnavailableError
 from megu.settings.files import hash_bytes
 
 
-@source("replay")
-class ReplayGuide(Guide):
-    r"""The raw score that an answers file holds for an image and a label; nothing where it holds none.
+class ReplayGuide(Guide, source="replay"):
+    r"""The raw score that an answers file holds for an image (by its hash) and a label, whoever gave it and for which
+    run; nothing where it holds none.
 
-    An answer is found by the image's hash and the label, whoever gave it and for which run.  The file must hold the
-    answers of one guide, or ``guide.model`` name the one that is meant (its source as written there) and, where that
-    has several versions, ``guide.revision`` the version.
-
-    Raises: GuideUnavailableError where ``guide.path`` is no such file, it holds several guides, no answer of the one
-        that is named, or several answers of it for one image and label (asked with other worked examples).
+    The file must hold the answers of one guide, or ``guide.model`` and ``guide.revision`` name its source and version
+    as written there.
+    Raises: GuideUnavailableError where ``guide.path`` is no such file, or holds several guides, no answer of the one
+        that is named, or several for one image and label (asked with other worked examples).
     """
 
     def __init__(self, context):
         super().__init__(context)
         settings, path = self.settings, Path(self.settings.path or "")
-        if not settings.path or not path.is_file():
+        if not path.is_file():
             raise GuideUnavailableError(f"guide.source=replay needs guide.path, an answers file; {path.name!r} is none")
         store = AnswerStore(path)
         every = store.answers.values()
         answers = [a for a in every if settings.model in ("", a.source) and settings.revision in (None, a.version)]
         guides = {(answer.source, answer.version) for answer in answers}
-        damaged = f", {store.damaged} lines are damaged" if store.damaged else ""
+        self._known = {(answer.image, answer.label): answer.raw for answer in answers}
+        wrong, damaged = "", f", {store.damaged} lines are damaged" if store.damaged else ""
         if not guides:
             known = ", ".join(sorted({repr(answer.source) for answer in every})) or "nobody"
-            raise GuideUnavailableError(
-                f"{path.name!r} has no answers of the guide that is asked for, but of {known}{damaged}: see guide.model"
-                " and revision"
-            )
-        for what, values in zip(("model", "revision"), map(sorted, map(set, zip(*guides, strict=True))), strict=True):
-            if len(values) > 1:
-                raise GuideUnavailableError(
-                    f"{path.name!r} has answers of {len(guides)} guides: set guide.{what} to one of"
-                    f" {', '.join(map(repr, values))}"
-                )
-        self._known = {(answer.image, answer.label): answer.raw for answer in answers}
-        if len(self._known) < len(answers):
-            raise GuideUnavailableError(
-                f"{path.name!r} has {len(answers) - len(self._known)} questions answered twice, with other worked"
-                " examples: keep one of each"
-            )
-        ((name, version),), self.failures = guides, Counter()
-        held = hash_bytes("|".join(sorted(f"{a.question} {a.raw!r}" for a in answers)).encode())[:8]
+            wrong = f"no answers of the guide that is asked for, but of {known}{damaged}: see guide.model and revision"
+        elif len(guides) > 1:
+            sources, versions = map(set, zip(*guides, strict=True))
+            what, values = ("model", sources) if len(sources) > 1 else ("revision", versions)
+            choice = ", ".join(map(repr, sorted(values)))
+            wrong = f"answers of {len(guides)} guides: set guide.{what} to one of {choice}"
+        elif twice := len(answers) - len(self._known):
+            wrong = f"{twice} questions answered twice, with other worked examples: keep one of each"
+        if wrong:
+            raise GuideUnavailableError(f"{path.name!r} has {wrong}")
+        ((name, version),) = guides
+        held = hash_bytes("|".join(sorted(f"{answer.question} {answer.raw!r}" for answer in answers)))[:8]
         self.name, self.version = f"{name} (replayed)", f"{version}, answers {held}"
         self.log_odds = all(answer.scale == "log-odds" for answer in answers)
         self._absent = f"not in {path.name}{damaged}"

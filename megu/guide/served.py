@@ -9,27 +9,25 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cached_property
 from itertools import islice
 
-from megu.guide.base import Guide, GuideUnavailableError, require, source
+from megu.guide.base import Guide, GuideUnavailableError, require
 from megu.guide.prompt import PROMPT_VERSION, Cost, conversation
 
 LEAST = 1e-6  # probability of a word that a server leaves out or rounds to nothing
 WORDS = ("true", "false")
+REFUSED, UNSUPPORTED = (401, 403, 404), (400, 422)  # statuses: of key or model; of what is asked for
 GARBAGE = (ValueError, AttributeError, TypeError, LookupError, ArithmeticError)  # what a reply that is none ends in
 
 
-@source("served")
-class ServedMllm(Guide):
+class ServedMllm(Guide, source="served"):
     r"""Log-odds of True against False as the first token of the reply.
 
-    Where the server gives log-probabilities, $s = \log \sum_{\mathrm{True}} p - \log \sum_{\mathrm{False}} p$ over the
-    spellings among its most likely tokens; for a word that is not among them see `log_odds`.  Where it gives none, or
-    too few to tell, the same over ``repeats`` sampled replies, half a reply added to either side.  A reply that is
-    neither is no answer.  A server that takes the most likely token at temperature 1 as well gives the same reply over
-    and over: its counts say nothing.
+    $s = \log \sum_{\mathrm{True}} p - \log \sum_{\mathrm{False}} p$ over the spellings among the likely tokens, see
+    `log_odds`; where the server gives no log-probabilities, or too few to tell, over ``repeats`` sampled replies, half
+    a reply added to either side (a server that does not sample at temperature 1 makes that meaningless).
 
     The key comes from ``$MEGU_GUIDE_KEY`` or ``$OPENAI_API_KEY`` and is kept nowhere.
-    Raises: GuideUnavailableError where there is no model, and before the first request where there is no url, the
-        client is not installed, or the server refuses key or model.
+    Raises: GuideUnavailableError where there is no model, and when it is asked where there is no url or client, or the
+        server refuses key or model.
     Source: arXiv 2602.17088 section 4.1.  Departs: A12.
     """
 
@@ -37,7 +35,7 @@ class ServedMllm(Guide):
 
     def __init__(self, context):
         super().__init__(context)
-        settings, self.shots, self.cost, self.failures = self.settings, self.settings.shots, Cost(), Counter()
+        settings, self.shots, self.cost = self.settings, self.settings.shots, Cost()
         if not settings.model:
             raise GuideUnavailableError(
                 "guide.source=served needs guide.model, the name that the server gives its model"
@@ -48,21 +46,23 @@ class ServedMllm(Guide):
         self._refused, self._tells, self._many = None, True, True
 
     @cached_property
+    def _openai(self):
+        return require("openai", "pip install 'megu[served]'")
+
+    @cached_property
     def _client(self):
         s = self.settings
         if not s.url:
             raise GuideUnavailableError(
                 "guide.source=served needs guide.url (or $MEGU_GUIDE_URL), e.g. http://localhost:8000/v1"
             )
-        openai = require("openai", "pip install 'megu[served]'")
         key = os.environ.get("MEGU_GUIDE_KEY") or os.environ.get("OPENAI_API_KEY") or "none"
-        return openai.OpenAI(base_url=s.url, api_key=key, timeout=s.timeout, max_retries=s.retries)
+        return self._openai.OpenAI(base_url=s.url, api_key=key, timeout=s.timeout, max_retries=s.retries)
 
     def body(self, question, sampled=0):
-        r"""The request of a question as a JSON-like dictionary: its log-probabilities, or so many ``sampled``
-        replies."""
+        r"""The request for log-probabilities, or for so many ``sampled`` replies, as a JSON-like dictionary."""
         messages, images = conversation(question)
-        urls = iter({"type": "image_url", "image_url": {"url": data_url(image)}} for image in images)
+        urls = iter({"type": "image_url", "image_url": {"url": _data_url(image)}} for image in images)
         for message in messages:
             message["content"] = [next(urls) if part["type"] == "image" else part for part in message["content"]]
         how = {"max_tokens": 1, "temperature": 0, "logprobs": True, "top_logprobs": 20}
@@ -76,16 +76,17 @@ class ServedMllm(Guide):
         return [scores.get(at, math.nan) for at in range(len(questions))]
 
     def stream(self, questions):
-        r"""Pairs (position of the question, log-odds or NaN) in the order of the replies, at most ``concurrency``
-        requests at a time; what is under way when the server refuses, or at an interrupt, is still given."""
+        r"""See `Guide.stream`; ``concurrency`` requests at a time; what is under way when the server refuses, or at an
+        interrupt, is still given."""
         _ = self._client  # made once, before the threads
         pool, rest, under_way = ThreadPoolExecutor(self.settings.concurrency), iter(enumerate(questions)), {}
         self._stopped = False
 
         def take(future):
-            at = under_way.pop(future)
-            if (odds := self._counted(*future.result())) is not None:
-                yield at, odds
+            at, (odds, why, cost) = under_way.pop(future), future.result()
+            self.cost.add(**cost)
+            self.failures.update([why] if math.isnan(odds) else [])
+            return at, odds
 
         try:
             # The next question is asked when a reply has been taken, and so kept: a process that dies loses no more
@@ -96,10 +97,10 @@ class ServedMllm(Guide):
                     under_way[pool.submit(self._one, question)] = at
                 if not under_way:
                     break
-                yield from take(next(as_completed(under_way)))
+                yield take(next(as_completed(under_way)))
         except KeyboardInterrupt:
             for future in list(under_way):
-                yield from take(future)
+                yield take(future)
             raise
         finally:
             pool.shutdown(cancel_futures=True)
@@ -108,59 +109,53 @@ class ServedMllm(Guide):
                 f"{self.name}: the server refuses ({self._refused}): check guide.model, guide.url and the key"
             )
 
-    def _counted(self, odds, failure, tokens, share):
-        if odds is not None and math.isnan(odds):
-            self.failures[failure or "neither True nor False"] += 1
-        if odds is not None and not failure:
-            self.cost.answers += 1
-            self.cost.tokens += tokens
-            self.cost.mass += share
-        return odds
+    def _one(self, question):
+        # (log-odds or NaN, why it is NaN, what the answer took)
+        try:
+            odds, replies, choices = self._answer(question)
+            tokens = sum(reply.usage.total_tokens for reply in replies if reply.usage)
+            return odds, "neither True nor False", {"answers": 1, "tokens": tokens, "mass": mass(choices)}
+        except (self._openai.OpenAIError, *GARBAGE) as error:  # of the connection, or in the reply
+            why = type(error).__name__
+            if getattr(error, "status_code", 0) in REFUSED:
+                self._refused = why
+            return math.nan, why, {}
 
-    def _reply(self, question, sampled=0):
-        return self._client.chat.completions.create(**self.body(question, sampled))
+    def _answer(self, question):
+        # (log-odds, all replies, the choices that it is from)
+        replies, odds, tells = [], None, self._tells
+        if tells:
+            try:
+                replies = [self._reply(question)]
+                choices = replies[0].choices
+                odds, tells = log_odds(choices), _likely(choices) is not None
+            except self._openai.APIStatusError as error:
+                tells = False  # some refuse to give log-probabilities
+                if error.status_code not in UNSUPPORTED:
+                    raise
+        if odds is None:
+            sampled = self._sampled(question)
+            replies, choices = replies + sampled, [choice for reply in sampled for choice in reply.choices]
+            odds, self._tells = log_odds_of_texts(choices), tells
+        return odds, replies, choices
 
     def _sampled(self, question):
         # Some servers ignore n, some refuse it: ask until there are enough, at most once for each reply.
-        openai = require("openai")
         replies, wanted = [], self.settings.repeats
         while len(replies) < wanted and (left := wanted - sum(len(reply.choices) for reply in replies)) > 0:
             try:
                 replies.append(self._reply(question, left if self._many else 1))
-            except (openai.BadRequestError, openai.UnprocessableEntityError):
-                if left == 1 or not self._many:
+            except self._openai.APIStatusError as error:
+                if error.status_code not in UNSUPPORTED or left == 1 or not self._many:
                     raise
                 self._many = False
         return replies
 
-    def _one(self, question):
-        # (log-odds, NaN for no answer, None where not asked; why there is none; tokens; probability of either word)
-        openai = require("openai")
-        if self._refused:
-            return None, "", 0, 0.0
-        replies, odds, tells = [], None, self._tells
-        try:
-            if tells:
-                try:
-                    replies = [self._reply(question)]
-                    choices = replies[0].choices
-                    odds, tells = log_odds(choices), _likely(choices) is not None
-                except (openai.BadRequestError, openai.UnprocessableEntityError):
-                    tells = False  # some refuse to give log-probabilities
-            if odds is None:
-                sampled = self._sampled(question)
-                replies, choices = replies + sampled, [choice for reply in sampled for choice in reply.choices]
-                odds, self._tells = log_odds_of_texts(choices), tells
-            return odds, "", sum(reply.usage.total_tokens for reply in replies if reply.usage), mass(choices)
-        except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
-            self._refused = type(error).__name__
-            return None, "", 0, 0.0
-        except (openai.OpenAIError, *GARBAGE) as error:  # of the connection, or in the reply
-            return math.nan, type(error).__name__, 0, 0.0
+    def _reply(self, question, sampled=0):
+        return self._client.chat.completions.create(**self.body(question, sampled))
 
 
-def data_url(image):
-    r"""An image as PNG in a data URL."""
+def _data_url(image):
     content = io.BytesIO()
     image.save(content, "PNG")
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
@@ -173,44 +168,50 @@ def _word(text):
 
 def _likely(choices):
     # The most likely first tokens, or None where the server gives no log-probabilities.
-    given = getattr(choices[0], "logprobs", None)
-    if given is None or not getattr(given, "content", None):
-        return None
-    return getattr(given.content[0], "top_logprobs", None) or [given.content[0]]
+    content = getattr(getattr(choices[0], "logprobs", None), "content", None)
+    return (getattr(content[0], "top_logprobs", None) or [content[0]]) if content else None
+
+
+def _shares(likely):
+    # Probability of each word among the tokens.
+    shares = Counter()
+    for one in likely:
+        shares[_word(one.token)] += math.exp(one.logprob)
+    return shares
+
+
+def _said(choices):
+    return Counter(_word(choice.message.content or "") for choice in choices)
 
 
 def log_odds(choices):
     r"""Log-odds from the first token's log-probabilities; None where they are not given or do not tell, NaN where
     neither word is among them.
 
-    A word that is not among the given tokens has at most the probability of the least likely one, at most what the
-    given ones leave over, and at least 1e-6: that much it counts, so that s errs towards 0.  Where this is not less
-    than what the other word has, nothing is known.  Raises: ValueError for what is no probability.
+    A word that is not among the tokens counts what it has at most, so that s errs towards 0: the probability of the
+    least likely token, or what all leave over (1e-6 at least).  Where the other word has no more, nothing is known.
+    Raises: ValueError for what is no probability.
     """
     if (likely := _likely(choices)) is None:
         return None
     if not all(one.logprob < 0.01 for one in likely):
         raise ValueError("a log-probability above 0")
-    given = {word: [one.logprob for one in likely if _word(one.token) == word] for word in WORDS}
-    if not any(given.values()):
+    shares, each = _shares(likely), [math.exp(one.logprob) for one in likely]
+    left, missing = max(LEAST, min(*each, 1 - sum(each))), [word for word in WORDS if word not in shares]
+    true, false = (left if word in missing else max(LEAST, shares[word]) for word in WORDS)
+    if len(missing) == 2:
         return math.nan
-    shares = [math.exp(one.logprob) for one in likely]
-    left = max(LEAST, min(min(shares), 1 - sum(shares)))
-    has = {word: max(LEAST, sum(map(math.exp, odds))) if odds else left for word, odds in given.items()}
-    if not all(given.values()) and left >= max(has.values()):
-        return None
-    return math.log(has["true"]) - math.log(has["false"])
+    return None if missing and left >= max(true, false) else math.log(true) - math.log(false)
 
 
 def mass(choices):
-    r"""Probability of True or False at all: of the first token where log-probabilities are given, else their share of
-    the replies."""
-    if (likely := _likely(choices)) is not None:
-        return sum(math.exp(one.logprob) for one in likely if _word(one.token) in WORDS)
-    return sum(_word(choice.message.content or "") in WORDS for choice in choices) / len(choices)
+    r"""Probability of True or False at all: of the first token, or without log-probabilities of a reply."""
+    likely = _likely(choices)
+    words, whole = (_said(choices), len(choices)) if likely is None else (_shares(likely), 1)
+    return sum(words[word] for word in WORDS) / whole
 
 
 def log_odds_of_texts(choices):
     r"""Log-odds from sampled replies, NaN where none says True or False."""
-    said = Counter(_word(choice.message.content or "") for choice in choices)
+    said = _said(choices)
     return math.log(said["true"] + 0.5) - math.log(said["false"] + 0.5) if said["true"] + said["false"] else math.nan

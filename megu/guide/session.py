@@ -3,7 +3,7 @@ r"""Questions to a guide: what is open, what asking would take, asking it once, 
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,18 +15,11 @@ from torch import nn
 from megu.core import splits
 from megu.core.device import Stopwatch
 from megu.datasets.images import Images
-from megu.guide.answers import Answer, AnswerStore, ask, scores_from_answers, shipped_answers
+from megu.guide import questions as asking
+from megu.guide.answers import Answer, AnswerStore, ask, shipped_answers
 from megu.guide.base import SOURCES, Guide, GuideContext, GuideUnavailableError
 from megu.guide.prompt import characters
-from megu.guide.questions import (
-    Index,
-    Question,
-    draw_exemplars,
-    draw_shots,
-    only_classes,
-    questions_for,
-    with_calibration_questions,
-)
+from megu.guide.questions import Index, Question
 from megu.settings.config import Settings
 from megu.settings.errors import SettingsError
 from megu.settings.values import closest
@@ -37,8 +30,12 @@ PER_TOKEN = 4  # characters of English text, for estimates
 
 @dataclass(frozen=True)
 class Scores:
-    r"""What a guide said about exemplars of classes, as `megu.perturbing_labels.similarity` takes it; ``origin`` says
-    where the answers are from, ``new`` how many were asked now."""
+    r"""What a guide said about exemplars of classes.
+
+    ``values``, for eq. 4-5: raw scores s for ``column`` calibration; else probabilities $\sigma(s)$ where s are
+    log-odds, for ``content-free`` less what is said of the label about an image of one grey.  ``origin``: where the
+    answers are from, ``new`` how many were asked now.
+    """
 
     values: Float[np.ndarray, "m K"]
     of_class: Int64[np.ndarray, " m"]
@@ -53,13 +50,12 @@ class GuideSession:
     r"""Everything that is asked of guides about one data set.
 
     Args:
-        settings: of which ``guide`` and ``data.validation`` matter.  device: for guides that load a model.
-        directory: `megu.runs.store.RunDirectory` that remembers answers, versions and origins, or None.
+        directory: `megu.runs.store.RunDirectory` that remembers answers, versions and origins.
         original: gives the classifier, for guides that are made from it.
         answers: path of the answers, before those of settings and directory; without any they are in memory.
-        allowed: what exemplars are drawn from; the training images without validation, if None.
-        classes: names of the only classes that are asked about; the exemplars are the same as without this choice.
-    Raises: SettingsError for a source or classes that do not exist.
+        allowed: what exemplars are drawn from; None: the training images without validation.
+        classes: names of the only classes that are asked about; the exemplars stay the same.
+    Raises: SettingsError for classes that do not exist.
     """
 
     def __init__(
@@ -68,9 +64,7 @@ class GuideSession:
         allowed: Index | None = None, classes=(),
     ):  # fmt: skip
         self.settings, self.device, self.directory, self._original = settings.guide, device, directory, original
-        if self.settings.source not in SOURCES:
-            raise SettingsError(closest(self.settings.source, SOURCES, "guide.source"))
-        self.images, self._drawn_from = only_classes(images, classes) if classes else images, images
+        self.images, self._drawn_from = asking.only_classes(images, classes) if classes else images, images
         self._validation, self._allowed = settings.data.validation, allowed
         self._path = answers or self.settings.answers or (directory and directory.path / "answers.jsonl")
 
@@ -79,99 +73,116 @@ class GuideSession:
         """The answers so far."""
         store = AnswerStore(self._path)
         if store.damaged:
-            logging.getLogger("megu").warning(
-                "%d lines of the answers do not carry their checksum (damaged or edited by hand): they are asked again",
-                store.damaged,
-            )
+            lines = f"{store.damaged} lines of the answers do not carry their checksum (damaged or edited by hand)"
+            logging.getLogger("megu").warning("%s: they are asked again", lines)
         return store
 
-    def _draw(self, draw):
+    def _drawn(self, draw_them, draw):
         if self._allowed is None:
             self._allowed = splits.masks(self._drawn_from, self._validation)[0].nonzero().flatten()
         seed = self.settings.exemplar_seed if draw is None else draw
-        return self._drawn_from, self._allowed, self.settings.exemplars, seed
+        return draw_them(self._drawn_from, self._allowed, self.settings.exemplars, seed)
 
     def exemplars(self, draw: int | None = None) -> Index:
         """Positions of what the guide is asked about; ``draw``: None for the settings' own, else a fresh one."""
-        drawn = draw_exemplars(*self._draw(draw))
+        drawn = self._drawn(asking.draw_exemplars, draw)
         return drawn[self.images.y.cpu()[drawn] >= 0]
 
     def guide(self, source: str | None = None, draw: int | None = None) -> Guide:
-        r"""The guide ``source`` (None: the settings' own).  Raises: SettingsError where it is made from a classifier
-        and there is none, GuideUnavailableError where it cannot be had."""
-        made, images, model = SOURCES[source or self.settings.source], self.images, ()
+        r"""The guide ``source`` (None: the settings' own).  Raises: SettingsError where there is none, or not the
+        classifier that it is made from; GuideUnavailableError where it cannot be had."""
+        name, images, model = source or self.settings.source, self.images, ()
+        if (made := SOURCES.get(name)) is None:
+            raise SettingsError(closest(name, SOURCES, "guide.source"))
         if made.needs_model:
             if self._original is None:
-                name = f"guide.source={made.source}"
+                name = f"guide.source={name}"
                 raise SettingsError(f"{name} asks the classifier of a run: `python -m megu run --set {name}`")
             model = self._original(), splits.validation_indices(self._drawn_from, self._validation)
         return made(GuideContext(images.classes, self.settings, images, self.exemplars(draw), self.device, *model))
 
     def questions(self, source: str | None = None, draw: int | None = None) -> tuple[Guide, list[Question]]:
-        """A guide and what it is asked: every exemplar with every label, and what its calibration needs."""
+        r"""A guide and what it is asked: every exemplar with every label; for ``content-free`` calibration an image of
+        one grey too.  Raises: as `guide`; SettingsError where it cannot be asked about that image."""
         guide = self.guide(source, draw)
-        shots = draw_shots(*self._draw(draw)) if guide.shots else None
-        questions = list(questions_for(self.images, self.exemplars(draw), shots))
-        return guide, with_calibration_questions(guide, questions, self.images.num_classes, self._calibration(guide))
+        shots = self._drawn(asking.draw_shots, draw) if guide.shots else None
+        questions = list(asking.questions_for(self.images, self.exemplars(draw), shots))
+        if self._calibration(guide) == "content-free":
+            if not (guide.log_odds and guide.any_image):
+                raise SettingsError(
+                    f"guide.calibration is 'content-free', but {guide.name} cannot be asked about an image without"
+                    " content: set it to 'column'"
+                )
+            some = questions[: self.images.num_classes]
+            questions += [replace(one, image=np.full_like(one.image, 127)) for one in some]
+        return guide, questions
 
     def _calibration(self, guide):
         # The setting is about the settings' own guide; its rivals may not be able to do without centring.
         return self.settings.calibration if guide.source == self.settings.source else "column"
 
     def scores(self, source: str | None = None, draw: int | None = None) -> Scores:
-        r"""What a guide says: asked once, or replayed from the answers that come with the package where its weights are
-        missing.  Raises: as `guide` and `ask`."""
+        r"""What a guide says: asked once, or where its weights are missing replayed from the answers that come with the
+        package.  Raises: as `questions` and `megu.guide.ask`."""
         return self._scores(*self.questions(source, draw), draw)
 
     def all_scores(self, draw: int | None = None, sources=None) -> dict[str, Scores]:
-        r"""`scores` of several sources, by default those that every run compares, and on the settings' own exemplars
-        their guide; without sources whose weights are missing, and slow ones that would have to be asked now."""
+        r"""`scores` of several sources, by default those that every run compares and, on its own exemplars, its own;
+        without those whose weights are missing, and slow ones that would have to be asked now."""
         own, out = self.settings.source, {}
         compared = [name for name, made in SOURCES.items() if made.compared]
         for source in sources or dict.fromkeys(compared if draw is not None else [*compared, own]):
             try:
                 guide, questions = self.questions(source, draw)
-                if source == own or not guide.slow or shipped_answers(guide, questions, self.images.name):
+                if source == own or not guide.slow or self._shipped(guide, questions):
                     out[source] = self._scores(guide, questions, draw)
             except GuideUnavailableError:
                 continue
         return out
 
     def _scores(self, guide, questions, draw):
-        notes = self.directory if draw is None else None
+        notes, about = self.directory if draw is None else None, f"guide {guide.source}"
         if notes is not None:
-            notes.same(f"guide {guide.source}, version", guide.version)
+            notes.same(f"{about}, version", guide.version)
         answers, origin, new, seconds = self._answers(guide, questions)
-        if notes is not None and f"guide {guide.source}" not in notes.manifest["notes"]:
-            notes.note(f"guide {guide.source}", origin)
+        if notes is not None and about not in notes.manifest["notes"]:
+            notes.note(about, origin)
         if notes is not None and new == len(questions):
-            notes.note(f"guide {guide.source}, seconds", round(seconds, 3))
+            notes.note(f"{about}, seconds", round(seconds, 3))
         calibration, of_class = self._calibration(guide), self.images.y.cpu()[self.exemplars(draw)].numpy()
-        values = scores_from_answers(guide, answers, self.images.num_classes, calibration)
-        return Scores(values, of_class, calibration, origin, guide, answers, new)
+        scores = np.array([answer.raw for answer in answers]).reshape(-1, self.images.num_classes)
+        if calibration == "content-free":
+            scores = scores[:-1] - scores[-1]
+        if guide.log_odds and calibration != "column":
+            scores = 1 / (1 + np.exp(-scores))
+        return Scores(scores, of_class, calibration, origin, guide, answers, new)
+
+    def _shipped(self, guide, questions):
+        return shipped_answers(guide, questions, self.images.name)
 
     def _answers(self, guide, questions):
-        shipped = f"{len(questions)} answers of {guide.name}"
-        if guide.slow and (replay := shipped_answers(guide, questions, self.images.name)):
-            return replay, f"{shipped}, given when the package was made: the same model, images and words", 0, 0.0
-        try:
-            return self._ask(guide, questions)
-        except GuideUnavailableError as missing:
-            if not (replay := shipped_answers(guide, questions, self.images.name)):
-                raise
-            return replay, f"{shipped}, replayed from the package because {missing}", 0, 0.0
+        # (answers, where they are from, how many were asked now, seconds)
+        why, given = "given when the package was made: the same model, images and words", None
+        if not (guide.slow and (given := self._shipped(guide, questions))):
+            try:
+                return self._ask(guide, questions)
+            except GuideUnavailableError as missing:
+                if not (given := self._shipped(guide, questions)):
+                    raise
+                why = f"replayed from the package because {missing}"
+        return given, f"{len(given)} answers of {guide.name}, {why}", 0, 0.0
 
     def _ask(self, guide, questions):
         clock, new = Stopwatch(), len(self._open(guide, questions))
         with clock("guide"):
             answers = ask(guide, questions, self.store)
-        took = f" in {clock.total:.1f} s{f' ({guide.cost})' if str(guide.cost) else ''}" if new else ""
-        known = len(questions) - new
-        origin = f"{len(questions)} answers of {guide.name}: {new} asked now{took}, {known} asked before"
+        cost = f" ({guide.cost})" if str(guide.cost) else ""
+        took = f" in {clock.total:.1f} s{cost}" if new else ""
+        origin = f"{len(answers)} answers of {guide.name}: {new} asked now{took}, {len(answers) - new} asked before"
         return answers, origin, new, clock.total
 
     def ask(self) -> str:
-        """Ask the settings' own guide what is open, and say what that took.  Raises: as `ask`."""
+        """Ask the settings' own guide what is open, and say what that took.  Raises: as `megu.guide.ask`."""
         return self._ask(*self.questions())[1]
 
     def open_questions(self) -> tuple[Guide, list[Question]]:
@@ -184,19 +195,16 @@ class GuideSession:
 
     def bill(self, price: float | None = None, image_tokens: int | None = None) -> str:
         r"""What asking the open questions takes, as a sentence; ``price`` of a million input tokens, ``image_tokens``
-        of one image.  Those of text are an estimate, four characters each, without what a chat template adds."""
+        of one image; those of text are estimated, without what a chat template adds."""
         guide, questions = self.questions()
-        still_open = self._open(guide, questions)
-        said = f"{len(still_open)} of {len(questions)} questions to {guide.name} are open"
-        if self.store.damaged:
-            said += f" ({self.store.damaged} damaged lines of the answers were left out)"
-        if not guide.costly or not still_open:
+        asked = self._open(guide, questions)
+        said = f"{len(asked)} of {len(questions)} questions to {guide.name} are open"
+        if not guide.costly or not asked:
             return said
-        text = math.ceil(sum(map(characters, still_open)) / PER_TOKEN)
-        images = sum(1 + len(question.shots) for question in still_open)
-        said += f": {len(still_open)} requests, {images} images, about {text} tokens of text"
-        tokens = text + images * (image_tokens or 0)
+        tokens, images = math.ceil(sum(map(characters, asked)) / PER_TOKEN), sum(1 + len(one.shots) for one in asked)
+        said += f": {len(asked)} requests, {images} images, about {tokens} tokens of text"
         if image_tokens:
+            tokens += images * image_tokens
             said += f", {tokens} tokens with the images"
         if price is not None:
             partly = "" if image_tokens else " for the text alone: give --image-tokens"
@@ -205,11 +213,11 @@ class GuideSession:
 
 
 def data_settings(data: str) -> dict[str, str]:
-    r"""The settings of a data set that is given by its name, its folder or its ``.npz``.  Raises: SettingsError where
-    it is none of these."""
-    path = Path(data)
+    r"""The settings of data: a name, a folder or an ``.npz``.  Raises: SettingsError where it is none of these."""
     if data in KNOWN:
         return {"data.name": data}
-    if path.is_dir() or (path.suffix == ".npz" and path.is_file()):
-        return {"data.name": "folder" if path.is_dir() else "npz", "data.path": data}
+    if Path(data).is_dir():
+        return {"data.name": "folder", "data.path": data}
+    if data.endswith(".npz") and Path(data).is_file():
+        return {"data.name": "npz", "data.path": data}
     raise SettingsError(closest(data, KNOWN, "--data: a folder, an .npz or a data set with the name"))

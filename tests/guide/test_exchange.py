@@ -11,18 +11,8 @@ import pytest
 from loopback import asked, client, odds_of, reply
 from test_asking import Constant
 
-from megu.guide import (
-    AnswersMissingError,
-    AnswerStore,
-    GuideContext,
-    GuideUnavailableError,
-    ask,
-    exchange,
-    export_answers,
-    import_answers,
-    read_batch,
-    write_batch,
-)
+from megu.guide import Answer, AnswersMissingError, AnswerStore, GuideContext, GuideUnavailableError, ask, exchange
+from megu.guide.exchange import export_answers, import_answers, read_batch, write_batch
 from megu.guide.replay import ReplayGuide
 from megu.guide.served import LEAST, log_odds
 from megu.settings.config import Guide
@@ -30,6 +20,7 @@ from megu.settings.errors import SettingsError
 
 LABELS = ("null", 'a, "b"', "naïve")  # hard on a table
 COLUMNS = "question image label source version raw time data scale".split()
+log = math.log
 
 
 def top(**likely):
@@ -38,26 +29,27 @@ def top(**likely):
     return [SimpleNamespace(logprobs=SimpleNamespace(content=[SimpleNamespace(top_logprobs=tokens)]))]
 
 
-def test_a_word_that_is_not_among_the_likely_ones_counts_at_most_what_is_left():
-    for likely, share in (
-        ({"True": math.log(0.9)}, 0.9 / 0.1),  # one token alone: the other word has at most the rest ...
-        ({"False": math.log(0.9)}, 0.1 / 0.9),
-        ({"True": math.log(0.6), "Well": math.log(0.05)}, 0.6 / 0.05),  # ... and no more than the least likely one
-        ({"True": math.log(0.2), "Well": math.log(0.7)}, 0.2 / 0.1),
-        ({"True": 0.0, "False": -9999.0}, 1 / LEAST),  # a server that says "none", or leaves nothing over
-        ({"True": 0.0}, 1 / LEAST),
-    ):
-        assert log_odds(top(**likely)) == pytest.approx(math.log(share))
-
-
-def test_what_tells_nothing_is_no_score():
-    assert math.isnan(log_odds(top(Well=math.log(0.6), Yes=math.log(0.4))))  # neither word
-    assert log_odds(top(**{"True": math.log(0.3)})) is None  # False may have .3 or .7 or nothing
-    assert log_odds(top(**{"True": math.log(0.1), "Well": math.log(0.1)})) is None
-    assert log_odds([SimpleNamespace(logprobs=None)]) is None
-    for odd in (5.0, math.inf, math.nan):
+@pytest.mark.parametrize(
+    ("likely", "odds"),
+    [
+        # One token alone: the other word has at most the rest, and no more than the least likely one.
+        ({"True": log(0.9)}, 0.9 / 0.1), ({"False": log(0.9)}, 0.1 / 0.9),
+        ({"True": log(0.6), "Well": log(0.05)}, 0.6 / 0.05), ({"True": log(0.2), "Well": log(0.7)}, 0.2 / 0.1),
+        # A server that says "none", or leaves nothing over.
+        ({"True": 0.0, "False": -9999.0}, 1 / LEAST), ({"True": 0.0}, 1 / LEAST),
+        # Neither word; False may have .3 or .7 or nothing.
+        ({"Well": log(0.6), "Yes": log(0.4)}, math.nan), ({"True": log(0.3)}, None),
+        ({"True": log(0.1), "Well": log(0.1)}, None),
+        *(({"True": odd, "False": -1.0}, ValueError) for odd in (5.0, math.inf, math.nan)),
+    ],
+)  # fmt: skip
+def test_what_the_likely_tokens_tell(likely, odds):
+    if odds is ValueError:
         with pytest.raises(ValueError, match="above 0"):
-            log_odds(top(**{"True": odd, "False": -1.0}))
+            log_odds(top(**likely))
+    else:
+        assert log_odds(top(**likely)) == (odds and pytest.approx(log(odds), nan_ok=True))
+    assert log_odds([SimpleNamespace(logprobs=None)]) is None
 
 
 def batch(tmp_path, n, sampled=False):
@@ -78,16 +70,14 @@ def replies(lines, **more):
 def test_a_batch_written_here_and_run_elsewhere_is_read_back(sampled, tmp_path):
     one, questions, lines = batch(tmp_path, 3, sampled)
     assert len({line["custom_id"] for line in lines}) == 6
-    assert {line["url"] for line in lines} == {"/v1/chat/completions"}
-    assert {line["body"].get("n") for line in lines} == {10 if sampled else None}
-    assert {"logprobs" in line["body"] for line in lines} == {not sampled}
+    about = {(line["url"], line["body"].get("n"), "logprobs" in line["body"]) for line in lines}
+    assert about == {("/v1/chat/completions", 10 if sampled else None, not sampled)}
     (tmp_path / "out.jsonl").write_text(replies(lines[::-1], with_probabilities=not sampled))
     store = AnswerStore(tmp_path / "a.jsonl")
     assert read_batch(one, questions, tmp_path / "out.jsonl", store) == (6, {})
     expected = [odds_of(line["body"]) for line in lines]
     if sampled:
-        said = [round(10 / (1 + math.exp(-odds))) for odds in expected]
-        expected = [math.log((n + 0.5) / (10 - n + 0.5)) for n in said]
+        expected = [log((n + 0.5) / (10 - n + 0.5)) for n in (round(10 / (1 + math.exp(-odds))) for odds in expected)]
     answers = ask(one, questions, AnswerStore(tmp_path / "a.jsonl"))  # nothing is open: there is no server to ask
     assert [answer.raw for answer in answers] == pytest.approx(expected, abs=1e-5)
     assert read_batch(one, questions, tmp_path / "out.jsonl", store) == (0, {"answered before": 6})
@@ -119,10 +109,9 @@ def test_lines_of_a_batch_that_are_no_answer_are_counted_by_reason(tmp_path):
         {"custom_id": "other", "response": {"body": json.loads(reply(0.0))}}, {"custom_id": [1]}, 17,
     ]  # fmt: skip
     first, again = replies(lines[4:5]), replies(lines[4:5]).replace("-0.", "-1.")
-    text = "\n".join(map(json.dumps, odd)) + "\n\nhalf\n" + first + again + replies(lines[:1])
-    (tmp_path / "out.jsonl").write_text(text)
-    store = AnswerStore()
-    stored, left_out = read_batch(one, questions, tmp_path / "out.jsonl", store)
+    file, store = tmp_path / "out.jsonl", AnswerStore()
+    file.write_text("\n".join(map(json.dumps, odd)) + "\n\nhalf\n" + first + again + replies(lines[:1]))
+    stored, left_out = read_batch(one, questions, file, store)
     # An error first, an answer later; and of two lines for one question the first stands.
     expected = {ids[at]: pytest.approx(odds_of(lines[at]["body"]), abs=1e-5) for at in (0, 4)}
     assert stored == 2 and {key: answer.raw for key, answer in store.answers.items()} == expected
@@ -148,10 +137,15 @@ def store():
     return store
 
 
-@pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl"])
-def test_exported_answers_come_back_as_they_were(store, kind, tmp_path):
-    if kind == "parquet":
+@pytest.fixture(params=["parquet", "csv", "jsonl"])
+def kind(request):
+    """The ending of a table's name."""
+    if request.param == "parquet":
         pytest.importorskip("pyarrow")
+    return request.param
+
+
+def test_exported_answers_come_back_as_they_were(store, kind, tmp_path):
     file, back = tmp_path / f"out.{kind}", AnswerStore(tmp_path / "back.jsonl")
     export_answers(store, file)
     if kind == "csv":
@@ -161,19 +155,19 @@ def test_exported_answers_come_back_as_they_were(store, kind, tmp_path):
     assert import_answers(file, back) == (0, {"answered before": 11})
 
 
-@pytest.mark.parametrize("kind", ["parquet", "csv"])
 def test_rows_that_are_no_answers_are_refused_and_counted(store, kind, tmp_path):
-    if kind == "parquet":
-        pytest.importorskip("pyarrow")
-    rows = [asdict(answer) for answer in store.answers.values()]
+    rows, file = [asdict(answer) for answer in store.answers.values()], tmp_path / f"in.{kind}"
     wrong = [
         ("question", "xyz"), ("image", rows[1]["image"] + "0"), ("label", ""), ("raw", np.inf), ("raw", np.nan),
         ("time", "yesterday"), ("scale", "percent"),
     ]  # fmt: skip
     for row, (column, value) in zip(rows, wrong, strict=False):
         row[column] = value
-    table, file = pd.DataFrame(rows), tmp_path / f"in.{kind}"
-    table.to_csv(file, index=False) if kind == "csv" else table.to_parquet(file, index=False)
+    table = pd.DataFrame(rows)
+    if kind == "jsonl":
+        AnswerStore(file).add([Answer(**row) for row in rows])
+    else:
+        table.to_csv(file, index=False) if kind == "csv" else table.to_parquet(file, index=False)
     stored, left_out = import_answers(file, AnswerStore(tmp_path / "back.jsonl"))
     assert stored == 11 - len(wrong) == len(AnswerStore(tmp_path / "back.jsonl").answers)
     once = {f"no answer ({column})": 1 for column in ("question", "image", "label", "time", "scale")}
@@ -182,16 +176,13 @@ def test_rows_that_are_no_answers_are_refused_and_counted(store, kind, tmp_path)
     assert import_answers(tmp_path / "other.csv", AnswerStore())[0] == 0
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("a.parquet", b"PAR1", "cannot be read|needs pyarrow"),
-        ("a.csv", b"", "cannot be read"),
-        ("b.csv", None, "does not exist"),
-        ("a.xls", b"", "is no .parquet"),
-    ],
-)
-def test_a_file_that_is_no_table_is_refused_in_one_line(name, content, message, tmp_path):
+NO_TABLE = {"a.parquet": (b"PAR1", "cannot be read|needs pyarrow"), "a.csv": (b"", "cannot be read")}
+NO_TABLE |= {"b.csv": (None, "does not exist"), "a.xls": (b"", "is no .parquet")}
+
+
+@pytest.mark.parametrize("name", NO_TABLE)
+def test_a_file_that_is_no_table_is_refused_in_one_line(name, tmp_path):
+    content, message = NO_TABLE[name]
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(SettingsError, match=message) as refused:
@@ -221,24 +212,21 @@ def test_answers_are_replayed_without_the_guide(store, tmp_path):
 
 
 def test_a_replay_takes_one_guide_one_version_and_one_answer_to_a_question(store, tmp_path):
-    path, (question, *_) = tmp_path / "a.jsonl", asked(1)
+    path, other, (question, *_) = tmp_path / "a.jsonl", tmp_path / "b.jsonl", asked(1)
     export_answers(store, path)
-    unknown = "has no answers of the guide that is asked for, but of 'another', 'constant'"
-    for more, message in (
-        ({}, "answers of 2 guides: set guide.model to one of 'another', 'constant'"),
-        ({"model": "nobody"}, unknown),
-    ):
+    versions = AnswerStore(other)
+    (answer,) = ask(Constant(), [question], versions)
+
+    def refused(message, path, **more):
         with pytest.raises(GuideUnavailableError, match=message):
             replayed(path, **more)
-    for wrong, message in ((f"{path}x", "is none"), ("", "needs guide.path")):
-        with pytest.raises(GuideUnavailableError, match=message):
-            replayed(wrong)
-    versions = AnswerStore(tmp_path / "b.jsonl")
-    (answer,) = ask(Constant(), [question], versions)
+
+    refused("is none", f"{path}x")
+    refused("needs guide.path", "")
+    refused("answers of 2 guides: set guide.model to one of 'another', 'constant'", path)
+    refused("no answers of the guide that is asked for, but of 'another', 'constant'", path, model="nobody")
     versions.add([replace(answer, question="0" * 16, version="2", raw=9.0)])
-    with pytest.raises(GuideUnavailableError, match="set guide.revision to one of '1', '2'"):
-        replayed(tmp_path / "b.jsonl")
-    assert replayed(tmp_path / "b.jsonl", revision="2").score([question]) == [9.0]
+    refused("set guide.revision to one of '1', '2'", other)
+    assert replayed(other, revision="2").score([question]) == [9.0]
     versions.add([replace(answer, question="1" * 16)])  # as with other worked examples
-    with pytest.raises(GuideUnavailableError, match="1 questions answered twice"):
-        replayed(tmp_path / "b.jsonl", revision="1")
+    refused("1 questions answered twice", other, revision="1")

@@ -34,17 +34,17 @@ class Biased(guide.Guide):
 
 def test_what_a_guide_says_of_nothing_is_taken_off_and_its_rivals_are_centred(tiny_overrides, tmp_path, monkeypatch):
     monkeypatch.setitem(SOURCES, "composed", Biased)
-    values = {}
+    values, similar = {}, {}
     for calibration in ("content-free", "none"):
         overrides = {**tiny_overrides, "guide": {"exemplars": 2, "calibration": calibration}}
         run = Experiment(run_dir=tmp_path / calibration, overrides=overrides)
         values[calibration] = run.guide.scores().values
-        sims = run.similarities(sources=("composed", "posterior", "confusion", "own-features"))
-        assert len(sims) == 4 and all((0 <= sim).all() and (sim <= 1).all() for sim in sims.values())
-        if calibration == "content-free":
-            free = values[calibration].reshape(10, 2, 10).mean(1)[:, :1]
-            assert sims["composed"] == pytest.approx(np.repeat(free, 10, 1), abs=1e-6)
+        similar[calibration] = run.similarities(sources=("composed", "posterior", "confusion", "own-features"))
+        sims = similar[calibration].values()
+        assert len(sims) == 4 and all((0 <= sim).all() and (sim <= 1).all() for sim in sims)
     free, biased = values["content-free"], values["none"]
+    mean = free.reshape(10, 2, 10).mean(1)[:, :1]
+    assert similar["content-free"]["composed"] == pytest.approx(np.repeat(mean, 10, 1), abs=1e-6)
     assert free.shape == (20, 10) and free.std(1).max() < 1e-6  # the bias is gone: no label is preferred
     assert biased.std(1).min() > 0.1 and biased[:, 3].min() > 0.99
 
@@ -67,13 +67,13 @@ def test_a_language_model_on_names_alone(mini):
     exemplars = guide.draw_exemplars(mini, torch.arange(mini.num_train), 1)
     one = SOURCES["llm-names"](GuideContext(mini.classes, Guide(), mini, exemplars))
     images = mini.x[exemplars[[7, 9, 1]]].numpy()  # sneaker, ankle boot, trouser
-    scores = np.array(list(one.score([Question(image, label) for image in images for label in mini.classes])))
-    scores = scores.reshape(3, 10)
+    questions = [Question(image, label) for image in images for label in mini.classes]
+    scores = np.array(list(one.score(questions))).reshape(3, 10)
     assert scores.max() < 0 and np.isfinite(scores).all()
     # By hand: log-probability of one label after one class, without any batch.
-    tokenizer, model = guide.llm_names._speaker()
+    tokenizer, model = guide.names._speaker()
     by_hand, label = [], tokenizer.encode(" ankle boot", add_special_tokens=False)
-    for template in guide.llm_names.TEMPLATES:
+    for template in guide.names.TEMPLATES:
         before = tokenizer.encode(template.format("sneaker"), add_special_tokens=False)
         with torch.no_grad():
             log_p = model(input_ids=torch.tensor([before + label])).logits[0].float().log_softmax(1)

@@ -36,8 +36,7 @@ def files(tmp_path_factory):
     torch.manual_seed(0)
     vision = {"image_size": 32, "layers": 2, "width": 64, "patch_size": 8, "head_width": 32}
     text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2}
-    config = {"embed_dim": 64, "vision_cfg": vision, "text_cfg": text}
-    (folder / "tiny-clip.json").write_text(json.dumps(config))
+    (folder / "tiny-clip.json").write_text(json.dumps({"embed_dim": 64, "vision_cfg": vision, "text_cfg": text}))
     open_clip.add_model_config(folder / "tiny-clip.json")
     save_file(open_clip.create_model("tiny-clip").state_dict(), folder / "w.safetensors")
     llava(folder / "llava")
@@ -76,6 +75,8 @@ def test_every_source_keeps_the_contract(make, name):
     scores = np.array(list(one.score(questions)))
     assert len(scores) == len(questions) and np.isfinite(scores).all() and scores.std() > 1e-6
     assert one.log_odds or name not in ("mllm", "served", "tiny", "clip", "posterior", "confusion")
+    if name == "clip":  # log-odds among the labels
+        assert np.allclose((1 / (1 + np.exp(-scores))).reshape(3, 10).sum(1), 1)
     # Another instance, another order, fewer at a time: the same scores, to rounding.
     other = again()
     assert (other.name, other.version) == (one.name, one.version) and questions[0].key(other) == questions[0].key(one)
@@ -84,11 +85,12 @@ def test_every_source_keeps_the_contract(make, name):
     assert list(one.score([])) == []
     # What it cannot know it refuses.
     image, label = questions[0].image, questions[0].label
+    another = [Question(255 - image, label)]
     if not one.any_image:
         with pytest.raises(SettingsError, match="asked about another image"):
-            list(one.score([Question(255 - image, label)]))
+            list(one.score(another))
     elif name != "replay":
-        assert np.isfinite(list(one.score([Question(255 - image, label)]))).all()  # no label of its image is needed
+        assert np.isfinite(list(one.score(another))).all()  # no label of its image is needed
     if name in (*BY_IMAGE, "llm-names"):
         with pytest.raises(SettingsError, match="the label 'shrit' does not exist; did you mean 'shirt'"):
             list(one.score([Question(image, "shrit")]))
@@ -97,8 +99,7 @@ def test_every_source_keeps_the_contract(make, name):
 @pytest.mark.parametrize("name", ["composed", "features", "tiny", "llm-names"])
 @pytest.mark.parametrize("scenario", ["class", "subclass"])
 def test_shipped_answers_are_found_by_their_keys_and_are_what_the_guide_says(name, scenario):
-    overrides = {"guide.source": name, "forget.scenario": scenario}
-    settings = resolve(overrides=overrides)
+    settings = resolve(overrides={"guide.source": name, "forget.scenario": scenario})
     one, questions = GuideSession(settings, load(settings)).questions()
     shipped = guide.shipped_answers(one, questions, "fashion-mini")
     assert shipped is not None and len(shipped) == len(questions)  # names, versions and prompts are as they were
@@ -143,41 +144,25 @@ REFUSED = {
 def test_what_is_missing_is_said_in_one_line(case):
     values, message = REFUSED[case]
     with pytest.raises(GuideUnavailableError, match=message) as refused:
-        list(
-            SOURCES[case.split()[0]](GuideContext(("a", "b"), Guide(**values))).score(
-                [Question(np.zeros((1, 8, 8), np.uint8), "a")]
-            )
-        )
+        one = SOURCES[case.split()[0]](GuideContext(("a", "b"), Guide(**values)))
+        list(one.score([Question(np.zeros((1, 8, 8), np.uint8), "a")]))
     assert "\n" not in str(refused.value) and "/nowhere" not in str(refused.value)
 
 
-def test_what_to_install_is_said():
+def test_wrong_or_missing_weights_are_refused():
+    with pytest.raises(GuideUnavailableError, match="not the pinned file"):
+        composed.verified(__file__, composed.LITE0_SHA)
     with pytest.raises(GuideUnavailableError, match=r"nonesuch is not installed: `pip install 'megu\[guides\]'`"):
         guide.base.require("nonesuch.part")
 
 
-def test_wrong_weights_are_refused(tmp_path):
-    (tmp_path / "w.pth").write_bytes(b"other")
-    with pytest.raises(GuideUnavailableError, match="not the pinned file"):
-        composed.verified(tmp_path / "w.pth", composed.LITE0_SHA)
-
-
 def test_an_unknown_source_or_calibration_is_refused(mini):
-    settings = resolve()
-    wrong = settings.model_copy(update={"guide": settings.guide.model_copy(update={"source": "compsed"})})
     with pytest.raises(SettingsError, match="did you mean 'composed'"):
-        GuideSession(wrong, mini)
+        GuideSession(resolve(), mini).scores("compsed")
     for source in ("names", "features", "confusion"):
-        values = {"source": source, "calibration": "content-free"}
-        session = GuideSession(resolve(overrides={"guide": values}), mini, original=lambda: torch.nn.Linear(1, 1))
+        settings = resolve(overrides={"guide": {"source": source, "calibration": "content-free"}})
         with pytest.raises(SettingsError, match="cannot be asked about an image without content"):
-            session.scores()
-
-
-def test_clip_scores_are_log_odds_among_the_labels(make):
-    again, questions = make("clip")
-    scores = np.array(list(again().score(questions)))
-    assert np.allclose((1 / (1 + np.exp(-scores))).reshape(3, 10).sum(1), 1)
+            GuideSession(settings, mini, original=lambda: torch.nn.Linear(1, 1)).scores()
 
 
 @pytest.mark.parametrize("source", ["posterior", "confusion", "own-features"])
@@ -185,10 +170,9 @@ def test_the_classifier_guides_itself(tiny, source):
     scores = tiny.guide.scores(source)
     assert scores.values.shape == (20, 10) and np.allclose(tiny.transition(source).sum(0), 1)
     # The exemplars' own class stands out; for another order of the classes it does not.
-    own, other = (
-        scores.values[np.arange(20), (scores.of_class + shift) % 10] - scores.values.mean(1) for shift in (0, 3)
-    )
-    assert own.mean() > 2 * abs(other.mean())
+    above = scores.values - scores.values.mean(1, keepdims=True)
+    own, other = (above[np.arange(20), (scores.of_class + shift) % 10].mean() for shift in (0, 3))
+    assert own > 2 * abs(other)
 
 
 def test_posterior_and_confusion_by_hand(tiny):

@@ -50,16 +50,12 @@ def url(serve):
 
 def test_a_dry_run_asks_nothing_and_says_what_asking_would_take(asking, tmp_path):
     text = math.ceil(sum(len(PROMPT.format(label=label)) for label in ("shirt", "coat", "bag")) * 6 / 4)
-    said = megu(*asking, "--dry-run", "--price", 1000, "--image-tokens", 500)
-    assert said.startswith(
-        f"18 of 18 questions to tiny (served) are open: 18 requests, 18 images, about {text} tokens of text, "
-    )
-    assert said.endswith(f"{18 * 500 + text} tokens with the images, a price of {(18 * 500 + text) / 1000:.2f}")
-    assert "for the text alone: give --image-tokens" in megu(*asking, "--dry-run", "--price", 1000)
-    assert (
-        "54 images" in megu(*asking, "--set", "guide.shots=2", "--dry-run")
-        and not (tmp_path / "answers.jsonl").exists()
-    )
+    tokens, dry = 18 * 500 + text, (*asking, "--dry-run", "--price", 1000)
+    requests = f"18 requests, 18 images, about {text} tokens of text, "
+    price = f"{tokens} tokens with the images, a price of {tokens / 1000:.2f}"
+    assert megu(*dry, "--image-tokens", 500) == f"18 of 18 questions to tiny (served) are open: {requests}{price}"
+    assert "for the text alone: give --image-tokens" in megu(*dry)
+    assert "54 images" in megu(*dry, "--set", "guide.shots=2") and not (tmp_path / "answers.jsonl").exists()
 
 
 def test_a_command_that_is_repeated_asks_only_what_is_open(asking, serve, tmp_path):
@@ -77,26 +73,23 @@ def test_a_batch_goes_out_and_comes_back(asking, tmp_path):
     assert megu(*asking, "--write-batch", tmp_path / "in.jsonl").startswith("written: in.jsonl\n18 of 18")
     lines = [json.loads(line) for line in open(tmp_path / "in.jsonl")]
     bodies = [(line["custom_id"], json.loads(reply(odds_of(line["body"])))) for line in lines]
-    done = [{"custom_id": key, "response": {"body": body}} for key, body in bodies]
-    (tmp_path / "out.jsonl").write_text("\n".join(map(json.dumps, done)) + "\nhalf\n")
+    done = [json.dumps({"custom_id": key, "response": {"body": body}}) for key, body in bodies]
+    (tmp_path / "out.jsonl").write_text("\n".join([*done, "half\n"]))
     said = megu(*asking, "--read-batch", tmp_path / "out.jsonl").splitlines()
     assert said[0] == "out.jsonl: 18 answers put in; 1 lines left out: no reply to any of the questions"
     assert said[1].startswith("0 of 18 questions")
 
 
 def test_classes_are_a_choice_of_the_same_questions(tiny_npz):
-    served = {"source": "served", "model": "tiny", "exemplars": 2}
-
-    def session(classes=(), **more):
-        values = {"forget.scenario": "random", "guide": {**served, **more}, **guide.data_settings(str(tiny_npz))}
-        settings = resolve(overrides=values)
-        return GuideSession(settings, load(settings), classes=classes)
-
-    one, all_questions = session().questions()
-    _, some = session(("bag", "shirt")).questions()
+    values = {"source": "served", "model": "tiny", "exemplars": 2}
+    about = {"forget.scenario": "random", "guide": values, **guide.data_settings(str(tiny_npz))}
+    settings = resolve(overrides=about)
+    few = GuideSession(settings, load(settings), classes=("bag", "shirt"))
+    one, all_questions = GuideSession(settings, load(settings)).questions()
+    _, some = few.questions()
     assert len(all_questions) == 200 and [question.label for question in some] == ["bag", "shirt"] * 4
     assert {question.key(one) for question in some} < {question.key(one) for question in all_questions}
-    features, questions = session(("bag", "shirt"), source="features").questions()
+    features, questions = few.questions("features")
     assert features.class_names == ("bag", "shirt") and len(questions) == 8
     assert sorted(features.context.exemplar_images[1].tolist()) == [0, 0, 1, 1]
 
@@ -114,11 +107,8 @@ def test_data_may_be_a_folder(tmp_path):
 def test_a_run_replays_what_the_command_has_collected(url, tiny_npz, tiny_overrides, tmp_path):
     every_class = *ASK, *SERVED, "--data", tiny_npz, "--exemplars", 2, "--out", tmp_path / OUT
     megu(*every_class, "--set", f"guide.url={url}")
-    replayed = {
-        **tiny_overrides,
-        "guide": {"source": "replay", "path": str(tmp_path / "answers.jsonl"), "exemplars": 2},
-    }
-    run = Experiment(run_dir=tmp_path / "run", overrides=replayed)
+    values = {"source": "replay", "path": str(tmp_path / "answers.jsonl"), "exemplars": 2}
+    run = Experiment(run_dir=tmp_path / "run", overrides={**tiny_overrides, "guide": values})
     assert np.allclose(run.transition().sum(0), 1) and np.ptp(run.transition()) > 1e-3
     assert "200 answers of tiny (served) (replayed)" in run.guide.scores().origin
     with pytest.raises(guide.AnswersMissingError, match="not in answers.jsonl"):
@@ -164,6 +154,7 @@ WRONG = {
     "no such file": (("--data", "nowhere.npz"), "'nowhere.npz' does not exist"),
     "no requests": (("--source", "features", "--write-batch", "in.jsonl"), "source=features sends no requests"),
     "no batch": (("--source", "names", "--read-batch", __file__), "source=names sends no requests"),
+    "no classifier": (("--source", "posterior"), "asks the classifier of a run: `python -m megu run"),
 }
 
 
@@ -173,12 +164,6 @@ def test_what_is_wrong_is_said_in_one_line(case, asking):
     with pytest.raises(SettingsError, match=re.escape(message)) as refused:
         megu(*asking, *words)
     assert "\n" not in str(refused.value)
-
-
-def test_a_guide_that_is_a_runs_own_classifier_is_for_a_run(mini):
-    settings = resolve(overrides={"guide.source": "posterior"})
-    with pytest.raises(SettingsError, match="asks the classifier of a run: `python -m megu run"):
-        GuideSession(settings, mini).questions()
 
 
 def test_the_answers_command_says_whose_they_are_and_moves_them(asking, url, tmp_path):
