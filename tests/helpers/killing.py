@@ -4,8 +4,6 @@ import os
 
 import pytest
 
-TORTURE = bool(os.environ.get("MEGU_TORTURE"))  # the long version, see `make torture`
-
 
 def often(few, many):
     """Parameters of a test that is slow with ``few`` and torture with ``many``."""
