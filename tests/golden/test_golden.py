@@ -32,7 +32,7 @@ VARIANTS = (  # of MeGU, class-wise
     "noise.combine=mix noise.weight_pos=0.3 noise.weight_neg=0.3", "noise.kind=pos", "noise.kind=random",
     "labels.exclude_forgotten=False labels.tau=0.1", *(f"labels.choice={n}" for n in ("nearest", "farthest", "posterior")),
 )  # fmt: skip
-CELLS = {"class": "shadows=2", "subclass": "", "random": "", "class vit-tiny": "arch=vit-tiny"}
+CELLS = {"class": "shadows=2", "subclass": "", "random": "", "class vit-tiny": "arch=vit-tiny compare=['ssd','megu']"}
 
 
 def digits(values):
@@ -66,12 +66,8 @@ def measured(folder):
         scenario = cell.split()[0]
         names = [name for name, entry in METHODS.items() if scenario in entry.scenarios][2:]  # without the references
         brief = [f"methods.{one}" for one in OF_METHODS.split() if one.partition(".")[0] in names]
-        about = {
-            "data.path": str(data),
-            "forget.scenario": scenario,
-            "compare": ["ssd", "megu"] if "arch" in more else names,
-        }
-        run = Experiment(run_dir=folder / cell, overrides=parse([*BRIEF.split(), *more.split(), *brief]) | about)
+        about = {"data.path": str(data), "forget.scenario": scenario, "compare": names}
+        run = Experiment(run_dir=folder / cell, overrides=about | parse([*BRIEF.split(), *more.split(), *brief]))
         out[cell, "", "transition"] = digits(run.transition())
         out[cell, "megu", "labels"] = digits(choose_labels(run.task("megu", 0), run.parameters("megu")))
         for name in run.method_names:

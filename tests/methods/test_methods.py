@@ -8,19 +8,15 @@ from conftest import ARCHS, similarity_like
 from refusals import refused
 
 from megu import methods
-from megu.core import models
 from megu.core.train import predict
 from megu.methods import METHODS
 from megu.perturbing_labels import transition_matrix
 from megu.runs.experiment import Experiment
 from megu.settings.profiles import resolve
 
-SMALL = {  # settings that make a method small enough for the tiny data
-    "retrain-head": {"recipe": {"epochs": 1}},
-    "unsir": {"noises": 4, "copies": 2},
-    "unsir-ssd": {"noises": 4, "copies": 2},
-    "ssd": {"images": 20, "alpha": 1.0},
-}
+# Settings that make a method small enough for the tiny data.
+SMALL = {"retrain-head": {"recipe": {"epochs": 1}}, "ssd": {"images": 20, "alpha": 1.0}}
+SMALL |= dict.fromkeys(("unsir", "unsir-ssd"), {"noises": 4, "copies": 2})
 CASES = [(name, scenario, arch) for name, entry in METHODS.items() for scenario in entry.scenarios for arch in ARCHS]
 
 
@@ -59,33 +55,15 @@ def test_retrain_never_sees_the_forget_images(tasks):
         assert equal(seen, unseen) != looks
 
 
-def test_retrain_shares_nothing_with_the_original(tasks):
-    task = tasks["class", "resnet-small"]
-    fresh, original = task.fresh_model(), models.build("resnet-small", 10, task.images.shape, 0)
-    pairs = zip(fresh.parameters(), original.parameters(), strict=True)
-    same = [torch.equal(a, b) for a, b in pairs if a.ndim > 1]
-    assert len(same) > 10 and not any(same)
-
-
-def test_retain_sample_is_the_same_for_every_method_of_a_seed(tasks):
-    task = tasks["class", "resnet-small"]
-    sample = task.retain_sample()
-    assert torch.equal(sample, task.retain_sample()) and len(sample.unique()) == 60
-    assert set(sample.tolist()) <= set(task.split.retain.tolist())
-    assert not torch.equal(sample, dataclasses.replace(task, seed=1).retain_sample())
-
-
 def test_megu_forgets_and_the_original_does_not(tiny_overrides, tmp_path, monkeypatch):
-    """End to end on tiny real data, an easy class, with a guide that is not needed to be good."""
+    """End to end on an easy class, with a guide that need not be good."""
     monkeypatch.setattr(Experiment, "transition", lambda self, source=None: transition_matrix(similarity_like(10)))
     easy = {**tiny_overrides, "forget.classes": ["trouser"], "training.epochs": 6}
     lab = Experiment(run_dir=tmp_path, overrides=easy)
     megu, _ = lab.models.make("megu", 0, changes={"recipe.batch": 16, "recipe.lr": 0.05})
     forget, y = lab.split.forget, lab.images.y[lab.split.forget]
-    before, after = (
-        (predict(model, lab.images, forget).argmax(1) == y).float().mean() for model in (lab.original(0), megu)
-    )
-    assert before > 0.5 and after < before / 2
+    known = [(predict(model, lab.images, forget).argmax(1) == y).float().mean() for model in (lab.original(0), megu)]
+    assert known[0] > 0.5 and known[1] < known[0] / 2
 
 
 def test_unsupported_scenario_is_refused():
