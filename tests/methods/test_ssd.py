@@ -11,8 +11,7 @@ from megu.methods import METHODS, ssd
 from megu.methods.task import Task
 
 
-def request(model=None, images=None, split=None):
-    """As much of a request as the importance and the order need."""
+def request(model, images, split=None):
     return Task(model, images, split, (), None, 0, None, None, 0, None)
 
 
@@ -42,7 +41,7 @@ FINE = torch.tensor([2, 0, 3, 1, 2, 3, 0, 1, 2, 0])  # (fine) class of ten image
 
 
 def order(labels, goes):
-    """What the public code's order makes of ten images, of which ``goes`` are to be forgotten."""
+    """The public code's order of ten images, of which ``goes`` are to be forgotten."""
     stays = torch.tensor([i for i in range(10) if i not in goes])
     split = SimpleNamespace(forget=torch.tensor(goes), retain=stays)
     return [part.tolist() for part in ssd.public_order(request(None, SimpleNamespace(y=labels, fine=FINE), split))]
