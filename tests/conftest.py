@@ -4,7 +4,7 @@ import os
 
 # These tests are about the CPU, wherever they run.
 os.environ |= {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "CUDA_VISIBLE_DEVICES": ""}
-if "PYTEST_XDIST_WORKER" in os.environ:  # several of them, and what they start, share the cores
+if "PYTEST_XDIST_WORKER" in os.environ:  # several share the cores
     os.environ["OMP_NUM_THREADS"] = "1"
 for name in [name for name in os.environ if name.startswith("MEGU_")]:
     del os.environ[name]
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from jaxtyping import install_import_hook
 
-# The shapes in the signatures of these modules are checked at every call; before anything of megu is imported.
+# Before megu is imported: the shapes in signatures of these modules are checked at every call.
 TYPED = "noise_pair core.models measure.attacks measure.distances measure.outputs measure.patterns measure.views"
 install_import_hook([f"megu.{name}" for name in TYPED.split()], "beartype.beartype")
 
@@ -25,7 +25,7 @@ import pytest
 import torch
 from loopback import Servers
 from own_model import forget, network
-from torch.nn import functional as F
+from torch.nn.functional import pad
 from torch.utils.data import TensorDataset
 
 from megu import methods
@@ -51,24 +51,22 @@ for name, count in (("torture", 1400), ("usual", 140)):
 
 ROOT = Path(__file__).parents[1]
 CIFAR = ROOT.parent / "shared" / "data"
-SHORT = {"training.epochs": 2, "training.batch": 32, "training.lr": 0.1}
-SHORT |= {"retain_images": 60, "seeds": 2, "guide.exemplars": 2}
+QUICK = {"training.batch": 32, "retain_images": 60, "guide.exemplars": 2}
+SHORT = {**QUICK, "training.epochs": 2, "training.lr": 0.1, "seeds": 2}
 ARCHS = ("resnet-small", "vit-tiny")
 BRIEF = Recipe(epochs=1, batch=32, lr=0.05)
 session = pytest.fixture(scope="session")
-TWO = ("data=cifar10,arch=resnet-small,method=megu|finetune",)  # cells of a grid
+TWO = ("data=cifar10,arch=resnet-small,method=megu|finetune",)
 
 
 def pytest_collection_modifyitems(items):
-    """What starts a server is slow."""
-    for item in items:
+    for item in items:  # what starts a server is slow
         if "serve" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture
 def serve():
-    """See `loopback.Servers`."""
     servers = Servers()
     yield servers
     servers.stop()
@@ -102,10 +100,10 @@ def tiny(tiny_overrides, tmp_path_factory):
 
 @session
 def cifar_like(tmp_path_factory):
-    """Two folders with a file that looks like CIFAR-10's: 40 and 30 training images of each embedded class."""
+    """Two folders with 40 and 30 training images of each embedded class, as CIFAR-10."""
     folders = [tmp_path_factory.mktemp("cifar") for _ in range(2)]
     for folder, train in zip(folders, (400, 300), strict=True):
-        parts = archives.embedded(lambda x: F.pad(x, (2, 2, 2, 2)).expand(-1, 3, -1, -1).movedim(1, 3), train)
+        parts = archives.embedded(lambda x: pad(x, (2, 2, 2, 2)).expand(-1, 3, -1, -1).movedim(1, 3), train)
         archives.save(parts, folder / "cifar10_tiny.npz", CIFAR10)
     return folders
 
@@ -113,25 +111,24 @@ def cifar_like(tmp_path_factory):
 @session
 def changes(cifar_like):
     """Settings with which a spec takes a second, and needs no weights."""
-    guide = {"guide.source": "posterior", "guide.exemplars": 2, "retain_images": 60}
-    return {"data.path": str(cifar_like[0]), "training.epochs": 1, "training.batch": 32, **guide}
+    return {**QUICK, "data.path": str(cifar_like[0]), "training.epochs": 1, "guide.source": "posterior"}
 
 
 @session
 def inline(changes, tmp_path_factory):
-    """(engine, specs) of two cells and two methods, measured in this process."""
+    """(engine, specs) of `TWO`, measured in this process."""
     engine, specs = Engine("small", tmp_path_factory.mktemp("inline")), paper_grid("small", TWO, 1, changes=changes)
-    assert engine.carry_out(specs, Inline) == {}
+    assert not engine.carry_out(specs, Inline)
     return engine, specs
 
 
 def values(engine, specs):
-    """Everything that an engine measured, without seconds."""
+    """What an engine measured, without seconds."""
     return engine.tables(specs)[0]
 
 
 def needs_weights(*load):
-    """Skip, naming what is missing, where one of these loaders of pip-installed weights finds none."""
+    """Skip where one of these loaders of pip-installed weights finds none."""
     try:
         for one in load:
             one()
@@ -141,7 +138,8 @@ def needs_weights(*load):
 
 def similarity_like(num_classes):
     """A similarity matrix in which neighbours in the order of the classes are alike."""
-    return np.exp(-np.abs(np.subtract.outer(np.arange(num_classes), np.arange(num_classes))) / 2.0)
+    place = np.arange(num_classes)
+    return np.exp(-abs(place - place[:, None]) / 2.0)
 
 
 def confident(y, p, k=3):
@@ -164,7 +162,7 @@ class Narrow(torch.nn.Module):
 
 @session
 def tasks(tiny_overrides):
-    """(scenario, architecture) -> a small unlearning request with a briefly trained original."""
+    """(scenario, architecture) -> a small request with a briefly trained original."""
     made = {}
     for scenario, arch in itertools.product(methods.ANY, ARCHS):
         settings = resolve(overrides={**tiny_overrides, "forget.scenario": scenario, "forget.count": 30})
@@ -180,7 +178,7 @@ def tasks(tiny_overrides):
 
 @session
 def parts():
-    """40 training and 10 test images of each class, as Datasets of float images in [0, 1]."""
+    """40 training and 10 test images of each class, as Datasets, in [0, 1]."""
     return tuple(TensorDataset(x, y) for x, y in archives.embedded(lambda x: x.float() / 255).values())
 
 

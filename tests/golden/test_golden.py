@@ -1,4 +1,4 @@
-"""The numbers of a tiny run of everything, digit for digit as they are tracked in tiny.csv.
+"""The numbers of a tiny run of everything, digit for digit as in tiny.csv.
 
 ``PYTHONPATH=tests/helpers python tests/golden/test_golden.py`` writes that file anew; the commit says why a number moved.
 """
@@ -64,7 +64,7 @@ def measured(folder):
     archives.with_superclasses(archives.embedded(lambda x: x[:, 0, ::2, ::2], 150, 60), data)
     for cell, more in CELLS.items():
         scenario = cell.split()[0]
-        names = [name for name, entry in METHODS.items() if scenario in entry.scenarios][2:]  # without the references
+        names = [name for name, entry in METHODS.items() if scenario in entry.scenarios][2:]  # no references
         brief = [f"methods.{one}" for one in OF_METHODS.split() if one.partition(".")[0] in names]
         about = {"data.path": str(data), "forget.scenario": scenario, "compare": names}
         run = Experiment(run_dir=folder / cell, overrides=about | parse([*BRIEF.split(), *more.split(), *brief]))
@@ -90,7 +90,7 @@ def differences(before, after):
 
 def test_no_number_moves(tmp_path):
     if arithmetic() != TRACKED["", "", "arithmetic"]:
-        pytest.skip("this processor or torch rounds otherwise than those of tiny.csv")
+        pytest.skip("this processor or torch rounds otherwise than tiny.csv's")
     assert differences(TRACKED, measured(tmp_path)) == {}
 
 

@@ -37,13 +37,11 @@ def grid(cells=CELLS, seeds=(0, 1), repeats=2, methods=METHODS):
             key = dict(zip(("dataset", "arch", "scenario", "forget"), cell, strict=True))
             key |= {"method": name, "seed": seed, "repeat": repeat}
             for (mode, unit), middles in METRICS.items():
-                for metric, middle in middles.items():
-                    about = {"metric": metric, "unit": unit, "mode": mode, "value": middle * draw.uniform(0.9, 1.1)}
-                    rows.append({**key, **about})
-            tuning = {"fine-tuning": draw.uniform(5, 12)} if name not in REFERENCES else {}
-            tuning |= {"noise": 2.0, "labels": 0.5} if name == "megu" else {}
-            parts = {**tuning, "evaluation": 3.0} if tuning else {}
-            parts["total"] = sum(tuning.values()) or 100.0
+                about = {**key, "mode": mode, "unit": unit}
+                rows += [{**about, "metric": m, "value": v * draw.uniform(0.9, 1.1)} for m, v in middles.items()]
+            parts = {} if name in REFERENCES else {"fine-tuning": draw.uniform(5, 12)}
+            parts |= {"noise": 2.0, "labels": 0.5} if name == "megu" else {}
+            parts |= {"evaluation": 3.0, "total": sum(parts.values())} if parts else {"total": 100.0}
             seconds += [{**key, "part": part, "seconds": value} for part, value in parts.items()]
     trained = {"cifar10": 10_000, "cifar20": 25_000, "cifar100": 25_000}
     of_data = {name: {"digest": "0", "train": trained[name], "test": 2000} for name, *_ in cells}
@@ -56,14 +54,14 @@ def grid(cells=CELLS, seeds=(0, 1), repeats=2, methods=METHODS):
     return pd.DataFrame(rows), pd.DataFrame(seconds), source
 
 
-def write(data, rows, seconds, source, profile="small"):
+def write(data, rows, seconds, source):
     """Files of a grid in the folder ``data``."""
     data.mkdir(exist_ok=True, parents=True)
-    files = {f"grid_{profile}.csv": rows, f"grid_{profile}_seconds.csv": seconds}
-    for name, table in files.items():
+    hashes = {}
+    for name, table in {"grid_small.csv": rows, "grid_small_seconds.csv": seconds}.items():
         table.to_csv(data / name, index=False)
-    hashes = {name: hash_file(data / name) for name in files}
-    (data / f"grid_{profile}_source.json").write_text(json.dumps({"files": hashes} | source))
+        hashes[name] = hash_file(data / name)
+    (data / "grid_small_source.json").write_text(json.dumps({"files": hashes} | source))
     return data
 
 

@@ -56,10 +56,7 @@ def llava(path, words=("True", "False", " True", " False"), side=32, patch=8, vi
 
 def idefics3(path):
     """SmolVLM's architecture; images between tokens of their own."""
-    tokenizer, edge = (
-        _tokenizer(["<image>", "<fake_token_around_image>", "<end_of_utterance>", "<global-img>"]),
-        {"longest_edge": 32},
-    )
+    tokenizer = _tokenizer(["<image>", "<fake_token_around_image>", "<end_of_utterance>", "<global-img>"])
     config = hf.Idefics3Config(
         vision_config=_VISION,
         text_config={"model_type": "llama", "vocab_size": len(tokenizer), **_TEXT},
@@ -67,7 +64,8 @@ def idefics3(path):
         scale_factor=2,
         pad_token_id=0,
     )
-    images = hf.Idefics3ImageProcessor(size=edge, max_image_size=edge, do_image_splitting=False)
+    sizes = dict.fromkeys(("size", "max_image_size"), {"longest_edge": 32})
+    images = hf.Idefics3ImageProcessor(**sizes, do_image_splitting=False)
     _save(path, config, hf.Idefics3Processor(images, tokenizer, image_seq_len=4))
 
 
@@ -77,13 +75,11 @@ def qwen2_5_vl(path):
     names |= {f"{kind}_token_id": f"<|{kind}_pad|>" for kind in ("image", "video")}
     tokenizer = _tokenizer(sorted(names.values()))
     vision = {"depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": 64}
+    vision |= {"patch_size": 14, "fullatt_block_indexes": [1], "window_size": 56}
+    rope = {"type": "mrope", "mrope_section": [4, 6, 6], "rope_type": "default"}
     config = hf.Qwen2_5_VLConfig(
-        text_config={
-            "vocab_size": len(tokenizer),
-            **_TEXT,
-            "rope_scaling": {"type": "mrope", "mrope_section": [4, 6, 6], "rope_type": "default"},
-        },
-        vision_config={**vision, "patch_size": 14, "fullatt_block_indexes": [1], "window_size": 56},
+        text_config={"vocab_size": len(tokenizer), **_TEXT, "rope_scaling": rope},
+        vision_config=vision,
         **{key: tokenizer.convert_tokens_to_ids(name) for key, name in names.items()},
     )
     images = hf.Qwen2VLImageProcessor(min_pixels=56 * 56, max_pixels=56 * 56)
