@@ -40,7 +40,6 @@ class Servers:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            log_message = print_nothing
 
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -58,6 +57,9 @@ class Servers:
                 self.end_headers()
                 self.wfile.write(content)
 
+            def log_message(self, *_):
+                """Quiet."""
+
         self.started.append(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
         threading.Thread(target=self.started[-1].serve_forever, daemon=True).start()
         return f"http://127.0.0.1:{self.started[-1].server_port}/v1", seen
@@ -65,10 +67,6 @@ class Servers:
     def stop(self):
         for server in self.started:
             server.shutdown()
-
-
-def print_nothing(*_):
-    """The server's log."""
 
 
 def client(url, **more):
