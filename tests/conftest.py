@@ -41,7 +41,7 @@ from megu.runs.engine import Engine
 from megu.runs.experiment import Experiment
 from megu.runs.runner import Inline
 from megu.runs.study import paper_grid
-from megu.settings.class_names import CIFAR10
+from megu.settings.class_names import CIFAR10, FASHION
 from megu.settings.config import Recipe
 from megu.settings.profiles import resolve
 
@@ -82,7 +82,7 @@ def mini():
 def tiny_npz(tmp_path_factory):
     """The images of `parts` as an .npz with superclasses."""
     path = tmp_path_factory.mktemp("data") / "tiny.npz"
-    archives.with_superclasses(archives.embedded(lambda x: x[:, 0]), path)
+    archives.save(archives.embedded(lambda x: x[:, 0]), path, FASHION)
     return path
 
 

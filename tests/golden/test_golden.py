@@ -19,6 +19,7 @@ from megu.measure.outputs import collect_outputs
 from megu.methods import METHODS
 from megu.methods.megu import choose_labels
 from megu.runs.experiment import Experiment
+from megu.settings.class_names import FASHION
 
 FILE = Path(__file__).with_name("tiny.csv")
 KEYS = ["cell", "method", "quantity"]
@@ -59,9 +60,9 @@ def arithmetic():
 
 
 def measured(folder):
-    """(cell, method, quantity) -> digits, on 15 training and 6 test images of each embedded class, 14 px."""
+    """(cell, method, quantity) -> digits; 15 training and 6 test images of each class."""
     out, data = {("", "", "arithmetic"): arithmetic()}, folder / "tiny.npz"
-    archives.with_superclasses(archives.embedded(lambda x: x[:, 0, ::2, ::2], 150, 60), data)
+    archives.save(archives.embedded(lambda x: x[:, 0, ::2, ::2], 150, 60), data, FASHION)
     for cell, more in CELLS.items():
         scenario = cell.split()[0]
         names = [name for name, entry in METHODS.items() if scenario in entry.scenarios][2:]  # no references

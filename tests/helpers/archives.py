@@ -11,7 +11,7 @@ from PIL import Image
 from torchvision.datasets import CIFAR10 as OFFICIAL
 
 from megu.datasets.sources import load
-from megu.settings.class_names import CIFAR10, FASHION
+from megu.settings.class_names import CIFAR10
 from megu.settings.profiles import resolve
 
 
@@ -63,23 +63,19 @@ def npz(parts, file):
     save({part: (np.roll(x, 3, 0), np.roll(y, 3)) for part, (x, y) in parts.items()}, file, CIFAR10)
 
 
-def save(parts, file, classes, **more):
-    """An .npz as ``data.path`` takes it."""
+def save(parts, file, classes):
+    """An .npz as ``data.path`` takes it; a dictionary of classes names their superclasses."""
     arrays = {f"x_{part}": x for part, (x, _) in parts.items()} | {f"y_{part}": y for part, (_, y) in parts.items()}
-    np.savez(file, **arrays, class_names=np.array(classes), **more)
+    if isinstance(classes, dict):
+        coarse = list(dict.fromkeys(classes.values()))
+        arrays |= {"coarse_names": coarse, "fine_to_coarse": [coarse.index(name) for name in classes.values()]}
+    np.savez(file, **arrays, class_names=list(classes))
 
 
 def embedded(change, train=400, test=100):
     """part -> (pixels, as ``change`` makes them, labels) of the first embedded images."""
     images, places = load(resolve()), {"train": slice(train), "test": slice(10_000, 10_000 + test)}
     return {part: (change(images.x[place]), images.y[place]) for part, place in places.items()}
-
-
-def with_superclasses(parts, file):
-    """Embedded images."""
-    coarse = list(dict.fromkeys(FASHION.values()))
-    of = [coarse.index(name) for name in FASHION.values()]
-    save(parts, file, list(FASHION), coarse_names=np.array(coarse), fine_to_coarse=np.array(of))
 
 
 def loaded(name, path=None, **settings):

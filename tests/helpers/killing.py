@@ -17,7 +17,7 @@ def child(task):
     try:
         task()
         os._exit(0)
-    except BaseException:  # whatever it is, the parent must hear of it and no test may run twice
+    except BaseException:  # the parent must hear of it, and no test may run twice
         os._exit(1)
 
 

@@ -29,8 +29,7 @@ def odds_of(body):
 
 
 class Servers:
-    """servers(function of the request's body and number -> (status, bytes), or None to cut the connection) starts one:
-    (address, Counter)."""
+    """servers(function of (body, number) -> (status, bytes), or None to cut the connection) -> (address, Counter)."""
 
     def __init__(self):
         self.started = []
