@@ -28,7 +28,7 @@ BRIEF = "device=cpu threads=1 autocast=off seeds=1 retain_images=40 data.name=np
 BRIEF += " guide.exemplars=2 forget.count=12 training.epochs=2 training.batch=32 training.lr=0.1"
 OF_METHODS = "retrain-head.recipe.epochs=1 unsir.noises=8 unsir.noise.steps=3 unsir-ssd.noise.steps=3"
 OF_METHODS += " unsir-ssd.noises=4 unsir-ssd.copies=4 megu.noise.steps=4 ssd.images=20"
-VARIANTS = (  # of MeGU, class-wise
+VARIANTS = (  # of MeGU
     "noise.per=image", "noise.per=image noise.around=image", "noise.combine=separate",
     "noise.combine=mix noise.weight_pos=0.3 noise.weight_neg=0.3", "noise.kind=pos", "noise.kind=random",
     "labels.exclude_forgotten=False labels.tau=0.1", *(f"labels.choice={n}" for n in ("nearest", "farthest", "posterior")),
