@@ -85,7 +85,7 @@ def measured(folder):
 
 
 def differences(before, after):
-    """What is missing, new, or has another digit: was, is."""
+    """What is missing, new or has another digit: was, is."""
     return {key: (before.get(key), after.get(key)) for key, _ in before.items() ^ after.items()}
 
 
