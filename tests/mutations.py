@@ -55,7 +55,7 @@ def failure(root, tests):
 
 
 def outcome(root, fault, control):
-    """What the tests make of a fault, or without one, in the copy ``root`` of the project, which is sound afterwards."""
+    """What the tests make of a fault, or of none, in the copy ``root`` of the project, which is sound afterwards."""
     file, tests = place(root, fault), tests_of(root, fault)
     if file is None or not tests:
         return LOST

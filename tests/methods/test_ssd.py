@@ -50,7 +50,7 @@ def order(labels, goes):
 @pytest.mark.parametrize(("labels", "goes", "expected"), [
     (FINE, [3, 7], [1, 6, 9, 0, 4, 8, 2, 5, 3, 7]),  # class 1 goes: classes 0, 2, 3, and 1 at the end
     (FINE // 2, [1, 3, 6, 7, 9], [0, 2, 4, 5, 8, 1, 3, 6, 7, 9]),  # superclass 0 goes: classes 2 and 3 stand mixed
-    (FINE // 2, [3, 7], [1, 6, 9, 0, 4, 8, 2, 5, 3, 7]),  # class 1 goes inside superclass 0: by class, not by superclass
+    (FINE // 2, [3, 7], [1, 6, 9, 0, 4, 8, 2, 5, 3, 7]),  # class 1 of superclass 0 goes: by class, not by superclass
 ])  # fmt: skip
 def test_ssd_code_has_the_batches_of_the_public_code(labels, goes, expected):
     assert order(labels, goes) == [goes, expected]
