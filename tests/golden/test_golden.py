@@ -28,7 +28,7 @@ BRIEF = "device=cpu threads=1 autocast=off seeds=1 retain_images=40 data.name=np
 BRIEF += " guide.exemplars=2 forget.count=12 training.epochs=2 training.batch=32 training.lr=0.1"
 OF_METHODS = "retrain-head.recipe.epochs=1 unsir.noises=8 unsir.noise.steps=3 unsir-ssd.noise.steps=3"
 OF_METHODS += " unsir-ssd.noises=4 unsir-ssd.copies=4 megu.noise.steps=4 ssd.images=20"
-VARIANTS = (  # of MeGU
+VARIANTS = (  # MeGU
     "noise.per=image", "noise.per=image noise.around=image", "noise.combine=separate",
     "noise.combine=mix noise.weight_pos=0.3 noise.weight_neg=0.3", "noise.kind=pos", "noise.kind=random",
     "labels.exclude_forgotten=False labels.tau=0.1", "labels.choice=nearest",
@@ -66,7 +66,7 @@ def measured(folder):
     archives.save(archives.embedded(lambda x: x[:, 0, ::2, ::2], 150, 60), data, FASHION)
     for cell, more in CELLS.items():
         scenario = cell.split()[0]
-        names = [name for name, entry in METHODS.items() if scenario in entry.scenarios][2:]  # no references
+        names = [name for name, entry in METHODS.items() if scenario in entry.scenarios][2:]
         brief = [f"methods.{one}" for one in OF_METHODS.split() if one.partition(".")[0] in names]
         about = {"data.path": str(data), "forget.scenario": scenario, "compare": names}
         run = Experiment(run_dir=folder / cell, overrides=about | parse([*BRIEF.split(), *more.split(), *brief]))
