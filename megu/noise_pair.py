@@ -45,7 +45,6 @@ def optimise_noise(
         model: images to logits; a frozen copy in eval mode is used, so weights and batch statistics stay as they are.
         shape: (C, H, W) of one image.  sign: +1 or -1.
         noise: its lam, steps and lr.  gen: CPU generator of the start.  around: the $x_0$.
-    Returns: on the device of ``labels``.
     Source: arXiv 2602.17088 eq. 9-10; norm, steps and rate from UNSIR (Tarun et al. 2023).  Departs: A6, A8; losses are
         summed, so one noise does not depend on how many others are optimised beside it.
     """
@@ -82,11 +81,10 @@ def noise_pair(
     $N_{neg} = \arg\min_N -\mathrm{CE}(f(N), y) + \lambda\lVert N\rVert^2$.
 
     Args:
-        model: the original classifier.  x: forget images, normalised.  y: labels to be forgotten.
+        x: forget images, normalised.  y: labels to be forgotten.
         noise: ``per="class"`` (A7) computes one noise for each label and shares it among its images;
             ``around="image"`` (A8) optimises image + noise; ``kind="random"`` is the control: noise of the same norm
             without meaning.
-        gen: CPU generator.
     Source: arXiv 2602.17088 eq. 9-10.  Departs: A6 (the paper writes the norm, not its square), A7, A8.
     """
 
@@ -124,12 +122,9 @@ def add_noise_pair(x: Float[Tensor, "n C H W"], pair: NoisePair, noise: Noise) -
 
 
 def replace_images(alone: Float[Tensor, "m C H W"], start: int) -> Callable:
-    r"""Images of their own behind the images of the pool: a ``shift`` for `megu.methods.task.Task.train_on`.
+    r"""A ``shift`` for `megu.methods.task.Task.train_on`: positions from ``start`` on have an image of their own.
 
-    Args:
-        alone: normalised, e.g. noise that is trained on without an image.
-        start: position of the first of them; positions below it keep their image.
-    Returns: function of (images, positions) to images.
+    Args: alone: normalised, e.g. noise that is trained on without an image.
     """
 
     def shift(x, position):

@@ -11,15 +11,13 @@ def similarity(
 ) -> Float[np.ndarray, "K K"]:
     r"""Similarity of every class to every candidate label: the mean answer over a class's exemplars (eq. 4-5).
 
-    $S_{kl} = \frac{1}{n_k}\sum_{x \in \text{class } k} q(x, l)$.  ``calibration="column"`` first turns raw scores into
-    $q = \sigma(z)$, with $z$ the score centred by the mean of its label over all exemplars and divided by the standard
-    deviation of all centred scores: small guides answer a constant that depends on the label more than on the image.
+    $S_{kl} = \frac{1}{n_k}\sum_{x \in \text{class } k} q(x, l)$, in [0, 1].  ``calibration="column"`` takes $q =
+    \sigma(z)$, with $z$ the score less the mean of its label over all exemplars, in standard deviations of all of
+    these: the answers of small guides depend on the label more than on the image.
 
     Args:
         scores: raw answer for each of m exemplars and each candidate label.  of_class: class of each exemplar.
-        num_classes: K.
-        calibration: ``column``; any other where scores are probabilities in [0, 1] already.
-    Returns: values in [0, 1], row k = class k.
+        calibration: ``column``; any other where scores are probabilities already.
     Raises: ValueError for a missing answer, a class without exemplar, or a score outside [0, 1] without ``column``.
     Source: arXiv 2602.17088 eq. 4-5.  Departs: the calibration is ours (the paper's guide is large enough without).
     """
@@ -28,11 +26,13 @@ def similarity(
         raise ValueError(f"{(~np.isfinite(scores)).sum()} of {scores.size} answers are missing: ask the guide again")
     if missing := sorted(set(range(num_classes)) - set(of_class.tolist())):
         raise ValueError(f"no exemplar was asked about for classes {missing}")
-    low, high, z = scores.min(), scores.max(), scores - scores.mean(0)
-    if calibration != "column" and (low < 0 or high > 1):
-        raise ValueError(f"scores reach from {low:.3g} to {high:.3g}: without calibration they must be in [0, 1]")
-    q = 1 / (1 + np.exp(-z / max(z.std(), 1e-12))) if calibration == "column" else scores
-    return np.stack([q[of_class == k].mean(0) for k in range(num_classes)])
+    if calibration == "column":
+        z = scores - scores.mean(0)
+        scores = 1 / (1 + np.exp(-z / max(z.std(), 1e-12)))
+    elif scores.min() < 0 or scores.max() > 1:
+        reach = f"{scores.min():.3g} to {scores.max():.3g}"
+        raise ValueError(f"scores reach from {reach}: without calibration they must be in [0, 1]")
+    return np.stack([scores[of_class == k].mean(0) for k in range(num_classes)])
 
 
 def transition_matrix(sim: Float[np.ndarray, "K K"]) -> Float[np.ndarray, "K K"]:
@@ -40,9 +40,8 @@ def transition_matrix(sim: Float[np.ndarray, "K K"]) -> Float[np.ndarray, "K K"]
 
     $T_{lk} = S_{kl} / \sum_i S_{ki}$.
 
-    Args: sim: non-negative, no row of zeros.
+    Args: sim: non-negative, no row of zeros; else a ValueError is raised.
     Returns: every column sums to 1, the diagonal stays.
-    Raises: ValueError where ``sim`` is not such a matrix.
     Source: arXiv 2602.17088 eq. 6.
 
     >>> transition_matrix(np.array([[3.0, 1.0], [1.0, 1.0]]))
@@ -51,12 +50,11 @@ def transition_matrix(sim: Float[np.ndarray, "K K"]) -> Float[np.ndarray, "K K"]
     """
     sim = np.asarray(sim, float)
     if sim.ndim != 2 or sim.shape[0] != sim.shape[1] or not np.isfinite(sim).all() or (sim < 0).any():
-        raise ValueError(
-            f"similarity must be a square matrix of non-negative numbers, not {sim.shape} with minimum {sim.min():.3g}"
-        )
+        found = f"{sim.shape} with minimum {sim.min():.3g}"
+        raise ValueError(f"similarity must be a square matrix of non-negative numbers, not {found}")
     rows = sim.sum(1)
-    if (rows == 0).any():
-        k = int(np.argmin(rows))
+    if not rows.all():
+        k = rows.argmin()
         raise ValueError(f"class {k} is similar to nothing: its column of the transition matrix is undefined")
     return (sim / rows[:, None]).T
 
@@ -76,9 +74,8 @@ def association(
     n, k = posterior.shape
     transition = torch.as_tensor(transition, dtype=posterior.dtype, device=posterior.device)
     if transition.shape != (k, k) or y.shape != (n,):
-        raise ValueError(
-            f"transition {tuple(transition.shape)}, posterior {(n, k)} and y {tuple(y.shape)} do not fit together"
-        )
+        shapes = f"transition {tuple(transition.shape)}, posterior {(n, k)} and y {tuple(y.shape)}"
+        raise ValueError(f"{shapes} do not fit together")
     for name, sums in (("column of transition", transition.sum(0)), ("row of posterior", posterior.sum(1))):
         if not torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
             raise ValueError(f"every {name} must sum to 1; the sums reach from {sums.min():.4g} to {sums.max():.4g}")

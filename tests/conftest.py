@@ -2,30 +2,30 @@
 
 import os
 
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["TQDM_DISABLE"] = "1"
-os.environ["CUDA_VISIBLE_DEVICES"] = ""  # these tests are about the CPU, wherever they run
-if "PYTEST_XDIST_WORKER" in os.environ:  # several of them, and what they start, share the cores
+# These tests are about the CPU, wherever they run.
+os.environ |= {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "CUDA_VISIBLE_DEVICES": ""}
+if "PYTEST_XDIST_WORKER" in os.environ:  # several share the cores
     os.environ["OMP_NUM_THREADS"] = "1"
 for name in [name for name in os.environ if name.startswith("MEGU_")]:
     del os.environ[name]
 
-import dataclasses
+import itertools
 from pathlib import Path
 
 from jaxtyping import install_import_hook
 
-# The shapes in the signatures of these modules are checked at every call; before anything of megu is imported.
-TYPED = [f"megu.{name}" for name in ("noise_pair", "core.models", "measure.attacks", "measure.distances")]
-TYPED += [f"megu.measure.{name}" for name in ("outputs", "patterns", "views")]
-install_import_hook(TYPED, "beartype.beartype")
+# Before megu is imported: the shapes in signatures of these modules are checked at every call.
+TYPED = "noise_pair core.models measure.attacks measure.distances measure.outputs measure.patterns measure.views"
+install_import_hook([f"megu.{name}" for name in TYPED.split()], "beartype.beartype")
 
+import archives
 import hypothesis
 import numpy as np
 import pytest
 import torch
 from loopback import Servers
 from own_model import forget, network
+from torch.nn.functional import pad
 from torch.utils.data import TensorDataset
 
 from megu import methods
@@ -45,120 +45,90 @@ from megu.settings.class_names import CIFAR10, FASHION
 from megu.settings.config import Recipe
 from megu.settings.profiles import resolve
 
-hypothesis.settings.register_profile("usual", max_examples=140)
-hypothesis.settings.register_profile("torture", max_examples=1400)
-hypothesis.settings.load_profile("usual")
+for name, count in (("torture", 1400), ("usual", 140)):
+    hypothesis.settings.register_profile(name, max_examples=count)
+    hypothesis.settings.load_profile(name)
 
 ROOT = Path(__file__).parents[1]
 CIFAR = ROOT.parent / "shared" / "data"
-SHORT = {"training.epochs": 2, "training.batch": 32, "training.lr": 0.1}
-SHORT |= {"retain_images": 60, "seeds": 2, "guide.exemplars": 2}
+QUICK = {"training.batch": 32, "retain_images": 60, "guide.exemplars": 2}
+SHORT = {**QUICK, "training.epochs": 2, "training.lr": 0.1, "seeds": 2}
 ARCHS = ("resnet-small", "vit-tiny")
 BRIEF = Recipe(epochs=1, batch=32, lr=0.05)
-TWO = ("data=cifar10,arch=resnet-small,method=megu|finetune",)  # cells of a grid
+session = pytest.fixture(scope="session")
+TWO = ("data=cifar10,arch=resnet-small,method=megu|finetune",)
 
 
 def pytest_collection_modifyitems(items):
-    """What starts a server is slow."""
-    for item in items:
+    for item in items:  # what starts a server is slow
         if "serve" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture
 def serve():
-    """Start a server on loopback, see `loopback.Servers`."""
     servers = Servers()
     yield servers
     servers.stop()
 
 
-@pytest.fixture(scope="session")
+@session
 def mini():
     """The embedded images."""
     return load(resolve())
 
 
-@pytest.fixture(scope="session")
-def tiny_npz(tmp_path_factory, mini):
-    """40 training and 10 test images of each embedded class as an .npz with superclasses."""
+@session
+def tiny_npz(tmp_path_factory):
+    """The images of `parts` as an .npz with superclasses."""
     path = tmp_path_factory.mktemp("data") / "tiny.npz"
-    coarse = tuple(dict.fromkeys(FASHION.values()))
-    x, y = mini.x[:, 0].numpy(), mini.y.numpy()
-    np.savez(
-        path,
-        x_train=x[:400],
-        y_train=y[:400],
-        x_test=x[10_000:10_100],
-        y_test=y[10_000:10_100],
-        class_names=np.array(mini.classes),
-        coarse_names=np.array(coarse),
-        fine_to_coarse=np.array([coarse.index(c) for c in FASHION.values()]),
-    )
+    archives.save(archives.embedded(lambda x: x[:, 0]), path, FASHION)
     return path
 
 
-@pytest.fixture(scope="session")
+@session
 def tiny_overrides(tiny_npz):
     """Settings of a run that trains in a second."""
     return {**SHORT, "data.name": "npz", "data.path": str(tiny_npz)}
 
 
-@pytest.fixture(scope="session")
+@session
 def tiny(tiny_overrides, tmp_path_factory):
     """A run on the tiny data, class-wise."""
     return Experiment(run_dir=tmp_path_factory.mktemp("run"), overrides=tiny_overrides)
 
 
-@pytest.fixture(scope="session")
-def cifar_like(tmp_path_factory, mini):
-    """Two folders with a file named as CIFAR-10's: 40 and 30 training images of each embedded class under its names and
-    in its shape."""
-    few = torch.cat([mini.x[:400], mini.x[10_000:10_100]])
-    x, y = torch.nn.functional.pad(few, (2, 2, 2, 2)).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy(), mini.y.numpy()
-    folders = []
-    for per_class in (40, 30):
-        folder = tmp_path_factory.mktemp("cifar")
-        np.savez(
-            folder / "cifar10_tiny.npz",
-            x_train=x[: 10 * per_class],
-            y_train=y[: 10 * per_class],
-            x_test=x[400:],
-            y_test=y[10_000:10_100],
-            class_names=np.array(CIFAR10),
-        )
-        folders.append(folder)
+@session
+def cifar_like(tmp_path_factory):
+    """Two folders with 40 and 30 training images of each embedded class, as CIFAR-10."""
+    folders = [tmp_path_factory.mktemp("cifar") for _ in range(2)]
+    for folder, train in zip(folders, (400, 300), strict=True):
+        parts = archives.embedded(lambda x: pad(x, (2, 2, 2, 2)).expand(-1, 3, -1, -1).movedim(1, 3), train)
+        archives.save(parts, folder / "cifar10_tiny.npz", CIFAR10)
     return folders
 
 
-@pytest.fixture(scope="session")
+@session
 def changes(cifar_like):
     """Settings with which a spec takes a second, and needs no weights."""
-    return {
-        "data.path": str(cifar_like[0]),
-        "training.epochs": 1,
-        "training.batch": 32,
-        "retain_images": 60,
-        "guide.source": "posterior",
-        "guide.exemplars": 2,
-    }
+    return {**QUICK, "data.path": str(cifar_like[0]), "training.epochs": 1, "guide.source": "posterior"}
 
 
-@pytest.fixture(scope="session")
+@session
 def inline(changes, tmp_path_factory):
-    """(engine, specs) of two cells and two methods, measured in this process."""
+    """(engine, specs) of `TWO`, measured in this process."""
     engine, specs = Engine("small", tmp_path_factory.mktemp("inline")), paper_grid("small", TWO, 1, changes=changes)
-    assert engine.carry_out(specs, Inline) == {}
+    assert not engine.carry_out(specs, Inline)
     return engine, specs
 
 
 def values(engine, specs):
-    """Everything that an engine measured, without seconds."""
+    """What an engine measured, without seconds."""
     return engine.tables(specs)[0]
 
 
 def needs_weights(*load):
-    """Skip, naming what is missing, where one of these loaders of pip-installed weights finds none."""
+    """Skip where one of these loaders of pip-installed weights finds none."""
     try:
         for one in load:
             one()
@@ -168,15 +138,13 @@ def needs_weights(*load):
 
 def similarity_like(num_classes):
     """A similarity matrix in which neighbours in the order of the classes are alike."""
-    distance = np.abs(np.subtract.outer(np.arange(num_classes), np.arange(num_classes)))
-    return np.exp(-distance / 2.0)
+    place = np.arange(num_classes)
+    return np.exp(-abs(place - place[:, None]) / 2.0)
 
 
 def confident(y, p, k=3):
     """Logits that give class y the probability p and share the rest."""
-    out = torch.full((len(y), k), (1 - p) / (k - 1)).log()
-    out[torch.arange(len(y)), y] = np.log(p)
-    return out
+    return torch.full((len(y), k), (1 - p) / (k - 1)).scatter(1, y[:, None], p).log()
 
 
 class Narrow(torch.nn.Module):
@@ -192,58 +160,38 @@ class Narrow(torch.nn.Module):
         return self.net(x)
 
 
-@pytest.fixture(scope="session")
+@session
 def tasks(tiny_overrides):
-    """(scenario, architecture) -> a small unlearning request with a briefly trained original."""
+    """(scenario, architecture) -> a small request with a briefly trained original."""
     made = {}
-    for scenario in methods.ANY:
+    for scenario, arch in itertools.product(methods.ANY, ARCHS):
         settings = resolve(overrides={**tiny_overrides, "forget.scenario": scenario, "forget.count": 30})
         images = load(settings)
-        split = make_split(images, settings)
-        k = images.num_classes
-        for arch in ARCHS:
-            blank = models.build(arch, k, images.shape, 0)
-            task = Task(
-                blank,
-                images,
-                split,
-                forgotten_classes(images, split, settings),
-                transition_matrix(similarity_like(k)),
-                60,
-                arch,
-                BRIEF,
-                0,
-                choose(settings),
-            )
-            original = task.train_on(blank, split.train, images.y[split.train], BRIEF)
-            made[scenario, arch] = dataclasses.replace(task, original=original)
+        split, k = make_split(images, settings), images.num_classes
+        forgotten, transition = forgotten_classes(images, split, settings), transition_matrix(similarity_like(k))
+        model = models.build(arch, k, images.shape, 0)
+        task = Task(model, images, split, forgotten, transition, 60, arch, BRIEF, 0, choose(settings))
+        task.train_on(model, split.train, images.y[split.train], BRIEF)
+        made[scenario, arch] = task
     return made
 
 
-@pytest.fixture(scope="session")
-def parts(mini):
-    """40 training and 10 test images of each class, as Datasets of float images in [0, 1]."""
-    x, y = mini.x.float() / 255, mini.y
-    return TensorDataset(x[:400], y[:400]), TensorDataset(x[10_000:10_100], y[10_000:10_100])
+@session
+def parts():
+    """40 training and 10 test images of each class, as Datasets, in [0, 1]."""
+    return tuple(TensorDataset(x, y) for x, y in archives.embedded(lambda x: x.float() / 255).values())
 
 
-@pytest.fixture(scope="session")
+@session
 def model(parts):
-    x, y = parts[0].tensors
+    (x, y), recipe = parts[0].tensors, Recipe(epochs=12, batch=32, lr=0.1)
     with seeded(generator(0, "test")):
         trained = network()
-        fit(
-            trained,
-            lambda i: (x[i], y[i]),
-            400,
-            Recipe(epochs=12, batch=32, lr=0.1),
-            generator(0, "order"),
-            Compute(torch.device("cpu"), False),
-        )
+        fit(trained, lambda i: (x[i], y[i]), 400, recipe, generator(0, "order"), Compute(torch.device("cpu"), False))
     trained.zero_grad()
     return trained
 
 
-@pytest.fixture(scope="session")
+@session
 def done(model, parts):
     return forget(model, parts)

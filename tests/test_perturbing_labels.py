@@ -47,23 +47,20 @@ def test_rank_by_hand(settings, expected):
     assert perturbing_labels(np.eye(K), RANKED, torch.tensor([0]), **settings).tolist() == [expected]
 
 
-def test_rank_is_floor_of_k_tau():
-    for k, rank in ((10, 3), (20, 6), (100, 30)):
-        posterior = torch.arange(k, 0, -1).float()[None]
-        posterior[0, 0] = 0
-        label = perturbing_labels(np.eye(k), posterior / posterior.sum(), torch.tensor([0]), tau=0.3)
-        assert label.item() == rank
+@pytest.mark.parametrize(("k", "rank"), [(10, 3), (20, 6), (100, 30)])
+def test_rank_is_floor_of_k_tau(k, rank):
+    posterior = torch.arange(k, 0, -1).float()[None]
+    posterior[0, 0] = 0
+    label = perturbing_labels(np.eye(k), posterior / posterior.sum(), torch.tensor([0]), tau=0.3)
+    assert label.item() == rank
 
 
 def test_own_class_and_excluded_classes_are_never_chosen():
-    posterior = torch.rand(200, K).softmax(1)
-    y = torch.randint(0, K, (200,))
-    for choice in ("rank", "nearest", "farthest", "random", "posterior"):
-        labels = perturbing_labels(
-            np.full((K, K), 0.1), posterior, y, exclude=(4, 7), choice=choice, gen=torch.Generator().manual_seed(0)
-        )
+    posterior, y, gen = torch.rand(200, K).softmax(1), torch.randint(0, K, (200,)), torch.Generator().manual_seed(0)
+    for choice in ("rank", "nearest", "farthest", "posterior", "random"):
+        labels = perturbing_labels(np.full((K, K), 0.1), posterior, y, exclude=(4, 7), choice=choice, gen=gen)
         assert (labels != y).all() and not set(labels.tolist()) & {4, 7}
-    assert len(set(labels.tolist())) == K - 2
+    assert len(set(labels.tolist())) == K - 2, "random labels are of every class that is left"
 
 
 def test_the_own_class_may_be_allowed():
@@ -96,18 +93,17 @@ def test_wrong_similarity_is_refused(sim, expected):
         transition_matrix(sim)
 
 
-def test_missing_answers_are_refused():
-    with pytest.raises(ValueError, match="1 of 4 answers are missing"):
-        similarity([[0.1, np.nan], [0.2, 0.3]], [0, 1], 2)
-    with pytest.raises(ValueError, match=r"classes \[2\]"):
-        similarity(np.ones((2, 3)), [0, 1], 3)
-    with pytest.raises(ValueError, match="must be in"):
-        similarity(np.array([[2.0, 1.0], [1.0, 2.0]]), np.array([0, 1]), 2, "none")
+@pytest.mark.parametrize(("scores", "expected"), [
+    ([[0.1, np.nan], [0.2, 0.3]], "1 of 4 answers are missing"), (np.ones((2, 3)), r"classes \[2\]"),
+    ([[2.0, 1.0], [1.0, 2.0]], "reach from 1 to 2: .* must be in"),
+])  # fmt: skip
+def test_wrong_answers_are_refused(scores, expected):
+    with pytest.raises(ValueError, match=expected):
+        similarity(scores, [0, 1], len(scores[0]), "none")
 
 
 def test_posterior_asks_the_model_alone():
     posterior = torch.tensor([[0.5, 0.1, 0.3, 0.1]])
     others = np.full((4, 4), 0.01) + 0.96 * np.eye(4)[[3, 3, 3, 3]].T  # T sends everything to class 3
-    args = (torch.tensor([0]),)
-    assert perturbing_labels(others, posterior, *args, choice="posterior").item() == 2
-    assert perturbing_labels(others, posterior, *args, choice="nearest").item() == 3
+    found = [perturbing_labels(others, posterior, torch.tensor([0]), choice=c).item() for c in ("posterior", "nearest")]
+    assert found == [2, 3]

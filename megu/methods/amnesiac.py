@@ -1,7 +1,4 @@
-r"""Amnesiac unlearning: random wrong labels, without a guide and without noise; the control for guided labels.
-
-Evidence in ``paper_figures/data``: ``tuning.csv``, validation images, seeds 100-102; ``comparison.csv``, seeds 0-2.
-"""
+r"""Amnesiac unlearning: random wrong labels, without a guide and without noise; the control for guided labels."""
 
 import torch
 from torch import nn
@@ -17,19 +14,13 @@ class AmnesiacSettings(Part):
     recipe: Recipe = Recipe(epochs=3, lr=0.011)
 
 
-_PUBLISHED = published(3, 1e-4, 128, "adam")
-
-
-@register("amnesiac", AmnesiacSettings, "Amnesiac (random labels)", search=RATE, published=_PUBLISHED)
+@register("amnesiac", "Amnesiac (random labels)", search=RATE, published=published(3, 1e-4, 128, "adam"))
 def unlearn(task: Task, settings: AmnesiacSettings) -> nn.Module:
-    r"""The original, trained further on forget images with fixed random wrong labels and on a sample of retain images.
+    r"""The original, trained further on retain images and on forget images with labels $y'_i \ne y_i$, drawn once.
 
-    $y'_i$ uniform over the classes other than $y_i$, drawn once.
-    Source: amnesiac unlearning, Graves et al. 2021, row "amnesiac" of arXiv 2602.17088.  Departs: the retain sample is
-        MeGU's.
+    Source: Graves et al. 2021, row "amnesiac" of arXiv 2602.17088.
     """
     forget, retain, y = task.split.forget, task.retain_sample(), task.images.y
     offset = torch.randint(1, task.num_classes, (len(forget),), generator=task.generator("labels")).to(y.device)
-    wrong = (y[forget] + offset) % task.num_classes
-    index, labels = torch.cat([forget, retain]), torch.cat([wrong, y[retain]])
-    return task.fine_tune(index, labels, settings.recipe, label="amnesiac")
+    labels = torch.cat([(y[forget] + offset) % task.num_classes, y[retain]])
+    return task.fine_tune(torch.cat([forget, retain]), labels, settings.recipe, label="amnesiac")

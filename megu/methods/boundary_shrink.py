@@ -1,7 +1,4 @@
-r"""Boundary shrink: forget images are labelled as what lies behind the nearest decision boundary.
-
-Evidence in ``paper_figures/data``: ``tuning.csv``, validation images, seeds 100-102; ``comparison.csv``, seeds 0-2.
-"""
+r"""Boundary shrink: forget images are labelled as what lies behind the nearest decision boundary."""
 
 import torch
 from jaxtyping import Int
@@ -16,34 +13,32 @@ from megu.settings.config import Part, Positive, Recipe
 
 
 class BoundaryShrinkSettings(Part):
-    """``eps``: step of the adversarial attack, in pixel values of [0, 1]; the recipe of the fine-tuning on forget
-    images."""
+    """``eps``: step of the adversarial attack, in pixel values of [0, 1]; the fine-tuning's recipe."""
 
     eps: Positive = 0.1
     recipe: Recipe = Recipe(epochs=3, batch=64, lr=0.001)
 
 
-_SEARCH, _PUBLISHED = {"recipe.lr": (1e-5, 0.03)}, published(10, 1e-5, 64)
+_SEARCH = {"recipe.lr": (1e-5, 0.03)}
 
 
-@register("boundary-shrink", BoundaryShrinkSettings, "Boundary shrink", search=_SEARCH, published=_PUBLISHED)
+@register("boundary-shrink", "Boundary shrink", search=_SEARCH, published=published(10, 1e-5, 64))
 def unlearn(task: Task, settings: BoundaryShrinkSettings) -> nn.Module:
-    r"""The original, fine-tuned on the clean forget images under the label that one adversarial step leads to; no
-    retain images.
+    r"""The original, fine-tuned on the clean forget images alone, labelled by one adversarial step.
 
     $y'_i = \arg\max_{k \ne y_i} f_k(x_i + \epsilon\,\mathrm{sign}\,\nabla_x \mathrm{CE}(f(x_i), y_i))$.
-    Source: Chen et al. 2023, arXiv 2303.11570.  Departs: the image's own label is left out, where the public code lets
-        an image that survives the step keep it; eps is in pixel values whatever the normalisation.
+    Source: Chen et al. 2023, arXiv 2303.11570.  Departs: the own label is left out, where the public code lets an image
+        that survives the step keep it; eps is in pixel values whatever the normalisation.
     """
-    forget, images = task.split.forget, task.images
+    forget = task.split.forget
     with task.clock("labels"):
         judge = frozen(task.original)
-        labels = torch.cat([nearest_wrong(judge, images, part, settings.eps) for part in forget.split(256)])
+        labels = torch.cat([nearest_wrong(judge, task.images, part, settings.eps) for part in forget.split(256)])
     return task.fine_tune(forget, labels, settings.recipe, label="boundary shrink")
 
 
 def nearest_wrong(model: nn.Module, images: Images, index: Int[Tensor, " n"], eps: float) -> Int[Tensor, " n"]:
-    r"""Class other than the own one that the model prefers after one step of the fast gradient sign method.
+    r"""The wrong class that the model prefers after one step of the fast gradient sign method.
 
     Args: model: frozen.  eps: in pixel values of [0, 1].
     """

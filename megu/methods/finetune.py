@@ -1,7 +1,4 @@
-r"""Fine-tuning on retain images: forgetting by neglect.
-
-Evidence in ``paper_figures/data``: ``tuning.csv``, validation images, seeds 100-102; ``comparison.csv``, seeds 0-2.
-"""
+r"""Fine-tuning on retain images: forgetting by neglect."""
 
 from torch import nn
 
@@ -16,12 +13,11 @@ class FinetuneSettings(Part):
     recipe: Recipe = Recipe(epochs=3, lr=0.11)
 
 
-@register("finetune", FinetuneSettings, "Finetune", search=RATE, published=published(5, 0.02, 64))
+@register("finetune", "Finetune", search=RATE, published=published(5, 0.02, 64))
 def unlearn(task: Task, settings: FinetuneSettings) -> nn.Module:
-    r"""The original, trained further on a sample of retain images with their own labels.
+    r"""$\theta' = \arg\min_\theta \sum_{(x, y) \subset D_r} \mathrm{CE}(f_\theta(x), y)$, from the original's weights.
 
-    $\theta' = \arg\min_\theta \sum_{(x, y) \subset D_r} \mathrm{CE}(f_\theta(x), y)$, from the original's weights.
-    Source: arXiv 2602.17088, row "finetune".  Departs: the same retain sample and epochs as every other method here.
+    Source: arXiv 2602.17088, row "finetune".  Departs: as many epochs as the others here.
     """
     retain = task.retain_sample()
     return task.fine_tune(retain, task.images.y[retain], settings.recipe, label="finetune")

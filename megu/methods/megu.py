@@ -1,8 +1,4 @@
-r"""MeGU: guided perturbing labels, a positive-negative noise pair, a short fine-tuning (Algorithm 1, eq. 7-12).
-
-Evidence: tuned on validation images, seeds 100-102 (``paper_figures/data/tuning.csv``); measured on seeds 0-2 in
-``comparison.csv``, each point of the assumption log in ``ablation.csv``, on CIFAR in ``grid_small.csv``.
-"""
+r"""MeGU: guided perturbing labels, a positive-negative noise pair, a short fine-tuning (Algorithm 1, eq. 7-12)."""
 
 from collections.abc import Callable
 
@@ -30,19 +26,14 @@ _SEARCH = {**RATE, "noise.weight_pos": (0.03, 3.0), "noise.weight_neg": (0.03, 3
 _VARIANT = {"guided": True, "variant_of": "megu"}
 
 
-@register("megu", MeguSettings, "MeGU", guided=True, search=_SEARCH)
-@register("megu-no-noise", MeguSettings, "MeGU, no noise", preset={"noise.kind": "none"}, **_VARIANT)
-@register("megu-random-labels", MeguSettings, "MeGU, random labels", preset={"labels.choice": "random"}, **_VARIANT)
+@register("megu", "MeGU", guided=True, search=_SEARCH)
+@register("megu-no-noise", "MeGU, no noise", preset={"noise.kind": "none"}, **_VARIANT)
+@register("megu-random-labels", "MeGU, random labels", preset={"labels.choice": "random"}, **_VARIANT)
 def unlearn(task: Task, settings: MeguSettings) -> nn.Module:
-    r"""Algorithm 1: forget by guided labels on disentangled images.
-
-    $\theta' = \arg\min_\theta \sum_{x_i \in D_f} \mathrm{CE}(f_\theta(x_i + N_i), y^{perturb}_i)
+    r"""$\theta' = \arg\min_\theta \sum_{x_i \in D_f} \mathrm{CE}(f_\theta(x_i + N_i), y^{perturb}_i)
     + \sum_{(x, y) \subset D_r} \mathrm{CE}(f_\theta(x), y)$ (eq. 12), started at the original's weights, with labels of
     eq. 7-8 and $N_i$ of eq. 9-11.
 
-    Args:
-        task: with a transition matrix.
-    Returns: a new model in eval mode.
     Source: arXiv 2602.17088 Algorithm 1, eq. 7-12.  Departs: A2-A4, A6-A11 of the assumption log.
     """
     forget, retain, y = task.split.forget, task.retain_sample(), task.images.y
@@ -58,37 +49,34 @@ def unlearn(task: Task, settings: MeguSettings) -> nn.Module:
 
 def choose_labels(task: Task, settings: MeguSettings) -> Int[Tensor, " n"]:
     r"""Perturbing label of each forget image.  Source: arXiv 2602.17088 eq. 7-8.  Departs: A2-A4."""
-    forget, labels = task.split.forget, settings.labels
+    forget, labels, gen = task.split.forget, settings.labels, task.generator("labels")
     posterior = predict(task.original, task.images, forget).softmax(1)
     exclude = task.forgotten if labels.exclude_forgotten else ()
-    own, gen = bool(task.forgotten) and not labels.exclude_forgotten, task.generator("labels")
-    how = {"tau": labels.tau, "choice": labels.choice, "gen": gen, "exclude": exclude, "own": own}
+    how = {"exclude": exclude, "own": exclude != task.forgotten, "tau": labels.tau, "choice": labels.choice, "gen": gen}
     return perturbing_labels(task.transition, posterior, task.images.y[forget], **how)
 
 
 def make_noise(task: Task, settings: MeguSettings, y_perturb: Int[Tensor, " n"]) -> NoisePair:
     r"""Noise pair of the forget images.  Source: arXiv 2602.17088 eq. 9-10."""
-    x, y = task.images.batch(task.split.forget), task.images.y[task.split.forget]
-    return noise_pair(task.original, x, y, y_perturb, settings.noise, task.generator("noise"))
+    forget, images, gen = task.split.forget, task.images, task.generator("noise")
+    return noise_pair(task.original, images.batch(forget), images.y[forget], y_perturb, settings.noise, gen)
 
 
 def training_items(
     index: Int[Tensor, " items"], labels: Int[Tensor, " items"], y: Int[Tensor, " n"], pair: NoisePair, noise: Noise
 ) -> tuple[Tensor, Tensor, Callable]:
-    r"""How the noise pair enters the fine-tuning: added to the forget images (eq. 11), or as items of its own (A9).
+    r"""Index, labels and shift for `Task.train_on`: the pair is added to the forget images (eq. 11), or alone (A9).
 
-    Args:
-        index, labels: the n forget images first, then retain images.  y: the labels to be forgotten.
-    Returns: (index, labels, shift) for `megu.methods.task.Task.train_on`; with ``combine="separate"`` the positive
-        noise (unless kind is neg) is n more items labelled as perturbed, the negative one (unless kind is pos) n more
-        items labelled y, as UNSIR keeps the forget label; the weights play no part then.
+    ``combine="separate"`` appends, without weights: the positive noise under the perturbing labels (unless kind is
+    neg), the negative noise under the forgotten labels as in UNSIR (unless kind is pos).
+
+    Args: index, labels: the n forget images first, then retain images.  y: the labels to be forgotten.
     """
     n, total = len(y), len(index)
     if noise.combine == "separate":
         items = [(pair.pos, labels[:n])] * (noise.kind != "neg") + [(pair.neg, y)] * (noise.kind != "pos")
-        more = torch.cat([label for _, label in items])
-        alone = replace_images(torch.cat([image for image, _ in items]), total)
-        return torch.cat([index, *[index[:n]] * len(items)]), torch.cat([labels, more]), alone
+        images, more = (torch.cat(part) for part in zip(*items, strict=True))
+        return torch.cat([index, *[index[:n]] * len(items)]), torch.cat([labels, more]), replace_images(images, total)
 
     def add(x, position):
         own = position.clamp(max=n - 1)

@@ -1,7 +1,4 @@
-r"""NegGrad+: descent on retain images, ascent on forget images, in the same steps.
-
-Evidence in ``paper_figures/data``: ``tuning.csv``, validation images, seeds 100-102; ``comparison.csv``, seeds 0-2.
-"""
+r"""NegGrad+: descent on retain images, ascent on forget images, in the same steps."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,16 +17,12 @@ class NegGradSettings(Part):
     recipe: Recipe = Recipe(epochs=3, lr=0.0088)
 
 
-_PUBLISHED = published(10, 0.01, 128, retain_weight=0.95)
-
-
-@register("neggrad-plus", NegGradSettings, "NegGrad+", search=RATE, published=_PUBLISHED)
+@register("neggrad-plus", "NegGrad+", search=RATE, published=published(10, 0.01, 128, retain_weight=0.95))
 def unlearn(task: Task, settings: NegGradSettings) -> nn.Module:
-    r"""The original, trained to be right on retain images and wrong on forget images.
+    r"""$\theta' = \arg\min_\theta a\,\mathrm{CE}(D_r) - (1 - a)\,\mathrm{CE}(D_f)$, started at the original's weights.
 
-    $\theta' = \arg\min_\theta a\,\mathrm{CE}(D_r) - (1 - a)\,\mathrm{CE}(D_f)$, started at the original's weights.
-    Source: Kurmanji et al. 2023 (SCRUB), baseline NegGrad+.  Departs: both sets are shuffled into one, so a batch holds
-        them in the proportion of their sizes.
+    Source: Kurmanji et al. 2023 (SCRUB), baseline NegGrad+.  Departs: a batch holds both sets in the proportion of
+        their sizes.
     """
     forget, retain = task.split.forget, task.retain_sample()
     index = torch.cat([forget, retain])
@@ -45,20 +38,14 @@ def unlearn(task: Task, settings: NegGradSettings) -> nn.Module:
 
 
 def signed(y: Int[Tensor, " b"], goes: Bool[Tensor, " b"]) -> Int[Tensor, "b 4"]:
-    r"""What `signed_loss` takes, from labels and forget images of a whole batch."""
-    counts = torch.stack([(~goes).sum(), goes.sum()]).expand(len(y), 2)
-    return torch.cat([torch.stack([y, goes], 1), counts], 1)
+    r"""What `signed_loss` takes: label, 1 for a forget image, number of retain and of forget images in the batch."""
+    return torch.stack([y, goes, (~goes).sum().expand_as(y), goes.sum().expand_as(y)], 1)
 
 
 def signed_loss(logits: Float[Tensor, "b K"], y: Int[Tensor, "b 4"], a: float) -> Float[Tensor, ""]:
-    r"""$a\,\overline{\mathrm{CE}}_r - (1 - a)\,\overline{\mathrm{CE}}_f$ of a batch, or what its mean over parts of the
-    batch adds up to.
+    r"""$a\,\overline{\mathrm{CE}}_r - (1 - a)\,\overline{\mathrm{CE}}_f$ of a batch; a set that is not in it adds 0.
 
-    Args:
-        logits: of a batch or a part of it.
-        y: the label, 1 for a forget image, and how many retain and forget images the whole batch holds.
-        a: weight of the retain loss, in (0, 1].
-    Returns: a set that is not in the batch adds nothing.
+    Of a part of a batch: its share, so that the mean over the parts, by their sizes, is the batch's loss.
     """
     value, goes, (retained, forgotten) = F.cross_entropy(logits, y[:, 0], reduction="none"), y[:, 1].bool(), y[0, 2:]
     loss = a * (value * ~goes).sum() / retained.clamp(min=1) - (1 - a) * (value * goes).sum() / forgotten.clamp(min=1)

@@ -20,15 +20,13 @@ class Method:
     r"""An unlearning method as data.
 
     Attributes:
-        unlearn: function of (`megu.methods.task.Task`, settings) to a new model.
-        settings: the method's `megu.settings.config.Part`.
+        unlearn: function of (task, settings) to a new model.
         title: for tables and figures.
-        scenarios: that it supports.
         guided: whether it needs the transition matrix.
         preset: dotted settings that make this entry a variant.
-        variant_of: the entry whose ``methods.<name>`` settings it takes over before its preset.
-        search: setting -> (low, high), what `megu.runs.tune.tune` chooses on a logarithmic scale.
-        published: dotted settings that repeat the publication's code, taken with ``preset="paper"``.
+        variant_of: entry whose settings in a run it takes over before its preset.
+        search: setting -> (low, high), tried on a logarithmic scale by `megu.runs.tune.tune`.
+        published: settings of the publication's code, for ``preset="paper"``.
         reference: not an unlearning method but what one is compared with; it has no seed of unlearning.
     """
 
@@ -47,26 +45,20 @@ class Method:
 METHODS: dict[str, Method] = {}  # in the order of tables and figures
 
 
-def register(name: str, settings: type[Part], title: str, **about) -> Callable:
-    r"""Decorator of ``unlearn(task, settings) -> model``: enter it under a name.
-
-    Used twice on one function it enters a variant; the lower one comes first.  Args: as of `Method`.
-    """
+def register(name: str, title: str, **about) -> Callable:
+    r"""Decorator of ``unlearn(task, settings: Part)``, see `Method`; of two on one function the lower comes first."""
 
     def enter(unlearn):
-        METHODS[name] = Method(unlearn, settings, title, **about)
+        METHODS[name] = Method(unlearn, unlearn.__annotations__["settings"], title, **about)
         return unlearn
 
     return enter
 
 
 def published(epochs: int, lr: float, batch: int, optimiser: str = "sgd", **more) -> dict:
-    r"""Dotted settings of a published recipe: constant rate, no Nesterov momentum, weight decay with SGD alone."""
-    decay = 0.0 if optimiser == "adam" else 5e-4
+    r"""Settings of a published recipe: constant rate, no Nesterov momentum, weight decay for SGD."""
     recipe = {"epochs": epochs, "lr": lr, "batch": batch, "optimiser": optimiser, "schedule": "constant"}
-    return {
-        f"recipe.{key}": value for key, value in (recipe | {"nesterov": False, "weight_decay": decay}).items()
-    } | more
+    return {"recipe": {**recipe, "nesterov": False, "weight_decay": 0.0 if optimiser == "adam" else 5e-4}, **more}
 
 
 def method(name: str) -> Method:
@@ -77,7 +69,7 @@ def method(name: str) -> Method:
 
 
 def method_settings(name: str, settings) -> Part:
-    r"""A method's settings: its defaults, the run's ``methods.<name>`` values, and a variant's preset, in this order.
+    r"""A method's settings: its defaults, a variant's preset, the run's ``methods.<name>`` values, in this order.
 
     Raises: SettingsError for an unknown method or setting, or a scenario that the method does not support.
     """
@@ -92,6 +84,6 @@ def method_settings(name: str, settings) -> Part:
 
 
 def check(settings) -> None:
-    r"""Raise SettingsError where a method to compare, or a setting of one, does not exist; called before any work."""
+    r"""Raise SettingsError where a method to compare, or a setting of one, does not exist."""
     for name in (*settings.methods, *settings.compare):
         method_settings(name, settings)

@@ -1,15 +1,8 @@
-r"""SalUn: random labels, but only the weights that the forget images are most sensitive to may move.
-
-Evidence in ``paper_figures/data``: ``tuning.csv``, validation images, seeds 100-102; ``comparison.csv``, seeds 0-2.
-"""
+r"""SalUn: random labels, but only the weights that the forget images are most sensitive to may move."""
 
 import torch
-from jaxtyping import Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from megu.core.models import copy_of
-from megu.datasets.images import Images
 from megu.methods.registry import RATE, published, register
 from megu.methods.task import Task
 from megu.settings.config import Fraction, Part, Recipe
@@ -22,20 +15,16 @@ class SalunSettings(Part):
     recipe: Recipe = Recipe(epochs=3, lr=0.11)
 
 
-@register("salun", SalunSettings, "SalUn", search=RATE, published=published(10, 0.013, 256))
+@register("salun", "SalUn", search=RATE, published=published(10, 0.013, 256))
 def unlearn(task: Task, settings: SalunSettings) -> nn.Module:
-    r"""The original, trained on randomly labelled forget images and on retain images; all but the salient weights stay.
+    r"""Labels are uniform over ALL classes, the image's own included, and drawn afresh at every visit.
 
-    Labels are uniform over ALL classes, the image's own included, and drawn afresh at every visit.
-    Source: Fan et al. 2024, arXiv 2310.12508, in the public code's form for CIFAR-100 (one shuffled union).
-    Departs: the retain sample is MeGU's; the other weights are put back after every step, as the public code does since
-        2026.
+    Source: Fan et al. 2024, arXiv 2310.12508, in the public code's form for CIFAR-100 (one shuffled union).  Departs:
+        the other weights are put back after every step, as the public code does since 2026.
     """
     forget, retain, y = task.split.forget, task.retain_sample(), task.images.y
     with task.clock("saliency"):
-        model = copy_of(task.original)
-        mask = salient(model, task.images, forget, settings.share)
-        before = [w.detach().clone() for w in model.parameters()]
+        mask = salient(task, settings.share)
     gen, index = task.generator("labels"), torch.cat([forget, retain])
 
     def labels(position):
@@ -44,32 +33,19 @@ def unlearn(task: Task, settings: SalunSettings) -> nn.Module:
 
     @torch.no_grad()
     def put_back(model):
-        for weight, moves, old in zip(model.parameters(), mask, before, strict=True):
+        for weight, moves, old in zip(model.parameters(), mask, task.original.parameters(), strict=True):
             weight.copy_(torch.where(moves, weight, old))
 
-    with task.clock("fine-tuning"):
-        return task.train_on(model, index, labels, settings.recipe, after=put_back, label="SalUn")
+    return task.fine_tune(index, labels, settings.recipe, after=put_back, label="SalUn")
 
 
-def salient(
-    model: nn.Module, images: Images, forget: Int[Tensor, " n"], share: float, batch: int = 256
-) -> list[Tensor]:
-    r"""Mask of the weights with the largest gradients of the forget images' loss, ranked over the whole network.
+def salient(task: Task, share: float) -> list[Tensor]:
+    r"""Which weights have the largest gradients of the forget images' loss: bool, like ``original.parameters()``.
 
     $m_j = [\,|\sum_{D_f} \partial_j \mathrm{CE}|$ among the largest $\lfloor share \cdot d \rfloor$ of d weights$]$,
-    exactly so many.
-
-    Args: model: in eval mode for the gradients.  share: in (0, 1].
-    Returns: bool tensors like ``model.parameters()``.
+    exactly so many.  Args: share: in (0, 1].
     """
-    model.eval()
-    weights = list(model.parameters())
-    total = [torch.zeros_like(w) for w in weights]
-    for part in forget.split(batch):
-        loss = F.cross_entropy(model(images.batch(part)), images.y[part], reduction="sum")
-        for sum_, gradient in zip(total, torch.autograd.grad(loss, weights), strict=True):
-            sum_ += gradient
+    total = task.gradients(task.split.forget.split(256), lambda gradient: gradient, "sum")
     flat = torch.cat([t.flatten() for t in total]).abs()
-    mask = torch.zeros_like(flat, dtype=torch.bool)
-    mask[flat.topk(int(share * len(flat))).indices] = True
-    return [m.view_as(w) for m, w in zip(mask.split([w.numel() for w in weights]), weights, strict=True)]
+    mask = torch.zeros_like(flat, dtype=torch.bool).index_fill(0, flat.topk(int(share * len(flat))).indices, True)
+    return [m.view_as(t) for m, t in zip(mask.split([t.numel() for t in total]), total, strict=True)]

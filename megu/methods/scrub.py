@@ -1,7 +1,6 @@
-r"""SCRUB: away from the teacher on forget images, back to it on retain images, and rewind.
+r"""SCRUB: away from the teacher on forget images, back to it on retain images, and rewind."""
 
-Evidence in ``paper_figures/data``: ``tuning.csv``, validation images, seeds 100-102; ``comparison.csv``, seeds 0-2.
-"""
+from collections.abc import Callable
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -15,8 +14,7 @@ from megu.settings.config import Count, Part, Positive, Recipe, Weight
 
 
 class ScrubSettings(Part):
-    """``max_epochs`` (msteps) of ``epochs`` begin with a pass away from the teacher; gamma, alpha weigh CE and KL of
-    the way back."""
+    """``max_epochs`` (msteps) of ``epochs`` start away from the teacher; gamma and alpha weigh the way back."""
 
     epochs: Count = 3
     max_epochs: Count = 2
@@ -32,16 +30,14 @@ _SEARCH = {"recipe.lr": (1e-4, 0.1), "alpha": (1e-3, 1.0)}
 _PUBLISHED = {"recipe.lr": 5e-4, "alpha": 0.001}
 
 
-@register("scrub", ScrubSettings, "SCRUB + rewind", search=_SEARCH, published=_PUBLISHED)
+@register("scrub", "SCRUB + rewind", search=_SEARCH, published=_PUBLISHED)
 def unlearn(task: Task, settings: ScrubSettings) -> nn.Module:
-    r"""A student that leaves its teacher, the original, on forget images and keeps to it on retain images.
+    r"""Each epoch: $\max_\theta \mathrm{KL}(f_{orig} \Vert f_\theta)$ on $D_f$ (the first ``max_epochs``), then
+    $\min_\theta \gamma\,\mathrm{CE} + \alpha\,\mathrm{KL}(f_{orig} \Vert f_\theta)$ on $D_r$.
 
-    Each epoch: $\max_\theta \mathrm{KL}(f_{orig} \Vert f_\theta)$ on $D_f$ (the first ``max_epochs``), then
-    $\min_\theta \gamma\,\mathrm{CE} + \alpha\,\mathrm{KL}(f_{orig} \Vert f_\theta)$ on $D_r$.  Rewind: of the models
-    after each epoch, the one whose forget error is nearest to the last model's error on validation images of the same
-    classes; without such images, the last model.
-    Source: Kurmanji et al. 2023, arXiv 2302.09880.  Departs: momentum starts afresh in every pass; the retain sample is
-        MeGU's.
+    Rewind: of the models after each epoch, the one whose forget error is nearest to the last model's error on
+    validation images of the same classes; without such images, the last model.
+    Source: Kurmanji et al. 2023, arXiv 2302.09880.  Departs: momentum starts afresh in every pass.
     """
     forget, retain, images = task.split.forget, task.retain_sample(), task.images
     model, t, kept = copy_of(task.original), settings.temperature, []
@@ -56,22 +52,23 @@ def unlearn(task: Task, settings: ScrubSettings) -> nn.Module:
         ce, kl = F.cross_entropy(logits, images.y[retain[position]]), divergence(logits, on_retain[position], t)
         return settings.gamma * ce + settings.alpha * kl
 
-    def positions(position):
-        return position
-
     with task.clock("fine-tuning"):
         for epoch in range(settings.epochs):
             if epoch < settings.max_epochs:
                 order = {"label": "SCRUB, max", "purpose": f"max order {epoch}"}
                 task.train_on(model, forget, on_forget, away, loss=leave, **order)
             order = {"label": "SCRUB, min", "purpose": f"min order {epoch}"}
-            task.train_on(model, retain, positions, settings.recipe, loss=keep, **order)
+            task.train_on(model, retain, lambda position: position, settings.recipe, loss=keep, **order)
             kept.append(copy_of(model))
     unseen = task.split.val_forget if len(task.split.val_forget) else task.split.val_retain
     if not settings.rewind or not len(unseen):
         return model
+
+    def error(model, index):
+        return (predict(model, images, index).argmax(1) != images.y[index]).double().mean().item()
+
     with task.clock("rewind"):
-        return rewound(kept, lambda model: error(model, images, forget), error(model, images, unseen))
+        return rewound(kept, lambda model: error(model, forget), error(model, unseen))
 
 
 def divergence(logits: Float[Tensor, "b K"], teacher: Float[Tensor, "b K"], t: float) -> Tensor:
@@ -80,11 +77,6 @@ def divergence(logits: Float[Tensor, "b K"], teacher: Float[Tensor, "b K"], t: f
     return t**2 * F.kl_div(p, q, reduction="batchmean", log_target=True)
 
 
-def error(model, images, index):
-    r"""Share of wrong answers on images ``index``, in [0, 1]."""
-    return (predict(model, images, index).argmax(1) != images.y[index]).double().mean().item()
-
-
-def rewound(kept, forget_error, goal):
+def rewound(kept: list[nn.Module], forget_error: Callable, goal: float) -> nn.Module:
     r"""The model of ``kept`` whose ``forget_error(model)`` is nearest to ``goal``; the latest of equals."""
     return min(reversed(kept), key=lambda model: abs(forget_error(model) - goal))

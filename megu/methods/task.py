@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from megu.core import models
 from megu.core.device import Compute, Stopwatch, generator
@@ -23,12 +24,10 @@ class Task:
 
     Attributes:
         original: the trained classifier, in eval mode.
-        images, split: the data and what is to be forgotten.
         forgotten: classes that disappear altogether (class-wise forgetting), else empty.
         transition: columns sum to 1; None where no guide was asked.
-        retain_images: at most so many retain images are used for fine-tuning, by every method.
+        retain_images: at most so many are used for fine-tuning.
         arch, training: how the original was made; retraining repeats it.  ``arch`` None: a classifier not built here.
-        seed: of everything random in the method.
         clock: seconds by part of the method.  history: mean loss of each epoch, by the label of the training.
         weights: that a new vit-b16 starts from, see `megu.core.weights.find`.
     """
@@ -61,18 +60,28 @@ class Task:
         return self.sample(self.split.retain, self.retain_images, "retain")
 
     def sample(self, index: Int[Tensor, " n"], count: int, purpose: str) -> Int[Tensor, " r"]:
-        """At most ``count`` of ``index`` at random, drawn by the generator of ``purpose``."""
+        """At most ``count`` of ``index`` at random."""
         chosen = torch.randperm(len(index), generator=self.generator(purpose))[:count]
         return index[chosen.to(index.device)]
 
     def fresh_model(self) -> nn.Module:
-        """A new, untrained classifier of the original's architecture; its weights share nothing with the original's."""
+        """A new, untrained classifier of the original's architecture, from a start of its own."""
         if self.arch is None:
             return models.reset(self.original, self.seed, "retrained")
         return models.build(self.arch, self.num_classes, self.images.shape, self.seed, "retrained", self.weights)
 
+    def gradients(self, parts: tuple[Tensor, ...], value: Callable, reduction: str) -> list[Tensor]:
+        r"""Sum over parts of the pool of ``value(gradient)``: of the cross-entropy in each weight of the original."""
+        weights = list(self.original.parameters())
+        total = [torch.zeros_like(w) for w in weights]
+        for part in tqdm(parts, desc="gradients", unit="batch", leave=False):
+            loss = F.cross_entropy(self.original(self.images.batch(part)), self.images.y[part], reduction=reduction)
+            for sum_, gradient in zip(total, torch.autograd.grad(loss, weights), strict=True):
+                sum_ += value(gradient)
+        return total
+
     def fine_tune(self, index: Int[Tensor, " n"], labels: Tensor | Callable, recipe: Recipe, **how) -> nn.Module:
-        r"""A copy of the original, trained further and timed; arguments as of `train_on`."""
+        r"""A copy of the original, trained further and timed; see `train_on`."""
         with self.clock("fine-tuning"):
             return self.train_on(models.copy_of(self.original), index, labels, recipe, **how)
 
@@ -84,29 +93,27 @@ class Task:
         recipe: Recipe,
         *,
         shift: Callable | None = None,
-        loss: Callable = F.cross_entropy,
-        after: Callable | None = None,
         label: str = "fine-tuning",
         purpose: str = "order",
+        **how,
     ) -> nn.Module:
         r"""Train ``model`` in place on images of the pool; it is given back in eval mode.
 
         Args:
-            index: into the pool.
-            labels: ``(n, ...)``, what the model shall say: classes, probabilities, or whatever ``loss`` takes; or a
-                function of positions ``(b,)`` that gives them afresh at every visit.
+            labels: ``(n, ...)`` as the loss takes them, or a function of positions ``(b,)`` in ``index``, called at
+                every visit.
             shift: function of (images ``(b, C, H, W)``, positions ``(b,)``) to images.
-            loss, after: see `megu.core.train.fit`.
             label: of the progress bar.  purpose: of the order's generator, where a method trains more than once.
+            how: ``loss``, ``after`` of `megu.core.train.fit`.
         """
         gen = self.generator(purpose)
 
         def batch(position):
             position = position.to(index.device, non_blocking=True)  # the device is not waited for
             x = self.images.batch(index[position], recipe.augment, gen)
-            x = x if shift is None else shift(x, position)
-            return x, labels(position) if callable(labels) else labels[position]
+            y = labels(position) if callable(labels) else labels[position]
+            return x if shift is None else shift(x, position), y
 
-        losses = fit(model, batch, len(index), recipe, gen, self.compute, loss=loss, after=after, label=label)
+        losses = fit(model, batch, len(index), recipe, gen, self.compute, label=label, **how)
         self.history.setdefault(label, []).extend(losses)
         return model

@@ -1,8 +1,4 @@
-r"""UNSIR: error-maximising noise keeps the forgotten label (impair), then retain images alone (repair).
-
-Evidence in ``paper_figures/data``: ``tuning.csv``, validation images, seeds 100-102; ``comparison.csv``, seeds 0-2.
-``unsir-ssd`` is not tuned: its setting is the SSD code's.
-"""
+r"""UNSIR: error-maximising noise keeps the forgotten label (impair), then retain images alone (repair)."""
 
 import torch
 from torch import nn
@@ -13,35 +9,32 @@ from megu.methods.task import Task
 from megu.noise_pair import optimise_noise, replace_images
 from megu.settings.config import Count, Noise, Part, Recipe
 
-_RATES = {"optimiser": "adam", "schedule": "constant", "weight_decay": 0.0, "batch": 256, "epochs": 1}
+_USUAL = {"optimiser": "adam", "schedule": "constant", "weight_decay": 0.0, "batch": 256, "epochs": 1}
 
 
 class UnsirSettings(Part):
-    """Noise images of each label, how many copies of them are trained on, and the two short trainings."""
+    """Noise images of each label, copies of them that are trained on, and the two short trainings."""
 
     noises: Count = 32
     copies: Count = 20
     noise: Noise = Noise(lam=0.1, steps=40, lr=0.1)
-    impair: Recipe = Recipe(lr=0.0024, **_RATES)
-    repair: Recipe = Recipe(lr=0.00078, **_RATES)
+    impair: Recipe = Recipe(lr=0.0024, **_USUAL)
+    repair: Recipe = Recipe(lr=0.00078, **_USUAL)
 
 
 _SEARCH = {"impair.lr": (1e-4, 0.1), "repair.lr": (1e-4, 0.1)}
 _PUBLISHED = {"noises": 256, "impair.lr": 0.02, "repair.lr": 0.01}
-_SSD_CODE = {"noises": 32, "copies": 80, "noise.steps": 25} | {"impair.lr": 1e-4, "impair.batch": 32}
-_SSD_CODE |= {"repair.lr": 1e-4, "repair.batch": 128}
+_SSD_CODE = {"noises": 32, "copies": 80, "noise.steps": 25}  # not tuned
+_SSD_CODE |= {"impair.lr": 1e-4, "impair.batch": 32, "repair.lr": 1e-4, "repair.batch": 128}
 
 
-@register("unsir-ssd", UnsirSettings, "UNSIR, setting of the SSD code", scenarios=WHOLE, preset=_SSD_CODE)
-@register("unsir", UnsirSettings, "UNSIR", scenarios=WHOLE, search=_SEARCH, published=_PUBLISHED)
+@register("unsir-ssd", "UNSIR, setting of the SSD code", scenarios=WHOLE, preset=_SSD_CODE)
+@register("unsir", "UNSIR", scenarios=WHOLE, search=_SEARCH, published=_PUBLISHED)
 def unlearn(task: Task, settings: UnsirSettings) -> nn.Module:
-    r"""Impair on error-maximising noise under the forgotten labels beside retain images, then repair on retain images.
+    r"""Noise beside retain images: $N = \arg\min_N -\mathrm{CE}(f(N), y) + \lambda\lVert N\rVert^2$, y forgotten.
 
-    $N = \arg\min_N -\mathrm{CE}(f(N), y) + \lambda\lVert N\rVert^2$ for each forgotten label y.
-    Source: Tarun et al. 2023, arXiv 2111.08947: impair 0.02, repair 0.01.  The entry ``unsir-ssd`` has the setting of
-        the SSD code.
-    Departs: the frozen model in eval mode learns the noise; every noise image is used (public code: the first three,
-        all under label 0); the retain sample is MeGU's.
+    Source: Tarun et al. 2023, arXiv 2111.08947.  Departs: the noise is learnt from the model in eval mode; every noise
+        image is used (public code: the first three, all under label 0).
     """
     retain, y = task.retain_sample(), task.images.y
     labels = y[task.split.forget].unique().repeat_interleave(settings.noises)

@@ -13,13 +13,13 @@ def write(folder, name, needs=(), fails=False, dies=None, seconds=0.0):
     if dies is not None and not (folder / "died").exists():
         (folder / "died").write_text(name)
         time.sleep(0.2)
-        os.kill(os.getpid(), signal.SIGKILL)
+        die()
     time.sleep(seconds)
     with open(folder / name, "a") as file:
         file.write("x")
 
 
-def die(folder=None):
+def die():
     """As a process does that the system kills for its memory."""
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -4,8 +4,6 @@ import os
 
 import pytest
 
-TORTURE = bool(os.environ.get("MEGU_TORTURE"))  # the long version, see `make torture`
-
 
 def often(few, many):
     """Parameters of a test that is slow with ``few`` and torture with ``many``."""
@@ -19,7 +17,7 @@ def child(task):
     try:
         task()
         os._exit(0)
-    except BaseException:  # whatever it is, the parent must hear of it and no test may run twice
+    except BaseException:  # the parent must hear of it, and no test may run twice
         os._exit(1)
 
 

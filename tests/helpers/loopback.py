@@ -16,19 +16,11 @@ from megu.settings.config import Guide
 
 def reply(odds, with_probabilities=True):
     p = 1 / (1 + math.exp(-odds))
-    top = [
-        {"token": token, "logprob": math.log(share), "bytes": None} for token, share in (("True", p), ("False", 1 - p))
-    ]
+    top = [{"token": word, "logprob": math.log(q)} for word, q in (("True", p), ("False", 1 - p))]
     said = {"content": [{**top[0], "top_logprobs": top}]} if with_probabilities else None
-    texts = ["True"] * round(10 * p) + ["False"] * (10 - round(10 * p))
-    choices = [
-        {"index": i, "finish_reason": "length", "message": {"role": "assistant", "content": text}, "logprobs": said}
-        for i, text in enumerate(texts)
-    ]
-    usage = {"prompt_tokens": 10, "completion_tokens": 1, "total_tokens": 11}
-    return json.dumps(
-        {"id": "1", "object": "chat.completion", "created": 0, "model": "tiny", "choices": choices, "usage": usage}
-    ).encode()
+    words = ["True"] * round(10 * p) + ["False"] * (10 - round(10 * p))
+    choices = [{"message": {"role": "assistant", "content": word}, "logprobs": said} for word in words]
+    return json.dumps({"choices": choices, "usage": {"total_tokens": 11}}).encode()
 
 
 def odds_of(body):
@@ -37,8 +29,7 @@ def odds_of(body):
 
 
 class Servers:
-    """Start servers: servers(function of the request's body and number -> (status, bytes), or None to cut the
-    connection) gives (address, Counter)."""
+    """servers(function of (body, number) -> (status, bytes), or None to cut the connection) -> (address, Counter)."""
 
     def __init__(self):
         self.started = []
@@ -63,15 +54,14 @@ class Servers:
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                self.wfile.write(content[: len(content)])
+                self.wfile.write(content)
 
-            def log_message(self, *args):
+            def log_message(self, *_):
                 """Quiet."""
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.started.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        return f"http://127.0.0.1:{server.server_address[1]}/v1", seen
+        self.started.append(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=self.started[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{self.started[-1].server_port}/v1", seen
 
     def stop(self):
         for server in self.started:
@@ -79,7 +69,7 @@ class Servers:
 
 
 def client(url, **more):
-    settings = Guide(model="tiny", url=url, **{"retries": 0, "timeout": 5, "shots": 0, **more})
+    settings = Guide(**{"model": "tiny", "url": url, "retries": 0, "timeout": 5, "shots": 0, **more})
     return ServedMllm(GuideContext(settings=settings))
 
 

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 import megu
+from megu.settings.class_names import FASHION
 
-NAMES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+NAMES = tuple(FASHION)
 SCHEMA = json.loads((files("megu.own") / "assets" / "report.schema.json").read_text())
 QUICK = {"recipe.batch": 32, "recipe.lr": 0.2, "noise.steps": 10}
 
@@ -16,16 +17,9 @@ QUICK = {"recipe.batch": 32, "recipe.lr": 0.2, "noise.steps": 10}
 def network(num_classes=10):
     """Not one of ours: dropout, group norm, no batch statistics."""
     return nn.Sequential(
-        nn.Conv2d(1, 16, 5, 2),
-        nn.GroupNorm(4, 16),
-        nn.ReLU(),
-        nn.Conv2d(16, 32, 5, 2),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(2),
-        nn.Flatten(),
-        nn.Dropout(0.1),
-        nn.Linear(128, num_classes),
-    )
+        nn.Conv2d(1, 16, 5, 2), nn.GroupNorm(4, 16), nn.ReLU(), nn.Conv2d(16, 32, 5, 2), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(0.1), nn.Linear(128, num_classes),
+    )  # fmt: skip
 
 
 def same(one, two):
@@ -33,6 +27,5 @@ def same(one, two):
 
 
 def forget(model, parts, what="trouser", **more):
-    return megu.unlearn(
-        model, parts[0], what, **{"test": parts[1], "classes": NAMES, "guide": "model", "settings": QUICK, **more}
-    )
+    usual = {"test": parts[1], "classes": NAMES, "guide": "model", "settings": QUICK}
+    return megu.unlearn(model, parts[0], what, **{**usual, **more})
