@@ -167,17 +167,6 @@ class Engine:
                     self._note(need)
 
     # Results
-    def tables(self, specs: Sequence[Spec]) -> tuple[pd.DataFrame, pd.DataFrame]:
-        r"""(rows, seconds) of all specs with a result: tidy, after columns `Spec.about`, point, variant."""
-        rows, seconds = [], []
-        for spec, facts in self.finished(specs).items():
-            about = spec.about | {"point": spec.point, "variant": spec.variant}
-            rows.append(pd.DataFrame([about]).merge(pd.read_csv(self.path / self.file(spec)), how="cross"))
-            seconds += [{**about, "part": part, "seconds": value} for part, value in facts["seconds"].items()]
-        if not rows:
-            raise SettingsError(f"{self.path.name} holds no result of what is asked for: run the study first")
-        return pd.concat(rows, ignore_index=True), pd.DataFrame(seconds)
-
     def guide_seconds(self, specs: Sequence[Spec]) -> list[dict]:
         r"""Rows of the seconds that guides took where they were asked live: once for all models of a cell."""
         notes, out = self.run.manifest["notes"], {}
@@ -187,11 +176,18 @@ class Engine:
                 out[tuple(about.values())] = {**about, "part": "guide", "seconds": seconds}
         return list(out.values())
 
-    def source(self, specs: Sequence[Spec], seconds: pd.DataFrame) -> dict:
-        r"""Where tables of specs are from, for their ``_source.json``."""
-        notes, finished = self.run.manifest["notes"], self.finished(specs)
-        settings = [spec.settings for spec in finished]
-        return {
+    def tables(self, specs: Sequence[Spec]) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
+        r"""Of all specs with a result (rows, seconds), tidy, after columns `Spec.about`, point, variant; and where they
+        are from, for their ``_source.json``."""
+        rows, seconds, finished, notes = [], [], self.finished(specs), self.run.manifest["notes"]
+        for spec, facts in finished.items():
+            about = spec.about | {"point": spec.point, "variant": spec.variant}
+            rows.append(pd.DataFrame([about]).merge(pd.read_csv(self.path / self.file(spec)), how="cross"))
+            seconds += [{**about, "part": part, "seconds": value} for part, value in facts["seconds"].items()]
+        if not rows:
+            raise SettingsError(f"{self.path.name} holds no result of what is asked for: run the study first")
+        settings, seconds = [spec.settings for spec in finished], pd.DataFrame(seconds)
+        source = {
             "profile": self.profile,
             "preset": sorted({s.preset for s in settings}),
             "seeds": sorted({spec.seed for spec in finished}),
@@ -206,6 +202,7 @@ class Engine:
             "measured": len(finished),
             "not_run": len(specs) - len(finished),
         }
+        return pd.concat(rows, ignore_index=True), seconds, source
 
 
 def _data(spec):

@@ -25,11 +25,11 @@ def executor(
     r"""A function that gives an executor as a context.
 
     Args:
-        workers: processes on this machine, None for one per GPU or core; 1 runs everything in this process.
+        workers: see `local_pool`; 1 runs everything in this process.
         scheduler: address of a Dask scheduler, e.g. ``tcp://host:8786``; its workers need the same disk and code, one
             thread each, and where there are several GPUs one of them in ``CUDA_VISIBLE_DEVICES``.
-        cluster: name in `CLUSTERS`; ``~/.config/dask/jobqueue.yaml`` describes its jobs.  jobs: their number.
-    Raises: SettingsError where two of these are asked for or one is mistyped; the context, where a package, the
+        cluster: in `CLUSTERS`; ``~/.config/dask/jobqueue.yaml`` describes its jobs.  jobs: their number.
+    Raises: SettingsError where two of these are asked for or one is mistyped; in the context, where a package, the
         scheduler or a description of the jobs is missing.
     """
     if sum(choice is not None for choice in (workers, scheduler, cluster)) > 1:

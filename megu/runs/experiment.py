@@ -72,7 +72,7 @@ class Experiment:
         self.guide = GuideSession(settings, self.images, self.compute.device, self.run, original)
         self.evaluation, self.forgotten, self._transitions = Evaluation(self.models), self.models.forgotten, {}
         self.stage, self._started = stage, time.perf_counter()
-        if stage:
+        if stage is not None:
             self.run.sealed(stage)  # refuses one that does not exist
 
     def _about(self):

@@ -21,15 +21,11 @@ with extra("notebooks"):
 
 
 def run_notebooks(lab, *, say=print):
-    r"""Run notebooks 00-05 on a run directory.
+    r"""Run notebooks 00-05 on a `megu.runs.experiment.Experiment`; ``say``: function of one line of text.
 
-    Args:
-        lab: `megu.runs.experiment.Experiment`, whose settings are handed to every notebook.
-        say: function of one line of text.
-    Returns: seconds of each notebook that ran, by stage.
     Raises: NotebookError where one fails; SettingsError where the notebooks are not here.
     """
-    notebooks, settings, run, seconds = shipped("notebooks"), lab.settings, lab.run, {}
+    notebooks, settings, run = shipped("notebooks"), lab.settings, lab.run
     parameters = {"profile": settings.profile, "seed": settings.seed, "run_dir": ""}
     parameters["overrides"] = without_machine(lab.overrides)
     # Paths travel in the environment and bars are not drawn, so that no executed notebook holds one.
@@ -43,9 +39,7 @@ def run_notebooks(lab, *, say=print):
         start = time.perf_counter()
         with mock.patch.dict(os.environ, variables):
             _execute(notebooks / out.name, out, parameters)
-        seconds[stage] = time.perf_counter() - start
-        say(f"{head}: done in {seconds[stage]:.0f} s")
-    return seconds
+        say(f"{head}: done in {time.perf_counter() - start:.0f} s")
 
 
 def _execute(source, out, parameters):

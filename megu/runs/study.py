@@ -66,10 +66,9 @@ class Study:
         engine = Engine(self.profile, self.folder)
         if failures := _failures(engine, specs, executor(self.workers)):
             raise WorkError(failures)
-        rows, seconds = engine.tables(specs)
-        source = engine.source(specs, seconds) | {"forget": specs[0].settings.forget.model_dump()}
-        source |= {"workers": self.workers, **{key: source[key][0] for key in ("device", "retain_images")}}
-        return engine, rows, seconds, source
+        rows, seconds, source = engine.tables(specs)
+        source |= {"forget": specs[0].settings.forget.model_dump(), "workers": self.workers}
+        return engine, rows, seconds, source | {key: source[key][0] for key in ("device", "retain_images")}
 
     def _variants(self, variants, usual, **more):
         # (rows, source) of (method, point, variant, changed settings)
@@ -143,12 +142,12 @@ def paper(
 
     Args:
         profile, only, seeds, repeats, overrides: see `paper_grid`.
-        folder: where the results lie.  how: see `megu.runs.executors.executor`.
-        pretrain: make originals and retrained models only.  dry_run: say what is left to do, do nothing.
+        folder: see `Engine`.  how: see `megu.runs.executors.executor`.
+        pretrain: make originals and retrained models only.  dry_run: only say what is left to do.
     Raises: WorkError with what failed, after all the rest.
     """
     engine, specs = Engine(profile, folder), paper_grid(profile, only, seeds, repeats, overrides)
-    left, name = engine.jobs(specs), f"grid_{profile}"
+    left = engine.jobs(specs)
     say(f"{len(specs)} models in {engine.path.name}: {len(engine.finished(specs))} measured, {len(left)} jobs left")
     if dry_run:
         return say("\n".join(job.name for job in left))
@@ -156,10 +155,11 @@ def paper(
         return engine.pretrain(specs, say)
     failures = _failures(engine, specs, how or executor())
     if out and engine.finished(specs):
-        rows, seconds = (table.drop(columns=["point", "variant"]) for table in engine.tables(specs))
+        *tables, source = engine.tables(specs)
+        rows, seconds = (table.drop(columns=["point", "variant"]) for table in tables)
         again = [part for text in only for part in ("--only", text)] + f"--seeds {seeds} --repeats {repeats}".split()
         again = shlex.join([*again, *set_options(overrides or {})])
-        source = {"command": f"megu study paper --profile {profile} {again}", **engine.source(specs, seconds)}
+        source["command"], name = f"megu study paper --profile {profile} {again}", f"grid_{profile}"
         _write(out, name, {name: rows, f"{name}_seconds": seconds}, source)
         say(f"written: {os.path.relpath(out)}/{name}.csv and its seconds and source")
     if failures:
@@ -168,8 +168,8 @@ def paper(
 
 # Images whose parts are known
 def recovery(out: Path, seeds: Sequence[int] = range(3), workers: int = 1):
-    r"""Do the measures find what is there?  ``truth_recovery.csv``, ``truth_units.csv``, ``truth_forgetting.csv`` and
-    ``truth_source.json``, by `megu.measure.recovery`."""
+    r"""Do the measures find what is there?  ``truth_recovery.csv``, ``truth_units.csv``, ``truth_forgetting.csv``, by
+    `megu.measure.recovery`."""
     run = RunDirectory(project_root() / "runs" / f"truth-{CODE[:6]}", {"code": CODE})
     run_all([Job(f"seed {seed}", _recover, (run, seed)) for seed in seeds], executor(workers), "known parts")
     kinds = zip(*(_recover(run, seed) for seed in seeds), strict=True)

@@ -47,8 +47,7 @@ def tune(profile="quick", seed=100, seeds=3, trials=20, methods=None, overrides=
     Args:
         profile, overrides, run_dir: see `megu.runs.experiment.Experiment`, which keeps every trial.
         seed, seeds: first one and how many, of originals and unlearning; not those of any reported table.
-        trials: of each method.
-        methods: names, None for all that have something to search.
+        trials: of each method.  methods: None for all that have something to search.
         workers: see `megu.runs.executors.executor`; each takes whole methods.
     Returns: tidy: method, trial, the values tried, val_retain, val_forget, score, recipe, chosen (best of its method).
     """

@@ -89,7 +89,7 @@ def test_repeats_of_unlearning_differ_and_threads_of_a_worker_do_not_disturb_eac
     assert engine.carry_out(specs, Inline) == {}
     pd.testing.assert_frame_equal(values(engine, specs), values(shared, specs))
     missing = specs_of(changes, "scenario=class,method=finetune|unsir,seed=0", 1, 2)
-    source = shared.source(missing, shared.tables(missing)[1])
+    source = shared.tables(missing)[2]
     assert (source["repeats"], source["measured"], source["not_run"]) == (2, 4, 2)
 
 

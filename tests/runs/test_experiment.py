@@ -19,10 +19,12 @@ MEASURED = len(expected())
 
 @pytest.fixture
 def no_guide(monkeypatch):
-    """The transition matrix of the tiny runs: the guide has its own tests."""
-    monkeypatch.setattr(
-        Experiment, "transition", lambda self, source=None: transition_matrix(similarity_like(self.images.num_classes))
-    )
+    """The guide has its own tests."""
+
+    def transition(self, source=None):
+        return transition_matrix(similarity_like(self.images.num_classes))
+
+    monkeypatch.setattr(Experiment, "transition", transition)
 
 
 def test_an_interrupted_run_gives_the_same_tidy_results(no_guide, monkeypatch, tiny_overrides, tmp_path):
