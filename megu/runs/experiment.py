@@ -21,14 +21,12 @@ from megu.datasets import identity
 from megu.datasets.sources import load
 from megu.guide import GuideSession
 from megu.guide.agreement import agreement_tables
-from megu.methods.task import Task
 from megu.perturbing_labels import similarity, transition_matrix
 from megu.runs.evaluation import Evaluation, outputs_file
 from megu.runs.executors import executor
 from megu.runs.models import REFERENCES, Models, model_file
 from megu.runs.runner import Job, run_all
 from megu.runs.store import CODE, RunDirectory, run_directory
-from megu.settings.config import Part
 from megu.settings.files import hash_json
 from megu.settings.profiles import resolve
 from megu.settings.values import nest
@@ -44,6 +42,10 @@ class Experiment:
         run_dir: None or empty for ``$MEGU_RUN_DIR``, or the one that `run_directory` names.
         stage: of the notebook that works on the run, in `megu.runs.store.STAGES`.
         study: folder of a study that the run is part of; of what it shares with others it keeps no copies.
+    Attributes:
+        seeds: of the repetitions.
+        method_names: rows of every table: the untouched original, the true retrain, and what is compared with them.
+        task, parameters, require: see `Models` and `RunDirectory`.
     Raises: SettingsError or StageError, before any work, where a setting, class, method, stage or device does not exist
         or the directory belongs to other settings.
     """
@@ -71,6 +73,8 @@ class Experiment:
         original = partial(self.original, settings.seed)
         self.guide = GuideSession(settings, self.images, self.compute.device, self.run, original)
         self.evaluation, self.forgotten, self._transitions = Evaluation(self.models), self.models.forgotten, {}
+        self.seeds, self.method_names = settings.seed_list, (*REFERENCES, *settings.compare)
+        self.task, self.parameters, self.require = self.models.task, self.models.parameters, self.run.require
         self.stage, self._started = stage, time.perf_counter()
         if stage is not None:
             self.run.sealed(stage)  # refuses one that does not exist
@@ -103,10 +107,6 @@ class Experiment:
     def __str__(self):
         return self.run.path.name
 
-    def require(self, *stages: str):
-        r"""See `megu.runs.store.RunDirectory.require`."""
-        self.run.require(*stages)
-
     def seal(self, claims: list) -> list[str]:
         r"""Finish the notebook's stage, see `megu.runs.store.RunDirectory.seal`."""
         return self.run.seal(self.stage, claims, time.perf_counter() - self._started)
@@ -118,17 +118,6 @@ class Experiment:
         jobs = [Job("/".join(map(str, case)), function, (self, *case)) for case in cases]
         run_all(jobs, executor(1 if alone else None), function.__name__)
 
-    # What a notebook calls often
-    @property
-    def seeds(self) -> list[int]:
-        """Seeds of the repetitions."""
-        return self.settings.seed_list
-
-    @property
-    def method_names(self) -> tuple[str, ...]:
-        """Rows of every table: the untouched original, the true retrain, and what is compared with them."""
-        return (*REFERENCES, *self.settings.compare)
-
     def original(self, seed: int) -> nn.Module:
         """The classifier before forgetting, trained on retain and forget images or read from ``settings.original``."""
         return self.models.unlearned("original", seed)
@@ -136,14 +125,6 @@ class Experiment:
     def unlearned(self, name: str, seed: int) -> nn.Module:
         """See `megu.runs.models.Models.unlearned`."""
         return self.models.unlearned(name, seed)
-
-    def task(self, name: str, seed: int) -> Task:
-        """See `megu.runs.models.Models.task`."""
-        return self.models.task(name, seed)
-
-    def parameters(self, name: str) -> Part:
-        """See `megu.runs.models.Models.parameters`."""
-        return self.models.parameters(name)
 
     def similarity(self, source: str | None = None, draw: int | None = None) -> Float[np.ndarray, "K K"]:
         r"""S of eq. 4-5, row k = class k; ``source``, ``draw``: see `megu.guide.GuideSession.scores`."""
