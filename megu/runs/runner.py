@@ -14,14 +14,14 @@ BREAKS = 10  # an executor that breaks so often without having finished anything
 
 
 class JobError(RuntimeError):
-    """Why a job failed, as text, for not every exception travels between processes."""
+    """Why a job failed, as text, for not every exception travels between processes: a line and the whole trace."""
 
     def __init__(self, line: str, trace: str = ""):
         super().__init__(line, trace)
-        self.line, self.trace = line, trace
+        self.trace = trace
 
     def __str__(self):
-        return self.line
+        return self.args[0]
 
 
 @dataclass(frozen=True)

@@ -164,15 +164,6 @@ def _files(path):
     return files_digest(sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path])
 
 
-def cell_of(profile: str, overrides: dict) -> tuple[Cell, dict, Settings]:
-    r"""The cell of a profile's own request; the overrides that are of its models; all settings."""
-    values = dotted(overrides)
-    s = resolve(profile, 0, values)
-    cell = Cell(s.data.name, s.arch, s.forget.scenario, () if s.forget.scenario == "random" else s.forget.classes)
-    given = ("data.name", "arch", "forget.scenario", "forget.classes", "seeds", "repeats", "compare")
-    return cell, {name: value for name, value in values.items() if name not in given}, s
-
-
 def specs_of(
     profile: str,
     cell: Cell,
@@ -204,6 +195,16 @@ def specs_of(
     for spec in {spec.method: spec for spec in specs}.values():
         method_settings(spec.method, spec.settings)
     return specs
+
+
+def own_specs(profile: str, overrides: dict, names: Iterable[str], repeats: int | None = None, **more) -> list[Spec]:
+    r"""`specs_of` a profile's own request, with the seeds and (None) repeats of its settings."""
+    values = dotted(overrides)
+    s = resolve(profile, 0, values)
+    cell = Cell(s.data.name, s.arch, s.forget.scenario, () if s.forget.scenario == "random" else s.forget.classes)
+    given = ("data.name", "arch", "forget.scenario", "forget.classes", "seeds", "repeats", "compare")
+    changes = {name: value for name, value in values.items() if name not in given}
+    return specs_of(profile, cell, names, s.seed_list, repeats or s.repeats, changes, **more)
 
 
 def dotted(values: dict) -> dict:

@@ -19,7 +19,7 @@ from megu.runs.experiment import NOISES
 from megu.runs.models import REFERENCES
 from megu.runs.paper_grid import paper_grid
 from megu.runs.runner import Job, run_all
-from megu.runs.spec import cell_of, set_options, specs_of
+from megu.runs.spec import own_specs, set_options
 from megu.runs.store import CODE, RunDirectory
 from megu.settings.cells import ABLATIONS
 from megu.settings.errors import WorkError
@@ -72,11 +72,10 @@ class Study:
 
     def _variants(self, variants, usual, **more):
         # (rows, source) of (method, point, variant, changed settings)
-        cell, changes, s = cell_of(self.profile, merge(nest({"seeds": self.seeds, **self.overrides}), usual))
-        specs = []
+        overrides, specs = merge(nest({"seeds": self.seeds, **self.overrides}), usual), []
         for name, point, variant, values in variants:
             about = {"point": point, "variant": variant, "variation": tuple(values.items()), **more}
-            specs += specs_of(self.profile, cell, [name], s.seed_list, 1, changes, **about)
+            specs += own_specs(self.profile, overrides, [name], 1, **about)
         _, rows, _, source = self._measured(specs)
         return rows, source
 
@@ -85,10 +84,9 @@ class Study:
         unlearning, and what relearning takes after the first one: ``comparison.csv``, ``comparison_seconds.csv``."""
         usual, specs = {"seeds": self.seeds, "repeats": repeats, "shadows": shadows, **self.overrides}, []
         for scenario in scenarios:
-            cell, changes, s = cell_of(self.profile, merge(nest(usual), {"forget": {"scenario": scenario}}))
             chosen = usual.get("compare", [name for name in METHODS if name not in REFERENCES])
             names = (*REFERENCES, *(name for name in chosen if scenario in method(name).scenarios))
-            specs += specs_of(self.profile, cell, names, s.seed_list, s.repeats, changes)
+            specs += own_specs(self.profile, merge(nest(usual), {"forget": {"scenario": scenario}}), names)
         specs = [spec if spec.repeat else replace(spec, measures=("metrics", "relearn")) for spec in specs]
         engine, rows, seconds, source = self._measured(specs)
         columns = ["method", "seed", "repeat", "metric", "value", "mode", "unit", "scenario"]

@@ -5,7 +5,6 @@ import pytest
 from conftest import similarity_like
 
 from megu.core import models as kept
-from megu.core.train import predict
 from megu.measure.metrics import expected
 from megu.measure.summary import summary
 from megu.perturbing_labels import transition_matrix
@@ -64,11 +63,6 @@ def test_the_other_scenarios_run_to_the_end(no_guide, tiny_overrides, tmp_path, 
     table = results.pivot(index="method", columns="metric", values="value")
     assert table.drop(columns=["acc_forget_test", "probe_forget_acc"]).notna().all().all()
     assert table["acc_forget_test"].isna().all() == (scenario == "random")
-
-
-def test_methods_can_be_tried_with_other_parameters(no_guide, tiny):
-    one, two = (tiny.models.make("megu", 0, changes={"noise.weight_neg": weight})[0] for weight in (0.0, 3.0))
-    assert not predict(one, tiny.images, tiny.split.forget).equal(predict(two, tiny.images, tiny.split.forget))
 
 
 def test_a_notebook_that_comes_too_early_names_the_one_before(tiny_overrides, tmp_path):
