@@ -208,6 +208,10 @@ def test_errors_travel_as_text(tmp_path):
     assert {name: str(e) for name, e in failed.items()} == {"a": "CarefulError: this one cannot be unpickled"}
 
 
+def interrupted():
+    raise KeyboardInterrupt
+
+
 def test_an_interrupt_is_not_a_failure():
     with pytest.raises(KeyboardInterrupt):
-        run_jobs([Job("a", signal.raise_signal, (signal.SIGINT,))], Inline)
+        run_jobs([Job("a", interrupted)], Inline)
