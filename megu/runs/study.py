@@ -97,7 +97,8 @@ class Study:
 
     def ablation(self) -> None:
         r"""MeGU's open points (A2, A6-A10, A12 and tau), each changed alone: ``ablation.csv``."""
-        variants = [("megu", point, *variant) for point, of_point in ABLATIONS.items() for variant in of_point.items()]
+        variants = [("retrain", "retrain", "retrain", {})]
+        variants += [("megu", point, *variant) for point, of_point in ABLATIONS.items() for variant in of_point.items()]
         rows, source = self._variants(variants, {})
         columns = ["seed", "metric", "value", "mode", "unit", "point", "variant"]
         _write(self.out, "ablation", {"ablation": rows[columns]}, source)

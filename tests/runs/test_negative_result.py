@@ -1,4 +1,4 @@
-"""A run in which nothing is forgotten goes through all notebooks, says so, and prints no claim that it was not asked."""
+"""A run in which nothing is forgotten goes through all notebooks, says so, and prints only claims that were asked."""
 
 import nbformat
 import pytest

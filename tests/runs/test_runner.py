@@ -1,4 +1,4 @@
-"""Jobs wait for what they need, wherever they run, and one failure, dead worker or interrupt takes nothing else with it."""
+"""Jobs wait for what they need, wherever they run; a failure, dead worker or interrupt takes nothing else with it."""
 
 import itertools
 import json

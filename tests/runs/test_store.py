@@ -125,7 +125,8 @@ def test_an_invariant_that_fails_seals_nothing(run):
 def test_a_finding_is_recorded_whatever_it_is_and_stated_where_it_was_asked(run):
     said = run().seal("prepare", [
         invariant("two is two", True), finding("forgotten, %", 42.31, "<=", 2), finding("retained, %", 90, ">", 50.0),
-        finding("seconds", 9.0, "<=", 1, asked=False), finding("no number", float("nan"), "<", 1), finding("nothing", None, "<", 1),
+        finding("seconds", 9.0, "<=", 1, asked=False), finding("no number", float("nan"), "<", 1),
+        finding("nothing", None, "<", 1),
     ], 1.0)  # fmt: skip
     assert said == [
         "holds: two is two", "fails: forgotten, % [42.3, asked <= 2]", "holds: retained, % [90, asked > 50]",
