@@ -61,10 +61,17 @@ def untrained(state):
     return {name: torch.randn_like(tensor) if name in drawn else tensor for name, tensor in state.items()}
 
 
-@pytest.mark.parametrize(("change", "expected"), [
-    (other_classes, r"changed.safetensors is no resnet-small with 10 classes \(fc.weight is \(5, 128\), not \(10, 128\)"),
-    (untrained, r"the model names \d+ % of \d+ training images right .*check the order of its classes, .* as a run shows them .*unlearn --normalise"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (other_classes, r"is no resnet-small with 10 classes \(fc.weight is \(5, 128\), not \(10, 128\)"),
+        (
+            untrained,
+            r"the model names \d+ % of \d+ training images right .*check the order of its classes, .* as a run shows"
+            " them .*unlearn --normalise",
+        ),
+    ],
+)
 def test_an_original_that_does_not_fit_is_refused(tiny_overrides, file, tmp_path, change, expected):
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -90,11 +97,17 @@ def test_processes_that_train_together_read_it_too(tiny_overrides, file, monkeyp
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("values", "expected"), [
-    ({"original.path": "none.safetensors"}, "setting 'original' is .*'none.safetensors' does not exist: set original.path to a .safetensors"),
-    ({"original": "theirs.safetensors"}, "setting 'original' is 'theirs.safetensors': .*set original.path"),
-    ({"original.file": "x"}, "the name 'file' does not exist; .*choose from: .*sha256"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (
+            {"original.path": "none.safetensors"},
+            "setting 'original' is .*'none.safetensors' does not exist: set original.path to a .safetensors",
+        ),
+        ({"original": "theirs.safetensors"}, "setting 'original' is 'theirs.safetensors': .*set original.path"),
+        ({"original.file": "x"}, "the name 'file' does not exist; .*choose from: .*sha256"),
+    ],
+)
 def test_settings_that_are_wrong(values, expected):
     with refused(expected):
         resolve(overrides=values)
