@@ -20,7 +20,7 @@ from types import SimpleNamespace
 
 CODE = ("megu", "paper_figures")
 WAIT = 900  # seconds for the tests of one fault
-LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "runs", "__pycache__", ".*_cache", "*.egg-info", "out")
+LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", "*.egg-info", "out")
 LOST, ENDLESS = "lost: rewrite it", "no end"
 
 
@@ -81,7 +81,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:  # nothing comes near the files that somebody works on
         root = given.root.resolve()
         if not given.check:
-            root = Path(shutil.copytree(root, Path(folder) / "megu", ignore=LEFT_OUT))
+            kept = Path(shutil.copytree(root, Path(folder) / "megu", ignore=LEFT_OUT))
+            shutil.rmtree(kept / "runs", ignore_errors=True)  # results: megu/runs and tests/runs stay
+            root = kept
         for number, fault in enumerate(faults(), 1):
             out = fault.room not in (given.room or [fault.room]) or number not in (given.number or [number])
             if out or (given.control and fault.tests in known):

@@ -35,25 +35,25 @@ def comparison(
     set: Set = None,
 ):
     """Every method against the true retrain."""
-    from megu.runs.study import ANY, comparison
+    from megu.runs.study import ANY, Study
 
-    comparison(out, profile, scenario or ANY, workers, seeds, repeats, shadows, parse(set))
+    Study(out, profile, workers, seeds, parse(set)).comparison(scenario or ANY, repeats, shadows)
 
 
 @app.command()
 def ablation(out: Out, seeds: Seeds = 3, profile: Profile = "quick", workers: Workers = None, set: Set = None):
     """MeGU's open points changed one at a time."""
-    from megu.runs.study import ablation
+    from megu.runs.study import Study
 
-    ablation(out, profile, workers, seeds, parse(set))
+    Study(out, profile, workers, seeds, parse(set)).ablation()
 
 
 @app.command()
 def disentanglement(out: Out, seeds: Seeds = 3, profile: Profile = "quick", workers: Workers = None, set: Set = None):
     """Which patterns every method cuts (class-wise).  Takes the originals of `comparison` where they are there."""
-    from megu.runs.study import disentanglement
+    from megu.runs.study import Study
 
-    disentanglement(out, profile, workers, seeds, parse(set))
+    Study(out, profile, workers, seeds, parse(set)).disentanglement()
 
 
 @app.command()

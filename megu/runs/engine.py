@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cached_property, lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +15,7 @@ from megu.datasets.sources import load
 from megu.measure.shadows import confidence
 from megu.measure.summary import minutes
 from megu.methods import METHODS
-from megu.runs.experiment import Experiment
+from megu.runs.experiment import opened
 from megu.runs.pretrain import pretrain
 from megu.runs.runner import Job, run_jobs
 from megu.runs.spec import Need, Spec
@@ -28,25 +27,15 @@ _ALONE = threading.Lock()  # a worker with several threads does one job at a tim
 
 
 class Engine:
-    r"""A folder in which results lie by their keys; all of one version of the data, torch, each guide, and one device
-    for each network.
+    r"""A folder in which results of a profile's specs lie by their keys; all of one version of the data, torch and each
+    guide, and of one device for each network.
 
-    Args:
-        profile: of all specs.
-        path: folder, on a disk that all workers share; None for ``runs/study-<profile>``.
+    Args: path: on a disk that all workers share; None for ``runs/study-<profile>``.
     """
 
     def __init__(self, profile: str, path: str | Path | None = None):
         self.path = Path(path or project_root() / "runs" / f"study-{profile}").resolve()
-        self.profile, self.code = profile, CODE
-
-    @cached_property
-    def run(self) -> RunDirectory:
-        """The folder as a store."""
-        return RunDirectory(self.path, {"profile": self.profile})
-
-    def _known(self, group):
-        return self.run.manifest[group] if (self.path / "manifest.json").exists() else {}
+        self.profile, self.code, self.run = profile, CODE, RunDirectory(self.path, {"profile": profile})
 
     def file(self, spec: Spec) -> str:
         """The file of a result."""
@@ -54,13 +43,12 @@ class Engine:
 
     def finished(self, specs: Sequence[Spec]) -> dict[Spec, dict]:
         """Those of the specs whose results are there as they were written, and what is recorded of each result."""
-        known = self._known("artefacts")
-        facts = {spec: known[self.file(spec)] for spec in specs if self.file(spec) in known}
-        return {spec: about for spec, about in facts.items() if self._whole(self.path / self.file(spec), about)}
-
-    @staticmethod
-    def _whole(path, facts):
-        return path.exists() and hash_file(path) == facts["sha256"]
+        known, out = self.run.manifest["artefacts"], {}
+        for spec in specs:
+            facts, path = known.get(self.file(spec)), self.path / self.file(spec)
+            if facts and path.exists() and hash_file(path) == facts["sha256"]:
+                out[spec] = facts
+        return out
 
     def _open(self, spec):
         if self.code != CODE:
@@ -70,7 +58,7 @@ class Engine:
                 "this worker finds other weights, another original or other answers of the guide than the process that"
                 " leads the study"
             )
-        run = _cell(self.path, spec.profile, json.dumps(self._overrides(spec)))
+        run = opened(spec.profile, 0, None, json.dumps(self._overrides(spec)), self.path)
         self._same_data(spec, run.images, run.run.manifest["notes"]["images"])
         # Where a queue mixes machines, a cell's models would be compared across precisions and speeds.
         self.run.same(f"device for {spec.cell.arch}", run.compute.hardware)
@@ -90,7 +78,7 @@ class Engine:
         with _ALONE:
             run = self._open(spec)
             if need.kind == "original":
-                run.models.original(spec.seed)
+                run.original(spec.seed)
             elif need.kind == "shadow":
                 confidence(run.models, need.number, spec.settings.shadows)
             elif need.kind == "retrained":
@@ -103,9 +91,8 @@ class Engine:
         self.run.note(f"{need.kind} {need.key}", True)
 
     def _ask(self, spec, run):
-        # Settings may leave open which weights answer: a model without revision is the newest one, and a server says
-        # nothing.
-        run.transition(spec.source)
+        # Settings may leave open which weights answer: the newest revision of a model, whatever a server has.
+        run.transition(spec.settings.guide.source)
         notes, guide = run.run.manifest["notes"], f"guide {spec.settings.guide.source}"
         self.run.same(f"{guide}, version, {spec.questions}", notes[f"{guide}, version"])
         if seconds := notes.get(f"{guide}, seconds"):
@@ -118,22 +105,20 @@ class Engine:
             started, run = time.time(), self._open(spec)
             if METHODS[spec.method].guided:
                 self._ask(spec, run)
-            given = spec.method, spec.seed, spec.repeat, spec.method_changes, spec.source, spec.measures
+            given = spec.method, spec.seed, spec.repeat, dict(spec.variation), spec.measures
             table, facts = run.evaluation.measure(*given)
             about = {"spec": str(spec), "device": run.compute.hardware, "started": round(started)}
             table = table.drop(columns=["method", "seed", "repeat", "goal", "images"], errors="ignore")
             return table, {"seconds": facts["seconds"], **about, "finished": round(time.time())}
 
         with _ALONE:
-            self.run.measured(self.file(spec), make)
+            self.run.table(self.file(spec), make)
 
     # All jobs
     def jobs(self, specs: Sequence[Spec]) -> list[Job]:
-        r"""The work that is left: of every spec without a result, and of what these need.
-
-        What was made is not made again; where its file has been removed since, the first that needs it makes it.
-        """
-        first, last, finished, known = {}, [], self.finished(specs), self._known("notes")
+        r"""The work that is left: every spec without a result, and what these need and was never made; where its file
+        has been removed since, the first that needs it makes it again."""
+        first, last, finished, known = {}, [], self.finished(specs), self.run.manifest["notes"]
         for spec in specs:
             if spec not in finished:
                 needs = spec.needs
@@ -144,43 +129,37 @@ class Engine:
         return [*first.values(), *last]
 
     def check(self, specs: Sequence[Spec]):
-        r"""Raises: StageError where the data are others than those of the results in the folder, SettingsError where
-        there are none; before any work."""
+        r"""Raises: StageError where the data are not those of the results in the folder, SettingsError where there are
+        none."""
         for spec in {_data(spec): spec for spec in specs}.values():
             images = load(spec.settings)
             self._same_data(spec, images, identity.described(images))
 
     def carry_out(self, specs: Sequence[Spec], executor: Callable) -> dict[str, tuple[str, Path]]:
-        r"""Measure all specs that have no result yet.
+        r"""Measure all specs that have no result yet; ``executor``: see `megu.runs.executors.executor`.
 
-        Args:
-            executor: see `megu.runs.executors.executor`.
-        Returns: of what failed, name of the job -> (one line, file with the whole trace and the command of its
-            notebooks).
-        Raises: as `check`; before any work.
+        Returns: name of each failed job -> (one line, file with the trace and the command of its notebooks).
+        Raises: as `check`, before any work.
         """
         self.check(specs)
         jobs = self.jobs(specs)
         commands = {job.name: job.arguments[0].command for job in jobs}
-        for job in jobs:
-            self._failure(job.name).unlink(missing_ok=True)
+        files = {name: self.path / "failures" / f"{name.replace('/', '-')}.txt" for name in commands}
+        for file in files.values():
+            file.unlink(missing_ok=True)
 
         def keep(name, error):
-            with suppress(StageError), atomic(self._failure(name)) as part:  # of a full disk the job's own error speaks
+            with suppress(StageError), atomic(files[name]) as part:  # of a full disk the job's own error speaks
                 part.write_text(f"its notebooks: {commands[name]}\n\n{error.trace or error}")
 
         failed = run_jobs(jobs, executor, self.path.name, keep)
-        return {name: (str(error), self._failure(name)) for name, error in failed.items()}
-
-    def _failure(self, name):
-        return self.path / "failures" / f"{name.replace('/', '-')}.txt"
+        return {name: (str(error), files[name]) for name, error in failed.items()}
 
     def pretrain(self, specs: Sequence[Spec], say: Callable[[str], object] = print):
-        r"""Make the originals and retrained models of specs, by several processes where this is one of several, see
-        `megu.runs.pretrain.pretrain`."""
+        r"""Make the originals and retrained models of specs, see `megu.runs.pretrain.pretrain`."""
         for cell in dict.fromkeys(spec.cell for spec in specs):
-            c, of_cell = cell, [spec for spec in specs if spec.cell == cell]
-            say(f"{c.data}, {c.arch}, {c.scenario}, {c.request}")
+            of_cell = [spec for spec in specs if spec.cell == cell]
+            say(f"{cell.data}, {cell.arch}, {cell.scenario}, {cell.request}")
             seeds = list(dict.fromkeys(spec.seed for spec in of_cell))
             pretrain(self.profile, 0, None, self._overrides(of_cell[0]), say, self.path, seeds)
             for need in (need for spec in of_cell for need in spec.needs.values()):
@@ -188,20 +167,8 @@ class Engine:
                     self._note(need)
 
     # Results
-    def tables(self, specs: Sequence[Spec]) -> tuple[pd.DataFrame, pd.DataFrame]:
-        r"""(rows, seconds): tidy tables of all specs with a result; first columns dataset, arch, scenario, forget,
-        method, seed, repeat, point, variant."""
-        rows, seconds = [], []
-        for spec, facts in self.finished(specs).items():
-            about = spec.about | {"point": spec.point, "variant": spec.variant}
-            rows.append(pd.DataFrame([about]).merge(pd.read_csv(self.path / self.file(spec)), how="cross"))
-            seconds += [{**about, "part": part, "seconds": value} for part, value in facts["seconds"].items()]
-        if not rows:
-            raise SettingsError(f"{self.path.name} holds no result of what is asked for: run the study first")
-        return pd.concat(rows, ignore_index=True), pd.DataFrame(seconds)
-
     def guide_seconds(self, specs: Sequence[Spec]) -> list[dict]:
-        r"""Rows of the seconds that a guide took where it was asked live: once, for all models of a cell."""
+        r"""Rows of the seconds that guides took where they were asked live: once for all models of a cell."""
         notes, out = self.run.manifest["notes"], {}
         for spec in specs:
             if seconds := notes.get(f"guide {spec.settings.guide.source}, seconds, {spec.questions}"):
@@ -209,11 +176,18 @@ class Engine:
                 out[tuple(about.values())] = {**about, "part": "guide", "seconds": seconds}
         return list(out.values())
 
-    def source(self, specs: Sequence[Spec], seconds: pd.DataFrame) -> dict:
-        r"""Where tables of specs are from, for their ``_source.json``."""
-        notes, finished = self.run.manifest["notes"], self.finished(specs)
-        settings = [spec.settings for spec in finished]
-        return {
+    def tables(self, specs: Sequence[Spec]) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
+        r"""Of all specs with a result (rows, seconds), tidy, after columns `Spec.about`, point, variant; and where they
+        are from, for their ``_source.json``."""
+        rows, seconds, finished, notes = [], [], self.finished(specs), self.run.manifest["notes"]
+        for spec, facts in finished.items():
+            about = spec.about | {"point": spec.point, "variant": spec.variant}
+            rows.append(pd.DataFrame([about]).merge(pd.read_csv(self.path / self.file(spec)), how="cross"))
+            seconds += [{**about, "part": part, "seconds": value} for part, value in facts["seconds"].items()]
+        if not rows:
+            raise SettingsError(f"{self.path.name} holds no result of what is asked for: run the study first")
+        settings, seconds = [spec.settings for spec in finished], pd.DataFrame(seconds)
+        source = {
             "profile": self.profile,
             "preset": sorted({s.preset for s in settings}),
             "seeds": sorted({spec.seed for spec in finished}),
@@ -228,6 +202,7 @@ class Engine:
             "measured": len(finished),
             "not_run": len(specs) - len(finished),
         }
+        return pd.concat(rows, ignore_index=True), seconds, source
 
 
 def _data(spec):
@@ -238,8 +213,3 @@ def _data(spec):
 
 def _epochs(s):
     return f"from a file, sha256 {s.original.sha256}" if s.original.path else s.training.epochs
-
-
-@lru_cache(maxsize=2)
-def _cell(path, profile, overrides):
-    return Experiment(profile, 0, None, json.loads(overrides), study=path)

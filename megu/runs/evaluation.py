@@ -1,4 +1,4 @@
-r"""What is measured of a request's models: outputs, metrics, disentanglement, each made once."""
+r"""What is measured of a request's models: outputs, metrics, disentanglement."""
 
 from functools import partial
 
@@ -14,27 +14,24 @@ from megu.runs.models import REFERENCES, Models
 
 
 class Evaluation:
-    r"""Measures models of `megu.runs.models.Models`, whose run directory keeps what was measured."""
+    r"""Measures models of `megu.runs.models.Models`, whose run directory keeps the outputs of kept models."""
 
     def __init__(self, models: Models):
-        self.models, self.run = models, models.run
-        self.images, self.split, self.device = models.images, models.split, models.compute.device
+        self.models, self.run, self.images, self.split = models, models.run, models.images, models.split
         self._references, self._before = {}, {}
 
     def outputs(self, name: str, seed: int) -> Outputs:
-        r"""Logits and features of a kept model on every part of the split, from one forward pass, kept."""
-
-        def make():
-            outputs, seconds = self._look(self.models.unlearned(name, seed))
-            return outputs, {"seconds": seconds}
-
-        return self.run.once(outputs_file(name, seed), make, save_outputs, partial(load_outputs, device=self.device))
+        r"""Logits and features of a kept model on every part of the split, from one forward pass."""
+        load = partial(load_outputs, device=self.models.compute.device)
+        return self.run.once(
+            outputs_file(name, seed), lambda: self._look(self.models.unlearned(name, seed)), save_outputs, load
+        )
 
     def _look(self, model):
         clock = Stopwatch()
         with clock("evaluation"):
             outputs = collect_outputs(model, self.images, self.split)
-        return outputs, clock.seconds
+        return outputs, {"seconds": clock.seconds}
 
     def references(self, seed: int) -> References:
         r"""What the models of a seed of pre-training are compared with."""
@@ -55,35 +52,34 @@ class Evaluation:
         seed: int,
         repeat: int = 0,
         changes: dict | None = None,
-        source: str | None = None,
         what: tuple[str, ...] = ("metrics",),
+        keep: bool = False,
     ) -> tuple[pd.DataFrame, dict]:
-        r"""Tidy rows of one model, and facts: seconds by part.  Kept are original and retrained models alone.
+        r"""Tidy rows of one model, and facts: seconds by part.
 
         Args:
-            name, seed, repeat, changes, source: see `megu.runs.models.Models.make`.
-            what: is measured: metrics and relearn, or patterns.
+            name, seed, repeat, changes: see `megu.runs.models.Models.make`.
+            what: metrics, relearn, patterns.
+            keep: the model and its outputs, as always those of original and retrained models.
         """
-        if name in REFERENCES:
+        if keep or name in REFERENCES:
             model, outputs = None, self.outputs(name, seed)
-            made, look = self.models.facts(name, seed), self.run.facts(outputs_file(name, seed))["seconds"]
+            made, look = self.models.facts(name, seed), self.run.facts(outputs_file(name, seed))
         else:
-            model, made = self.models.make(name, seed, repeat, changes, source)
+            model, made = self.models.make(name, seed, repeat, changes)
             outputs, look = self._look(model)
         tables = []
         if "metrics" in what:
-            tables.append(self._metric_rows(name, seed, repeat, outputs))
+            found = metrics(outputs, self.images, self.split, self.references(seed))
+            tables.append(rows(name, seed, found, repeat))
         if "relearn" in what:
             steps = relearn_steps(self.models.task("retrain", seed), model or self.models.unlearned(name, seed))
             tables.append(rows(name, seed, {"relearn_steps": steps}, repeat))
         if "patterns" in what:
-            tables.append(self._pattern_rows(name, seed, outputs))
-        return pd.concat(tables, ignore_index=True), {**made, "seconds": {**made["seconds"], **look}}
+            tables.append(self._patterns(name, seed, outputs))
+        return pd.concat(tables, ignore_index=True), {**made, "seconds": {**made["seconds"], **look["seconds"]}}
 
-    def _metric_rows(self, name, seed, repeat, outputs):
-        return rows(name, seed, metrics(outputs, self.images, self.split, self.references(seed)), repeat)
-
-    def _pattern_rows(self, name, seed, outputs):
+    def _patterns(self, name, seed, outputs):
         def look(seen):
             features = next(iter(seen.features.values()))
             pool = features.new_zeros(len(self.images.y), features.shape[1])
@@ -98,33 +94,7 @@ class Evaluation:
             self._before[seed] = patterns.Before(self.images, self.split, look(self.outputs("original", seed)))
         return patterns.tidy(self._before[seed].scores(look(outputs), in_place=in_place))
 
-    def rows(self, name: str, seed: int, repeat: int = 0) -> pd.DataFrame:
-        r"""Tidy rows of every metric of one model; the models of repeat 0 are kept, of the others only the rows."""
 
-        def make():
-            if repeat:
-                return self.measure(name, seed, repeat)
-            return self._metric_rows(name, seed, 0, self.outputs(name, seed)), {}
-
-        return self.run.measured(f"rows/{name}-{seed}-{repeat}.csv", make)
-
-    def disentangled(self, name: str, seed: int, kind: str | None = None) -> pd.DataFrame:
-        r"""Disentanglement score of one model, kept: method, seed, view, measure, value, low, high; see
-        `megu.measure.disentanglement.disentanglement`.
-
-        Args:
-            name, seed: of the model.  kind: of MeGU's noise, for a model that is made with it and not kept.
-        """
-        label = f"{name}, {kind} noise" if kind else name
-
-        def make():
-            if kind:
-                return self.measure(name, seed, changes={"noise.kind": kind}, what=("patterns",))[0]
-            return self._pattern_rows(name, seed, self.outputs(name, seed))
-
-        return self.run.table(f"patterns/{label}-{seed}.csv", make).assign(method=label, seed=seed)
-
-
-def outputs_file(name, seed):
+def outputs_file(name: str, seed: int) -> str:
     r"""Where the outputs of a kept model lie."""
     return f"outputs/{name}-{seed}.safetensors"

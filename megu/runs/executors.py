@@ -15,28 +15,21 @@ from megu.settings.errors import SettingsError
 from megu.settings.extras import extra
 from megu.settings.values import closest
 
-CLUSTERS = {  # of dask-jobqueue
-    "slurm": "SLURMCluster",
-    "pbs": "PBSCluster",
-    "sge": "SGECluster",
-    "lsf": "LSFCluster",
-}
+CLUSTERS = ("slurm", "pbs", "sge", "lsf")  # of dask-jobqueue
 MOST = 8  # processes that are started where nobody says how many
 
 
 def executor(
     workers: int | None = None, scheduler: str | None = None, cluster: str | None = None, jobs: int = 1
 ) -> Callable[[], AbstractContextManager[Executor]]:
-    r"""A function that gives an executor as a context, see `megu.runs.runner.run_jobs`.
+    r"""A function that gives an executor as a context.
 
     Args:
-        workers: processes on this machine, None for one per GPU or core; 1 runs everything in this process.
-        scheduler: address of a Dask scheduler, e.g. ``tcp://host:8786``; its workers need the same disk and code; start
-            them with one thread, for each carries out one job at a time, and on a machine with several GPUs with one
-            of them in ``CUDA_VISIBLE_DEVICES``.
-        cluster: name in `CLUSTERS`: workers are jobs of that queue, as ``~/.config/dask/jobqueue.yaml`` describes them.
-        jobs: of the cluster.
-    Raises: SettingsError where two of these are asked for or one is mistyped; the context, where a package, the
+        workers: see `local_pool`; 1 runs everything in this process.
+        scheduler: address of a Dask scheduler, e.g. ``tcp://host:8786``; its workers need the same disk and code, one
+            thread each, and where there are several GPUs one of them in ``CUDA_VISIBLE_DEVICES``.
+        cluster: in `CLUSTERS`; ``~/.config/dask/jobqueue.yaml`` describes its jobs.  jobs: their number.
+    Raises: SettingsError where two of these are asked for or one is mistyped; in the context, where a package, the
         scheduler or a description of the jobs is missing.
     """
     if sum(choice is not None for choice in (workers, scheduler, cluster)) > 1:
@@ -53,8 +46,8 @@ def executor(
 
 
 def visible_gpus() -> list[str]:
-    r"""The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them: what it lists (numbers, GPU or MIG
-    identifiers), else "0", "1" and so on; empty where there is none."""
+    r"""The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` lists them (numbers, GPU or MIG identifiers),
+    else "0", "1" and so on."""
     import torch  # noqa: PLC0415  (a worker is given its GPU before it imports torch)
 
     count, listed = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -66,26 +59,22 @@ class LocalPool(ProcessPoolExecutor):
     """A process pool that can be stopped at once."""
 
     def stop(self):
-        """End the workers without waiting for what they do; files appear whole or not at all, so nothing is left
-        half-written."""
+        """End the workers without waiting for what they do; files appear whole or not at all."""
         self.shutdown(wait=False, cancel_futures=True)
         for process in active_children():
             process.terminate()
 
 
-def local_pool(workers: int | None = None, gpus: Sequence[str] | None = None, most: int = MOST) -> LocalPool:
-    r"""Fresh (spawned) processes that do not get into each other's way: each sees one GPU, as ``cuda:0``, and has its
-    share of the cores.
-
-    If a worker dies, what is under way raises ``BrokenProcessPool``: make another pool for it.
+def local_pool(workers: int | None = None, gpus: Sequence[str] | None = None) -> LocalPool:
+    r"""Fresh (spawned) processes: each sees one GPU, as ``cuda:0``, and has its share of the cores.
 
     Args:
-        workers: processes; None for one per GPU, or without a GPU one per core, at most ``most``.  More workers than
-            GPUs share them evenly.
+        workers: processes; None for one per GPU, or without a GPU one per core, at most `MOST`.  More workers than GPUs
+            share them evenly.
         gpus: names, None for all that are visible; an empty list is the CPU.
     """
-    gpus = visible_gpus() if gpus is None else list(gpus)
-    workers = workers or len(gpus) or min(cpu_count(), most)
+    gpus = visible_gpus() if gpus is None else gpus
+    workers = workers or len(gpus) or min(cpu_count(), MOST)
     context = get_context("spawn")
     slots = context.SimpleQueue()
     for k in range(workers):
@@ -94,18 +83,16 @@ def local_pool(workers: int | None = None, gpus: Sequence[str] | None = None, mo
 
 
 def _start_worker(slots, threads):
-    # Before CUDA starts in this process, which may have imported torch with the caller's main module.
-    os.environ["CUDA_VISIBLE_DEVICES"] = slots.get()
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    os.environ["TQDM_DISABLE"] = "1"  # the bars of several processes would overwrite each other
+    # Before CUDA starts in this process; the bars of several processes would overwrite each other.
+    os.environ.update(CUDA_VISIBLE_DEVICES=slots.get(), OMP_NUM_THREADS=str(threads), TQDM_DISABLE="1")
     if parent := parent_process():
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    if "torch" in sys.modules:
+    if "torch" in sys.modules:  # imported with the caller's main module
         sys.modules["torch"].set_num_threads(threads)
 
 
 def _end_with(parent):
-    # A killed parent cannot stop its workers; without it they would finish what is queued and then wait for ever.
+    # A killed parent cannot stop its workers, which would finish what is queued and then wait for ever.
     parent.join()
     os._exit(1)
 
@@ -114,28 +101,25 @@ def _end_with(parent):
 def _dask(scheduler, cluster, jobs):
     with extra("cluster"):
         from distributed import Client  # noqa: PLC0415
+
+        if cluster:
+            import dask_jobqueue  # noqa: PLC0415
     with ExitStack() as stack:
-        address = stack.enter_context(_queue(cluster, jobs)) if cluster else scheduler
+        if cluster:
+            try:
+                scheduler = stack.enter_context(getattr(dask_jobqueue, f"{cluster.upper()}Cluster")())
+            except (ValueError, TypeError) as error:
+                raise SettingsError(
+                    f"--cluster {cluster}: {error}; describe one job in ~/.config/dask/jobqueue.yaml (cores: 1,"
+                    " processes: 1, memory, queue)"
+                ) from None
+            scheduler.scale(jobs=jobs)
         try:
-            client = stack.enter_context(Client(address, timeout="30s"))
+            client = stack.enter_context(Client(scheduler, timeout="30s"))
         except (OSError, TimeoutError, ValueError) as error:
             raise SettingsError(
-                f"no Dask scheduler answers at {scheduler or cluster} ({error}): check the address, or start `dask"
+                f"no Dask scheduler answers at {cluster or scheduler} ({error}): check the address, or start `dask"
                 " scheduler`"
             ) from None
         # Not the executor's own context, which would wait for what an interrupt gave up.
         yield client.get_executor(pure=False)
-
-
-def _queue(name, jobs):
-    with extra("cluster"):
-        import dask_jobqueue  # noqa: PLC0415
-    try:
-        cluster = getattr(dask_jobqueue, CLUSTERS[name])()
-    except (ValueError, TypeError) as error:
-        raise SettingsError(
-            f"--cluster {name}: {error}; describe one job in ~/.config/dask/jobqueue.yaml (cores: 1, processes: 1,"
-            " memory, queue)"
-        ) from None
-    cluster.scale(jobs=jobs)
-    return cluster

@@ -21,53 +21,32 @@ with extra("notebooks"):
 
 
 def run_notebooks(lab, *, say=print):
-    r"""Run notebooks 00-05 on a run directory.
+    r"""Run notebooks 00-05 on a `megu.runs.experiment.Experiment`; ``say``: function of one line of text.
 
-    Args:
-        lab: `megu.runs.experiment.Experiment`, already checked; its settings are handed to every notebook.
-        say: function of one line of text.
-    Returns: seconds of each notebook that ran, by stage.
     Raises: NotebookError where one fails; SettingsError where the notebooks are not here.
     """
-    notebooks = shipped("notebooks")
-    settings, run = lab.settings, lab.run
-    parameters = {
-        "profile": settings.profile,
-        "seed": settings.seed,
-        "run_dir": "",
-        "overrides": without_machine(lab.overrides),
-    }
-    # Paths of this machine travel in the environment, so that no executed notebook holds one.
+    notebooks, settings, run = shipped("notebooks"), lab.settings, lab.run
+    parameters = {"profile": settings.profile, "seed": settings.seed, "run_dir": ""}
+    parameters["overrides"] = without_machine(lab.overrides)
+    # Paths travel in the environment and bars are not drawn, so that no executed notebook holds one.
     variables = {**environment(settings), "MEGU_RUN_DIR": str(run.path.resolve()), "TQDM_DISABLE": "1"}
-    seconds = {}
     for i, (stage, name) in enumerate(STAGES.items(), 1):
-        head = f"[{i}/{len(STAGES)}] {name}"
-        out = run.path / "notebooks" / f"{name}.ipynb"
+        head, out = f"[{i}/{len(STAGES)}] {name}", run.path / "notebooks" / f"{name}.ipynb"
         if run.sealed(stage) and out.exists():
             say(f"{head}: sealed, skipped")
             continue
         say(f"{head}: running ...")
         start = time.perf_counter()
-        # The kernels' progress bars would fill the executed notebooks.
         with mock.patch.dict(os.environ, variables):
-            _execute(notebooks / f"{name}.ipynb", out, parameters)
-        seconds[stage] = time.perf_counter() - start
-        say(f"{head}: done in {seconds[stage]:.0f} s")
-    return seconds
+            _execute(notebooks / out.name, out, parameters)
+        say(f"{head}: done in {time.perf_counter() - start:.0f} s")
 
 
 def _execute(source, out, parameters):
-    out.parent.mkdir(exist_ok=True)
+    out.parent.mkdir(exist_ok=True, parents=True)
+    how = {"kernel_name": "python3", "progress_bar": False, "extra_arguments": ["--log-level=40"]}
     try:
-        papermill.execute_notebook(
-            source,
-            out,
-            parameters,
-            cwd=os.getcwd(),
-            kernel_name="python3",
-            progress_bar=False,
-            extra_arguments=["--log-level=40"],
-        )
+        papermill.execute_notebook(source, out, parameters, cwd=os.getcwd(), **how)
     except PapermillExecutionError as error:
         last = (error.evalue.strip().splitlines() or ["no message"])[-1]
         raise NotebookError(
@@ -82,13 +61,10 @@ def _execute(source, out, parameters):
 
 
 def build_figures(run, *, say=print):
-    r"""Collect a finished run's tables and draw every figure and table of paper_figures/ into the run directory.
+    r"""Collect the tables of a finished `RunDirectory` and draw every figure and table of paper_figures/ into it.
 
-    Args:
-        run: `megu.runs.store.RunDirectory`.
-        say: function of one line of text.
-    Returns: the folder of the figures.
-    Raises: NotebookError naming the script that failed, and why.
+    Args: say: function of one line of text.
+    Raises: as `run_script`.
     """
     scripts, out = shipped("paper_figures"), run.path / "figures"
     drawn = sorted(path for path in scripts.glob("*.py") if path.stem not in ("collect", "documents"))
@@ -96,25 +72,17 @@ def build_figures(run, *, say=print):
         arguments = (run.path, out / "data") if script.stem == "collect" else (out / "data", out)
         for line in run_script(script, *arguments):
             say(f"figure: {os.path.relpath(line)}")
-    return out
 
 
 def run_script(script, *arguments):
-    r"""Run one script of paper_figures in this process: a new one would spend most of its time importing torch.
+    r"""The lines that one script of paper_figures prints; in this process, for a new one would first import torch.
 
-    Args:
-        script: path.  arguments: of its command line.
-    Returns: the lines that it printed.
     Raises: NotebookError naming the script, and why it failed.
     """
-    printed = io.StringIO()
-    with (
-        mock.patch.object(sys, "argv", [str(script), *map(str, arguments)]),
-        mock.patch.object(sys, "path", [str(script.parent), *sys.path]),
-    ):
+    argv, path, printed = [str(script), *map(str, arguments)], [str(script.parent), *sys.path], io.StringIO()
+    with mock.patch.multiple(sys, argv=argv, path=path), contextlib.redirect_stdout(printed):
         try:
-            with contextlib.redirect_stdout(printed):
-                runpy.run_path(str(script), run_name="__main__")
+            runpy.run_path(str(script), run_name="__main__")
         except (Exception, SystemExit) as error:
             raise NotebookError(f"paper_figures/{script.name} failed: {error}") from error
     return printed.getvalue().splitlines()

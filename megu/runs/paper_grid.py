@@ -6,7 +6,7 @@ from megu.runs.models import REFERENCES
 from megu.runs.spec import Spec, dotted, specs_of
 from megu.settings.cells import CELLS
 from megu.settings.errors import SettingsError
-from megu.settings.values import closest, nest
+from megu.settings.values import closest
 
 FIELDS = ("data", "arch", "scenario", "forget", "method", "seed", "repeat")
 # Settings that the paper's grid itself gives
@@ -16,51 +16,52 @@ CELL = ("data.name", "arch", "forget.", "compare", "seeds", "repeats", "shadows"
 def paper_grid(
     profile: str = "paper", only: Sequence[str] = (), seeds: int = 2, repeats: int = 1, changes: dict | None = None
 ) -> list[Spec]:
-    r"""The specs of a profile's grid, cells in the order of the paper's tables, references of a cell first.
+    r"""The specs of a profile's grid in `megu.settings.cells.CELLS`, references of a cell first.
 
     Args:
-        profile: name in `megu.settings.cells.CELLS`.
         only: selections such as ``"data=cifar10,method=megu|ssd"``: all conditions of one must hold, one of several
-            suffices; none selects everything.  The original and the retrained model of what is selected are always
-            there: they are the reference.
+            suffices; none selects everything.  The original and retrained model of what is selected come along.
         seeds, repeats: of pre-training, and of unlearning for each.
         changes: see `specs_of`.
-    Raises: SettingsError for an unknown field or value, a wrong setting, or where nothing is selected; before any work.
+    Raises: SettingsError for an unknown field or value, a wrong setting, or where nothing is selected.
     """
     if profile not in CELLS:
         raise SettingsError(closest(profile, CELLS, "profile"))
-    for name, _ in dotted(nest(changes or {})):
+    for name in dotted(changes or {}):
         if name.startswith(CELL):
             raise SettingsError(
                 f"--set {name}: a grid's cells and seeds are chosen by --only, --seeds and --repeats; `megu run` takes"
                 " this setting"
             )
     specs = [s for c in CELLS[profile] for s in specs_of(profile, c, c.methods, range(seeds), repeats, changes)]
-    conditions = [_conditions(text) for text in only]
-    for text, pairs in zip(only, conditions, strict=True):
-        for name, values in pairs:
-            known = dict.fromkeys(_value(spec, name) for spec in specs)
-            if unknown := [value for value in values if value not in known]:
-                raise SettingsError(closest(unknown[0], known, f"--only {text!r}: the {name}"))
-    chosen = [s for s in specs if not only or any(all(_value(s, n) in v for n, v in pairs) for pairs in conditions)]
-    cells = {(spec.cell, spec.seed) for spec in chosen}
-    chosen = {*chosen, *(s for s in specs if s.method in REFERENCES and (s.cell, s.seed) in cells)}
+    wanted = [_conditions(text, specs) for text in only]
+    chosen = [s for s in specs if not only or any(all(_value(s, n) in v for n, v in one.items()) for one in wanted)]
     if not chosen:
         raise SettingsError(f"--only {' --only '.join(only)} selects nothing of the grid of profile {profile!r}")
+    cells = {(spec.cell, spec.seed) for spec in chosen}
+    chosen = {*chosen, *(s for s in specs if s.method in REFERENCES and (s.cell, s.seed) in cells)}
     return [spec for spec in specs if spec in chosen]
 
 
-def _conditions(text):
-    pairs = [part.partition("=") for part in text.split(",")]
-    for name, equals, _ in pairs:
+def _conditions(text, specs):
+    # field -> values
+    out = {}
+    for part in text.split(","):
+        name, equals, values = part.strip().partition("=")
         if not equals:
             raise SettingsError(
-                f"--only {text!r}: {name.strip()!r} has no '=': write field=value or field=value|value, several with a"
-                " comma between"
+                f"--only {text!r}: {name!r} has no '=': write field=value or field=value|value, several with a comma"
+                " between"
             )
-        if name.strip() not in FIELDS:
-            raise SettingsError(closest(name.strip(), FIELDS, f"--only {text!r}: the field"))
-    return [(name.strip(), [one.strip() for one in values.split("|")]) for name, _, values in pairs]
+        name = name.strip()
+        if name not in FIELDS:
+            raise SettingsError(closest(name, FIELDS, f"--only {text!r}: the field"))
+        known = dict.fromkeys(_value(spec, name) for spec in specs)
+        for value in (values := [one.strip() for one in values.split("|")]):
+            if value not in known:
+                raise SettingsError(closest(value, known, f"--only {text!r}: the {name}"))
+        out[name] = [value for value in values if value in out.get(name, values)]
+    return out
 
 
 def _value(spec, name):

@@ -14,25 +14,21 @@ BREAKS = 10  # an executor that breaks so often without having finished anything
 
 
 class JobError(RuntimeError):
-    """Why a job failed: one ``line``, and the whole ``trace``.  It is text, because not every exception can travel
-    between processes."""
+    """Why a job failed, as text, for not every exception travels between processes: a line and the whole trace."""
 
-    def __init__(self, line, trace=""):
+    def __init__(self, line: str, trace: str = ""):
         super().__init__(line, trace)
-        self.line, self.trace = line, trace
+        self.trace = trace
 
     def __str__(self):
-        return self.line
+        return self.args[0]
 
 
 @dataclass(frozen=True)
 class Job:
-    r"""One call.
+    r"""One call, which keeps what shall stay on a disk that all workers share; ``name`` is unique.
 
-    Attributes:
-        name: unique.
-        function, arguments: picklable; what shall stay, the function keeps on a disk that all workers share.
-        needs: names of the jobs that come first; those that are not among the jobs are taken as done.
+    needs: names of the jobs that come first; those that are not among the jobs are taken as done.
     """
 
     name: str
@@ -54,7 +50,7 @@ class Inline(Executor):
     """Runs each call at once, in this process."""
 
     def submit(self, function, /, *args, **kwargs):
-        """A future that is done already."""
+        """A future that is done."""
         future = Future()
         try:
             future.set_result(function(*args, **kwargs))
@@ -69,15 +65,13 @@ def run_jobs(
     label: str = "",
     report: Callable[[str, JobError], object] = lambda name, error: None,
 ) -> dict[str, JobError]:
-    r"""Run jobs as soon as those that they need are done; one failure stops only what needs it.
+    r"""Run jobs as soon as those that they need are done, earlier ones first; a failure stops only what needs it.
 
-    Where a worker dies, what was under way is tried again, one job at a time: a job that kills its worker by itself
-    fails alone.
+    Where a worker dies, what was under way is tried again, one job at a time: one that kills its worker fails alone.
 
     Args:
-        jobs: of those that are ready, earlier ones go first.
-        executor: gives an executor, see `megu.runs.executors.executor`; called again where one broke.
-        label: text of the progress bar, which shows jobs done, time left and failures.
+        executor: see `megu.runs.executors.executor`; called again where one broke.
+        label: of the progress bar.
         report: called with name and error of each failure when it happens.
     Returns: name -> error of every job that did not succeed.
     Raises: WorkError where a cluster's scheduler is gone.
@@ -107,7 +101,7 @@ def run_jobs(
 
 
 def run_all(jobs: Iterable[Job], executor: Callable, label: str = ""):
-    r"""`run_jobs` where all must succeed.  Raises: WorkError, after all of them, with those that failed and why."""
+    r"""`run_jobs` where all must succeed.  Raises: WorkError, after all of them, with what failed and why."""
     jobs = list(jobs)
     if failed := run_jobs(jobs, executor, label):
         why = "; ".join(f"{name}: {error}" for name, error in sorted(failed.items()))
@@ -115,20 +109,18 @@ def run_all(jobs: Iterable[Job], executor: Callable, label: str = ""):
 
 
 class _JobQueue:
-    """What is open, what is under way, what failed."""
-
+    # What is open, under way, failed; suspects were under way when a worker died.
     def __init__(self, jobs, report):
         self.open, self.running, self.failed, self.report = jobs, {}, {}, report
         self.suspects, self.breaks = set(), 0
 
     def submit(self, pool):
-        """Submit what is ready; what needs a failed job fails with it; of jobs that were under way when a worker died,
-        one at a time."""
+        # What needs a failed job fails with it; suspects go one at a time.
         waiting = {*self.open, *(job.name for job in self.running.values())}  # what fails below is looked up first
         for job in list(self.open.values()):
             if broken := next((name for name in job.needs if name in self.failed), None):
                 del self.open[job.name]
-                self._fail(job.name, JobError(f"it needs {broken}, which failed", self.failed[broken].trace))
+                self._fail(job, f"it needs {broken}, which failed", self.failed[broken].trace)
             elif waiting.isdisjoint(job.needs) and not (
                 self.suspects and (self.running or job.name not in self.suspects)
             ):
@@ -139,28 +131,28 @@ class _JobQueue:
                     return
 
     def finish(self, future):
-        """Take the result of a job that ended.  Raises: BrokenExecutor where it did not end by itself."""
         error = future.exception()
         if isinstance(error, BrokenExecutor):
             raise error
         job, self.breaks = self.running.pop(future), 0
         self.suspects.discard(job.name)
-        if error is not None:
-            self._fail(job.name, error if isinstance(error, JobError) else JobError(f"{type(error).__name__}: {error}"))
+        if isinstance(error, JobError):
+            self._fail(job, *error.args)
+        elif error is not None:
+            self._fail(job, f"{type(error).__name__}: {error}")
 
     def recover(self, error):
-        """After a worker died: what was under way is suspected; a suspect that was alone, then, has killed it."""
+        # A suspect that was alone has killed its worker.
         lost, self.running, self.breaks = list(self.running.values()), {}, self.breaks + 1
-        if self.breaks > BREAKS or any(job.name in self.suspects for job in lost):
-            for job in lost if self.breaks <= BREAKS else (*lost, *self.open.values()):
-                self.open.pop(job.name, None)
-                self.suspects.discard(job.name)
-                line = f"its worker died ({type(error).__name__}); memory may have been short"
-                self._fail(job.name, JobError(line))
-        else:
+        if self.breaks <= BREAKS and self.suspects.isdisjoint(job.name for job in lost):
             self.suspects |= {job.name for job in lost}
             self.open = {**{job.name: job for job in lost}, **self.open}
+            return
+        for job in lost if self.breaks <= BREAKS else (*lost, *self.open.values()):
+            self.open.pop(job.name, None)
+            self.suspects.discard(job.name)
+            self._fail(job, f"its worker died ({type(error).__name__}); memory may have been short")
 
-    def _fail(self, name, error):
-        self.failed[name] = error
-        self.report(name, error)
+    def _fail(self, job, line, trace=""):
+        self.failed[job.name] = JobError(line, trace)
+        self.report(job.name, self.failed[job.name])

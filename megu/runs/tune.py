@@ -1,5 +1,7 @@
 r"""Choice of hyper-parameters on validation images: the same number of trials for every method."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
@@ -10,6 +12,7 @@ from megu.methods import METHODS, method
 from megu.runs.executors import executor
 from megu.runs.experiment import Experiment
 from megu.runs.runner import Job, run_all
+from megu.settings.config import Settings
 from megu.settings.errors import SettingsError
 from megu.settings.extras import extra
 from megu.settings.files import hash_json
@@ -19,36 +22,34 @@ with extra("tune"):
     import optuna
 
 
-def recipe_digest(settings):
-    r"""Ties a search to what it was made with: data, training recipe, request, guide, retain images; not seeds, methods
-    or how answers are fetched."""
-    fetched = "shots batch dtype device_map reuse concurrency timeout retries repeats".split()
-    outside = set("seed seeds repeats shadows preset methods compare device threads autocast compile".split())
-    outside |= {"deterministic", "tf32"}
-    about = settings.model_dump(mode="json", exclude=outside if settings.original.path else {*outside, "original"})
-    about["guide"] = {
-        key: value for key, value in about["guide"].items() if key not in fetched and value not in ("", None)
-    }
+# Settings that a search does not depend on: seeds, methods, how numbers are computed, how answers are fetched.
+_OUTSIDE = set("seed seeds repeats shadows preset methods compare device threads autocast compile".split())
+_OUTSIDE |= {"deterministic", "tf32"}
+_FETCHED = set("shots batch dtype device_map reuse concurrency timeout retries repeats".split())
+
+
+def recipe_digest(settings: Settings) -> str:
+    r"""Of what a search was made with: data, training recipe, request, guide, retain images."""
+    outside = _OUTSIDE if settings.original.path else {*_OUTSIDE, "original"}
+    about = settings.model_dump(mode="json", exclude=outside)
+    guide = about["guide"].items()
+    about["guide"] = {key: value for key, value in guide if key not in _FETCHED and value not in ("", None)}
     return hash_json(about)
 
 
 def tune(profile="quick", seed=100, seeds=3, trials=20, methods=None, overrides=None, run_dir=None, workers=1):
     r"""Search every method's `megu.methods.Method.search` on validation images, class-wise forgetting.
 
-    score = accuracy on retained validation images minus accuracy on forgotten ones, percent, mean over the seeds.  It
-    needs no retrained model, as in practice there is none, and no test image.  Values are drawn on a logarithmic scale
-    by Optuna's
-    tree-structured Parzen estimator.
+    score = accuracy on retained validation images minus accuracy on forgotten ones, percent, mean over the seeds; it
+    needs no retrained model and no test image.  Optuna's tree-structured Parzen estimator draws the values on a
+    logarithmic scale.
 
     Args:
-        profile, overrides: see `megu.settings.profiles.resolve`.
+        profile, overrides, run_dir: see `megu.runs.experiment.Experiment`, which keeps every trial.
         seed, seeds: first one and how many, of originals and unlearning; not those of any reported table.
-        trials: of each method.
-        methods: names, or None for all that have something to search.
-        workers: processes, see `megu.runs.executors.executor`; each takes whole methods.
-        run_dir: directory or None; every trial is kept there, so an interrupted search goes on where it stopped.
-    Returns: tidy DataFrame: method, trial, the values tried, val_retain, val_forget, score, recipe (hash_json), chosen
-        (the best of its method).
+        trials: of each method.  methods: None for all that have something to search.
+        workers: see `megu.runs.executors.executor`; each takes whole methods.
+    Returns: tidy: method, trial, the values tried, val_retain, val_forget, score, recipe, chosen (best of its method).
     """
     run = Experiment(profile, seed, run_dir, merge(nest(overrides or {}), {"seeds": seeds}))
     if run.settings.forget.scenario != "class":
@@ -56,14 +57,13 @@ def tune(profile="quick", seed=100, seeds=3, trials=20, methods=None, overrides=
             "tune works on class-wise forgetting, where the goal is 0; forget.scenario is"
             f" {run.settings.forget.scenario!r}"
         )
-    names = [name for name, entry in METHODS.items() if entry.search] if methods is None else list(methods)
+    names = [name for name, entry in METHODS.items() if entry.search] if methods is None else methods
     if any(method(name).guided for name in names):
         run.transition()  # asked once, here, and not by every process
     originals = [Job(f"original {seed}", run.original, (seed,)) for seed in run.seeds]
     needs = tuple(job.name for job in originals)
-    run_all(
-        [*originals, *(Job(name, _search, (run, name, trials), needs) for name in names)], executor(workers), "tuning"
-    )
+    searches = [Job(name, _search, (run, name, trials), needs) for name in names]
+    run_all([*originals, *searches], executor(workers), "tuning")
     table = pd.concat([_search(run, name, trials) for name in names], ignore_index=True)
     table["recipe"] = recipe_digest(run.settings)
     table["chosen"] = table.index.isin(table.groupby("method")["score"].idxmax())
@@ -71,20 +71,15 @@ def tune(profile="quick", seed=100, seeds=3, trials=20, methods=None, overrides=
 
 
 def _search(run, name, trials):
-    # A repeated search draws the same values from the same sampler, and finds the trials that it already made in the
-    # run directory.
+    # A repeated search draws the same values, and finds the trials that it made in the run directory.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space = method(name).search
-    study = optuna.create_study(
-        direction="maximize", sampler=optuna.samplers.TPESampler(seed=run.settings.seed, multivariate=True)
-    )
-    rows = []
+    sampler = optuna.samplers.TPESampler(seed=run.settings.seed, multivariate=True)
+    study, rows = optuna.create_study(direction="maximize", sampler=sampler), []
     for i in tqdm(range(trials), desc=name, unit="trial", leave=False):
-        trial = study.ask()
-        values = {
-            key: float(f"{trial.suggest_float(key, low, high, log=True):.2g}") for key, (low, high) in space.items()
-        }
-        row = run.run.table(f"tuning/{name} {hash_json(values)}.csv", lambda values=values: _attempt(run, name, values))
+        trial, values = study.ask(), {}
+        for key, (low, high) in method(name).search.items():
+            values[key] = float(f"{trial.suggest_float(key, low, high, log=True):.2g}")
+        row = run.run.table(f"tuning/{name} {hash_json(values)}.csv", partial(_attempt, run, name, values))
         study.tell(trial, row["score"].item())
         rows.append(row.assign(trial=i))
     return pd.concat(rows, ignore_index=True)
@@ -98,19 +93,8 @@ def _attempt(run, name, values):
         except FloatingPointError:  # diverged: as bad as a model that knows nothing and forgot nothing
             scores.append([0.0, 100.0])
             continue
-        scores.append(
-            [accuracy(predict(model, images, part), images.y[part]) for part in (split.val_retain, split.val_forget)]
-        )
+        parts = split.val_retain, split.val_forget
+        scores.append([accuracy(predict(model, images, part), images.y[part]) for part in parts])
     retain, forget = np.mean(scores, axis=0).round(4)
-    return pd.DataFrame(
-        [
-            {
-                "method": name,
-                "trial": 0,
-                **values,
-                "val_retain": retain,
-                "val_forget": forget,
-                "score": round(retain - forget, 4),
-            }
-        ]
-    )
+    score = {"val_retain": retain, "val_forget": forget, "score": round(retain - forget, 4)}
+    return pd.DataFrame([{"method": name, "trial": 0, **values, **score}])

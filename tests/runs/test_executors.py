@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
 
@@ -20,11 +21,7 @@ from megu.runs.executors import _start_worker, executor, local_pool, visible_gpu
 from megu.runs.runner import Job, run_all
 from megu.settings.errors import SettingsError, WorkError
 
-PATHS = os.pathsep.join((str(ROOT), str(ROOT / "tests" / "helpers")))  # where other processes find what they import
-ENOUGH = 200  # looks at the bar, or calls of `submit`: none of these tests needs half as many
 
-
-# Where jobs run
 def seen(pool, count, others=1):
     """What workers see, until ``others`` of them have taken part, for a slow machine starts the second one late."""
     views = set()
@@ -64,15 +61,13 @@ def worker(file):
 
 def gone(process, seconds=5):
     """Whether a process ends in time, far below its minute; it is ended in any case."""
-    try:
+    with suppress(psutil.NoSuchProcess):
         deadline = time.time() + seconds
         while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
             if time.time() > deadline:
                 process.kill()
                 return False
             time.sleep(0.02)
-    except psutil.NoSuchProcess:
-        pass
     return True
 
 
@@ -89,15 +84,14 @@ CALLER = """
 import sys
 from pathlib import Path
 from megu.runs.executors import local_pool
-from jobs import die, toil, what_it_sees, write, written
-pool = local_pool(1, [])
-pool.submit(toil, Path(sys.argv[1])).result()
+from jobs import toil
+local_pool(1, []).submit(toil, Path(sys.argv[1])).result()
 """
 
 
 @pytest.mark.slow
 def test_a_killed_caller_leaves_no_worker(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": PATHS}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'helpers'}"}
     command = [sys.executable, "-c", CALLER, str(tmp_path / "toils")]
     caller = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     busy = worker(tmp_path / "toils")
@@ -107,8 +101,7 @@ def test_a_killed_caller_leaves_no_worker(tmp_path):
     assert gone(busy)
 
 
-def test_torch_is_told_where_it_was_imported_before(monkeypatch):
-    """As with a caller whose main module imports it."""
+def test_torch_is_told_where_the_callers_main_module_imported_it(monkeypatch):
     for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "TQDM_DISABLE"):
         monkeypatch.setenv(name, "as before")
     slots, counts = SimpleQueue(), []
@@ -118,49 +111,40 @@ def test_torch_is_told_where_it_was_imported_before(monkeypatch):
     assert counts == [5] and os.environ["CUDA_VISIBLE_DEVICES"] == "3" and os.environ["OMP_NUM_THREADS"] == "5"
 
 
-def test_workers_share_the_gpus_evenly():
-    """The slots as they wait in the queue: three workers on two GPUs; by default one for each."""
+def test_workers_share_the_gpus_evenly(monkeypatch):
     queue = local_pool(3, ["0", "1"])._initargs[0]
     assert [queue.get() for _ in range(3)] == ["0", "1", "0"] and queue.empty()
     assert local_pool(None, ["0", "1", "2"])._max_workers == 3
-    assert local_pool(None, [], most=1)._max_workers == 1
     assert 1 <= local_pool(None, [])._max_workers <= 8
+    monkeypatch.setattr("megu.runs.executors.MOST", 1)
+    assert local_pool(None, [])._max_workers == 1
 
 
 @pytest.mark.parametrize(
-    ("listed", "count", "names"),
+    ("listed", "names"),
+    [(None, "0 1"), ("3, 1", "3 1"), ("MIG-a1", "MIG-a1"), ("1,-1,2", "1"), ("", ""), ("-1", ""), (None, "")],
+)
+def test_the_gpus_that_are_visible(monkeypatch, listed, names):
+    """As CUDA reads the list: what follows a wrong entry is not there."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: len(names.split()))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if listed is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
+    assert visible_gpus() == names.split()
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
     [
-        (None, 2, ["0", "1"]),
-        ("3, 1", 2, ["3", "1"]),
-        ("MIG-a1", 1, ["MIG-a1"]),
-        ("1,-1,2", 1, ["1"]),
-        ("", 0, []),
-        ("-1", 0, []),
-        (None, 0, []),
+        ({"workers": 2, "scheduler": "tcp://127.0.0.1:1"}, "give one"),
+        ({"scheduler": "tcp//127.0.0.1:1"}, "is no address"),
+        ({"scheduler": "nonsense://127.0.0.1:1"}, "no Dask scheduler answers at nonsense://127.0.0.1:1"),
+        ({"cluster": "slurn"}, "did you mean 'slurm'"),
     ],
 )
-def test_the_gpus_that_are_visible(monkeypatch, listed, count, names):
-    """As CUDA reads the list: what follows a wrong entry is not there."""
-    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
-    if listed is None:
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    else:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
-    assert visible_gpus() == names
-
-
-def test_executors_exclude_each_other_and_need_somebody_who_answers():
-    with pytest.raises(SettingsError, match="give one"):
-        executor(2, "tcp://127.0.0.1:1")
-    with pytest.raises(SettingsError, match="is no address"):
-        executor(scheduler="tcp//127.0.0.1:1")
-    with (
-        pytest.raises(SettingsError, match="no Dask scheduler answers"),
-        executor(scheduler="nonsense://127.0.0.1:1")(),
-    ):
+def test_executors_exclude_each_other_and_need_somebody_who_answers(choice, said):
+    with pytest.raises(SettingsError, match=said), executor(**choice)():
         pass
-    with pytest.raises(SettingsError, match="did you mean 'slurm'"):
-        executor(cluster="slurn")
 
 
 @pytest.mark.slow

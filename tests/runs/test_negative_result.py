@@ -1,4 +1,4 @@
-"""A run in which nothing is forgotten goes through all notebooks, says so, and prints no claim that it was not asked."""
+"""A run in which nothing is forgotten goes through all notebooks, says so, and prints only claims that were asked."""
 
 import nbformat
 import pytest
@@ -11,13 +11,8 @@ from megu.runs.store import STAGES
 @pytest.fixture(scope="module")
 def nothing_forgotten(tiny_overrides, tmp_path_factory):
     """A tiny run with a learning rate of MeGU that changes next to nothing, and no second method to save it."""
-    few = {
-        "seeds": 1,
-        "training.epochs": 6,
-        "compare": ["megu"],
-        "methods.megu.recipe.lr": 1e-9,
-        "guide.source": "posterior",
-    }
+    few = {"seeds": 1, "training.epochs": 6, "compare": ["megu"], "guide.source": "posterior"}
+    few["methods.megu.recipe.lr"] = 1e-9
     lab = Experiment(run_dir=tmp_path_factory.mktemp("negative") / "run", overrides={**tiny_overrides, **few})
     run_notebooks(lab, say=lambda line: None)
     return lab.run

@@ -2,45 +2,41 @@
 gives."""
 
 import errno
+import itertools
 import os
 import random
 import signal
 import time
+from functools import partial
 
 import pandas as pd
 import pytest
 from killing import child, ended, often
 
-from megu.runs import store
 from megu.runs.store import RunDirectory
+from megu.settings import files
 from megu.settings.errors import StageError
 from megu.settings.files import alone, write_json
-
-ABOUT = {"settings": {"seed": 0}}
-PIECES = 2
 
 
 def work(path, pause=0.0):
     """Artefacts, each from the one before, a note and a report: what a run writes."""
-    run, total = RunDirectory(path, ABOUT), 1.0
+    run, total = RunDirectory(path, {"settings": {"seed": 0}}), 1.0
 
-    def make(k, total):
+    def make():
         time.sleep(pause)
         return pd.DataFrame({"value": [3 * total + k]})
 
-    for k in range(PIECES):
-        total = run.table(f"rows/{k}.csv", lambda k=k, total=total: make(k, total))["value"].item()
+    for k in range(2):
+        total = run.table(f"rows/{k}.csv", make)["value"].item()
     run.note("guide", "none")
     write_json(run.path / "report.json", {"total": total}, locked=True)
 
 
 def content(path):
     """What a run left, without its locks; the manifest's times are none."""
-    return {
-        str(file.relative_to(path)): file.read_bytes()
-        for file in sorted(path.rglob("*"))
-        if file.is_file() and ".locks" not in file.parts
-    }
+    files = (file for file in path.rglob("*") if file.is_file() and ".locks" not in file.parts)
+    return {str(file.relative_to(path)): file.read_bytes() for file in files}
 
 
 @pytest.fixture(scope="module")
@@ -57,55 +53,52 @@ POINTS = ("mkdir", "open", "fsync", "replace", "unlink")  # before and after eac
 @pytest.mark.slow
 def test_killed_at_every_point_of_every_write(undisturbed, tmp_path):
     """Walks on: the n-th call of the system on the way, before and after it, until a run comes through."""
-    survived, kills = False, 0
+
+    def dies(n, path):
+        points = itertools.count(1)
+
+        def point():
+            if next(points) == n:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def fatal(real):
+            def call(*args, **kwargs):
+                point()
+                out = real(*args, **kwargs)
+                point()
+                return out
+
+            return call
+
+        for name in POINTS:
+            setattr(os, name, fatal(getattr(os, name)))
+        files.open = fatal(open)
+        work(path)
+
     for n in range(1, 2000):
         path = tmp_path / str(n)
-
-        def dies(n=n, path=path):
-            left = [n]
-
-            def fatal(real):
-                def call(*args, **kwargs):
-                    for when in ("before", "after"):
-                        left[0] -= 1
-                        if left[0] == 0:
-                            os.kill(os.getpid(), signal.SIGKILL)
-                        if when == "before":
-                            out = real(*args, **kwargs)
-                    return out
-
-                return call
-
-            for name in POINTS:
-                setattr(os, name, fatal(getattr(os, name)))
-            store.open = fatal(open)
-            work(path)
-
-        code = ended(child(dies))
+        code = ended(child(partial(dies, n, path)))
         assert code in (0, -signal.SIGKILL)
-        kills += code != 0
         work(path)
         assert content(path) == undisturbed, f"killed at point {n}"
         if code == 0:
-            survived = True
             break
-    assert survived and kills > 40
+    assert code == 0 and n > 40
 
 
 @pytest.mark.parametrize("enough", often(20, 200))
 def test_killed_at_random_moments(enough, undisturbed, tmp_path):
     """Every life is cut short; the results are those of a run that nobody disturbed."""
-    draw, kills, round_, path = random.Random(0), 0, 0, tmp_path / "0"
+    draw, kills, path = random.Random(0), 0, tmp_path / "0"
     while kills < enough:
-        pid = child(lambda path=path: work(path, 0.004))
+        pid = child(partial(work, path, 0.004))
         time.sleep(draw.uniform(0.001, 0.03))
         os.kill(pid, signal.SIGKILL)
         if ended(pid) == 0:
             assert content(path) == undisturbed
-            round_ += 1
-            path = tmp_path / str(round_)
-            continue
-        kills += 1
+            path = path.with_name(f"{path.name}0")
+        else:
+            kills += 1
     work(path)
     assert content(path) == undisturbed
 
@@ -122,10 +115,8 @@ def test_a_disk_that_fails_is_said_in_one_line_and_loses_nothing(undisturbed, tm
         return real(*args)
 
     monkeypatch.setattr(os, call, fails)
-    with pytest.raises(
-        StageError,
-        match=r"could not be written to .*: free some space or choose another directory; what was finished is kept",
-    ) as caught:
+    said = r"could not be written to .*: free some space or choose another directory; what was finished is kept"
+    with pytest.raises(StageError, match=said) as caught:
         work(tmp_path)
     assert os.strerror(number) in str(caught.value) and str(tmp_path) not in str(caught.value)
     monkeypatch.undo()
@@ -152,10 +143,8 @@ def test_a_real_limit_of_the_disk(undisturbed, tmp_path):
 
 def test_a_directory_that_cannot_be_one(tmp_path):
     (tmp_path / "file").write_text("")
-    for call in (
-        lambda: RunDirectory(tmp_path / "file" / "run", ABOUT).manifest,
-        lambda: alone(tmp_path / "file" / "run").__enter__(),
-    ):
+    path = tmp_path / "file" / "run"
+    for call in (lambda: RunDirectory(path, {}).note("opened", True), lambda: alone(path).__enter__()):
         with pytest.raises(StageError, match="could not be written"):
             call()
 
@@ -173,10 +162,8 @@ def test_two_runs_in_one_directory(tmp_path):
     pid = child(holds)
     while not ready.exists():
         time.sleep(0.01)
-    with (
-        pytest.raises(StageError, match="another run is at work in 'run': wait for it, or choose another directory"),
-        alone(held),
-    ):
+    said = "another run is at work in 'run': wait for it, or choose another directory"
+    with pytest.raises(StageError, match=said), alone(held):
         pass
     os.kill(pid, signal.SIGKILL)
     ended(pid)

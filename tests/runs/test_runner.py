@@ -1,4 +1,4 @@
-"""Jobs wait for what they need, wherever they run, and one failure, dead worker or interrupt takes nothing else with it."""
+"""Jobs wait for what they need, wherever they run; a failure, dead worker or interrupt takes nothing else with it."""
 
 import itertools
 import json
@@ -51,29 +51,22 @@ def processes():
 
 
 def graph_of(folder, **special):
-    graph = {"a": (), "b": ("a",), "c": ("a",), "d": ("b", "c"), "e": (), "f": ("e",)}
-    return [
-        Job(name, write, (folder, name, needs, *special.get(name, ())), needs)
-        for name, needs in sorted(graph.items(), reverse=True)
-    ]
-
-
-def _start(*command):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": PATHS}
-    command = [sys.executable, "-m", "distributed.cli." + command[0], *command[1:]]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    graph = {"f": ("e",), "e": (), "d": ("b", "c"), "c": ("a",), "b": ("a",), "a": ()}
+    return [Job(name, write, (folder, name, needs, *special.get(name, ())), needs) for name, needs in graph.items()]
 
 
 @pytest.fixture
 def cluster(tmp_path_factory):
     """(a Dask executor, the processes of its two workers)."""
-    folder = tmp_path_factory.mktemp("dask")
-    address = folder / "scheduler.json"
-    file = ("--scheduler-file", str(address), "--no-dashboard")
-    worker = ("dask_worker", "--no-nanny", "--nthreads", "1", "--local-directory", str(folder), *file)
-    scheduler = _start("dask_scheduler", "--port", "0", "--host", "127.0.0.1", *file)
-    workers = [_start(*worker), _start(*worker)]
-    deadline = time.time() + 120
+    folder, environment = tmp_path_factory.mktemp("dask"), os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": PATHS}
+    address, deadline = folder / "scheduler.json", time.time() + 120
+
+    def start(name, options):
+        command = [sys.executable, "-m", f"distributed.cli.{name}", "--scheduler-file", address, "--no-dashboard"]
+        return subprocess.Popen([*command, *options.split()], env=environment, stderr=subprocess.DEVNULL)
+
+    scheduler = start("dask_scheduler", "--port 0 --host 127.0.0.1")
+    workers = [start("dask_worker", f"--no-nanny --nthreads 1 --local-directory {folder}") for _ in range(2)]
     while not address.exists() or not json.loads(address.read_text() or "{}").get("address"):
         assert time.time() < deadline
         time.sleep(0.1)
@@ -83,14 +76,10 @@ def cluster(tmp_path_factory):
         process.wait()
 
 
-@pytest.mark.parametrize(
-    "pool",
-    [
-        Inline,
-        threads,
-        *(pytest.param(pool, marks=pytest.mark.slow) for pool in (processes, partial(local_pool, 2, []))),
-    ],
-)
+SLOW = [pytest.param(pool, marks=pytest.mark.slow) for pool in (processes, partial(local_pool, 2, []))]
+
+
+@pytest.mark.parametrize("pool", [Inline, threads, *SLOW])
 def test_every_job_runs_once_and_after_what_it_needs(tmp_path, pool):
     assert run_jobs(graph_of(tmp_path), pool) == {}
     assert written(tmp_path) == dict.fromkeys("abcdef", "x")
@@ -106,8 +95,7 @@ def test_a_cluster_that_loses_a_worker_loses_no_job(tmp_path, cluster):
     assert [worker.poll() for worker in workers].count(-signal.SIGKILL) == 1, "none died: the test shows nothing"
 
 
-def test_without_the_order_it_fails(tmp_path):
-    # Negative control: the same pieces in the same order, but with nothing to wait for.
+def test_the_control_without_the_order_fails(tmp_path):
     loose = [Job(p.name, p.function, p.arguments) for p in graph_of(tmp_path)]
     assert run_jobs(loose, Inline)
 
@@ -115,10 +103,9 @@ def test_without_the_order_it_fails(tmp_path):
 @pytest.mark.parametrize("executor", [Inline, threads])
 def test_a_failure_stops_only_what_needs_it(tmp_path, executor):
     failed = run_jobs(graph_of(tmp_path, b=(True,)), executor)
-    assert (
-        set(failed) == {"b", "d"} and str(failed["b"]) == "ValueError: b is broken" and "in write" in failed["b"].trace
-    )
-    assert str(failed["d"]) == "it needs b, which failed" and failed["d"].trace == failed["b"].trace
+    lines = {name: str(error) for name, error in failed.items()}
+    assert lines == {"b": "ValueError: b is broken", "d": "it needs b, which failed"}
+    assert "in write" in failed["b"].trace == failed["d"].trace
     assert set(written(tmp_path)) == set("acef")
 
 
@@ -128,26 +115,20 @@ def test_what_is_not_carried_out_counts_as_done(tmp_path):
     assert (tmp_path / "d").exists() and not (tmp_path / "a").read_text()
 
 
-@pytest.fixture
-def made():
-    """A local pool of two, and a list with one entry for each that was made."""
+@pytest.mark.slow
+def test_a_dead_worker_takes_nothing_with_it(tmp_path):
     pools = []
-    return (lambda: pools.append(1) or processes()), pools
+    assert run_jobs(graph_of(tmp_path, c=(False, True)), lambda: pools.append(1) or processes()) == {}
+    assert len(pools) == 2 and set(written(tmp_path)) == {*"abcdef", "died"}
 
 
 @pytest.mark.slow
-def test_a_dead_worker_takes_nothing_with_it(tmp_path, made):
-    assert run_jobs(graph_of(tmp_path, c=(False, True)), made[0]) == {}
-    assert len(made[1]) == 2 and set(written(tmp_path)) == {*"abcdef", "died"}
-
-
-@pytest.mark.slow
-def test_a_job_that_always_kills_its_worker_ends(tmp_path, made):
+def test_a_job_that_always_kills_its_worker_ends(tmp_path):
     sound = [Job(name, write, (tmp_path, name, (), False, None, 1.0)) for name in "abc"]
-    killer, reports = [Job("killer", die), Job("after", write, (tmp_path, "after"), ("killer",))], []
-    failed = run_jobs([*killer, *sound], made[0], report=lambda *failure: reports.append(failure))
-    assert set(failed) == {"killer", "after"} and "its worker died" in str(failed["killer"]) and dict(reports) == failed
-    assert set(written(tmp_path)) == set("abc") and len(made[1]) <= 3
+    killer, reports, pools = [Job("killer", die), Job("after", write, (tmp_path, "after"), ("killer",))], {}, []
+    failed = run_jobs([*killer, *sound], lambda: pools.append(1) or processes(), report=reports.__setitem__)
+    assert set(failed) == {"killer", "after"} and "its worker died" in str(failed["killer"]) and reports == failed
+    assert set(written(tmp_path)) == set("abc") and len(pools) <= 3
 
 
 def breaking(at):
@@ -172,9 +153,7 @@ def test_no_job_is_lost_where_it_could_not_be_handed_over(tmp_path):
 
 def test_only_breaks_without_anything_finished_between_them_are_too_many(tmp_path):
     many = [Job(str(k), write, (tmp_path, str(k))) for k in range(BREAKS + 5)]
-    assert (
-        run_jobs(many, breaking(lambda number: number % 2 == 0)) == {} and len(list(tmp_path.iterdir())) == BREAKS + 5
-    )
+    assert run_jobs(many, breaking(lambda number: number % 2 == 0)) == {} and len(written(tmp_path)) == BREAKS + 5
     assert set(run_jobs(many, breaking(lambda number: True))) == {job.name for job in many}
     assert run_jobs(many, breaking(lambda number: number <= BREAKS)) == {}, "after the last break that is borne"
 
@@ -197,23 +176,14 @@ class Waiting(Executor):
         return self.taken[-1]
 
 
-class Stopping(Waiting):
-    """As `megu.runs.executors.LocalPool`, which ends its workers by itself."""
-
-    stopped = 0
-
-    def stop(self):
-        self.stopped += 1
-
-
-def test_an_interrupt_leaves_nothing_to_be_begun(tmp_path):
-    loose = [Job(name, write, (tmp_path, name)) for name in "abc"]
-    for pool, cancelled in ((Waiting(), True), (Stopping(), False)):
-        with pytest.raises(KeyboardInterrupt):
-            run_jobs(loose, lambda pool=pool: pool)
-        assert [future.cancelled() for future in pool.taken] == 2 * [cancelled] and getattr(pool, "stopped", 0) == (
-            not cancelled
-        )
+@pytest.mark.parametrize("stops", [False, True], ids=["futures are cancelled", "as LocalPool it stops by itself"])
+def test_an_interrupt_leaves_nothing_to_be_begun(tmp_path, stops):
+    pool, stopped = Waiting(), []
+    if stops:
+        pool.stop = lambda: stopped.append(1)
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs([Job(name, write, (tmp_path, name)) for name in "abc"], lambda: pool)
+    assert [future.cancelled() for future in pool.taken] == 2 * [not stops] and len(stopped) == stops
 
 
 class Gone(Executor):
@@ -227,16 +197,15 @@ class Gone(Executor):
 
 
 def test_a_scheduler_that_is_gone_is_one_line(tmp_path):
-    with pytest.raises(
-        WorkError, match="^the scheduler is gone; what is finished is kept, and the same command goes on with the rest$"
-    ):
+    said = "^the scheduler is gone; what is finished is kept, and the same command goes on with the rest$"
+    with pytest.raises(WorkError, match=said):
         run_jobs(graph_of(tmp_path), Gone)
 
 
 @pytest.mark.slow
 def test_errors_travel_as_text(tmp_path):
-    failed = run_jobs([Job("a", careful, ()), Job("b", write, (tmp_path, "b"))], processes)
-    assert str(failed["a"]) == "CarefulError: this one cannot be unpickled" and set(failed) == {"a"}
+    failed = run_jobs([Job("a", careful), Job("b", write, (tmp_path, "b"))], processes)
+    assert {name: str(e) for name, e in failed.items()} == {"a": "CarefulError: this one cannot be unpickled"}
 
 
 def interrupted():

@@ -9,15 +9,15 @@ import pandas as pd
 import pytest
 from conftest import BRIEF, similarity_like
 
-from megu import methods
 from megu.core.models import copy_of
 from megu.measure import recovery as known
 from megu.measure.relearn import relearn_steps
 from megu.measure.summary import summary
 from megu.methods import METHODS, Method, finetune
 from megu.perturbing_labels import transition_matrix
-from megu.runs import engine, study
-from megu.runs.experiment import Experiment
+from megu.runs import study
+from megu.runs.engine import Engine
+from megu.runs.experiment import Experiment, opened
 from megu.runs.runner import Inline
 from megu.runs.spec import specs_of
 from megu.settings import cells
@@ -26,32 +26,39 @@ from megu.settings.config import Part
 from megu.settings.errors import SettingsError, StageError
 from megu.settings.files import hash_file
 
-QUICKER = {"training.epochs": 1, "methods.megu.noise.steps": 4}
+ONCE = {"scenarios": ("class",), "repeats": 1, "shadows": 0}
 
 
 @pytest.fixture
-def small(monkeypatch, tiny_overrides, tmp_path):
-    """A comparison on tiny data of three methods; its results under the temporary folder."""
-    monkeypatch.setattr(engine.Engine, "_ask", lambda self, spec, run: None)
-    monkeypatch.setattr(Experiment, "transition", lambda self, source=None: transition_matrix(similarity_like(10)))
-    few = {name: METHODS[name] for name in ("original", "retrain", "finetune", "unsir", "megu", "ssd-code")}
-    overrides = {k: v for k, v in tiny_overrides.items() if k != "seeds"} | QUICKER
+def changes(tiny_overrides):
+    """Settings of a quick study on the tiny data."""
+    quicker = {"training.epochs": 1, "methods.megu.noise.steps": 4, "forget.count": 20, "threads": 1}
+    return {k: v for k, v in tiny_overrides.items() if k != "seeds"} | quicker
 
-    def run(what=study.comparison, name="comparison", **more):
-        more = {"overrides": overrides, "folder": tmp_path / "study", "workers": 1, **more}
-        if what is study.comparison:
-            more["overrides"] = {"compare": [name for name in METHODS if name != "ssd-code"][2:], **more["overrides"]}
-        what(tmp_path / "out", **more)
-        return pd.read_csv(tmp_path / "out" / f"{name}.csv")
+
+@pytest.fixture
+def small(monkeypatch, changes, tmp_path):
+    """A study on tiny data of few methods; its results under the temporary folder."""
+    monkeypatch.setattr(Engine, "_ask", lambda self, spec, run: None)
+    variant = lambda self, source=None: transition_matrix(similarity_like(10) + (source is not None))  # noqa: E731
+    monkeypatch.setattr(Experiment, "transition", variant)
+    few = {name: METHODS[name] for name in ("original", "retrain", "finetune", "unsir", "megu", "ssd-code")}
+
+    def run(name="comparison", seeds=1, overrides=(), **more):
+        compared = {"compare": [name for name in METHODS if name != "ssd-code"][2:]} if name == "comparison" else {}
+        given = {**compared, **changes, **dict(overrides)}
+        made = study.Study(tmp_path / "out", "quick", 1, seeds, given, tmp_path / "study")
+        getattr(made, name)(**more)
+        return pd.read_csv(sorted(tmp_path.glob(f"out/{name}*.csv"))[0])
 
     # and its order afterwards, which tables follow: monkeypatch would put names back at the end
     with patch.dict(METHODS, few, clear=True):
         yield run
-    engine._cell.cache_clear()
+    opened.cache_clear()
 
 
 def test_every_case_has_every_metric_and_scenarios_are_declared(small, tmp_path):
-    table = small(scenarios=("class", "random"), seeds=2, repeats=2, shadows=2)
+    table, out = small(scenarios=("class", "random"), seeds=2, repeats=2, shadows=2), tmp_path / "out"
     cases = table[["scenario", "method", "seed", "repeat"]].drop_duplicates().groupby(["scenario", "method"]).size()
     assert cases["class"].to_dict() == {"original": 2, "retrain": 2, "finetune": 4, "unsir": 4, "megu": 4}
     assert "unsir" not in cases["random"] and cases["random"]["megu"] == 4
@@ -60,29 +67,28 @@ def test_every_case_has_every_metric_and_scenarios_are_declared(small, tmp_path)
     assert (table[table["metric"] == "relearn_steps"].groupby(["scenario", "method"]).size() == 2).all()
     gaps = summary(table[table["scenario"] == "class"])
     assert set(gaps["seeds"]) == {2} and set(gaps["mode"]) == {"strict", "compat"}
-    assert list(table) == ["method", "seed", "repeat", "metric", "value", "mode", "unit", "scenario"]
-    seconds = pd.read_csv(tmp_path / "out" / "comparison_seconds.csv")
-    assert list(seconds) == ["method", "seed", "repeat", "part", "seconds", "scenario"]
+    assert " ".join(table) == "method seed repeat metric value mode unit scenario"
+    seconds = pd.read_csv(out / "comparison_seconds.csv")
+    assert " ".join(seconds) == "method seed repeat part seconds scenario"
     assert set(seconds["part"]) >= {"total", "evaluation", "noise", "labels", "fine-tuning"}
-    source = json.loads((tmp_path / "out" / "comparison_source.json").read_text())
-    files = ("comparison.csv", "comparison_seconds.csv")
-    assert source["files"] == {name: hash_file(tmp_path / "out" / name) for name in files}
+    source = json.loads((out / "comparison_source.json").read_text())
+    assert source["files"] == {f: hash_file(out / f) for f in ("comparison.csv", "comparison_seconds.csv")}
     assert source["scenarios"] == ["class", "random"] and source["shadows"] == 2 and source["measured"] == cases.sum()
-    shared = {path.name for path in (tmp_path / "study").glob("shared-*")}
+    shared = list((tmp_path / "study").glob("shared-*"))
     assert len(shared) == 1, "scenarios with the same labels share originals and shadow models"
 
 
 def test_an_interrupted_comparison_makes_nothing_twice(small, monkeypatch, tmp_path):
-    counts = {"scenarios": ("class",), "seeds": 1, "repeats": 2, "shadows": 0}
+    counts = ONCE | {"repeats": 2}
     undisturbed = small(**counts)
     shutil.rmtree(tmp_path / "study")
-    real, calls = finetune.unlearn, []
+    calls = []
 
     def dies(task, settings):
         calls.append(task.seed)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return real(task, settings)
+        return finetune.unlearn(task, settings)
 
     monkeypatch.setitem(METHODS, "finetune", dataclasses.replace(METHODS["finetune"], unlearn=dies))
     with pytest.raises(KeyboardInterrupt):
@@ -95,74 +101,59 @@ def test_one_more_method_is_one_file_and_one_line(small, monkeypatch):
         """Nothing to set."""
 
     def toy(task, settings):
-        r"""Forget the head."""
         model = copy_of(task.original)
         model.head.reset_parameters()
         return model
 
     monkeypatch.setitem(METHODS, "toy", Method(toy, ToySettings, "Toy", ("class",)))
-    table = small(scenarios=("class",), seeds=1, repeats=1, shadows=0)
-    assert (summary(table)["method"] == "toy").sum() > 20
-    assert methods.method("toy").title == "Toy"
+    assert (summary(small(**ONCE))["method"] == "toy").sum() > 20
 
 
-def test_comparison_and_grid_of_the_same_cell_have_equal_values(small, tiny_overrides, tmp_path):
-    """Also of a run: one function measures for all of them."""
-    changes = (
-        {k: v for k, v in tiny_overrides.items() if k not in ("seeds", "data.name")} | QUICKER | {"forget.count": 20}
-    )
-    compared = small(scenarios=("random",), seeds=1, repeats=2, shadows=2, overrides=tiny_overrides_of(changes))
-    cell = dataclasses.replace(CELLS["quick"][2], data="npz")
-    specs = specs_of("quick", cell, ("original", "retrain", "finetune", "megu"), range(1), 2, changes)
-    grid = engine.Engine("quick", tmp_path / "grid")
-    assert grid.carry_out(specs, Inline) == {}
+def test_comparison_grid_and_run_of_the_same_cell_have_equal_values(small, changes, tmp_path):
     by = ["method", "seed", "repeat", "metric"]
-    ours = pd.read_csv(tmp_path / "out" / "comparison.csv").set_index(by)["value"]
-    grid.tables(specs)[0].to_csv(tmp_path / "grid.csv", index=False, float_format="%.6g")
+    ours = small(scenarios=("random",), repeats=2, shadows=2).set_index(by)["value"]
+    without = {k: v for k, v in changes.items() if k != "data.name"}
+    cell = dataclasses.replace(CELLS["quick"][2], data="npz")
+    specs = specs_of("quick", cell, ("original", "retrain", "finetune", "megu"), range(1), 2, without)
+    grid = Engine("quick", tmp_path / "grid")
+    assert grid.carry_out(specs, Inline) == {}
+    rows = grid.tables(specs)[0]
+    rows.to_csv(tmp_path / "grid.csv", index=False, float_format="%.6g")
     theirs = pd.read_csv(tmp_path / "grid.csv").set_index(by)["value"]
     assert len(theirs) == 6 * len(theirs.unstack().columns) and ours.loc[theirs.index].equals(theirs)
-    more = {"forget.scenario": "random", "compare": ["megu"]}
-    run = Experiment("quick", 0, tmp_path / "run" / "one", {**tiny_overrides_of(changes), **more})
-    rows = run.rows("megu", 0).set_index("metric")["value"]
-    again = grid.tables([s for s in specs if (s.method, s.repeat) == ("megu", 0)])[0].set_index("metric")["value"]
-    pd.testing.assert_series_equal(rows, again)
-    assert len(compared) > len(theirs), "with shadow models and relearning"
+    assert len(ours) > len(theirs), "with shadow models and relearning"
+    run = Experiment(
+        "quick", 0, tmp_path / "run" / "one", {**changes, "forget.scenario": "random", "compare": ["megu"]}
+    )
+    again = rows.query("method == 'megu' and repeat == 0").set_index("metric")["value"]
+    pd.testing.assert_series_equal(run.rows("megu", 0).set_index("metric")["value"], again)
 
 
-def test_all_scenarios_of_one_data_set_lie_in_one_folder(tiny_overrides, tmp_path):
+def test_all_scenarios_of_one_data_set_lie_in_one_folder(changes, tmp_path):
     """Sub-class forgetting reads the same images with labels of superclasses; other images are refused."""
-    changes = {k: v for k, v in tiny_overrides.items() if k not in ("seeds", "data.name")} | {"forget.count": 20}
     quick = [dataclasses.replace(cell, data="npz") for cell in CELLS["quick"]]
+    changes = {k: v for k, v in changes.items() if k != "data.name"}
     specs = [spec for cell in quick for spec in specs_of("quick", cell, ("original",), [0], 1, changes)]
-    made = engine.Engine("quick", tmp_path)
+    made = Engine("quick", tmp_path)
     made.check(specs)
-    assert [name for name in made.run.manifest["notes"]] == ["data npz", "data npz by superclass"]
-    made.run._update("notes", "data npz by superclass", "others")
+    assert list(made.run.manifest["notes"]) == ["data npz", "data npz by superclass"]
+    made.run.note("data npz by superclass", "others")
     with pytest.raises(StageError, match="made with data npz by superclass 'others'"):
         made.check(specs)
 
 
-def tiny_overrides_of(changes):
-    return {**changes, "data.name": "npz", "threads": 1}
-
-
-def test_every_variant_of_the_ablation_is_a_setting_and_is_measured(small, monkeypatch):
-    monkeypatch.setattr(
-        Experiment,
-        "transition",
-        lambda self, source=None: transition_matrix(similarity_like(10) + (source is not None)),
-    )
+def test_every_variant_of_the_ablation_is_a_setting_and_is_measured(small):
     few = {
         "default": {"as tuned": {}},
         "noise": {"none": {"noise.kind": "none"}},
         "A12": {"guide": {"guide.source": "features"}},
     }
     with patch.dict(cells.ABLATIONS, few, clear=True):
-        table = small(study.ablation, "ablation", seeds=2)
-    assert list(table) == ["seed", "metric", "value", "mode", "unit", "point", "variant"]
+        table = small("ablation", seeds=2)
+    assert " ".join(table) == "seed metric value mode unit point variant"
     wide = table.pivot_table(index=["variant", "seed"], columns="metric", values="value")
     assert len(wide) == 4 * 2
-    assert not wide.loc["none"].equals(wide.loc["as tuned"]) and not wide.loc["guide"].equals(wide.loc["as tuned"])
+    assert not any(wide.loc[variant].equals(wide.loc["as tuned"]) for variant in ("none", "guide"))
 
 
 def test_all_variants_are_accepted_by_the_settings():
@@ -175,12 +166,11 @@ def test_all_variants_are_accepted_by_the_settings():
         specs_of("quick", CELLS["quick"][0], ["megu"], [0], variation=(("noise.lamda", 1.0),))
 
 
-def test_disentanglement_of_every_method_and_kind_of_noise(small, tiny_overrides):
-    overrides = {k: v for k, v in tiny_overrides.items() if k != "seeds"} | {"forget.classes": ["trouser"]}
-    table = small(study.disentanglement, "disentanglement_all", seeds=1, overrides=overrides)
+def test_disentanglement_of_every_method_and_kind_of_noise(small):
+    table = small("disentanglement", overrides={"forget.classes": ["trouser"]})
     kinds = {"megu, pos noise", "megu, neg noise", "megu, random noise"}
     assert set(table["method"]) == {"original", "retrain", "finetune", "unsir", "megu", "ssd-code", *kinds}
-    assert list(table) == ["view", "measure", "value", "low", "high", "method", "seed"]
+    assert " ".join(table) == "view measure value low high method seed"
     value = table.set_index(["method", "view", "measure"])["value"]
     assert value["original", "in place", "suppressed"] == 0 and value["original", "in place", "kept"] == 1
 
@@ -188,10 +178,8 @@ def test_disentanglement_of_every_method_and_kind_of_noise(small, tiny_overrides
 def test_known_parts_are_measured_once(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     calls = []
-    tables = {
-        name: lambda here, seed, name=name: calls.append(name) or pd.DataFrame({"x": [seed]}) for name in study._RECOVER
-    }
-    monkeypatch.setattr(study, "_RECOVER", tables)
+    table = lambda here, seed: calls.append(1) or pd.DataFrame({"x": [seed]})  # noqa: E731
+    monkeypatch.setattr(study, "_RECOVER", dict.fromkeys(study._RECOVER, table))
     monkeypatch.setattr(known, "world", lambda seed: None)
     for _ in range(2):
         study.recovery(tmp_path / "out", range(2))
@@ -213,5 +201,5 @@ def test_relearning_is_slow_only_where_something_was_forgotten(tasks):
 
 def test_an_unknown_scenario_is_refused_before_any_work(tmp_path):
     with pytest.raises(SettingsError, match="forget.scenario' is 'clas'"):
-        study.comparison(tmp_path / "out", scenarios=("class", "clas"))
+        study.Study(tmp_path / "out").comparison(("class", "clas"))
     assert not (tmp_path / "out").exists()

@@ -17,9 +17,8 @@ from megu.settings.errors import SettingsError
 @pytest.fixture
 def search(monkeypatch, tiny_overrides, tmp_path):
     monkeypatch.setattr(Experiment, "transition", lambda self, source=None: transition_matrix(similarity_like(10)))
-    return lambda **k: tune.tune(
-        seeds=1, trials=3, methods=["finetune", "megu"], run_dir=tmp_path, overrides=tiny_overrides, **k
-    )
+    given = {"seeds": 1, "trials": 3, "methods": ["finetune", "megu"]}
+    return lambda: tune.tune(run_dir=tmp_path, overrides=tiny_overrides, **given)
 
 
 def test_a_search_is_fair_in_its_bounds_and_goes_on_where_it_stopped(search, monkeypatch):
@@ -37,10 +36,7 @@ def test_a_search_is_fair_in_its_bounds_and_goes_on_where_it_stopped(search, mon
         search()
     table = search()
     assert len(calls) == 7 and calls[4] == calls[5]  # only the interrupted trial was made twice
-    assert table.groupby("method").size().tolist() == [3, 3] and table.groupby("method")["chosen"].sum().tolist() == [
-        1,
-        1,
-    ]
+    assert table.groupby("method")["chosen"].agg(["size", "sum"]).values.tolist() == [[3, 1], [3, 1]]
     for name in ("finetune", "megu"):
         for key, (low, high) in methods.METHODS[name].search.items():
             tried = table.loc[table["method"] == name, key]
