@@ -112,6 +112,9 @@ def variants(data):
     rows, out = read_grid(data, "small")[0].query("metric == 'tow'"), []
     means = rows.groupby(["arch", "dataset", "scenario", "forget", "method"])["value"].mean().unstack()
     for ours, theirs in (("ssd", "ssd-code"), ("unsir", "unsir-ssd")):
+        if theirs not in means:
+            out.append(f"{title(theirs)}: not measured")
+            continue
         more = (means[theirs] - means[ours]).dropna()
         out.append(
             f"{title(theirs)} against {title(ours)}: ToW higher in {(more > 0).sum()} of {len(more)} cells"
