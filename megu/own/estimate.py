@@ -1,4 +1,4 @@
-r"""What a checked request will do, line by line, and how long it may take, from a few steps that are measured."""
+"""What a request will do and how long it may take, from a few steps that are measured."""
 
 import torch
 from torch.nn import functional as F
@@ -7,16 +7,16 @@ from megu.core import models
 from megu.core.device import Stopwatch, generator, in_batches, seeded
 from megu.own.request import collect_notices
 
-_AT_ONCE = 64  # images that are measured
+_MOST = 64  # images that are measured
 
 
 def estimate(checked) -> str:
-    r"""What a `megu.own.request.CheckedRequest` will do; steps are measured on a copy."""
+    """Lines of text on a `megu.own.request.CheckedRequest`."""
     images, split, settings, parameters = checked.images, checked.split, checked.settings, checked.parameters
     recipe, noise, asked = getattr(parameters, "recipe", None), getattr(parameters, "noise", None), settings.forget
     forget, retain, tested = len(split.forget), len(split.retain), len(images.y) - images.num_train
     used = min(settings.retain_images, retain)
-    count = min(recipe.batch if recipe else _AT_ONCE, forget + used, _AT_ONCE)
+    count = min(recipe.batch if recipe else _MOST, forget + used, _MOST)
     with collect_notices(checked.notices):
         step, look = seconds_per_image(checked.original, images, split.train[:count], checked.compute)
     visits = (forget + used) * (recipe.epochs if recipe else 1)
@@ -30,8 +30,8 @@ def estimate(checked) -> str:
         exemplars = "" if checked.guide == "matrix" else f", {settings.guide.exemplars} exemplars of each class"
         guide = checked.guide + exemplars
     lines = {
-        "forget": f"{asked.scenario}: {', '.join(asked.classes) or 'single images'}, {forget} of {images.num_train}"
-        " training images",
+        "forget": f"{asked.scenario}: {', '.join(asked.classes) or 'single images'}, {forget} of {images.num_train} "
+        "training images",
         "retain": f"{retain} images, {used} of them to fine-tune on; {tested} test images",
         "model": f"{type(checked.original).__name__}, {weights:,} weights, {images.num_classes} classes, images"
         f" {'x'.join(map(str, images.shape))}; names {100 * checked.accuracy:.0f} % of a sample of the training images"
@@ -51,7 +51,7 @@ def _readable(seconds):
 
 
 def seconds_per_image(original, images, index, compute):
-    r"""(seconds of a training step, of a prediction), per image, on a copy; the first of three steps is not counted."""
+    """Seconds per image of (training, prediction), on a copy; the first of three steps is not counted."""
     model = models.copy_of(original).train()
 
     def step(part):

@@ -1,4 +1,4 @@
-r"""What a deletion report measures on the models before and after, and on a retrained reference."""
+"""What a deletion report measures on the models before and after, and on a retrained reference."""
 
 import math
 from dataclasses import replace
@@ -19,7 +19,7 @@ from megu.measure.outputs import collect_outputs, load_outputs, save_outputs
 from megu.measure.views import centroid_similarity
 from megu.settings.errors import SettingsError
 
-MISSING = {  # what a metric may need (see `megu.measure.metrics.Metric`) -> why it is not there, the first that holds
+_MISSING = {  # what a metric may need (see `megu.measure.metrics.Metric`) -> why it is not there; the first holds
     "shadows": "needs shadow models",
     "training": "needs trainings of its own",
     "retrain": "needs a retrained reference model",
@@ -29,25 +29,22 @@ MISSING = {  # what a metric may need (see `megu.measure.metrics.Metric`) -> why
     "test": "needs test images",
     "test_forget": "needs test images of the forgotten classes",
 }
-MEASURED = 5000  # retain images that accuracies are taken on, at most
-LISTED = 200  # forget images that are listed one by one, at most
-SCORED, MOST_CLASSES = 1000, 200  # images of a part, and classes, for the disentanglement score, which grows with both
+_MEASURED, _LISTED = 5000, 200  # at most: retain images that accuracies are taken on, forget images one by one
+_SCORED, _MOST_CLASSES = 1000, 200  # at most: images of a part, and classes, for the disentanglement score
 
 
 class Models:
-    r"""What the models make of the same images.
+    """What the models make of the same images.
 
     Attributes:
-        outputs: of ``before``, ``after`` and, where there is one, ``reference``.
-        split: the parts that were measured.  labels: part -> classes.
-        blank: logits of an untrained network by part, or None.
-        features: whether the features are the input of a linear head.
+        outputs: of ``before``, ``after``, perhaps ``reference``.  split: what was measured.  labels: part -> classes.
+        blank: logits of an untrained network by part, or None.  features: whether they are the input of a linear head.
     """
 
     def __init__(self, checked, store, new):
         self.images, self.outputs, seed = checked.images, {}, checked.settings.seed
         self.features = has_features(checked.original, self.images)
-        self.split = replace(checked.split, retain=_sample(checked.split.retain, MEASURED, seed, "measured"))
+        self.split = replace(checked.split, retain=_sample(checked.split.retain, _MEASURED, seed, "measured"))
         self.labels = {part: self.images.y[index] for part, index in vars(self.split).items()}
         checked.clock.seconds["evaluation"] = 0.0
         load = partial(load_outputs, device=checked.compute.device)
@@ -72,11 +69,11 @@ class Models:
         return collect_outputs(model, self.images, self.split, 100, look)
 
     def right(self, model, part):
-        """Which images of a part a model names right: bool ``(n,)``."""
+        """Whether a model names the images of a part right: bool ``(n,)``."""
         return self.outputs[model].logits[part].argmax(1) == self.labels[part]
 
     def lacking(self, needs):
-        """Why something that needs these things cannot be measured, or None."""
+        """Why what ``needs`` these things cannot be measured, or None."""
         tested = len(self.labels["test_forget"])
         there = {
             "retrain": "reference" in self.outputs,
@@ -85,18 +82,16 @@ class Models:
             "test": tested or len(self.labels["test_retain"]),
             "test_forget": tested,
         }
-        return next((why for need, why in MISSING.items() if need in needs and not there.get(need)), None)
+        return next((why for need, why in _MISSING.items() if need in needs and not there.get(need)), None)
 
 
 def _sample(index, count, seed, purpose):
-    """At most ``count`` of ``index`` at random, in their order."""
     chosen = torch.randperm(len(index), generator=generator(seed, purpose))[:count]
     return index[chosen.sort().values.to(index.device)]
 
 
 def measure(checked, store, new, transition):
-    r"""What the report says of the models: accuracy, attacks, metrics, predictions, nearest, disentanglement; and
-    `change` by part.
+    """What the report says of the models, and `change` by part.
 
     Args:
         checked: `megu.own.request.CheckedRequest`.  store: `megu.runs.store.RunDirectory`, or what stands for it.
@@ -115,12 +110,12 @@ def measure(checked, store, new, transition):
 
 
 def number(value, digits=6):
-    r"""A float for JSON: None where it is no number."""
+    """A float for JSON: None where it is no number."""
     return None if value is None or not math.isfinite(value) else round(float(value), digits)
 
 
 def accuracies(found):
-    r"""Rows of model, part, images, percent, low and high (95 % Wilson interval); none of parts without images."""
+    """Rows of model, part, images, percent, low, high (95 % Wilson interval); none of parts without images."""
     out = []
     for model, part in product(found.outputs, PARTS):
         right = found.right(model, part)
@@ -128,28 +123,27 @@ def accuracies(found):
             hits = int(right.sum())
             ends = stats.binomtest(hits, count).proportion_ci(method="wilson")
             shares = {"percent": hits / count, "low": ends.low, "high": ends.high}
-            percent = {name: number(100 * share) for name, share in shares.items()}
-            out.append({"model": model, "part": part, "images": count, **percent})
+            shares = {name: number(100 * share) for name, share in shares.items()}
+            out.append({"model": model, "part": part, "images": count, **shares})
     return out
 
 
 def change(found, part):
-    r"""Change of accuracy from before to after in points, paired by image: (mean, half-width of its 95 % interval)."""
+    """Change of accuracy in points, paired by image: (mean, half-width of its 95 % interval)."""
     before, after = (found.right(model, part).double() for model in ("before", "after"))
     difference = 100 * (after - before)
     return difference.mean().item(), 1.96 * difference.std(correction=0).item() / math.sqrt(len(difference))
 
 
 def attack_curves(found):
-    r"""Rows of attack, model, auc, low, high (95 %), tpr_at_1_percent, members, others, roc; none without unseen images
-    of the same classes."""
+    """Rows of each attack on each model (95 % interval); none without unseen images of the same classes."""
     unseen, out = "test_forget" if len(found.labels["test_forget"]) else "test_retain", []
     for attack, (model, outputs) in product(ATTACKS, found.outputs.items()):
         compared = []
         for part in ("forget", unseen):
             logits, y = outputs.logits[part], found.labels[part]
-            # High where an attacker takes an image for one that was trained on.
-            compared += [-attacks.per_sample_loss(logits, y) if attack == "loss" else -attacks.entropy(logits), y]
+            unlike = attacks.per_sample_loss(logits, y) if attack == "loss" else attacks.entropy(logits)
+            compared += [-unlike, y]  # high where an attacker takes an image for one that was trained on
         if curve := attacks.class_matched_roc(*compared):
             auc, reach = curve["auc"], 1.96 * curve["error"]
             out.append({
@@ -162,7 +156,7 @@ def attack_curves(found):
 
 
 def every_metric(found):
-    r"""Rows of metric, mode, unit, goal, images, before, after, reference (None where not available), and why not."""
+    """Rows of metric, its description, before, after, reference (None where not available), and why not."""
     values, out = {}, []
     for model, outputs in found.outputs.items():
         nobody = {part: logits * math.nan for part, logits in outputs.logits.items()}
@@ -179,22 +173,21 @@ def every_metric(found):
 
 
 def predictions(found, ids):
-    r"""What the forget images are taken for: shares in percent by model and label, and the first images one by one (no
-    pixels)."""
+    """What the forget images are taken for: percent by model and label; the first ones one by one, without pixels."""
     names, shares, listed = found.images.classes, {}, []
     top = {model: outputs.logits["forget"].softmax(1).max(1) for model, outputs in found.outputs.items()}
     for model, (_, label) in top.items():
         share = 100 * label.bincount(minlength=len(names)).double() / len(label)
         largest = share.argsort(descending=True).tolist()
         shares[model] = {names[k]: number(share[k]) for k in largest if share[k] > 0}
-    for row, i in enumerate(found.split.forget.tolist()[:LISTED]):
+    for row, i in enumerate(found.split.forget.tolist()[:_LISTED]):
         one = {name: {"label": names[label[row]], "probability": number(p[row])} for name, (p, label) in top.items()}
         listed.append({"image": ids[i], "class": names[found.images.y[i]], **one})
     return {"shares": shares, "images": listed}
 
 
-def nearest(found, transition, most=3):
-    r"""Rows of each forgotten class and the names of its nearest by the guide and by the models' features."""
+def nearest(found, transition):
+    """Rows of each forgotten class and its nearest by the guide and by the models' features."""
     names, ways, seen = found.images.classes, dict.fromkeys(("guide", *MODELS)), ("retain", "forget")
     y = torch.cat([found.labels[part] for part in seen]).cpu().numpy()
     if transition is not None:
@@ -205,7 +198,7 @@ def nearest(found, transition, most=3):
             ways[model] = centroid_similarity(table, y, len(names))
 
     def order(similarity, k):
-        return [names[j] for j in np.argsort(-similarity[k], kind="stable") if j != k][:most]
+        return [names[j] for j in np.argsort(-similarity[k], kind="stable") if j != k][:3]
 
     return [
         {"class": names[k], **{way: None if one is None else order(one, k) for way, one in ways.items()}}
@@ -214,13 +207,13 @@ def nearest(found, transition, most=3):
 
 
 def disentanglement_scores(checked, found, new):
-    r"""Rows of model, view, measure, value, low, high, of at most `SCORED` images of a part; None where no (sub-)class
-    goes as a whole, there are no features, or over `MOST_CLASSES` classes."""
+    """Rows of `megu.measure.disentanglement.disentanglement`; None where no (sub-)class goes as a whole, there are no
+    features, or too many classes."""
     images, seed = checked.images, checked.settings.seed
-    whole = forgotten_concepts(images, checked.split)
-    if not (found.features and whole) or len(images.fine_classes) > MOST_CLASSES:
+    whole = found.features and forgotten_concepts(images, checked.split)
+    if not whole or len(images.fine_classes) > _MOST_CLASSES:
         return None
-    few = {part: _sample(getattr(found.split, part), SCORED, seed, "scored") for part in ("retain", "test_retain")}
+    few = {part: _sample(getattr(found.split, part), _SCORED, seed, "scored") for part in ("retain", "test_retain")}
     split = replace(found.split, **few)
     scores = disentanglement(checked.original, new, checked.reference, images, split, draws=100, seed=seed)
     return scores.astype(object).where(scores.notna(), None).round(4).to_dict("records")

@@ -1,4 +1,4 @@
-r"""The deletion report of one unlearned model: a JSON file with a schema, and one HTML file that needs no other."""
+"""The deletion report: a JSON file with a schema, and one HTML file that needs no other."""
 
 import json
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ NAME = "megu deletion report 1"
 
 
 def compose(checked, new, guide, training, found, changes):
-    r"""The report as a dictionary that ``megu/own/assets/report.schema.json`` describes.
+    """The report as ``megu/own/assets/report.schema.json`` describes it.
 
     Args:
         checked: `megu.own.request.CheckedRequest`.  new: the model after.
@@ -66,13 +66,13 @@ def compose(checked, new, guide, training, found, changes):
 
 
 def write(facts, folder):
-    r"""Write report.json and report.html into a folder, each whole or not at all; returns the folder."""
+    """Write report.json and report.html into a folder, which is returned."""
     write_json(Path(folder) / "report.json", facts, locked=True)
     return write_html(facts, folder).parent
 
 
 def write_html(facts, folder):
-    r"""Write report.html into a folder; returns its path."""
+    """Write report.html into a folder; returns its path."""
     page, path = html(facts), Path(folder) / "report.html"
     with atomic(path, locked=True) as part:
         part.write_text(page, encoding="utf-8")
@@ -80,7 +80,7 @@ def write_html(facts, folder):
 
 
 def read(path):
-    r"""The report of a folder, or of its report.json.  Raises: SettingsError where there is none."""
+    """The report of a folder, or of its report.json.  Raises: SettingsError where there is none."""
     path = Path(path)
     path = path / "report.json" if path.is_dir() else path
     try:
@@ -88,14 +88,13 @@ def read(path):
         if facts["report"] != NAME:
             raise ValueError
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SettingsError(
-            f"{path.name} is no {NAME!r} ({type(error).__name__}): give what `megu unlearn` wrote"
-        ) from None
+        what = f"{path.name} is no {NAME!r} ({type(error).__name__})"
+        raise SettingsError(f"{what}: give what `megu unlearn` wrote") from None
     return facts
 
 
 def html(facts):
-    r"""One HTML page without outside references: light or dark as the reader's screen, and for paper."""
+    """One HTML page without outside references, for screens, light or dark, and paper."""
     place = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     place.filters |= {"num": _num, "count": "{:,}".format}
     page = place.from_string((files("megu.own") / "assets" / "report.html.j2").read_text(encoding="utf-8"))

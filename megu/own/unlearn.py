@@ -1,4 +1,4 @@
-r"""Your own classifier and images: one call from a request to a new model and its report."""
+"""A classifier and images of the user's own: one call from a request to a new model and its report."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -24,12 +24,11 @@ from megu.settings.files import alone
 
 @dataclass(frozen=True)
 class Unlearned:
-    r"""What `unlearn` returns.
+    """What `unlearn` returns.
 
     Attributes:
-        model: the new classifier, in eval mode.
+        model: the new classifier, in eval mode.  report: see `megu.own.report.compose`.
         history: mean loss of each epoch, by the training's name.  seconds: by stage.
-        report: the deletion report, see `megu.own.report.compose`.
         folder: where everything was written, or None.
     """
 
@@ -40,24 +39,24 @@ class Unlearned:
     folder: Path | None = field(default=None, repr=False)
 
     def save(self, folder):
-        r"""Write model.safetensors, report.html and report.json into a folder."""
+        """Write model.safetensors, report.html and report.json into a folder."""
         folder = report.write(self.report, folder)
         models.save(self.model, folder / "model.safetensors", {"report": self.report["asked"]["index_sha256"]})
 
 
 def unlearn(model, data, forget, *, out=None, **options) -> Unlearned:
-    r"""Make a copy of a classifier forget, and say what was done and what can still be seen.
+    """Make a copy of a classifier forget, and report what was done and what can still be seen.
 
     Args:
         model, data, forget, options: see `megu.own.request.Request`.
-        out: folder for answers, model and report; what is finished there is kept, and an interrupted call goes on.
+        out: folder for answers, model and report, where an interrupted call goes on.
     Raises: SettingsError before any work; DivergedError with ``last_good`` where the training runs away.
     """
     return carry_out(CheckedRequest(Request(model, data, forget, **options)), out)
 
 
 def carry_out(checked, out=None) -> Unlearned:
-    r"""The work of `unlearn` on a `megu.own.request.CheckedRequest`: guide, method, measurement, report."""
+    """The work of `unlearn` on a `megu.own.request.CheckedRequest`."""
     folder = None if out is None else Path(out)
     with alone(folder) if folder else nullcontext(), collect_notices(checked.notices):
         store = RunDirectory(folder, dependencies(checked), [checked.settings.seed]) if folder else in_memory()
@@ -75,22 +74,19 @@ def carry_out(checked, out=None) -> Unlearned:
 
 
 def in_memory():
-    r"""What stands for a `megu.runs.store.RunDirectory` where nothing is kept."""
+    """What stands for a `megu.runs.store.RunDirectory` where nothing is kept."""
     facts = {}
 
     def once(name, make, save, load):
         content, facts[name] = make()
         return content
 
-    def forgets(key, value):
-        """Nothing is noted."""
-
-    notes = {"notes": {}}
-    return SimpleNamespace(path=None, manifest=notes, once=once, facts=facts.get, note=forgets, same=forgets)
+    nothing, notes = (lambda key, value: None), {"notes": {}}
+    return SimpleNamespace(path=None, manifest=notes, once=once, facts=facts.get, note=nothing, same=nothing)
 
 
 def dependencies(checked):
-    r"""What the results depend on: a folder of another request is refused."""
+    """What the results depend on: a folder of another request is refused."""
     settings, guide = checked.settings.model_dump(mode="json"), {}
     if checked.method.guided:
         guide = {**settings["guide"], "source": checked.guide}
@@ -110,14 +106,13 @@ def dependencies(checked):
 
 
 def unlearned(checked, store, matrix):
-    r"""The new model, made once, and facts of its training: seconds, history.  Raises: DivergedError."""
+    """The new model, made once, and its training's facts: seconds, history.  Raises: DivergedError."""
     original, images, split, settings = checked.original, checked.images, checked.split, checked.settings
 
     def make():
         gone, sample, recipe = forgotten_classes(images, split, settings), settings.retain_images, settings.training
         task = Task(original, images, split, gone, matrix, sample, None, recipe, settings.seed, checked.compute)
-        # Dropout and the like draw from the global generator.
-        with seeded(generator(settings.seed, "unlearn", "layers")):
+        with seeded(generator(settings.seed, "unlearn", "layers")):  # dropout draws from the global one
             new = checked.method.unlearn(task, checked.parameters)
         if not predict(new, images, split.forget[:1]).isfinite().all():
             raise DivergedError(f"{checked.method.title}: the new model's logits are no numbers; nothing was kept")
@@ -127,11 +122,8 @@ def unlearned(checked, store, matrix):
     def save(model, path):
         models.save(model, path, {"method": checked.request.method, "forget": checked.digest})
 
-    def load(path):
-        return models.load(path, models.copy_of(original))
-
     try:
-        new = store.once("model.safetensors", make, save, load)
+        new = store.once("model.safetensors", make, save, lambda path: models.load(path, models.copy_of(original)))
     except DivergedError as error:
         if store.path and error.last_good is not None:
             save(error.last_good, store.path / "last_good.safetensors")
