@@ -29,7 +29,7 @@ STEMS = {
     "vit-tiny": "patches of 4 px at the images' own size",
     "vit-b16": "patches of 16 px, images resized to 224 px",
 }
-CONFIG, WEIGHTS, AGAIN = "config.json", "model.safetensors", "get it again"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
 Channels, Side = Annotated[int, Field(ge=1, le=16)], Annotated[int, Field(ge=1, le=1024)]
 Mean = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Std = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
@@ -148,24 +148,24 @@ class Checkpoint(
         net = read_net(about, folder / WEIGHTS)
         if other := about.other_than(net):
             what = f"{WEIGHTS} in {folder.name!r} holds other weights than {CONFIG} names"
-            raise SettingsError(f"{what} ({other}): {AGAIN}")
+            raise SettingsError(f"{what} ({other}): get it again")
         return cls(net, about)
 
 
 def read_about(path) -> About:
     """What a config says.  Raises: SettingsError with all that is wrong."""
-    name, folder = path.name, path.parent.name
+    where = f"{path.name} in {path.parent.name!r}"
     if not path.is_file():
-        raise SettingsError(f"{folder!r} has no {name}, so it is no checkpoint of megu: use `megu export`")
+        raise SettingsError(f"there is no {where}, so it is no checkpoint of megu: use `megu export`")
     try:
         config = from_json(path.read_bytes())
         written = config.pop("sha256", "none")
     except (ValueError, AttributeError, TypeError):
-        raise SettingsError(f"{name} in {folder!r} is no config of a checkpoint (no JSON object): {AGAIN}") from None
-    about = check_about(config, f"{name} in {folder!r}")
+        raise SettingsError(f"{where} is no config of a checkpoint (no JSON object): get it again") from None
+    about = check_about(config, where)
     if written != about.sealed():
-        what = "classes, shape, mean, std or weights"
-        raise SettingsError(f"{what} in {name} of {folder!r} are not those that its sha256 names: {AGAIN}")
+        what = f"classes, shape, mean, std or weights in {where}"
+        raise SettingsError(f"{what} are not those that its sha256 names: get it again")
     return about
 
 

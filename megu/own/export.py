@@ -34,27 +34,19 @@ def export(run_dir, method, seed) -> Checkpoint:
     if name not in there:
         raise SettingsError(closest(name, there, f"in {folder.name!r} the model"))
     about = {
-        "arch": settings["arch"],
-        "stem": STEMS[settings["arch"]],
-        "method": method,
-        "seed": seed,
-        "split": notes["split"],
-        "data": images.pop("name"),
+        "arch": settings["arch"], "stem": STEMS[settings["arch"]], "method": method, "seed": seed,
+        "split": notes["split"], "data": images.pop("name"),
         "forget": None if method == "original" else settings["forget"],
-        **{key: images.pop(key) for key in ("classes", "shape", "mean", "std")},
-        "images": images,
-        "code": manifest["code"],
-        "megu": megu.__version__,
-        "measured": measured(folder, known, method, seed),
-        "weights": "",
-    }
+        **{key: images.pop(key) for key in ("classes", "shape", "mean", "std")}, "images": images,
+        "code": manifest["code"], "megu": megu.__version__,
+        "measured": _measured(folder, known, method, seed), "weights": "",
+    }  # fmt: skip
     about = check_about(about, f"manifest.json in {folder.name!r}")
     net = read_net(about, _written(folder, known, f"models/{name}.safetensors"))
     return Checkpoint(net, about.model_copy(update={"weights": weights_digest(net)}))
 
 
-def measured(folder, known, method, seed):
-    """``measured`` of an `About`, as far as there is any."""
+def _measured(folder, known, method, seed):
     names = {of: f"rows/{of}-{seed}-0.csv" for of in (method, "retrain")}
     files = {of: _written(folder, known, name) for of, name in names.items() if name in known}
     rows = {of: pd.read_csv(file).set_index("metric") for of, file in files.items()}

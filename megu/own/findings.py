@@ -19,21 +19,21 @@ from megu.measure.outputs import collect_outputs, load_outputs, save_outputs
 from megu.measure.views import centroid_similarity
 from megu.settings.errors import SettingsError
 
-_MISSING = {  # what a metric may need (see `megu.measure.metrics.Metric`) -> why it is not there; the first holds
-    "shadows": "needs shadow models",
-    "training": "needs trainings of its own",
-    "retrain": "needs a retrained reference model",
-    "untrained": "needs an untrained network of this architecture",
-    "untrained_batch": "needs an untrained network with batch statistics",
-    "head": "needs a model whose head is a linear layer",
-    "test": "needs test images",
-    "test_forget": "needs test images of the forgotten classes",
+_NEEDED = {  # what a metric may need (see `megu.measure.metrics.Metric`), in words; the first that lacks is named
+    "shadows": "shadow models",
+    "training": "trainings of its own",
+    "retrain": "a retrained reference model",
+    "untrained": "an untrained network of this architecture",
+    "untrained_batch": "an untrained network with batch statistics",
+    "head": "a model whose head is a linear layer",
+    "test": "test images",
+    "test_forget": "test images of the forgotten classes",
 }
 _MEASURED, _LISTED = 5000, 200  # at most: retain images that accuracies are taken on, forget images one by one
 _SCORED, _MOST_CLASSES = 1000, 200  # at most: images of a part, and classes, for the disentanglement score
 
 
-class Models:
+class _Models:
     """What the models make of the same images.
 
     Attributes:
@@ -42,17 +42,17 @@ class Models:
     """
 
     def __init__(self, checked, store, new):
-        self.images, self.outputs, seed = checked.images, {}, checked.settings.seed
+        self.images, self.outputs, seed, seconds = checked.images, {}, checked.settings.seed, 0.0
         self.features = has_features(checked.original, self.images)
         self.split = replace(checked.split, retain=_sample(checked.split.retain, _MEASURED, seed, "measured"))
         self.labels = {part: self.images.y[index] for part, index in vars(self.split).items()}
-        checked.clock.seconds["evaluation"] = 0.0
         load = partial(load_outputs, device=checked.compute.device)
         for name, model in {"before": checked.original, "after": new, "reference": checked.reference}.items():
             if model is not None:
                 file = f"outputs-{name}.safetensors"
                 self.outputs[name] = store.once(file, partial(self._made, model), save_outputs, load)
-                checked.clock.seconds["evaluation"] += store.facts(file)["seconds"]
+                seconds += store.facts(file)["seconds"]
+        checked.clock.seconds["evaluation"] = seconds
         try:
             self.blank = self._collected(models.reset(checked.original, seed, "untrained")).logits
         except SettingsError:
@@ -69,11 +69,9 @@ class Models:
         return collect_outputs(model, self.images, self.split, 100, look)
 
     def right(self, model, part):
-        """Whether a model names the images of a part right: bool ``(n,)``."""
         return self.outputs[model].logits[part].argmax(1) == self.labels[part]
 
     def lacking(self, needs):
-        """Why what ``needs`` these things cannot be measured, or None."""
         tested = len(self.labels["test_forget"])
         there = {
             "retrain": "reference" in self.outputs,
@@ -82,7 +80,7 @@ class Models:
             "test": tested or len(self.labels["test_retain"]),
             "test_forget": tested,
         }
-        return next((why for need, why in _MISSING.items() if need in needs and not there.get(need)), None)
+        return next((f"needs {what}" for need, what in _NEEDED.items() if need in needs and not there.get(need)), None)
 
 
 def _sample(index, count, seed, purpose):
@@ -93,29 +91,25 @@ def _sample(index, count, seed, purpose):
 def measure(checked, store, new, transition):
     """What the report says of the models, and `change` by part.
 
-    Args:
-        checked: `megu.own.request.CheckedRequest`.  store: `megu.runs.store.RunDirectory`, or what stands for it.
-        new: the model after.  transition: ``(K, K)`` array or None.
+    Args: checked, store, transition: see `megu.own.guide_choice.transition`.  new: the model after.
     """
-    found = Models(checked, store, new)
+    found = _Models(checked, store, new)
     facts = {
-        "accuracy": accuracies(found),
-        "attacks": attack_curves(found),
-        "metrics": every_metric(found),
-        "predictions": predictions(found, checked.ids),
-        "nearest": nearest(found, transition),
-        "disentanglement": disentanglement_scores(checked, found, new),
+        "accuracy": _accuracies(found),
+        "attacks": _attack_curves(found),
+        "metrics": _every_metric(found),
+        "predictions": _predictions(found, checked.ids),
+        "nearest": _nearest(found, transition),
+        "disentanglement": _disentanglement(checked, found, new),
     }
     return facts, {part: change(found, part) for part in ("test_retain", "retain") if len(found.labels[part])}
 
 
-def number(value, digits=6):
-    """A float for JSON: None where it is no number."""
+def _number(value, digits=6):
     return None if value is None or not math.isfinite(value) else round(float(value), digits)
 
 
-def accuracies(found):
-    """Rows of model, part, images, percent, low, high (95 % Wilson interval); none of parts without images."""
+def _accuracies(found):
     out = []
     for model, part in product(found.outputs, PARTS):
         right = found.right(model, part)
@@ -123,7 +117,7 @@ def accuracies(found):
             hits = int(right.sum())
             ends = stats.binomtest(hits, count).proportion_ci(method="wilson")
             shares = {"percent": hits / count, "low": ends.low, "high": ends.high}
-            shares = {name: number(100 * share) for name, share in shares.items()}
+            shares = {name: _number(100 * share) for name, share in shares.items()}
             out.append({"model": model, "part": part, "images": count, **shares})
     return out
 
@@ -135,8 +129,7 @@ def change(found, part):
     return difference.mean().item(), 1.96 * difference.std(correction=0).item() / math.sqrt(len(difference))
 
 
-def attack_curves(found):
-    """Rows of each attack on each model (95 % interval); none without unseen images of the same classes."""
+def _attack_curves(found):
     unseen, out = "test_forget" if len(found.labels["test_forget"]) else "test_retain", []
     for attack, (model, outputs) in product(ATTACKS, found.outputs.items()):
         compared = []
@@ -148,15 +141,14 @@ def attack_curves(found):
             auc, reach = curve["auc"], 1.96 * curve["error"]
             out.append({
                 "attack": attack, "model": model,
-                "auc": number(auc), "low": number(max(0, auc - reach)), "high": number(min(1, auc + reach)),
-                "tpr_at_1_percent": number(curve["true"][1]), "members": curve["members"], "others": curve["others"],
-                "roc": {axis: [number(value, 4) for value in curve[axis]] for axis in ("false", "true")},
+                "auc": _number(auc), "low": _number(max(0, auc - reach)), "high": _number(min(1, auc + reach)),
+                "tpr_at_1_percent": _number(curve["true"][1]), "members": curve["members"], "others": curve["others"],
+                "roc": {axis: [_number(value, 4) for value in curve[axis]] for axis in ("false", "true")},
             })  # fmt: skip
     return out
 
 
-def every_metric(found):
-    """Rows of metric, its description, before, after, reference (None where not available), and why not."""
+def _every_metric(found):
     values, out = {}, []
     for model, outputs in found.outputs.items():
         nobody = {part: logits * math.nan for part, logits in outputs.logits.items()}
@@ -165,29 +157,28 @@ def every_metric(found):
         values[model] = metrics.metrics(outputs, found.images, found.split, against)
     for metric, about in metrics.METRICS.items():
         why = found.lacking(about.needs.split())
-        row = {model: number(values[model][metric]) if model in values and not why else None for model in MODELS}
+        row = {model: _number(values[model][metric]) if model in values and not why else None for model in MODELS}
         if not why and all(value is None for value in row.values()):
             why = "cannot be computed from these images"
         out.append({"metric": metric, **about.description, **row, "not_available": why})
     return out
 
 
-def predictions(found, ids):
+def _predictions(found, ids):
     """What the forget images are taken for: percent by model and label; the first ones one by one, without pixels."""
     names, shares, listed = found.images.classes, {}, []
     top = {model: outputs.logits["forget"].softmax(1).max(1) for model, outputs in found.outputs.items()}
     for model, (_, label) in top.items():
         share = 100 * label.bincount(minlength=len(names)).double() / len(label)
         largest = share.argsort(descending=True).tolist()
-        shares[model] = {names[k]: number(share[k]) for k in largest if share[k] > 0}
+        shares[model] = {names[k]: _number(share[k]) for k in largest if share[k] > 0}
     for row, i in enumerate(found.split.forget.tolist()[:_LISTED]):
-        one = {name: {"label": names[label[row]], "probability": number(p[row])} for name, (p, label) in top.items()}
+        one = {name: {"label": names[label[row]], "probability": _number(p[row])} for name, (p, label) in top.items()}
         listed.append({"image": ids[i], "class": names[found.images.y[i]], **one})
     return {"shares": shares, "images": listed}
 
 
-def nearest(found, transition):
-    """Rows of each forgotten class and its nearest by the guide and by the models' features."""
+def _nearest(found, transition):
     names, ways, seen = found.images.classes, dict.fromkeys(("guide", *MODELS)), ("retain", "forget")
     y = torch.cat([found.labels[part] for part in seen]).cpu().numpy()
     if transition is not None:
@@ -206,9 +197,7 @@ def nearest(found, transition):
     ]
 
 
-def disentanglement_scores(checked, found, new):
-    """Rows of `megu.measure.disentanglement.disentanglement`; None where no (sub-)class goes as a whole, there are no
-    features, or too many classes."""
+def _disentanglement(checked, found, new):
     images, seed = checked.images, checked.settings.seed
     whole = found.features and forgotten_concepts(images, checked.split)
     if not whole or len(images.fine_classes) > _MOST_CLASSES:

@@ -15,8 +15,7 @@ from megu.settings.errors import SettingsError
 from megu.settings.files import hash_bytes
 from megu.settings.values import closest
 
-MODEL = "model"  # the similarity of the model's own class-mean features
-NAMED = (*(name for name, source in SOURCES.items() if not source.needs_model), MODEL)  # what can be asked for by name
+NAMED = (*(name for name, source in SOURCES.items() if not source.needs_model), "model")  # the user's own, by features
 
 
 def choose_guide(guide, num_classes):
@@ -66,8 +65,8 @@ def _check_matrix(matrix, num_classes, what):
 
 
 def transition(checked, store):
-    """The ``(K, K)`` transition matrix of a `megu.own.request.CheckedRequest`, and what the report says of it; None,
-    None where the method asks no guide.
+    """``(K, K)`` transition matrix of a `megu.own.request.CheckedRequest`, facts for the report; or None, None without
+    a guide.
 
     Args: store: `megu.runs.store.RunDirectory`, or what stands for it.
     Raises: what a guide raises that was asked for by name; StageError where the store's matrix was another.
@@ -92,7 +91,7 @@ def _chosen(checked, path):
     if free and all(name.isdigit() for name in checked.images.classes):
         source = "features"
         log.warning("the classes have no names: the guide without language (features) is asked, not the composed one")
-    if source != MODEL:
+    if source != "model":
         try:
             return of_guide(source, checked, path)
         except GuideUnavailableError as missing:
@@ -121,7 +120,7 @@ def _of_features(model, images, index):
     r"""$S_{kl} = (1 + \cos(\mu_k - \mu, \mu_l - \mu)) / 2$ of class-mean features."""
     sim = centroid_similarity(feature_table(model, images, index), images.y[index].cpu().numpy(), images.num_classes)
     matrix = transition_matrix((1 + sim.clip(-1, 1)) / 2)
-    return _described(MODEL, "the model's own class-mean features", matrix)
+    return _described("model", "the model's own class-mean features", matrix)
 
 
 def _described(source, origin, matrix, answers=0, digest=None):

@@ -17,15 +17,12 @@ from megu.settings.config import Forget
 from megu.settings.errors import SettingsError
 from megu.settings.values import closest
 
-_LARGEST = 50_000_000  # bytes of a text file
-
 
 def read_inputs(request, where):
     """(model, reference or None, images on the device ``where``, what each training image is called) of a request.
     Raises: SettingsError where something is missing or does not fit."""
-    data, test, classes, model, reference = (
-        getattr(request, name) for name in ("data", "test", "classes", "model", "reference")
-    )
+    data, test, model, reference = request.data, request.test, request.model, request.reference
+    classes = request.classes
     if isinstance(classes, Path):
         classes = list(filter(None, _read_lines(classes)))
     if isinstance(data, str | Path):
@@ -57,7 +54,7 @@ def _built(model, arch, found):
     if not isinstance(model, Path):
         return model
     if arch is None:
-        raise SettingsError(f"model {model.name!r} needs arch: name the architecture that its weights are of")
+        raise SettingsError(f"model {model.name!r} needs arch: name the architecture of its weights")
     return read_model(model, arch, len(found.classes), found.size)
 
 
@@ -78,7 +75,7 @@ def _count_outputs(model, data, mode):
 
 def _read_lines(path):
     try:
-        if (size := path.stat().st_size) > _LARGEST:
+        if (size := path.stat().st_size) > 50_000_000:
             raise SettingsError(f"{path.name} has {size} bytes: give one name or number a line")
         return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
@@ -92,7 +89,7 @@ def forget_set(forget, images, ids) -> tuple[Forget, Split]:
     Args:
         forget: names of classes or of sub-classes (``"tops/shirt"``); or positions of training images; or a
             `pathlib.Path` of a text file with one position, or one of ``ids``, a line.
-        images: `megu.datasets.images.Images`.  ids: what each training image is called.
+        images, ids: see `read_inputs`.
     Raises: SettingsError where a name or position does not exist, or nothing would be forgotten or retained.
     """
     if isinstance(forget, Path):

@@ -24,7 +24,7 @@ def compose(checked, new, guide, training, found, changes):
 
     Args:
         checked: `megu.own.request.CheckedRequest`.  new: the model after.
-        guide: of `megu.own.guide_choice.transition`.  training: of `megu.own.unlearn.unlearned`.
+        guide: of `megu.own.guide_choice.transition`.  training: its seconds and history.
         found, changes: of `megu.own.findings.measure`.
     """
     images, forget, trained_on = checked.images, checked.settings.forget, checked.request.trained_on
@@ -39,27 +39,21 @@ def compose(checked, new, guide, training, found, changes):
             "retain_is_sample": trained_on is not None and trained_on > images.num_train,
         },
     }  # fmt: skip
+    given, compute = checked.given, checked.compute
     done = {
-        "method": checked.request.method,
-        "title": checked.method.title,
-        "settings": checked.parameters.model_dump(mode="json"),
-        "seed": checked.settings.seed,
-        "guide": guide,
-        "device": checked.compute.device.type,
-        "precision": "bfloat16 autocast" if checked.compute.autocast else "float32",
-        "versions": versions(PACKAGES),
-        "history": training["history"],
+        "method": checked.request.method, "title": checked.method.title,
+        "settings": checked.parameters.model_dump(mode="json"), "seed": checked.settings.seed, "guide": guide,
+        "device": compute.device.type, "precision": "bfloat16 autocast" if compute.autocast else "float32",
+        "versions": versions(PACKAGES), "history": training["history"],
         "notices": list(dict.fromkeys(checked.notices)),
         "seconds": {part: round(value, 3) for part, value in checked.clock.seconds.items()} | training["seconds"],
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": {
-            "class": type(checked.given).__name__,
-            "parameters": sum(w.numel() for w in checked.given.parameters()),
-            "sha256_before": checked.weights,
-            "sha256_after": weights_digest(new),
+            "class": type(given).__name__, "parameters": sum(w.numel() for w in given.parameters()),
+            "sha256_before": checked.weights, "sha256_after": weights_digest(new),
             "reference": checked.reference is not None,
         },
-    }
+    }  # fmt: skip
     said = verdict(asked, found["accuracy"], changes, found["attacks"])
     facts = {"report": NAME, "megu": megu.__version__, "asked": asked, "done": done, **found, "verdict": said}
     return json.loads(json.dumps(facts, allow_nan=False))

@@ -29,20 +29,18 @@ class Request:
 
     Attributes:
         model: images ``(n, C, H, W)`` to logits ``(n, K)``, never altered; or its .safetensors, with ``arch``.
-        data: its training images, or those that go and a sample of the others: a folder ``<class>/*.jpg`` or
-            ``<class>/<sub-class>/*.jpg``, one with such ``train`` and ``test`` (or ``val``) folders, or a Dataset of
-            (image, class).
+        data: its training images, or those that go and a sample of the others: a folder, see
+            `megu.datasets.folder.find_classes`, or a Dataset of (image, class).
         forget: see `megu.own.inputs.forget_set`.  arch: see `megu.core.loading.read_model`.
         test: unseen images, given as ``data`` is; without them no attack can be measured.
         classes: names in the order of the outputs, or a text file of them; by default the folders, sorted, or
-            ``data.classes``.
-        subclasses: for a Dataset, the name of each image's sub-class.
+            ``data.classes``.  subclasses: of each image of a Dataset.
         guide: see `megu.own.guide_choice.choose_guide`.  method: in `megu.methods.METHODS`.  seed: of all randomness.
         reference: a model retrained without the forget images, given as ``model`` is.
         normalise: of 8-bit images: ``imagenet``, ``unit`` ([0, 1]), ``half`` ([-1, 1]), ``cifar100``, ``data`` (their
             own moments) or (mean, std).
         size: pixels that images of a folder are resized to; by default their own where all have one, else 224.
-        retain_images: retain images to fine-tune on, at most; by default a fifth, at least 1,600.
+        retain_images: to fine-tune on, at most; by default a fifth, at least 1,600.
         trained_on: how many images the model was trained on, where ``data`` is a sample.
         settings: the method's (``"recipe.lr"``), the guide's (``"guide.exemplars"``), or device, threads, autocast.
     """
@@ -71,19 +69,15 @@ class CheckedRequest:
     Attributes:
         method, parameters: the method and its settings.  settings: all others; ``forget`` says what goes.
         given: the user's model.  original, reference: copies to work on.  weights: `weights_digest` of the original.
-        images, ids: the images, and what each training image is called.  split: without validation images.
+        images, ids: see `megu.own.inputs.read_inputs`.  split: without validation images.
         guide, matrix: see `megu.own.guide_choice.choose_guide`.  accuracy: see `megu.core.loading.check_accuracy`.
         clock, notices: seconds by stage and what was said, so far.
     Raises: SettingsError where something is wrong.
     """
 
     def __init__(self, request: Request):
-        self.request, self.method, self.clock, self.notices = (
-            request,
-            methods.method(request.method),
-            device.Stopwatch(),
-            [],
-        )
+        self.request, self.method = request, methods.method(request.method)
+        self.clock, self.notices = device.Stopwatch(), []
         if self.method.reference:
             raise SettingsError(f"method {request.method!r} is what unlearning is compared with: choose e.g. megu")
         _check_integer("size", request.size, 2, 4096)
@@ -114,7 +108,7 @@ def _overrides(request, method):
     if not isinstance(given, dict):
         raise SettingsError(f"settings is {given!r}: give a dictionary such as {{'recipe.lr': 0.01}}")
     if "guide.source" in given:
-        raise SettingsError(f"setting guide.source={given['guide.source']!r}: say which guide by guide= (--guide)")
+        raise SettingsError(f"guide.source is {given['guide.source']!r}: say which guide by guide= (--guide)")
     usual = {"data.name": "folder", "threads": 0, "autocast": "off", "compare": [request.method]}
     named = {
         name if name.partition(".")[0] in _SHARED else f"methods.{request.method}.{name}": value

@@ -59,9 +59,9 @@ def carry_out(checked, out=None) -> Unlearned:
     """The work of `unlearn` on a `megu.own.request.CheckedRequest`."""
     folder = None if out is None else Path(out)
     with alone(folder) if folder else nullcontext(), collect_notices(checked.notices):
-        store = RunDirectory(folder, dependencies(checked), [checked.settings.seed]) if folder else in_memory()
+        store = RunDirectory(folder, _dependencies(checked), [checked.settings.seed]) if folder else _in_memory()
         matrix, guide = transition(checked, store)
-        new, training = unlearned(checked, store, matrix)
+        new, training = _unlearned(checked, store, matrix)
         found, changes = measure(checked, store, new, matrix)
         if weights_digest(checked.given) != checked.weights:
             raise StageError("the model has changed while its copy was at work: give one that nobody else trains")
@@ -73,7 +73,7 @@ def carry_out(checked, out=None) -> Unlearned:
     return Unlearned(new, done["history"], done["seconds"], facts, folder)
 
 
-def in_memory():
+def _in_memory():
     """What stands for a `megu.runs.store.RunDirectory` where nothing is kept."""
     facts = {}
 
@@ -85,9 +85,8 @@ def in_memory():
     return SimpleNamespace(path=None, manifest=notes, once=once, facts=facts.get, note=nothing, same=nothing)
 
 
-def dependencies(checked):
-    """What the results depend on: a folder of another request is refused."""
-    settings, guide = checked.settings.model_dump(mode="json"), {}
+def _dependencies(checked):
+    settings, images, guide = checked.settings.model_dump(mode="json"), checked.images, {}
     if checked.method.guided:
         guide = {**settings["guide"], "source": checked.guide}
         if checked.matrix is not None:
@@ -96,8 +95,8 @@ def dependencies(checked):
         "settings": {name: settings[name] for name in ("seed", "device", "threads", "autocast", "retain_images")},
         "guide": guide,
         "parameters": {checked.request.method: checked.parameters.model_dump(mode="json")},
-        "data": checked.images.digest(),
-        "normalise": [checked.images.mean.tolist(), checked.images.std.tolist()],
+        "data": images.digest(),
+        "normalise": [images.mean.tolist(), images.std.tolist()],
         "model": checked.weights,
         "reference": checked.reference and weights_digest(checked.reference),
         "forget": checked.digest,
@@ -105,8 +104,7 @@ def dependencies(checked):
     }
 
 
-def unlearned(checked, store, matrix):
-    """The new model, made once, and its training's facts: seconds, history.  Raises: DivergedError."""
+def _unlearned(checked, store, matrix):
     original, images, split, settings = checked.original, checked.images, checked.split, checked.settings
 
     def make():

@@ -4,7 +4,7 @@ import math
 
 from megu.figures.deletion import PARTS
 
-_FEW = 5.0  # percent of a class that a model which forgot it may still name right
+_FEW = 5.0  # percent of a class that a model which forgot it may name right
 
 
 def verdict(asked, measured, changes, attacked):
@@ -22,9 +22,9 @@ def verdict(asked, measured, changes, attacked):
     rows = {row["model"]: row for row in measured if row["part"] == "forget"}
     before, after, reference = (rows.get(model) for model in ("before", "after", "reference"))
     whole, (success, sentences) = asked["scenario"] == "class", attack_succeeds(attacked)
-    compared = (
-        f", {_percent(reference)} by the retrained reference" if reference else "; no retrained reference was given"
-    )
+    compared = "; no retrained reference was given"
+    if reference:
+        compared = f", {_percent(reference)} by the retrained reference"
     findings = [
         f"{PARTS['forget'].capitalize()} named right: {_percent(before)} before, {_percent(after)} after{compared}.",
         *sentences,

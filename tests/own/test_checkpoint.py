@@ -92,7 +92,7 @@ def only_a_pickle(path):
 
 NO_CONFIG = "config.json in 'copy' is no config of a checkpoint .*"
 TINY = {"arch": "vit-tiny", "stem": checkpoint.STEMS["vit-tiny"]}
-SEALED = "classes, shape, mean, std or weights in config.json of 'copy' are not those"
+SEALED = "classes, shape, mean, std or weights in config.json in 'copy' are not those"
 
 
 @pytest.mark.parametrize(("spoil", "expected"), [
@@ -101,7 +101,7 @@ SEALED = "classes, shape, mean, std or weights in config.json of 'copy' are not 
     (only_a_pickle, "'model.safetensors' does not exist"),
     (lambda p: (p / "model.safetensors").write_bytes((p / "model.safetensors").read_bytes()[:-9]), "'model.safetensors' is damaged"),
     (lambda p: save_file({"a": torch.zeros(1)}, p / "model.safetensors"), r"does not fit the architecture.*missing.*1 are unknown, e\.g\. a"),
-    (lambda p: (p / "config.json").unlink(), "'copy' has no config.json, so it is no checkpoint of megu"),
+    (lambda p: (p / "config.json").unlink(), "there is no config.json in 'copy', so it is no checkpoint of megu"),
     ("{", NO_CONFIG + "no JSON object"), ("[" * 10_000, NO_CONFIG + "no JSON object"), ("[]", NO_CONFIG),
     ({"arch": "resnet-smal"}, "arch 'resnet-smal' does not exist; did you mean 'resnet-small'"),
     ({"arch": "resnet18"}, "does not fit the architecture resnet18 .*missing"),
