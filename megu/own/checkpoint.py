@@ -41,9 +41,8 @@ class About(Part):
     Attributes:
         arch: see `megu.core.models.build`.  stem: in `STEMS`.  classes: in the order of the logits.
         shape: (C, H, W).  mean, std: by channel in [0, 1]; the network is given (x - mean) / std.
-        method: in `megu.methods.METHODS`.  seed: of pre-training.  forget: None where nothing was.  split: digest.
-        data: name.  images: part -> number and hash, see `megu.datasets.identity`.
-        weights, code: digests of the network and of the code that trained it.  megu: version.
+        method: in `megu.methods.METHODS`.  seed: of pre-training.  forget: None where nothing was.
+        images: part -> number and hash, see `megu.datasets.identity`.  split, weights, code: digests.
         measured: metric -> (value, that of the retrained model, unit, strict or compat).
     """
 
@@ -74,19 +73,19 @@ class About(Part):
             raise ValueError(f"mean and std are {self.mean} and {self.std}: give one of each channel ({self.shape[0]})")
         if len(set(self.classes)) < len(self.classes):
             twice = max(self.classes, key=self.classes.count)
-            raise ValueError(f"two classes are called {twice!r}: give each a name of its own")
+            raise ValueError(f"two classes are called {twice!r}: rename one")
         if self.arch == "vit-tiny" and not self.shape[1] == self.shape[2] >= 4:
             raise ValueError(f"shape is {self.shape}: images for vit-tiny are square and of at least 4 px")
         return self
 
-    def sealed(self):
-        """SHA-256 of what logits are made from and stand for."""
-        return hash_bytes(self.model_dump_json(include={"classes", "shape", "mean", "std", "weights"}))
 
-    def other_than(self, net):
-        """Which weights a network has, if not ``weights``: False or words."""
-        found = weights_digest(net)
-        return found != self.weights and f"hash {found[:12]}, not {self.weights[:12]}"
+def _seal(about):
+    return hash_bytes(about.model_dump_json(include={"classes", "shape", "mean", "std", "weights"}))
+
+
+def _changed(net, about):
+    found = weights_digest(net)
+    return found != about.weights and f"hash {found[:12]}, not {about.weights[:12]}"
 
 
 class Checkpoint(
@@ -117,11 +116,11 @@ class Checkpoint(
 
     def _save_pretrained(self, save_directory):
         about = self.about
-        if other := about.other_than(self.net):
-            raise SettingsError(f"the weights have changed ({other}): make a checkpoint of the model as it is now")
+        if other := _changed(self.net, about):
+            raise SettingsError(f"the weights have changed ({other}): make a new checkpoint of the model")
         with atomic(save_directory / WEIGHTS) as part:
             models.save(self.net, part, {"method": about.method, "weights": about.weights})
-        write_json(save_directory / CONFIG, {**about.model_dump(mode="json"), "sha256": about.sealed()})
+        write_json(save_directory / CONFIG, {**about.model_dump(mode="json"), "sha256": _seal(about)})
 
     def generate_model_card(self, **more):
         """The model card."""
@@ -144,16 +143,15 @@ class Checkpoint(
                 why = (str(error).splitlines() or [type(error).__name__])[0][:120]
                 what = f"checkpoint {name!r} is no folder, and the hub does not give it ({why})"
                 raise SettingsError(f"{what}: check name and network") from None
-        about = read_about(folder / CONFIG)
+        about = _read_about(folder / CONFIG)
         net = read_net(about, folder / WEIGHTS)
-        if other := about.other_than(net):
+        if other := _changed(net, about):
             what = f"{WEIGHTS} in {folder.name!r} holds other weights than {CONFIG} names"
             raise SettingsError(f"{what} ({other}): get it again")
         return cls(net, about)
 
 
-def read_about(path) -> About:
-    """What a config says.  Raises: SettingsError with all that is wrong."""
+def _read_about(path):
     where = f"{path.name} in {path.parent.name!r}"
     if not path.is_file():
         raise SettingsError(f"there is no {where}, so it is no checkpoint of megu: use `megu export`")
@@ -163,19 +161,18 @@ def read_about(path) -> About:
     except (ValueError, AttributeError, TypeError):
         raise SettingsError(f"{where} is no config of a checkpoint (no JSON object): get it again") from None
     about = check_about(config, where)
-    if written != about.sealed():
-        what = f"classes, shape, mean, std or weights in {where}"
-        raise SettingsError(f"{what} are not those that its sha256 names: get it again")
+    if written != _seal(about):
+        raise SettingsError(f"classes, shape, mean, std or weights in {where} do not fit its sha256: get it again")
     return about
 
 
 def check_about(config, where) -> About:
-    """A config, checked; ``where``: for messages."""
+    """A config, checked; ``where``: for messages.  Raises: SettingsError with all that is wrong."""
     try:
         return About.model_validate(config)
     except ValidationError as error:
-        lines = (f"{'.'.join(map(str, item['loc'])) or 'it'}: {item['msg']}" for item in error.errors())
-        why = "; ".join(lines).replace("Value error, ", "")
+        why = "; ".join(f"{'.'.join(map(str, item['loc'])) or 'it'}: {item['msg']}" for item in error.errors())
+        why = why.replace("Value error, ", "")
         raise SettingsError(f"{where} is no config of a checkpoint ({why})") from None
 
 

@@ -29,8 +29,6 @@ _NEEDED = {  # what a metric may need (see `megu.measure.metrics.Metric`), in wo
     "test": "test images",
     "test_forget": "test images of the forgotten classes",
 }
-_MEASURED, _LISTED = 5000, 200  # at most: retain images that accuracies are taken on, forget images one by one
-_SCORED, _MOST_CLASSES = 1000, 200  # at most: images of a part, and classes, for the disentanglement score
 
 
 class _Models:
@@ -44,7 +42,7 @@ class _Models:
     def __init__(self, checked, store, new):
         self.images, self.outputs, seed, seconds = checked.images, {}, checked.settings.seed, 0.0
         self.features = has_features(checked.original, self.images)
-        self.split = replace(checked.split, retain=_sample(checked.split.retain, _MEASURED, seed, "measured"))
+        self.split = replace(checked.split, retain=_sample(checked.split.retain, 5000, seed, "measured"))
         self.labels = {part: self.images.y[index] for part, index in vars(self.split).items()}
         load = partial(load_outputs, device=checked.compute.device)
         for name, model in {"before": checked.original, "after": new, "reference": checked.reference}.items():
@@ -115,8 +113,8 @@ def _accuracies(found):
         right = found.right(model, part)
         if count := len(right):
             hits = int(right.sum())
-            ends = stats.binomtest(hits, count).proportion_ci(method="wilson")
-            shares = {"percent": hits / count, "low": ends.low, "high": ends.high}
+            low, high = stats.binomtest(hits, count).proportion_ci(method="wilson")
+            shares = {"percent": hits / count, "low": low, "high": high}
             shares = {name: _number(100 * share) for name, share in shares.items()}
             out.append({"model": model, "part": part, "images": count, **shares})
     return out
@@ -170,9 +168,9 @@ def _predictions(found, ids):
     top = {model: outputs.logits["forget"].softmax(1).max(1) for model, outputs in found.outputs.items()}
     for model, (_, label) in top.items():
         share = 100 * label.bincount(minlength=len(names)).double() / len(label)
-        largest = share.argsort(descending=True).tolist()
-        shares[model] = {names[k]: _number(share[k]) for k in largest if share[k] > 0}
-    for row, i in enumerate(found.split.forget.tolist()[:_LISTED]):
+        order = share.argsort(descending=True).tolist()
+        shares[model] = {names[k]: _number(share[k]) for k in order if share[k] > 0}
+    for row, i in enumerate(found.split.forget.tolist()[:200]):
         one = {name: {"label": names[label[row]], "probability": _number(p[row])} for name, (p, label) in top.items()}
         listed.append({"image": ids[i], "class": names[found.images.y[i]], **one})
     return {"shares": shares, "images": listed}
@@ -200,9 +198,9 @@ def _nearest(found, transition):
 def _disentanglement(checked, found, new):
     images, seed = checked.images, checked.settings.seed
     whole = found.features and forgotten_concepts(images, checked.split)
-    if not whole or len(images.fine_classes) > _MOST_CLASSES:
+    if not whole or len(images.fine_classes) > 200:  # the score grows with both
         return None
-    few = {part: _sample(getattr(found.split, part), _SCORED, seed, "scored") for part in ("retain", "test_retain")}
+    few = {part: _sample(getattr(found.split, part), 1000, seed, "scored") for part in ("retain", "test_retain")}
     split = replace(found.split, **few)
     scores = disentanglement(checked.original, new, checked.reference, images, split, draws=100, seed=seed)
     return scores.astype(object).where(scores.notna(), None).round(4).to_dict("records")

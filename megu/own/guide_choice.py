@@ -33,7 +33,7 @@ def choose_guide(guide, num_classes):
     if not isinstance(guide, str):
         return "matrix", _check_matrix(guide, num_classes, what)
     if guide not in NAMED:
-        raise SettingsError(closest(guide, NAMED, what) + "; or give a matrix, or a .csv or .npy file of one")
+        raise SettingsError(closest(guide, NAMED, what) + "; or give a matrix, or its .csv or .npy")
     return guide, None
 
 
@@ -65,8 +65,7 @@ def _check_matrix(matrix, num_classes, what):
 
 
 def transition(checked, store):
-    """``(K, K)`` transition matrix of a `megu.own.request.CheckedRequest`, facts for the report; or None, None without
-    a guide.
+    """``(K, K)`` transition matrix of a `megu.own.request.CheckedRequest`, and facts; two None where none is asked.
 
     Args: store: `megu.runs.store.RunDirectory`, or what stands for it.
     Raises: what a guide raises that was asked for by name; StageError where the store's matrix was another.
@@ -93,7 +92,7 @@ def _chosen(checked, path):
         log.warning("the classes have no names: the guide without language (features) is asked, not the composed one")
     if source != "model":
         try:
-            return of_guide(source, checked, path)
+            return _of_guide(source, checked, path)
         except GuideUnavailableError as missing:
             if not free:
                 raise
@@ -101,8 +100,7 @@ def _chosen(checked, path):
     return _of_features(checked.original, checked.images, checked.split.train)
 
 
-def of_guide(source, checked, path):
-    """Matrix and description of a guide of the package; answers are kept in ``path``, in memory if None."""
+def _of_guide(source, checked, path):
     guide = checked.settings.guide.model_copy(update={"source": source})
     settings, images = checked.settings.model_copy(update={"guide": guide}), checked.images
     pool = draw_exemplars(images, checked.split.train, guide.exemplars + 1, guide.exemplar_seed)

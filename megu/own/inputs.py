@@ -32,7 +32,7 @@ def read_inputs(request, where):
         train, test = found.read(found.train, mode), found.test if test is None else test
     else:
         if request.size is not None or isinstance(model, Path) or isinstance(reference, Path):
-            raise SettingsError("a Dataset gives images of its own size to an nn.Module: leave size and arch out")
+            raise SettingsError("to a Dataset belongs an nn.Module: give one, and neither size nor arch")
         mode, name = _mode(model), type(data).__name__
         classes = getattr(data, "classes", None) if classes is None else classes
         if classes is None:
@@ -43,7 +43,7 @@ def read_inputs(request, where):
     if isinstance(test, str | Path):
         test = Path(test).expanduser()
         if not test.is_dir():
-            raise SettingsError(f"test {test.name!r} is no folder: give one with a folder of images per class")
+            raise SettingsError(f"test {test.name!r} is no folder: give one with a folder per class")
         test = found.read(test, mode)
     elif test is not None:
         test = read_dataset(test, len(found.classes), mode, "test")
@@ -79,7 +79,7 @@ def _read_lines(path):
             raise SettingsError(f"{path.name} has {size} bytes: give one name or number a line")
         return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        why = getattr(error, "strerror", None) or "not UTF-8"
         raise SettingsError(f"{path.name} cannot be read ({why}): give a text file") from None
 
 
@@ -99,7 +99,7 @@ def forget_set(forget, images, ids) -> tuple[Forget, Split]:
     elif isinstance(forget, np.ndarray | Tensor):
         forget = forget.tolist()
     if not isinstance(forget, list | tuple | range) or not len(forget):
-        raise SettingsError(f"forget is {str(forget)[:50]!r}: give class names, positions, or a pathlib.Path of them")
+        raise SettingsError(f"forget is {str(forget)[:50]!r}: give names, positions or a pathlib.Path of them")
     if all(isinstance(one, str) for one in forget):
         asked = _check_names(forget, images)
         return asked, split_of(images, of_classes(images, asked.scenario, asked.classes))
@@ -113,7 +113,7 @@ def _check_names(names, images) -> Forget:
             raise SettingsError(closest(name, dict.fromkeys(every), f"forget: in {images.name!r} the class"))
     whole = {name in images.classes for name in names}
     if len(whole) > 1:
-        raise SettingsError(f"forget names classes and sub-classes ({', '.join(names)}): ask for one kind at a time")
+        raise SettingsError(f"forget names classes and sub-classes ({', '.join(names)}): ask for one kind")
     scenario, known = ("class", images.classes) if True in whole else ("subclass", images.fine_classes)
     if len(names) == len(known):
         raise SettingsError(f"forget names all {len(known)} classes: keep at least one")
@@ -126,7 +126,7 @@ def _at_positions(positions, images) -> Bool[Tensor, " N"]:
         if isinstance(one, bool) or not isinstance(one, int | np.integer) or not 0 <= one <= last:
             raise SettingsError(f"forget has {str(one)[:50]!r}: give integers from 0 to {last}, or names only")
         if goes[one]:
-            raise SettingsError(f"forget has position {one} twice: list every image once")
+            raise SettingsError(f"forget has position {one} twice: list it once")
         goes[one] = True
     return goes.to(images.y.device)
 

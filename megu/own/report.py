@@ -24,7 +24,7 @@ def compose(checked, new, guide, training, found, changes):
 
     Args:
         checked: `megu.own.request.CheckedRequest`.  new: the model after.
-        guide: of `megu.own.guide_choice.transition`.  training: its seconds and history.
+        guide: of `megu.own.guide_choice.transition`.  training: seconds, history.
         found, changes: of `megu.own.findings.measure`.
     """
     images, forget, trained_on = checked.images, checked.settings.forget, checked.request.trained_on

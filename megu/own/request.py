@@ -106,7 +106,7 @@ class CheckedRequest:
 def _overrides(request, method):
     given = {} if request.settings is None else request.settings
     if not isinstance(given, dict):
-        raise SettingsError(f"settings is {given!r}: give a dictionary such as {{'recipe.lr': 0.01}}")
+        raise SettingsError(f"settings is {given!r}: give e.g. {{'recipe.lr': 0.01}}")
     if "guide.source" in given:
         raise SettingsError(f"guide.source is {given['guide.source']!r}: say which guide by guide= (--guide)")
     usual = {"data.name": "folder", "threads": 0, "autocast": "off", "compare": [request.method]}

@@ -36,7 +36,7 @@ class Unlearned:
     history: dict
     seconds: dict
     report: dict = field(repr=False)
-    folder: Path | None = field(default=None, repr=False)
+    folder: Path | None = field(repr=False)
 
     def save(self, folder):
         """Write model.safetensors, report.html and report.json into a folder."""
@@ -64,7 +64,7 @@ def carry_out(checked, out=None) -> Unlearned:
         new, training = _unlearned(checked, store, matrix)
         found, changes = measure(checked, store, new, matrix)
         if weights_digest(checked.given) != checked.weights:
-            raise StageError("the model has changed while its copy was at work: give one that nobody else trains")
+            raise StageError("the model has changed while its copy was at work: do not train it meanwhile")
         facts = report.compose(checked, new, guide, training, found, changes)
         done = facts["done"]
         if folder:

@@ -8,12 +8,10 @@ _FEW = 5.0  # percent of a class that a model which forgot it may name right
 
 
 def verdict(asked, measured, changes, attacked):
-    """Word, rule, what, and findings and limits in sentences.
+    """Word, rule that it follows from, what, and findings and limits in sentences.
 
-    A class is *forgotten* where the upper end of the 95 % interval of its training images named right is at most 5 %
-    (or the reference's, unless its lower end is above 5 %: that one knows the class), or none is; *partly* where it
-    lies below the lower end of before; else *not forgotten*.  A *trace* is an attack that succeeds; it alone judges
-    single images and sub-classes, whose labels stay.
+    A reference whose interval lies above 5 % knows the class and sets no limit.  Attacks alone judge single images and
+    sub-classes, whose labels stay.
 
     Args:
         asked, measured, attacked: "asked", "accuracy" and "attacks" of the report.
