@@ -1,6 +1,5 @@
 """A classifier with its normalisation, its request and its hashes, in files for others."""
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
@@ -95,7 +94,7 @@ class Checkpoint(
     pipeline_tag="image-classification",
     tags=["machine-unlearning"],
     paper_url="https://arxiv.org/abs/2602.17088",
-    model_card_template=(files("megu.own") / "assets" / "model_card.md.j2").read_text(),
+    model_card_template=(Path(__file__).parent / "assets" / "model_card.md.j2").read_text(),
 ):
     """``net``, a classifier of normalised images, and what it is `About`.
 

@@ -32,12 +32,7 @@ _NEEDED = {  # what a metric may need (see `megu.measure.metrics.Metric`), in wo
 
 
 class _Models:
-    """What the models make of the same images.
-
-    Attributes:
-        outputs: of ``before``, ``after``, perhaps ``reference``.  split: what was measured.  labels: part -> classes.
-        blank: logits of an untrained network by part, or None.  features: whether they are the input of a linear head.
-    """
+    """What the models make of the same images; ``blank``: logits of an untrained network by part, or None."""
 
     def __init__(self, checked, store, new):
         self.images, self.outputs, seed, seconds = checked.images, {}, checked.settings.seed, 0.0
@@ -163,7 +158,6 @@ def _every_metric(found):
 
 
 def _predictions(found, ids):
-    """What the forget images are taken for: percent by model and label; the first ones one by one, without pixels."""
     names, shares, listed = found.images.classes, {}, []
     top = {model: outputs.logits["forget"].softmax(1).max(1) for model, outputs in found.outputs.items()}
     for model, (_, label) in top.items():

@@ -2,7 +2,6 @@
 
 import json
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 
 import jinja2
@@ -91,7 +90,7 @@ def html(facts):
     """One HTML page without outside references, for screens, light or dark, and paper."""
     place = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     place.filters |= {"num": _num, "count": "{:,}".format}
-    page = place.from_string((files("megu.own") / "assets" / "report.html.j2").read_text(encoding="utf-8"))
+    page = place.from_string((Path(__file__).parent / "assets" / "report.html.j2").read_text(encoding="utf-8"))
     try:
         return page.render(r=facts, figures=deletion)
     except (jinja2.UndefinedError, TypeError, KeyError) as error:

@@ -37,8 +37,7 @@ class Request:
             ``data.classes``.  subclasses: of each image of a Dataset.
         guide: see `megu.own.guide_choice.choose_guide`.  method: in `megu.methods.METHODS`.  seed: of all randomness.
         reference: a model retrained without the forget images, given as ``model`` is.
-        normalise: of 8-bit images: ``imagenet``, ``unit`` ([0, 1]), ``half`` ([-1, 1]), ``cifar100``, ``data`` (their
-            own moments) or (mean, std).
+        normalise: of 8-bit images, see `megu.datasets.user_images.moments`.
         size: pixels that images of a folder are resized to; by default their own where all have one, else 224.
         retain_images: to fine-tune on, at most; by default a fifth, at least 1,600.
         trained_on: how many images the model was trained on, where ``data`` is a sample.
@@ -64,7 +63,7 @@ class Request:
 
 
 class CheckedRequest:
-    """A request, read and checked.
+    """A request, read and checked.  Raises: SettingsError.
 
     Attributes:
         method, parameters: the method and its settings.  settings: all others; ``forget`` says what goes.
@@ -72,7 +71,6 @@ class CheckedRequest:
         images, ids: see `megu.own.inputs.read_inputs`.  split: without validation images.
         guide, matrix: see `megu.own.guide_choice.choose_guide`.  accuracy: see `megu.core.loading.check_accuracy`.
         clock, notices: seconds by stage and what was said, so far.
-    Raises: SettingsError where something is wrong.
     """
 
     def __init__(self, request: Request):
