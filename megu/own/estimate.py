@@ -7,8 +7,6 @@ from megu.core import models
 from megu.core.device import Stopwatch, generator, in_batches, seeded
 from megu.own.request import collect_notices
 
-_MOST = 64  # images that are measured
-
 
 def estimate(checked) -> str:
     """Lines of text on a `megu.own.request.CheckedRequest`."""
@@ -16,10 +14,10 @@ def estimate(checked) -> str:
     recipe, noise, asked = getattr(parameters, "recipe", None), getattr(parameters, "noise", None), settings.forget
     forget, retain, tested = len(split.forget), len(split.retain), len(images.y) - images.num_train
     used = min(settings.retain_images, retain)
-    count = min(recipe.batch if recipe else _MOST, forget + used, _MOST)
+    count = min(getattr(recipe, "batch", 64), forget + used, 64)
     with collect_notices(checked.notices):
         step, look = _seconds_per_image(checked.original, images, split.train[:count], checked.compute)
-    visits = (forget + used) * (recipe.epochs if recipe else 1)
+    visits = (forget + used) * getattr(recipe, "epochs", 1)
     visits += getattr(noise, "steps", 0) * 2 * min(images.num_classes, forget)
     seconds = step * visits + look * 4 * (min(retain, 5000) + forget + tested)
     weights = sum(p.numel() for p in checked.original.parameters())
@@ -51,7 +49,7 @@ def _readable(seconds):
 
 
 def _seconds_per_image(original, images, index, compute):
-    """Seconds per image of (training, prediction), on a copy; the first of three steps is not counted."""
+    """(Training, prediction), measured on a copy; the first of three steps is not counted."""
     model = models.copy_of(original).train()
 
     def step(part):

@@ -108,10 +108,9 @@ def _accuracies(found):
         right = found.right(model, part)
         if count := len(right):
             hits = int(right.sum())
-            low, high = stats.binomtest(hits, count).proportion_ci(method="wilson")
-            shares = {"percent": hits / count, "low": low, "high": high}
-            shares = {name: _number(100 * share) for name, share in shares.items()}
-            out.append({"model": model, "part": part, "images": count, **shares})
+            ends = stats.binomtest(hits, count).proportion_ci(method="wilson")
+            percent, low, high = (_number(100 * share) for share in (hits / count, *ends))
+            out.append({"model": model, "part": part, "images": count, "percent": percent, "low": low, "high": high})
     return out
 
 
@@ -151,7 +150,7 @@ def _every_metric(found):
     for metric, about in metrics.METRICS.items():
         why = found.lacking(about.needs.split())
         row = {model: _number(values[model][metric]) if model in values and not why else None for model in MODELS}
-        if not why and all(value is None for value in row.values()):
+        if not why and set(row.values()) == {None}:
             why = "cannot be computed from these images"
         out.append({"metric": metric, **about.description, **row, "not_available": why})
     return out
@@ -191,9 +190,9 @@ def _nearest(found, transition):
 
 def _disentanglement(checked, found, new):
     images, seed = checked.images, checked.settings.seed
-    whole = found.features and forgotten_concepts(images, checked.split)
-    if not whole or len(images.fine_classes) > 200:  # the score grows with both
+    if not found.features or not forgotten_concepts(images, checked.split) or len(images.fine_classes) > 200:
         return None
+    # The score grows with classes and images.
     few = {part: _sample(getattr(found.split, part), 1000, seed, "scored") for part in ("retain", "test_retain")}
     split = replace(found.split, **few)
     scores = disentanglement(checked.original, new, checked.reference, images, split, draws=100, seed=seed)

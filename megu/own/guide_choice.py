@@ -15,7 +15,7 @@ from megu.settings.errors import SettingsError
 from megu.settings.files import hash_bytes
 from megu.settings.values import closest
 
-NAMED = (*(name for name, source in SOURCES.items() if not source.needs_model), "model")  # the user's own, by features
+NAMED = (*(name for name, source in SOURCES.items() if not source.needs_model), "model")  # "model": its features
 
 
 def choose_guide(guide, num_classes):
@@ -75,8 +75,8 @@ def transition(checked, store):
     clock = Stopwatch()
     with clock("guide"):
         matrix, about = _chosen(checked, store.path and store.path / "answers.jsonl")
-    store.same("transition matrix", about["matrix_sha256"][:16])  # of another guide it would belong to another model
-    # Origin and seconds are those of the first call, which asked.
+    store.same("transition matrix", about["matrix_sha256"][:16])  # else the kept model would be another guide's
+    # Origin and seconds stay those of the first call, which asked.
     first = store.manifest["notes"].get("guide", {"about": about, "seconds": clock.seconds})
     store.note("guide", first)
     checked.clock.seconds.update(first["seconds"])

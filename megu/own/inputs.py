@@ -34,10 +34,9 @@ def read_inputs(request, where):
         if request.size is not None or isinstance(model, Path) or isinstance(reference, Path):
             raise SettingsError("to a Dataset belongs an nn.Module: give one, and neither size nor arch")
         mode, name = _mode(model), type(data).__name__
-        classes = getattr(data, "classes", None) if classes is None else classes
         if classes is None:
-            classes = range(_count_outputs(model, data, mode))
-        classes = class_names(classes, "classes")
+            classes = getattr(data, "classes", None)
+        classes = class_names(_numbered(model, data, mode) if classes is None else classes, "classes")
         train = read_dataset(data, len(classes), mode, "data", request.subclasses)
         found = ClassFolders(classes, Path(), None, tuple(train.x.shape[2:]))
     if isinstance(test, str | Path):
@@ -62,11 +61,11 @@ def _mode(model):
     return "L" if isinstance(model, nn.Module) and channels_of(model) == 1 else "RGB"
 
 
-def _count_outputs(model, data, mode):
+def _numbered(model, data, mode):
     try:
         first = read_dataset([data[0]], 2**62, mode, "data").x.float()
         with torch.no_grad():
-            return models.frozen(model)(first).shape[1]
+            return range(models.frozen(model)(first).shape[1])
     except SettingsError:
         raise
     except Exception as error:  # whatever a foreign Dataset or forward() may raise

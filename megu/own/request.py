@@ -18,7 +18,6 @@ from megu.own.inputs import forget_set, read_inputs
 from megu.settings.errors import SettingsError
 from megu.settings.files import hash_bytes
 from megu.settings.profiles import resolve
-from megu.settings.values import nest
 
 _SHARED = ("guide", "device", "threads", "autocast", "compile", "deterministic", "tf32")  # settings of no method
 
@@ -68,7 +67,7 @@ class CheckedRequest:
     Attributes:
         method, parameters: the method and its settings.  settings: all others; ``forget`` says what goes.
         given: the user's model.  original, reference: copies to work on.  weights: `weights_digest` of the original.
-        images, ids: see `megu.own.inputs.read_inputs`.  split: without validation images.
+        images, ids: see `megu.own.inputs.read_inputs`.  split: without validation images.  digest: of what goes.
         guide, matrix: see `megu.own.guide_choice.choose_guide`.  accuracy: see `megu.core.loading.check_accuracy`.
         clock, notices: seconds by stage and what was said, so far.
     """
@@ -94,11 +93,7 @@ class CheckedRequest:
             self.reference = None if reference is None else check_and_copy(reference, self.images, "reference")
         self.accuracy = check_accuracy(self.original, self.images, self.split.train)
         self.weights = weights_digest(self.original)
-
-    @property
-    def digest(self):
-        """SHA-256 of the sorted names or positions of the forget images, one a line."""
-        return hash_bytes("\n".join(sorted(self.ids[i] for i in self.split.forget.tolist())))
+        self.digest = hash_bytes("\n".join(sorted(self.ids[i] for i in self.split.forget.tolist())))
 
 
 def _overrides(request, method):
@@ -108,11 +103,10 @@ def _overrides(request, method):
     if "guide.source" in given:
         raise SettingsError(f"guide.source is {given['guide.source']!r}: say which guide by guide= (--guide)")
     usual = {"data.name": "folder", "threads": 0, "autocast": "off", "compare": [request.method]}
-    named = {
-        name if name.partition(".")[0] in _SHARED else f"methods.{request.method}.{name}": value
-        for name, value in given.items()
-    }
-    return {**usual, "forget.scenario": method.scenarios[0], **nest(named)}
+    usual["forget.scenario"], prefix = method.scenarios[0], f"methods.{request.method}."
+    for name, value in given.items():
+        usual[name if name.partition(".")[0] in _SHARED else prefix + name] = value
+    return usual
 
 
 def _check_integer(name, value, least, most=None):
@@ -123,7 +117,7 @@ def _check_integer(name, value, least, most=None):
 
 @contextmanager
 def collect_notices(notices):
-    """Appends what the block says to the log "megu" to a list; it is still said."""
+    """Appends what the block says in the log "megu" to a list."""
     log, said = logging.getLogger("megu"), logging.StreamHandler()
     said.addFilter(lambda record: notices.append(record.getMessage()) is None)  # lets it pass
     log.addHandler(said)

@@ -8,7 +8,7 @@ _FEW = 5.0  # percent of a class that a model which forgot it may name right
 
 
 def verdict(asked, measured, changes, attacked):
-    """Word, rule that it follows from, what, and findings and limits in sentences.
+    """Word, its rule, what, and findings and limits in sentences.
 
     A reference whose interval lies above 5 % knows the class and sets no limit.  Attacks alone judge single images and
     sub-classes, whose labels stay.
