@@ -1,4 +1,4 @@
-"""A classifier with its normalisation, its request and its hashes, in files for others."""
+"""A classifier with its normalisation, request and hashes, for others."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""What a request will do and how long it may take, from a few steps that are measured."""
+"""What a request will do, and how long it may take by a few measured steps."""
 
 import torch
 from torch.nn import functional as F

@@ -1,4 +1,4 @@
-"""What a deletion report measures on the models before and after, and on a retrained reference."""
+"""What a deletion report measures on the models before, after and retrained."""
 
 import math
 from dataclasses import replace
@@ -19,7 +19,7 @@ from megu.measure.outputs import collect_outputs, load_outputs, save_outputs
 from megu.measure.views import centroid_similarity
 from megu.settings.errors import SettingsError
 
-_NEEDED = {  # what a metric may need (see `megu.measure.metrics.Metric`), in words; the first that lacks is named
+_NEEDED = {  # what a metric may need, see `megu.measure.metrics.Metric`; the first that lacks is named
     "shadows": "shadow models",
     "training": "trainings of its own",
     "retrain": "a retrained reference model",

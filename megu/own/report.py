@@ -35,7 +35,7 @@ def compose(checked, new, guide, training, found, changes):
             "name": images.name, "digest": images.digest(), "classes": list(images.classes),
             "shape": list(images.shape), "training_images": images.num_train,
             "test_images": len(images.y) - images.num_train, "trained_on": trained_on,
-            "retain_is_sample": trained_on is not None and trained_on > images.num_train,
+            "retain_is_sample": (trained_on or 0) > images.num_train,
         },
     }  # fmt: skip
     given, compute = checked.given, checked.compute
@@ -87,7 +87,7 @@ def read(path):
 
 
 def html(facts):
-    """One HTML page without outside references, for screens, light or dark, and paper."""
+    """One HTML page without outside references, for screens and paper."""
     place = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     place.filters |= {"num": _num, "count": "{:,}".format}
     page = place.from_string((Path(__file__).parent / "assets" / "report.html.j2").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""A user's request, and its check: everything is read and nothing is trained or written."""
+"""A user's request, and its check: all is read, nothing trained or written."""
 
 import logging
 from collections.abc import Sequence

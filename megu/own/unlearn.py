@@ -1,4 +1,4 @@
-"""A classifier and images of the user's own: one call from a request to a new model and its report."""
+"""One call from a request to a new model and its report."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ class Unlearned:
 
 
 def unlearn(model, data, forget, *, out=None, **options) -> Unlearned:
-    """Make a copy of a classifier forget, and report what was done and what can still be seen.
+    """Make a copy of a classifier forget, and report what can still be seen.
 
     Args:
         model, data, forget, options: see `megu.own.request.Request`.
