@@ -47,9 +47,10 @@ def export(run_dir, method, seed) -> Checkpoint:
 
 
 def _measured(folder, known, method, seed):
-    names = {of: f"rows/{of}-{seed}-0.csv" for of in (method, "retrain")}
-    files = {of: _written(folder, known, name) for of, name in names.items() if name in known}
-    rows = {of: pd.read_csv(file).set_index("metric") for of, file in files.items()}
+    rows = {}
+    for of in (method, "retrain"):
+        if (name := f"rows/{of}-{seed}-0.csv") in known:
+            rows[of] = pd.read_csv(_written(folder, known, name)).set_index("metric")
     if method not in rows:
         return {}
     table = rows[method].assign(goal=rows["retrain"]["value"] if "retrain" in rows else None)

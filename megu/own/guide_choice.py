@@ -117,8 +117,7 @@ def _of_guide(source, checked, path):
 def _of_features(model, images, index):
     r"""$S_{kl} = (1 + \cos(\mu_k - \mu, \mu_l - \mu)) / 2$ of class-mean features."""
     sim = centroid_similarity(feature_table(model, images, index), images.y[index].cpu().numpy(), images.num_classes)
-    matrix = transition_matrix((1 + sim.clip(-1, 1)) / 2)
-    return _described("model", "the model's own class-mean features", matrix)
+    return _described("model", "the model's own class-mean features", transition_matrix((1 + sim.clip(-1, 1)) / 2))
 
 
 def _described(source, origin, matrix, answers=0, digest=None):

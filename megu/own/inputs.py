@@ -20,7 +20,7 @@ from megu.settings.values import closest
 
 def read_inputs(request, where):
     """(model, reference or None, images on the device ``where``, what each training image is called) of a request.
-    Raises: SettingsError where something is missing or does not fit."""
+    Raises: SettingsError where something does not fit."""
     data, test, model, reference = request.data, request.test, request.model, request.reference
     classes = request.classes
     if isinstance(classes, Path):
