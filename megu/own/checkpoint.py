@@ -1,6 +1,5 @@
-r"""A classifier with all that it needs elsewhere: weights, normalisation, what it was made to forget, hashes."""
+"""A classifier with its normalisation, request and hashes, for others."""
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
@@ -29,24 +28,21 @@ STEMS = {
     "vit-tiny": "patches of 4 px at the images' own size",
     "vit-b16": "patches of 16 px, images resized to 224 px",
 }
-CONFIG, WEIGHTS, AGAIN = "config.json", "model.safetensors", "get it again"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
 Channels, Side = Annotated[int, Field(ge=1, le=16)], Annotated[int, Field(ge=1, le=1024)]
 Mean = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Std = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
 class About(Part):
-    r"""What ``config.json`` says; a key that is not one of these is refused.
+    """What ``config.json`` says; other keys are refused.
 
     Attributes:
-        arch: see `megu.core.models.build`.  stem: of the arch, in words.  classes: in the order of the logits.
-        shape: (C, H, W).  mean, std: of each channel in [0, 1]; the network is given (x - mean) / std.
-        method: in `megu.methods.METHODS`.  seed: of pre-training.
-        forget: the request, None where nothing was forgotten.  split: digest of its parts.
-        data: name of the data set.  images: part -> number and hash, see `megu.datasets.identity`.
-        weights: `megu.core.loading.weights_digest` of the network.
+        arch: see `megu.core.models.build`.  stem: in `STEMS`.  classes: in the order of the logits.
+        shape: (C, H, W).  mean, std: by channel in [0, 1]; the network is given (x - mean) / std.
+        method: in `megu.methods.METHODS`.  seed: of pre-training.  forget: None where nothing was.
+        images: part -> number and hash, see `megu.datasets.identity`.  split, weights, code: digests.
         measured: metric -> (value, that of the retrained model, unit, strict or compat).
-        code: digest of the code that trained it.  megu: version.
     """
 
     arch: str
@@ -76,19 +72,19 @@ class About(Part):
             raise ValueError(f"mean and std are {self.mean} and {self.std}: give one of each channel ({self.shape[0]})")
         if len(set(self.classes)) < len(self.classes):
             twice = max(self.classes, key=self.classes.count)
-            raise ValueError(f"two classes are called {twice!r}: give each a name of its own")
+            raise ValueError(f"two classes are called {twice!r}: rename one")
         if self.arch == "vit-tiny" and not self.shape[1] == self.shape[2] >= 4:
             raise ValueError(f"shape is {self.shape}: images for vit-tiny are square and of at least 4 px")
         return self
 
-    def sealed(self):
-        r"""SHA-256 over what logits are made from and stand for."""
-        return hash_bytes(self.model_dump_json(include={"classes", "shape", "mean", "std", "weights"}))
 
-    def other_than(self, net):
-        """In a few words, which weights a network has, if not those that are named here."""
-        found = weights_digest(net)
-        return found != self.weights and f"hash {found[:12]}, not {self.weights[:12]}"
+def _seal(about):
+    return hash_bytes(about.model_dump_json(include={"classes", "shape", "mean", "std", "weights"}))
+
+
+def _changed(net, about):
+    found = weights_digest(net)
+    return found != about.weights and f"hash {found[:12]}, not {about.weights[:12]}"
 
 
 class Checkpoint(
@@ -98,19 +94,18 @@ class Checkpoint(
     pipeline_tag="image-classification",
     tags=["machine-unlearning"],
     paper_url="https://arxiv.org/abs/2602.17088",
-    model_card_template=(files("megu.own") / "assets" / "model_card.md.j2").read_text(),
+    model_card_template=(Path(__file__).parent / "assets" / "model_card.md.j2").read_text(),
 ):
-    r"""A classifier that takes images as they are: ``net``, of normalised images, and what it is `About`.
+    """``net``, a classifier of normalised images, and what it is `About`.
 
-    ``save_pretrained(folder)`` writes model.safetensors, config.json and a model card; ``push_to_hub(repo_id)`` sends
-    them to a hub, with the token of the user's login, which is written nowhere.
+    ``save_pretrained(folder)`` writes it with a model card; ``push_to_hub(repo_id)`` sends it by the user's login.
     """
 
     def __init__(self, net, about):
         super().__init__()
         self.net, self.about = net, about
-        self.register_buffer("mean", torch.tensor(about.mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(about.std).view(-1, 1, 1), persistent=False)
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.tensor(getattr(about, name)).view(-1, 1, 1), persistent=False)
         self.eval()
 
     def forward(self, x: UInt8[Tensor, "n C H W"] | Float[Tensor, "n C H W"]) -> Float[Tensor, "n K"]:
@@ -119,78 +114,73 @@ class Checkpoint(
         return self.net((x - self.mean) / self.std)
 
     def _save_pretrained(self, save_directory):
-        # `save_pretrained` adds the model card.
         about = self.about
-        if other := about.other_than(self.net):
-            raise SettingsError(f"the weights have changed ({other}): make a checkpoint of the model as it is now")
+        if other := _changed(self.net, about):
+            raise SettingsError(f"the weights have changed ({other}): make a new checkpoint of the model")
         with atomic(save_directory / WEIGHTS) as part:
             models.save(self.net, part, {"method": about.method, "weights": about.weights})
-        write_json(save_directory / CONFIG, {**about.model_dump(mode="json"), "sha256": about.sealed()})
+        write_json(save_directory / CONFIG, {**about.model_dump(mode="json"), "sha256": _seal(about)})
 
     def generate_model_card(self, **more):
-        """The model card, see ``megu/own/assets/model_card.md.j2``."""
+        """The model card."""
         method = self.about.method
         title = METHODS[method].title if method in METHODS else method
         return super().generate_model_card(about=self.about, title=title, **more)
 
     @classmethod
     def from_pretrained(cls, source, *, revision=None, token=None):
-        r"""The classifier of a folder or of a hub's id ``owner/name``, on the CPU and in eval mode.
+        """The classifier of a folder or of a hub's id ``owner/name``, on the CPU and in eval mode.
 
-        Args: revision: commit of the hub.  token: for what is not public; by default that of the user's login.
+        Args: revision: commit of the hub.  token: by default that of the user's login.
         Raises: SettingsError where a file is missing or not what it should be.
         """
         folder, name, wanted = Path(source), str(source), [CONFIG, WEIGHTS]
         if not folder.is_dir():
-            why = f"checkpoint {name!r} is no folder, and the hub does not give it"
             try:
                 folder = Path(snapshot_download(name, revision=revision, token=token, allow_patterns=wanted))
             except (HfHubHTTPError, HFValidationError, OSError) as error:
-                line = (str(error).splitlines() or [type(error).__name__])[0][:120]
-                raise SettingsError(f"{why} ({line}): check name and network") from None
-        about = read_about(folder / CONFIG)
+                why = (str(error).splitlines() or [type(error).__name__])[0][:120]
+                what = f"checkpoint {name!r} is no folder, and the hub does not give it ({why})"
+                raise SettingsError(f"{what}: check name and network") from None
+        about = _read_about(folder / CONFIG)
         net = read_net(about, folder / WEIGHTS)
-        if other := about.other_than(net):
-            raise SettingsError(
-                f"{WEIGHTS} in {folder.name!r} holds other weights than {CONFIG} names ({other}): {AGAIN}"
-            )
+        if other := _changed(net, about):
+            what = f"{WEIGHTS} in {folder.name!r} holds other weights than {CONFIG} names"
+            raise SettingsError(f"{what} ({other}): get it again")
         return cls(net, about)
 
 
-def read_about(path) -> About:
-    r"""What a config says.  Raises: SettingsError with each thing that is wrong."""
-    name, folder = path.name, path.parent.name
+def _read_about(path):
+    where = f"{path.name} in {path.parent.name!r}"
     if not path.is_file():
-        raise SettingsError(f"{folder!r} has no {name}, so it is no checkpoint of megu: export one by `megu export`")
+        raise SettingsError(f"there is no {where}, so it is no checkpoint of megu: use `megu export`")
     try:
         config = from_json(path.read_bytes())
         written = config.pop("sha256", "none")
     except (ValueError, AttributeError, TypeError):
-        raise SettingsError(f"{name} in {folder!r} is no config of a checkpoint (no JSON object): {AGAIN}") from None
-    about = check_about(config, f"{name} in {folder!r}")
-    if written != about.sealed():
-        what = "classes, shape, mean, std or weights"
-        raise SettingsError(f"{what} in {name} of {folder!r} are not those that its sha256 names: {AGAIN}")
+        raise SettingsError(f"{where} is no config of a checkpoint (no JSON object): get it again") from None
+    about = check_about(config, where)
+    if written != _seal(about):
+        raise SettingsError(f"classes, shape, mean, std or weights in {where} do not fit its sha256: get it again")
     return about
 
 
 def check_about(config, where) -> About:
-    r"""A config, checked; ``where`` it is from, for messages."""
+    """A config, checked; ``where``: for messages.  Raises: SettingsError with all that is wrong."""
     try:
         return About.model_validate(config)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, item['loc'])) or 'it'}: {item['msg']}" for item in error.errors()]
-        why = "; ".join(lines).replace("Value error, ", "")
+        why = "; ".join(f"{'.'.join(map(str, item['loc'])) or 'it'}: {item['msg']}" for item in error.errors())
+        why = why.replace("Value error, ", "")
         raise SettingsError(f"{where} is no config of a checkpoint ({why})") from None
 
 
 def read_net(about, path) -> nn.Module:
-    r"""The network that `About` names, with a file's weights.  Raises: SettingsError where they are of another."""
+    """The network of an `About` with a file's weights.  Raises: SettingsError where they do not fit."""
     net = models.build(about.arch, len(about.classes), about.shape, 0, "blank", "random")
     state = read_tensors(path, "model")
     if misfit := misfits(net.state_dict(), state):
-        raise SettingsError(
-            f"{path.name} in {path.parent.name!r} does not fit the architecture {about.arch} ({misfit[1]})"
-        )
+        what = f"{path.name} in {path.parent.name!r} does not fit the architecture {about.arch}"
+        raise SettingsError(f"{what} ({misfit[1]})")
     net.load_state_dict(state)
     return net

@@ -1,4 +1,4 @@
-r"""What a checked request will do, line by line, and how long it may take, from a few steps that are measured."""
+"""What a request will do, and how long it may take by a few measured steps."""
 
 import torch
 from torch.nn import functional as F
@@ -7,19 +7,17 @@ from megu.core import models
 from megu.core.device import Stopwatch, generator, in_batches, seeded
 from megu.own.request import collect_notices
 
-_AT_ONCE = 64  # images that are measured
-
 
 def estimate(checked) -> str:
-    r"""What a `megu.own.request.CheckedRequest` will do; steps are measured on a copy."""
+    """Lines of text on a `megu.own.request.CheckedRequest`."""
     images, split, settings, parameters = checked.images, checked.split, checked.settings, checked.parameters
     recipe, noise, asked = getattr(parameters, "recipe", None), getattr(parameters, "noise", None), settings.forget
     forget, retain, tested = len(split.forget), len(split.retain), len(images.y) - images.num_train
     used = min(settings.retain_images, retain)
-    count = min(recipe.batch if recipe else _AT_ONCE, forget + used, _AT_ONCE)
+    count = min(getattr(recipe, "batch", 64), forget + used, 64)
     with collect_notices(checked.notices):
-        step, look = seconds_per_image(checked.original, images, split.train[:count], checked.compute)
-    visits = (forget + used) * (recipe.epochs if recipe else 1)
+        step, look = _seconds_per_image(checked.original, images, split.train[:count], checked.compute)
+    visits = (forget + used) * getattr(recipe, "epochs", 1)
     visits += getattr(noise, "steps", 0) * 2 * min(images.num_classes, forget)
     seconds = step * visits + look * 4 * (min(retain, 5000) + forget + tested)
     weights = sum(p.numel() for p in checked.original.parameters())
@@ -27,15 +25,15 @@ def estimate(checked) -> str:
     if recipe:
         title += f", {recipe.epochs} epochs of batches of {recipe.batch}, learning rate {recipe.lr:g}"
     if checked.method.guided:
-        exemplars = "" if checked.guide == "matrix" else f", {settings.guide.exemplars} exemplars of each class"
-        guide = checked.guide + exemplars
+        guide = checked.guide
+        if guide != "matrix":
+            guide += f", {settings.guide.exemplars} exemplars of each class"
+    names, shape = ", ".join(asked.classes) or "single images", "x".join(map(str, images.shape))
     lines = {
-        "forget": f"{asked.scenario}: {', '.join(asked.classes) or 'single images'}, {forget} of {images.num_train}"
-        " training images",
+        "forget": f"{asked.scenario}: {names}, {forget} of {images.num_train} training images",
         "retain": f"{retain} images, {used} of them to fine-tune on; {tested} test images",
-        "model": f"{type(checked.original).__name__}, {weights:,} weights, {images.num_classes} classes, images"
-        f" {'x'.join(map(str, images.shape))}; names {100 * checked.accuracy:.0f} % of a sample of the training images"
-        " right",
+        "model": f"{type(checked.original).__name__}, {weights:,} weights, {images.num_classes} classes, images {shape}"
+        f"; names {100 * checked.accuracy:.0f} % of a sample of the training images right",
         "method": title,
         "guide": guide,
         "time": f"about {_readable(seconds)} on {checked.compute.device.type}, from {count} images measured; the"
@@ -50,13 +48,12 @@ def _readable(seconds):
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
-def seconds_per_image(original, images, index, compute):
-    r"""(seconds of a training step, of a prediction), per image, on a copy; the first of three steps is not counted."""
+def _seconds_per_image(original, images, index, compute):
+    """(Training, prediction), measured on a copy; the first of three steps is not counted."""
     model = models.copy_of(original).train()
 
     def step(part):
-        # Dropout draws from the global generator.
-        with compute.cast(), seeded(generator(0, "plan")):
+        with compute.cast(), seeded(generator(0, "plan")):  # dropout draws from the global one
             F.cross_entropy(model(images.batch(part)).float(), images.y[part]).backward()
 
     def timed(work):

@@ -1,4 +1,4 @@
-r"""A model that a run kept, as a checkpoint for others."""
+"""A model that a run kept, as a checkpoint for others."""
 
 import json
 from pathlib import Path
@@ -14,12 +14,12 @@ from megu.settings.values import closest
 
 
 def export(run_dir, method, seed) -> Checkpoint:
-    r"""A model of a run, whose data are not needed.
+    """A model of a run, whose data are not needed.
 
     Args:
-        run_dir: of `megu.runs.experiment.Experiment`.
-        method: in `megu.methods.METHODS`, ``original`` and ``retrain`` among them.  seed: of pre-training.
-    Raises: SettingsError where there is no such run or model, or a file is not the one that was written.
+        run_dir: of `megu.runs.experiment.Experiment`.  seed: of pre-training.
+        method: in `megu.methods.METHODS`, ``original`` and ``retrain`` among them.
+    Raises: SettingsError where there is no such run or model, or a file has changed.
     """
     folder = Path(run_dir)
     try:
@@ -34,30 +34,23 @@ def export(run_dir, method, seed) -> Checkpoint:
     if name not in there:
         raise SettingsError(closest(name, there, f"in {folder.name!r} the model"))
     about = {
-        "arch": settings["arch"],
-        "stem": STEMS[settings["arch"]],
-        "method": method,
-        "seed": seed,
-        "split": notes["split"],
-        "data": images.pop("name"),
+        "arch": settings["arch"], "stem": STEMS[settings["arch"]], "method": method, "seed": seed,
+        "split": notes["split"], "data": images.pop("name"),
         "forget": None if method == "original" else settings["forget"],
-        **{key: images.pop(key) for key in ("classes", "shape", "mean", "std")},
-        "images": images,
-        "code": manifest["code"],
-        "megu": megu.__version__,
-        "measured": measured(folder, known, method, seed),
-        "weights": "",
-    }
+        **{key: images.pop(key) for key in ("classes", "shape", "mean", "std")}, "images": images,
+        "code": manifest["code"], "megu": megu.__version__,
+        "measured": _measured(folder, known, method, seed), "weights": "",
+    }  # fmt: skip
     about = check_about(about, f"manifest.json in {folder.name!r}")
     net = read_net(about, _written(folder, known, f"models/{name}.safetensors"))
     return Checkpoint(net, about.model_copy(update={"weights": weights_digest(net)}))
 
 
-def measured(folder, known, method, seed):
-    r"""Metric -> (value, that of the retrained model of the same seed, unit, mode), as far as there are any."""
-    names = {of: f"rows/{of}-{seed}-0.csv" for of in (method, "retrain")}
-    files = {of: _written(folder, known, name) for of, name in names.items() if name in known}
-    rows = {of: pd.read_csv(file).set_index("metric") for of, file in files.items()}
+def _measured(folder, known, method, seed):
+    rows = {}
+    for of in (method, "retrain"):
+        if (name := f"rows/{of}-{seed}-0.csv") in known:
+            rows[of] = pd.read_csv(_written(folder, known, name)).set_index("metric")
     if method not in rows:
         return {}
     table = rows[method].assign(goal=rows["retrain"]["value"] if "retrain" in rows else None)
@@ -66,7 +59,6 @@ def measured(folder, known, method, seed):
 
 
 def _written(folder, known, name):
-    """Path of an artefact, if it is what the run wrote."""
     if not (folder / name).is_file() or hash_file(folder / name) != known[name]["sha256"]:
         raise SettingsError(f"{name} in {folder.name!r} is not the file that was written there: remove it, run again")
     return folder / name

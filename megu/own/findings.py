@@ -1,4 +1,4 @@
-r"""What a deletion report measures on the models before and after, and on a retrained reference."""
+"""What a deletion report measures on the models before, after and retrained."""
 
 import math
 from dataclasses import replace
@@ -19,43 +19,33 @@ from megu.measure.outputs import collect_outputs, load_outputs, save_outputs
 from megu.measure.views import centroid_similarity
 from megu.settings.errors import SettingsError
 
-MISSING = {  # what a metric may need (see `megu.measure.metrics.Metric`) -> why it is not there, the first that holds
-    "shadows": "needs shadow models",
-    "training": "needs trainings of its own",
-    "retrain": "needs a retrained reference model",
-    "untrained": "needs an untrained network of this architecture",
-    "untrained_batch": "needs an untrained network with batch statistics",
-    "head": "needs a model whose head is a linear layer",
-    "test": "needs test images",
-    "test_forget": "needs test images of the forgotten classes",
+_NEEDED = {  # what a metric may need, see `megu.measure.metrics.Metric`; the first that lacks is named
+    "shadows": "shadow models",
+    "training": "trainings of its own",
+    "retrain": "a retrained reference model",
+    "untrained": "an untrained network of this architecture",
+    "untrained_batch": "an untrained network with batch statistics",
+    "head": "a model whose head is a linear layer",
+    "test": "test images",
+    "test_forget": "test images of the forgotten classes",
 }
-MEASURED = 5000  # retain images that accuracies are taken on, at most
-LISTED = 200  # forget images that are listed one by one, at most
-SCORED, MOST_CLASSES = 1000, 200  # images of a part, and classes, for the disentanglement score, which grows with both
 
 
-class Models:
-    r"""What the models make of the same images.
-
-    Attributes:
-        outputs: of ``before``, ``after`` and, where there is one, ``reference``.
-        split: the parts that were measured.  labels: part -> classes.
-        blank: logits of an untrained network by part, or None.
-        features: whether the features are the input of a linear head.
-    """
+class _Models:
+    """What the models make of the same images; ``blank``: logits of an untrained network by part, or None."""
 
     def __init__(self, checked, store, new):
-        self.images, self.outputs, seed = checked.images, {}, checked.settings.seed
+        self.images, self.outputs, seed, seconds = checked.images, {}, checked.settings.seed, 0.0
         self.features = has_features(checked.original, self.images)
-        self.split = replace(checked.split, retain=_sample(checked.split.retain, MEASURED, seed, "measured"))
+        self.split = replace(checked.split, retain=_sample(checked.split.retain, 5000, seed, "measured"))
         self.labels = {part: self.images.y[index] for part, index in vars(self.split).items()}
-        checked.clock.seconds["evaluation"] = 0.0
         load = partial(load_outputs, device=checked.compute.device)
         for name, model in {"before": checked.original, "after": new, "reference": checked.reference}.items():
             if model is not None:
                 file = f"outputs-{name}.safetensors"
                 self.outputs[name] = store.once(file, partial(self._made, model), save_outputs, load)
-                checked.clock.seconds["evaluation"] += store.facts(file)["seconds"]
+                seconds += store.facts(file)["seconds"]
+        checked.clock.seconds["evaluation"] = seconds
         try:
             self.blank = self._collected(models.reset(checked.original, seed, "untrained")).logits
         except SettingsError:
@@ -72,11 +62,9 @@ class Models:
         return collect_outputs(model, self.images, self.split, 100, look)
 
     def right(self, model, part):
-        """Which images of a part a model names right: bool ``(n,)``."""
         return self.outputs[model].logits[part].argmax(1) == self.labels[part]
 
     def lacking(self, needs):
-        """Why something that needs these things cannot be measured, or None."""
         tested = len(self.labels["test_forget"])
         there = {
             "retrain": "reference" in self.outputs,
@@ -85,84 +73,74 @@ class Models:
             "test": tested or len(self.labels["test_retain"]),
             "test_forget": tested,
         }
-        return next((why for need, why in MISSING.items() if need in needs and not there.get(need)), None)
+        return next((f"needs {what}" for need, what in _NEEDED.items() if need in needs and not there.get(need)), None)
 
 
 def _sample(index, count, seed, purpose):
-    """At most ``count`` of ``index`` at random, in their order."""
     chosen = torch.randperm(len(index), generator=generator(seed, purpose))[:count]
     return index[chosen.sort().values.to(index.device)]
 
 
 def measure(checked, store, new, transition):
-    r"""What the report says of the models: accuracy, attacks, metrics, predictions, nearest, disentanglement; and
-    `change` by part.
+    """What the report says of the models, and `change` by part.
 
-    Args:
-        checked: `megu.own.request.CheckedRequest`.  store: `megu.runs.store.RunDirectory`, or what stands for it.
-        new: the model after.  transition: ``(K, K)`` array or None.
+    Args: checked, store, transition: see `megu.own.guide_choice.transition`.  new: the model after.
     """
-    found = Models(checked, store, new)
+    found = _Models(checked, store, new)
     facts = {
-        "accuracy": accuracies(found),
-        "attacks": attack_curves(found),
-        "metrics": every_metric(found),
-        "predictions": predictions(found, checked.ids),
-        "nearest": nearest(found, transition),
-        "disentanglement": disentanglement_scores(checked, found, new),
+        "accuracy": _accuracies(found),
+        "attacks": _attack_curves(found),
+        "metrics": _every_metric(found),
+        "predictions": _predictions(found, checked.ids),
+        "nearest": _nearest(found, transition),
+        "disentanglement": _disentanglement(checked, found, new),
     }
     return facts, {part: change(found, part) for part in ("test_retain", "retain") if len(found.labels[part])}
 
 
-def number(value, digits=6):
-    r"""A float for JSON: None where it is no number."""
+def _number(value, digits=6):
     return None if value is None or not math.isfinite(value) else round(float(value), digits)
 
 
-def accuracies(found):
-    r"""Rows of model, part, images, percent, low and high (95 % Wilson interval); none of parts without images."""
+def _accuracies(found):
     out = []
     for model, part in product(found.outputs, PARTS):
         right = found.right(model, part)
         if count := len(right):
             hits = int(right.sum())
             ends = stats.binomtest(hits, count).proportion_ci(method="wilson")
-            shares = {"percent": hits / count, "low": ends.low, "high": ends.high}
-            percent = {name: number(100 * share) for name, share in shares.items()}
-            out.append({"model": model, "part": part, "images": count, **percent})
+            percent, low, high = (_number(100 * share) for share in (hits / count, *ends))
+            out.append({"model": model, "part": part, "images": count, "percent": percent, "low": low, "high": high})
     return out
 
 
 def change(found, part):
-    r"""Change of accuracy from before to after in points, paired by image: (mean, half-width of its 95 % interval)."""
+    """Change of accuracy in points, paired by image: (mean, half-width of its 95 % interval)."""
     before, after = (found.right(model, part).double() for model in ("before", "after"))
     difference = 100 * (after - before)
     return difference.mean().item(), 1.96 * difference.std(correction=0).item() / math.sqrt(len(difference))
 
 
-def attack_curves(found):
-    r"""Rows of attack, model, auc, low, high (95 %), tpr_at_1_percent, members, others, roc; none without unseen images
-    of the same classes."""
+def _attack_curves(found):
     unseen, out = "test_forget" if len(found.labels["test_forget"]) else "test_retain", []
     for attack, (model, outputs) in product(ATTACKS, found.outputs.items()):
         compared = []
         for part in ("forget", unseen):
             logits, y = outputs.logits[part], found.labels[part]
-            # High where an attacker takes an image for one that was trained on.
-            compared += [-attacks.per_sample_loss(logits, y) if attack == "loss" else -attacks.entropy(logits), y]
+            unlike = attacks.per_sample_loss(logits, y) if attack == "loss" else attacks.entropy(logits)
+            compared += [-unlike, y]  # high where an attacker takes an image for one that was trained on
         if curve := attacks.class_matched_roc(*compared):
             auc, reach = curve["auc"], 1.96 * curve["error"]
             out.append({
                 "attack": attack, "model": model,
-                "auc": number(auc), "low": number(max(0, auc - reach)), "high": number(min(1, auc + reach)),
-                "tpr_at_1_percent": number(curve["true"][1]), "members": curve["members"], "others": curve["others"],
-                "roc": {axis: [number(value, 4) for value in curve[axis]] for axis in ("false", "true")},
+                "auc": _number(auc), "low": _number(max(0, auc - reach)), "high": _number(min(1, auc + reach)),
+                "tpr_at_1_percent": _number(curve["true"][1]), "members": curve["members"], "others": curve["others"],
+                "roc": {axis: [_number(value, 4) for value in curve[axis]] for axis in ("false", "true")},
             })  # fmt: skip
     return out
 
 
-def every_metric(found):
-    r"""Rows of metric, mode, unit, goal, images, before, after, reference (None where not available), and why not."""
+def _every_metric(found):
     values, out = {}, []
     for model, outputs in found.outputs.items():
         nobody = {part: logits * math.nan for part, logits in outputs.logits.items()}
@@ -171,30 +149,27 @@ def every_metric(found):
         values[model] = metrics.metrics(outputs, found.images, found.split, against)
     for metric, about in metrics.METRICS.items():
         why = found.lacking(about.needs.split())
-        row = {model: number(values[model][metric]) if model in values and not why else None for model in MODELS}
-        if not why and all(value is None for value in row.values()):
+        row = {model: _number(values[model][metric]) if model in values and not why else None for model in MODELS}
+        if not why and set(row.values()) == {None}:
             why = "cannot be computed from these images"
         out.append({"metric": metric, **about.description, **row, "not_available": why})
     return out
 
 
-def predictions(found, ids):
-    r"""What the forget images are taken for: shares in percent by model and label, and the first images one by one (no
-    pixels)."""
+def _predictions(found, ids):
     names, shares, listed = found.images.classes, {}, []
     top = {model: outputs.logits["forget"].softmax(1).max(1) for model, outputs in found.outputs.items()}
     for model, (_, label) in top.items():
         share = 100 * label.bincount(minlength=len(names)).double() / len(label)
-        largest = share.argsort(descending=True).tolist()
-        shares[model] = {names[k]: number(share[k]) for k in largest if share[k] > 0}
-    for row, i in enumerate(found.split.forget.tolist()[:LISTED]):
-        one = {name: {"label": names[label[row]], "probability": number(p[row])} for name, (p, label) in top.items()}
+        order = share.argsort(descending=True).tolist()
+        shares[model] = {names[k]: _number(share[k]) for k in order if share[k] > 0}
+    for row, i in enumerate(found.split.forget.tolist()[:200]):
+        one = {name: {"label": names[label[row]], "probability": _number(p[row])} for name, (p, label) in top.items()}
         listed.append({"image": ids[i], "class": names[found.images.y[i]], **one})
     return {"shares": shares, "images": listed}
 
 
-def nearest(found, transition, most=3):
-    r"""Rows of each forgotten class and the names of its nearest by the guide and by the models' features."""
+def _nearest(found, transition):
     names, ways, seen = found.images.classes, dict.fromkeys(("guide", *MODELS)), ("retain", "forget")
     y = torch.cat([found.labels[part] for part in seen]).cpu().numpy()
     if transition is not None:
@@ -205,7 +180,7 @@ def nearest(found, transition, most=3):
             ways[model] = centroid_similarity(table, y, len(names))
 
     def order(similarity, k):
-        return [names[j] for j in np.argsort(-similarity[k], kind="stable") if j != k][:most]
+        return [names[j] for j in np.argsort(-similarity[k], kind="stable") if j != k][:3]
 
     return [
         {"class": names[k], **{way: None if one is None else order(one, k) for way, one in ways.items()}}
@@ -213,14 +188,12 @@ def nearest(found, transition, most=3):
     ]
 
 
-def disentanglement_scores(checked, found, new):
-    r"""Rows of model, view, measure, value, low, high, of at most `SCORED` images of a part; None where no (sub-)class
-    goes as a whole, there are no features, or over `MOST_CLASSES` classes."""
+def _disentanglement(checked, found, new):
     images, seed = checked.images, checked.settings.seed
-    whole = forgotten_concepts(images, checked.split)
-    if not (found.features and whole) or len(images.fine_classes) > MOST_CLASSES:
+    if not found.features or not forgotten_concepts(images, checked.split) or len(images.fine_classes) > 200:
         return None
-    few = {part: _sample(getattr(found.split, part), SCORED, seed, "scored") for part in ("retain", "test_retain")}
+    # The score grows with classes and images.
+    few = {part: _sample(getattr(found.split, part), 1000, seed, "scored") for part in ("retain", "test_retain")}
     split = replace(found.split, **few)
     scores = disentanglement(checked.original, new, checked.reference, images, split, draws=100, seed=seed)
     return scores.astype(object).where(scores.notna(), None).round(4).to_dict("records")

@@ -1,4 +1,4 @@
-r"""Who says which of a user's classes are alike: a guide of the package, the model's own features, or a matrix."""
+"""Who says which classes are alike: a guide of the package, the model's own features, or a matrix."""
 
 import logging
 from pathlib import Path
@@ -15,44 +15,39 @@ from megu.settings.errors import SettingsError
 from megu.settings.files import hash_bytes
 from megu.settings.values import closest
 
-MODEL = "model"  # the similarity of the model's own class-mean features
-NAMED = (*(name for name, source in SOURCES.items() if not source.needs_model), MODEL)  # what can be asked for by name
+NAMED = (*(name for name, source in SOURCES.items() if not source.needs_model), "model")  # "model": its features
 
 
 def choose_guide(guide, num_classes):
-    r"""What a request's ``guide`` means: (name in `NAMED` or ``matrix``, the ``(K, K)`` float64 matrix or None).
+    """What a request's ``guide`` means: (name in `NAMED` or ``matrix``, the ``(K, K)`` float64 matrix or None).
 
     Args: guide: a name in `NAMED`, None (the composed guide, or what can stand in for it), a transition matrix whose
-        columns sum to 1, or its path (.csv, .npy).
+        columns sum to 1 up to 1e-4, or its path (.csv, .npy).
     Raises: SettingsError where it is none of these.
     """
     what = "guide"
     if isinstance(guide, str | Path) and str(guide).endswith((".csv", ".npy")):
-        what = Path(guide).name
-        guide = read_matrix(Path(guide))
-    if guide is None or (isinstance(guide, str) and guide in NAMED):
-        return guide or "composed", None
-    if isinstance(guide, str):
-        raise SettingsError(closest(guide, NAMED, what) + "; or give a matrix, or a .csv or .npy file of one")
-    return "matrix", check_matrix(guide, num_classes, what)
+        what, guide = Path(guide).name, _read_matrix(Path(guide))
+    if guide is None:
+        return "composed", None
+    if not isinstance(guide, str):
+        return "matrix", _check_matrix(guide, num_classes, what)
+    if guide not in NAMED:
+        raise SettingsError(closest(guide, NAMED, what) + "; or give a matrix, or its .csv or .npy")
+    return guide, None
 
 
-def read_matrix(path):
-    r"""A matrix from .npy or from comma-separated numbers.  Raises: SettingsError where it cannot be read."""
+def _read_matrix(path):
     try:
         if path.suffix == ".npy":
             return np.load(path, allow_pickle=False)
         return np.loadtxt(path, delimiter=",", ndmin=2, encoding="utf-8")
     except (OSError, ValueError, EOFError) as error:
         why = getattr(error, "strerror", None) or str(error).splitlines()[0][:100]
-        raise SettingsError(
-            f"{path.name} is no matrix ({why}): give K lines of K numbers with commas, or a .npy"
-        ) from None
+        raise SettingsError(f"{path.name} is no matrix ({why}): give K lines of K numbers with commas") from None
 
 
-def check_matrix(matrix, num_classes, what):
-    r"""A transition matrix, its columns divided by their sums.  Raises: SettingsError for a wrong kind, shape, sign or
-    sum (by more than 1e-4)."""
+def _check_matrix(matrix, num_classes, what):
     try:
         array = np.asarray(matrix, float)
         why = f"is a matrix of shape {array.shape}"
@@ -70,10 +65,9 @@ def check_matrix(matrix, num_classes, what):
 
 
 def transition(checked, store):
-    r"""The transition matrix of a `megu.own.request.CheckedRequest`, and what the report says of it.
+    """``(K, K)`` transition matrix of a `megu.own.request.CheckedRequest`, and facts; two None where none is asked.
 
     Args: store: `megu.runs.store.RunDirectory`, or what stands for it.
-    Returns: ``(K, K)`` array, dictionary of source, origin and hashes; None, None where the method asks no guide.
     Raises: what a guide raises that was asked for by name; StageError where the store's matrix was another.
     """
     if not checked.method.guided:
@@ -81,8 +75,8 @@ def transition(checked, store):
     clock = Stopwatch()
     with clock("guide"):
         matrix, about = _chosen(checked, store.path and store.path / "answers.jsonl")
-    store.same("transition matrix", about["matrix_sha256"][:16])  # of another guide it would belong to another model
-    # A repeated call finds the answers: origin and seconds are those of the first.
+    store.same("transition matrix", about["matrix_sha256"][:16])  # else the kept model would be another guide's
+    # Origin and seconds stay those of the first call, which asked.
     first = store.manifest["notes"].get("guide", {"about": about, "seconds": clock.seconds})
     store.note("guide", first)
     checked.clock.seconds.update(first["seconds"])
@@ -96,18 +90,17 @@ def _chosen(checked, path):
     if free and all(name.isdigit() for name in checked.images.classes):
         source = "features"
         log.warning("the classes have no names: the guide without language (features) is asked, not the composed one")
-    if source != MODEL:
+    if source != "model":
         try:
-            return of_guide(source, checked, path)
+            return _of_guide(source, checked, path)
         except GuideUnavailableError as missing:
             if not free:
                 raise
             log.warning("the composed guide cannot be asked (%s): the model's own features stand in for it", missing)
-    return of_features(checked.original, checked.images, checked.split.train)
+    return _of_features(checked.original, checked.images, checked.split.train)
 
 
-def of_guide(source, checked, path):
-    r"""Matrix and description of a guide of the package; answers are kept in ``path``, in memory if None."""
+def _of_guide(source, checked, path):
     guide = checked.settings.guide.model_copy(update={"source": source})
     settings, images = checked.settings.model_copy(update={"guide": guide}), checked.images
     pool = draw_exemplars(images, checked.split.train, guide.exemplars + 1, guide.exemplar_seed)
@@ -121,11 +114,10 @@ def of_guide(source, checked, path):
     return _described(source, origin, matrix, count, hash_bytes(lines))
 
 
-def of_features(model, images, index):
-    r"""The same of the model's class-mean features: $S_{kl} = (1 + \cos(\mu_k - \mu, \mu_l - \mu)) / 2$."""
+def _of_features(model, images, index):
+    r"""$S_{kl} = (1 + \cos(\mu_k - \mu, \mu_l - \mu)) / 2$ of class-mean features."""
     sim = centroid_similarity(feature_table(model, images, index), images.y[index].cpu().numpy(), images.num_classes)
-    matrix = transition_matrix((1 + sim.clip(-1, 1)) / 2)
-    return _described(MODEL, "the model's own class-mean features", matrix)
+    return _described("model", "the model's own class-mean features", transition_matrix((1 + sim.clip(-1, 1)) / 2))
 
 
 def _described(source, origin, matrix, answers=0, digest=None):

@@ -1,8 +1,7 @@
-r"""The deletion report of one unlearned model: a JSON file with a schema, and one HTML file that needs no other."""
+"""The deletion report: a JSON file with a schema, and one HTML file that needs no other."""
 
 import json
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 
 import jinja2
@@ -20,11 +19,11 @@ NAME = "megu deletion report 1"
 
 
 def compose(checked, new, guide, training, found, changes):
-    r"""The report as a dictionary that ``megu/own/assets/report.schema.json`` describes.
+    """The report as ``megu/own/assets/report.schema.json`` describes it.
 
     Args:
         checked: `megu.own.request.CheckedRequest`.  new: the model after.
-        guide: of `megu.own.guide_choice.transition`.  training: of `megu.own.unlearn.unlearned`.
+        guide: of `megu.own.guide_choice.transition`.  training: seconds, history.
         found, changes: of `megu.own.findings.measure`.
     """
     images, forget, trained_on = checked.images, checked.settings.forget, checked.request.trained_on
@@ -36,43 +35,37 @@ def compose(checked, new, guide, training, found, changes):
             "name": images.name, "digest": images.digest(), "classes": list(images.classes),
             "shape": list(images.shape), "training_images": images.num_train,
             "test_images": len(images.y) - images.num_train, "trained_on": trained_on,
-            "retain_is_sample": trained_on is not None and trained_on > images.num_train,
+            "retain_is_sample": (trained_on or 0) > images.num_train,
         },
     }  # fmt: skip
+    given, compute = checked.given, checked.compute
     done = {
-        "method": checked.request.method,
-        "title": checked.method.title,
-        "settings": checked.parameters.model_dump(mode="json"),
-        "seed": checked.settings.seed,
-        "guide": guide,
-        "device": checked.compute.device.type,
-        "precision": "bfloat16 autocast" if checked.compute.autocast else "float32",
-        "versions": versions(PACKAGES),
-        "history": training["history"],
+        "method": checked.request.method, "title": checked.method.title,
+        "settings": checked.parameters.model_dump(mode="json"), "seed": checked.settings.seed, "guide": guide,
+        "device": compute.device.type, "precision": "bfloat16 autocast" if compute.autocast else "float32",
+        "versions": versions(PACKAGES), "history": training["history"],
         "notices": list(dict.fromkeys(checked.notices)),
         "seconds": {part: round(value, 3) for part, value in checked.clock.seconds.items()} | training["seconds"],
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": {
-            "class": type(checked.given).__name__,
-            "parameters": sum(w.numel() for w in checked.given.parameters()),
-            "sha256_before": checked.weights,
-            "sha256_after": weights_digest(new),
+            "class": type(given).__name__, "parameters": sum(w.numel() for w in given.parameters()),
+            "sha256_before": checked.weights, "sha256_after": weights_digest(new),
             "reference": checked.reference is not None,
         },
-    }
+    }  # fmt: skip
     said = verdict(asked, found["accuracy"], changes, found["attacks"])
     facts = {"report": NAME, "megu": megu.__version__, "asked": asked, "done": done, **found, "verdict": said}
     return json.loads(json.dumps(facts, allow_nan=False))
 
 
 def write(facts, folder):
-    r"""Write report.json and report.html into a folder, each whole or not at all; returns the folder."""
+    """Write report.json and report.html into a folder, which is returned."""
     write_json(Path(folder) / "report.json", facts, locked=True)
     return write_html(facts, folder).parent
 
 
 def write_html(facts, folder):
-    r"""Write report.html into a folder; returns its path."""
+    """Write report.html into a folder; returns its path."""
     page, path = html(facts), Path(folder) / "report.html"
     with atomic(path, locked=True) as part:
         part.write_text(page, encoding="utf-8")
@@ -80,7 +73,7 @@ def write_html(facts, folder):
 
 
 def read(path):
-    r"""The report of a folder, or of its report.json.  Raises: SettingsError where there is none."""
+    """The report of a folder, or of its report.json.  Raises: SettingsError where there is none."""
     path = Path(path)
     path = path / "report.json" if path.is_dir() else path
     try:
@@ -88,17 +81,16 @@ def read(path):
         if facts["report"] != NAME:
             raise ValueError
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SettingsError(
-            f"{path.name} is no {NAME!r} ({type(error).__name__}): give what `megu unlearn` wrote"
-        ) from None
+        what = f"{path.name} is no {NAME!r} ({type(error).__name__})"
+        raise SettingsError(f"{what}: give what `megu unlearn` wrote") from None
     return facts
 
 
 def html(facts):
-    r"""One HTML page without outside references: light or dark as the reader's screen, and for paper."""
+    """One HTML page without outside references, for screens and paper."""
     place = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     place.filters |= {"num": _num, "count": "{:,}".format}
-    page = place.from_string((files("megu.own") / "assets" / "report.html.j2").read_text(encoding="utf-8"))
+    page = place.from_string((Path(__file__).parent / "assets" / "report.html.j2").read_text(encoding="utf-8"))
     try:
         return page.render(r=facts, figures=deletion)
     except (jinja2.UndefinedError, TypeError, KeyError) as error:

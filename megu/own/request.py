@@ -1,4 +1,4 @@
-r"""A user's request, and its check: everything is read and nothing is trained or written."""
+"""A user's request, and its check: all is read, nothing trained or written."""
 
 import logging
 from collections.abc import Sequence
@@ -12,43 +12,34 @@ from torch.utils.data import Dataset
 
 from megu import methods
 from megu.core import device
-from megu.core.device import Stopwatch
 from megu.core.loading import check_accuracy, check_and_copy, weights_digest
 from megu.own.guide_choice import choose_guide
 from megu.own.inputs import forget_set, read_inputs
 from megu.settings.errors import SettingsError
 from megu.settings.files import hash_bytes
 from megu.settings.profiles import resolve
-from megu.settings.values import nest
 
-_UNPREFIXED = ("guide", "device", "threads", "autocast", "compile", "deterministic", "tf32")  # settings of no method
+_SHARED = ("guide", "device", "threads", "autocast", "compile", "deterministic", "tf32")  # settings of no method
 
 
 @dataclass(frozen=True)
 class Request:
-    r"""A classifier, the images that it knows, and what it shall forget.
+    """A classifier, the images that it knows, and what it shall forget.
 
     Attributes:
-        model: images ``(n, C, H, W)`` to logits ``(n, K)``, never altered; or a file of weights (.safetensors), with
-            ``arch``.
-        data: its training images, or those that go and a sample of the others: a folder ``<class>/*.jpg`` (or
-            ``<class>/<sub-class>/*.jpg``), one with ``train`` and ``test`` (or ``val``) folders of this kind, or a
-            Dataset of (image, class) pairs.
-        forget: names of classes or of sub-classes (``"tops/shirt"``); or positions of training images; or a
-            `pathlib.Path` of a file of them.
-        arch: see `megu.core.loading.read_model`.
+        model: images ``(n, C, H, W)`` to logits ``(n, K)``, never altered; or its .safetensors, with ``arch``.
+        data: its training images, or those that go and a sample of the others: a folder, see
+            `megu.datasets.folder.find_classes`, or a Dataset of (image, class).
+        forget: see `megu.own.inputs.forget_set`.  arch: see `megu.core.loading.read_model`.
         test: unseen images, given as ``data`` is; without them no attack can be measured.
-        classes: names in the order of the model's outputs, or a text file of them; by default the sorted names of the
-            folders, or ``data.classes``.
-        subclasses: for a Dataset, the name of each image's sub-class.
-        guide: see `megu.own.guide_choice.choose_guide`.  method: in `megu.methods.METHODS`.
-        seed: of everything random.
+        classes: names in the order of the outputs, or a text file of them; by default the folders, sorted, or
+            ``data.classes``.  subclasses: of each image of a Dataset.
+        guide: see `megu.own.guide_choice.choose_guide`.  method: in `megu.methods.METHODS`.  seed: of all randomness.
         reference: a model retrained without the forget images, given as ``model`` is.
-        normalise: what the model expects of 8-bit images: ``imagenet``, ``unit`` ([0, 1]), ``half`` ([-1, 1]),
-            ``cifar100`` (its moments), ``data`` (those of these images) or (mean, std).
-        size: pixels that images of a folder are resized to; by default their own where all have one size, else 224.
-        retain_images: retain images to fine-tune on, at most; by default a fifth, at least 1,600.
-        trained_on: how many images the model was trained on, where ``data`` holds a sample of them.
+        normalise: of 8-bit images, see `megu.datasets.user_images.moments`.
+        size: pixels that images of a folder are resized to; by default their own where all have one, else 224.
+        retain_images: to fine-tune on, at most; by default a fifth, at least 1,600.
+        trained_on: how many images the model was trained on, where ``data`` is a sample.
         settings: the method's (``"recipe.lr"``), the guide's (``"guide.exemplars"``), or device, threads, autocast.
     """
 
@@ -71,20 +62,19 @@ class Request:
 
 
 class CheckedRequest:
-    r"""A request, read and checked: what `megu.own.unlearn.carry_out` needs.
+    """A request, read and checked.  Raises: SettingsError.
 
     Attributes:
         method, parameters: the method and its settings.  settings: all others; ``forget`` says what goes.
         given: the user's model.  original, reference: copies to work on.  weights: `weights_digest` of the original.
-        images, ids: the images, and what each training image is called.  split: without validation images.
-        guide, matrix: see `megu.own.guide_choice.choose_guide`.
-        accuracy: share of a sample of the training images that the model names right.
+        images, ids: see `megu.own.inputs.read_inputs`.  split: without validation images.  digest: of what goes.
+        guide, matrix: see `megu.own.guide_choice.choose_guide`.  accuracy: see `megu.core.loading.check_accuracy`.
         clock, notices: seconds by stage and what was said, so far.
-    Raises: SettingsError where something is wrong.
     """
 
     def __init__(self, request: Request):
-        self.request, self.method, self.clock, self.notices = request, methods.method(request.method), Stopwatch(), []
+        self.request, self.method = request, methods.method(request.method)
+        self.clock, self.notices = device.Stopwatch(), []
         if self.method.reference:
             raise SettingsError(f"method {request.method!r} is what unlearning is compared with: choose e.g. megu")
         _check_integer("size", request.size, 2, 4096)
@@ -103,26 +93,20 @@ class CheckedRequest:
             self.reference = None if reference is None else check_and_copy(reference, self.images, "reference")
         self.accuracy = check_accuracy(self.original, self.images, self.split.train)
         self.weights = weights_digest(self.original)
-
-    @property
-    def digest(self):
-        """SHA-256 over the sorted names or positions of the forget images, one a line."""
-        return hash_bytes("\n".join(sorted(self.ids[i] for i in self.split.forget.tolist())))
+        self.digest = hash_bytes("\n".join(sorted(self.ids[i] for i in self.split.forget.tolist())))
 
 
 def _overrides(request, method):
-    # Those of the method need no prefix.
     given = {} if request.settings is None else request.settings
     if not isinstance(given, dict):
-        raise SettingsError(f"settings is {given!r}: give a dictionary such as {{'recipe.lr': 0.01}}")
+        raise SettingsError(f"settings is {given!r}: give e.g. {{'recipe.lr': 0.01}}")
     if "guide.source" in given:
-        raise SettingsError(f"setting guide.source={given['guide.source']!r}: say which guide by guide= (--guide)")
+        raise SettingsError(f"guide.source is {given['guide.source']!r}: say which guide by guide= (--guide)")
     usual = {"data.name": "folder", "threads": 0, "autocast": "off", "compare": [request.method]}
-    named = {
-        name if name.partition(".")[0] in _UNPREFIXED else f"methods.{request.method}.{name}": value
-        for name, value in given.items()
-    }
-    return {**usual, "forget.scenario": method.scenarios[0], **nest(named)}
+    usual["forget.scenario"], prefix = method.scenarios[0], f"methods.{request.method}."
+    for name, value in given.items():
+        usual[name if name.partition(".")[0] in _SHARED else prefix + name] = value
+    return usual
 
 
 def _check_integer(name, value, least, most=None):
@@ -133,7 +117,7 @@ def _check_integer(name, value, least, most=None):
 
 @contextmanager
 def collect_notices(notices):
-    r"""Appends what is said to the log "megu" inside the block to a list; it is still said."""
+    """Appends what the block says in the log "megu" to a list."""
     log, said = logging.getLogger("megu"), logging.StreamHandler()
     said.addFilter(lambda record: notices.append(record.getMessage()) is None)  # lets it pass
     log.addHandler(said)

@@ -1,4 +1,4 @@
-r"""Your own classifier and images: one call from a request to a new model and its report."""
+"""One call from a request to a new model and its report."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -24,12 +24,11 @@ from megu.settings.files import alone
 
 @dataclass(frozen=True)
 class Unlearned:
-    r"""What `unlearn` returns.
+    """What `unlearn` returns.
 
     Attributes:
-        model: the new classifier, in eval mode.
+        model: the new classifier, in eval mode.  report: see `megu.own.report.compose`.
         history: mean loss of each epoch, by the training's name.  seconds: by stage.
-        report: the deletion report, see `megu.own.report.compose`.
         folder: where everything was written, or None.
     """
 
@@ -37,35 +36,35 @@ class Unlearned:
     history: dict
     seconds: dict
     report: dict = field(repr=False)
-    folder: Path | None = field(default=None, repr=False)
+    folder: Path | None = field(repr=False)
 
     def save(self, folder):
-        r"""Write model.safetensors, report.html and report.json into a folder."""
+        """Write model.safetensors, report.html and report.json into a folder."""
         folder = report.write(self.report, folder)
         models.save(self.model, folder / "model.safetensors", {"report": self.report["asked"]["index_sha256"]})
 
 
 def unlearn(model, data, forget, *, out=None, **options) -> Unlearned:
-    r"""Make a copy of a classifier forget, and say what was done and what can still be seen.
+    """Make a copy of a classifier forget, and report what can still be seen.
 
     Args:
         model, data, forget, options: see `megu.own.request.Request`.
-        out: folder for answers, model and report; what is finished there is kept, and an interrupted call goes on.
+        out: folder for answers, model and report, where an interrupted call goes on.
     Raises: SettingsError before any work; DivergedError with ``last_good`` where the training runs away.
     """
     return carry_out(CheckedRequest(Request(model, data, forget, **options)), out)
 
 
 def carry_out(checked, out=None) -> Unlearned:
-    r"""The work of `unlearn` on a `megu.own.request.CheckedRequest`: guide, method, measurement, report."""
+    """The work of `unlearn` on a `megu.own.request.CheckedRequest`."""
     folder = None if out is None else Path(out)
     with alone(folder) if folder else nullcontext(), collect_notices(checked.notices):
-        store = RunDirectory(folder, dependencies(checked), [checked.settings.seed]) if folder else in_memory()
+        store = RunDirectory(folder, _dependencies(checked), [checked.settings.seed]) if folder else _in_memory()
         matrix, guide = transition(checked, store)
-        new, training = unlearned(checked, store, matrix)
+        new, training = _unlearned(checked, store, matrix)
         found, changes = measure(checked, store, new, matrix)
         if weights_digest(checked.given) != checked.weights:
-            raise StageError("the model has changed while its copy was at work: give one that nobody else trains")
+            raise StageError("the model has changed while its copy was at work: do not train it meanwhile")
         facts = report.compose(checked, new, guide, training, found, changes)
         done = facts["done"]
         if folder:
@@ -74,24 +73,20 @@ def carry_out(checked, out=None) -> Unlearned:
     return Unlearned(new, done["history"], done["seconds"], facts, folder)
 
 
-def in_memory():
-    r"""What stands for a `megu.runs.store.RunDirectory` where nothing is kept."""
+def _in_memory():
+    """What stands for a `megu.runs.store.RunDirectory` where nothing is kept."""
     facts = {}
 
     def once(name, make, save, load):
         content, facts[name] = make()
         return content
 
-    def forgets(key, value):
-        """Nothing is noted."""
-
-    notes = {"notes": {}}
-    return SimpleNamespace(path=None, manifest=notes, once=once, facts=facts.get, note=forgets, same=forgets)
+    nothing, notes = (lambda key, value: None), {"notes": {}}
+    return SimpleNamespace(path=None, manifest=notes, once=once, facts=facts.get, note=nothing, same=nothing)
 
 
-def dependencies(checked):
-    r"""What the results depend on: a folder of another request is refused."""
-    settings, guide = checked.settings.model_dump(mode="json"), {}
+def _dependencies(checked):
+    settings, images, guide = checked.settings.model_dump(mode="json"), checked.images, {}
     if checked.method.guided:
         guide = {**settings["guide"], "source": checked.guide}
         if checked.matrix is not None:
@@ -100,8 +95,8 @@ def dependencies(checked):
         "settings": {name: settings[name] for name in ("seed", "device", "threads", "autocast", "retain_images")},
         "guide": guide,
         "parameters": {checked.request.method: checked.parameters.model_dump(mode="json")},
-        "data": checked.images.digest(),
-        "normalise": [checked.images.mean.tolist(), checked.images.std.tolist()],
+        "data": images.digest(),
+        "normalise": [images.mean.tolist(), images.std.tolist()],
         "model": checked.weights,
         "reference": checked.reference and weights_digest(checked.reference),
         "forget": checked.digest,
@@ -109,15 +104,13 @@ def dependencies(checked):
     }
 
 
-def unlearned(checked, store, matrix):
-    r"""The new model, made once, and facts of its training: seconds, history.  Raises: DivergedError."""
+def _unlearned(checked, store, matrix):
     original, images, split, settings = checked.original, checked.images, checked.split, checked.settings
 
     def make():
         gone, sample, recipe = forgotten_classes(images, split, settings), settings.retain_images, settings.training
         task = Task(original, images, split, gone, matrix, sample, None, recipe, settings.seed, checked.compute)
-        # Dropout and the like draw from the global generator.
-        with seeded(generator(settings.seed, "unlearn", "layers")):
+        with seeded(generator(settings.seed, "unlearn", "layers")):  # dropout draws from the global one
             new = checked.method.unlearn(task, checked.parameters)
         if not predict(new, images, split.forget[:1]).isfinite().all():
             raise DivergedError(f"{checked.method.title}: the new model's logits are no numbers; nothing was kept")
@@ -127,11 +120,8 @@ def unlearned(checked, store, matrix):
     def save(model, path):
         models.save(model, path, {"method": checked.request.method, "forget": checked.digest})
 
-    def load(path):
-        return models.load(path, models.copy_of(original))
-
     try:
-        new = store.once("model.safetensors", make, save, load)
+        new = store.once("model.safetensors", make, save, lambda path: models.load(path, models.copy_of(original)))
     except DivergedError as error:
         if store.path and error.last_good is not None:
             save(error.last_good, store.path / "last_good.safetensors")

@@ -1,26 +1,21 @@
-r"""The verdict of a deletion report: one word, the rule that it follows from, and findings and limits in sentences."""
+"""The verdict of a deletion report: one word, the rule that it follows from, findings and limits."""
 
 import math
 
 from megu.figures.deletion import PARTS
 
-FEW = 5.0  # percent of the forgotten training images: the most that a model which forgot a class may still name right
+_FEW = 5.0  # percent of a class that a model which forgot it may name right
 
 
 def verdict(asked, measured, changes, attacked):
-    r"""The report in plain words.
+    """Word, its rule, what, and findings and limits in sentences.
 
-    A whole class is *forgotten* where the upper end of the 95 % interval of the forgotten training images named right
-    is at most 5 %, or the reference's where that is higher because images are few, or where none is named right;
-    *partly* where it lies below the lower end of before; else *not forgotten*.  A reference that is shown to name more
-    than 5 % right knows the class and sets no limit.  There is a *trace* where an attack succeeds (`attack_succeeds`);
-    it alone judges single images and sub-classes, whose labels stay.
+    A reference whose interval lies above 5 % knows the class and sets no limit.  Attacks alone judge single images and
+    sub-classes, whose labels stay.
 
     Args:
         asked, measured, attacked: "asked", "accuracy" and "attacks" of the report.
         changes: part -> `megu.own.findings.change`.
-    Returns: dictionary: word (of a class: forgotten, "forgotten, with a trace", partly, not forgotten; else: no trace,
-        trace, or not told without attacks), rule, what, and findings and limits, lists of sentences.
     """
     rows = {row["model"]: row for row in measured if row["part"] == "forget"}
     before, after, reference = (rows.get(model) for model in ("before", "after", "reference"))
@@ -31,15 +26,13 @@ def verdict(asked, measured, changes, attacked):
     findings = [
         f"{PARTS['forget'].capitalize()} named right: {_percent(before)} before, {_percent(after)} after{compared}.",
         *sentences,
-        *(
-            f"{PARTS[part].capitalize()}: {by:+.1f} ± {reach:.1f} points of accuracy."
-            for part, (by, reach) in changes.items()
-        ),
     ]
+    for part, (by, reach) in changes.items():
+        findings.append(f"{PARTS[part].capitalize()}: {by:+.1f} ± {reach:.1f} points of accuracy.")
     if whole:
         word, rule = _of_class(before, after, reference, success)
     else:
-        word = "not told" if success is None else "trace" if success else "no trace"
+        word = {None: "not told", True: "trace", False: "no trace"}[success]
         rule = (
             "trace = an attack's 95 % interval leaves 0.5 out, and its AUC differs from the reference's where there is"
             " one; accuracy does not enter."
@@ -55,12 +48,11 @@ def verdict(asked, measured, changes, attacked):
 
 
 def _of_class(before, after, reference, success):
-    """Word and rule where a whole class goes."""
-    limit = max(FEW, reference["high"] if reference and reference["low"] <= FEW else 0)
+    limit = max(_FEW, reference["high"] if reference and reference["low"] <= _FEW else 0)
     word = "partly" if after["high"] < before["low"] else "not forgotten"
     if after["high"] <= limit or after["percent"] == 0:
         word = "forgotten, with a trace" if success else "forgotten"
-    whose = ", which is the retrained reference's" if limit > FEW else ""
+    whose = ", which is the retrained reference's" if limit > _FEW else ""
     rule = (
         f"forgotten = at most {limit:.3g} % of the forgotten training images are named right by the upper end of the 95"
         f" % interval{whose}, or none at all; partly = fewer than before by both intervals; a trace = an attack's 95 %"
@@ -71,7 +63,6 @@ def _of_class(before, after, reference, success):
 
 
 def _limits(whole, reference, data):
-    """What the numbers do not say."""
     limits = {
         "This is evidence, not a proof of deletion: a short training changed the weights, and what remains in them is"
         " seen only as far as these numbers see.": True,
@@ -80,7 +71,7 @@ def _limits(whole, reference, data):
         "Without a model retrained on the retained images alone, nothing says how near the result is to never having"
         " seen the forgotten ones.": not reference,
         "The retrained reference names images of the class right, which a model that never saw it does not: it is not"
-        " taken as a measure.": whole and reference and reference["low"] > FEW,
+        " taken as a measure.": whole and reference and reference["low"] > _FEW,
         f"Only {data['training_images']:,} of {data['trained_on'] or 0:,} training images were given: what the model"
         " lost on the others was neither repaired nor measured, and no metric on retained training images speaks for"
         " them beyond its interval.": data["retain_is_sample"],
@@ -93,9 +84,8 @@ def _limits(whole, reference, data):
 def attack_succeeds(attacked):
     r"""Whether an attack tells forgotten images from unseen ones: (bool, or None without attacks; list of sentences).
 
-    It does where the 95 % interval of its AUC leaves 0.5 out and, where there is a reference, the two AUCs differ by
-    more than $\sqrt{h_1^2 + h_2^2}$ of their half-widths: a model that never saw the images may be told as well,
-    because they are harder or easier than the unseen ones.
+    It does where the 95 % interval of its AUC leaves 0.5 out and a reference's AUC differs by more than
+    $\sqrt{h_1^2 + h_2^2}$ of the half-widths: the images may be harder or easier than the unseen ones.
     """
     references = {row["attack"]: row for row in attacked if row["model"] == "reference"}
     judged = []
@@ -122,7 +112,6 @@ def attack_succeeds(attacked):
 
 
 def _differ(row, reference):
-    """Whether two AUCs lie further apart than their intervals reach."""
     reach = [(one["high"] - one["low"]) / 2 for one in (row, reference)]
     return abs(row["auc"] - reference["auc"]) > math.hypot(*reach)
 

@@ -142,7 +142,7 @@ ALONE = {  # argument of `ask` -> (wrong value, what the message must name)
     "forget": [
         ([], "forget"), (None, "None"), (3, "3"), ("Ape", "did you mean 'ape'"), ("bea", "did you mean 'bee'"),
         ("../../etc/passwd", "../../etc/passwd"), ("а\u200bpe", "printed"), (list(NAMES), "all 3"), (["ape", 1], "ape"),
-        ([1, 1], "1 twice"), (range(30), "30 of 30"), (Path("none.txt"), "none.txt"),
+        ([1, 1], "1 twice"), (range(30), "30 training images"), (Path("none.txt"), "none.txt"),
     ],
     "classes": [
         (["ape"], "at least two"), (["ape", "ape", "cat"], "'ape' twice"), (["\u00e9", "e\u0301", "cat"], "twice"),

@@ -75,7 +75,7 @@ def test_a_models_weights_are_those_of_its_config(folder):
     two = Checkpoint.from_pretrained(folder)
     with torch.no_grad():
         two.net.head.bias += 1
-    with refused("the weights have changed .hash .*: make a checkpoint of the model"):
+    with refused("the weights have changed .hash .*: make a new checkpoint of the model"):
         two.save_pretrained(folder.parent / "other")
 
 
@@ -92,7 +92,7 @@ def only_a_pickle(path):
 
 NO_CONFIG = "config.json in 'copy' is no config of a checkpoint .*"
 TINY = {"arch": "vit-tiny", "stem": checkpoint.STEMS["vit-tiny"]}
-SEALED = "classes, shape, mean, std or weights in config.json of 'copy' are not those"
+SEALED = "classes, shape, mean, std or weights in config.json in 'copy' do not fit its sha256"
 
 
 @pytest.mark.parametrize(("spoil", "expected"), [
@@ -101,7 +101,7 @@ SEALED = "classes, shape, mean, std or weights in config.json of 'copy' are not 
     (only_a_pickle, "'model.safetensors' does not exist"),
     (lambda p: (p / "model.safetensors").write_bytes((p / "model.safetensors").read_bytes()[:-9]), "'model.safetensors' is damaged"),
     (lambda p: save_file({"a": torch.zeros(1)}, p / "model.safetensors"), r"does not fit the architecture.*missing.*1 are unknown, e\.g\. a"),
-    (lambda p: (p / "config.json").unlink(), "'copy' has no config.json, so it is no checkpoint of megu"),
+    (lambda p: (p / "config.json").unlink(), "there is no config.json in 'copy', so it is no checkpoint of megu"),
     ("{", NO_CONFIG + "no JSON object"), ("[" * 10_000, NO_CONFIG + "no JSON object"), ("[]", NO_CONFIG),
     ({"arch": "resnet-smal"}, "arch 'resnet-smal' does not exist; did you mean 'resnet-small'"),
     ({"arch": "resnet18"}, "does not fit the architecture resnet18 .*missing"),
@@ -113,7 +113,7 @@ SEALED = "classes, shape, mean, std or weights in config.json of 'copy' are not 
     ({"mean": [0.4, 0.4, -0.1]}, "mean.2: Input should be greater than or equal to 0"),
     ({"mean": [0.4, 0.4, 0.5]}, SEALED), ({"classes": ["a", "b", "d", "c"]}, SEALED), ({"shape": [3, 32, 31]}, SEALED),
     ({"sha256": None}, SEALED),
-    ({"classes": ["a", "b", "b", "c"]}, "two classes are called 'b': give each a name of its own"),
+    ({"classes": ["a", "b", "b", "c"]}, "two classes are called 'b': rename one"),
     ({"classes": ["a"]}, "classes: Tuple should have at least 2 items"),
     ({"stem": "other"}, "stem is 'other', but that of resnet-small is 'convolution 3 x 3"),
     ({"shape": [3, 10**7, 10**7]}, "shape.1: Input should be less than or equal to 1024"),

@@ -185,7 +185,7 @@ def test_a_guide_that_cannot_be_asked_is_stood_in_for_and_said(model, parts, mon
     def missing(*_):
         raise GuideUnavailableError("the weights are not installed")
 
-    monkeypatch.setattr(guide_choice, "of_guide", missing)
+    monkeypatch.setattr(guide_choice, "_of_guide", missing)
     done = forget(model, parts, guide=None).report["done"]
     assert done["guide"]["source"] == "model" and "stand in for it" in done["notices"][0]
     with pytest.raises(GuideUnavailableError):
