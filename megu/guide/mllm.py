@@ -8,60 +8,51 @@ from pathlib import Path
 
 import torch
 
-from megu.guide.base import Guide, GuideUnavailableError, require
+from megu.guide.base import Guide, GuideUnavailableError, require, unavailable
 from megu.guide.prompt import PROMPT_VERSION, Cost, conversation, files_digest
 
-# Of log-odds: rounding of a forward pass, by type of the weights.
+# Rounding of log-odds in a forward pass, by type of the weights.
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.5}
 # Tokenizer, processor and template change the answers as the weights do.
 ANSWER_FILES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 
 
 def answer_tokens(tokenizer):
-    r"""Token ids of True and of False: of every spelling ("True", " True", "true", ...) that is one token.  Raises:
+    r"""Token ids of True and of False, of every spelling ("True", " True", "true", " true") that is one token.  Raises:
     GuideUnavailableError where there is none."""
     out = []
     for word in ("True", "False"):
         forms = word, f" {word}", word.lower(), f" {word.lower()}"
-        spelt = [tokenizer.encode(form, add_special_tokens=False) for form in forms]
+        spelt = (tokenizer.encode(form, add_special_tokens=False) for form in forms)
         out.append(sorted({ids[0] for ids in spelt if len(ids) == 1}))
     if not all(out) or set.intersection(*map(set, out)):
-        raise GuideUnavailableError("this model has no single token for True and for False: choose another one")
+        raise GuideUnavailableError("this model has no single token for True and for False: choose another")
     return out
-
-
-def _unavailable(what, error):
-    why = str(error).splitlines()[0]
-    return GuideUnavailableError(f"{what} ({why}): check guide.model and the network, or set guide.path to a folder")
 
 
 class LocalMllm(Guide, source="mllm"):
     r"""Log-odds of True against False as the next token after the question.
 
     $s(x, l) = \log \sum_{t \in \mathrm{True}} e^{z_t} - \log \sum_{t \in \mathrm{False}} e^{z_t}$ with z the logits of
-    the next token, t the spellings of `answer_tokens`: $\sigma(s)$ is the probability of True among both answers.
-
-    Zero-shot questions about one image share its prefill, two-shot questions about one label that of the worked
-    examples.  ``guide.reuse=False``: a whole prompt for each question.
+    the next token, t the spellings of `answer_tokens`.  With ``guide.reuse`` zero-shot questions about one image share
+    its prefill, two-shot questions about one label that of the worked examples.
     Raises: GuideUnavailableError where the model cannot be loaded.
     Source: arXiv 2602.17088 section 4.1.  Departs: A12; a chat model in place of MMICL, its words are ours.
     """
 
-    log_odds = costly = True
+    log_odds, costly, _checked = True, True, False
 
     def __init__(self, context):
         super().__init__(context)
-        s, self.cost, self._checked = self.settings, Cost(), False
-        self.device, self.shots, self.name = context.device, s.shots, s.model or Path(s.path or "").name
+        s = self.settings
+        self.cost, self.shots, self.name = Cost(), s.shots, s.model or Path(s.path or "").name
         if not self.name:
-            raise GuideUnavailableError(
-                "guide.source=mllm needs guide.model (an id on the hub) or guide.path (a folder)"
-            )
+            raise GuideUnavailableError("mllm needs guide.model (an id on the hub) or guide.path (a folder)")
         self._commit = None if s.path else self._newest()
         self.version = f"{self._commit or self._files()}, {s.dtype}, {self.shots}-shot, prompt {PROMPT_VERSION}"
 
     def _newest(self):
-        # The commit that a hub id, or its branch or tag, means now, so that answers name it.
+        # The commit that a hub id, or its branch or tag, means now: answers name it.
         s = self.settings
         if re.fullmatch("[0-9a-f]{40}", s.revision or ""):
             return s.revision
@@ -69,16 +60,16 @@ class LocalMllm(Guide, source="mllm"):
         try:
             return auto.from_pretrained(s.model, revision=s.revision)._commit_hash
         except (OSError, ValueError) as error:
-            raise _unavailable(f"{s.model} cannot be found", error) from None
+            raise unavailable(f"{s.model} cannot be found", error) from None
 
     def _files(self):
         folder = Path(self.settings.path)
         if not list(folder.glob("*.safetensors")):
-            raise GuideUnavailableError(f"guide.path: the folder {self.name!r} holds no .safetensors weights")
+            raise GuideUnavailableError(f"guide.path: {self.name!r} holds no .safetensors weights")
         return f"files {files_digest(sorted(file for file in folder.iterdir() if file.suffix in ANSWER_FILES))}"
 
     def shared(self, question):
-        r"""What stands before the cut of a prompt: the image, or the worked examples for the label."""
+        """What stands before the cut of a prompt: the image, or the worked examples for the label."""
         return f"{question.label}|{question.shots_hash}" if question.shots else question.image_hash
 
     @cached_property
@@ -91,21 +82,21 @@ class LocalMllm(Guide, source="mllm"):
                 weights, revision=self._commit, use_safetensors=True, dtype=s.dtype, **where
             )
         except (OSError, ValueError, ImportError) as error:
-            raise _unavailable(f"{self.name} could not be loaded", error) from None
+            raise unavailable(f"{self.name} could not be loaded", error) from None
         if not getattr(processor, "chat_template", None):
             raise GuideUnavailableError(f"{self.name} has no chat template: choose a model that was tuned for chat")
-        model = (model if where else model.to(self.device)).eval()
-        return model, processor, answer_tokens(processor.tokenizer)
+        model = model if where else model.to(self.context.device)
+        return model.eval(), processor, answer_tokens(processor.tokenizer)
 
     @cached_property
     def _begin(self):
-        # What the tokenizer puts before every text, where the chat template leaves that to it.
+        # What the tokenizer puts before every text: the chat template may leave that to it.
         tokenizer = self._loaded[1].tokenizer
         begins = tokenizer.bos_token and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
         return tokenizer.bos_token if begins else ""
 
     def score(self, questions):
-        r"""Log-odds of True for every question; what lies together shares work, see `shared`."""
+        """See `Guide.score`; what lies together shares work."""
         if self.settings.reuse:
             for _, group in groupby(questions, key=self.shared):
                 yield from self._with_prefix(list(group))
@@ -126,15 +117,14 @@ class LocalMllm(Guide, source="mllm"):
         return text if text.startswith(self._begin) else self._begin + text, images
 
     def _log_odds(self, logits):
-        logits = logits.float()  # in half precision the difference of two logits of 20 has steps of 0.1
+        logits = logits.float()  # a difference of two logits of 20 has steps of 0.1 in half precision
         true, false = (logits[:, tokens].logsumexp(1) for tokens in self._loaded[2])
         self.cost.add(mass=(torch.logaddexp(true, false) - logits.logsumexp(1)).exp().sum().item())
         return (true - false).tolist()
 
     def _whole(self, questions):
         inputs = self._inputs(*zip(*map(self._rendered, questions), strict=True), "left")
-        n = len(questions)
-        self.cost.add(prefills=n, answers=n, tokens=inputs["attention_mask"].sum().item())
+        self.cost.add(prefills=len(questions), answers=len(questions), tokens=inputs["attention_mask"].sum().item())
         return self._log_odds(self._run(inputs, logits_to_keep=1).logits[:, -1])
 
     @torch.no_grad()
@@ -144,12 +134,10 @@ class LocalMllm(Guide, source="mllm"):
         return model(**cast, **more)
 
     def _with_prefix(self, questions):
-        # The cut lies at a special token, where what is left of it cannot change how the rest is split into tokens.
+        # Cut at a special token, where what is left of it cannot change how the rest is split into tokens.
         token, two_shot = getattr(self._loaded[1], "image_token", None), bool(questions[0].shots)
         if not isinstance(token, str):
-            raise GuideUnavailableError(
-                f"the prompts of {self.name} have no image token to cut at: set guide.reuse=False"
-            )
+            raise GuideUnavailableError(f"{self.name} has no image token to cut prompts at: set guide.reuse=False")
         rendered = [self._rendered(question) for question in questions]
 
         def cut(text):
@@ -169,21 +157,19 @@ class LocalMllm(Guide, source="mllm"):
             yield from odds
 
     def _check(self, question, odds):
-        # Image tokens may look ahead, a tokenizer may split a text otherwise when it is cut.
+        # Image tokens may look ahead, a tokenizer may split a cut text otherwise.
         cost, self.cost = self.cost, Cost()
         whole, self.cost, self._checked = self._whole([question])[0], cost, True
         if not abs(whole - odds) <= TOLERANCE[self._loaded[0].dtype]:
-            raise GuideUnavailableError(
-                f"{self.name} answers {odds:.4g} where work is shared and {whole:.4g} where it is not: set"
-                " guide.reuse=False"
-            )
+            found = f"{odds:.4g} where work is shared and {whole:.4g} alone"
+            raise GuideUnavailableError(f"{self.name} answers {found}: set guide.reuse=False")
 
     def _answers(self, prefix, suffix, known):
         (n, _), seen = suffix["input_ids"].shape, suffix["attention_mask"]
         cache = copy.deepcopy(known)
         cache.batch_repeat_interleave(n)
         mask = torch.cat([prefix["attention_mask"].expand(n, -1), seen], 1)
-        # Logits of a whole vocabulary at every position would fill the memory.
+        # Logits at every position would fill the memory.
         keep, at = (seen.sum(1) - 1).unique(return_inverse=True)
         inputs = {**suffix, "attention_mask": mask, "position_ids": self._positions(prefix, suffix, mask)}
         logits = self._run(inputs, past_key_values=cache, use_cache=True, logits_to_keep=keep).logits

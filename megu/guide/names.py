@@ -1,6 +1,6 @@
-r"""Text alone, no image is seen: how alike the names of two classes are to a sentence model and a language model."""
+r"""No image is seen: how alike the names of two classes are to a sentence model and a language model."""
 
-from functools import cache, lru_cache
+from functools import cache
 
 import torch
 
@@ -21,10 +21,8 @@ TEMPLATES = (
 
 
 class NamesGuide(Guide, source="names", compared=True):
-    r"""Cosine, in [-1, 1], between the name of an exemplar's class and a candidate label.
-
-    $s(x, l) = \cos(e(\mathrm{name}(x)), e(l))$ with $e$ the embedding of all-MiniLM-L6-v2.  Source: A12.
-    """
+    r"""$s(x, l) = \cos(e(\mathrm{name}(x)), e(l))$ with name(x) that of the class of x and $e$ the embedding of
+    all-MiniLM-L6-v2; in [-1, 1].  Source: A12."""
 
     name, any_image, words = "all-MiniLM-L6-v2 on class names", False, f"minilm {MINILM_SHA[:8]}"
 
@@ -34,20 +32,20 @@ class NamesGuide(Guide, source="names", compared=True):
 
     def score(self, questions):
         r"""Raw scores of questions."""
-        of = [self.context.class_of(question.image) for question in questions]
-        texts = list(dict.fromkeys([*of, *(question.label for question in questions)]))
+        pairs = [(self.context.class_of(one.image), one.label) for one in questions]
+        texts = list(dict.fromkeys([*(name for name, _ in pairs), *(label for _, label in pairs)]))
         known = dict(zip(texts, embed_text(texts) if texts else (), strict=True))
-        return [(known[name] @ known[question.label]).item() for name, question in zip(of, questions, strict=True)]
+        return [(known[name] @ known[label]).item() for name, label in pairs]
 
 
-@lru_cache(maxsize=1)
+@cache
 def _speaker():
     tokenizer, model = smollm2()
     return tokenizer, model.bfloat16()
 
 
 class LlmNamesGuide(NamesGuide, source="llm-names", compared=True):
-    r"""Mean log-probability of a candidate label after sentences that ask what looks like an exemplar's class.
+    r"""Mean log-probability of a candidate label after sentences about an exemplar's class.
 
     $s(x, l) = \frac{1}{8} \sum_t \log p(l \mid t(\mathrm{name}(x)))$ over the sentences t, p of SmolLM2-135M-Instruct.
     Raises: GuideUnavailableError where the weights are not installed.  Source: A12.
@@ -76,5 +74,5 @@ class LlmNamesGuide(NamesGuide, source="llm-names", compared=True):
 
     def score(self, questions):
         r"""Raw scores of questions."""
-        for question in questions:
-            yield self._fit(self.context.class_of(question.image))[self.column(question.label)]
+        for one in questions:
+            yield self._fit(self.context.class_of(one.image))[self.column(one.label)]

@@ -19,10 +19,8 @@ def image_of(pixels: Pixels) -> Image.Image:
 
 
 def conversation(question: Question) -> tuple[list[dict], list[Image.Image]]:
-    r"""The chat of a question, worked examples first: each image, the question about the same label, True or False.
-
-    Returns: (messages, images in their order).  Source: arXiv 2602.17088 section 4.1.
-    """
+    r"""The chat of a question as (messages, images): worked examples first, each an image, the question about the same
+    label, True or False.  Source: arXiv 2602.17088 section 4.1."""
     asked = {"type": "text", "text": PROMPT.format(label=question.label)}
     messages, images = [], []
     for image, holds in (*question.shots, (question.image, None)):
@@ -46,8 +44,8 @@ def files_digest(paths) -> str:
 
 @dataclass
 class Cost:
-    """What the answers took: passes over what stands before the cut, answers, tokens that the model saw and was spared;
-    ``mass``: sum of the probabilities of True or False, small where it would rather say something else."""
+    """What the answers took: passes over what stands before the cut, answers, tokens seen and spared; ``mass``: sum of
+    the probabilities of True or False."""
 
     prefills: int = 0
     answers: int = 0
@@ -56,7 +54,7 @@ class Cost:
     mass: float = 0.0
 
     def add(self, **more: float):
-        """Add to the counts of these names."""
+        """Add to these counts."""
         for name, value in more.items():
             setattr(self, name, getattr(self, name) + value)
 

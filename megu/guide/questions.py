@@ -1,4 +1,4 @@
-r"""What a guide is asked: exemplars of every class, drawn once, each with every label."""
+r"""What a guide is asked: exemplars of every class, each with every label."""
 
 import json
 from collections.abc import Iterator
@@ -27,8 +27,8 @@ def _image_hash(image):
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    r"""Does this image show a photo of ``label``?  ``shots``: worked examples before it, pairs (image, whether it shows
-    ``label``); ``data``: name of the data set."""
+    r"""Does this image show a photo of ``label``?  ``shots``: worked examples, pairs (image, whether it shows ``label``);
+    ``data``: name of the data set."""
 
     image: Pixels
     label: str
@@ -46,7 +46,7 @@ class Question:
         return [(_image_hash(image), holds) for image, holds in self.shots]
 
     def key(self, guide) -> str:
-        """Sixteen hex digits over all that the answer depends on: guide, version, image, label, shots."""
+        """Sixteen hex digits over guide, version, image, label and shots."""
         about = [guide.name, guide.version, self.image_hash, self.label, self.shots_hash]
         return hash_bytes(json.dumps(about))[:16]
 
@@ -63,11 +63,9 @@ def draw_exemplars(images: Images, allowed: Index, count: int, seed: int = 0) ->
 
 
 def draw_shots(images: Images, allowed: Index, count: int, seed: int = 0) -> dict[str, Shots]:
-    r"""Two worked examples for every label: an image of it (True) and one of some other class (False).
-
-    They come next in the same `draw_exemplars`: none is an exemplar, unless a class has no more images.
-    Source: arXiv 2602.17088 section 4.1.
-    """
+    r"""Two worked examples for every label: an image of it (True) and one of some other class (False), which come next
+    in the same `draw_exemplars`: none is an exemplar, unless a class has no more images.  Source: arXiv 2602.17088
+    section 4.1."""
     drawn, k = draw_exemplars(images, allowed, count + 1, seed), images.num_classes
     last = [drawn[images.y.cpu()[drawn] == label][-1].item() for label in range(k)]
     example = images.x[last].cpu().numpy()
@@ -76,8 +74,8 @@ def draw_shots(images: Images, allowed: Index, count: int, seed: int = 0) -> dic
 
 
 def only_classes(images: Images, names) -> Images:
-    r"""The same pool with these classes alone; images of others belong to none (-1).  Raises: SettingsError for fewer
-    than two names, or one that does not exist."""
+    r"""The pool with these classes alone; images of others belong to none (-1).  Raises: SettingsError for fewer than
+    two names, or an unknown one."""
     names = tuple(dict.fromkeys(names))
     if len(names) < 2:
         raise SettingsError(f"--classes names {len(names)} class: give at least two")

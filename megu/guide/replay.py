@@ -1,4 +1,4 @@
-r"""Answers that somebody already has, as a guide: any answers file, asked again without the model."""
+r"""An answers file as guide, without the model."""
 
 import math
 from pathlib import Path
@@ -9,20 +9,18 @@ from megu.settings.files import hash_bytes
 
 
 class ReplayGuide(Guide, source="replay"):
-    r"""The raw score that an answers file holds for an image (by its hash) and a label, whoever gave it and for which
-    run; nothing where it holds none.
+    r"""The raw score that an answers file holds for an image (by its hash) and a label.
 
-    The file must hold the answers of one guide, or ``guide.model`` and ``guide.revision`` name its source and version
-    as written there.
-    Raises: GuideUnavailableError where ``guide.path`` is no such file, or holds several guides, no answer of the one
-        that is named, or several for one image and label (asked with other worked examples).
+    It must hold the answers of one guide, or ``guide.model`` and ``guide.revision`` name source and version.
+    Raises: GuideUnavailableError where ``guide.path`` is no such file, or holds several guides, none as named, or several
+        answers for one image and label.
     """
 
     def __init__(self, context):
         super().__init__(context)
         settings, path = self.settings, Path(self.settings.path or "")
         if not path.is_file():
-            raise GuideUnavailableError(f"guide.source=replay needs guide.path, an answers file; {path.name!r} is none")
+            raise GuideUnavailableError(f"replay needs guide.path, an answers file; {path.name!r} is none")
         store = AnswerStore(path)
         every = store.answers.values()
         answers = [a for a in every if settings.model in ("", a.source) and settings.revision in (None, a.version)]
@@ -48,12 +46,12 @@ class ReplayGuide(Guide, source="replay"):
         self._absent = f"not in {path.name}{damaged}"
 
     def score(self, questions):
-        r"""Raw scores of questions, NaN where the file has no answer."""
+        """See `Guide.score`."""
         scores = [self._known.get((question.image_hash, question.label), math.nan) for question in questions]
         if missing := sum(map(math.isnan, scores)):
             self.failures[self._absent] = missing
         return scores
 
     def stream(self, questions):
-        r"""Pairs (position of the question, raw score) of those that have an answer."""
+        """See `Guide.stream`; only questions that have an answer."""
         return ((at, raw) for at, raw in enumerate(self.score(questions)) if not math.isnan(raw))

@@ -12,22 +12,20 @@ from itertools import islice
 from megu.guide.base import Guide, GuideUnavailableError, require
 from megu.guide.prompt import PROMPT_VERSION, Cost, conversation
 
-LEAST = 1e-6  # probability of a word that a server leaves out or rounds to nothing
+LEAST = 1e-6  # probability of a word that a server rounds to nothing
 WORDS = ("true", "false")
 REFUSED, UNSUPPORTED = (401, 403, 404), (400, 422)  # statuses: of key or model; of what is asked for
-GARBAGE = (ValueError, AttributeError, TypeError, LookupError, ArithmeticError)  # what a reply that is none ends in
+GARBAGE = (ValueError, AttributeError, TypeError, LookupError, ArithmeticError)  # errors of a reply that is none
 
 
 class ServedMllm(Guide, source="served"):
     r"""Log-odds of True against False as the first token of the reply.
 
-    $s = \log \sum_{\mathrm{True}} p - \log \sum_{\mathrm{False}} p$ over the spellings among the likely tokens, see
-    `log_odds`; where the server gives no log-probabilities, or too few to tell, over ``repeats`` sampled replies, half
-    a reply added to either side (a server that does not sample at temperature 1 makes that meaningless).
+    $s = \log \sum_{\mathrm{True}} p - \log \sum_{\mathrm{False}} p$ over the likely tokens, see `log_odds`; where the
+    server gives no log-probabilities, or too few to tell, over ``repeats`` sampled replies, see `log_odds_of_texts`.
 
     The key comes from ``$MEGU_GUIDE_KEY`` or ``$OPENAI_API_KEY`` and is kept nowhere.
-    Raises: GuideUnavailableError where there is no model, and when it is asked where there is no url or client, or the
-        server refuses key or model.
+    Raises: GuideUnavailableError without a model; when asked, without url or client, or where key or model are refused.
     Source: arXiv 2602.17088 section 4.1.  Departs: A12.
     """
 
@@ -35,13 +33,11 @@ class ServedMllm(Guide, source="served"):
 
     def __init__(self, context):
         super().__init__(context)
-        settings, self.shots, self.cost = self.settings, self.settings.shots, Cost()
-        if not settings.model:
-            raise GuideUnavailableError(
-                "guide.source=served needs guide.model, the name that the server gives its model"
-            )
-        self.name, how = f"{settings.model} (served)", f"{self.shots}-shot, up to {settings.repeats} replies"
-        self.version = f"{settings.revision or 'as served'}, {how}, prompt {PROMPT_VERSION}"
+        s, self.shots, self.cost = self.settings, self.settings.shots, Cost()
+        if not s.model:
+            raise GuideUnavailableError("served needs guide.model, the name that the server gives its model")
+        self.name, how = f"{s.model} (served)", f"{self.shots}-shot, up to {s.repeats} replies"
+        self.version = f"{s.revision or 'as served'}, {how}, prompt {PROMPT_VERSION}"
         # Whether the server gives log-probabilities, and several replies at once.
         self._refused, self._tells, self._many = None, True, True
 
@@ -53,14 +49,12 @@ class ServedMllm(Guide, source="served"):
     def _client(self):
         s = self.settings
         if not s.url:
-            raise GuideUnavailableError(
-                "guide.source=served needs guide.url (or $MEGU_GUIDE_URL), e.g. http://localhost:8000/v1"
-            )
+            raise GuideUnavailableError("served needs guide.url or $MEGU_GUIDE_URL, e.g. http://localhost:8000/v1")
         key = os.environ.get("MEGU_GUIDE_KEY") or os.environ.get("OPENAI_API_KEY") or "none"
         return self._openai.OpenAI(base_url=s.url, api_key=key, timeout=s.timeout, max_retries=s.retries)
 
     def body(self, question, sampled=0):
-        r"""The request for log-probabilities, or for so many ``sampled`` replies, as a JSON-like dictionary."""
+        """The request for log-probabilities, or for so many ``sampled`` replies, JSON-like."""
         messages, images = conversation(question)
         urls = iter({"type": "image_url", "image_url": {"url": _data_url(image)}} for image in images)
         for message in messages:
@@ -71,13 +65,12 @@ class ServedMllm(Guide, source="served"):
         return {"model": self.settings.model, "messages": messages, **how}
 
     def score(self, questions):
-        r"""Log-odds of True for every question, NaN where there is no answer."""
+        """See `Guide.score`."""
         scores = dict(self.stream(questions))
         return [scores.get(at, math.nan) for at in range(len(questions))]
 
     def stream(self, questions):
-        r"""See `Guide.stream`; ``concurrency`` requests at a time; what is under way when the server refuses, or at an
-        interrupt, is still given."""
+        """See `Guide.stream`; what is under way when the server refuses, or at an interrupt, is still given."""
         _ = self._client  # made once, before the threads
         pool, rest, under_way = ThreadPoolExecutor(self.settings.concurrency), iter(enumerate(questions)), {}
         self._stopped = False
@@ -89,9 +82,7 @@ class ServedMllm(Guide, source="served"):
             return at, odds
 
         try:
-            # The next question is asked when a reply has been taken, and so kept: a process that dies loses no more
-            # than was under way.
-            while True:
+            while True:  # asks the next question when a reply has been taken, and so kept
                 free = 0 if self._refused or self._stopped else self.settings.concurrency - len(under_way)
                 for at, question in islice(rest, free):
                     under_way[pool.submit(self._one, question)] = at
@@ -105,9 +96,8 @@ class ServedMllm(Guide, source="served"):
         finally:
             pool.shutdown(cancel_futures=True)
         if self._refused:
-            raise GuideUnavailableError(
-                f"{self.name}: the server refuses ({self._refused}): check guide.model, guide.url and the key"
-            )
+            why = f"{self.name}: the server refuses ({self._refused})"
+            raise GuideUnavailableError(f"{why}: check guide.model, guide.url and the key")
 
     def _one(self, question):
         # (log-odds or NaN, why it is NaN, what the answer took)
@@ -115,14 +105,14 @@ class ServedMllm(Guide, source="served"):
             odds, replies, choices = self._answer(question)
             tokens = sum(reply.usage.total_tokens for reply in replies if reply.usage)
             return odds, "neither True nor False", {"answers": 1, "tokens": tokens, "mass": mass(choices)}
-        except (self._openai.OpenAIError, *GARBAGE) as error:  # of the connection, or in the reply
+        except (self._openai.OpenAIError, *GARBAGE) as error:
             why = type(error).__name__
             if getattr(error, "status_code", 0) in REFUSED:
                 self._refused = why
             return math.nan, why, {}
 
     def _answer(self, question):
-        # (log-odds, all replies, the choices that it is from)
+        # (log-odds, all replies, the choices it is from)
         replies, odds, tells = [], None, self._tells
         if tells:
             try:
@@ -130,7 +120,7 @@ class ServedMllm(Guide, source="served"):
                 choices = replies[0].choices
                 odds, tells = log_odds(choices), _likely(choices) is not None
             except self._openai.APIStatusError as error:
-                tells = False  # some refuse to give log-probabilities
+                tells = False  # some refuse log-probabilities
                 if error.status_code not in UNSUPPORTED:
                     raise
         if odds is None:
@@ -140,7 +130,7 @@ class ServedMllm(Guide, source="served"):
         return odds, replies, choices
 
     def _sampled(self, question):
-        # Some servers ignore n, some refuse it: ask until there are enough, at most once for each reply.
+        # Some servers ignore n, some refuse it: asks at most once for each reply.
         replies, wanted = [], self.settings.repeats
         while len(replies) < wanted and (left := wanted - sum(len(reply.choices) for reply in replies)) > 0:
             try:
@@ -156,24 +146,22 @@ class ServedMllm(Guide, source="served"):
 
 
 def _data_url(image):
-    content = io.BytesIO()
-    image.save(content, "PNG")
+    image.save(content := io.BytesIO(), "PNG")
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
 
 
 def _word(text):
-    # ▁ and Ġ stand for a space in raw tokens.
+    # ▁ and Ġ: a space in raw tokens.
     return (text.strip(" \n\t.,!*\"'▁Ġ").split() or [""])[0].strip(".,!").lower()
 
 
 def _likely(choices):
-    # The most likely first tokens, or None where the server gives no log-probabilities.
+    # The likely first tokens, None without log-probabilities.
     content = getattr(getattr(choices[0], "logprobs", None), "content", None)
     return (getattr(content[0], "top_logprobs", None) or [content[0]]) if content else None
 
 
 def _shares(likely):
-    # Probability of each word among the tokens.
     shares = Counter()
     for one in likely:
         shares[_word(one.token)] += math.exp(one.logprob)
@@ -188,8 +176,8 @@ def log_odds(choices):
     r"""Log-odds from the first token's log-probabilities; None where they are not given or do not tell, NaN where
     neither word is among them.
 
-    A word that is not among the tokens counts what it has at most, so that s errs towards 0: the probability of the
-    least likely token, or what all leave over (1e-6 at least).  Where the other word has no more, nothing is known.
+    A word that is not among them counts what it has at most, so that s errs towards 0: the probability of the least
+    likely token, or what all leave over (1e-6 at least); it does not tell where the other word has no more.
     Raises: ValueError for what is no probability.
     """
     if (likely := _likely(choices)) is None:
@@ -205,13 +193,13 @@ def log_odds(choices):
 
 
 def mass(choices):
-    r"""Probability of True or False at all: of the first token, or without log-probabilities of a reply."""
+    """Probability of True or False at all: of the first token, without log-probabilities of a reply."""
     likely = _likely(choices)
     words, whole = (_said(choices), len(choices)) if likely is None else (_shares(likely), 1)
     return sum(words[word] for word in WORDS) / whole
 
 
 def log_odds_of_texts(choices):
-    r"""Log-odds from sampled replies, NaN where none says True or False."""
+    """Log-odds from sampled replies, half a reply added to either side; NaN where none says True or False."""
     said = _said(choices)
     return math.log(said["true"] + 0.5) - math.log(said["false"] + 0.5) if said["true"] + said["false"] else math.nan

@@ -1,4 +1,4 @@
-r"""Questions to a guide: what is open, what asking would take, asking it once, and what its answers say."""
+r"""Questions to a guide: what is open, what asking takes, and what its answers say."""
 
 import logging
 import math
@@ -25,7 +25,6 @@ from megu.settings.errors import SettingsError
 from megu.settings.values import closest
 
 KNOWN = ("fashion-mini", "cifar10", "cifar20", "cifar100")
-PER_TOKEN = 4  # characters of English text, for estimates
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,7 @@ class Scores:
     r"""What a guide said about exemplars of classes.
 
     ``values``, for eq. 4-5: raw scores s for ``column`` calibration; else probabilities $\sigma(s)$ where s are
-    log-odds, for ``content-free`` less what is said of the label about an image of one grey.  ``origin``: where the
-    answers are from, ``new`` how many were asked now.
+    log-odds, for ``content-free`` less those about a grey image.  ``new``: how many answers were asked now.
     """
 
     values: Float[np.ndarray, "m K"]
@@ -51,8 +49,7 @@ class GuideSession:
 
     Args:
         directory: `megu.runs.store.RunDirectory` that remembers answers, versions and origins.
-        original: gives the classifier, for guides that are made from it.
-        answers: path of the answers, before those of settings and directory; without any they are in memory.
+        original: gives the classifier.  answers: path before those of settings and directory; without any: in memory.
         allowed: what exemplars are drawn from; None: the training images without validation.
         classes: names of the only classes that are asked about; the exemplars stay the same.
     Raises: SettingsError for classes that do not exist.
@@ -73,8 +70,8 @@ class GuideSession:
         """The answers so far."""
         store = AnswerStore(self._path)
         if store.damaged:
-            lines = f"{store.damaged} lines of the answers do not carry their checksum (damaged or edited by hand)"
-            logging.getLogger("megu").warning("%s: they are asked again", lines)
+            lines = "%s lines of the answers do not carry their checksum: they are asked again"
+            logging.getLogger("megu").warning(lines, store.damaged)
         return store
 
     def _drawn(self, draw_them, draw):
@@ -84,13 +81,13 @@ class GuideSession:
         return draw_them(self._drawn_from, self._allowed, self.settings.exemplars, seed)
 
     def exemplars(self, draw: int | None = None) -> Index:
-        """Positions of what the guide is asked about; ``draw``: None for the settings' own, else a fresh one."""
+        """Positions of the exemplars; ``draw``: None for the settings' own, else a seed of fresh ones."""
         drawn = self._drawn(asking.draw_exemplars, draw)
         return drawn[self.images.y.cpu()[drawn] >= 0]
 
     def guide(self, source: str | None = None, draw: int | None = None) -> Guide:
-        r"""The guide ``source`` (None: the settings' own).  Raises: SettingsError where there is none, or not the
-        classifier that it is made from; GuideUnavailableError where it cannot be had."""
+        """The guide ``source`` (None: the settings' own).  Raises: SettingsError where there is none, or no classifier
+        to make it from; GuideUnavailableError where it cannot be had."""
         name, images, model = source or self.settings.source, self.images, ()
         if (made := SOURCES.get(name)) is None:
             raise SettingsError(closest(name, SOURCES, "guide.source"))
@@ -102,33 +99,31 @@ class GuideSession:
         return made(GuideContext(images.classes, self.settings, images, self.exemplars(draw), self.device, *model))
 
     def questions(self, source: str | None = None, draw: int | None = None) -> tuple[Guide, list[Question]]:
-        r"""A guide and what it is asked: every exemplar with every label; for ``content-free`` calibration an image of
-        one grey too.  Raises: as `guide`; SettingsError where it cannot be asked about that image."""
+        """A guide and what it is asked: every exemplar with every label; for ``content-free`` calibration a grey image
+        too.  Raises: as `guide`; SettingsError where it cannot be asked about that image."""
         guide = self.guide(source, draw)
         shots = self._drawn(asking.draw_shots, draw) if guide.shots else None
         questions = list(asking.questions_for(self.images, self.exemplars(draw), shots))
         if self._calibration(guide) == "content-free":
             if not (guide.log_odds and guide.any_image):
-                raise SettingsError(
-                    f"guide.calibration is 'content-free', but {guide.name} cannot be asked about an image without"
-                    " content: set it to 'column'"
-                )
+                why = f"{guide.name} cannot be asked about an image without content"
+                raise SettingsError(f"guide.calibration is 'content-free', but {why}: set it to 'column'")
             some = questions[: self.images.num_classes]
             questions += [replace(one, image=np.full_like(one.image, 127)) for one in some]
         return guide, questions
 
     def _calibration(self, guide):
-        # The setting is about the settings' own guide; its rivals may not be able to do without centring.
+        # Rivals of the settings' own guide may not be able to do without centring.
         return self.settings.calibration if guide.source == self.settings.source else "column"
 
     def scores(self, source: str | None = None, draw: int | None = None) -> Scores:
-        r"""What a guide says: asked once, or where its weights are missing replayed from the answers that come with the
-        package.  Raises: as `questions` and `megu.guide.ask`."""
+        """What a guide says: asked once, or where its weights are missing by the answers that come with the package.
+        Raises: as `questions` and `megu.guide.ask`."""
         return self._scores(*self.questions(source, draw), draw)
 
     def all_scores(self, draw: int | None = None, sources=None) -> dict[str, Scores]:
-        r"""`scores` of several sources, by default those that every run compares and, on its own exemplars, its own;
-        without those whose weights are missing, and slow ones that would have to be asked now."""
+        """`scores` of several sources, by default those that every run compares and, on its own exemplars, its own;
+        without those whose weights are missing, and slow ones that would have to be asked."""
         own, out = self.settings.source, {}
         compared = [name for name, made in SOURCES.items() if made.compared]
         for source in sources or dict.fromkeys(compared if draw is not None else [*compared, own]):
@@ -145,10 +140,11 @@ class GuideSession:
         if notes is not None:
             notes.same(f"{about}, version", guide.version)
         answers, origin, new, seconds = self._answers(guide, questions)
-        if notes is not None and about not in notes.manifest["notes"]:
-            notes.note(about, origin)
-        if notes is not None and new == len(questions):
-            notes.note(f"{about}, seconds", round(seconds, 3))
+        if notes is not None:
+            if about not in notes.manifest["notes"]:
+                notes.note(about, origin)
+            if new == len(questions):
+                notes.note(f"{about}, seconds", round(seconds, 3))
         calibration, of_class = self._calibration(guide), self.images.y.cpu()[self.exemplars(draw)].numpy()
         scores = np.array([answer.raw for answer in answers]).reshape(-1, self.images.num_classes)
         if calibration == "content-free":
@@ -161,7 +157,7 @@ class GuideSession:
         return shipped_answers(guide, questions, self.images.name)
 
     def _answers(self, guide, questions):
-        # (answers, where they are from, how many were asked now, seconds)
+        # (answers, origin, how many were asked now, seconds)
         why, given = "given when the package was made: the same model, images and words", None
         if not (guide.slow and (given := self._shipped(guide, questions))):
             try:
@@ -182,7 +178,7 @@ class GuideSession:
         return answers, origin, new, clock.total
 
     def ask(self) -> str:
-        """Ask the settings' own guide what is open, and say what that took.  Raises: as `megu.guide.ask`."""
+        """Ask the settings' own guide what is open; what that took.  Raises: as `megu.guide.ask`."""
         return self._ask(*self.questions())[1]
 
     def open_questions(self) -> tuple[Guide, list[Question]]:
@@ -194,14 +190,14 @@ class GuideSession:
         return [question for question in questions if question.key(guide) not in self.store.answers]
 
     def bill(self, price: float | None = None, image_tokens: int | None = None) -> str:
-        r"""What asking the open questions takes, as a sentence; ``price`` of a million input tokens, ``image_tokens``
-        of one image; those of text are estimated, without what a chat template adds."""
+        """What asking the open questions takes, as a sentence; ``price`` of a million input tokens, ``image_tokens`` of
+        one image; text is estimated at 4 characters a token, without what a chat template adds."""
         guide, questions = self.questions()
         asked = self._open(guide, questions)
         said = f"{len(asked)} of {len(questions)} questions to {guide.name} are open"
         if not guide.costly or not asked:
             return said
-        tokens, images = math.ceil(sum(map(characters, asked)) / PER_TOKEN), sum(1 + len(one.shots) for one in asked)
+        tokens, images = math.ceil(sum(map(characters, asked)) / 4), sum(1 + len(one.shots) for one in asked)
         said += f": {len(asked)} requests, {images} images, about {tokens} tokens of text"
         if image_tokens:
             tokens += images * image_tokens
