@@ -1,4 +1,4 @@
-r"""Who says which concepts are alike.
+"""Who says which concepts are alike.
 
 A question is an exemplar and a candidate label, an answer one number.  A source is a subclass of `base.Guide`, imported
 below and named in `megu.settings.config.Source`.

@@ -1,4 +1,4 @@
-r"""Answers and their store: JSON lines with a checksum each, safe under several writers and sudden death."""
+"""Answers and their store: JSON lines with a checksum each, safe under several writers and sudden death."""
 
 import gzip
 import json
@@ -26,7 +26,7 @@ Text = Annotated[str, Field(min_length=1)]
 
 @dataclass(frozen=True)
 class Answer:
-    r"""The raw score of one question; `megu.guide.import_answers` checks the annotations.
+    """The raw score of one question; `megu.guide.import_answers` checks the annotations.
 
     Attributes:
         question: `megu.guide.Question.key`.  image: its hash.  source, version: of the guide.
@@ -55,7 +55,7 @@ class Answer:
 
 @dataclass
 class AnswerStore:
-    r"""Answers (question -> `Answer`) as JSON lines in the file ``path``, which need not exist, or in memory if None.
+    """Answers (question -> `Answer`) as JSON lines in the file ``path``, which need not exist, or in memory if None.
     Lines whose checksum does not hold are left out and counted as ``damaged``."""
 
     path: Path | None = None
@@ -88,13 +88,13 @@ class AnswerStore:
 
     @contextmanager
     def turn(self):
-        r"""Wait until no other process asks for this file, and read what they added."""
+        """Wait until no other process asks for this file, and read what they added."""
         with nullcontext() if self.path is None else self._lock(".turn"):
             self._read()
             yield
 
     def add(self, answers):
-        r"""Store answers, on disk before this returns; what was answered before stands."""
+        """Store answers, on disk before this returns; what was answered before stands."""
         now, fresh = datetime.now(UTC).isoformat(timespec="seconds"), {}
         for answer in answers:
             if answer.question not in self.answers:
@@ -120,24 +120,24 @@ def _shipped(data_name):
     return AnswerStore(path if path.exists() else None).answers
 
 
-def shipped_answers(guide: Guide, questions: list[Question], data_name: str) -> list[Answer] | None:
-    r"""The answers that come with the package, in the order of ``questions``; None where one is missing."""
-    known, keys = _shipped(data_name), [question.key(guide) for question in questions]
+def shipped_answers(guide: Guide, questions: list[Question]) -> list[Answer] | None:
+    """The answers that come with the package, in the order of ``questions``; None where one is missing."""
+    known, keys = _shipped(questions[0].data), [one.key(guide) for one in questions]
     return [known[key] for key in keys] if all(key in known for key in keys) else None
 
 
 def ask(guide: Guide, questions: list[Question], store: AnswerStore, *, at_once: int = 100) -> list[Answer]:
-    r"""Answers to all questions in their order, from the store or asked and stored now.
+    """Answers to all questions in their order, from the store or asked and stored now.
 
     ``at_once``: answers between two writes; after as many questions in a row without an answer no more are asked.
     Raises: GuideUnavailableError where the weights are missing; AnswersMissingError where some have no finite answer:
         the others are kept.
     """
-    keys = [question.key(guide) for question in questions]
+    keys = [one.key(guide) for one in questions]
     asked = dict(zip(keys, questions, strict=True))
 
     def still_open():
-        return [question for key, question in asked.items() if key not in store.answers]
+        return [one for key, one in asked.items() if key not in store.answers]
 
     if still_open():
         with store.turn():

@@ -1,4 +1,4 @@
-r"""What every guide is: a name, a version, and one raw score for each question."""
+"""What every guide is: a name, a version, and one raw score for each question."""
 
 import importlib
 from abc import ABC, abstractmethod
@@ -35,7 +35,7 @@ class GuideUnavailableError(MeguError, RuntimeError):
 
 @dataclass(frozen=True)
 class GuideContext:
-    r"""What a guide may be made from; ``model``, validation images ``held_out``: for `Guide.needs_model`."""
+    """What a guide may be made from; ``model``, validation images ``held_out``: for `Guide.needs_model`."""
 
     class_names: Sequence[str] = ()
     settings: config.Guide = field(default_factory=config.Guide)
@@ -70,7 +70,7 @@ class GuideContext:
 
 
 class Guide(ABC):
-    r"""Anything that scores how well an image fits a label: ``class Mine(Guide, source="name in guide.source")``.
+    """Anything that scores how well an image fits a label: ``class Mine(Guide, source="name in guide.source")``.
 
     Attributes:
         name; version: pins model, weights and prompt; both are part of every answer's key.
@@ -107,7 +107,7 @@ class Guide(ABC):
 
     @abstractmethod
     def score(self, questions: list[Question]) -> Iterable[float]:
-        r"""One raw score for each question, on the guide's own scale: higher = more alike, NaN = no answer."""
+        """One raw score for each question, on the guide's own scale: higher = more alike, NaN = no answer."""
 
     def stream(self, questions: list[Question]) -> Iterator[tuple[int, float]]:
         """Pairs (position of the question, score), each as soon as it is known, until `stop`."""
@@ -133,7 +133,7 @@ class Guide(ABC):
 
 
 class ImageGuide(Guide):
-    r"""A guide that looks at an image once for all labels, ``at_once`` images together (None: all)."""
+    """A guide that looks at an image once for all labels, ``at_once`` images together (None: all)."""
 
     at_once: int | None = None
 
@@ -150,6 +150,12 @@ class ImageGuide(Guide):
             part = groups[start : start + size]
             rows = self.score_images(np.stack([group[0].image for group in part])).tolist()
             yield from (row[next(columns)] for row, group in zip(rows, part, strict=True) for _ in group)
+
+
+def need(met: object, message: str):
+    """Raises GuideUnavailableError with this message where what a guide needs is not met."""
+    if not met:
+        raise GuideUnavailableError(message)
 
 
 def unavailable(what: str, error: Exception) -> GuideUnavailableError:

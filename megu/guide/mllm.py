@@ -1,4 +1,4 @@
-r"""A multimodal LLM on this machine, asked the paper's True/False question; what questions share is computed once."""
+"""A multimodal LLM on this machine, asked the paper's True/False question; what questions share is computed once."""
 
 import copy
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from megu.guide.base import Guide, GuideUnavailableError, require, unavailable
+from megu.guide.base import Guide, need, require, unavailable
 from megu.guide.prompt import PROMPT_VERSION, Cost, conversation, files_digest
 
 # Rounding of log-odds in a forward pass, by type of the weights.
@@ -18,15 +18,15 @@ ANSWER_FILES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 
 
 def answer_tokens(tokenizer):
-    r"""Token ids of True and of False, of every spelling ("True", " True", "true", " true") that is one token.  Raises:
+    """Token ids of True and of False, of every spelling ("True", " True", "true", " true") that is one token.  Raises:
     GuideUnavailableError where there is none."""
     out = []
     for word in ("True", "False"):
         forms = word, f" {word}", word.lower(), f" {word.lower()}"
         spelt = (tokenizer.encode(form, add_special_tokens=False) for form in forms)
         out.append(sorted({ids[0] for ids in spelt if len(ids) == 1}))
-    if not all(out) or set.intersection(*map(set, out)):
-        raise GuideUnavailableError("this model has no single token for True and for False: choose another")
+    met = all(out) and not set.intersection(*map(set, out))
+    need(met, "this model has no single token for True and for False: choose another")
     return out
 
 
@@ -46,8 +46,7 @@ class LocalMllm(Guide, source="mllm"):
         super().__init__(context)
         s = self.settings
         self.cost, self.shots, self.name = Cost(), s.shots, s.model or Path(s.path or "").name
-        if not self.name:
-            raise GuideUnavailableError("mllm needs guide.model (an id on the hub) or guide.path (a folder)")
+        need(self.name, "mllm needs guide.model (an id on the hub) or guide.path (a folder)")
         self._commit = None if s.path else self._newest()
         self.version = f"{self._commit or self._files()}, {s.dtype}, {self.shots}-shot, prompt {PROMPT_VERSION}"
 
@@ -64,12 +63,11 @@ class LocalMllm(Guide, source="mllm"):
 
     def _files(self):
         folder = Path(self.settings.path)
-        if not list(folder.glob("*.safetensors")):
-            raise GuideUnavailableError(f"guide.path: {self.name!r} holds no .safetensors weights")
-        return f"files {files_digest(sorted(file for file in folder.iterdir() if file.suffix in ANSWER_FILES))}"
+        need(any(folder.glob("*.safetensors")), f"guide.path: {self.name!r} holds no .safetensors weights")
+        return f"files {files_digest(sorted(one for one in folder.iterdir() if one.suffix in ANSWER_FILES))}"
 
     def shared(self, question):
-        """What stands before the cut of a prompt: the image, or the worked examples for the label."""
+        """The image, or the worked examples for the label: what stands before the cut of a prompt."""
         return f"{question.label}|{question.shots_hash}" if question.shots else question.image_hash
 
     @cached_property
@@ -83,8 +81,8 @@ class LocalMllm(Guide, source="mllm"):
             )
         except (OSError, ValueError, ImportError) as error:
             raise unavailable(f"{self.name} could not be loaded", error) from None
-        if not getattr(processor, "chat_template", None):
-            raise GuideUnavailableError(f"{self.name} has no chat template: choose a model that was tuned for chat")
+        template = getattr(processor, "chat_template", None)
+        need(template, f"{self.name} has no chat template: choose a model that was tuned for chat")
         model = model if where else model.to(self.context.device)
         return model.eval(), processor, answer_tokens(processor.tokenizer)
 
@@ -136,15 +134,14 @@ class LocalMllm(Guide, source="mllm"):
     def _with_prefix(self, questions):
         # Cut at a special token, where what is left of it cannot change how the rest is split into tokens.
         token, two_shot = getattr(self._loaded[1], "image_token", None), bool(questions[0].shots)
-        if not isinstance(token, str):
-            raise GuideUnavailableError(f"{self.name} has no image token to cut prompts at: set guide.reuse=False")
-        rendered = [self._rendered(question) for question in questions]
+        need(isinstance(token, str), f"{self.name} has no image token to cut prompts at: set guide.reuse=False")
+        rendered = list(map(self._rendered, questions))
 
         def cut(text):
             return text.rindex(token) + (0 if two_shot else len(token))
 
         first, images = rendered[0]
-        n_shared = len(images) - 1 if two_shot else len(images)
+        n_shared = len(images) - two_shot
         prefix = self._inputs([first[: cut(first)]], [images[:n_shared]], "right")
         length = prefix["input_ids"].shape[1]
         known = self._run(prefix, use_cache=True, logits_to_keep=1).past_key_values
@@ -160,9 +157,8 @@ class LocalMllm(Guide, source="mllm"):
         # Image tokens may look ahead, a tokenizer may split a cut text otherwise.
         cost, self.cost = self.cost, Cost()
         whole, self.cost, self._checked = self._whole([question])[0], cost, True
-        if not abs(whole - odds) <= TOLERANCE[self._loaded[0].dtype]:
-            found = f"{odds:.4g} where work is shared and {whole:.4g} alone"
-            raise GuideUnavailableError(f"{self.name} answers {found}: set guide.reuse=False")
+        said = f"{self.name} answers {odds:.4g} where work is shared and {whole:.4g} alone"
+        need(abs(whole - odds) <= TOLERANCE[self._loaded[0].dtype], f"{said}: set guide.reuse=False")
 
     def _answers(self, prefix, suffix, known):
         (n, _), seen = suffix["input_ids"].shape, suffix["attention_mask"]

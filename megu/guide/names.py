@@ -1,4 +1,4 @@
-r"""No image is seen: how alike the names of two classes are to a sentence model and a language model."""
+"""No image is seen: how alike the names of two classes are to a sentence model and a language model."""
 
 from functools import cache
 
@@ -31,7 +31,7 @@ class NamesGuide(Guide, source="names", compared=True):
         self.version = f"{self.words}, exemplars {context.exemplar_images[2]}"
 
     def score(self, questions):
-        r"""Raw scores of questions."""
+        """Raw scores of questions."""
         pairs = [(self.context.class_of(one.image), one.label) for one in questions]
         texts = list(dict.fromkeys([*(name for name, _ in pairs), *(label for _, label in pairs)]))
         known = dict(zip(texts, embed_text(texts) if texts else (), strict=True))
@@ -73,6 +73,6 @@ class LlmNamesGuide(NamesGuide, source="llm-names", compared=True):
         return (total / len(TEMPLATES)).tolist()
 
     def score(self, questions):
-        r"""Raw scores of questions."""
+        """Raw scores of questions."""
         for one in questions:
             yield self._fit(self.context.class_of(one.image))[self.column(one.label)]

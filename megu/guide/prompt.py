@@ -1,4 +1,4 @@
-r"""What a multimodal LLM is asked, in which words, and what its answers cost."""
+"""What a multimodal LLM is asked, in which words, and what its answers cost."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,12 @@ PROMPT_VERSION = 1  # goes up with every change of the words above
 
 
 def image_of(pixels: Pixels) -> Image.Image:
-    r"""An RGB image; grey becomes RGB."""
+    """An RGB image; grey becomes RGB."""
     return Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0).squeeze())).convert("RGB")
 
 
 def conversation(question: Question) -> tuple[list[dict], list[Image.Image]]:
-    r"""The chat of a question as (messages, images): worked examples first, each an image, the question about the same
+    """The chat of a question as (messages, images): worked examples first, each an image, the question about the same
     label, True or False.  Source: arXiv 2602.17088 section 4.1."""
     asked = {"type": "text", "text": PROMPT.format(label=question.label)}
     messages, images = [], []
@@ -38,7 +38,7 @@ def characters(question: Question) -> int:
 
 
 def files_digest(paths) -> str:
-    r"""Eight hex digits over the names and contents of files."""
+    """Eight hex digits over the names and contents of files."""
     return hash_bytes(*(path.name.encode() + bytes.fromhex(hash_file(path)) for path in map(Path, paths)))[:8]
 
 

@@ -1,4 +1,4 @@
-r"""A multimodal LLM behind an OpenAI-style server: vLLM, Ollama, llama.cpp or a hosted one."""
+"""A multimodal LLM behind an OpenAI-style server: vLLM, Ollama, llama.cpp or a hosted one."""
 
 import base64
 import io
@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cached_property
 from itertools import islice
 
-from megu.guide.base import Guide, GuideUnavailableError, require
+from megu.guide.base import Guide, need, require
 from megu.guide.prompt import PROMPT_VERSION, Cost, conversation
 
 LEAST = 1e-6  # probability of a word that a server rounds to nothing
@@ -34,8 +34,7 @@ class ServedMllm(Guide, source="served"):
     def __init__(self, context):
         super().__init__(context)
         s, self.shots, self.cost = self.settings, self.settings.shots, Cost()
-        if not s.model:
-            raise GuideUnavailableError("served needs guide.model, the name that the server gives its model")
+        need(s.model, "served needs guide.model, the name that the server gives its model")
         self.name, how = f"{s.model} (served)", f"{self.shots}-shot, up to {s.repeats} replies"
         self.version = f"{s.revision or 'as served'}, {how}, prompt {PROMPT_VERSION}"
         # Whether the server gives log-probabilities, and several replies at once.
@@ -48,8 +47,7 @@ class ServedMllm(Guide, source="served"):
     @cached_property
     def _client(self):
         s = self.settings
-        if not s.url:
-            raise GuideUnavailableError("served needs guide.url or $MEGU_GUIDE_URL, e.g. http://localhost:8000/v1")
+        need(s.url, "served needs guide.url or $MEGU_GUIDE_URL, e.g. http://localhost:8000/v1")
         key = os.environ.get("MEGU_GUIDE_KEY") or os.environ.get("OPENAI_API_KEY") or "none"
         return self._openai.OpenAI(base_url=s.url, api_key=key, timeout=s.timeout, max_retries=s.retries)
 
@@ -71,7 +69,7 @@ class ServedMllm(Guide, source="served"):
 
     def stream(self, questions):
         """See `Guide.stream`; what is under way when the server refuses, or at an interrupt, is still given."""
-        _ = self._client  # made once, before the threads
+        _ = self._client  # before the threads
         pool, rest, under_way = ThreadPoolExecutor(self.settings.concurrency), iter(enumerate(questions)), {}
         self._stopped = False
 
@@ -95,15 +93,14 @@ class ServedMllm(Guide, source="served"):
             raise
         finally:
             pool.shutdown(cancel_futures=True)
-        if self._refused:
-            why = f"{self.name}: the server refuses ({self._refused})"
-            raise GuideUnavailableError(f"{why}: check guide.model, guide.url and the key")
+        refused = f"{self.name}: the server refuses ({self._refused})"
+        need(not self._refused, f"{refused}: check guide.model, guide.url and the key")
 
     def _one(self, question):
         # (log-odds or NaN, why it is NaN, what the answer took)
         try:
             odds, replies, choices = self._answer(question)
-            tokens = sum(reply.usage.total_tokens for reply in replies if reply.usage)
+            tokens = sum(one.usage.total_tokens for one in replies if one.usage)
             return odds, "neither True nor False", {"answers": 1, "tokens": tokens, "mass": mass(choices)}
         except (self._openai.OpenAIError, *GARBAGE) as error:
             why = type(error).__name__
@@ -120,19 +117,19 @@ class ServedMllm(Guide, source="served"):
                 choices = replies[0].choices
                 odds, tells = log_odds(choices), _likely(choices) is not None
             except self._openai.APIStatusError as error:
-                tells = False  # some refuse log-probabilities
                 if error.status_code not in UNSUPPORTED:
                     raise
+                tells = False
         if odds is None:
             sampled = self._sampled(question)
-            replies, choices = replies + sampled, [choice for reply in sampled for choice in reply.choices]
+            replies, choices = replies + sampled, [choice for one in sampled for choice in one.choices]
             odds, self._tells = log_odds_of_texts(choices), tells
         return odds, replies, choices
 
     def _sampled(self, question):
         # Some servers ignore n, some refuse it: asks at most once for each reply.
         replies, wanted = [], self.settings.repeats
-        while len(replies) < wanted and (left := wanted - sum(len(reply.choices) for reply in replies)) > 0:
+        while len(replies) < wanted and (left := wanted - sum(len(one.choices) for one in replies)) > 0:
             try:
                 replies.append(self._reply(question, left if self._many else 1))
             except self._openai.APIStatusError as error:
@@ -169,15 +166,15 @@ def _shares(likely):
 
 
 def _said(choices):
-    return Counter(_word(choice.message.content or "") for choice in choices)
+    return Counter(_word(one.message.content or "") for one in choices)
 
 
 def log_odds(choices):
-    r"""Log-odds from the first token's log-probabilities; None where they are not given or do not tell, NaN where
-    neither word is among them.
+    """Log-odds from the first token's log-probabilities; None where they are missing or do not tell, NaN without either
+    word.
 
-    A word that is not among them counts what it has at most, so that s errs towards 0: the probability of the least
-    likely token, or what all leave over (1e-6 at least); it does not tell where the other word has no more.
+    A word that is missing counts what it has at most: the probability of the least likely token, or what all leave over
+    (1e-6 at least); that does not tell where the other word has no more.
     Raises: ValueError for what is no probability.
     """
     if (likely := _likely(choices)) is None:
@@ -185,11 +182,11 @@ def log_odds(choices):
     if not all(one.logprob < 0.01 for one in likely):
         raise ValueError("a log-probability above 0")
     shares, each = _shares(likely), [math.exp(one.logprob) for one in likely]
-    left, missing = max(LEAST, min(*each, 1 - sum(each))), [word for word in WORDS if word not in shares]
-    true, false = (left if word in missing else max(LEAST, shares[word]) for word in WORDS)
-    if len(missing) == 2:
+    if not (given := [word for word in WORDS if word in shares]):
         return math.nan
-    return None if missing and left >= max(true, false) else math.log(true) - math.log(false)
+    left = max(LEAST, min(*each, 1 - sum(each)))
+    true, false = (max(LEAST, shares[word]) if word in given else left for word in WORDS)
+    return None if len(given) == 1 and left >= max(true, false) else math.log(true) - math.log(false)
 
 
 def mass(choices):

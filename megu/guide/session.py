@@ -1,8 +1,9 @@
-r"""Questions to a guide: what is open, what asking takes, and what its answers say."""
+"""Questions to a guide: what is open, what asking takes, and what its answers say."""
 
 import logging
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -45,11 +46,11 @@ class Scores:
 
 
 class GuideSession:
-    r"""Everything that is asked of guides about one data set.
+    """Everything that is asked of guides about one data set.
 
     Args:
         directory: `megu.runs.store.RunDirectory` that remembers answers, versions and origins.
-        original: gives the classifier.  answers: path before those of settings and directory; without any: in memory.
+        original: gives the classifier.  answers: path, before that of settings and directory; without any: in memory.
         allowed: what exemplars are drawn from; None: the training images without validation.
         classes: names of the only classes that are asked about; the exemplars stay the same.
     Raises: SettingsError for classes that do not exist.
@@ -127,43 +128,38 @@ class GuideSession:
         own, out = self.settings.source, {}
         compared = [name for name, made in SOURCES.items() if made.compared]
         for source in sources or dict.fromkeys(compared if draw is not None else [*compared, own]):
-            try:
+            with suppress(GuideUnavailableError):
                 guide, questions = self.questions(source, draw)
-                if source == own or not guide.slow or self._shipped(guide, questions):
+                if source == own or not guide.slow or shipped_answers(guide, questions):
                     out[source] = self._scores(guide, questions, draw)
-            except GuideUnavailableError:
-                continue
         return out
 
     def _scores(self, guide, questions, draw):
         notes, about = self.directory if draw is None else None, f"guide {guide.source}"
-        if notes is not None:
+        if notes:
             notes.same(f"{about}, version", guide.version)
         answers, origin, new, seconds = self._answers(guide, questions)
-        if notes is not None:
+        if notes:
             if about not in notes.manifest["notes"]:
                 notes.note(about, origin)
             if new == len(questions):
                 notes.note(f"{about}, seconds", round(seconds, 3))
         calibration, of_class = self._calibration(guide), self.images.y.cpu()[self.exemplars(draw)].numpy()
-        scores = np.array([answer.raw for answer in answers]).reshape(-1, self.images.num_classes)
+        scores = np.array([one.raw for one in answers]).reshape(-1, self.images.num_classes)
         if calibration == "content-free":
             scores = scores[:-1] - scores[-1]
         if guide.log_odds and calibration != "column":
             scores = 1 / (1 + np.exp(-scores))
         return Scores(scores, of_class, calibration, origin, guide, answers, new)
 
-    def _shipped(self, guide, questions):
-        return shipped_answers(guide, questions, self.images.name)
-
     def _answers(self, guide, questions):
         # (answers, origin, how many were asked now, seconds)
         why, given = "given when the package was made: the same model, images and words", None
-        if not (guide.slow and (given := self._shipped(guide, questions))):
+        if not (guide.slow and (given := shipped_answers(guide, questions))):
             try:
                 return self._ask(guide, questions)
             except GuideUnavailableError as missing:
-                if not (given := self._shipped(guide, questions)):
+                if not (given := shipped_answers(guide, questions)):
                     raise
                 why = f"replayed from the package because {missing}"
         return given, f"{len(given)} answers of {guide.name}, {why}", 0, 0.0
@@ -187,9 +183,9 @@ class GuideSession:
         return guide, self._open(guide, questions)
 
     def _open(self, guide, questions):
-        return [question for question in questions if question.key(guide) not in self.store.answers]
+        return [one for one in questions if one.key(guide) not in self.store.answers]
 
-    def bill(self, price: float | None = None, image_tokens: int | None = None) -> str:
+    def bill(self, price: float | None, image_tokens: int | None) -> str:
         """What asking the open questions takes, as a sentence; ``price`` of a million input tokens, ``image_tokens`` of
         one image; text is estimated at 4 characters a token, without what a chat template adds."""
         guide, questions = self.questions()
@@ -209,7 +205,7 @@ class GuideSession:
 
 
 def data_settings(data: str) -> dict[str, str]:
-    r"""The settings of data: a name, a folder or an ``.npz``.  Raises: SettingsError where it is none of these."""
+    """The settings of a data set's name, a folder or an ``.npz``.  Raises: SettingsError for anything else."""
     if data in KNOWN:
         return {"data.name": data}
     if Path(data).is_dir():

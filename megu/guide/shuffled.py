@@ -1,4 +1,4 @@
-r"""The negative control of every guide: the composed guide's answers, given to other labels."""
+"""The negative control of every guide: the composed guide's answers, given to other labels."""
 
 from dataclasses import replace
 
@@ -19,5 +19,5 @@ class ShuffledGuide(ComposedGuide, source="shuffled", compared=True):
         self.name, self.version = f"{self.name}, shuffled", f"{self.version}, one cycle {''.join(map(str, order[:10]))}"
 
     def score(self, questions):
-        r"""Raw scores of questions."""
+        """Raw scores of questions."""
         return super().score([replace(one, label=self._instead.get(one.label, one.label)) for one in questions])

