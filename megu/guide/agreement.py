@@ -59,7 +59,5 @@ def agreement_tables(sims: list[tuple[int, dict[str, Sim]]], class_names) -> tup
             single.append((source, draw, sensible_hits(sim, class_names), round(shuffled, 2), round(p, 3), scored))
         for (first, a), (second, b) in itertools.combinations(by_source.items(), 2):
             pairs.append((first, second, draw, same_order(a, b), same_nearest(a, b)))
-    return (
-        pd.DataFrame(single, columns=["guide", "draw", "hits", "shuffled", "p", "of"]),
-        pd.DataFrame(pairs, columns=["first", "second", "draw", "order", "nearest"]),
-    )
+    guides = pd.DataFrame(single, columns=["guide", "draw", "hits", "shuffled", "p", "of"])
+    return guides, pd.DataFrame(pairs, columns=["first", "second", "draw", "order", "nearest"])

@@ -19,7 +19,6 @@ from tqdm import tqdm
 from megu.guide.base import AnswersMissingError, Guide
 from megu.guide.questions import Question
 
-ASSETS = Path(__file__).parent / "assets"
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
 Text = Annotated[str, Field(min_length=1)]
 
@@ -49,8 +48,8 @@ class Answer:
     @classmethod
     def of(cls, guide: Guide, question: Question, score: float) -> "Answer":
         """What a guide says to a `megu.guide.Question`."""
-        asked, raw = (question.key(guide), question.image_hash, question.label), round(float(score), 6)
-        return cls(*asked, guide.name, guide.version, raw, "", question.data, "log-odds" if guide.log_odds else "")
+        asked, scale = (question.key(guide), question.image_hash, question.label), "log-odds" if guide.log_odds else ""
+        return cls(*asked, guide.name, guide.version, round(float(score), 6), data=question.data, scale=scale)
 
 
 @dataclass
@@ -68,7 +67,7 @@ class AnswerStore:
 
     def _read(self):
         self.damaged = 0
-        if self.path is None or not self.path.exists():
+        if not self.path or not self.path.exists():
             return
         content = self.path.read_bytes()
         for line in (gzip.decompress(content) if self.path.suffix == ".gz" else content).splitlines():
@@ -80,7 +79,7 @@ class AnswerStore:
             except (ValueError, TypeError, KeyError, AttributeError):
                 self.damaged += 1
             else:
-                self.answers.setdefault(answer.question, answer)  # of two writers' answers the first stands
+                self.answers.setdefault(answer.question, answer)  # the first of two writers stands
 
     def _lock(self, what=""):
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +88,7 @@ class AnswerStore:
     @contextmanager
     def turn(self):
         """Wait until no other process asks for this file, and read what they added."""
-        with nullcontext() if self.path is None else self._lock(".turn"):
+        with self._lock(".turn") if self.path else nullcontext():
             self._read()
             yield
 
@@ -99,7 +98,7 @@ class AnswerStore:
         for answer in answers:
             if answer.question not in self.answers:
                 fresh.setdefault(answer.question, replace(answer, time=answer.time or now))
-        if fresh and self.path is not None:
+        if fresh and self.path:
             with self._lock(), open(self.path, "a+b") as file:
                 if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
                     file.write(b"\n")  # after a crash in the middle of a line
@@ -116,8 +115,8 @@ def _check(values):
 
 @cache
 def _shipped(data_name):
-    path = ASSETS / f"answers_{data_name.replace('-', '_')}.jsonl.gz"
-    return AnswerStore(path if path.exists() else None).answers
+    file = f"answers_{data_name.replace('-', '_')}.jsonl.gz"
+    return AnswerStore(Path(__file__).parent / "assets" / file).answers
 
 
 def shipped_answers(guide: Guide, questions: list[Question]) -> list[Answer] | None:

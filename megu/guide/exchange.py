@@ -4,7 +4,6 @@ import json
 import math
 from collections import Counter
 from contextlib import suppress
-from dataclasses import fields
 from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +21,7 @@ from megu.settings.files import atomic
 
 NO_PARQUET = "Parquet needs pyarrow: `pip install 'megu[parquet]'`, or choose .csv or .jsonl"
 ROW = TypeAdapter(Answer)
-REQUESTS, BYTES = 50_000, 200_000_000  # in one file, at most: what OpenAI's service takes
+REQUESTS, BYTES = 50_000, 200_000_000  # in one file, at most, for OpenAI
 
 
 def _check_batches(guide):
@@ -110,10 +109,9 @@ def _kind(path):
 def export_answers(store: AnswerStore, path: Path):
     """Write all answers of a store to a .parquet or .csv with the columns of `megu.guide.Answer`, or add them to a
     .jsonl.  Raises: SettingsError for another ending, or where Parquet cannot be written."""
-    kind, answers = _kind(path), store.answers.values()
-    if kind == ".jsonl":
-        return AnswerStore(path).add(answers)
-    table = pd.DataFrame(map(vars, answers), columns=[field.name for field in fields(Answer)])
+    if (kind := _kind(path)) == ".jsonl":
+        return AnswerStore(path).add(store.answers.values())
+    table = pd.DataFrame(map(vars, store.answers.values()), columns=list(Answer.__annotations__))
     try:
         with atomic(path) as part:
             table.to_csv(part, index=False) if kind == ".csv" else table.to_parquet(part, index=False)
@@ -123,7 +121,7 @@ def export_answers(store: AnswerStore, path: Path):
 
 def _table(path, kind):
     try:
-        if kind == ".csv":  # text as it is: "null" and "nan" may be names of classes
+        if kind == ".csv":  # "null" and "nan" may be names of classes
             return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
         return pd.read_parquet(path).to_dict("records")
     except ImportError:

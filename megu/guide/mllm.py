@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from megu.guide.base import Guide, need, require, unavailable
+from megu.guide.base import Guide, batches, need, require, unavailable
 from megu.guide.prompt import PROMPT_VERSION, Cost, conversation, files_digest
 
 # Rounding of log-odds in a forward pass, by type of the weights.
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.5}
-# Tokenizer, processor and template change the answers as the weights do.
+# Tokenizer, processor and template, too, change the answers.
 ANSWER_FILES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 
 
@@ -25,8 +25,7 @@ def answer_tokens(tokenizer):
         forms = word, f" {word}", word.lower(), f" {word.lower()}"
         spelt = (tokenizer.encode(form, add_special_tokens=False) for form in forms)
         out.append(sorted({ids[0] for ids in spelt if len(ids) == 1}))
-    met = all(out) and not set.intersection(*map(set, out))
-    need(met, "this model has no single token for True and for False: choose another")
+    need(all(out) and set(out[0]).isdisjoint(out[1]), "no single token for True and for False: choose another model")
     return out
 
 
@@ -51,13 +50,12 @@ class LocalMllm(Guide, source="mllm"):
         self.version = f"{self._commit or self._files()}, {s.dtype}, {self.shots}-shot, prompt {PROMPT_VERSION}"
 
     def _newest(self):
-        # The commit that a hub id, or its branch or tag, means now: answers name it.
+        # The commit that a hub id, branch or tag means now.
         s = self.settings
         if re.fullmatch("[0-9a-f]{40}", s.revision or ""):
             return s.revision
-        auto = require("transformers").AutoConfig
         try:
-            return auto.from_pretrained(s.model, revision=s.revision)._commit_hash
+            return require("transformers").AutoConfig.from_pretrained(s.model, revision=s.revision)._commit_hash
         except (OSError, ValueError) as error:
             raise unavailable(f"{s.model} cannot be found", error) from None
 
@@ -88,7 +86,7 @@ class LocalMllm(Guide, source="mllm"):
 
     @cached_property
     def _begin(self):
-        # What the tokenizer puts before every text: the chat template may leave that to it.
+        # What the tokenizer puts before every text, where the template does not.
         tokenizer = self._loaded[1].tokenizer
         begins = tokenizer.bos_token and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
         return tokenizer.bos_token if begins else ""
@@ -99,11 +97,8 @@ class LocalMllm(Guide, source="mllm"):
             for _, group in groupby(questions, key=self.shared):
                 yield from self._with_prefix(list(group))
         else:
-            for part in self._batches(questions):
+            for part in batches(questions, self.settings.batch):
                 yield from self._whole(part)
-
-    def _batches(self, items):
-        return (items[start : start + self.settings.batch] for start in range(0, len(items), self.settings.batch))
 
     def _inputs(self, texts, images, side):
         how = {"padding": True, "padding_side": side, "add_special_tokens": False, "return_tensors": "pt"}
@@ -115,7 +110,7 @@ class LocalMllm(Guide, source="mllm"):
         return text if text.startswith(self._begin) else self._begin + text, images
 
     def _log_odds(self, logits):
-        logits = logits.float()  # a difference of two logits of 20 has steps of 0.1 in half precision
+        logits = logits.float()  # in half precision 20 has steps of 0.1
         true, false = (logits[:, tokens].logsumexp(1) for tokens in self._loaded[2])
         self.cost.add(mass=(torch.logaddexp(true, false) - logits.logsumexp(1)).exp().sum().item())
         return (true - false).tolist()
@@ -132,7 +127,7 @@ class LocalMllm(Guide, source="mllm"):
         return model(**cast, **more)
 
     def _with_prefix(self, questions):
-        # Cut at a special token, where what is left of it cannot change how the rest is split into tokens.
+        # At a special token a cut cannot change how the rest is split into tokens.
         token, two_shot = getattr(self._loaded[1], "image_token", None), bool(questions[0].shots)
         need(isinstance(token, str), f"{self.name} has no image token to cut prompts at: set guide.reuse=False")
         rendered = list(map(self._rendered, questions))
@@ -146,7 +141,7 @@ class LocalMllm(Guide, source="mllm"):
         length = prefix["input_ids"].shape[1]
         known = self._run(prefix, use_cache=True, logits_to_keep=1).past_key_values
         self.cost.add(prefills=1, tokens=length, spared=(len(rendered) - 1) * length)
-        for part in self._batches(rendered):
+        for part in batches(rendered, self.settings.batch):
             texts, images = [text[cut(text) :] for text, _ in part], [images[n_shared:] for _, images in part]
             odds = self._answers(prefix, self._inputs(texts, images, "right"), known)
             if not self._checked:
@@ -161,8 +156,7 @@ class LocalMllm(Guide, source="mllm"):
         need(abs(whole - odds) <= TOLERANCE[self._loaded[0].dtype], f"{said}: set guide.reuse=False")
 
     def _answers(self, prefix, suffix, known):
-        (n, _), seen = suffix["input_ids"].shape, suffix["attention_mask"]
-        cache = copy.deepcopy(known)
+        n, seen, cache = len(suffix["input_ids"]), suffix["attention_mask"], copy.deepcopy(known)
         cache.batch_repeat_interleave(n)
         mask = torch.cat([prefix["attention_mask"].expand(n, -1), seen], 1)
         # Logits at every position would fill the memory.
@@ -176,7 +170,7 @@ class LocalMllm(Guide, source="mllm"):
         model, n, before = self._loaded[0], len(mask), prefix["input_ids"].shape[1]
         if not hasattr(model.model, "get_rope_index"):
             return torch.arange(before, mask.shape[1]).expand(n, -1)
-        # Qwen's positions have three axes and depend on every image before them.
+        # Qwen's positions have three axes and depend on all images before.
         keys = [key for key in ("input_ids", "mm_token_type_ids") if key in prefix]
         whole = {key: torch.cat([prefix[key].expand(n, -1), suffix[key]], 1) for key in keys}
         grids = [prefix["image_grid_thw"].expand(n, -1, -1)]

@@ -45,18 +45,11 @@ def _speaker():
 
 
 class LlmNamesGuide(NamesGuide, source="llm-names", compared=True):
-    r"""Mean log-probability of a candidate label after sentences about an exemplar's class.
-
-    $s(x, l) = \frac{1}{8} \sum_t \log p(l \mid t(\mathrm{name}(x)))$ over the sentences t, p of SmolLM2-135M-Instruct.
-    Raises: GuideUnavailableError where the weights are not installed.  Source: A12.
-    """
+    r"""$s(x, l) = \frac{1}{8} \sum_t \log p(l \mid t(\mathrm{name}(x)))$ over the sentences t, p of
+    SmolLM2-135M-Instruct.  Raises: GuideUnavailableError where the weights are not installed.  Source: A12."""
 
     name, slow = "SmolLM2-135M on class names", True
     words = f"smollm2 {SMOLLM2_SHA[:8]}, bfloat16, {len(TEMPLATES)} sentences"
-
-    def __init__(self, context):
-        super().__init__(context)
-        self._fit = cache(self._score_labels)
 
     @torch.no_grad()
     def _score_labels(self, name):
@@ -74,5 +67,6 @@ class LlmNamesGuide(NamesGuide, source="llm-names", compared=True):
 
     def score(self, questions):
         """Raw scores of questions."""
+        fit = cache(self._score_labels)
         for one in questions:
-            yield self._fit(self.context.class_of(one.image))[self.column(one.label)]
+            yield fit(self.context.class_of(one.image))[self.column(one.label)]

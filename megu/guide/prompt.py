@@ -1,5 +1,6 @@
 """What a multimodal LLM is asked, in which words, and what its answers cost."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from megu.guide.questions import Pixels, Question
 from megu.settings.files import hash_bytes, hash_file
 
 PROMPT = 'Does this image show a photo of "{label}"? Answer True or False.'
-PROMPT_VERSION = 1  # goes up with every change of the words above
+PROMPT_VERSION = 1  # goes up with every change of these words
 
 
 def image_of(pixels: Pixels) -> Image.Image:
@@ -37,9 +38,9 @@ def characters(question: Question) -> int:
     return len(PROMPT.format(label=question.label)) * (1 + len(question.shots)) + holds
 
 
-def files_digest(paths) -> str:
+def files_digest(paths: Iterable[Path]) -> str:
     """Eight hex digits over the names and contents of files."""
-    return hash_bytes(*(path.name.encode() + bytes.fromhex(hash_file(path)) for path in map(Path, paths)))[:8]
+    return hash_bytes(*(path.name.encode() + bytes.fromhex(hash_file(path)) for path in paths))[:8]
 
 
 @dataclass
@@ -54,7 +55,7 @@ class Cost:
     mass: float = 0.0
 
     def add(self, **more: float):
-        """Add to these counts."""
+        """Add to these."""
         for name, value in more.items():
             setattr(self, name, getattr(self, name) + value)
 

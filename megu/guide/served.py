@@ -14,7 +14,7 @@ from megu.guide.prompt import PROMPT_VERSION, Cost, conversation
 
 LEAST = 1e-6  # probability of a word that a server rounds to nothing
 WORDS = ("true", "false")
-REFUSED, UNSUPPORTED = (401, 403, 404), (400, 422)  # statuses: of key or model; of what is asked for
+REFUSED, UNSUPPORTED = (401, 403, 404), (400, 422)  # statuses: key or model; what is asked for
 GARBAGE = (ValueError, AttributeError, TypeError, LookupError, ArithmeticError)  # errors of a reply that is none
 
 
@@ -37,7 +37,7 @@ class ServedMllm(Guide, source="served"):
         need(s.model, "served needs guide.model, the name that the server gives its model")
         self.name, how = f"{s.model} (served)", f"{self.shots}-shot, up to {s.repeats} replies"
         self.version = f"{s.revision or 'as served'}, {how}, prompt {PROMPT_VERSION}"
-        # Whether the server gives log-probabilities, and several replies at once.
+        # Does the server give log-probabilities, several replies at once?
         self._refused, self._tells, self._many = None, True, True
 
     @cached_property
@@ -127,7 +127,7 @@ class ServedMllm(Guide, source="served"):
         return odds, replies, choices
 
     def _sampled(self, question):
-        # Some servers ignore n, some refuse it: asks at most once for each reply.
+        # Some servers ignore n, some refuse it.
         replies, wanted = [], self.settings.repeats
         while len(replies) < wanted and (left := wanted - sum(len(one.choices) for one in replies)) > 0:
             try:

@@ -16,11 +16,10 @@ from torch import nn
 from megu.core import splits
 from megu.core.device import Stopwatch
 from megu.datasets.images import Images
-from megu.guide import questions as asking
 from megu.guide.answers import Answer, AnswerStore, ask, shipped_answers
 from megu.guide.base import SOURCES, Guide, GuideContext, GuideUnavailableError
 from megu.guide.prompt import characters
-from megu.guide.questions import Index, Question
+from megu.guide.questions import Index, Question, draw_exemplars, draw_shots, only_classes, questions_for
 from megu.settings.config import Settings
 from megu.settings.errors import SettingsError
 from megu.settings.values import closest
@@ -62,7 +61,7 @@ class GuideSession:
         allowed: Index | None = None, classes=(),
     ):  # fmt: skip
         self.settings, self.device, self.directory, self._original = settings.guide, device, directory, original
-        self.images, self._drawn_from = asking.only_classes(images, classes) if classes else images, images
+        self.images, self._drawn_from = only_classes(images, classes) if classes else images, images
         self._validation, self._allowed = settings.data.validation, allowed
         self._path = answers or self.settings.answers or (directory and directory.path / "answers.jsonl")
 
@@ -83,7 +82,7 @@ class GuideSession:
 
     def exemplars(self, draw: int | None = None) -> Index:
         """Positions of the exemplars; ``draw``: None for the settings' own, else a seed of fresh ones."""
-        drawn = self._drawn(asking.draw_exemplars, draw)
+        drawn = self._drawn(draw_exemplars, draw)
         return drawn[self.images.y.cpu()[drawn] >= 0]
 
     def guide(self, source: str | None = None, draw: int | None = None) -> Guide:
@@ -97,14 +96,16 @@ class GuideSession:
                 name = f"guide.source={name}"
                 raise SettingsError(f"{name} asks the classifier of a run: `python -m megu run --set {name}`")
             model = self._original(), splits.validation_indices(self._drawn_from, self._validation)
-        return made(GuideContext(images.classes, self.settings, images, self.exemplars(draw), self.device, *model))
+        return SOURCES[name](
+            GuideContext(images.classes, self.settings, images, self.exemplars(draw), self.device, *model)
+        )
 
     def questions(self, source: str | None = None, draw: int | None = None) -> tuple[Guide, list[Question]]:
         """A guide and what it is asked: every exemplar with every label; for ``content-free`` calibration a grey image
         too.  Raises: as `guide`; SettingsError where it cannot be asked about that image."""
         guide = self.guide(source, draw)
-        shots = self._drawn(asking.draw_shots, draw) if guide.shots else None
-        questions = list(asking.questions_for(self.images, self.exemplars(draw), shots))
+        shots = self._drawn(draw_shots, draw) if guide.shots else None
+        questions = list(questions_for(self.images, self.exemplars(draw), shots))
         if self._calibration(guide) == "content-free":
             if not (guide.log_odds and guide.any_image):
                 why = f"{guide.name} cannot be asked about an image without content"

