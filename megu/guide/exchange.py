@@ -33,7 +33,7 @@ def write_batch(guide: Guide, questions: list[Question], path: Path, sampled: bo
     """Write all questions as OpenAI batch files: ``path``, and beside it ``<stem>-2``... of what is too much for one.
 
     ``sampled``, for servers without log-probabilities: ``repeats`` replies to each question.
-    Raises: SettingsError where the guide is not the served one; it needs no url.
+    Raises: SettingsError where the guide is not the served one.
     """
     _check_batches(guide)
     path, repeats, written = Path(path), guide.settings.repeats if sampled else 0, []
@@ -93,8 +93,8 @@ def _replies(guide, questions, path):
 def read_batch(guide: Guide, questions: list[Question], path: Path, store: AnswerStore) -> tuple[int, Counter[str]]:
     """Put the replies of a batch into a store: (answers put in, lines left out by the reason).
 
-    Replies without log-probabilities count where there are ``repeats`` of them; the first answer to a question stands.
-    Raises: SettingsError where the guide is not the served one.
+    Without log-probabilities ``repeats`` replies are needed; the first answer to a question stands.
+    Raises: as `write_batch`.
     """
     _check_batches(guide)
     return _put(store, _replies(guide, questions, path))

@@ -96,9 +96,7 @@ class GuideSession:
                 name = f"guide.source={name}"
                 raise SettingsError(f"{name} asks the classifier of a run: `python -m megu run --set {name}`")
             model = self._original(), splits.validation_indices(self._drawn_from, self._validation)
-        return SOURCES[name](
-            GuideContext(images.classes, self.settings, images, self.exemplars(draw), self.device, *model)
-        )
+        return made(GuideContext(images.classes, self.settings, images, self.exemplars(draw), self.device, *model))
 
     def questions(self, source: str | None = None, draw: int | None = None) -> tuple[Guide, list[Question]]:
         """A guide and what it is asked: every exemplar with every label; for ``content-free`` calibration a grey image
