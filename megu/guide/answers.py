@@ -1,4 +1,4 @@
-r"""Answers and their store: JSON lines with a checksum each, safe under several writers and sudden death."""
+"""Answers and their store: JSON lines with a checksum each, safe under several writers and sudden death."""
 
 import gzip
 import json
@@ -8,7 +8,7 @@ import zlib
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -19,19 +19,17 @@ from tqdm import tqdm
 from megu.guide.base import AnswersMissingError, Guide
 from megu.guide.questions import Question
 
-ASSETS = Path(__file__).parent / "assets"
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
 Text = Annotated[str, Field(min_length=1)]
 
 
 @dataclass(frozen=True)
 class Answer:
-    r"""The raw score of one question, with what it came from; `megu.guide.import_answers` checks the annotations.
+    """The raw score of one question; `megu.guide.import_answers` checks the annotations.
 
     Attributes:
-        question: `megu.guide.Question.key`.  image: hash of the image.
-        source, version: of the guide: model; revision or weights, prompt.
-        raw: the score, on the guide's own scale.  scale: ``log-odds`` where it is that of a probability.
+        question: `megu.guide.Question.key`.  image: its hash.  source, version: of the guide.
+        raw: on the guide's own scale.  scale: ``log-odds`` where it is that of a probability.
         time: when it was stored, UTC.  data: name of the data set.
     """
 
@@ -50,14 +48,14 @@ class Answer:
     @classmethod
     def of(cls, guide: Guide, question: Question, score: float) -> "Answer":
         """What a guide says to a `megu.guide.Question`."""
-        asked, raw = (question.key(guide), question.image_hash, question.label), round(float(score), 6)
-        return cls(*asked, guide.name, guide.version, raw, "", question.data, "log-odds" if guide.log_odds else "")
+        asked, scale = (question.key(guide), question.image_hash, question.label), "log-odds" if guide.log_odds else ""
+        return cls(*asked, guide.name, guide.version, round(float(score), 6), data=question.data, scale=scale)
 
 
 @dataclass
 class AnswerStore:
-    r"""Answers (question -> `Answer`) as JSON lines in the file ``path``, which need not exist, or in memory if None.
-    Lines whose checksum does not hold, e.g. a half-written one, are left out and counted as ``damaged``."""
+    """Answers (question -> `Answer`) as JSON lines in the file ``path``, which need not exist, or in memory if None.
+    Lines whose checksum does not hold are left out and counted as ``damaged``."""
 
     path: Path | None = None
     answers: dict = field(default_factory=dict)
@@ -69,7 +67,7 @@ class AnswerStore:
 
     def _read(self):
         self.damaged = 0
-        if self.path is None or not self.path.exists():
+        if not self.path or not self.path.exists():
             return
         content = self.path.read_bytes()
         for line in (gzip.decompress(content) if self.path.suffix == ".gz" else content).splitlines():
@@ -81,7 +79,7 @@ class AnswerStore:
             except (ValueError, TypeError, KeyError, AttributeError):
                 self.damaged += 1
             else:
-                self.answers.setdefault(answer.question, answer)  # of two writers' answers the first stands
+                self.answers.setdefault(answer.question, answer)  # the first of two writers stands
 
     def _lock(self, what=""):
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,77 +87,71 @@ class AnswerStore:
 
     @contextmanager
     def turn(self):
-        r"""Wait until no other process asks for this file, and read what they added: nothing is asked twice."""
-        with nullcontext() if self.path is None else self._lock(".turn"):
+        """Wait until no other process asks for this file, and read what they added."""
+        with self._lock(".turn") if self.path else nullcontext():
             self._read()
             yield
 
     def add(self, answers):
-        r"""Store answers, on disk before this returns; what was answered before stands as it is."""
+        """Store answers, on disk before this returns; what was answered before stands."""
         now, fresh = datetime.now(UTC).isoformat(timespec="seconds"), {}
         for answer in answers:
             if answer.question not in self.answers:
                 fresh.setdefault(answer.question, replace(answer, time=answer.time or now))
-        if fresh and self.path is not None:
+        if fresh and self.path:
             with self._lock(), open(self.path, "a+b") as file:
                 if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
                     file.write(b"\n")  # after a crash in the middle of a line
-                file.writelines(map(_line, fresh.values()))
+                for values in map(vars, fresh.values()):
+                    file.write(json.dumps({**values, "check": _check(values)}).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
-        self.answers.update(fresh)  # last: an interrupt in the middle of the file leaves them to be added again
+        self.answers.update(fresh)  # last: after an interrupt above they are added again
 
 
 def _check(values):
     return f"{zlib.crc32(json.dumps(values, sort_keys=True).encode()):08x}"
 
 
-def _line(answer):
-    return json.dumps({**vars(answer), "check": _check(vars(answer))}).encode() + b"\n"
-
-
-@lru_cache
+@cache
 def _shipped(data_name):
-    path = ASSETS / f"answers_{data_name.replace('-', '_')}.jsonl.gz"
-    return AnswerStore(path if path.exists() else None).answers
+    file = f"answers_{data_name.replace('-', '_')}.jsonl.gz"
+    return AnswerStore(Path(__file__).parent / "assets" / file).answers
 
 
-def shipped_answers(guide: Guide, questions: list[Question], data_name: str) -> list[Answer] | None:
-    r"""The answers that come with the package, in the order of ``questions``; None where one is not among them."""
-    known, keys = _shipped(data_name), [question.key(guide) for question in questions]
+def shipped_answers(guide: Guide, questions: list[Question]) -> list[Answer] | None:
+    """The answers that come with the package, in the order of ``questions``; None where one is missing."""
+    known, keys = _shipped(questions[0].data), [one.key(guide) for one in questions]
     return [known[key] for key in keys] if all(key in known for key in keys) else None
 
 
 def ask(guide: Guide, questions: list[Question], store: AnswerStore, *, at_once: int = 100) -> list[Answer]:
-    r"""Answers to all questions in their order, from the store or asked and stored now; an interrupted call goes on
-    where it stopped.
+    """Answers to all questions in their order, from the store or asked and stored now.
 
     ``at_once``: answers between two writes; after as many questions in a row without an answer no more are asked.
-    Raises: GuideUnavailableError where the weights that an open question needs are missing; AnswersMissingError where
-        some have no number for an answer: that is never replaced, and the others are kept.
+    Raises: GuideUnavailableError where the weights are missing; AnswersMissingError where some have no finite answer:
+        the others are kept.
     """
-    keys = [question.key(guide) for question in questions]
+    keys = [one.key(guide) for one in questions]
     asked = dict(zip(keys, questions, strict=True))
 
     def still_open():
-        return [question for key, question in asked.items() if key not in store.answers]
+        return [one for key, one in asked.items() if key not in store.answers]
 
     if still_open():
         with store.turn():
             _ask_open(guide, sorted(still_open(), key=guide.shared), store, at_once)
     if missing := still_open():
         some = ", ".join(f"image {one.image_hash} with {one.label!r}" for one in missing[:3])
-        some += " ..." * (len(missing) > 3)
         why = f" ({dict(guide.failures)})" if guide.failures else ""
         counted = f"{len(missing)} of {len(questions)} answers of {guide.name} are missing{why}"
-        raise AnswersMissingError(f"{counted}: {some}.  The others are kept: ask again for these")
+        raise AnswersMissingError(f"{counted}, e.g. {some}.  The others are kept: ask again")
     return [store.answers[key] for key in keys]
 
 
 def _ask_open(guide, questions, store, at_once):
     fresh, silent = [], 0
     try:
-        # A guide that stops early leaves the rest open, which is then said.
         stream = guide.stream(questions)
         for at, score in tqdm(stream, total=len(questions), desc=guide.name, unit="question", leave=False):
             silent = 0 if math.isfinite(score) else silent + 1

@@ -1,4 +1,4 @@
-r"""What every guide is: a name, a version, and one raw score for each question about image and label."""
+"""What every guide is: a name, a version, and one raw score for each question."""
 
 import importlib
 from abc import ABC, abstractmethod
@@ -30,12 +30,12 @@ class AnswersMissingError(MeguError, RuntimeError):
 
 
 class GuideUnavailableError(MeguError, RuntimeError):
-    """The guide's weights are not here; the message says what to install."""
+    """The guide cannot be had; the message says what to install or set."""
 
 
 @dataclass(frozen=True)
 class GuideContext:
-    r"""What a guide may be made from; classifier ``model``, validation images ``held_out``: for `Guide.needs_model`."""
+    """What a guide may be made from; ``model``, validation images ``held_out``: for `Guide.needs_model`."""
 
     class_names: Sequence[str] = ()
     settings: config.Guide = field(default_factory=config.Guide)
@@ -57,7 +57,7 @@ class GuideContext:
 
     def _position(self, image):
         if (at := self._positions.get(image.tobytes())) is None:
-            raise SettingsError("this guide knows its exemplars alone, and was asked about another image")
+            raise SettingsError("this guide knows its exemplars, and was asked about another image")
         return at
 
     def pool_index(self, images: PixelBatch) -> Index:
@@ -70,12 +70,11 @@ class GuideContext:
 
 
 class Guide(ABC):
-    r"""Anything that scores how well an image fits a label: ``class Mine(Guide, source="name in guide.source")``.
+    """Anything that scores how well an image fits a label: ``class Mine(Guide, source="name in guide.source")``.
 
     Attributes:
-        name: what it is.  version: pins model, weights and prompt; both are part of every answer's key.
-        compared: it needs nothing but what pip installs and the classifier: every run compares it.
-        shots: worked examples that each question needs.
+        name; version: pins model, weights and prompt; both are part of every answer's key.
+        compared: every run compares it.  shots: worked examples that each question needs.
         log_odds: raw scores are those of a probability.
         any_image: it can be asked about images other than exemplars.
         slow: answers that come with the package are read rather than asked again.
@@ -108,11 +107,10 @@ class Guide(ABC):
 
     @abstractmethod
     def score(self, questions: list[Question]) -> Iterable[float]:
-        r"""One raw score for each question, on the guide's own scale: higher = more alike, NaN = no answer.  What it
-        yields is not lost to an interrupt."""
+        """One raw score for each question, on the guide's own scale: higher = more alike, NaN = no answer."""
 
     def stream(self, questions: list[Question]) -> Iterator[tuple[int, float]]:
-        """Pairs (position of the question, score) in any order, each as soon as it is known, until `stop`."""
+        """Pairs (position of the question, score), each as soon as it is known, until `stop`."""
         self._stopped = False
         for pair in enumerate(self.score(questions)):
             yield pair
@@ -120,7 +118,7 @@ class Guide(ABC):
                 return
 
     def stop(self):
-        """Ask no more; what is under way is still given."""
+        """Ask no more; `stream` still gives what is under way."""
         self._stopped = True
 
     def shared(self, question: Question) -> str:
@@ -135,7 +133,7 @@ class Guide(ABC):
 
 
 class ImageGuide(Guide):
-    r"""A guide that looks at an image once for all labels, at ``at_once`` images together (None: all)."""
+    """A guide that looks at an image once for all labels, ``at_once`` images together (None: all)."""
 
     at_once: int | None = None
 
@@ -145,13 +143,28 @@ class ImageGuide(Guide):
 
     def score(self, questions: list[Question]) -> Iterator[float]:
         """See `Guide.score`.  Raises: as `Guide.column`."""
-        columns = iter([self.column(question.label) for question in questions])
-        groups = [list(group) for _, group in groupby(questions, key=lambda question: question.image_hash)]
-        size = self.at_once or len(groups) or 1
-        for start in range(0, len(groups), size):
-            part = groups[start : start + size]
+        columns = iter([self.column(one.label) for one in questions])
+        groups = [list(group) for _, group in groupby(questions, key=lambda one: one.image_hash)]
+        for part in batches(groups, self.at_once or len(groups) or 1):
             rows = self.score_images(np.stack([group[0].image for group in part])).tolist()
             yield from (row[next(columns)] for row, group in zip(rows, part, strict=True) for _ in group)
+
+
+def batches(items: Sequence, size: int) -> Iterator[Sequence]:
+    """Parts of ``size`` items, the last may be shorter."""
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def need(met: object, message: str):
+    """Raises GuideUnavailableError with this message where what a guide needs is not met."""
+    if not met:
+        raise GuideUnavailableError(message)
+
+
+def unavailable(what: str, error: Exception) -> GuideUnavailableError:
+    """The error for a model that cannot be found or loaded."""
+    why = str(error).splitlines()[0]
+    return GuideUnavailableError(f"{what} ({why}): check guide.model, guide.revision, network; or set guide.path")
 
 
 def require(module: str, how: str = "pip install 'megu[guides]'") -> ModuleType:

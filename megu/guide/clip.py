@@ -1,4 +1,4 @@
-r"""CLIP: how well an image fits a caption for each candidate, by any open_clip model."""
+"""CLIP: how well an image fits a caption for each candidate, by any open_clip model."""
 
 from functools import cached_property
 from pathlib import Path
@@ -6,19 +6,16 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from megu.guide.base import GuideUnavailableError, ImageGuide, require
+from megu.guide.base import ImageGuide, need, require, unavailable
 from megu.guide.prompt import files_digest, image_of
 
 CAPTION = "a photo of a {}"
 
 
 class ClipGuide(ImageGuide, source="clip"):
-    r"""Log-odds of a label among all candidates, by the softmax of scaled cosines.
+    r"""Log-odds of a label among all candidates: $s = \log p - \log(1 - p)$,
+    $p(l \mid x) = \mathrm{softmax}_l(t \cos(v(x), u(l)))$ with the model's own scale t.
 
-    $p(l \mid x) = \mathrm{softmax}_l(t \cos(v(x), u(l)))$, $s = \log p - \log(1 - p)$, with the model's own scale t.
-
-    Settings: model is the open_clip architecture, revision its ``pretrained`` tag, or path a file of weights
-        (safetensors).
     Raises: GuideUnavailableError where the weights cannot be had.  Source: Radford et al. 2021, arXiv 2103.00020: A12.
     """
 
@@ -27,18 +24,10 @@ class ClipGuide(ImageGuide, source="clip"):
     def __init__(self, context):
         super().__init__(context)
         s, path, self.at_once = self.settings, Path(self.settings.path or ""), self.settings.batch
-        if not (s.model and (s.revision or s.path)):
-            raise GuideUnavailableError(
-                "guide.source=clip needs guide.model, e.g. ViT-B-32, and guide.revision, e.g. laion2b_s34b_b79k"
-            )
-        if s.revision and s.path:
-            raise GuideUnavailableError(
-                "guide.revision and guide.path both name weights of guide.source=clip: set one of them"
-            )
-        if s.path and not path.is_file():
-            raise GuideUnavailableError(
-                f"guide.path: {path.name!r} is no file: set it to weights of guide.model (safetensors)"
-            )
+        weights = s.revision or s.path
+        need(s.model and weights, "clip needs guide.model, e.g. ViT-B-32, and guide.revision, e.g. laion2b_s34b_b79k")
+        need(not (s.revision and s.path), "guide.revision and guide.path both name weights of clip: set one of them")
+        need(s.revision or path.is_file(), f"guide.path: {path.name!r} is no file: name weights (.safetensors)")
         self.name, weights = f"open_clip {s.model}", s.revision or f"weights {files_digest([path])}"
         self.version = f"{weights}, {CAPTION!r}, {len(self.class_names)} labels: {'|'.join(self.class_names)}"
 
@@ -48,10 +37,7 @@ class ClipGuide(ImageGuide, source="clip"):
         try:
             model, _, transform = open_clip.create_model_and_transforms(s.model, s.path or s.revision, device=device)
         except (OSError, RuntimeError, ValueError) as error:
-            raise GuideUnavailableError(
-                f"{self.name} could not be loaded ({str(error).splitlines()[0]}): check guide.model and guide.revision,"
-                " or set guide.path"
-            ) from None
+            raise unavailable(f"{self.name} could not be loaded", error) from None
         captions = open_clip.get_tokenizer(s.model)([CAPTION.format(name) for name in self.class_names])
         with torch.no_grad():
             texts = model.eval().encode_text(captions.to(device))

@@ -1,9 +1,9 @@
-r"""Answers from elsewhere: OpenAI batch files and their replies, tables of other programs."""
+"""Answers from elsewhere: OpenAI batch files and their replies, tables of other programs."""
 
 import json
 import math
 from collections import Counter
-from dataclasses import fields
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ from megu.settings.files import atomic
 
 NO_PARQUET = "Parquet needs pyarrow: `pip install 'megu[parquet]'`, or choose .csv or .jsonl"
 ROW = TypeAdapter(Answer)
-REQUESTS, BYTES = 50_000, 200_000_000  # in one file, at most: what OpenAI's service takes
+REQUESTS, BYTES = 50_000, 200_000_000  # in one file, at most, for OpenAI
 
 
 def _check_batches(guide):
@@ -30,18 +30,17 @@ def _check_batches(guide):
 
 
 def write_batch(guide: Guide, questions: list[Question], path: Path, sampled: bool = False) -> list[Path]:
-    r"""Write all questions as OpenAI batch files (``vllm run-batch``, a hosted batch API): ``path``, and what is too
-    much for one file ``<stem>-2``, ``<stem>-3`` and so on beside it.
+    """Write all questions as OpenAI batch files: ``path``, and beside it ``<stem>-2``... of what is too much for one.
 
-    ``sampled``, for servers without log-probabilities: ``repeats`` sampled replies to each question.
-    Raises: SettingsError where the guide is not the served one; it needs no url.
+    ``sampled``, for servers without log-probabilities: ``repeats`` replies to each question.
+    Raises: SettingsError where the guide is not the served one.
     """
     _check_batches(guide)
     path, repeats, written = Path(path), guide.settings.repeats if sampled else 0, []
     fixed = {"method": "POST", "url": "/v1/chat/completions"}
     requests = (
-        json.dumps({"custom_id": question.key(guide), **fixed, "body": guide.body(question, repeats)}).encode() + b"\n"
-        for question in tqdm(questions, desc="requests", unit="request", leave=False)
+        json.dumps({"custom_id": one.key(guide), **fixed, "body": guide.body(one, repeats)}).encode() + b"\n"
+        for one in tqdm(questions, desc="requests", unit="request", leave=False)
     )
     number, count, size = 1, 0, 0
 
@@ -59,63 +58,60 @@ def write_batch(guide: Guide, questions: list[Question], path: Path, sampled: bo
     return written
 
 
-def _odds(reply, repeats):
-    # (log-odds or NaN, why there are none)
-    try:
-        choices = reply.response.body.choices
-        odds = log_odds(choices)
-        if odds is None and len(choices) < repeats:
-            return math.nan, f"without log-probabilities and with fewer than {repeats} replies"
-        return (log_odds_of_texts(choices) if odds is None else odds), "neither True nor False"
-    except GARBAGE:
-        return math.nan, "errors"
+def _put(store, found):
+    # ``found``: (question, answer or None, why there is none)
+    fresh, left_out = {}, Counter()
+    for key, answer, why in found:
+        if key in fresh or key in store.answers:
+            left_out["answered before"] += 1
+        elif answer is None:
+            left_out[why] += 1
+        else:
+            fresh[key] = answer
+    store.add(fresh.values())
+    return len(fresh), left_out
+
+
+def _replies(guide, questions, path):
+    pending, repeats = {one.key(guide): one for one in questions}, guide.settings.repeats
+    with open(path, "rb") as file:
+        for line in filter(bytes.strip, file):
+            key, answer, why = None, None, "no reply to any of the questions"
+            with suppress(*GARBAGE):
+                reply = json.loads(line, object_hook=lambda values: SimpleNamespace(**values))
+                question = pending[reply.custom_id]
+                key, why = reply.custom_id, "errors"
+                choices = reply.response.body.choices
+                if (odds := log_odds(choices)) is None and len(choices) < repeats:
+                    why = f"without log-probabilities and with fewer than {repeats} replies"
+                else:
+                    odds, why = log_odds_of_texts(choices) if odds is None else odds, "neither True nor False"
+                    answer = None if math.isnan(odds) else Answer.of(guide, question, odds)
+            yield key, answer, why
 
 
 def read_batch(guide: Guide, questions: list[Question], path: Path, store: AnswerStore) -> tuple[int, Counter[str]]:
-    r"""Put the replies of a batch into a store: (answers put in, lines that were left out by the reason).
+    """Put the replies of a batch into a store: (answers put in, lines left out by the reason).
 
-    Replies without log-probabilities are counted where there are ``repeats`` of them; the first answer to a question
-    stands.  Raises: SettingsError where the guide is not the served one.
+    Without log-probabilities ``repeats`` replies are needed; the first answer to a question stands.
+    Raises: as `write_batch`.
     """
     _check_batches(guide)
-    pending, fresh, left_out = {question.key(guide): question for question in questions}, {}, Counter()
-    with open(path, "rb") as file:
-        for line in file:
-            try:
-                reply = json.loads(line, object_hook=lambda values: SimpleNamespace(**values))
-                key, question = reply.custom_id, pending[reply.custom_id]
-            except GARBAGE:
-                left_out["no reply to any of the questions"] += bool(line.strip())
-                continue
-            known = key in fresh or key in store.answers
-            odds, why = (math.nan, "answered before") if known else _odds(reply, guide.settings.repeats)
-            if math.isnan(odds):
-                left_out[why] += 1
-            else:
-                fresh[key] = Answer.of(guide, question, odds)
-    store.add(fresh.values())
-    return len(fresh), +left_out
+    return _put(store, _replies(guide, questions, path))
 
 
 def _kind(path):
-    kind = Path(path).suffix
-    if kind not in (".parquet", ".csv", ".jsonl"):
-        raise SettingsError(
-            f"{Path(path).name!r} is no .parquet, .csv or .jsonl: the name's ending says what is written or read"
-        )
+    if (kind := Path(path).suffix) not in (".parquet", ".csv", ".jsonl"):
+        raise SettingsError(f"{Path(path).name!r} is no .parquet, .csv or .jsonl: choose one of these endings")
     return kind
 
 
 def export_answers(store: AnswerStore, path: Path):
-    r"""Write all answers of a store to a .parquet or .csv, one row each with the columns of `megu.guide.Answer`, or add
-    them to a .jsonl.
-
-    Raises: SettingsError for another ending, or where Parquet cannot be written.
-    """
-    kind, answers = _kind(path), store.answers.values()
-    if kind == ".jsonl":
-        return AnswerStore(path).add(answers)
-    table = pd.DataFrame(map(vars, answers), columns=[field.name for field in fields(Answer)])
+    """Write all answers of a store to a .parquet or .csv with the columns of `megu.guide.Answer`, or add them to a
+    .jsonl.  Raises: SettingsError for another ending, or where Parquet cannot be written."""
+    if (kind := _kind(path)) == ".jsonl":
+        return AnswerStore(path).add(store.answers.values())
+    table = pd.DataFrame(map(vars, store.answers.values()), columns=list(Answer.__annotations__))
     try:
         with atomic(path) as part:
             table.to_csv(part, index=False) if kind == ".csv" else table.to_parquet(part, index=False)
@@ -123,9 +119,9 @@ def export_answers(store: AnswerStore, path: Path):
         raise SettingsError(NO_PARQUET) from None
 
 
-def _rows(path, kind):
+def _table(path, kind):
     try:
-        if kind == ".csv":  # text as it is: "null" and "nan" may be names of classes
+        if kind == ".csv":  # "null" and "nan" may be names of classes
             return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
         return pd.read_parquet(path).to_dict("records")
     except ImportError:
@@ -135,29 +131,25 @@ def _rows(path, kind):
         raise SettingsError(f"{Path(path).name!r} cannot be read: {why}") from None
 
 
-def import_answers(path: Path, store: AnswerStore) -> tuple[int, Counter[str]]:
-    r"""Put the answers of a table into a store: (answers put in, rows that were left out by the reason).
-
-    Every row is checked; the first answer to a question stands.
-    Raises: SettingsError where the file is not there or no such table.
-    """
-    kind, fresh, left_out = _kind(path), {}, Counter()
+def _rows(path):
+    kind = _kind(path)
     if not Path(path).is_file():
         raise SettingsError(f"{Path(path).name!r} does not exist")
     if kind == ".jsonl":
         other = AnswerStore(path)
-        rows, left_out["damaged"] = map(vars, other.answers.values()), other.damaged
+        rows = map(vars, other.answers.values())
+        yield from [(None, None, "damaged")] * other.damaged
     else:
-        rows = _rows(path, kind)
+        rows = _table(path, kind)
     for row in rows:
         try:
             answer = ROW.validate_python(row)
+            yield answer.question, answer, ""
         except ValidationError as error:
-            left_out[f"no answer ({error.errors()[0]['loc'][0]})"] += 1
-            continue
-        if answer.question in fresh or answer.question in store.answers:
-            left_out["answered before"] += 1
-        else:
-            fresh[answer.question] = answer
-    store.add(fresh.values())
-    return len(fresh), +left_out
+            yield None, None, f"no answer ({error.errors()[0]['loc'][0]})"
+
+
+def import_answers(path: Path, store: AnswerStore) -> tuple[int, Counter[str]]:
+    """Put the answers of a table into a store, as `read_batch`; every row is checked.  Raises: SettingsError where the
+    file is not there or no such table."""
+    return _put(store, _rows(path))

@@ -1,4 +1,4 @@
-r"""The control that every guide has to beat: no language, only the similarity of pretrained image features."""
+"""The control without language: the similarity of pretrained image features."""
 
 from functools import cached_property
 
@@ -13,11 +13,8 @@ from megu.guide.questions import PixelBatch
 
 
 class FeatureGuide(ImageGuide, source="features", compared=True):
-    r"""Cosine between an exemplar's features and the mean features of a class, both centred; in [-1, 1].
-
-    $s(x, l) = \cos(\phi(x) - \mu, \mu_l - \mu)$ with $\phi$ the pooled features of EfficientNet-Lite0, $\mu_l$ their
-    mean over the exemplars of class l and $\mu$ the mean of the $\mu_l$.  Source: A12.
-    """
+    r"""$s(x, l) = \cos(\phi(x) - \mu, \mu_l - \mu)$ with $\phi$ the pooled features of EfficientNet-Lite0, $\mu_l$
+    their mean over the exemplars of class l and $\mu$ the mean of the $\mu_l$; in [-1, 1].  Source: A12."""
 
     name = "efficientnet-lite0 class-mean features"
 

@@ -1,4 +1,4 @@
-r"""A multimodal LLM on this machine, asked the paper's True/False question; what questions share is computed once."""
+"""A multimodal LLM on this machine, asked the paper's True/False question; what questions share is computed once."""
 
 import copy
 import re
@@ -8,77 +8,64 @@ from pathlib import Path
 
 import torch
 
-from megu.guide.base import Guide, GuideUnavailableError, require
+from megu.guide.base import Guide, batches, need, require, unavailable
 from megu.guide.prompt import PROMPT_VERSION, Cost, conversation, files_digest
 
-# Of log-odds: rounding of a forward pass, by type of the weights.
+# Rounding of log-odds in a forward pass, by type of the weights.
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.5}
-# Tokenizer, processor and template change the answers as the weights do.
+# Tokenizer, processor and template, too, change the answers.
 ANSWER_FILES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 
 
 def answer_tokens(tokenizer):
-    r"""Token ids of True and of False: of every spelling ("True", " True", "true", ...) that is one token.  Raises:
+    """Token ids of True and of False, of every spelling ("True", " True", "true", " true") that is one token.  Raises:
     GuideUnavailableError where there is none."""
     out = []
     for word in ("True", "False"):
         forms = word, f" {word}", word.lower(), f" {word.lower()}"
-        spelt = [tokenizer.encode(form, add_special_tokens=False) for form in forms]
+        spelt = (tokenizer.encode(form, add_special_tokens=False) for form in forms)
         out.append(sorted({ids[0] for ids in spelt if len(ids) == 1}))
-    if not all(out) or set.intersection(*map(set, out)):
-        raise GuideUnavailableError("this model has no single token for True and for False: choose another one")
+    need(all(out) and set(out[0]).isdisjoint(out[1]), "no single token for True and for False: choose another model")
     return out
-
-
-def _unavailable(what, error):
-    why = str(error).splitlines()[0]
-    return GuideUnavailableError(f"{what} ({why}): check guide.model and the network, or set guide.path to a folder")
 
 
 class LocalMllm(Guide, source="mllm"):
     r"""Log-odds of True against False as the next token after the question.
 
     $s(x, l) = \log \sum_{t \in \mathrm{True}} e^{z_t} - \log \sum_{t \in \mathrm{False}} e^{z_t}$ with z the logits of
-    the next token, t the spellings of `answer_tokens`: $\sigma(s)$ is the probability of True among both answers.
-
-    Zero-shot questions about one image share its prefill, two-shot questions about one label that of the worked
-    examples.  ``guide.reuse=False``: a whole prompt for each question.
+    the next token, t the spellings of `answer_tokens`.  With ``guide.reuse`` zero-shot questions about one image share
+    its prefill, two-shot questions about one label that of the worked examples.
     Raises: GuideUnavailableError where the model cannot be loaded.
     Source: arXiv 2602.17088 section 4.1.  Departs: A12; a chat model in place of MMICL, its words are ours.
     """
 
-    log_odds = costly = True
+    log_odds, costly, _checked = True, True, False
 
     def __init__(self, context):
         super().__init__(context)
-        s, self.cost, self._checked = self.settings, Cost(), False
-        self.device, self.shots, self.name = context.device, s.shots, s.model or Path(s.path or "").name
-        if not self.name:
-            raise GuideUnavailableError(
-                "guide.source=mllm needs guide.model (an id on the hub) or guide.path (a folder)"
-            )
+        s = self.settings
+        self.cost, self.shots, self.name = Cost(), s.shots, s.model or Path(s.path or "").name
+        need(self.name, "mllm needs guide.model (an id on the hub) or guide.path (a folder)")
         self._commit = None if s.path else self._newest()
         self.version = f"{self._commit or self._files()}, {s.dtype}, {self.shots}-shot, prompt {PROMPT_VERSION}"
 
     def _newest(self):
-        # The commit that a hub id, or its branch or tag, means now, so that answers name it.
+        # The commit that a hub id, branch or tag means now.
         s = self.settings
         if re.fullmatch("[0-9a-f]{40}", s.revision or ""):
             return s.revision
-        auto = require("transformers").AutoConfig
         try:
-            return auto.from_pretrained(s.model, revision=s.revision)._commit_hash
+            return require("transformers").AutoConfig.from_pretrained(s.model, revision=s.revision)._commit_hash
         except (OSError, ValueError) as error:
-            raise _unavailable(f"{s.model} cannot be found", error) from None
+            raise unavailable(f"{s.model} cannot be found", error) from None
 
     def _files(self):
         folder = Path(self.settings.path)
-        if not list(folder.glob("*.safetensors")):
-            raise GuideUnavailableError(f"guide.path: the folder {self.name!r} holds no .safetensors weights")
-        return f"files {files_digest(sorted(file for file in folder.iterdir() if file.suffix in ANSWER_FILES))}"
+        need(any(folder.glob("*.safetensors")), f"guide.path: {self.name!r} holds no .safetensors weights")
+        return f"files {files_digest(sorted(one for one in folder.iterdir() if one.suffix in ANSWER_FILES))}"
 
     def shared(self, question):
-        r"""What stands before the cut of a prompt: the image, or the worked examples for the label."""
+        """The image, or the worked examples for the label: what stands before the cut of a prompt."""
         return f"{question.label}|{question.shots_hash}" if question.shots else question.image_hash
 
     @cached_property
@@ -91,30 +78,27 @@ class LocalMllm(Guide, source="mllm"):
                 weights, revision=self._commit, use_safetensors=True, dtype=s.dtype, **where
             )
         except (OSError, ValueError, ImportError) as error:
-            raise _unavailable(f"{self.name} could not be loaded", error) from None
-        if not getattr(processor, "chat_template", None):
-            raise GuideUnavailableError(f"{self.name} has no chat template: choose a model that was tuned for chat")
-        model = (model if where else model.to(self.device)).eval()
-        return model, processor, answer_tokens(processor.tokenizer)
+            raise unavailable(f"{self.name} could not be loaded", error) from None
+        template = getattr(processor, "chat_template", None)
+        need(template, f"{self.name} has no chat template: choose a model that was tuned for chat")
+        model = model if where else model.to(self.context.device)
+        return model.eval(), processor, answer_tokens(processor.tokenizer)
 
     @cached_property
     def _begin(self):
-        # What the tokenizer puts before every text, where the chat template leaves that to it.
+        # What the tokenizer puts before every text, where the template does not.
         tokenizer = self._loaded[1].tokenizer
         begins = tokenizer.bos_token and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
         return tokenizer.bos_token if begins else ""
 
     def score(self, questions):
-        r"""Log-odds of True for every question; what lies together shares work, see `shared`."""
+        """See `Guide.score`; what lies together shares work."""
         if self.settings.reuse:
             for _, group in groupby(questions, key=self.shared):
                 yield from self._with_prefix(list(group))
         else:
-            for part in self._batches(questions):
+            for part in batches(questions, self.settings.batch):
                 yield from self._whole(part)
-
-    def _batches(self, items):
-        return (items[start : start + self.settings.batch] for start in range(0, len(items), self.settings.batch))
 
     def _inputs(self, texts, images, side):
         how = {"padding": True, "padding_side": side, "add_special_tokens": False, "return_tensors": "pt"}
@@ -126,15 +110,14 @@ class LocalMllm(Guide, source="mllm"):
         return text if text.startswith(self._begin) else self._begin + text, images
 
     def _log_odds(self, logits):
-        logits = logits.float()  # in half precision the difference of two logits of 20 has steps of 0.1
+        logits = logits.float()  # in half precision 20 has steps of 0.1
         true, false = (logits[:, tokens].logsumexp(1) for tokens in self._loaded[2])
         self.cost.add(mass=(torch.logaddexp(true, false) - logits.logsumexp(1)).exp().sum().item())
         return (true - false).tolist()
 
     def _whole(self, questions):
         inputs = self._inputs(*zip(*map(self._rendered, questions), strict=True), "left")
-        n = len(questions)
-        self.cost.add(prefills=n, answers=n, tokens=inputs["attention_mask"].sum().item())
+        self.cost.add(prefills=len(questions), answers=len(questions), tokens=inputs["attention_mask"].sum().item())
         return self._log_odds(self._run(inputs, logits_to_keep=1).logits[:, -1])
 
     @torch.no_grad()
@@ -144,24 +127,21 @@ class LocalMllm(Guide, source="mllm"):
         return model(**cast, **more)
 
     def _with_prefix(self, questions):
-        # The cut lies at a special token, where what is left of it cannot change how the rest is split into tokens.
+        # At a special token a cut cannot change how the rest is split into tokens.
         token, two_shot = getattr(self._loaded[1], "image_token", None), bool(questions[0].shots)
-        if not isinstance(token, str):
-            raise GuideUnavailableError(
-                f"the prompts of {self.name} have no image token to cut at: set guide.reuse=False"
-            )
-        rendered = [self._rendered(question) for question in questions]
+        need(isinstance(token, str), f"{self.name} has no image token to cut prompts at: set guide.reuse=False")
+        rendered = list(map(self._rendered, questions))
 
         def cut(text):
             return text.rindex(token) + (0 if two_shot else len(token))
 
         first, images = rendered[0]
-        n_shared = len(images) - 1 if two_shot else len(images)
+        n_shared = len(images) - two_shot
         prefix = self._inputs([first[: cut(first)]], [images[:n_shared]], "right")
         length = prefix["input_ids"].shape[1]
         known = self._run(prefix, use_cache=True, logits_to_keep=1).past_key_values
         self.cost.add(prefills=1, tokens=length, spared=(len(rendered) - 1) * length)
-        for part in self._batches(rendered):
+        for part in batches(rendered, self.settings.batch):
             texts, images = [text[cut(text) :] for text, _ in part], [images[n_shared:] for _, images in part]
             odds = self._answers(prefix, self._inputs(texts, images, "right"), known)
             if not self._checked:
@@ -169,21 +149,17 @@ class LocalMllm(Guide, source="mllm"):
             yield from odds
 
     def _check(self, question, odds):
-        # Image tokens may look ahead, a tokenizer may split a text otherwise when it is cut.
+        # Image tokens may look ahead, a tokenizer may split a cut text otherwise.
         cost, self.cost = self.cost, Cost()
         whole, self.cost, self._checked = self._whole([question])[0], cost, True
-        if not abs(whole - odds) <= TOLERANCE[self._loaded[0].dtype]:
-            raise GuideUnavailableError(
-                f"{self.name} answers {odds:.4g} where work is shared and {whole:.4g} where it is not: set"
-                " guide.reuse=False"
-            )
+        said = f"{self.name} answers {odds:.4g} where work is shared and {whole:.4g} alone"
+        need(abs(whole - odds) <= TOLERANCE[self._loaded[0].dtype], f"{said}: set guide.reuse=False")
 
     def _answers(self, prefix, suffix, known):
-        (n, _), seen = suffix["input_ids"].shape, suffix["attention_mask"]
-        cache = copy.deepcopy(known)
+        n, seen, cache = len(suffix["input_ids"]), suffix["attention_mask"], copy.deepcopy(known)
         cache.batch_repeat_interleave(n)
         mask = torch.cat([prefix["attention_mask"].expand(n, -1), seen], 1)
-        # Logits of a whole vocabulary at every position would fill the memory.
+        # Logits at every position would fill the memory.
         keep, at = (seen.sum(1) - 1).unique(return_inverse=True)
         inputs = {**suffix, "attention_mask": mask, "position_ids": self._positions(prefix, suffix, mask)}
         logits = self._run(inputs, past_key_values=cache, use_cache=True, logits_to_keep=keep).logits
@@ -194,7 +170,7 @@ class LocalMllm(Guide, source="mllm"):
         model, n, before = self._loaded[0], len(mask), prefix["input_ids"].shape[1]
         if not hasattr(model.model, "get_rope_index"):
             return torch.arange(before, mask.shape[1]).expand(n, -1)
-        # Qwen's positions have three axes and depend on every image before them.
+        # Qwen's positions have three axes and depend on all images before.
         keys = [key for key in ("input_ids", "mm_token_type_ids") if key in prefix]
         whole = {key: torch.cat([prefix[key].expand(n, -1), suffix[key]], 1) for key in keys}
         grids = [prefix["image_grid_thw"].expand(n, -1, -1)]

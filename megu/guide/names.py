@@ -1,6 +1,6 @@
-r"""Text alone, no image is seen: how alike the names of two classes are to a sentence model and a language model."""
+"""No image is seen: how alike the names of two classes are to a sentence model and a language model."""
 
-from functools import cache, lru_cache
+from functools import cache
 
 import torch
 
@@ -21,10 +21,8 @@ TEMPLATES = (
 
 
 class NamesGuide(Guide, source="names", compared=True):
-    r"""Cosine, in [-1, 1], between the name of an exemplar's class and a candidate label.
-
-    $s(x, l) = \cos(e(\mathrm{name}(x)), e(l))$ with $e$ the embedding of all-MiniLM-L6-v2.  Source: A12.
-    """
+    r"""$s(x, l) = \cos(e(\mathrm{name}(x)), e(l))$ with name(x) that of the class of x and $e$ the embedding of
+    all-MiniLM-L6-v2; in [-1, 1].  Source: A12."""
 
     name, any_image, words = "all-MiniLM-L6-v2 on class names", False, f"minilm {MINILM_SHA[:8]}"
 
@@ -33,32 +31,25 @@ class NamesGuide(Guide, source="names", compared=True):
         self.version = f"{self.words}, exemplars {context.exemplar_images[2]}"
 
     def score(self, questions):
-        r"""Raw scores of questions."""
-        of = [self.context.class_of(question.image) for question in questions]
-        texts = list(dict.fromkeys([*of, *(question.label for question in questions)]))
+        """Raw scores of questions."""
+        pairs = [(self.context.class_of(one.image), one.label) for one in questions]
+        texts = list(dict.fromkeys([*(name for name, _ in pairs), *(label for _, label in pairs)]))
         known = dict(zip(texts, embed_text(texts) if texts else (), strict=True))
-        return [(known[name] @ known[question.label]).item() for name, question in zip(of, questions, strict=True)]
+        return [(known[name] @ known[label]).item() for name, label in pairs]
 
 
-@lru_cache(maxsize=1)
+@cache
 def _speaker():
     tokenizer, model = smollm2()
     return tokenizer, model.bfloat16()
 
 
 class LlmNamesGuide(NamesGuide, source="llm-names", compared=True):
-    r"""Mean log-probability of a candidate label after sentences that ask what looks like an exemplar's class.
-
-    $s(x, l) = \frac{1}{8} \sum_t \log p(l \mid t(\mathrm{name}(x)))$ over the sentences t, p of SmolLM2-135M-Instruct.
-    Raises: GuideUnavailableError where the weights are not installed.  Source: A12.
-    """
+    r"""$s(x, l) = \frac{1}{8} \sum_t \log p(l \mid t(\mathrm{name}(x)))$ over the sentences t, p of
+    SmolLM2-135M-Instruct.  Raises: GuideUnavailableError where the weights are not installed.  Source: A12."""
 
     name, slow = "SmolLM2-135M on class names", True
     words = f"smollm2 {SMOLLM2_SHA[:8]}, bfloat16, {len(TEMPLATES)} sentences"
-
-    def __init__(self, context):
-        super().__init__(context)
-        self._fit = cache(self._score_labels)
 
     @torch.no_grad()
     def _score_labels(self, name):
@@ -75,6 +66,7 @@ class LlmNamesGuide(NamesGuide, source="llm-names", compared=True):
         return (total / len(TEMPLATES)).tolist()
 
     def score(self, questions):
-        r"""Raw scores of questions."""
-        for question in questions:
-            yield self._fit(self.context.class_of(question.image))[self.column(question.label)]
+        """Raw scores of questions."""
+        fit = cache(self._score_labels)
+        for one in questions:
+            yield fit(self.context.class_of(one.image))[self.column(one.label)]

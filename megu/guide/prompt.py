@@ -1,5 +1,6 @@
-r"""What a multimodal LLM is asked, in which words, and what its answers cost."""
+"""What a multimodal LLM is asked, in which words, and what its answers cost."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,19 +11,17 @@ from megu.guide.questions import Pixels, Question
 from megu.settings.files import hash_bytes, hash_file
 
 PROMPT = 'Does this image show a photo of "{label}"? Answer True or False.'
-PROMPT_VERSION = 1  # goes up with every change of the words above
+PROMPT_VERSION = 1  # goes up with every change of these words
 
 
 def image_of(pixels: Pixels) -> Image.Image:
-    r"""An RGB image; grey becomes RGB."""
+    """An RGB image; grey becomes RGB."""
     return Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0).squeeze())).convert("RGB")
 
 
 def conversation(question: Question) -> tuple[list[dict], list[Image.Image]]:
-    r"""The chat of a question, worked examples first: each image, the question about the same label, True or False.
-
-    Returns: (messages, images in their order).  Source: arXiv 2602.17088 section 4.1.
-    """
+    """The chat of a question as (messages, images): worked examples first, each an image, the question about the same
+    label, True or False.  Source: arXiv 2602.17088 section 4.1."""
     asked = {"type": "text", "text": PROMPT.format(label=question.label)}
     messages, images = [], []
     for image, holds in (*question.shots, (question.image, None)):
@@ -39,15 +38,15 @@ def characters(question: Question) -> int:
     return len(PROMPT.format(label=question.label)) * (1 + len(question.shots)) + holds
 
 
-def files_digest(paths) -> str:
-    r"""Eight hex digits over the names and contents of files."""
-    return hash_bytes(*(path.name.encode() + bytes.fromhex(hash_file(path)) for path in map(Path, paths)))[:8]
+def files_digest(paths: Iterable[Path]) -> str:
+    """Eight hex digits over the names and contents of files."""
+    return hash_bytes(*(path.name.encode() + bytes.fromhex(hash_file(path)) for path in paths))[:8]
 
 
 @dataclass
 class Cost:
-    """What the answers took: passes over what stands before the cut, answers, tokens that the model saw and was spared;
-    ``mass``: sum of the probabilities of True or False, small where it would rather say something else."""
+    """What the answers took: passes over what stands before the cut, answers, tokens seen and spared; ``mass``: sum of
+    the probabilities of True or False."""
 
     prefills: int = 0
     answers: int = 0
@@ -56,7 +55,7 @@ class Cost:
     mass: float = 0.0
 
     def add(self, **more: float):
-        """Add to the counts of these names."""
+        """Add to these."""
         for name, value in more.items():
             setattr(self, name, getattr(self, name) + value)
 

@@ -1,4 +1,4 @@
-r"""What a guide is asked: exemplars of every class, drawn once, each with every label."""
+"""What a guide is asked: exemplars of every class, each with every label."""
 
 import json
 from collections.abc import Iterator
@@ -27,8 +27,8 @@ def _image_hash(image):
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    r"""Does this image show a photo of ``label``?  ``shots``: worked examples before it, pairs (image, whether it shows
-    ``label``); ``data``: name of the data set."""
+    """Does this image show a photo of ``label``?  ``shots``: worked examples (image, whether it shows ``label``);
+    ``data``: name of the data set."""
 
     image: Pixels
     label: str
@@ -46,28 +46,23 @@ class Question:
         return [(_image_hash(image), holds) for image, holds in self.shots]
 
     def key(self, guide) -> str:
-        """Sixteen hex digits over all that the answer depends on: guide, version, image, label, shots."""
+        """Sixteen hex digits over guide, version, image, label and shots."""
         about = [guide.name, guide.version, self.image_hash, self.label, self.shots_hash]
         return hash_bytes(json.dumps(about))[:16]
 
 
 def draw_exemplars(images: Images, allowed: Index, count: int, seed: int = 0) -> Index:
-    r"""``count`` exemplars of each class (fewer where it is smaller) among ``allowed``, class by class (A1)."""
-    allowed = allowed.cpu()
+    """``count`` exemplars of each class (fewer where it is smaller) among ``allowed``, class by class (A1)."""
+    allowed, gen = allowed.cpu(), generator(seed, images.name, "exemplars", *images.classes)
     y = images.y.cpu()[allowed]
-    gen, chosen = generator(seed, images.name, "exemplars", *images.classes), []
-    for k in range(images.num_classes):
-        members = allowed[y == k]
-        chosen.append(members[torch.randperm(len(members), generator=gen)[:count]])
-    return torch.cat(chosen)
+    members = (allowed[y == k] for k in range(images.num_classes))
+    return torch.cat([some[torch.randperm(len(some), generator=gen)[:count]] for some in members])
 
 
 def draw_shots(images: Images, allowed: Index, count: int, seed: int = 0) -> dict[str, Shots]:
-    r"""Two worked examples for every label: an image of it (True) and one of some other class (False).
-
-    They come next in the same `draw_exemplars`: none is an exemplar, unless a class has no more images.
-    Source: arXiv 2602.17088 section 4.1.
-    """
+    """Two worked examples for every label: an image of it (True) and one of some other class (False), which come next
+    in the same `draw_exemplars`: none is an exemplar, unless a class has no more images.
+    Source: arXiv 2602.17088 section 4.1."""
     drawn, k = draw_exemplars(images, allowed, count + 1, seed), images.num_classes
     last = [drawn[images.y.cpu()[drawn] == label][-1].item() for label in range(k)]
     example = images.x[last].cpu().numpy()
@@ -76,8 +71,8 @@ def draw_shots(images: Images, allowed: Index, count: int, seed: int = 0) -> dic
 
 
 def only_classes(images: Images, names) -> Images:
-    r"""The same pool with these classes alone; images of others belong to none (-1).  Raises: SettingsError for fewer
-    than two names, or one that does not exist."""
+    """The pool with these classes alone; images of others belong to none (-1).  Raises: SettingsError for fewer than
+    two names, or an unknown one."""
     names = tuple(dict.fromkeys(names))
     if len(names) < 2:
         raise SettingsError(f"--classes names {len(names)} class: give at least two")
@@ -89,7 +84,7 @@ def only_classes(images: Images, names) -> Images:
 
 
 def questions_for(images: Images, exemplars: Index, shots: dict[str, Shots] | None = None) -> Iterator[Question]:
-    r"""Every exemplar with every candidate label, exemplar by exemplar; ``shots`` of `draw_shots`."""
+    """Every exemplar with every candidate label, exemplar by exemplar; ``shots`` of `draw_shots`."""
     for image in images.x[exemplars.to(images.x.device)].cpu().numpy():
         for label in images.classes:
             yield Question(image, label, shots[label] if shots else (), images.name)

@@ -1,36 +1,33 @@
-r"""Answers that somebody already has, as a guide: any answers file, asked again without the model."""
+"""An answers file as guide, without the model."""
 
 import math
 from pathlib import Path
 
 from megu.guide.answers import AnswerStore
-from megu.guide.base import Guide, GuideUnavailableError
+from megu.guide.base import Guide, need
 from megu.settings.files import hash_bytes
 
 
 class ReplayGuide(Guide, source="replay"):
-    r"""The raw score that an answers file holds for an image (by its hash) and a label, whoever gave it and for which
-    run; nothing where it holds none.
+    """The raw score that an answers file holds for an image (by its hash) and a label.
 
-    The file must hold the answers of one guide, or ``guide.model`` and ``guide.revision`` name its source and version
-    as written there.
-    Raises: GuideUnavailableError where ``guide.path`` is no such file, or holds several guides, no answer of the one
-        that is named, or several for one image and label (asked with other worked examples).
+    It must hold the answers of one guide, or ``guide.model`` and ``guide.revision`` name source and version.
+    Raises: GuideUnavailableError where ``guide.path`` is no such file, or holds several guides, none as named, or
+        several answers for one image and label.
     """
 
     def __init__(self, context):
         super().__init__(context)
         settings, path = self.settings, Path(self.settings.path or "")
-        if not path.is_file():
-            raise GuideUnavailableError(f"guide.source=replay needs guide.path, an answers file; {path.name!r} is none")
+        need(path.is_file(), f"replay needs guide.path, an answers file; {path.name!r} is none")
         store = AnswerStore(path)
         every = store.answers.values()
         answers = [a for a in every if settings.model in ("", a.source) and settings.revision in (None, a.version)]
-        guides = {(answer.source, answer.version) for answer in answers}
-        self._known = {(answer.image, answer.label): answer.raw for answer in answers}
+        guides = {(a.source, a.version) for a in answers}
+        self._known = {(a.image, a.label): a.raw for a in answers}
         wrong, damaged = "", f", {store.damaged} lines are damaged" if store.damaged else ""
         if not guides:
-            known = ", ".join(sorted({repr(answer.source) for answer in every})) or "nobody"
+            known = ", ".join(sorted({repr(a.source) for a in every})) or "nobody"
             wrong = f"no answers of the guide that is asked for, but of {known}{damaged}: see guide.model and revision"
         elif len(guides) > 1:
             sources, versions = map(set, zip(*guides, strict=True))
@@ -39,21 +36,20 @@ class ReplayGuide(Guide, source="replay"):
             wrong = f"answers of {len(guides)} guides: set guide.{what} to one of {choice}"
         elif twice := len(answers) - len(self._known):
             wrong = f"{twice} questions answered twice, with other worked examples: keep one of each"
-        if wrong:
-            raise GuideUnavailableError(f"{path.name!r} has {wrong}")
+        need(not wrong, f"{path.name!r} has {wrong}")
         ((name, version),) = guides
-        held = hash_bytes("|".join(sorted(f"{answer.question} {answer.raw!r}" for answer in answers)))[:8]
+        held = hash_bytes("|".join(sorted(f"{a.question} {a.raw!r}" for a in answers)))[:8]
         self.name, self.version = f"{name} (replayed)", f"{version}, answers {held}"
-        self.log_odds = all(answer.scale == "log-odds" for answer in answers)
+        self.log_odds = all(a.scale == "log-odds" for a in answers)
         self._absent = f"not in {path.name}{damaged}"
 
     def score(self, questions):
-        r"""Raw scores of questions, NaN where the file has no answer."""
-        scores = [self._known.get((question.image_hash, question.label), math.nan) for question in questions]
+        """See `Guide.score`."""
+        scores = [self._known.get((one.image_hash, one.label), math.nan) for one in questions]
         if missing := sum(map(math.isnan, scores)):
             self.failures[self._absent] = missing
         return scores
 
     def stream(self, questions):
-        r"""Pairs (position of the question, raw score) of those that have an answer."""
+        """See `Guide.stream`; only questions that have an answer."""
         return ((at, raw) for at, raw in enumerate(self.score(questions)) if not math.isnan(raw))

@@ -1,4 +1,4 @@
-r"""A multimodal LLM behind an OpenAI-style server: vLLM, Ollama, llama.cpp or a hosted one."""
+"""A multimodal LLM behind an OpenAI-style server: vLLM, Ollama, llama.cpp or a hosted one."""
 
 import base64
 import io
@@ -9,25 +9,23 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cached_property
 from itertools import islice
 
-from megu.guide.base import Guide, GuideUnavailableError, require
+from megu.guide.base import Guide, need, require
 from megu.guide.prompt import PROMPT_VERSION, Cost, conversation
 
-LEAST = 1e-6  # probability of a word that a server leaves out or rounds to nothing
+LEAST = 1e-6  # probability of a word that a server rounds to nothing
 WORDS = ("true", "false")
-REFUSED, UNSUPPORTED = (401, 403, 404), (400, 422)  # statuses: of key or model; of what is asked for
-GARBAGE = (ValueError, AttributeError, TypeError, LookupError, ArithmeticError)  # what a reply that is none ends in
+REFUSED, UNSUPPORTED = (401, 403, 404), (400, 422)  # statuses: key or model; what is asked for
+GARBAGE = (ValueError, AttributeError, TypeError, LookupError, ArithmeticError)  # errors of a reply that is none
 
 
 class ServedMllm(Guide, source="served"):
     r"""Log-odds of True against False as the first token of the reply.
 
-    $s = \log \sum_{\mathrm{True}} p - \log \sum_{\mathrm{False}} p$ over the spellings among the likely tokens, see
-    `log_odds`; where the server gives no log-probabilities, or too few to tell, over ``repeats`` sampled replies, half
-    a reply added to either side (a server that does not sample at temperature 1 makes that meaningless).
+    $s = \log \sum_{\mathrm{True}} p - \log \sum_{\mathrm{False}} p$ over the likely tokens, see `log_odds`; where the
+    server gives no log-probabilities, or too few to tell, over ``repeats`` sampled replies, see `log_odds_of_texts`.
 
     The key comes from ``$MEGU_GUIDE_KEY`` or ``$OPENAI_API_KEY`` and is kept nowhere.
-    Raises: GuideUnavailableError where there is no model, and when it is asked where there is no url or client, or the
-        server refuses key or model.
+    Raises: GuideUnavailableError without a model; when asked, without url or client, or where key or model are refused.
     Source: arXiv 2602.17088 section 4.1.  Departs: A12.
     """
 
@@ -35,14 +33,11 @@ class ServedMllm(Guide, source="served"):
 
     def __init__(self, context):
         super().__init__(context)
-        settings, self.shots, self.cost = self.settings, self.settings.shots, Cost()
-        if not settings.model:
-            raise GuideUnavailableError(
-                "guide.source=served needs guide.model, the name that the server gives its model"
-            )
-        self.name, how = f"{settings.model} (served)", f"{self.shots}-shot, up to {settings.repeats} replies"
-        self.version = f"{settings.revision or 'as served'}, {how}, prompt {PROMPT_VERSION}"
-        # Whether the server gives log-probabilities, and several replies at once.
+        s, self.shots, self.cost = self.settings, self.settings.shots, Cost()
+        need(s.model, "served needs guide.model, the name that the server gives its model")
+        self.name, how = f"{s.model} (served)", f"{self.shots}-shot, up to {s.repeats} replies"
+        self.version = f"{s.revision or 'as served'}, {how}, prompt {PROMPT_VERSION}"
+        # Does the server give log-probabilities, several replies at once?
         self._refused, self._tells, self._many = None, True, True
 
     @cached_property
@@ -52,15 +47,12 @@ class ServedMllm(Guide, source="served"):
     @cached_property
     def _client(self):
         s = self.settings
-        if not s.url:
-            raise GuideUnavailableError(
-                "guide.source=served needs guide.url (or $MEGU_GUIDE_URL), e.g. http://localhost:8000/v1"
-            )
+        need(s.url, "served needs guide.url or $MEGU_GUIDE_URL, e.g. http://localhost:8000/v1")
         key = os.environ.get("MEGU_GUIDE_KEY") or os.environ.get("OPENAI_API_KEY") or "none"
         return self._openai.OpenAI(base_url=s.url, api_key=key, timeout=s.timeout, max_retries=s.retries)
 
     def body(self, question, sampled=0):
-        r"""The request for log-probabilities, or for so many ``sampled`` replies, as a JSON-like dictionary."""
+        """The request for log-probabilities, or for so many ``sampled`` replies, JSON-like."""
         messages, images = conversation(question)
         urls = iter({"type": "image_url", "image_url": {"url": _data_url(image)}} for image in images)
         for message in messages:
@@ -71,14 +63,13 @@ class ServedMllm(Guide, source="served"):
         return {"model": self.settings.model, "messages": messages, **how}
 
     def score(self, questions):
-        r"""Log-odds of True for every question, NaN where there is no answer."""
+        """See `Guide.score`."""
         scores = dict(self.stream(questions))
         return [scores.get(at, math.nan) for at in range(len(questions))]
 
     def stream(self, questions):
-        r"""See `Guide.stream`; ``concurrency`` requests at a time; what is under way when the server refuses, or at an
-        interrupt, is still given."""
-        _ = self._client  # made once, before the threads
+        """See `Guide.stream`; what is under way when the server refuses, or at an interrupt, is still given."""
+        _ = self._client  # before the threads
         pool, rest, under_way = ThreadPoolExecutor(self.settings.concurrency), iter(enumerate(questions)), {}
         self._stopped = False
 
@@ -89,9 +80,7 @@ class ServedMllm(Guide, source="served"):
             return at, odds
 
         try:
-            # The next question is asked when a reply has been taken, and so kept: a process that dies loses no more
-            # than was under way.
-            while True:
+            while True:  # asks the next question when a reply has been taken, and so kept
                 free = 0 if self._refused or self._stopped else self.settings.concurrency - len(under_way)
                 for at, question in islice(rest, free):
                     under_way[pool.submit(self._one, question)] = at
@@ -104,25 +93,23 @@ class ServedMllm(Guide, source="served"):
             raise
         finally:
             pool.shutdown(cancel_futures=True)
-        if self._refused:
-            raise GuideUnavailableError(
-                f"{self.name}: the server refuses ({self._refused}): check guide.model, guide.url and the key"
-            )
+        refused = f"{self.name}: the server refuses ({self._refused})"
+        need(not self._refused, f"{refused}: check guide.model, guide.url and the key")
 
     def _one(self, question):
         # (log-odds or NaN, why it is NaN, what the answer took)
         try:
             odds, replies, choices = self._answer(question)
-            tokens = sum(reply.usage.total_tokens for reply in replies if reply.usage)
+            tokens = sum(one.usage.total_tokens for one in replies if one.usage)
             return odds, "neither True nor False", {"answers": 1, "tokens": tokens, "mass": mass(choices)}
-        except (self._openai.OpenAIError, *GARBAGE) as error:  # of the connection, or in the reply
+        except (self._openai.OpenAIError, *GARBAGE) as error:
             why = type(error).__name__
             if getattr(error, "status_code", 0) in REFUSED:
                 self._refused = why
             return math.nan, why, {}
 
     def _answer(self, question):
-        # (log-odds, all replies, the choices that it is from)
+        # (log-odds, all replies, the choices it is from)
         replies, odds, tells = [], None, self._tells
         if tells:
             try:
@@ -130,19 +117,19 @@ class ServedMllm(Guide, source="served"):
                 choices = replies[0].choices
                 odds, tells = log_odds(choices), _likely(choices) is not None
             except self._openai.APIStatusError as error:
-                tells = False  # some refuse to give log-probabilities
                 if error.status_code not in UNSUPPORTED:
                     raise
+                tells = False
         if odds is None:
             sampled = self._sampled(question)
-            replies, choices = replies + sampled, [choice for reply in sampled for choice in reply.choices]
+            replies, choices = replies + sampled, [choice for one in sampled for choice in one.choices]
             odds, self._tells = log_odds_of_texts(choices), tells
         return odds, replies, choices
 
     def _sampled(self, question):
-        # Some servers ignore n, some refuse it: ask until there are enough, at most once for each reply.
+        # Some servers ignore n, some refuse it.
         replies, wanted = [], self.settings.repeats
-        while len(replies) < wanted and (left := wanted - sum(len(reply.choices) for reply in replies)) > 0:
+        while len(replies) < wanted and (left := wanted - sum(len(one.choices) for one in replies)) > 0:
             try:
                 replies.append(self._reply(question, left if self._many else 1))
             except self._openai.APIStatusError as error:
@@ -156,24 +143,22 @@ class ServedMllm(Guide, source="served"):
 
 
 def _data_url(image):
-    content = io.BytesIO()
-    image.save(content, "PNG")
+    image.save(content := io.BytesIO(), "PNG")
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
 
 
 def _word(text):
-    # ▁ and Ġ stand for a space in raw tokens.
+    # ▁ and Ġ: a space in raw tokens.
     return (text.strip(" \n\t.,!*\"'▁Ġ").split() or [""])[0].strip(".,!").lower()
 
 
 def _likely(choices):
-    # The most likely first tokens, or None where the server gives no log-probabilities.
+    # The likely first tokens, None without log-probabilities.
     content = getattr(getattr(choices[0], "logprobs", None), "content", None)
     return (getattr(content[0], "top_logprobs", None) or [content[0]]) if content else None
 
 
 def _shares(likely):
-    # Probability of each word among the tokens.
     shares = Counter()
     for one in likely:
         shares[_word(one.token)] += math.exp(one.logprob)
@@ -181,15 +166,15 @@ def _shares(likely):
 
 
 def _said(choices):
-    return Counter(_word(choice.message.content or "") for choice in choices)
+    return Counter(_word(one.message.content or "") for one in choices)
 
 
 def log_odds(choices):
-    r"""Log-odds from the first token's log-probabilities; None where they are not given or do not tell, NaN where
-    neither word is among them.
+    """Log-odds from the first token's log-probabilities; None where they are missing or do not tell, NaN without either
+    word.
 
-    A word that is not among the tokens counts what it has at most, so that s errs towards 0: the probability of the
-    least likely token, or what all leave over (1e-6 at least).  Where the other word has no more, nothing is known.
+    A word that is missing counts what it has at most: the probability of the least likely token, or what all leave over
+    (1e-6 at least); that does not tell where the other word has no more.
     Raises: ValueError for what is no probability.
     """
     if (likely := _likely(choices)) is None:
@@ -197,21 +182,21 @@ def log_odds(choices):
     if not all(one.logprob < 0.01 for one in likely):
         raise ValueError("a log-probability above 0")
     shares, each = _shares(likely), [math.exp(one.logprob) for one in likely]
-    left, missing = max(LEAST, min(*each, 1 - sum(each))), [word for word in WORDS if word not in shares]
-    true, false = (left if word in missing else max(LEAST, shares[word]) for word in WORDS)
-    if len(missing) == 2:
+    if not (given := [word for word in WORDS if word in shares]):
         return math.nan
-    return None if missing and left >= max(true, false) else math.log(true) - math.log(false)
+    left = max(LEAST, min(*each, 1 - sum(each)))
+    true, false = (max(LEAST, shares[word]) if word in given else left for word in WORDS)
+    return None if len(given) == 1 and left >= max(true, false) else math.log(true) - math.log(false)
 
 
 def mass(choices):
-    r"""Probability of True or False at all: of the first token, or without log-probabilities of a reply."""
+    """Probability of True or False at all: of the first token, without log-probabilities of a reply."""
     likely = _likely(choices)
     words, whole = (_said(choices), len(choices)) if likely is None else (_shares(likely), 1)
     return sum(words[word] for word in WORDS) / whole
 
 
 def log_odds_of_texts(choices):
-    r"""Log-odds from sampled replies, NaN where none says True or False."""
+    """Log-odds from sampled replies, half a reply added to either side; NaN where none says True or False."""
     said = _said(choices)
     return math.log(said["true"] + 0.5) - math.log(said["false"] + 0.5) if said["true"] + said["false"] else math.nan

@@ -1,8 +1,9 @@
-r"""Questions to a guide: what is open, what asking would take, asking it once, and what its answers say."""
+"""Questions to a guide: what is open, what asking takes, and what its answers say."""
 
 import logging
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,17 +16,15 @@ from torch import nn
 from megu.core import splits
 from megu.core.device import Stopwatch
 from megu.datasets.images import Images
-from megu.guide import questions as asking
 from megu.guide.answers import Answer, AnswerStore, ask, shipped_answers
 from megu.guide.base import SOURCES, Guide, GuideContext, GuideUnavailableError
 from megu.guide.prompt import characters
-from megu.guide.questions import Index, Question
+from megu.guide.questions import Index, Question, draw_exemplars, draw_shots, only_classes, questions_for
 from megu.settings.config import Settings
 from megu.settings.errors import SettingsError
 from megu.settings.values import closest
 
 KNOWN = ("fashion-mini", "cifar10", "cifar20", "cifar100")
-PER_TOKEN = 4  # characters of English text, for estimates
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,7 @@ class Scores:
     r"""What a guide said about exemplars of classes.
 
     ``values``, for eq. 4-5: raw scores s for ``column`` calibration; else probabilities $\sigma(s)$ where s are
-    log-odds, for ``content-free`` less what is said of the label about an image of one grey.  ``origin``: where the
-    answers are from, ``new`` how many were asked now.
+    log-odds, for ``content-free`` less those about a grey image.  ``new``: how many answers were asked now.
     """
 
     values: Float[np.ndarray, "m K"]
@@ -47,12 +45,11 @@ class Scores:
 
 
 class GuideSession:
-    r"""Everything that is asked of guides about one data set.
+    """Everything that is asked of guides about one data set.
 
     Args:
         directory: `megu.runs.store.RunDirectory` that remembers answers, versions and origins.
-        original: gives the classifier, for guides that are made from it.
-        answers: path of the answers, before those of settings and directory; without any they are in memory.
+        original: gives the classifier.  answers: path, before that of settings and directory; without any: in memory.
         allowed: what exemplars are drawn from; None: the training images without validation.
         classes: names of the only classes that are asked about; the exemplars stay the same.
     Raises: SettingsError for classes that do not exist.
@@ -64,7 +61,7 @@ class GuideSession:
         allowed: Index | None = None, classes=(),
     ):  # fmt: skip
         self.settings, self.device, self.directory, self._original = settings.guide, device, directory, original
-        self.images, self._drawn_from = asking.only_classes(images, classes) if classes else images, images
+        self.images, self._drawn_from = only_classes(images, classes) if classes else images, images
         self._validation, self._allowed = settings.data.validation, allowed
         self._path = answers or self.settings.answers or (directory and directory.path / "answers.jsonl")
 
@@ -73,8 +70,8 @@ class GuideSession:
         """The answers so far."""
         store = AnswerStore(self._path)
         if store.damaged:
-            lines = f"{store.damaged} lines of the answers do not carry their checksum (damaged or edited by hand)"
-            logging.getLogger("megu").warning("%s: they are asked again", lines)
+            lines = "%s lines of the answers do not carry their checksum: they are asked again"
+            logging.getLogger("megu").warning(lines, store.damaged)
         return store
 
     def _drawn(self, draw_them, draw):
@@ -84,13 +81,13 @@ class GuideSession:
         return draw_them(self._drawn_from, self._allowed, self.settings.exemplars, seed)
 
     def exemplars(self, draw: int | None = None) -> Index:
-        """Positions of what the guide is asked about; ``draw``: None for the settings' own, else a fresh one."""
-        drawn = self._drawn(asking.draw_exemplars, draw)
+        """Positions of the exemplars; ``draw``: None for the settings' own, else a seed of fresh ones."""
+        drawn = self._drawn(draw_exemplars, draw)
         return drawn[self.images.y.cpu()[drawn] >= 0]
 
     def guide(self, source: str | None = None, draw: int | None = None) -> Guide:
-        r"""The guide ``source`` (None: the settings' own).  Raises: SettingsError where there is none, or not the
-        classifier that it is made from; GuideUnavailableError where it cannot be had."""
+        """The guide ``source`` (None: the settings' own).  Raises: SettingsError where there is none, or no classifier
+        to make it from; GuideUnavailableError where it cannot be had."""
         name, images, model = source or self.settings.source, self.images, ()
         if (made := SOURCES.get(name)) is None:
             raise SettingsError(closest(name, SOURCES, "guide.source"))
@@ -102,72 +99,66 @@ class GuideSession:
         return made(GuideContext(images.classes, self.settings, images, self.exemplars(draw), self.device, *model))
 
     def questions(self, source: str | None = None, draw: int | None = None) -> tuple[Guide, list[Question]]:
-        r"""A guide and what it is asked: every exemplar with every label; for ``content-free`` calibration an image of
-        one grey too.  Raises: as `guide`; SettingsError where it cannot be asked about that image."""
+        """A guide and what it is asked: every exemplar with every label; for ``content-free`` calibration a grey image
+        too.  Raises: as `guide`; SettingsError where it cannot be asked about that image."""
         guide = self.guide(source, draw)
-        shots = self._drawn(asking.draw_shots, draw) if guide.shots else None
-        questions = list(asking.questions_for(self.images, self.exemplars(draw), shots))
+        shots = self._drawn(draw_shots, draw) if guide.shots else None
+        questions = list(questions_for(self.images, self.exemplars(draw), shots))
         if self._calibration(guide) == "content-free":
             if not (guide.log_odds and guide.any_image):
-                raise SettingsError(
-                    f"guide.calibration is 'content-free', but {guide.name} cannot be asked about an image without"
-                    " content: set it to 'column'"
-                )
+                why = f"{guide.name} cannot be asked about an image without content"
+                raise SettingsError(f"guide.calibration is 'content-free', but {why}: set it to 'column'")
             some = questions[: self.images.num_classes]
             questions += [replace(one, image=np.full_like(one.image, 127)) for one in some]
         return guide, questions
 
     def _calibration(self, guide):
-        # The setting is about the settings' own guide; its rivals may not be able to do without centring.
+        # Rivals of the settings' own guide may not be able to do without centring.
         return self.settings.calibration if guide.source == self.settings.source else "column"
 
     def scores(self, source: str | None = None, draw: int | None = None) -> Scores:
-        r"""What a guide says: asked once, or where its weights are missing replayed from the answers that come with the
-        package.  Raises: as `questions` and `megu.guide.ask`."""
+        """What a guide says: asked once, or where its weights are missing by the answers that come with the package.
+        Raises: as `questions` and `megu.guide.ask`."""
         return self._scores(*self.questions(source, draw), draw)
 
     def all_scores(self, draw: int | None = None, sources=None) -> dict[str, Scores]:
-        r"""`scores` of several sources, by default those that every run compares and, on its own exemplars, its own;
-        without those whose weights are missing, and slow ones that would have to be asked now."""
+        """`scores` of several sources, by default those that every run compares and, on its own exemplars, its own;
+        without those whose weights are missing, and slow ones that would have to be asked."""
         own, out = self.settings.source, {}
         compared = [name for name, made in SOURCES.items() if made.compared]
         for source in sources or dict.fromkeys(compared if draw is not None else [*compared, own]):
-            try:
+            with suppress(GuideUnavailableError):
                 guide, questions = self.questions(source, draw)
-                if source == own or not guide.slow or self._shipped(guide, questions):
+                if source == own or not guide.slow or shipped_answers(guide, questions):
                     out[source] = self._scores(guide, questions, draw)
-            except GuideUnavailableError:
-                continue
         return out
 
     def _scores(self, guide, questions, draw):
         notes, about = self.directory if draw is None else None, f"guide {guide.source}"
-        if notes is not None:
+        if notes:
             notes.same(f"{about}, version", guide.version)
         answers, origin, new, seconds = self._answers(guide, questions)
-        if notes is not None and about not in notes.manifest["notes"]:
-            notes.note(about, origin)
-        if notes is not None and new == len(questions):
-            notes.note(f"{about}, seconds", round(seconds, 3))
+        if notes:
+            if about not in notes.manifest["notes"]:
+                notes.note(about, origin)
+            if new == len(questions):
+                notes.note(f"{about}, seconds", round(seconds, 3))
         calibration, of_class = self._calibration(guide), self.images.y.cpu()[self.exemplars(draw)].numpy()
-        scores = np.array([answer.raw for answer in answers]).reshape(-1, self.images.num_classes)
+        scores = np.array([one.raw for one in answers]).reshape(-1, self.images.num_classes)
         if calibration == "content-free":
             scores = scores[:-1] - scores[-1]
         if guide.log_odds and calibration != "column":
             scores = 1 / (1 + np.exp(-scores))
         return Scores(scores, of_class, calibration, origin, guide, answers, new)
 
-    def _shipped(self, guide, questions):
-        return shipped_answers(guide, questions, self.images.name)
-
     def _answers(self, guide, questions):
-        # (answers, where they are from, how many were asked now, seconds)
+        # (answers, origin, how many were asked now, seconds)
         why, given = "given when the package was made: the same model, images and words", None
-        if not (guide.slow and (given := self._shipped(guide, questions))):
+        if not (guide.slow and (given := shipped_answers(guide, questions))):
             try:
                 return self._ask(guide, questions)
             except GuideUnavailableError as missing:
-                if not (given := self._shipped(guide, questions)):
+                if not (given := shipped_answers(guide, questions)):
                     raise
                 why = f"replayed from the package because {missing}"
         return given, f"{len(given)} answers of {guide.name}, {why}", 0, 0.0
@@ -182,7 +173,7 @@ class GuideSession:
         return answers, origin, new, clock.total
 
     def ask(self) -> str:
-        """Ask the settings' own guide what is open, and say what that took.  Raises: as `megu.guide.ask`."""
+        """Ask the settings' own guide what is open; what that took.  Raises: as `megu.guide.ask`."""
         return self._ask(*self.questions())[1]
 
     def open_questions(self) -> tuple[Guide, list[Question]]:
@@ -191,17 +182,17 @@ class GuideSession:
         return guide, self._open(guide, questions)
 
     def _open(self, guide, questions):
-        return [question for question in questions if question.key(guide) not in self.store.answers]
+        return [one for one in questions if one.key(guide) not in self.store.answers]
 
-    def bill(self, price: float | None = None, image_tokens: int | None = None) -> str:
-        r"""What asking the open questions takes, as a sentence; ``price`` of a million input tokens, ``image_tokens``
-        of one image; those of text are estimated, without what a chat template adds."""
+    def bill(self, price: float | None, image_tokens: int | None) -> str:
+        """What asking the open questions takes, as a sentence; ``price`` of a million input tokens, ``image_tokens`` of
+        one image; text is estimated at 4 characters a token, without what a chat template adds."""
         guide, questions = self.questions()
         asked = self._open(guide, questions)
         said = f"{len(asked)} of {len(questions)} questions to {guide.name} are open"
         if not guide.costly or not asked:
             return said
-        tokens, images = math.ceil(sum(map(characters, asked)) / PER_TOKEN), sum(1 + len(one.shots) for one in asked)
+        tokens, images = math.ceil(sum(map(characters, asked)) / 4), sum(1 + len(one.shots) for one in asked)
         said += f": {len(asked)} requests, {images} images, about {tokens} tokens of text"
         if image_tokens:
             tokens += images * image_tokens
@@ -213,7 +204,7 @@ class GuideSession:
 
 
 def data_settings(data: str) -> dict[str, str]:
-    r"""The settings of data: a name, a folder or an ``.npz``.  Raises: SettingsError where it is none of these."""
+    """The settings of a data set's name, a folder or an ``.npz``.  Raises: SettingsError for anything else."""
     if data in KNOWN:
         return {"data.name": data}
     if Path(data).is_dir():

