@@ -1,55 +1,64 @@
 r"""Names of classes and superclasses of known data sets, and neighbours that a person finds sensible."""
 
-FASHION = {  # class -> superclass, in the official order
-    "t-shirt": "tops",
-    "trouser": "bottoms",
-    "pullover": "tops",
-    "dress": "tops",
-    "coat": "tops",
-    "sandal": "footwear",
-    "shirt": "tops",
-    "sneaker": "footwear",
-    "bag": "bag",
-    "ankle boot": "footwear",
-}
+
+def _table(text):
+    return dict(line.split(": ") for line in text.strip().split("\n"))
+
+
+# class: superclass, in the official order
+FASHION = _table("""
+t-shirt: tops
+trouser: bottoms
+pullover: tops
+dress: tops
+coat: tops
+sandal: footwear
+shirt: tops
+sneaker: footwear
+bag: bag
+ankle boot: footwear
+""")
 
 # Written before any guide was asked. "bag" has no agreed neighbour and is not scored.
-SENSIBLE_NEIGHBOURS = {
-    "t-shirt": {"shirt", "pullover", "dress"},
-    "trouser": {"dress", "coat"},
-    "pullover": {"shirt", "coat", "t-shirt"},
-    "dress": {"coat", "shirt", "t-shirt"},
-    "coat": {"pullover", "shirt", "dress"},
-    "sandal": {"sneaker", "ankle boot"},
-    "shirt": {"t-shirt", "pullover", "coat", "dress"},
-    "sneaker": {"sandal", "ankle boot"},
-    "ankle boot": {"sneaker", "sandal"},
-}
+_SENSIBLE = """
+t-shirt: shirt, pullover, dress
+trouser: dress, coat
+pullover: shirt, coat, t-shirt
+dress: coat, shirt, t-shirt
+coat: pullover, shirt, dress
+sandal: sneaker, ankle boot
+shirt: t-shirt, pullover, coat, dress
+sneaker: sandal, ankle boot
+ankle boot: sneaker, sandal
+"""
+SENSIBLE_NEIGHBOURS = {name: set(near.split(", ")) for name, near in _table(_SENSIBLE).items()}
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
-CIFAR100 = {  # superclass -> classes, whose official order is alphabetical; that of superclasses is this one
-    "aquatic mammals": ("beaver", "dolphin", "otter", "seal", "whale"),
-    "fish": ("aquarium fish", "flatfish", "ray", "shark", "trout"),
-    "flowers": ("orchid", "poppy", "rose", "sunflower", "tulip"),
-    "food containers": ("bottle", "bowl", "can", "cup", "plate"),
-    "fruit and vegetables": ("apple", "mushroom", "orange", "pear", "sweet pepper"),
-    "household electrical devices": ("clock", "keyboard", "lamp", "telephone", "television"),
-    "household furniture": ("bed", "chair", "couch", "table", "wardrobe"),
-    "insects": ("bee", "beetle", "butterfly", "caterpillar", "cockroach"),
-    "large carnivores": ("bear", "leopard", "lion", "tiger", "wolf"),
-    "large man-made outdoor things": ("bridge", "castle", "house", "road", "skyscraper"),
-    "large natural outdoor scenes": ("cloud", "forest", "mountain", "plain", "sea"),
-    "large omnivores and herbivores": ("camel", "cattle", "chimpanzee", "elephant", "kangaroo"),
-    "medium-sized mammals": ("fox", "porcupine", "possum", "raccoon", "skunk"),
-    "non-insect invertebrates": ("crab", "lobster", "snail", "spider", "worm"),
-    "people": ("baby", "boy", "girl", "man", "woman"),
-    "reptiles": ("crocodile", "dinosaur", "lizard", "snake", "turtle"),
-    "small mammals": ("hamster", "mouse", "rabbit", "shrew", "squirrel"),
-    "trees": ("maple tree", "oak tree", "palm tree", "pine tree", "willow tree"),
-    "vehicles 1": ("bicycle", "bus", "motorcycle", "pickup truck", "train"),
-    "vehicles 2": ("lawn mower", "rocket", "streetcar", "tank", "tractor"),
-}
+# superclass: classes, whose official order is alphabetical; that of superclasses is this one
+_COARSE = """
+aquatic mammals: beaver, dolphin, otter, seal, whale
+fish: aquarium fish, flatfish, ray, shark, trout
+flowers: orchid, poppy, rose, sunflower, tulip
+food containers: bottle, bowl, can, cup, plate
+fruit and vegetables: apple, mushroom, orange, pear, sweet pepper
+household electrical devices: clock, keyboard, lamp, telephone, television
+household furniture: bed, chair, couch, table, wardrobe
+insects: bee, beetle, butterfly, caterpillar, cockroach
+large carnivores: bear, leopard, lion, tiger, wolf
+large man-made outdoor things: bridge, castle, house, road, skyscraper
+large natural outdoor scenes: cloud, forest, mountain, plain, sea
+large omnivores and herbivores: camel, cattle, chimpanzee, elephant, kangaroo
+medium-sized mammals: fox, porcupine, possum, raccoon, skunk
+non-insect invertebrates: crab, lobster, snail, spider, worm
+people: baby, boy, girl, man, woman
+reptiles: crocodile, dinosaur, lizard, snake, turtle
+small mammals: hamster, mouse, rabbit, shrew, squirrel
+trees: maple tree, oak tree, palm tree, pine tree, willow tree
+vehicles 1: bicycle, bus, motorcycle, pickup truck, train
+vehicles 2: lawn mower, rocket, streetcar, tank, tractor
+"""
+CIFAR100 = {coarse: tuple(names.split(", ")) for coarse, names in _table(_COARSE).items()}
 
 
 def known_names(data_name):

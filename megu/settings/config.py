@@ -1,4 +1,4 @@
-r"""Settings of a run: frozen, complete, checked before any work."""
+r"""Settings of a run, checked before any work."""
 
 import os
 from pathlib import Path
@@ -29,9 +29,7 @@ class Part(BaseModel):
 
 def _no_path(model):
     if os.path.isabs(model) or model.startswith((".", "~")) or "\\" in model:
-        raise ValueError(
-            "this is a path, which would be recorded: set guide.path (or a name that the server gives its model)"
-        )
+        raise ValueError("a path would be recorded: set guide.path (or a name that the server gives its model)")
     return model
 
 
@@ -46,7 +44,7 @@ class Data(Part):
 
 
 class Original(Part):
-    """A .safetensors file (or ``$MEGU_ORIGINAL``) in place of every seed's original; its ``sha256`` is recorded."""
+    """A .safetensors file (or ``$MEGU_ORIGINAL``) in place of every seed's original; ``sha256`` is recorded."""
 
     path: LocalPath = None
     sha256: str | None = None
@@ -58,7 +56,7 @@ class Original(Part):
             raise ValueError("this is no group of settings: set original.path")
         path = absolute(values.get("path"))
         if path and not Path(path).is_file():
-            raise ValueError(f"{Path(path).name!r} does not exist: set original.path to a .safetensors file of weights")
+            raise ValueError(f"{Path(path).name!r} does not exist: set original.path to a .safetensors file")
         return {**values, "path": path, "sha256": hash_weights(path) if path else None}
 
 
@@ -98,11 +96,11 @@ class Forget(Part):
 class Guide(Part):
     """Who is asked which concepts are alike.  A1: ``exemplars`` per class, drawn once by ``exemplar_seed``.
 
-    ``calibration``: scores centred by candidate label; less the answer about an empty grey image; or as they are.
+    ``calibration``: scores centred by candidate label; less those of an empty grey image; or as they are.
     ``answers`` (or ``$MEGU_ANSWERS``): a JSON lines file for several runs.  ``shots``: worked examples, 2 in the paper.
     ``model``, ``revision``: of mllm (hub id, commit), clip (open_clip architecture, tag) or served (name, any note).
     ``path`` (or ``$MEGU_GUIDE_PATH``): local weights instead; of replay an answers file, whose guide they name.
-    mllm: ``batch`` questions at a time, ``dtype``, ``device_map`` of transformers, ``reuse`` of what questions share.
+    mllm: ``batch`` questions at a time; ``dtype``, ``device_map`` of transformers; ``reuse`` of what they share.
     served: ``url`` (or ``$MEGU_GUIDE_URL``), ``timeout`` (s), ``repeats`` where it gives no log-probabilities.
     """
 
@@ -150,20 +148,18 @@ class Noise(Part):
     @model_validator(mode="after")
     def _fits_together(self):
         if self.around == "image" and self.per == "class":
-            raise ValueError("around='image' optimises one noise per forget image: set per='image' as well")
+            raise ValueError("around='image' is one noise per forget image: set per='image' as well")
         if self.combine == "mix" and self.weight_pos + self.weight_neg > 1:
-            raise ValueError(
-                "combine='mix' keeps 1 - weight_pos - weight_neg of the image: set weights whose sum is at most 1"
-            )
+            raise ValueError("combine='mix' keeps 1 - weight_pos - weight_neg: set weights whose sum is at most 1")
         return self
 
 
 class Settings(Part):
     """Everything that a run depends on.
 
-    ``preset``: methods as chosen on validation images, or as published; ``methods``: the values that differ from that.
-    ``repeats``: seeds of unlearning for each seed of pre-training.  ``shadows``: models of the likelihood-ratio attack.
-    ``threads``: of the CPU, 0 for all cores; they change results in the last digits.
+    ``preset``: methods as tuned on validation images, or as published; ``methods``: what differs from that.
+    ``repeats``: seeds of unlearning per seed of pre-training.  ``shadows``: models of the likelihood-ratio attack.
+    ``threads``: of the CPU, 0 for all cores; they change the last digits.
     ``weights`` (or ``$MEGU_WEIGHTS``): of vit-b16, see `megu.core.weights.find`.
     ``autocast``, ``compile``, ``deterministic``, ``tf32``: see `megu.core.device.Compute`.
     """
@@ -198,7 +194,7 @@ class Settings(Part):
 
     @property
     def label_level(self):
-        """What the classifier names: ``superclass`` (sub-class forgetting, CIFAR-20) or ``class``."""
+        """What the classifier names: ``superclass`` or ``class``."""
         return "superclass" if self.forget.scenario == "subclass" or self.data.name == "cifar20" else "class"
 
     @property

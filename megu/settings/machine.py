@@ -1,4 +1,4 @@
-r"""What belongs to one machine: paths and addresses, given as settings or in ``$MEGU_*``, and recorded nowhere."""
+r"""Paths and addresses of one machine, given as settings or in ``$MEGU_*``, and recorded nowhere."""
 
 import os
 from operator import attrgetter
@@ -22,7 +22,7 @@ def _weights(value):
 Address = Annotated[str | None, Field(exclude=True)]
 LocalPath = Annotated[Address, AfterValidator(absolute)]
 Weights = Annotated[Address, AfterValidator(_weights)]
-NAMES = {  # the setting -> its variable
+NAMES = {
     "data.path": "MEGU_DATA_PATH",
     "original.path": "MEGU_ORIGINAL",
     "weights": "MEGU_WEIGHTS",
@@ -39,7 +39,7 @@ def from_environment():
 
 
 def local(settings):
-    r"""The machine's values of a run by dotted name, those of the environment among them."""
+    r"""The machine's values of a run by dotted name."""
     values = zip(NAMES, attrgetter(*NAMES)(settings), strict=True)
     return {name: value for name, value in values if value is not None}
 
