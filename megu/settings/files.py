@@ -62,7 +62,7 @@ def alone(directory):
         try:
             lock = FileLock(path).acquire(timeout=0)
         except Timeout:
-            raise StageError(f"another run is at work in {directory.name!r}: wait, or choose another directory") from None
+            raise StageError(f"another run is at work in {directory.name!r}: wait, or use another directory") from None
     with lock:
         yield
 
