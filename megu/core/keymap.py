@@ -1,4 +1,4 @@
-r"""Names of a ResNet's weights in weiaicunzai/pytorch-cifar100, whose ResNet-18 the public unlearning code uses."""
+r"""Names of a ResNet's weights in weiaicunzai/pytorch-cifar100, which the public unlearning code uses."""
 
 _ENDS = {"stem": "conv1", "head": "fc"}
 _BODY = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4}  # places in ``residual_function``
@@ -20,10 +20,10 @@ def theirs(name, blocks):
 
 
 def spoken(state):
-    r"""Whether the tensors of a file, by name, are called in that way."""
+    r"""Whether the tensors of a file are called so."""
     return any("_x." in name for name in state)
 
 
 def wrapped(state):
-    r"""What stands before every name: ``module.`` where a network in ``DataParallel`` was saved, else nothing."""
+    r"""What stands before every name: ``module.`` where ``DataParallel`` was saved, else nothing."""
     return "module." if all(name.startswith("module.") for name in state) else ""

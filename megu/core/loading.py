@@ -1,4 +1,4 @@
-r"""A classifier that a user brings: read from safetensors, checked before any work, never altered."""
+r"""A classifier that a user brings: read, checked before any work, never altered."""
 
 import difflib
 import importlib
@@ -17,20 +17,18 @@ from megu.settings.errors import SettingsError
 from megu.settings.files import hash_bytes
 
 OURS = (*models.RESNETS, "vit-tiny", "vit-b16")
-_PROBED = 500  # training images that a model is tried on
 
 
-def read_model(path, arch, num_classes, shape, state=None) -> nn.Module:
+def read_model(path, arch, num_classes, shape) -> nn.Module:
     r"""A classifier from a safetensors file, in eval mode.
 
     Args:
         arch: a torchvision classifier, one of ours, or ``module:function`` of your own, from K to an ``nn.Module``.
             The file of a ResNet of ours may have the names of `megu.core.keymap`.
-        shape: (C, H, W) of the images, or (H, W) for channels as the file has them.
-        state: tensors by name, where they were read before.
+        shape: (C, H, W) of the images, or (H, W) for the file's channels.
     Raises: SettingsError where the file is none, damaged, a pickle, or of another architecture.
     """
-    state, reasons = read_tensors(path, "model") if state is None else state, []
+    state, reasons = read_tensors(path, "model"), []
     if len(shape) == 2:  # only the first layer of ours sees 1 or 3 channels
         channels = {tensor.shape[1] for tensor in state.values() if tensor.ndim == 4}
         shape = (1 if 1 in channels and 3 not in channels else 3, *shape)
@@ -54,8 +52,7 @@ def builders(arch, num_classes, shape):
         try:
             make = getattr(importlib.import_module(module), function)
         except (ImportError, AttributeError, ValueError) as error:
-            what = f"arch {arch!r} cannot be imported ({error})"
-            raise SettingsError(f"{what}: give module:function of a module that Python finds here") from None
+            raise SettingsError(f"arch {arch!r} cannot be imported ({error}): check module:function") from None
         return [lambda: make(num_classes)]
     from torchvision import models as theirs  # noqa: PLC0415  (slow import, rarely needed)
 
@@ -64,18 +61,13 @@ def builders(arch, num_classes, shape):
     out += [lambda: models.build(arch, num_classes, shape, 0, weights="random")] if arch in OURS else []
     if not out:
         near = difflib.get_close_matches(arch, [*OURS, *known], n=3, cutoff=0.4)
-        raise SettingsError(
-            f"arch {arch!r} does not exist; did you mean {' or '.join(map(repr, near or OURS))}? choose one of"
-            f" torchvision.models, of ours ({', '.join(OURS)}), or module:function of your own"
-        )
+        what = f"arch {arch!r} does not exist; did you mean {' or '.join(map(repr, near or OURS))}?"
+        raise SettingsError(f"{what} choose from torchvision.models, ours ({', '.join(OURS)}), or give module:function")
     return out
 
 
 def names_in(state, model):
-    r"""What each tensor of a model is called in a file: the same, or as `megu.core.keymap` says.
-
-    Counts of batches are left out, and start at 0, where a file of an old PyTorch has none.
-    """
+    r"""What each tensor of a model is called in a file, less counts of batches where an old PyTorch wrote none."""
     own = model.state_dict()
     before = "" if keymap.wrapped(own) else keymap.wrapped(state)
     other = isinstance(model, models.ResNet) and keymap.spoken(state)
@@ -88,7 +80,7 @@ def names_in(state, model):
 
 
 def misfits(own, state):
-    r"""(How many, which) tensors of a file do not fit those of a model by the same names; None where all do."""
+    r"""(How many, which) tensors of a file do not fit those of a model; None where all do."""
     missing, extra = [name for name in own if name not in state], [name for name in state if name not in own]
     other = [name for name in own if name in state and own[name].shape != state[name].shape]
     parts = [f"{len(missing)} tensors are missing, e.g. {name}" for name in missing[:1]]
@@ -112,7 +104,7 @@ def weights_digest(model) -> str:
 
 
 def check_and_copy(model, images, what="model") -> nn.Module:
-    r"""A copy to work on, in eval mode; ``what`` is for messages.
+    r"""A copy to work on, in eval mode.
 
     Raises: SettingsError where the model is none, holds NaN, or does not give a finite logit for each class.
     """
@@ -133,8 +125,9 @@ def check_and_copy(model, images, what="model") -> nn.Module:
             logits = copy(_two(images))
     except Exception as error:  # whatever a foreign forward() may raise
         why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:150]}"
-        what = f"{what} cannot take images of shape {images.shape} ({why})"
-        raise SettingsError(f"{what}: check size and channels") from None
+        raise SettingsError(
+            f"{what} cannot take images of shape {images.shape} ({why}): check size, channels"
+        ) from None
     kind, k = type(logits).__name__, images.num_classes
     refuse(not isinstance(logits, Tensor), f" gives a {kind}: wrap it so that forward returns logits (n, classes)")
     found = tuple(logits.shape)
@@ -152,10 +145,10 @@ def _two(images):
 def check_accuracy(model, images, index: Int64[Tensor, " n"], check="normalise, size and the order of the classes"):
     r"""Share of a sample of training images that the model names right, in [0, 1].
 
-    Args: check: what the user can look at, for the message.
+    Args: check: what the message tells the user to check.
     Raises: SettingsError where that is no better than chance, or another normalisation of 8-bit images far better.
     """
-    index = index[:: max(1, len(index) // _PROBED)]
+    index = index[:: max(1, len(index) // 500)]
     y = images.y[index]
 
     def accuracy(images):
@@ -177,7 +170,7 @@ def check_accuracy(model, images, index: Int64[Tensor, " n"], check="normalise, 
 
 
 def has_features(model, images):
-    r"""Whether the logits are made of the input of the last linear layer, so that it can stand for features."""
+    r"""Whether the last linear layer makes the logits, so that its input can stand for features."""
     try:
         with torch.no_grad():
             logits, features = models.features(model, _two(images))

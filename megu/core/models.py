@@ -1,4 +1,4 @@
-r"""What is done with any classifier: it maps images to logits, and `activations` reads what a layer sees."""
+r"""What is done with any classifier."""
 
 import copy
 import json
@@ -18,13 +18,13 @@ def head(model: nn.Module) -> nn.Linear:
     r"""The classification head: the last linear layer.  Raises: ValueError where there is none."""
     if linear := [module for module in model.modules() if isinstance(module, nn.Linear)]:
         return linear[-1]
-    raise ValueError(f"{type(model).__name__} has no linear layer, so its features cannot be told from its head")
+    raise ValueError(f"{type(model).__name__} has no linear layer, so its head is not known")
 
 
 def activations(
     model: nn.Module, x: Float[Tensor, "n C H W"], layers: tuple[str | None, ...] = ()
 ) -> tuple[Float[Tensor, "n K"], dict]:
-    r"""Logits and the activations of several layers, from one forward pass in the model's own mode.
+    r"""Logits and activations of layers, from one forward pass in the model's own mode.
 
     Args: layers: names of sub-modules whose output is wanted; None stands for what the head receives.
     Returns: (logits, name -> ``(n, d)``, a map ``(n, d, h, w)``, or tokens ``(n, t, d)``), in the order of the pass.
@@ -63,11 +63,11 @@ def features(
 
 @torch.no_grad()
 def blocks(model: nn.Module, x: Float[Tensor, "n C H W"], most: int = 8) -> list[str]:
-    r"""Names of the outermost blocks of any classifier in the order of its forward pass; a network may have none.
+    r"""Names of a classifier's outermost blocks, which may be none, in the order of its forward pass.
 
     A block is a member of a container (``Sequential``, ``ModuleList``) whose members all have parts of their own.
 
-    Args: x: a few images.  most: of more blocks, so many at equal distances, the last among them.
+    Args: x: a few images.  most: of more blocks, so many at equal distances and the last.
     """
     found = [
         f"{name}.{child}".lstrip(".")
@@ -92,8 +92,7 @@ def frozen(model: nn.Module) -> nn.Module:
 
 def save(model: nn.Module, path: Path, about: dict) -> None:
     r"""Weights as safetensors; ``about`` goes into the file's header."""
-    # Tied weights each get a place of their own.
-    state = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}
+    state = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}  # also of tied weights
     save_file(state, path, {"megu": json.dumps(about)})
 
 

@@ -35,7 +35,7 @@ class _Block(nn.Module):
 class ResNet(nn.Module):
     r"""Residual network with the CIFAR stem: a 3 x 3 convolution at full resolution, no pooling.
 
-    Args: blocks, widths: residual blocks and channels of each stage; all but the first halve the resolution.
+    Args: blocks, widths: of each stage; all but the first halve the resolution.
     Source: He et al. 2016; the stem as in the SSD code base that the paper follows.
     """
 
@@ -96,7 +96,7 @@ def build(arch, num_classes, shape, seed, purpose="original", weights=None):
     Args:
         arch: see `megu.settings.config.Settings`.  shape: (C, H, W) of the images.
         seed, purpose: see `megu.core.device.generator`.  weights: of vit-b16, see `megu.core.weights.find`.
-    Raises: SettingsError where the ImageNet weights cannot be had, or the images have no three channels for them.
+    Raises: SettingsError where the ImageNet weights cannot be had, or do not fit the images' channels.
     """
     with seeded(generator(seed, purpose, "weights")):
         if arch in RESNETS:
@@ -123,6 +123,6 @@ def reset(model, seed, purpose):
                 draw()
                 drawn |= {id(p) for p in module.parameters(recurse=False)}
     if left := [name for name, p in model.named_parameters() if id(p) not in drawn]:
-        what = f"an untrained {type(model).__name__} cannot be made ({left[0]} has no initialiser)"
+        what = f"{left[0]} of {type(model).__name__} has no initialiser"
         raise SettingsError(f"{what}: choose a method without an untrained network")
     return model

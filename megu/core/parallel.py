@@ -1,4 +1,4 @@
-r"""The processes that train one model: this one alone, or several that each take a slice of every batch."""
+r"""The processes that train one model."""
 
 import copy
 from datetime import timedelta
@@ -12,11 +12,10 @@ from megu.settings.extras import extra
 class Team:
     r"""This process alone, or one of several that ``accelerate launch`` or ``torchrun`` started.
 
-    Each draws the whole batch from the same generators and computes its slice: the step is the one of a single process,
-    up to the order of sums.
+    Each draws the whole batch from the same generators and computes its slice: the step of a single process, up to the
+    order of sums.
 
     Args: cpu: None for this process alone; of several, whether they train on the CPU (gloo) or a GPU each (NCCL).
-    Source: the processes and the wrapping are accelerate's.
     """
 
     size, rank = 1, 0
@@ -28,7 +27,7 @@ class Team:
         with extra("cluster"):
             from accelerate import Accelerator, InitProcessGroupKwargs  # noqa: PLC0415  (a second, rarely needed)
 
-        patient = InitProcessGroupKwargs(timeout=timedelta(hours=6))  # the first one may wait for a run directory
+        patient = InitProcessGroupKwargs(timeout=timedelta(hours=6))  # the first may wait for a run directory
         self._accelerator = Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[patient])
         self.size, self.rank = self._accelerator.num_processes, self._accelerator.process_index
 
@@ -37,11 +36,11 @@ class Team:
         return batch.tensor_split(self.size)[self.rank]
 
     def weight(self, part, whole):
-        """What the mean loss of ``part`` of ``whole`` images counts, as gradients are averaged over processes."""
+        """Weight of the mean loss of ``part`` of ``whole`` images, as gradients are averaged over processes."""
         return self.size * part / whole
 
     def synchronised(self, model):
-        r"""A network with the very tensors of ``model``, in which batch normalisation sees the whole batch.
+        r"""A network with the tensors of ``model``, whose batch normalisation sees the whole batch.
 
         Raises: SettingsError for several processes on a CPU where the model has batch statistics.
         """
@@ -54,7 +53,7 @@ class Team:
         return nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(model, same))
 
     def joined(self, net):
-        """The network in ``DistributedDataParallel``: every process has the gradient of the whole batch."""
+        """The network, whose gradient is that of the whole batch in every process."""
         return self._accelerator.prepare_model(net) if self._accelerator else net
 
     def left(self):
@@ -67,11 +66,11 @@ class Team:
         return self._accelerator.reduce(value, "mean") if self._accelerator else value
 
     def told(self, message=None):
-        r"""What the first process says; all others pass None and wait for it."""
+        r"""What the first process says; the others pass None."""
         from accelerate.utils import broadcast_object_list  # noqa: PLC0415
 
         return broadcast_object_list([message])[0]
 
     def first(self):
-        """Context that the first process of a machine leaves before others enter: for downloads."""
+        """Context, for downloads, that the first process of a machine leaves before others enter."""
         return self._accelerator.local_main_process_first()
