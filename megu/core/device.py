@@ -127,7 +127,7 @@ def seeded(gen: torch.Generator):
 
 
 def too_big(parts, count, what):
-    r"""Twice as many parts of ``count`` images that did not fit into memory.  Raises: SettingsError where one did not."""
+    r"""Twice as many parts, as ``count`` images did not fit into memory.  Raises: SettingsError where one did not."""
     if parts >= count:
         raise SettingsError(f"{what}: not even one image at a time fits into memory: use smaller ones, or device cpu")
     if torch.cuda.is_available():

@@ -1,7 +1,7 @@
 r"""Every unlearning method: one file for each, named here once, in the order of tables and figures.
 
-Settings were tuned on validation images of seeds 100-102 (``paper_figures/data/tuning.csv``); all methods are measured
-on seeds 0-2 (``comparison.csv``).  All share one retain sample, which is MeGU's.
+Settings were tuned on validation images of seeds 100-102 (``paper_figures/data/tuning.csv``) and measured on seeds 0-2
+(``comparison.csv``).  All methods share one retain sample.
 """
 
 from importlib import import_module

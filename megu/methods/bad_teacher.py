@@ -22,7 +22,7 @@ def unlearn(task: Task, settings: BadTeacherSettings) -> nn.Module:
     $\theta' = \arg\min_\theta \sum_{D_r} \mathrm{KL}(f_{orig} \Vert f_\theta) + \sum_{D_f} \mathrm{KL}(f_{rand} \Vert
     f_\theta)$.
     Source: Chundawat et al. 2023, arXiv 2205.08096.  Departs: cross-entropy with the teachers' probabilities, which has
-        the same gradient; the public code takes 30 % of all retain images.
+        the same gradient; the public code takes 30 % of the retain images.
     """
     forget, retain = task.split.forget, task.retain_sample()
     with task.clock("teachers"):

@@ -22,11 +22,11 @@ class MeguSettings(Part):
     recipe: Recipe = Recipe(epochs=3, lr=0.015)
 
 
-_SEARCH = {**RATE, "noise.weight_pos": (0.03, 3.0), "noise.weight_neg": (0.03, 3.0)}
+_WEIGHTS = {"noise.weight_pos": (0.03, 3.0), "noise.weight_neg": (0.03, 3.0)}
 _VARIANT = {"guided": True, "variant_of": "megu"}
 
 
-@register("megu", "MeGU", guided=True, search=_SEARCH)
+@register("megu", "MeGU", guided=True, search=RATE | _WEIGHTS)
 @register("megu-no-noise", "MeGU, no noise", preset={"noise.kind": "none"}, **_VARIANT)
 @register("megu-random-labels", "MeGU, random labels", preset={"labels.choice": "random"}, **_VARIANT)
 def unlearn(task: Task, settings: MeguSettings) -> nn.Module:
@@ -48,7 +48,7 @@ def unlearn(task: Task, settings: MeguSettings) -> nn.Module:
 
 
 def choose_labels(task: Task, settings: MeguSettings) -> Int[Tensor, " n"]:
-    r"""Perturbing label of each forget image.  Source: arXiv 2602.17088 eq. 7-8.  Departs: A2-A4."""
+    r"""Perturbing label of each forget image.  Source: eq. 7-8.  Departs: A2-A4."""
     forget, labels, gen = task.split.forget, settings.labels, task.generator("labels")
     posterior = predict(task.original, task.images, forget).softmax(1)
     exclude = task.forgotten if labels.exclude_forgotten else ()
@@ -57,7 +57,7 @@ def choose_labels(task: Task, settings: MeguSettings) -> Int[Tensor, " n"]:
 
 
 def make_noise(task: Task, settings: MeguSettings, y_perturb: Int[Tensor, " n"]) -> NoisePair:
-    r"""Noise pair of the forget images.  Source: arXiv 2602.17088 eq. 9-10."""
+    r"""Noise pair of the forget images.  Source: eq. 9-10."""
     forget, images, gen = task.split.forget, task.images, task.generator("noise")
     return noise_pair(task.original, images.batch(forget), images.y[forget], y_perturb, settings.noise, gen)
 
@@ -67,10 +67,10 @@ def training_items(
 ) -> tuple[Tensor, Tensor, Callable]:
     r"""Index, labels and shift for `Task.train_on`: the pair is added to the forget images (eq. 11), or alone (A9).
 
-    ``combine="separate"`` appends, without weights: the positive noise under the perturbing labels (unless kind is
-    neg), the negative noise under the forgotten labels as in UNSIR (unless kind is pos).
+    ``combine="separate"`` appends, without weights, the positive noise under the perturbing labels (unless kind is neg)
+    and the negative noise under the forgotten ones as in UNSIR (unless kind is pos).
 
-    Args: index, labels: the n forget images first, then retain images.  y: the labels to be forgotten.
+    Args: index, labels: the n forget images first.  y: their own labels.
     """
     n, total = len(y), len(index)
     if noise.combine == "separate":

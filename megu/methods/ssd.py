@@ -1,4 +1,4 @@
-r"""SSD: weights that matter much more for the forget images than for all images are dampened; nothing is trained.
+r"""SSD: weights that matter much more for the forget images than for all are dampened; nothing is trained.
 
 ``ssd-code`` was tuned while its batches were cut by the label alone.
 """
@@ -52,10 +52,9 @@ def unlearn(task: Task, settings: SsdSettings) -> nn.Module:
 
 
 def public_order(task: Task) -> tuple[Int[Tensor, " n"], Int[Tensor, " everything"]]:
-    r"""Forget images and all training images in the order from which the public code cuts its batches.
+    r"""Forget images and all training images in the order of the public code.
 
-    Retain images class by class (where sub-classes go, by fine class; where single images go, mixed), then the forget
-    images.
+    Retain images by class (where sub-classes go, by fine class; where single images go, mixed), then forget images.
     Source: data loaders of the public code of arXiv 2308.07707.
     """
     retain, forget, images = task.split.retain, task.split.forget, task.images
