@@ -19,11 +19,6 @@ def theirs(name, blocks):
     return f"{places[int(block)]}.{part}.{rest}"
 
 
-def spoken(state):
-    r"""Whether the tensors of a file are called so."""
-    return any("_x." in name for name in state)
-
-
 def wrapped(state):
     r"""What stands before every name: ``module.`` where ``DataParallel`` was saved, else nothing."""
     return "module." if all(name.startswith("module.") for name in state) else ""

@@ -70,7 +70,7 @@ def names_in(state, model):
     r"""What each tensor of a model is called in a file, less counts of batches where an old PyTorch wrote none."""
     own = model.state_dict()
     before = "" if keymap.wrapped(own) else keymap.wrapped(state)
-    other = isinstance(model, models.ResNet) and keymap.spoken(state)
+    other = isinstance(model, models.ResNet) and any("_x." in name for name in state)
     counted = any(name.endswith(".num_batches_tracked") for name in state)
     return {
         name: before + (keymap.theirs(name, model.blocks) if other else name)
@@ -125,9 +125,7 @@ def check_and_copy(model, images, what="model") -> nn.Module:
             logits = copy(_two(images))
     except Exception as error:  # whatever a foreign forward() may raise
         why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:150]}"
-        raise SettingsError(
-            f"{what} cannot take images of shape {images.shape} ({why}): check size, channels"
-        ) from None
+        raise SettingsError(f"{what} takes no images of shape {images.shape} ({why}): check size, channels") from None
     kind, k = type(logits).__name__, images.num_classes
     refuse(not isinstance(logits, Tensor), f" gives a {kind}: wrap it so that forward returns logits (n, classes)")
     found = tuple(logits.shape)

@@ -48,7 +48,7 @@ def unlearn(task: Task, settings: MeguSettings) -> nn.Module:
 
 
 def choose_labels(task: Task, settings: MeguSettings) -> Int[Tensor, " n"]:
-    r"""Perturbing label of each forget image.  Source: eq. 7-8.  Departs: A2-A4."""
+    r"""Perturbing label of each forget image.  Source: arXiv 2602.17088 eq. 7-8.  Departs: A2-A4."""
     forget, labels, gen = task.split.forget, settings.labels, task.generator("labels")
     posterior = predict(task.original, task.images, forget).softmax(1)
     exclude = task.forgotten if labels.exclude_forgotten else ()
@@ -57,7 +57,7 @@ def choose_labels(task: Task, settings: MeguSettings) -> Int[Tensor, " n"]:
 
 
 def make_noise(task: Task, settings: MeguSettings, y_perturb: Int[Tensor, " n"]) -> NoisePair:
-    r"""Noise pair of the forget images.  Source: eq. 9-10."""
+    r"""Noise pair of the forget images.  Source: arXiv 2602.17088 eq. 9-10."""
     forget, images, gen = task.split.forget, task.images, task.generator("noise")
     return noise_pair(task.original, images.batch(forget), images.y[forget], y_perturb, settings.noise, gen)
 
