@@ -7,7 +7,7 @@ import time
 import zlib
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ class Compute:
 
     @property
     def hardware(self):
-        """The same with the GPU's name, for seconds."""
+        """The same with the GPU's name."""
         return f"{self}, {torch.cuda.get_device_name(self.device)}" if self.device.type == "cuda" else str(self)
 
     def cast(self):
@@ -66,9 +66,8 @@ def choose(settings, own: bool = False) -> Compute:
     Args: own: the model is not built here: an operation without a deterministic form only warns.
     Raises: SettingsError where the device is unknown or not there.
     """
-    name = settings.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+    usual = "cuda" if torch.cuda.is_available() else "cpu"
+    name = usual if settings.device == "auto" else settings.device
     try:
         device = torch.device(name)
         if device.type not in ("cpu", "cuda"):
@@ -99,7 +98,7 @@ def forward(model, compute):
     r"""``model`` as a training step calls it, compiled or data-parallel, with the same weights and names."""
     net = compute.team.synchronised(model)
     if compute.compile:
-        torch.compiler.reset()  # what other trainings compiled counts towards a limit
+        torch.compiler.reset()  # other trainings count towards a limit
         net = torch.compile(net, fullgraph=True, dynamic=False)  # batches have at most two sizes
     return compute.team.joined(net)
 
@@ -151,7 +150,7 @@ def in_batches(look: Callable, index: Int[Tensor, " n"], batch: int, what: str =
             index = index[len(part) :]
             continue
         except torch.OutOfMemoryError:
-            pass  # what the failed attempt holds is freed when this block ends
+            pass  # its memory is freed when this block ends
         parts = too_big(parts, batch, what)
     return out
 
@@ -161,11 +160,11 @@ def _synchronise():
         torch.cuda.synchronize()
 
 
-@dataclass
 class Stopwatch:
     """Seconds by part; the device is synchronised at both ends of each."""
 
-    seconds: dict = field(default_factory=dict)
+    def __init__(self):
+        self.seconds = {}
 
     @contextmanager
     def __call__(self, part):

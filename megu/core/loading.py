@@ -29,7 +29,7 @@ def read_model(path, arch, num_classes, shape) -> nn.Module:
     Raises: SettingsError where the file is none, damaged, a pickle, or of another architecture.
     """
     state, reasons = read_tensors(path, "model"), []
-    if len(shape) == 2:  # only the first layer of ours sees 1 or 3 channels
+    if len(shape) == 2:  # ours take 1 or 3
         channels = {tensor.shape[1] for tensor in state.values() if tensor.ndim == 4}
         shape = (1 if 1 in channels and 3 not in channels else 3, *shape)
     for build in builders(arch, num_classes, shape):
@@ -46,7 +46,7 @@ def read_model(path, arch, num_classes, shape) -> nn.Module:
 
 
 def builders(arch, num_classes, shape):
-    r"""Functions that build an ``arch`` of torchvision, ours or the user."""
+    r"""Functions that build an ``arch``, see `read_model`."""
     if ":" in arch:
         module, _, function = arch.partition(":")
         try:
@@ -106,7 +106,7 @@ def weights_digest(model) -> str:
 def check_and_copy(model, images, what="model") -> nn.Module:
     r"""A copy to work on, in eval mode.
 
-    Raises: SettingsError where the model is none, holds NaN, or does not give a finite logit for each class.
+    Raises: SettingsError where the model is none, or weights or logits are not finite or not of the classes.
     """
 
     def refuse(wrong, why):
@@ -141,7 +141,7 @@ def _two(images):
 
 
 def check_accuracy(model, images, index: Int64[Tensor, " n"], check="normalise, size and the order of the classes"):
-    r"""Share of a sample of training images that the model names right, in [0, 1].
+    r"""Share of a sample of training images that the model names right.
 
     Args: check: what the message tells the user to check.
     Raises: SettingsError where that is no better than chance, or another normalisation of 8-bit images far better.
@@ -157,7 +157,7 @@ def check_accuracy(model, images, index: Int64[Tensor, " n"], check="normalise, 
         for name in (*NORMALISE, "data"):
             mean, std = (value.to(y.device) for value in moments(name, images.x))
             others[name] = accuracy(replace(images, mean=mean, std=std))
-    chance = most + 2 * (most * (1 - most) / len(y)) ** 0.5  # naming the most frequent class; two standard deviations
+    chance = most + 2 * (most * (1 - most) / len(y)) ** 0.5  # two standard deviations above
     if share <= chance or share + 0.1 < max(others.values(), default=0):
         hint = ", ".join(f"{name} {100 * value:.0f} %" for name, value in others.items())
         raise SettingsError(

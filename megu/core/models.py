@@ -10,7 +10,7 @@ from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from megu.core.networks import RESNETS, ResNet, ViT, build, reset, resized  # noqa: F401  (one door to all of them)
+from megu.core.networks import RESNETS, ResNet, ViT, build, reset, resized  # noqa: F401  (one door)
 from megu.core.tensors import read_tensors
 
 
@@ -34,14 +34,12 @@ def activations(
     with ExitStack() as hooks:
         for name in layers:
 
-            def keep(_, inputs, output=None, name=name):
+            def keep(_, inputs, output, name=name):
                 found = inputs if name is None else output
                 outputs[name] = found[0] if isinstance(found, tuple) else found
 
-            if name is None:
-                hooks.enter_context(head(model).register_forward_pre_hook(keep))
-            else:
-                hooks.enter_context(model.get_submodule(name).register_forward_hook(keep))
+            part = head(model) if name is None else model.get_submodule(name)
+            hooks.enter_context(part.register_forward_hook(keep))
         logits = model(x)
     if None in layers and None not in outputs:
         raise ValueError(f"the last linear layer of {type(model).__name__} plays no part in its logits")
@@ -49,14 +47,14 @@ def activations(
 
 
 def pooled(found: Float[Tensor, "n _ ..."]) -> Float[Tensor, "n _"]:
-    r"""One number for each unit: a map ``(n, d, h, w)`` or tokens ``(n, t, d)``, averaged over places."""
+    r"""Activations of each unit, averaged over a map ``(n, d, h, w)`` or tokens ``(n, t, d)``."""
     return found.mean((2, 3)) if found.ndim == 4 else found.mean(1) if found.ndim == 3 else found
 
 
 def features(
     model: nn.Module, x: Float[Tensor, "n C H W"], layer: str | None = None
 ) -> tuple[Float[Tensor, "n K"], Float[Tensor, "n d"]]:
-    r"""Logits, and `pooled` `activations` of one layer, by default what the head receives."""
+    r"""Logits, and `pooled` `activations` of a layer, by default what the head receives."""
     logits, outputs = activations(model, x, (layer,))
     return logits, pooled(outputs[layer])
 

@@ -1,4 +1,4 @@
-r"""The classifiers that are built here: ResNets with the CIFAR stem and vision transformers."""
+r"""The classifiers that are built here."""
 
 import copy
 
@@ -58,11 +58,11 @@ class ResNet(nn.Module):
 
 
 class ViT(nn.Module):
-    r"""Vision transformer; images are resized batch by batch, as all of CIFAR takes 36 GB as floats of 224 px.
+    r"""Vision transformer; images are resized batch by batch, as CIFAR of 224 px takes 36 GB.
 
     Args: net: `transformers.ViTForImageClassification`.
-    Source: Dosovitskiy et al. 2021.  Departs: images are normalised by the moments of their own training images, not by
-        0.5 as for Google's weights or those of CIFAR-100 as in the public unlearning code.
+    Source: Dosovitskiy et al. 2021.  Departs: images are normalised by the moments of their training images, not by 0.5
+        (Google's weights) or those of CIFAR-100 (public unlearning code).
     """
 
     def __init__(self, net):
@@ -80,7 +80,7 @@ class ViT(nn.Module):
 def resized(x, size):
     r"""``(n, C, H, W)`` float to ``(n, C, size, size)``, bilinear and antialiased, in float32.
 
-    Two matrix products give what ``F.interpolate`` gives, whose gradient on a GPU is not deterministic.
+    Matrix products, as the gradient of ``F.interpolate`` on a GPU is not deterministic.
     """
     with torch.autocast(x.device.type, enabled=False):
         rows, columns = (
@@ -111,9 +111,9 @@ def build(arch, num_classes, shape, seed, purpose="original", weights=None):
 
 
 def reset(model, seed, purpose):
-    r"""A copy of any classifier with new weights by its layers' own ``reset_parameters``.
+    r"""A copy of any classifier with new weights by its layers' ``reset_parameters``.
 
-    Raises: SettingsError where a weight belongs to no layer that has it.
+    Raises: SettingsError where a weight's layer has none.
     """
     model = copy.deepcopy(model)
     with seeded(generator(seed, purpose, "weights")):

@@ -64,7 +64,7 @@ def split_of(images, goes: Bool[Tensor, " N"], validation=0.0) -> Split:
     split = Split(*(torch.nonzero(part).flatten() for part in parts))
     gone, kept = len(split.forget), len(split.retain)
     if not gone or not kept:
-        raise SettingsError(f"{gone} training images would be forgotten and {kept} retained: both must be there")
+        raise SettingsError(f"{gone} training images would be forgotten, {kept} retained: choose some of each")
     return split
 
 

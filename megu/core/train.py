@@ -63,9 +63,9 @@ def fit(
 
     Args:
         batch: function of positions ``(b,)`` int64 to (images ``(b, C, H, W)`` float, labels ``(b, ...)``).
-        count: of items; each epoch visits a fresh permutation by ``gen``, in batches of equal size up to one.
+        count: of items; each epoch is a permutation by ``gen``, in batches of equal size up to one.
         loss: function of (logits float32, labels), mean over the batch.
-        after: function of the model, called after every step.
+        after: function of the model after every step.
     Returns: mean loss of each epoch.
     Raises: ValueError for ``count`` 0, DivergedError where the loss explodes or weights are no numbers any more,
         SettingsError where the model cannot be compiled, or one image or the optimiser does not fit into memory.

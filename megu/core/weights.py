@@ -1,4 +1,4 @@
-r"""The ImageNet weights of ViT-B/16, and a network that starts from them."""
+r"""ViT-B/16 and its ImageNet weights."""
 
 from contextlib import ExitStack
 from functools import cache
@@ -42,9 +42,8 @@ def _transformers():
     return transformers
 
 
-@cache
+@cache  # it asks the hub for a newer one
 def _from_hub():
-    # Once, as it asks the hub for a newer one.
     return Path(_transformers().utils.cached_file(HUB, "model.safetensors"))
 
 

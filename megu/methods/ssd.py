@@ -1,7 +1,4 @@
-r"""SSD: weights that matter much more for the forget images than for all are dampened; nothing is trained.
-
-``ssd-code`` was tuned while its batches were cut by the label alone.
-"""
+r"""SSD: weights that matter much more for the forget images than for all are dampened."""
 
 from typing import Literal
 
@@ -18,8 +15,8 @@ from megu.settings.config import Count, Part, Positive
 class SsdSettings(Part):
     r"""``alpha``: how many times more important a weight must be; ``lam``: dampening.
 
-    ``importance``: ``sample``, the empirical Fisher information of at most ``images`` retain and as many forget images;
-    or ``batch``, as in the public code, of batches of ``batch`` images in the `public_order`.
+    ``importance``: ``sample``, the empirical Fisher information of at most ``images`` retain and ``images`` forget
+    images; or ``batch``, of batches in the `public_order`.
     """
 
     alpha: Positive = 1.8
@@ -30,7 +27,7 @@ class SsdSettings(Part):
 
 
 _CHOICE = {"search": {"alpha": (0.5, 100.0), "lam": (0.05, 2.0)}, "published": {"alpha": 10.0, "lam": 1.0}}
-_CODE = {"importance": "batch", "alpha": 7.8, "lam": 0.073}
+_CODE = {"importance": "batch", "alpha": 7.8, "lam": 0.073}  # tuned while batches were cut by the label alone
 
 
 @register("ssd-code", "SSD, importance as in the public code (compat)", preset=_CODE, **_CHOICE)

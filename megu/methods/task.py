@@ -23,8 +23,8 @@ class Task:
     r"""What a method may use.  A method returns a NEW model; the original stays bit-identical.
 
     Attributes:
-        original: the trained classifier, in eval mode.
-        forgotten: classes that disappear altogether (class-wise forgetting), else empty.
+        original: in eval mode.
+        forgotten: see `megu.core.splits.forgotten_classes`.
         transition: columns sum to 1; None where no guide was asked.
         retain_images: at most so many are used for fine-tuning.
         arch, training: how the original was made, for retraining; ``arch`` None: not built here.

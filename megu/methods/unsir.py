@@ -1,4 +1,4 @@
-r"""UNSIR: error-maximising noise keeps the forgotten label (impair), then retain images alone (repair)."""
+r"""UNSIR: error-maximising noise keeps the forgotten label (impair), then retain images (repair)."""
 
 import torch
 from torch import nn

@@ -34,7 +34,7 @@ def _no_path(model):
 
 
 class Data(Part):
-    """The images.  ``path`` (or ``$MEGU_DATA_PATH``) is recorded nowhere."""
+    """The images.  ``path`` is recorded nowhere."""
 
     name: Literal["fashion-mini", "cifar10", "cifar20", "cifar100", "folder", "npz"] = "fashion-mini"
     path: LocalPath = None
@@ -44,7 +44,7 @@ class Data(Part):
 
 
 class Original(Part):
-    """A .safetensors file (or ``$MEGU_ORIGINAL``) in place of every seed's original; ``sha256`` is recorded."""
+    """A .safetensors file in place of every seed's original; ``sha256`` is recorded."""
 
     path: LocalPath = None
     sha256: str | None = None
@@ -97,11 +97,11 @@ class Guide(Part):
     """Who is asked which concepts are alike.  A1: ``exemplars`` per class, drawn once by ``exemplar_seed``.
 
     ``calibration``: scores centred by candidate label; less those of an empty grey image; or as they are.
-    ``answers`` (or ``$MEGU_ANSWERS``): a JSON lines file for several runs.  ``shots``: worked examples, 2 in the paper.
+    ``answers``: a JSON lines file for several runs.  ``shots``: worked examples, 2 in the paper.
     ``model``, ``revision``: of mllm (hub id, commit), clip (open_clip architecture, tag) or served (name, any note).
-    ``path`` (or ``$MEGU_GUIDE_PATH``): local weights instead; of replay an answers file, whose guide they name.
+    ``path``: local weights instead; of replay an answers file, whose guide they name.
     mllm: ``batch`` questions at a time; ``dtype``, ``device_map`` of transformers; ``reuse`` of what they share.
-    served: ``url`` (or ``$MEGU_GUIDE_URL``), ``timeout`` (s), ``repeats`` where it gives no log-probabilities.
+    served: ``url``, ``timeout`` (s), ``repeats`` where it gives no log-probabilities.
     """
 
     source: Source = "composed"
@@ -155,12 +155,12 @@ class Noise(Part):
 
 
 class Settings(Part):
-    """Everything that a run depends on.
+    """Everything that a run depends on; ``$MEGU_*``: `megu.settings.machine.NAMES`.
 
     ``preset``: methods as tuned on validation images, or as published; ``methods``: what differs from that.
     ``repeats``: seeds of unlearning per seed of pre-training.  ``shadows``: models of the likelihood-ratio attack.
     ``threads``: of the CPU, 0 for all cores; they change the last digits.
-    ``weights`` (or ``$MEGU_WEIGHTS``): of vit-b16, see `megu.core.weights.find`.
+    ``weights``: of vit-b16, see `megu.core.weights.find`.
     ``autocast``, ``compile``, ``deterministic``, ``tf32``: see `megu.core.device.Compute`.
     """
 
