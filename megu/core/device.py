@@ -66,8 +66,9 @@ def choose(settings, own: bool = False) -> Compute:
     Args: own: the model is not built here: an operation without a deterministic form only warns.
     Raises: SettingsError where the device is unknown or not there.
     """
-    usual = "cuda" if torch.cuda.is_available() else "cpu"
-    name = usual if settings.device == "auto" else settings.device
+    name = settings.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         if device.type not in ("cpu", "cuda"):

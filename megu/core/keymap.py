@@ -5,7 +5,7 @@ _BODY = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4}  # places in ``residual_fun
 
 
 def theirs(name, blocks):
-    r"""What the tensor ``name`` of a `megu.core.models.ResNet` with so many ``blocks`` in its stages is called there.
+    r"""The name there of a tensor of a `megu.core.models.ResNet` with so many ``blocks`` in its stages.
 
     >>> theirs("stem.0.weight", (2, 2, 2, 2)), theirs("layers.3.bn2.running_var", (2, 2, 2, 2))
     ('conv1.0.weight', 'conv3_x.1.residual_function.4.running_var')

@@ -54,7 +54,7 @@ def builders(arch, num_classes, shape):
         except (ImportError, AttributeError, ValueError) as error:
             raise SettingsError(f"arch {arch!r} cannot be imported ({error}): check module:function") from None
         return [lambda: make(num_classes)]
-    from torchvision import models as theirs  # noqa: PLC0415  (slow import, rarely needed)
+    from torchvision import models as theirs  # noqa: PLC0415  (slow)
 
     known = theirs.list_models(module=theirs)
     out = [lambda: theirs.get_model(arch, weights=None, num_classes=num_classes)] if arch in known else []
@@ -143,7 +143,6 @@ def _two(images):
 def check_accuracy(model, images, index: Int64[Tensor, " n"], check="normalise, size and the order of the classes"):
     r"""Share of a sample of training images that the model names right.
 
-    Args: check: what the message tells the user to check.
     Raises: SettingsError where that is no better than chance, or another normalisation of 8-bit images far better.
     """
     index = index[:: max(1, len(index) // 500)]

@@ -10,7 +10,7 @@ from megu.core import weights as pretrained
 from megu.core.device import generator, seeded
 from megu.settings.errors import SettingsError
 
-# arch -> (blocks, widths) of the stages
+# (blocks, widths) of the stages
 RESNETS = {"resnet-small": ((1,) * 4, (16, 32, 64, 128)), "resnet18": ((2,) * 4, (64, 128, 256, 512))}
 
 

@@ -25,7 +25,7 @@ class Team:
         if cpu is None:
             return
         with extra("cluster"):
-            from accelerate import Accelerator, InitProcessGroupKwargs  # noqa: PLC0415  (a second, rarely needed)
+            from accelerate import Accelerator, InitProcessGroupKwargs  # noqa: PLC0415  (a second)
 
         patient = InitProcessGroupKwargs(timeout=timedelta(hours=6))  # the first may wait for a run directory
         self._accelerator = Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[patient])
@@ -36,7 +36,7 @@ class Team:
         return batch.tensor_split(self.size)[self.rank]
 
     def weight(self, part, whole):
-        """Weight of the mean loss of ``part`` of ``whole`` images, as gradients are averaged over processes."""
+        """Weight of ``part`` of ``whole`` images, as gradients are averaged over processes."""
         return self.size * part / whole
 
     def synchronised(self, model):
@@ -47,7 +47,7 @@ class Team:
         if self._cpu is None or not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
             return model
         if self._cpu:
-            what = f"{type(model).__name__} has batch normalisation, whose statistics processes share on GPUs only"
+            what = f"{type(model).__name__} has batch normalisation, which processes share on GPUs only"
             raise SettingsError(f"{what}: train it in one process, or a ViT")
         same = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
         return nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(model, same))

@@ -15,8 +15,7 @@ from megu.settings.files import hash_bytes
 class Split:
     r"""Disjoint parts of the pool, each an index on the images' device.
 
-    Validation images are in no training; all choices use them.  ``val_forget`` and ``test_forget`` of random images are
-    empty.
+    Validation images are for choices.  ``val_forget`` and ``test_forget`` of random images are empty.
     """
 
     forget: Int[Tensor, " _"]

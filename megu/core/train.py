@@ -17,7 +17,7 @@ EXPLODED = 1e4  # nats: no classifier that still learns is so wrong
 
 
 class DivergedError(MeguError, FloatingPointError):
-    """A training ran away; ``last_good`` is the model after the last sound epoch, or at the start."""
+    """A training ran away; ``last_good`` is the model after the last sound epoch."""
 
     def __init__(self, message, last_good=None):
         super().__init__(message)

@@ -17,7 +17,7 @@ CONFIG |= {"image_size": 224, "patch_size": 16, "num_channels": 3}
 def find(weights):
     r"""The file of the weights; None for ``random``.
 
-    Args: weights: None for `HUB`, a ``.safetensors`` file or a folder with ``model.safetensors``, or ``random``.
+    Args: weights: None for `HUB`, a ``.safetensors`` file, a folder with ``model.safetensors``, or ``random``.
     Raises: SettingsError where there is none.
     """
     if weights == "random":

@@ -10,8 +10,8 @@ from megu.methods.registry import ANY, METHODS, Method, check, method, method_se
 
 __all__ = ["ANY", "METHODS", "Method", "check", "method", "method_settings"]
 
-for _file in (
-    *("references", "finetune", "neggrad", "amnesiac", "bad_teacher", "unsir", "ssd", "scrub", "salun"),
-    *("projection", "boundary_shrink", "l1_sparse", "megu"),
-):
+_FILES = (
+    "references finetune neggrad amnesiac bad_teacher unsir ssd scrub salun projection boundary_shrink l1_sparse megu"
+)
+for _file in _FILES.split():
     import_module(f"megu.methods.{_file}")

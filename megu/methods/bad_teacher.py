@@ -1,4 +1,4 @@
-r"""Bad teacher: on forget images the student listens to a network that knows nothing."""
+r"""Bad teacher: an untrained network teaches the forget images."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-r"""Fine-tuning on retain images: forgetting by neglect."""
+r"""Fine-tuning on retain images."""
 
 from torch import nn
 

@@ -18,7 +18,7 @@ _SEARCH = {"alpha_r": (10.0, 3000.0), "alpha_f": (0.3, 100.0)}
 
 
 class ProjectionSettings(Part):
-    """``alpha_r``, ``alpha_f``: how far the retain and the forget space reach; images of each of the two sets."""
+    """``alpha_r``, ``alpha_f``: reach of the retain and the forget space; images of each set."""
 
     alpha_r: Positive = 16.0
     alpha_f: Positive = 2.5
@@ -67,8 +67,7 @@ def space(activations: Float[Tensor, "m d"], alpha: float) -> Float[Tensor, "d d
 def layer_inputs(
     model: nn.Module, images: Images, index: Int[Tensor, " n"], gen: torch.Generator
 ) -> dict[nn.Module, Float[Tensor, "_ d"]]:
-    r"""Inputs of every `nn.Conv2d` (unfolded) and `nn.Linear` at random places: at most 10,000 rows, columns as its
-    flattened weight's."""
+    r"""Inputs of every `nn.Conv2d` (unfolded) and `nn.Linear` at random places: at most 10,000 rows."""
     rows, per_image = defaultdict(list), max(1, 10_000 // len(index))
 
     def keep(layer, inputs):

@@ -27,10 +27,9 @@ class ScrubSettings(Part):
 
 
 _SEARCH = {"recipe.lr": (1e-4, 0.1), "alpha": (1e-3, 1.0)}
-_PUBLISHED = {"recipe.lr": 5e-4, "alpha": 0.001}
 
 
-@register("scrub", "SCRUB + rewind", search=_SEARCH, published=_PUBLISHED)
+@register("scrub", "SCRUB + rewind", search=_SEARCH, published={"recipe.lr": 5e-4, "alpha": 0.001})
 def unlearn(task: Task, settings: ScrubSettings) -> nn.Module:
     r"""Each epoch: $\max_\theta \mathrm{KL}(f_{orig} \Vert f_\theta)$ on $D_f$ (the first ``max_epochs``), then
     $\min_\theta \gamma\,\mathrm{CE} + \alpha\,\mathrm{KL}(f_{orig} \Vert f_\theta)$ on $D_r$.

@@ -13,9 +13,8 @@ class Cell:
     r"""One forgetting request on one classifier.
 
     Attributes:
-        data, arch, scenario: see `megu.settings.config.Settings`.
-        forget: names of the forgotten (sub-)classes; empty for random images.
-        tables: numbers of the paper's tables that show it.
+        forget: names of the (sub-)classes; empty for random images.
+        tables: of the paper that show it.
     """
 
     data: str

@@ -1,4 +1,4 @@
-r"""Names of classes and superclasses of known data sets, and neighbours that a person finds sensible."""
+r"""Classes and superclasses of known data sets, and neighbours that a person finds sensible."""
 
 
 def _table(text):
@@ -33,7 +33,7 @@ ankle boot: sneaker, sandal
 """
 SENSIBLE_NEIGHBOURS = {name: set(near.split(", ")) for name, near in _table(_SENSIBLE).items()}
 
-CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR10 = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 
 # superclass: classes, whose official order is alphabetical; that of superclasses is this one
 _COARSE = """
@@ -62,7 +62,7 @@ CIFAR100 = {coarse: tuple(names.split(", ")) for coarse, names in _table(_COARSE
 
 
 def known_names(data_name):
-    r"""(Class names in official order, superclass name of each) of a known data set; else two empty tuples."""
+    r"""(Class names in official order, superclass of each) of a data set; empty where not known."""
     if data_name == "fashion-mini":
         return tuple(FASHION), tuple(FASHION.values())
     if data_name == "cifar10":

@@ -29,7 +29,7 @@ class Part(BaseModel):
 
 def _no_path(model):
     if os.path.isabs(model) or model.startswith((".", "~")) or "\\" in model:
-        raise ValueError("a path would be recorded: set guide.path (or a name that the server gives its model)")
+        raise ValueError("a path would be recorded: set guide.path, or the server's name of its model")
     return model
 
 

@@ -12,13 +12,7 @@ class MissingExtraError(MeguError, ImportError):
 
 @contextmanager
 def extra(name):
-    r"""The block's imports need an extra of pyproject.toml.  Raises: MissingExtraError.
-
-    >>> with extra("notebooks"):
-    ...     import no_such_package
-    Traceback (most recent call last):
-    megu.settings.extras.MissingExtraError: no_such_package is not installed: `pip install 'megu[notebooks]'`
-    """
+    r"""The block's imports need an extra of pyproject.toml.  Raises: MissingExtraError."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -15,13 +15,9 @@ def absolute(path):
     return None if path is None else str(Path(path).expanduser().resolve())
 
 
-def _weights(value):
-    return value if value == "random" else absolute(value)
-
-
 Address = Annotated[str | None, Field(exclude=True)]
 LocalPath = Annotated[Address, AfterValidator(absolute)]
-Weights = Annotated[Address, AfterValidator(_weights)]
+Weights = Annotated[Address, AfterValidator(lambda value: value if value == "random" else absolute(value))]
 NAMES = {
     "data.path": "MEGU_DATA_PATH",
     "original.path": "MEGU_ORIGINAL",

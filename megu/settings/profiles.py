@@ -1,4 +1,4 @@
-r"""Profiles: named sets of values, and the settings of a run made from one."""
+r"""Profiles, and the settings of a run made from one."""
 
 from fnmatch import fnmatchcase
 
@@ -8,8 +8,8 @@ from megu.settings.errors import SettingsError
 from megu.settings.values import build, check_class_names, closest, merge, nest
 
 PROFILES = {
-    "quick": {"threads": 1},  # the same bits whatever the number of cores
-    "small": {  # CIFAR, whole or a subset; one small GPU or a patient CPU
+    "quick": {"threads": 1},  # the same bits on any number of cores
+    "small": {  # for one small GPU or a patient CPU
         "data.name": "cifar10",
         "forget.classes": ["cat"],
         "training.epochs": 20,
@@ -34,7 +34,7 @@ PROFILES = {
 
 
 def _multistep(epochs, *milestones):
-    # The public code counts epochs of pre-training from 1, and of its "retrain" from 0, as we do.
+    # The public code counts epochs of pre-training from 1, and of its "retrain" from 0.
     return {
         "training": {"epochs": epochs, "milestones": [epoch - 1 for epoch in milestones]},
         "methods.retrain-head.recipe": {"epochs": epochs, "milestones": list(milestones)},
