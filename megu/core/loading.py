@@ -127,11 +127,11 @@ def check_and_copy(model, images, what="model") -> nn.Module:
         why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:150]}"
         raise SettingsError(f"{what} takes no images of shape {images.shape} ({why}): check size, channels") from None
     kind, k = type(logits).__name__, images.num_classes
-    refuse(not isinstance(logits, Tensor), f" gives a {kind}: wrap it so that forward returns logits (n, classes)")
+    refuse(not isinstance(logits, Tensor), f" gives a {kind}: let forward return logits (n, classes)")
     found = tuple(logits.shape)
     refuse(found != (2, k), f" gives {found} for 2 images of {k} classes: give those that it was trained on")
     refuse(not logits.isfinite().all(), f" gives logits {no_numbers}")
-    refuse(not [*copy.parameters()], " has no weights, so there is nothing that could forget")
+    refuse(not [*copy.parameters()], " has no weights that could forget")
     copy.zero_grad(set_to_none=True)
     return copy.requires_grad_(True)
 

@@ -63,7 +63,7 @@ def features(
 def blocks(model: nn.Module, x: Float[Tensor, "n C H W"], most: int = 8) -> list[str]:
     r"""Names of a classifier's outermost blocks, which may be none, in the order of its forward pass.
 
-    A block is a member of a container (``Sequential``, ``ModuleList``) whose members all have parts of their own.
+    A block is a member of a ``Sequential`` or ``ModuleList`` whose members all have parts.
 
     Args: x: a few images.  most: of more blocks, so many at equal distances and the last.
     """

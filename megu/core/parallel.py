@@ -12,8 +12,7 @@ from megu.settings.extras import extra
 class Team:
     r"""This process alone, or one of several that ``accelerate launch`` or ``torchrun`` started.
 
-    Each draws the whole batch from the same generators and computes its slice: the step of a single process, up to the
-    order of sums.
+    Each draws the whole batch from the same generators and computes its slice: one process's step up to rounding.
 
     Args: cpu: None for this process alone; of several, whether they train on the CPU (gloo) or a GPU each (NCCL).
     """

@@ -10,23 +10,25 @@ from megu.core.device import generator
 from megu.settings.errors import SettingsError
 from megu.settings.files import hash_bytes
 
+Index = Int[Tensor, " _"]
+
 
 @dataclass(frozen=True)
 class Split:
-    r"""Disjoint parts of the pool, each an index on the images' device.
+    r"""Disjoint parts of the pool, on the images' device.
 
     Validation images are for choices.  ``val_forget`` and ``test_forget`` of random images are empty.
     """
 
-    forget: Int[Tensor, " _"]
-    retain: Int[Tensor, " _"]
-    val_forget: Int[Tensor, " _"]
-    val_retain: Int[Tensor, " _"]
-    test_forget: Int[Tensor, " _"]
-    test_retain: Int[Tensor, " _"]
+    forget: Index
+    retain: Index
+    val_forget: Index
+    val_retain: Index
+    test_forget: Index
+    test_retain: Index
 
     @property
-    def train(self) -> Int[Tensor, " _"]:
+    def train(self) -> Index:
         """D = retain and forget images together, in the pool's order."""
         return torch.cat([self.retain, self.forget]).sort().values
 

@@ -59,7 +59,7 @@ def fit(
     after: Callable | None = None,
     label: str = "training",
 ) -> list[float]:
-    r"""Train a model in place; it is left in eval mode.
+    r"""Train a model in place; it ends in eval mode.
 
     Args:
         batch: function of positions ``(b,)`` int64 to (images ``(b, C, H, W)`` float, labels ``(b, ...)``).
@@ -142,7 +142,7 @@ def fit(
 
 @torch.no_grad()
 def predict(model: nn.Module, images, index: Int[Tensor, " n"], *, batch: int = 500) -> Float[Tensor, "n K"]:
-    r"""Logits of images on their device, in eval mode and float32; the model's mode is restored."""
+    r"""Logits of images in eval mode and float32; the model's mode is restored."""
     training = model.training
     model.eval()
 

@@ -9,7 +9,7 @@ from megu.settings.config import Part, Recipe
 
 
 class AmnesiacSettings(Part):
-    """The fine-tuning's recipe."""
+    """The recipe."""
 
     recipe: Recipe = Recipe(epochs=3, lr=0.011)
 

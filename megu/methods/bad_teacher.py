@@ -10,7 +10,7 @@ from megu.settings.config import Part, Recipe
 
 
 class BadTeacherSettings(Part):
-    """The distillation's recipe."""
+    """The recipe."""
 
     recipe: Recipe = Recipe(epochs=3, lr=0.0044)
 

@@ -13,7 +13,7 @@ from megu.settings.config import Part, Positive, Recipe
 
 
 class BoundaryShrinkSettings(Part):
-    """``eps``: step of the adversarial attack, in pixel values of [0, 1]; the fine-tuning's recipe."""
+    """``eps``: step of the adversarial attack, in pixel values of [0, 1]."""
 
     eps: Positive = 0.1
     recipe: Recipe = Recipe(epochs=3, batch=64, lr=0.001)

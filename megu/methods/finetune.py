@@ -8,7 +8,7 @@ from megu.settings.config import Part, Recipe
 
 
 class FinetuneSettings(Part):
-    """The fine-tuning's recipe."""
+    """The recipe."""
 
     recipe: Recipe = Recipe(epochs=3, lr=0.11)
 

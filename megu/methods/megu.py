@@ -15,7 +15,7 @@ from megu.settings.config import Labels, Noise, Part, Recipe
 
 
 class MeguSettings(Part):
-    """Labels (A2, A3, A12), noise pair (A6-A10) and fine-tuning recipe (A11)."""
+    """Labels (A2, A3, A12), noise pair (A6-A10), recipe (A11)."""
 
     labels: Labels = Labels()
     noise: Noise = Noise()

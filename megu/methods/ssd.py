@@ -52,7 +52,7 @@ def public_order(task: Task) -> tuple[Int[Tensor, " n"], Int[Tensor, " everythin
     r"""Forget images and all training images in the order of the public code.
 
     Retain images by class (where sub-classes go, by fine class; where single images go, mixed), then forget images.
-    Source: data loaders of the public code of arXiv 2308.07707.
+    Source: data loaders of arXiv 2308.07707.
     """
     retain, forget, images = task.split.retain, task.split.forget, task.images
     for labels in (images.y, images.fine):

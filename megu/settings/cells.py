@@ -25,7 +25,7 @@ class Cell:
 
     @property
     def request(self):
-        """What is forgotten, in the words of the tables."""
+        """What is forgotten, as in the tables."""
         return "+".join(self.forget) or "100 images"
 
     @property

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from megu.settings.files import hash_weights
 from megu.settings.machine import Address, LocalPath, Weights, absolute, from_environment
@@ -21,10 +21,8 @@ Source = Literal[
 ]  # fmt: skip
 
 
-class Part(BaseModel):
+class Part(BaseModel, frozen=True, extra="forbid"):
     """A frozen group of settings; an unknown name in it is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _no_path(model):

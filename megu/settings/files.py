@@ -100,7 +100,7 @@ def _hash_of_version(path, size, changed):
 
 
 def hash_weights(path):
-    r"""SHA-256 of a large file; computed again where its size or time of change is another."""
+    r"""`hash_file`, computed again where size or time of change differ."""
     about = os.stat(path)
     return _hash_of_version(path, about.st_size, about.st_mtime_ns)
 
