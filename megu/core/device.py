@@ -1,4 +1,4 @@
-r"""Where and how numbers are computed: device, precision, seeds, time and memory."""
+r"""Device, precision, seeds, time and memory."""
 
 import logging
 import os
@@ -63,7 +63,7 @@ def _bf16_pays(device, arch):
 def choose(settings, own: bool = False) -> Compute:
     r"""The `Compute` of a run; sets what torch keeps for the whole process.
 
-    Args: own: the model is not built here: an operation without a deterministic form only warns.
+    Args: own: the model is not built here: what has no deterministic form only warns.
     Raises: SettingsError where the device is unknown or not there.
     """
     name = settings.device

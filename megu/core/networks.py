@@ -15,7 +15,7 @@ RESNETS = {"resnet-small": ((1,) * 4, (16, 32, 64, 128)), "resnet18": ((2,) * 4,
 
 
 class _Block(nn.Module):
-    """Two 3 x 3 convolutions and a shortcut (He et al. 2016, figure 2)."""
+    # He et al. 2016, figure 2.
 
     def __init__(self, width_in, width, stride):
         super().__init__()

@@ -38,7 +38,7 @@ class Split:
 
 
 def validation_indices(images, fraction: float) -> Int[Tensor, " n"]:
-    r"""The validation images, sorted: ``fraction`` of each class of the training images, the same for every seed."""
+    r"""Validation images, sorted: ``fraction`` of each class of the training images, the same for every seed."""
     gen = generator(0, images.name, "validation")
     fine = images.fine[: images.num_train].cpu()
     chosen = []

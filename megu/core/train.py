@@ -34,7 +34,7 @@ def optimiser(model: nn.Module, recipe: Recipe, steps_per_epoch: int):
         opt = torch.optim.SGD(weights, recipe.lr, recipe.momentum, **how)
     if recipe.schedule == "onecycle":
         total = recipe.epochs * steps_per_epoch
-        rise = 0.3 if total == 4 else 0.25  # a quarter of four steps is a rise of none: torch divides by 0
+        rise = 0.3 if total == 4 else 0.25  # a quarter of 4 steps: torch divides by 0
         how = {"total_steps": total, "pct_start": rise, "cycle_momentum": False}
         return opt, torch.optim.lr_scheduler.OneCycleLR(opt, recipe.lr, **how)
     warm = recipe.warmup_epochs * steps_per_epoch

@@ -60,7 +60,7 @@ def blank(**config):
 
 
 def vit_b16(num_classes, weights):
-    r"""ViT-B/16 with a new head, whose weights are drawn from torch's global generator.
+    r"""ViT-B/16 with a new head, drawn from torch's global generator.
 
     Args: weights: see `find`; with ``random`` all are drawn, for rehearsals.
     Returns: `transformers.ViTForImageClassification` in float32.

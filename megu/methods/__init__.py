@@ -6,12 +6,8 @@ Settings were tuned on validation images of seeds 100-102 (``paper_figures/data/
 
 from importlib import import_module
 
-from megu.methods.registry import ANY, METHODS, Method, check, method, method_settings
+from megu.methods.registry import ANY, METHODS, Method, check, method, method_settings  # noqa: F401
 
-__all__ = ["ANY", "METHODS", "Method", "check", "method", "method_settings"]
-
-_FILES = (
-    "references finetune neggrad amnesiac bad_teacher unsir ssd scrub salun projection boundary_shrink l1_sparse megu"
-)
-for _file in _FILES.split():
+_FILES = "references finetune neggrad amnesiac bad_teacher unsir ssd scrub salun projection boundary_shrink l1_sparse"
+for _file in (*_FILES.split(), "megu"):
     import_module(f"megu.methods.{_file}")

@@ -84,7 +84,7 @@ class Recipe(Part):
 
 
 class Forget(Part):
-    """Whole classes, classes inside a superclass, or ``count`` random training images."""
+    """Classes, classes inside a superclass, or ``count`` random training images."""
 
     scenario: Literal["class", "subclass", "random"] = "class"
     classes: tuple[str, ...] = ("shirt",)
@@ -153,7 +153,7 @@ class Noise(Part):
 
 
 class Settings(Part):
-    """Everything that a run depends on; ``$MEGU_*``: `megu.settings.machine.NAMES`.
+    """What a run depends on; ``$MEGU_*``: `megu.settings.machine.NAMES`.
 
     ``preset``: methods as tuned on validation images, or as published; ``methods``: what differs from that.
     ``repeats``: seeds of unlearning per seed of pre-training.  ``shadows``: models of the likelihood-ratio attack.

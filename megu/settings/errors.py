@@ -1,4 +1,4 @@
-r"""Errors for people: one line that says what is wrong, with which value, and what to do."""
+r"""Errors for people: what is wrong, with which value, and what to do."""
 
 
 class MeguError(Exception):

@@ -1,4 +1,4 @@
-r"""Packages that one room alone needs are extras of the project."""
+r"""Packages that one room alone needs: extras."""
 
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -7,7 +7,7 @@ from megu.settings.errors import MeguError
 
 
 class MissingExtraError(MeguError, ImportError):
-    """A package of an extra is not installed; the message says how it is."""
+    """A package of an extra is not installed."""
 
 
 @contextmanager

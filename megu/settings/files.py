@@ -18,22 +18,20 @@ os.umask(_UMASK)
 
 @contextmanager
 def writing(path):
-    r"""Turns an error of the disk into a StageError."""
+    r"""An error of the disk is a StageError."""
     try:
         yield
     except (OSError, SafetensorError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        raise StageError(
-            f"{path.name} could not be written to {path.parent.name!r} ({why}): free some space or choose another"
-            " directory; what was finished is kept"
-        ) from error
+        what = f"{path.name} could not be written to {path.parent.name!r} ({why}): free some space"
+        raise StageError(f"{what} or choose another directory; what was finished is kept") from error
 
 
 @contextmanager
 def atomic(path, locked=False):
     r"""A temporary path whose file replaces ``path``, on the disk, when the block ends without an error.
 
-    Args: locked: nobody else writes this file, so what a killed process left half-written is removed.
+    Args: locked: nobody else writes this file: what a killed process left half-written goes.
     """
     path = Path(path)
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
@@ -45,7 +43,7 @@ def atomic(path, locked=False):
             yield part
             with open(part, "rb") as file:
                 os.fsync(file.fileno())
-            os.chmod(part, 0o666 & ~_UMASK)  # safetensors writes for the owner alone; the directory says who may read
+            os.chmod(part, 0o666 & ~_UMASK)  # safetensors writes for the owner alone
             os.replace(part, path)
     finally:
         with suppress(OSError):

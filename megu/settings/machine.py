@@ -30,7 +30,7 @@ MACHINE = {name.rpartition(".")[2] for name in NAMES}
 
 
 def from_environment():
-    r"""Nested settings that ``$MEGU_*`` give, where they are not empty."""
+    r"""Nested settings of every ``$MEGU_*`` that is not empty."""
     return nest({name: value for name, variable in NAMES.items() if (value := os.environ.get(variable))})
 
 
@@ -41,12 +41,12 @@ def local(settings):
 
 
 def environment(settings):
-    r"""The same as variables, so that no executed notebook holds a path."""
+    r"""The same as variables, for notebooks, which then hold no path."""
     return {NAMES[name]: value for name, value in local(settings).items()}
 
 
 def without_machine(overrides):
-    r"""Nested or dotted settings without those of a machine, at any depth.
+    r"""Nested or dotted settings without those of a machine.
 
     >>> without_machine({"data": {"name": "npz", "path": "/home/me"}})
     {'data': {'name': 'npz'}}

@@ -21,7 +21,7 @@ PROFILES = {
         "data.name": "cifar100",
         "arch": "resnet18",
         "forget.classes": ["rocket"],
-        # Pre-training as in the public code that the paper follows (A13).
+        # Pre-training as in the public code (A13).
         "training": {"batch": 64, "lr": 0.1, "schedule": "multistep", "nesterov": False, "warmup_epochs": 1.0},
         "training.augment": {"crop": 4, "rotate": 15.0},
         "retain_images": 10_000,
@@ -54,7 +54,7 @@ RECIPES = (  # profile/data/network/scenario -> what differs there; later ones w
     ("paper/cifar10/resnet18/*", _multistep(20, 8, 12, 16)),
     ("paper/cifar20/resnet18/*", _multistep(40, 15, 30, 35)),
     ("paper/cifar100/resnet18/*", _multistep(200, 60, 120, 160)),
-    # The public code leaves a ViT's rate to its user; 0.01 is ours (A13).
+    # The public code has no rate for a ViT; 0.01 is ours (A13).
     ("paper/*/vit-b16/*", {**_multistep(8, 7), "training.lr": 0.01, "methods.megu.recipe.epochs": 5}),
     ("paper/cifar20/vit-b16/*", _multistep(9, 8)),
     ("paper/*/vit-b16/*", {"methods.bad-teacher.recipe.batch": 128}),
@@ -73,7 +73,7 @@ def resolve(profile="quick", seed=0, overrides=None):
     Args:
         profile: in `PROFILES`; `RECIPES` go over its values.  seed: of the first repetition.
         overrides: the user's, dotted or nested, e.g. ``{"methods.megu.noise.lam": 0.2}``.
-    Raises: SettingsError for an unknown profile, setting or class name, or a value out of range.
+    Raises: SettingsError for an unknown name or a value out of range.
     """
     if profile not in PROFILES:
         raise SettingsError(closest(profile, PROFILES, "profile"))

@@ -30,7 +30,7 @@ def nest(values):
 
 
 def merge(base, change):
-    r"""``change`` written over ``base``, group by group; neither is altered."""
+    r"""``change`` over ``base``, group by group; neither is altered."""
     out = dict(base)
     for key, value in change.items():
         both_groups = isinstance(value, dict) and isinstance(out.get(key), dict)
@@ -42,7 +42,7 @@ def build(part, values, where="", over=None):
     r"""An instance of ``part``, a subclass of `Part`, from nested values.
 
     Args: where: prefix for messages, e.g. ``methods.megu``.  over: instance whose values are the defaults.
-    Raises: SettingsError, one line with each wrong setting, its value and the remedy.
+    Raises: SettingsError with each wrong setting, its value and the remedy.
     """
     base = (over or part()).model_dump()
     try:
