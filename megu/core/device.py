@@ -105,7 +105,7 @@ def forward(model, compute):
 
 
 def compile_errors():
-    r"""What ``torch.compile`` raises where it cannot compile."""
+    r"""What a failed ``torch.compile`` raises."""
     from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException  # noqa: PLC0415  (takes a second)
 
     return TorchDynamoException, FailOnRecompileLimitHit

@@ -167,7 +167,7 @@ def check_accuracy(model, images, index: Int64[Tensor, " n"], check="normalise, 
 
 
 def has_features(model, images):
-    r"""Whether the last linear layer makes the logits, so that its input can stand for features."""
+    r"""Whether the last linear layer makes the logits, so its input can stand for features."""
     try:
         with torch.no_grad():
             logits, features = models.features(model, _two(images))

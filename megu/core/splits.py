@@ -17,7 +17,7 @@ Index = Int[Tensor, " _"]
 class Split:
     r"""Disjoint parts of the pool, on the images' device.
 
-    Validation images are for choices.  ``val_forget`` and ``test_forget`` of random images are empty.
+    Validation images are for choices alone.  ``val_forget`` and ``test_forget`` of random images are empty.
     """
 
     forget: Index

@@ -51,7 +51,7 @@ class Original(Part):
     @classmethod
     def _hashed(cls, values):
         if not isinstance(values, dict):
-            raise ValueError("this is no group of settings: set original.path")
+            raise ValueError("not a group of settings: set original.path")
         path = absolute(values.get("path"))
         if path and not Path(path).is_file():
             raise ValueError(f"{Path(path).name!r} does not exist: set original.path to a .safetensors file")
@@ -67,7 +67,7 @@ class Augment(Part):
 
 
 class Recipe(Part):
-    """One training.  ``lr`` is the largest value that the schedule reaches."""
+    """One training.  ``lr``: the largest of the schedule."""
 
     epochs: Count = 10
     batch: Count = 128
@@ -92,13 +92,13 @@ class Forget(Part):
 
 
 class Guide(Part):
-    """Who is asked which concepts are alike.  A1: ``exemplars`` per class, drawn once by ``exemplar_seed``.
+    """Who is asked which concepts are alike.  A1: ``exemplars`` per class, drawn by ``exemplar_seed``.
 
     ``calibration``: scores centred by candidate label; less those of an empty grey image; or as they are.
-    ``answers``: a JSON lines file for several runs.  ``shots``: worked examples, 2 in the paper.
+    ``answers``: a JSON lines file for several runs.  ``shots``: worked examples.
     ``model``, ``revision``: of mllm (hub id, commit), clip (open_clip architecture, tag) or served (name, any note).
     ``path``: local weights instead; of replay an answers file, whose guide they name.
-    mllm: ``batch`` questions at a time; ``dtype``, ``device_map`` of transformers; ``reuse`` of what they share.
+    mllm: ``batch`` of questions; ``dtype``, ``device_map`` of transformers; ``reuse`` of what questions share.
     served: ``url``, ``timeout`` (s), ``repeats`` where it gives no log-probabilities.
     """
 
@@ -157,8 +157,7 @@ class Settings(Part):
 
     ``preset``: methods as tuned on validation images, or as published; ``methods``: what differs from that.
     ``repeats``: seeds of unlearning per seed of pre-training.  ``shadows``: models of the likelihood-ratio attack.
-    ``threads``: of the CPU, 0 for all cores; they change the last digits.
-    ``weights``: of vit-b16, see `megu.core.weights.find`.
+    ``threads``: 0 for all cores; they change the last digits.  ``weights``: see `megu.core.weights.find`.
     ``autocast``, ``compile``, ``deterministic``, ``tf32``: see `megu.core.device.Compute`.
     """
 

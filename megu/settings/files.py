@@ -1,4 +1,4 @@
-r"""Files that appear whole or not at all, directories of one process, hashes of content."""
+r"""Files that appear whole or not at all, directories of one process, hashes."""
 
 import hashlib
 import json
@@ -78,7 +78,7 @@ def project_root(start="."):
 
 
 def shipped(name):
-    r"""The folder ``notebooks`` or ``paper_figures`` of this code.  Raises: SettingsError without it."""
+    r"""The folder ``notebooks`` or ``paper_figures``.  Raises: SettingsError without it."""
     package = Path(__file__).parents[1]
     for folder in (package / "cli" / "assets" / name, package.parent / name):
         if folder.is_dir():

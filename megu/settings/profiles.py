@@ -60,7 +60,7 @@ RECIPES = (  # profile/data/network/scenario -> what differs there; later ones w
     ("paper/*/vit-b16/*", {"methods.bad-teacher.recipe.batch": 128}),
     # The public code in two of its scenarios.
     ("paper/*/random", {"methods.finetune.recipe.batch": 128, "methods.retrain-head.recipe.batch": 128}),
-    ("*/random", {"methods.ssd-code.batch": 128}),  # repeats that code in every profile
+    ("*/random", {"methods.ssd-code.batch": 128}),  # in every profile
     ("paper/*/subclass", {"methods.unsir-ssd.noise.steps": 250}),
     ("paper/*/vit-b16/class", _dampening(5.0)),
     ("paper/*/vit-b16/subclass", _dampening(25.0)),
@@ -71,8 +71,8 @@ def resolve(profile="quick", seed=0, overrides=None):
     r"""The settings of a run.
 
     Args:
-        profile: in `PROFILES`; `RECIPES` go over its values.  seed: of the first repetition.
-        overrides: the user's, dotted or nested, e.g. ``{"methods.megu.noise.lam": 0.2}``.
+        profile: in `PROFILES`; `RECIPES` go over it.  seed: the first.
+        overrides: dotted or nested, e.g. ``{"methods.megu.noise.lam": 0.2}``.
     Raises: SettingsError for an unknown name or a value out of range.
     """
     if profile not in PROFILES:

@@ -62,7 +62,7 @@ def build(part, values, where="", over=None):
 
 
 def check_class_names(classes, known, data_name):
-    r"""Raises SettingsError where one of ``classes`` is not ``known``, or none or all would be forgotten."""
+    r"""Raises SettingsError where one of ``classes`` is not ``known``, or they are none or all."""
     for name in classes:
         if name not in known:
             raise SettingsError(closest(name, known, f"forget.classes: in {data_name} the class"))
