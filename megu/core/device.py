@@ -162,7 +162,7 @@ def _synchronise():
 
 
 class Stopwatch:
-    """Seconds by part; the device is synchronised at both ends of each."""
+    """Seconds by part; the device is synchronised at both ends."""
 
     def __init__(self):
         self.seconds = {}

@@ -90,7 +90,7 @@ def frozen(model: nn.Module) -> nn.Module:
 
 def save(model: nn.Module, path: Path, about: dict) -> None:
     r"""Weights as safetensors; ``about`` goes into the file's header."""
-    state = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}  # also of tied weights
+    state = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}  # also tied ones
     save_file(state, path, {"megu": json.dumps(about)})
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 CLASSES = ("finetune", "unsir", "amnesiac", "ssd", "megu")  # the paper's columns
 SAMPLES = ("finetune", "amnesiac", "ssd", "bad-teacher", "megu")
 ABLATION = ("megu-no-noise", "megu-random-labels")
-PUBLIC_CODE = {"retrain": "retrain-head", "unsir": "unsir-ssd", "ssd": "ssd-code"}  # its own form of them
+PUBLIC_CODE = {"retrain": "retrain-head", "unsir": "unsir-ssd", "ssd": "ssd-code"}  # what it calls by these names
 
 
 @dataclass(frozen=True)

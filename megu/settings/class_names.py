@@ -65,8 +65,6 @@ def known_names(data_name):
     r"""(Class names in official order, superclass of each) of a data set; empty where not known."""
     if data_name == "fashion-mini":
         return tuple(FASHION), tuple(FASHION.values())
-    if data_name == "cifar10":
-        return CIFAR10, ()
     if data_name in ("cifar20", "cifar100"):
         return tuple(zip(*sorted((name, coarse) for coarse, names in CIFAR100.items() for name in names), strict=True))
-    return (), ()
+    return CIFAR10 if data_name == "cifar10" else (), ()

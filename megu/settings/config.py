@@ -22,7 +22,7 @@ Source = Literal[
 
 
 class Part(BaseModel, frozen=True, extra="forbid"):
-    """A frozen group of settings; an unknown name in it is an error."""
+    """A frozen group of settings."""
 
 
 def _no_path(model):

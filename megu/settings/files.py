@@ -72,7 +72,7 @@ def write_json(path, content, locked=False):
 
 
 def project_root(start="."):
-    r"""The nearest folder upwards with a ``pyproject.toml``, which holds the runs; else ``start``."""
+    r"""The nearest folder upwards with a ``pyproject.toml``, for runs; else ``start``."""
     start = Path(start).resolve()
     return next((folder for folder in (start, *start.parents) if (folder / "pyproject.toml").exists()), start)
 

@@ -36,8 +36,7 @@ def from_environment():
 
 def local(settings):
     r"""The machine's values of a run by dotted name."""
-    values = zip(NAMES, attrgetter(*NAMES)(settings), strict=True)
-    return {name: value for name, value in values if value is not None}
+    return {name: value for name in NAMES if (value := attrgetter(name)(settings)) is not None}
 
 
 def environment(settings):

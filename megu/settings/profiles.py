@@ -45,11 +45,11 @@ def _dampening(alpha):
     return {"methods.ssd.alpha": alpha, "methods.ssd-code.alpha": alpha}
 
 
-_TINY_VIT = {"training": {"optimiser": "adam", "lr": 1e-3, "weight_decay": 0.0}, "methods.megu.recipe.lr": 0.005}
 RECIPES = (  # profile/data/network/scenario -> what differs there; later ones win
     ("small/cifar20/resnet-small/*", {"training.epochs": 12}),
     ("small/cifar100/resnet-small/*", {"training.epochs": 12}),
-    ("small/*/vit-tiny/*", {**_TINY_VIT, "training.epochs": 5}),
+    ("small/*/vit-tiny/*", {"training": {"optimiser": "adam", "lr": 1e-3, "weight_decay": 0.0, "epochs": 5}}),
+    ("small/*/vit-tiny/*", {"methods.megu.recipe.lr": 0.005}),
     ("small/cifar10/vit-tiny/*", {"training.epochs": 8}),
     ("paper/cifar10/resnet18/*", _multistep(20, 8, 12, 16)),
     ("paper/cifar20/resnet18/*", _multistep(40, 15, 30, 35)),
