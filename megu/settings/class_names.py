@@ -1,42 +1,30 @@
 r"""Classes and superclasses of known data sets, and neighbours that a person finds sensible."""
 
 
-def _table(text):
-    return dict(line.split(": ") for line in text.strip().split("\n"))
+def _rows(text):
+    return [line.split(": ") for line in text.strip().split("\n")]
 
 
-# class: superclass, in the official order
-FASHION = _table("""
-t-shirt: tops
-trouser: bottoms
-pullover: tops
-dress: tops
-coat: tops
-sandal: footwear
-shirt: tops
-sneaker: footwear
+# class: superclass: neighbours, written before any guide was asked; bag has none that is agreed, and is not scored
+_FASHION = _rows("""
+t-shirt: tops: shirt, pullover, dress
+trouser: bottoms: dress, coat
+pullover: tops: shirt, coat, t-shirt
+dress: tops: coat, shirt, t-shirt
+coat: tops: pullover, shirt, dress
+sandal: footwear: sneaker, ankle boot
+shirt: tops: t-shirt, pullover, coat, dress
+sneaker: footwear: sandal, ankle boot
 bag: bag
-ankle boot: footwear
+ankle boot: footwear: sneaker, sandal
 """)
-
-# Written before any guide was asked. "bag" has no agreed neighbour and is not scored.
-_SENSIBLE = """
-t-shirt: shirt, pullover, dress
-trouser: dress, coat
-pullover: shirt, coat, t-shirt
-dress: coat, shirt, t-shirt
-coat: pullover, shirt, dress
-sandal: sneaker, ankle boot
-shirt: t-shirt, pullover, coat, dress
-sneaker: sandal, ankle boot
-ankle boot: sneaker, sandal
-"""
-SENSIBLE_NEIGHBOURS = {name: set(near.split(", ")) for name, near in _table(_SENSIBLE).items()}
+FASHION = {name: top for name, top, *_ in _FASHION}  # in the official order
+SENSIBLE_NEIGHBOURS = {name: set(near[0].split(", ")) for name, _, *near in _FASHION if near}
 
 CIFAR10 = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 
 # superclass: classes, whose official order is alphabetical; that of superclasses is this one
-_COARSE = """
+_CIFAR100 = """
 aquatic mammals: beaver, dolphin, otter, seal, whale
 fish: aquarium fish, flatfish, ray, shark, trout
 flowers: orchid, poppy, rose, sunflower, tulip
@@ -58,7 +46,7 @@ trees: maple tree, oak tree, palm tree, pine tree, willow tree
 vehicles 1: bicycle, bus, motorcycle, pickup truck, train
 vehicles 2: lawn mower, rocket, streetcar, tank, tractor
 """
-CIFAR100 = {coarse: tuple(names.split(", ")) for coarse, names in _table(_COARSE).items()}
+CIFAR100 = {coarse: tuple(names.split(", ")) for coarse, names in _rows(_CIFAR100)}
 
 
 def known_names(data_name):
