@@ -1,4 +1,4 @@
-r"""Where and how numbers are computed: device, precision, seeds, time and memory."""
+r"""Device, precision, seeds, time and memory."""
 
 import logging
 import os
@@ -7,7 +7,7 @@ import time
 import zlib
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,11 +23,11 @@ class Compute:
     r"""Device, precision and repeatability of a run.
 
     Attributes:
-        autocast: bfloat16 in the matrix products of training; evaluation, noise and importances are float32.
+        autocast: bfloat16 in the matrix products of training; all else is float32.
         compile: training steps run through ``torch.compile``.
         deterministic: the same numbers every time on the same GPU; else cuDNN tries what is fastest.
         tf32: float32 products on a GPU keep 10 bits of the mantissa instead of 23.
-        team: the processes that train together; they change results by rounding only.
+        team: processes that train together; they change rounding only.
     """
 
     device: torch.device
@@ -44,7 +44,7 @@ class Compute:
 
     @property
     def hardware(self):
-        """The same with the GPU's name, for seconds."""
+        """The same with the GPU's name."""
         return f"{self}, {torch.cuda.get_device_name(self.device)}" if self.device.type == "cuda" else str(self)
 
     def cast(self):
@@ -55,7 +55,7 @@ class Compute:
 def _bf16_pays(device, arch):
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # Without instructions for it bfloat16 is emulated; for a ViT it never pays on a CPU (`make bench`).
+    # Else bfloat16 is emulated; for a ViT it never pays on a CPU (`make bench`).
     able = getattr(torch.cpu, "get_capabilities", dict)()
     return not arch.startswith("vit") and any(able.get(kind) for kind in ("avx512_bf16", "amx_bf16", "bf16"))
 
@@ -63,8 +63,8 @@ def _bf16_pays(device, arch):
 def choose(settings, own: bool = False) -> Compute:
     r"""The `Compute` of a run; sets what torch keeps for the whole process.
 
-    Args: own: the model is not built here: an operation without a deterministic form warns, and is not refused.
-    Raises: SettingsError where the device is not known or not there.
+    Args: own: the model is not built here: what has no deterministic form only warns.
+    Raises: SettingsError where the device is unknown or not there.
     """
     name = settings.device
     if name == "auto":
@@ -75,8 +75,7 @@ def choose(settings, own: bool = False) -> Compute:
             raise RuntimeError("only cpu and cuda are supported")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        why = str(error).splitlines()[0]
-        raise SettingsError(f"device {name!r} cannot be used here ({why}): set device to 'auto' or 'cpu'") from None
+        raise SettingsError(f"device {name!r}: {str(error).splitlines()[0]}; set device to 'auto' or 'cpu'") from None
     repeats, tf32 = True, False
     if device.type == "cuda":
         if device.index is None:  # each process of a team has its own
@@ -86,9 +85,9 @@ def choose(settings, own: bool = False) -> Compute:
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = repeats, not repeats
         # Only without ``warn_only`` is the attention of a ViT deterministic as well.
         torch.use_deterministic_algorithms(repeats, warn_only=own)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # it costs time, and nothing reads such memory
+        torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, and nothing reads it
         if repeats:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first matrix product starts
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by the first matrix product
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -97,26 +96,23 @@ def choose(settings, own: bool = False) -> Compute:
 
 
 def forward(model, compute):
-    r"""``model`` as a training step calls it, compiled or data-parallel, with the same weights and names.
-
-    What cannot be compiled is an error, see `compile_errors`.
-    """
+    r"""``model`` as a training step calls it, compiled or data-parallel, with the same weights and names."""
     net = compute.team.synchronised(model)
     if compute.compile:
-        torch.compiler.reset()  # what other trainings compiled counts towards a limit
+        torch.compiler.reset()  # other trainings count towards a limit
         net = torch.compile(net, fullgraph=True, dynamic=False)  # batches have at most two sizes
     return compute.team.joined(net)
 
 
 def compile_errors():
-    r"""What ``torch.compile`` raises where it cannot compile."""
+    r"""What a failed ``torch.compile`` raises."""
     from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException  # noqa: PLC0415  (takes a second)
 
     return TorchDynamoException, FailOnRecompileLimitHit
 
 
 def generator(seed: int, *purpose: str, device="cpu") -> torch.Generator:
-    r"""A generator for each purpose (words), so that one more draw in one place moves nothing elsewhere."""
+    r"""A generator for each purpose (words), so that a draw for one moves no other."""
     words = [zlib.crc32(str(word).encode()) for word in purpose]
     state = np.random.SeedSequence([seed, *words]).generate_state(1, np.uint64)[0]
     return torch.Generator(device=device).manual_seed(int(state >> 1))
@@ -124,19 +120,16 @@ def generator(seed: int, *purpose: str, device="cpu") -> torch.Generator:
 
 @contextmanager
 def seeded(gen: torch.Generator):
-    r"""Inside the block torch's global generator, which initialisers use, is seeded from ``gen``."""
+    r"""In the block torch's global generator, which initialisers use, is seeded from ``gen``."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(int(torch.randint(2**62, (1,), generator=gen)))
         yield
 
 
 def too_big(parts, count, what):
-    r"""Twice as many parts for ``count`` images that did not fit into memory.
-
-    Raises: SettingsError where one image at a time does not fit.
-    """
+    r"""Twice as many parts, as ``count`` images did not fit into memory.  Raises: SettingsError where one did not."""
     if parts >= count:
-        raise SettingsError(f"{what}: not even one image at a time fits into memory: use smaller images, or device cpu")
+        raise SettingsError(f"{what}: not even one image at a time fits into memory: use smaller ones, or device cpu")
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     parts = min(2 * parts, count)
@@ -146,7 +139,7 @@ def too_big(parts, count, what):
 
 
 def in_batches(look: Callable, index: Int[Tensor, " n"], batch: int, what: str = "evaluation") -> list:
-    r"""``look(part)`` of every batch of ``index``; smaller ones where the device's memory does not suffice.
+    r"""``look(part)`` of every batch of ``index``, smaller where memory does not suffice.
 
     Args: look: function of ``(b,)`` int64, each image on its own.  what: for messages.
     """
@@ -158,7 +151,7 @@ def in_batches(look: Callable, index: Int[Tensor, " n"], batch: int, what: str =
             index = index[len(part) :]
             continue
         except torch.OutOfMemoryError:
-            pass  # what the failed attempt holds is freed when this block ends
+            pass  # its memory is freed when this block ends
         parts = too_big(parts, batch, what)
     return out
 
@@ -168,11 +161,11 @@ def _synchronise():
         torch.cuda.synchronize()
 
 
-@dataclass
 class Stopwatch:
-    """Seconds by part; the device is synchronised at both ends of each."""
+    """Seconds by part; the device is synchronised at both ends."""
 
-    seconds: dict = field(default_factory=dict)
+    def __init__(self):
+        self.seconds = {}
 
     @contextmanager
     def __call__(self, part):
@@ -192,13 +185,13 @@ class Stopwatch:
 
 
 def fresh_peak(device):
-    r"""`peak_memory_mb` counts from now on; that of a process cannot be reset."""
+    r"""`peak_memory_mb` of a GPU counts from now on."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_memory_mb(device):
-    r"""Largest memory, 1e6 bytes: of tensors on a GPU since `fresh_peak`, else of the process since its start."""
+    r"""Largest memory, 1e6 bytes: of tensors on a GPU since `fresh_peak`, else of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6  # Linux counts in KiB

@@ -1,11 +1,11 @@
-r"""Names of a ResNet's weights in weiaicunzai/pytorch-cifar100, whose ResNet-18 the public unlearning code uses."""
+r"""Names of a ResNet's weights in weiaicunzai/pytorch-cifar100, which the public unlearning code uses."""
 
 _ENDS = {"stem": "conv1", "head": "fc"}
 _BODY = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4}  # places in ``residual_function``
 
 
 def theirs(name, blocks):
-    r"""What the tensor ``name`` of a `megu.core.models.ResNet` with so many ``blocks`` in its stages is called there.
+    r"""The name there of a tensor of a `megu.core.models.ResNet` with so many ``blocks`` in its stages.
 
     >>> theirs("stem.0.weight", (2, 2, 2, 2)), theirs("layers.3.bn2.running_var", (2, 2, 2, 2))
     ('conv1.0.weight', 'conv3_x.1.residual_function.4.running_var')
@@ -19,11 +19,6 @@ def theirs(name, blocks):
     return f"{places[int(block)]}.{part}.{rest}"
 
 
-def spoken(state):
-    r"""Whether the tensors of a file, by name, are called in that way."""
-    return any("_x." in name for name in state)
-
-
 def wrapped(state):
-    r"""What stands before every name: ``module.`` where a network in ``DataParallel`` was saved, else nothing."""
+    r"""What stands before every name: ``module.`` where ``DataParallel`` was saved, else nothing."""
     return "module." if all(name.startswith("module.") for name in state) else ""

@@ -1,4 +1,4 @@
-r"""A classifier that a user brings: read from safetensors, checked before any work, never altered."""
+r"""A classifier that a user brings: read, checked before any work, never altered."""
 
 import difflib
 import importlib
@@ -17,21 +17,19 @@ from megu.settings.errors import SettingsError
 from megu.settings.files import hash_bytes
 
 OURS = (*models.RESNETS, "vit-tiny", "vit-b16")
-_PROBED = 500  # training images that a model is tried on
 
 
-def read_model(path, arch, num_classes, shape, state=None) -> nn.Module:
+def read_model(path, arch, num_classes, shape) -> nn.Module:
     r"""A classifier from a safetensors file, in eval mode.
 
     Args:
         arch: a torchvision classifier, one of ours, or ``module:function`` of your own, from K to an ``nn.Module``.
             The file of a ResNet of ours may have the names of `megu.core.keymap`.
-        shape: (C, H, W) of the images, or (H, W) for channels as the file has them.
-        state: tensors by name, where they were read before.
+        shape: (C, H, W) of the images, or (H, W) for the file's channels.
     Raises: SettingsError where the file is none, damaged, a pickle, or of another architecture.
     """
-    state, reasons = read_tensors(path, "model") if state is None else state, []
-    if len(shape) == 2:  # only the first layer of ours sees 1 or 3 channels
+    state, reasons = read_tensors(path, "model"), []
+    if len(shape) == 2:  # ours take 1 or 3
         channels = {tensor.shape[1] for tensor in state.values() if tensor.ndim == 4}
         shape = (1 if 1 in channels and 3 not in channels else 3, *shape)
     for build in builders(arch, num_classes, shape):
@@ -48,37 +46,31 @@ def read_model(path, arch, num_classes, shape, state=None) -> nn.Module:
 
 
 def builders(arch, num_classes, shape):
-    r"""Functions that build an ``arch`` of torchvision, ours or the user."""
+    r"""Functions that build an ``arch``, see `read_model`."""
     if ":" in arch:
         module, _, function = arch.partition(":")
         try:
             make = getattr(importlib.import_module(module), function)
         except (ImportError, AttributeError, ValueError) as error:
-            what = f"arch {arch!r} cannot be imported ({error})"
-            raise SettingsError(f"{what}: give module:function of a module that Python finds here") from None
+            raise SettingsError(f"arch {arch!r} cannot be imported ({error}): check module:function") from None
         return [lambda: make(num_classes)]
-    from torchvision import models as theirs  # noqa: PLC0415  (slow import, rarely needed)
+    from torchvision import models as theirs  # noqa: PLC0415  (slow)
 
     known = theirs.list_models(module=theirs)
     out = [lambda: theirs.get_model(arch, weights=None, num_classes=num_classes)] if arch in known else []
     out += [lambda: models.build(arch, num_classes, shape, 0, weights="random")] if arch in OURS else []
     if not out:
         near = difflib.get_close_matches(arch, [*OURS, *known], n=3, cutoff=0.4)
-        raise SettingsError(
-            f"arch {arch!r} does not exist; did you mean {' or '.join(map(repr, near or OURS))}? choose one of"
-            f" torchvision.models, of ours ({', '.join(OURS)}), or module:function of your own"
-        )
+        what = f"arch {arch!r} does not exist; did you mean {' or '.join(map(repr, near or OURS))}?"
+        raise SettingsError(f"{what} choose from torchvision.models, ours ({', '.join(OURS)}), or give module:function")
     return out
 
 
 def names_in(state, model):
-    r"""What each tensor of a model is called in a file: the same, or as `megu.core.keymap` says.
-
-    Counts of batches are left out, and start at 0, where a file of an old PyTorch has none.
-    """
+    r"""What each tensor of a model is called in a file, less counts of batches where an old PyTorch wrote none."""
     own = model.state_dict()
     before = "" if keymap.wrapped(own) else keymap.wrapped(state)
-    other = isinstance(model, models.ResNet) and keymap.spoken(state)
+    other = isinstance(model, models.ResNet) and any("_x." in name for name in state)
     counted = any(name.endswith(".num_batches_tracked") for name in state)
     return {
         name: before + (keymap.theirs(name, model.blocks) if other else name)
@@ -88,7 +80,7 @@ def names_in(state, model):
 
 
 def misfits(own, state):
-    r"""(How many, which) tensors of a file do not fit those of a model by the same names; None where all do."""
+    r"""(How many, which) tensors of a file do not fit those of a model; None where all do."""
     missing, extra = [name for name in own if name not in state], [name for name in state if name not in own]
     other = [name for name in own if name in state and own[name].shape != state[name].shape]
     parts = [f"{len(missing)} tensors are missing, e.g. {name}" for name in missing[:1]]
@@ -112,9 +104,9 @@ def weights_digest(model) -> str:
 
 
 def check_and_copy(model, images, what="model") -> nn.Module:
-    r"""A copy to work on, in eval mode; ``what`` is for messages.
+    r"""A copy to work on, in eval mode.
 
-    Raises: SettingsError where the model is none, holds NaN, or does not give a finite logit for each class.
+    Raises: SettingsError where the model is none, or weights or logits are not finite or not of the classes.
     """
 
     def refuse(wrong, why):
@@ -133,14 +125,13 @@ def check_and_copy(model, images, what="model") -> nn.Module:
             logits = copy(_two(images))
     except Exception as error:  # whatever a foreign forward() may raise
         why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:150]}"
-        what = f"{what} cannot take images of shape {images.shape} ({why})"
-        raise SettingsError(f"{what}: check size and channels") from None
+        raise SettingsError(f"{what} takes no images of shape {images.shape} ({why}): check size, channels") from None
     kind, k = type(logits).__name__, images.num_classes
-    refuse(not isinstance(logits, Tensor), f" gives a {kind}: wrap it so that forward returns logits (n, classes)")
+    refuse(not isinstance(logits, Tensor), f" gives a {kind}: let forward return logits (n, classes)")
     found = tuple(logits.shape)
     refuse(found != (2, k), f" gives {found} for 2 images of {k} classes: give those that it was trained on")
     refuse(not logits.isfinite().all(), f" gives logits {no_numbers}")
-    refuse(not [*copy.parameters()], " has no weights, so there is nothing that could forget")
+    refuse(not [*copy.parameters()], " has no weights that could forget")
     copy.zero_grad(set_to_none=True)
     return copy.requires_grad_(True)
 
@@ -150,12 +141,11 @@ def _two(images):
 
 
 def check_accuracy(model, images, index: Int64[Tensor, " n"], check="normalise, size and the order of the classes"):
-    r"""Share of a sample of training images that the model names right, in [0, 1].
+    r"""Share of a sample of training images that the model names right.
 
-    Args: check: what the user can look at, for the message.
     Raises: SettingsError where that is no better than chance, or another normalisation of 8-bit images far better.
     """
-    index = index[:: max(1, len(index) // _PROBED)]
+    index = index[:: max(1, len(index) // 500)]
     y = images.y[index]
 
     def accuracy(images):
@@ -166,7 +156,7 @@ def check_accuracy(model, images, index: Int64[Tensor, " n"], check="normalise, 
         for name in (*NORMALISE, "data"):
             mean, std = (value.to(y.device) for value in moments(name, images.x))
             others[name] = accuracy(replace(images, mean=mean, std=std))
-    chance = most + 2 * (most * (1 - most) / len(y)) ** 0.5  # naming the most frequent class; two standard deviations
+    chance = most + 2 * (most * (1 - most) / len(y)) ** 0.5  # two standard deviations above
     if share <= chance or share + 0.1 < max(others.values(), default=0):
         hint = ", ".join(f"{name} {100 * value:.0f} %" for name, value in others.items())
         raise SettingsError(
@@ -177,7 +167,7 @@ def check_accuracy(model, images, index: Int64[Tensor, " n"], check="normalise, 
 
 
 def has_features(model, images):
-    r"""Whether the logits are made of the input of the last linear layer, so that it can stand for features."""
+    r"""Whether the last linear layer makes the logits, so its input can stand for features."""
     try:
         with torch.no_grad():
             logits, features = models.features(model, _two(images))

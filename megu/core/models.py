@@ -1,4 +1,4 @@
-r"""What is done with any classifier: it maps images to logits, and `activations` reads what a layer sees."""
+r"""What is done with any classifier."""
 
 import copy
 import json
@@ -10,7 +10,7 @@ from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from megu.core.networks import RESNETS, ResNet, ViT, build, reset, resized  # noqa: F401  (one door to all of them)
+from megu.core.networks import RESNETS, ResNet, ViT, build, reset, resized  # noqa: F401  (one door)
 from megu.core.tensors import read_tensors
 
 
@@ -18,13 +18,13 @@ def head(model: nn.Module) -> nn.Linear:
     r"""The classification head: the last linear layer.  Raises: ValueError where there is none."""
     if linear := [module for module in model.modules() if isinstance(module, nn.Linear)]:
         return linear[-1]
-    raise ValueError(f"{type(model).__name__} has no linear layer, so its features cannot be told from its head")
+    raise ValueError(f"{type(model).__name__} has no linear layer, so its head is not known")
 
 
 def activations(
     model: nn.Module, x: Float[Tensor, "n C H W"], layers: tuple[str | None, ...] = ()
 ) -> tuple[Float[Tensor, "n K"], dict]:
-    r"""Logits and the activations of several layers, from one forward pass in the model's own mode.
+    r"""Logits and activations of layers, from one forward pass in the model's own mode.
 
     Args: layers: names of sub-modules whose output is wanted; None stands for what the head receives.
     Returns: (logits, name -> ``(n, d)``, a map ``(n, d, h, w)``, or tokens ``(n, t, d)``), in the order of the pass.
@@ -34,14 +34,12 @@ def activations(
     with ExitStack() as hooks:
         for name in layers:
 
-            def keep(_, inputs, output=None, name=name):
+            def keep(_, inputs, output, name=name):
                 found = inputs if name is None else output
                 outputs[name] = found[0] if isinstance(found, tuple) else found
 
-            if name is None:
-                hooks.enter_context(head(model).register_forward_pre_hook(keep))
-            else:
-                hooks.enter_context(model.get_submodule(name).register_forward_hook(keep))
+            part = head(model) if name is None else model.get_submodule(name)
+            hooks.enter_context(part.register_forward_hook(keep))
         logits = model(x)
     if None in layers and None not in outputs:
         raise ValueError(f"the last linear layer of {type(model).__name__} plays no part in its logits")
@@ -49,25 +47,25 @@ def activations(
 
 
 def pooled(found: Float[Tensor, "n _ ..."]) -> Float[Tensor, "n _"]:
-    r"""One number for each unit: a map ``(n, d, h, w)`` or tokens ``(n, t, d)``, averaged over places."""
+    r"""Activations of each unit, averaged over a map ``(n, d, h, w)`` or tokens ``(n, t, d)``."""
     return found.mean((2, 3)) if found.ndim == 4 else found.mean(1) if found.ndim == 3 else found
 
 
 def features(
     model: nn.Module, x: Float[Tensor, "n C H W"], layer: str | None = None
 ) -> tuple[Float[Tensor, "n K"], Float[Tensor, "n d"]]:
-    r"""Logits, and `pooled` `activations` of one layer, by default what the head receives."""
+    r"""Logits, and `pooled` `activations` of a layer, by default what the head receives."""
     logits, outputs = activations(model, x, (layer,))
     return logits, pooled(outputs[layer])
 
 
 @torch.no_grad()
 def blocks(model: nn.Module, x: Float[Tensor, "n C H W"], most: int = 8) -> list[str]:
-    r"""Names of the outermost blocks of any classifier in the order of its forward pass; a network may have none.
+    r"""Names of a classifier's outermost blocks, which may be none, in the order of its forward pass.
 
-    A block is a member of a container (``Sequential``, ``ModuleList``) whose members all have parts of their own.
+    A block is a member of a ``Sequential`` or ``ModuleList`` whose members all have parts.
 
-    Args: x: a few images.  most: of more blocks, so many at equal distances, the last among them.
+    Args: x: a few images.  most: of more blocks, so many at equal distances and the last.
     """
     found = [
         f"{name}.{child}".lstrip(".")
@@ -92,8 +90,7 @@ def frozen(model: nn.Module) -> nn.Module:
 
 def save(model: nn.Module, path: Path, about: dict) -> None:
     r"""Weights as safetensors; ``about`` goes into the file's header."""
-    # Tied weights each get a place of their own.
-    state = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}
+    state = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}  # also tied ones
     save_file(state, path, {"megu": json.dumps(about)})
 
 

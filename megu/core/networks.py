@@ -1,4 +1,4 @@
-r"""The classifiers that are built here: ResNets with the CIFAR stem and vision transformers."""
+r"""The classifiers that are built here."""
 
 import copy
 
@@ -10,12 +10,12 @@ from megu.core import weights as pretrained
 from megu.core.device import generator, seeded
 from megu.settings.errors import SettingsError
 
-# arch -> (blocks, widths) of the stages
+# (blocks, widths) of the stages
 RESNETS = {"resnet-small": ((1,) * 4, (16, 32, 64, 128)), "resnet18": ((2,) * 4, (64, 128, 256, 512))}
 
 
 class _Block(nn.Module):
-    """Two 3 x 3 convolutions and a shortcut (He et al. 2016, figure 2)."""
+    # He et al. 2016, figure 2.
 
     def __init__(self, width_in, width, stride):
         super().__init__()
@@ -35,7 +35,7 @@ class _Block(nn.Module):
 class ResNet(nn.Module):
     r"""Residual network with the CIFAR stem: a 3 x 3 convolution at full resolution, no pooling.
 
-    Args: blocks, widths: residual blocks and channels of each stage; all but the first halve the resolution.
+    Args: blocks, widths: of each stage; all but the first halve the resolution.
     Source: He et al. 2016; the stem as in the SSD code base that the paper follows.
     """
 
@@ -58,11 +58,11 @@ class ResNet(nn.Module):
 
 
 class ViT(nn.Module):
-    r"""Vision transformer; images are resized batch by batch, as all of CIFAR takes 36 GB as floats of 224 px.
+    r"""Vision transformer; images are resized batch by batch, as CIFAR of 224 px takes 36 GB.
 
     Args: net: `transformers.ViTForImageClassification`.
-    Source: Dosovitskiy et al. 2021.  Departs: images are normalised by the moments of their own training images, not by
-        0.5 as for Google's weights or those of CIFAR-100 as in the public unlearning code.
+    Source: Dosovitskiy et al. 2021.  Departs: images are normalised by the moments of their training images, not by 0.5
+        (Google's weights) or those of CIFAR-100 (public unlearning code).
     """
 
     def __init__(self, net):
@@ -80,7 +80,7 @@ class ViT(nn.Module):
 def resized(x, size):
     r"""``(n, C, H, W)`` float to ``(n, C, size, size)``, bilinear and antialiased, in float32.
 
-    Two matrix products give what ``F.interpolate`` gives, whose gradient on a GPU is not deterministic.
+    Matrix products, as the gradient of ``F.interpolate`` on a GPU is not deterministic.
     """
     with torch.autocast(x.device.type, enabled=False):
         rows, columns = (
@@ -96,7 +96,7 @@ def build(arch, num_classes, shape, seed, purpose="original", weights=None):
     Args:
         arch: see `megu.settings.config.Settings`.  shape: (C, H, W) of the images.
         seed, purpose: see `megu.core.device.generator`.  weights: of vit-b16, see `megu.core.weights.find`.
-    Raises: SettingsError where the ImageNet weights cannot be had, or the images have no three channels for them.
+    Raises: SettingsError where the ImageNet weights cannot be had, or do not fit the images' channels.
     """
     with seeded(generator(seed, purpose, "weights")):
         if arch in RESNETS:
@@ -111,9 +111,9 @@ def build(arch, num_classes, shape, seed, purpose="original", weights=None):
 
 
 def reset(model, seed, purpose):
-    r"""A copy of any classifier with new weights by its layers' own ``reset_parameters``.
+    r"""A copy of any classifier with new weights by its layers' ``reset_parameters``.
 
-    Raises: SettingsError where a weight belongs to no layer that has it.
+    Raises: SettingsError where a weight's layer has none.
     """
     model = copy.deepcopy(model)
     with seeded(generator(seed, purpose, "weights")):
@@ -123,6 +123,6 @@ def reset(model, seed, purpose):
                 draw()
                 drawn |= {id(p) for p in module.parameters(recurse=False)}
     if left := [name for name, p in model.named_parameters() if id(p) not in drawn]:
-        what = f"an untrained {type(model).__name__} cannot be made ({left[0]} has no initialiser)"
+        what = f"{left[0]} of {type(model).__name__} has no initialiser"
         raise SettingsError(f"{what}: choose a method without an untrained network")
     return model

@@ -1,4 +1,4 @@
-r"""The processes that train one model: this one alone, or several that each take a slice of every batch."""
+r"""The processes that train one model."""
 
 import copy
 from datetime import timedelta
@@ -12,11 +12,9 @@ from megu.settings.extras import extra
 class Team:
     r"""This process alone, or one of several that ``accelerate launch`` or ``torchrun`` started.
 
-    Each draws the whole batch from the same generators and computes its slice: the step is the one of a single process,
-    up to the order of sums.
+    Each draws the whole batch from the same generators and computes its slice: one process's step up to rounding.
 
     Args: cpu: None for this process alone; of several, whether they train on the CPU (gloo) or a GPU each (NCCL).
-    Source: the processes and the wrapping are accelerate's.
     """
 
     size, rank = 1, 0
@@ -26,9 +24,9 @@ class Team:
         if cpu is None:
             return
         with extra("cluster"):
-            from accelerate import Accelerator, InitProcessGroupKwargs  # noqa: PLC0415  (a second, rarely needed)
+            from accelerate import Accelerator, InitProcessGroupKwargs  # noqa: PLC0415  (a second)
 
-        patient = InitProcessGroupKwargs(timeout=timedelta(hours=6))  # the first one may wait for a run directory
+        patient = InitProcessGroupKwargs(timeout=timedelta(hours=6))  # the first may wait for a run directory
         self._accelerator = Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[patient])
         self.size, self.rank = self._accelerator.num_processes, self._accelerator.process_index
 
@@ -37,24 +35,24 @@ class Team:
         return batch.tensor_split(self.size)[self.rank]
 
     def weight(self, part, whole):
-        """What the mean loss of ``part`` of ``whole`` images counts, as gradients are averaged over processes."""
+        """Weight of ``part`` of ``whole`` images, as gradients are averaged over processes."""
         return self.size * part / whole
 
     def synchronised(self, model):
-        r"""A network with the very tensors of ``model``, in which batch normalisation sees the whole batch.
+        r"""A network with the tensors of ``model``, whose batch normalisation sees the whole batch.
 
         Raises: SettingsError for several processes on a CPU where the model has batch statistics.
         """
         if self._cpu is None or not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
             return model
         if self._cpu:
-            what = f"{type(model).__name__} has batch normalisation, whose statistics processes share on GPUs only"
+            what = f"{type(model).__name__} has batch normalisation, which processes share on GPUs only"
             raise SettingsError(f"{what}: train it in one process, or a ViT")
         same = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
         return nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(model, same))
 
     def joined(self, net):
-        """The network in ``DistributedDataParallel``: every process has the gradient of the whole batch."""
+        """The network, whose gradient is that of the whole batch in every process."""
         return self._accelerator.prepare_model(net) if self._accelerator else net
 
     def left(self):
@@ -67,11 +65,11 @@ class Team:
         return self._accelerator.reduce(value, "mean") if self._accelerator else value
 
     def told(self, message=None):
-        r"""What the first process says; all others pass None and wait for it."""
+        r"""What the first process says; the others pass None."""
         from accelerate.utils import broadcast_object_list  # noqa: PLC0415
 
         return broadcast_object_list([message])[0]
 
     def first(self):
-        """Context that the first process of a machine leaves before others enter: for downloads."""
+        """Context, for downloads, that the first process of a machine leaves before others enter."""
         return self._accelerator.local_main_process_first()

@@ -1,4 +1,4 @@
-r"""What is forgotten, what is retained, what is held out: index tensors into `megu.datasets.images.Images`."""
+r"""What is forgotten, retained and held out of `megu.datasets.images.Images`."""
 
 from dataclasses import dataclass
 
@@ -10,34 +10,35 @@ from megu.core.device import generator
 from megu.settings.errors import SettingsError
 from megu.settings.files import hash_bytes
 
+Index = Int[Tensor, " _"]
+
 
 @dataclass(frozen=True)
 class Split:
-    r"""Disjoint parts of the pool, each an index on the images' device.
+    r"""Disjoint parts of the pool, on the images' device.
 
-    Validation images stay out of every training; all choices use them.  Random forgetting leaves ``val_forget`` and
-    ``test_forget`` empty.
+    Validation images are for choices alone.  ``val_forget`` and ``test_forget`` of random images are empty.
     """
 
-    forget: Int[Tensor, " _"]
-    retain: Int[Tensor, " _"]
-    val_forget: Int[Tensor, " _"]
-    val_retain: Int[Tensor, " _"]
-    test_forget: Int[Tensor, " _"]
-    test_retain: Int[Tensor, " _"]
+    forget: Index
+    retain: Index
+    val_forget: Index
+    val_retain: Index
+    test_forget: Index
+    test_retain: Index
 
     @property
-    def train(self) -> Int[Tensor, " _"]:
+    def train(self) -> Index:
         """D = retain and forget images together, in the pool's order."""
         return torch.cat([self.retain, self.forget]).sort().values
 
     def digest(self):
-        """Twelve hex digits over names and values of all six parts."""
+        """Twelve hex digits over names and values of the parts."""
         return hash_bytes(*(x for name, part in vars(self).items() for x in (name, part.cpu().numpy().tobytes())))[:12]
 
 
 def validation_indices(images, fraction: float) -> Int[Tensor, " n"]:
-    r"""The validation images: ``fraction`` of each class of the training images, the same for every seed; sorted."""
+    r"""Validation images, sorted: ``fraction`` of each class of the training images, the same for every seed."""
     gen = generator(0, images.name, "validation")
     fine = images.fine[: images.num_train].cpu()
     chosen = []
@@ -48,7 +49,7 @@ def validation_indices(images, fraction: float) -> Int[Tensor, " n"]:
 
 
 def masks(images, fraction: float) -> tuple[Bool[Tensor, " N"], ...]:
-    r"""Which images of the pool are for training, validation and tests: disjoint, complete."""
+    r"""Which images of the pool are for training, validation and tests."""
     is_train = torch.arange(len(images.y), device=images.y.device) < images.num_train
     is_val = torch.zeros_like(is_train)
     is_val[validation_indices(images, fraction)] = True
@@ -56,13 +57,15 @@ def masks(images, fraction: float) -> tuple[Bool[Tensor, " N"], ...]:
 
 
 def split_of(images, goes: Bool[Tensor, " N"], validation=0.0) -> Split:
-    r"""The split of a pool in which the images ``goes`` are forgotten; of test and validation images, what is no longer
-    to be named right.  Raises: SettingsError where nothing would be forgotten or retained."""
+    r"""The split in which the images ``goes`` are forgotten, or no longer named right where they were held out.
+
+    Raises: SettingsError where nothing would be forgotten or retained.
+    """
     parts = (mask & which for mask in masks(images, validation) for which in (goes, ~goes))
     split = Split(*(torch.nonzero(part).flatten() for part in parts))
     gone, kept = len(split.forget), len(split.retain)
     if not gone or not kept:
-        raise SettingsError(f"{gone} training images would be forgotten and {kept} retained: both must be there")
+        raise SettingsError(f"{gone} training images would be forgotten, {kept} retained: choose some of each")
     return split
 
 
@@ -73,7 +76,7 @@ def of_classes(images, scenario, names) -> Bool[Tensor, " N"]:
 
 
 def make_split(images, settings) -> Split:
-    r"""The `Split` of ``settings.forget``.  Raises: SettingsError where nothing would be forgotten or retained."""
+    r"""The `split_of` ``settings.forget``."""
     forget, validation = settings.forget, settings.data.validation
     if forget.scenario != "random":
         return split_of(images, of_classes(images, forget.scenario, forget.classes), validation)
@@ -87,5 +90,5 @@ def make_split(images, settings) -> Split:
 
 
 def forgotten_classes(images, split: Split, settings) -> tuple[int, ...]:
-    r"""Indices of the classifier's classes that disappear altogether: in class-wise forgetting."""
+    r"""Classes that disappear altogether: in class-wise forgetting."""
     return tuple(images.y[split.forget].unique().tolist()) if settings.forget.scenario == "class" else ()

@@ -9,7 +9,7 @@ from megu.settings.errors import SettingsError
 
 
 def read_tensors(path, what="weights", device="cpu"):
-    r"""The tensors of a safetensors file by name; nothing else is ever opened, since a pickle can run code.
+    r"""The tensors of a safetensors file by name.
 
     Args: what: for messages, e.g. ``model``.
     Raises: SettingsError where the file is missing, of another kind or damaged.
@@ -22,8 +22,8 @@ def read_tensors(path, what="weights", device="cpu"):
     if path.suffix != ".safetensors" or head[8:] != b"{":
         raise SettingsError(
             f"{what} {path.name!r} is not a safetensors file, and nothing else is opened, since a pickle can run code:"
-            " save it by safetensors.torch.save_file(model.state_dict(), 'model.safetensors'); the tensors of a .pth"
-            " that you trust are torch.load(file, weights_only=True)"
+            " use safetensors.torch.save_file(state, 'model.safetensors'), where state is model.state_dict() or, of a"
+            " .pth that you trust, torch.load(file, weights_only=True)"
         )
     try:
         return load_file(path, device=str(device))

@@ -1,4 +1,4 @@
-r"""The only training loop: pre-training, retraining, fine-tuning and unlearning are calls of it."""
+r"""The only training loop, from pre-training to unlearning."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -17,7 +17,7 @@ EXPLODED = 1e4  # nats: no classifier that still learns is so wrong
 
 
 class DivergedError(MeguError, FloatingPointError):
-    """A training ran away; ``last_good`` is the model after the last sound epoch, or as it was at the start."""
+    """A training ran away; ``last_good`` is the model after the last sound epoch."""
 
     def __init__(self, message, last_good=None):
         super().__init__(message)
@@ -34,7 +34,7 @@ def optimiser(model: nn.Module, recipe: Recipe, steps_per_epoch: int):
         opt = torch.optim.SGD(weights, recipe.lr, recipe.momentum, **how)
     if recipe.schedule == "onecycle":
         total = recipe.epochs * steps_per_epoch
-        rise = 0.3 if total == 4 else 0.25  # of four steps a quarter is a rise of none, by which torch divides
+        rise = 0.3 if total == 4 else 0.25  # a quarter of 4 steps: torch divides by 0
         how = {"total_steps": total, "pct_start": rise, "cycle_momentum": False}
         return opt, torch.optim.lr_scheduler.OneCycleLR(opt, recipe.lr, **how)
     warm = recipe.warmup_epochs * steps_per_epoch
@@ -59,20 +59,19 @@ def fit(
     after: Callable | None = None,
     label: str = "training",
 ) -> list[float]:
-    r"""Train a model in place; it is left in eval mode.
+    r"""Train a model in place; it ends in eval mode.
 
     Args:
         batch: function of positions ``(b,)`` int64 to (images ``(b, C, H, W)`` float, labels ``(b, ...)``).
-        count: of items; each epoch visits a fresh permutation by ``gen``, in batches of equal size up to one.
+        count: of items; each epoch is a permutation by ``gen``, in batches of equal size up to one.
         loss: function of (logits float32, labels), mean over the batch.
-        after: function of the model, called after every step.
+        after: function of the model after every step.
     Returns: mean loss of each epoch.
-    Raises: ValueError for ``count`` 0, DivergedError where loss or weights are no numbers any more or the loss
-        explodes, SettingsError where the model cannot be compiled, or one image or the optimiser does not fit into
-        memory.
+    Raises: ValueError for ``count`` 0, DivergedError where the loss explodes or weights are no numbers any more,
+        SettingsError where the model cannot be compiled, or one image or the optimiser does not fit into memory.
 
     A batch that does not fit into memory is summed over parts: the same up to rounding, but for dropout, drawn anew,
-    and batch statistics, which are those of the parts and of the failed attempt.
+    and batch statistics, those of the parts and of the failed attempt.
     """
     if count < 1:
         raise ValueError(f"{label}: there are {count} items to train on")
@@ -85,7 +84,6 @@ def fit(
     history, parts, good, step = [], 1, deepcopy(model.state_dict()), forward(model, compute)
 
     def summed(x, y):
-        """Mean loss of a batch, with its gradient in the weights."""
         value = 0.0
         for part, wanted in zip(team.share(x).tensor_split(parts), team.share(y).tensor_split(parts), strict=True):
             with compute.cast():
@@ -96,7 +94,6 @@ def fit(
         return value
 
     def gradient(index):
-        """The same of positions, in more parts where needed."""
         nonlocal parts
         drawn, made = gen.get_state(), None
         while True:
@@ -104,15 +101,14 @@ def fit(
                 opt.zero_grad(set_to_none=True)  # leaves its room to the batch
                 made = made or batch(index)
                 return summed(*made)
-            except torch.OutOfMemoryError:  # what the failed attempt holds is freed when this block ends
+            except torch.OutOfMemoryError:  # its memory is freed when this block ends
                 if made is None:
                     gen.set_state(drawn)  # the next attempt augments in the same way
             except compile_errors() as error:
                 why = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
                 what = f"{label}: {type(model).__name__} cannot be compiled here ({why})"
                 raise SettingsError(f"{what}: set compile to False") from error
-            # The others of a team wait for gradients of the same parts.
-            if team.size > 1 or (made is None and parts == len(index)):
+            if team.size > 1 or (made is None and parts == len(index)):  # a team shares gradients of the same parts
                 what = f"{label}: {len(index)} images do not fit into the memory of {team.size} devices"
                 raise SettingsError(f"{what}: use more, or a smaller batch")
             parts = too_big(parts, len(index), label)
@@ -124,7 +120,7 @@ def fit(
                 value = gradient(index)
                 try:
                     opt.step()
-                except torch.OutOfMemoryError:  # some weights may have moved, so there is no second attempt
+                except torch.OutOfMemoryError:  # some weights may have moved
                     what = f"{label}: what {type(opt).__name__} keeps of each weight"
                     raise SettingsError(f"{what} does not fit into the device's memory: use device cpu") from None
                 schedule.step()
@@ -146,7 +142,7 @@ def fit(
 
 @torch.no_grad()
 def predict(model: nn.Module, images, index: Int[Tensor, " n"], *, batch: int = 500) -> Float[Tensor, "n K"]:
-    r"""Logits of images on their device, in eval mode and float32; the model's mode is restored."""
+    r"""Logits of images in eval mode and float32; the model's mode is restored."""
     training = model.training
     model.eval()
 

@@ -1,4 +1,4 @@
-r"""The ImageNet weights of ViT-B/16, and a network that starts from them."""
+r"""ViT-B/16 and its ImageNet weights."""
 
 from contextlib import ExitStack
 from functools import cache
@@ -17,7 +17,7 @@ CONFIG |= {"image_size": 224, "patch_size": 16, "num_channels": 3}
 def find(weights):
     r"""The file of the weights; None for ``random``.
 
-    Args: weights: None for `HUB`, a ``.safetensors`` file or a folder with ``model.safetensors``, or ``random``.
+    Args: weights: None for `HUB`, a ``.safetensors`` file, a folder with ``model.safetensors``, or ``random``.
     Raises: SettingsError where there is none.
     """
     if weights == "random":
@@ -26,8 +26,8 @@ def find(weights):
         try:
             return _from_hub()
         except OSError:
-            what = f"the weights of {HUB} could not be downloaded: check the network, set weights to a local folder"
-            raise SettingsError(f"{what} or .safetensors, or use arch vit-tiny") from None
+            what = f"{HUB} could not be downloaded: check the network, set weights to a local folder or .safetensors"
+            raise SettingsError(f"{what}, or use arch vit-tiny") from None
     path = Path(weights)
     path = path / "model.safetensors" if path.is_dir() else path
     if path.suffix != ".safetensors" or not path.is_file():
@@ -42,14 +42,13 @@ def _transformers():
     return transformers
 
 
-@cache
+@cache  # it asks the hub for a newer one
 def _from_hub():
-    # It asks the hub whether there is a newer one: once is enough.
     return Path(_transformers().utils.cached_file(HUB, "model.safetensors"))
 
 
 def identity(weights):
-    r"""What a manifest calls the weights: ``random``, or SHA-256 of the file, wherever it is from."""
+    r"""The weights in a manifest: ``random``, or SHA-256 of the file."""
     path = find(weights)
     return f"sha256 {hash_weights(path)}" if path else "random"
 
@@ -61,11 +60,11 @@ def blank(**config):
 
 
 def vit_b16(num_classes, weights):
-    r"""ViT-B/16 with a new head, whose weights are drawn from torch's global generator.
+    r"""ViT-B/16 with a new head, drawn from torch's global generator.
 
-    Args: weights: see `find`; with ``random`` all are drawn, for rehearsals without the file.
-    Returns: `transformers.ViTForImageClassification` in float32, also where the file is of half precision.
-    Raises: SettingsError where the file is of another network, or holds values that are no numbers.
+    Args: weights: see `find`; with ``random`` all are drawn, for rehearsals.
+    Returns: `transformers.ViTForImageClassification` in float32.
+    Raises: SettingsError where the file is of another network, or not finite.
     Source: Dosovitskiy et al. 2021.  Departs: the head is new for K = 1000 as well.
     """
     path = find(weights)
@@ -73,11 +72,11 @@ def vit_b16(num_classes, weights):
         return blank(num_labels=num_classes, **CONFIG)
     state = {name: x.float() for name, x in read_tensors(path).items() if not name.startswith("classifier.")}
     if broken := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
-        what = f"weights {path.name!r} holds values that are no numbers (NaN or infinite), e.g. in {broken[0]}"
+        what = f"weights {path.name!r} holds values that are no numbers (NaN or inf), e.g. in {broken[0]}"
         raise SettingsError(f"{what}: copy or download it again")
     hf, how = _transformers(), {"ignore_mismatched_sizes": True, "output_loading_info": True}
     config = hf.ViTConfig(num_labels=num_classes, **CONFIG)
-    with ExitStack() as afterwards:  # the new head would be told as a warning, and the bar is full in a second
+    with ExitStack() as afterwards:  # else transformers warns of the new head and shows a bar
         afterwards.callback(hf.logging.set_verbosity, hf.logging.get_verbosity())
         hf.logging.set_verbosity_error()
         if hf.logging.is_progress_bar_enabled():

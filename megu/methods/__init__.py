@@ -1,17 +1,13 @@
 r"""Every unlearning method: one file for each, named here once, in the order of tables and figures.
 
-Settings were tuned on validation images of seeds 100-102 (``paper_figures/data/tuning.csv``); all methods are measured
-on seeds 0-2 (``comparison.csv``).  All share one retain sample, which is MeGU's.
+Settings were tuned on validation images of seeds 100-102 (``paper_figures/data/tuning.csv``) and measured on seeds 0-2
+(``comparison.csv``).  All methods share one retain sample.
 """
 
 from importlib import import_module
 
-from megu.methods.registry import ANY, METHODS, Method, check, method, method_settings
+from megu.methods.registry import ANY, METHODS, Method, check, method, method_settings  # noqa: F401
 
-__all__ = ["ANY", "METHODS", "Method", "check", "method", "method_settings"]
-
-for _file in (
-    *("references", "finetune", "neggrad", "amnesiac", "bad_teacher", "unsir", "ssd", "scrub", "salun"),
-    *("projection", "boundary_shrink", "l1_sparse", "megu"),
-):
+_FILES = "references finetune neggrad amnesiac bad_teacher unsir ssd scrub salun projection boundary_shrink l1_sparse"
+for _file in (*_FILES.split(), "megu"):
     import_module(f"megu.methods.{_file}")

@@ -1,4 +1,4 @@
-r"""Amnesiac unlearning: random wrong labels, without a guide and without noise; the control for guided labels."""
+r"""Amnesiac unlearning: random wrong labels, the control for guided ones."""
 
 import torch
 from torch import nn
@@ -9,14 +9,14 @@ from megu.settings.config import Part, Recipe
 
 
 class AmnesiacSettings(Part):
-    """The fine-tuning's recipe."""
+    """The recipe."""
 
     recipe: Recipe = Recipe(epochs=3, lr=0.011)
 
 
 @register("amnesiac", "Amnesiac (random labels)", search=RATE, published=published(3, 1e-4, 128, "adam"))
 def unlearn(task: Task, settings: AmnesiacSettings) -> nn.Module:
-    r"""The original, trained further on retain images and on forget images with labels $y'_i \ne y_i$, drawn once.
+    r"""The original, fine-tuned on retain images and on forget images with labels $y'_i \ne y_i$, drawn once.
 
     Source: Graves et al. 2021, row "amnesiac" of arXiv 2602.17088.
     """

@@ -1,4 +1,4 @@
-r"""Bad teacher: on forget images the student listens to a network that knows nothing."""
+r"""Bad teacher: an untrained network teaches the forget images."""
 
 import torch
 from torch import nn
@@ -10,7 +10,7 @@ from megu.settings.config import Part, Recipe
 
 
 class BadTeacherSettings(Part):
-    """The distillation's recipe."""
+    """The recipe."""
 
     recipe: Recipe = Recipe(epochs=3, lr=0.0044)
 
@@ -22,7 +22,7 @@ def unlearn(task: Task, settings: BadTeacherSettings) -> nn.Module:
     $\theta' = \arg\min_\theta \sum_{D_r} \mathrm{KL}(f_{orig} \Vert f_\theta) + \sum_{D_f} \mathrm{KL}(f_{rand} \Vert
     f_\theta)$.
     Source: Chundawat et al. 2023, arXiv 2205.08096.  Departs: cross-entropy with the teachers' probabilities, which has
-        the same gradient; the public code takes 30 % of all retain images.
+        the same gradient; the public code takes 30 % of the retain images.
     """
     forget, retain = task.split.forget, task.retain_sample()
     with task.clock("teachers"):

@@ -1,4 +1,4 @@
-r"""Fine-tuning on retain images: forgetting by neglect."""
+r"""Fine-tuning on retain images."""
 
 from torch import nn
 
@@ -8,7 +8,7 @@ from megu.settings.config import Part, Recipe
 
 
 class FinetuneSettings(Part):
-    """The fine-tuning's recipe."""
+    """The recipe."""
 
     recipe: Recipe = Recipe(epochs=3, lr=0.11)
 

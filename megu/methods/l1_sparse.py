@@ -1,4 +1,4 @@
-r"""l1-sparse: fine-tuning on retain images while an l1 norm makes room for forgetting."""
+r"""l1-sparse: fine-tuning on retain images with an l1 norm."""
 
 from torch import nn
 from torch.nn import functional as F
@@ -16,10 +16,7 @@ class L1SparseSettings(Part):
     recipe: Recipe = Recipe(epochs=3, lr=0.068)
 
 
-_SEARCH = {**RATE, "alpha": (1e-6, 1e-3)}
-
-
-@register("l1-sparse", "l1-sparse", search=_SEARCH, published=published(10, 0.01, 256))
+@register("l1-sparse", "l1-sparse", search={**RATE, "alpha": (1e-6, 1e-3)}, published=published(10, 0.01, 256))
 def unlearn(task: Task, settings: L1SparseSettings) -> nn.Module:
     r"""$\theta' = \arg\min_\theta \mathrm{CE}(D_r) + \alpha\,(1 - t / T)\,\lVert\theta\rVert_1$ at step t of T.
 
@@ -33,7 +30,7 @@ def unlearn(task: Task, settings: L1SparseSettings) -> nn.Module:
         return F.cross_entropy(logits, y) + weight * sum(w.abs().sum() for w in model.parameters())
 
     def after(_):
-        nonlocal step  # once a step, in however many parts its batch went through the network
+        nonlocal step  # once a step, whatever the parts of its batch
         step += 1
 
     with task.clock("fine-tuning"):

@@ -15,18 +15,18 @@ from megu.settings.config import Labels, Noise, Part, Recipe
 
 
 class MeguSettings(Part):
-    """Labels (A2, A3, A12), noise pair (A6-A10) and fine-tuning recipe (A11)."""
+    """Labels (A2, A3, A12), noise pair (A6-A10), recipe (A11)."""
 
     labels: Labels = Labels()
     noise: Noise = Noise()
     recipe: Recipe = Recipe(epochs=3, lr=0.015)
 
 
-_SEARCH = {**RATE, "noise.weight_pos": (0.03, 3.0), "noise.weight_neg": (0.03, 3.0)}
+_WEIGHTS = {"noise.weight_pos": (0.03, 3.0), "noise.weight_neg": (0.03, 3.0)}
 _VARIANT = {"guided": True, "variant_of": "megu"}
 
 
-@register("megu", "MeGU", guided=True, search=_SEARCH)
+@register("megu", "MeGU", guided=True, search=RATE | _WEIGHTS)
 @register("megu-no-noise", "MeGU, no noise", preset={"noise.kind": "none"}, **_VARIANT)
 @register("megu-random-labels", "MeGU, random labels", preset={"labels.choice": "random"}, **_VARIANT)
 def unlearn(task: Task, settings: MeguSettings) -> nn.Module:
@@ -67,10 +67,10 @@ def training_items(
 ) -> tuple[Tensor, Tensor, Callable]:
     r"""Index, labels and shift for `Task.train_on`: the pair is added to the forget images (eq. 11), or alone (A9).
 
-    ``combine="separate"`` appends, without weights: the positive noise under the perturbing labels (unless kind is
-    neg), the negative noise under the forgotten labels as in UNSIR (unless kind is pos).
+    ``combine="separate"`` appends, without weights, the positive noise under the perturbing labels (unless kind is neg)
+    and the negative noise under the forgotten ones as in UNSIR (unless kind is pos).
 
-    Args: index, labels: the n forget images first, then retain images.  y: the labels to be forgotten.
+    Args: index, labels: the n forget images first.  y: their own labels.
     """
     n, total = len(y), len(index)
     if noise.combine == "separate":

@@ -1,4 +1,4 @@
-r"""Kodge's gradient-free unlearning of classes: what only the forget images use is projected out of every layer."""
+r"""Kodge's unlearning of classes: what only the forget images use is projected out of every layer."""
 
 from collections import defaultdict
 
@@ -14,17 +14,18 @@ from megu.methods.registry import register
 from megu.methods.task import Task
 from megu.settings.config import Count, Part, Positive
 
-_ROWS = 10_000  # activations of a layer that enter its decomposition, at most
 _SEARCH = {"alpha_r": (10.0, 3000.0), "alpha_f": (0.3, 100.0)}
-_PUBLISHED = {"alpha_r": 100.0, "alpha_f": 3.0}
 
 
 class ProjectionSettings(Part):
-    """``alpha_r``, ``alpha_f``: how far the retain and the forget space reach; images of each of the two sets."""
+    """``alpha_r``, ``alpha_f``: reach of the retain and the forget space; images of each set."""
 
     alpha_r: Positive = 16.0
     alpha_f: Positive = 2.5
     images: Count = 900
+
+
+_PUBLISHED = {"alpha_r": 100.0, "alpha_f": 3.0}
 
 
 @register("projection", "Gradient-free projection", scenarios=("class",), search=_SEARCH, published=_PUBLISHED)
@@ -56,7 +57,7 @@ def space(activations: Float[Tensor, "m d"], alpha: float) -> Float[Tensor, "d d
 
     Args: alpha: positive; 1 keeps the relative energies, infinity is the plain projection.
     """
-    # The d x d Gram matrix has the squared singular values, and is small where m is not.
+    # The d x d Gram matrix has the squared singular values, and is small.
     energy, u = torch.linalg.eigh((activations.T @ activations).double())
     energy = energy.clamp(min=0)
     s = energy / energy.sum().clamp_min(1e-30)
@@ -66,9 +67,8 @@ def space(activations: Float[Tensor, "m d"], alpha: float) -> Float[Tensor, "d d
 def layer_inputs(
     model: nn.Module, images: Images, index: Int[Tensor, " n"], gen: torch.Generator
 ) -> dict[nn.Module, Float[Tensor, "_ d"]]:
-    r"""Inputs of every `nn.Conv2d` (unfolded) and `nn.Linear` at random places: at most 10,000 rows, as many columns as
-    its flattened weight has."""
-    rows, per_image = defaultdict(list), max(1, _ROWS // len(index))
+    r"""Inputs of every `nn.Conv2d` (unfolded) and `nn.Linear` at random places: at most 10,000 rows."""
+    rows, per_image = defaultdict(list), max(1, 10_000 // len(index))
 
     def keep(layer, inputs):
         if not isinstance(layer, nn.Conv2d | nn.Linear):

@@ -1,4 +1,4 @@
-r"""The registry that the files of this folder enter their methods into, and the settings of each in a run."""
+r"""The registry of methods, and the settings of each in a run."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,11 +23,11 @@ class Method:
         unlearn: function of (task, settings) to a new model.
         title: for tables and figures.
         guided: whether it needs the transition matrix.
-        preset: dotted settings that make this entry a variant.
-        variant_of: entry whose settings in a run it takes over before its preset.
+        preset: dotted settings of a variant.
+        variant_of: entry whose settings in a run come before the preset.
         search: setting -> (low, high), tried on a logarithmic scale by `megu.runs.tune.tune`.
         published: settings of the publication's code, for ``preset="paper"``.
-        reference: not an unlearning method but what one is compared with; it has no seed of unlearning.
+        reference: what methods are compared with; it has no seed of unlearning.
     """
 
     unlearn: Callable[[Task, Part], nn.Module]
@@ -75,9 +75,8 @@ def method_settings(name: str, settings) -> Part:
     """
     entry, scenario = method(name), settings.forget.scenario
     if scenario not in entry.scenarios:
-        raise SettingsError(
-            f"method {name!r} does not support forget.scenario {scenario!r}; it supports {', '.join(entry.scenarios)}"
-        )
+        what = f"method {name!r} does not support forget.scenario {scenario!r}"
+        raise SettingsError(f"{what}; it supports {', '.join(entry.scenarios)}")
     chosen = {**entry.preset, **(entry.published if settings.preset == "paper" else {})}
     values = merge(settings.methods.get(entry.variant_of or "", {}), nest(chosen))
     return build(entry.settings, merge(values, settings.methods.get(name, {})), f"methods.{name}")

@@ -1,4 +1,4 @@
-r"""SalUn: random labels, but only the weights that the forget images are most sensitive to may move."""
+r"""SalUn: random labels, but only weights that matter most to the forget images may move."""
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ def unlearn(task: Task, settings: SalunSettings) -> nn.Module:
     r"""Labels are uniform over ALL classes, the image's own included, and drawn afresh at every visit.
 
     Source: Fan et al. 2024, arXiv 2310.12508, in the public code's form for CIFAR-100 (one shuffled union).  Departs:
-        the other weights are put back after every step, as the public code does since 2026.
+        the other weights are put back after every step, as in the public code since 2026.
     """
     forget, retain, y = task.split.forget, task.retain_sample(), task.images.y
     with task.clock("saliency"):
@@ -40,7 +40,7 @@ def unlearn(task: Task, settings: SalunSettings) -> nn.Module:
 
 
 def salient(task: Task, share: float) -> list[Tensor]:
-    r"""Which weights have the largest gradients of the forget images' loss: bool, like ``original.parameters()``.
+    r"""Which weights may move: bool, like ``original.parameters()``.
 
     $m_j = [\,|\sum_{D_f} \partial_j \mathrm{CE}|$ among the largest $\lfloor share \cdot d \rfloor$ of d weights$]$,
     exactly so many.  Args: share: in (0, 1].

@@ -1,4 +1,4 @@
-r"""SCRUB: away from the teacher on forget images, back to it on retain images, and rewind."""
+r"""SCRUB: away from the teacher on forget images, back on retain images, rewind."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ from megu.settings.config import Count, Part, Positive, Recipe, Weight
 
 
 class ScrubSettings(Part):
-    """``max_epochs`` (msteps) of ``epochs`` start away from the teacher; gamma and alpha weigh the way back."""
+    """``max_epochs`` (msteps) of ``epochs`` start away from the teacher; gamma, alpha: see `unlearn`."""
 
     epochs: Count = 3
     max_epochs: Count = 2
@@ -27,16 +27,15 @@ class ScrubSettings(Part):
 
 
 _SEARCH = {"recipe.lr": (1e-4, 0.1), "alpha": (1e-3, 1.0)}
-_PUBLISHED = {"recipe.lr": 5e-4, "alpha": 0.001}
 
 
-@register("scrub", "SCRUB + rewind", search=_SEARCH, published=_PUBLISHED)
+@register("scrub", "SCRUB + rewind", search=_SEARCH, published={"recipe.lr": 5e-4, "alpha": 0.001})
 def unlearn(task: Task, settings: ScrubSettings) -> nn.Module:
     r"""Each epoch: $\max_\theta \mathrm{KL}(f_{orig} \Vert f_\theta)$ on $D_f$ (the first ``max_epochs``), then
     $\min_\theta \gamma\,\mathrm{CE} + \alpha\,\mathrm{KL}(f_{orig} \Vert f_\theta)$ on $D_r$.
 
-    Rewind: of the models after each epoch, the one whose forget error is nearest to the last model's error on
-    validation images of the same classes; without such images, the last model.
+    Rewind: of the models after each epoch, the one whose forget error is nearest to the last one's error on validation
+    images of the same classes; without such, the last.
     Source: Kurmanji et al. 2023, arXiv 2302.09880.  Departs: momentum starts afresh in every pass.
     """
     forget, retain, images = task.split.forget, task.retain_sample(), task.images

@@ -1,7 +1,4 @@
-r"""SSD: weights that matter much more for the forget images than for all images are dampened; nothing is trained.
-
-``ssd-code`` was tuned while its batches were cut by the label alone.
-"""
+r"""SSD: weights that matter much more for the forget images than for all are dampened."""
 
 from typing import Literal
 
@@ -18,8 +15,8 @@ from megu.settings.config import Count, Part, Positive
 class SsdSettings(Part):
     r"""``alpha``: how many times more important a weight must be; ``lam``: dampening.
 
-    ``importance``: ``sample``, the empirical Fisher information of at most ``images`` retain and as many forget images;
-    or ``batch``, as in the public code, of batches of ``batch`` images in the `public_order`.
+    ``importance``: ``sample``, the empirical Fisher information of at most ``images`` retain and ``images`` forget
+    images; or ``batch``, of batches in the `public_order`.
     """
 
     alpha: Positive = 1.8
@@ -30,7 +27,7 @@ class SsdSettings(Part):
 
 
 _CHOICE = {"search": {"alpha": (0.5, 100.0), "lam": (0.05, 2.0)}, "published": {"alpha": 10.0, "lam": 1.0}}
-_CODE = {"importance": "batch", "alpha": 7.8, "lam": 0.073}
+_CODE = {"importance": "batch", "alpha": 7.8, "lam": 0.073}  # tuned while batches were cut by the label alone
 
 
 @register("ssd-code", "SSD, importance as in the public code (compat)", preset=_CODE, **_CHOICE)
@@ -52,11 +49,10 @@ def unlearn(task: Task, settings: SsdSettings) -> nn.Module:
 
 
 def public_order(task: Task) -> tuple[Int[Tensor, " n"], Int[Tensor, " everything"]]:
-    r"""Forget images and all training images in the order from which the public code cuts its batches.
+    r"""Forget images and all training images in the order of the public code.
 
-    Retain images class by class (where sub-classes go, by fine class; where single images go, mixed), then the forget
-    images.
-    Source: data loaders of the public code of arXiv 2308.07707.
+    Retain images by class (where sub-classes go, by fine class; where single images go, mixed), then forget images.
+    Source: data loaders of arXiv 2308.07707.
     """
     retain, forget, images = task.split.retain, task.split.forget, task.images
     for labels in (images.y, images.fine):

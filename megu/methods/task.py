@@ -23,11 +23,11 @@ class Task:
     r"""What a method may use.  A method returns a NEW model; the original stays bit-identical.
 
     Attributes:
-        original: the trained classifier, in eval mode.
-        forgotten: classes that disappear altogether (class-wise forgetting), else empty.
+        original: in eval mode.
+        forgotten: see `megu.core.splits.forgotten_classes`.
         transition: columns sum to 1; None where no guide was asked.
         retain_images: at most so many are used for fine-tuning.
-        arch, training: how the original was made; retraining repeats it.  ``arch`` None: a classifier not built here.
+        arch, training: how the original was made, for retraining; ``arch`` None: not built here.
         clock: seconds by part of the method.  history: mean loss of each epoch, by the label of the training.
         weights: that a new vit-b16 starts from, see `megu.core.weights.find`.
     """
@@ -52,11 +52,11 @@ class Task:
         return self.images.num_classes
 
     def generator(self, *purpose: str) -> torch.Generator:
-        """CPU generator for one purpose of the method."""
+        """CPU generator for one purpose."""
         return generator(self.seed, "unlearn", *purpose)
 
     def retain_sample(self) -> Int[Tensor, " r"]:
-        """The retain images that fine-tuning may use, the same for every method of a seed."""
+        """The retain images for fine-tuning, the same for every method of a seed."""
         return self.sample(self.split.retain, self.retain_images, "retain")
 
     def sample(self, index: Int[Tensor, " n"], count: int, purpose: str) -> Int[Tensor, " r"]:
@@ -65,13 +65,13 @@ class Task:
         return index[chosen.to(index.device)]
 
     def fresh_model(self) -> nn.Module:
-        """A new, untrained classifier of the original's architecture, from a start of its own."""
+        """An untrained classifier of the original's architecture, from a start of its own."""
         if self.arch is None:
             return models.reset(self.original, self.seed, "retrained")
         return models.build(self.arch, self.num_classes, self.images.shape, self.seed, "retrained", self.weights)
 
     def gradients(self, parts: tuple[Tensor, ...], value: Callable, reduction: str) -> list[Tensor]:
-        r"""Sum over parts of the pool of ``value(gradient)``: of the cross-entropy in each weight of the original."""
+        r"""Sum over parts of ``value(gradient)`` of the cross-entropy in each weight of the original."""
         weights = list(self.original.parameters())
         total = [torch.zeros_like(w) for w in weights]
         for part in tqdm(parts, desc="gradients", unit="batch", leave=False):
@@ -97,13 +97,12 @@ class Task:
         purpose: str = "order",
         **how,
     ) -> nn.Module:
-        r"""Train ``model`` in place on images of the pool; it is given back in eval mode.
+        r"""Train ``model`` in place, and give it back in eval mode.
 
         Args:
-            labels: ``(n, ...)`` as the loss takes them, or a function of positions ``(b,)`` in ``index``, called at
-                every visit.
+            labels: ``(n, ...)`` as the loss takes them, or a function of positions ``(b,)`` in ``index``.
             shift: function of (images ``(b, C, H, W)``, positions ``(b,)``) to images.
-            label: of the progress bar.  purpose: of the order's generator, where a method trains more than once.
+            label: of the progress bar.  purpose: of the order's generator.
             how: ``loss``, ``after`` of `megu.core.train.fit`.
         """
         gen = self.generator(purpose)

@@ -1,4 +1,4 @@
-r"""UNSIR: error-maximising noise keeps the forgotten label (impair), then retain images alone (repair)."""
+r"""UNSIR: error-maximising noise keeps the forgotten label (impair), then retain images (repair)."""
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ _USUAL = {"optimiser": "adam", "schedule": "constant", "weight_decay": 0.0, "bat
 
 
 class UnsirSettings(Part):
-    """Noise images of each label, copies of them that are trained on, and the two short trainings."""
+    """Noise images of each label, copies of them to train on, and the two trainings."""
 
     noises: Count = 32
     copies: Count = 20
@@ -24,8 +24,8 @@ class UnsirSettings(Part):
 
 _SEARCH = {"impair.lr": (1e-4, 0.1), "repair.lr": (1e-4, 0.1)}
 _PUBLISHED = {"noises": 256, "impair.lr": 0.02, "repair.lr": 0.01}
-_SSD_CODE = {"noises": 32, "copies": 80, "noise.steps": 25}  # not tuned
-_SSD_CODE |= {"impair.lr": 1e-4, "impair.batch": 32, "repair.lr": 1e-4, "repair.batch": 128}
+_SSD_CODE = {"noises": 32, "copies": 80, "noise.steps": 25, "impair.batch": 32, "repair.batch": 128}  # not tuned
+_SSD_CODE |= {"impair.lr": 1e-4, "repair.lr": 1e-4}
 
 
 @register("unsir-ssd", "UNSIR, setting of the SSD code", scenarios=WHOLE, preset=_SSD_CODE)
@@ -33,8 +33,8 @@ _SSD_CODE |= {"impair.lr": 1e-4, "impair.batch": 32, "repair.lr": 1e-4, "repair.
 def unlearn(task: Task, settings: UnsirSettings) -> nn.Module:
     r"""Noise beside retain images: $N = \arg\min_N -\mathrm{CE}(f(N), y) + \lambda\lVert N\rVert^2$, y forgotten.
 
-    Source: Tarun et al. 2023, arXiv 2111.08947.  Departs: the noise is learnt from the model in eval mode; every noise
-        image is used (public code: the first three, all under label 0).
+    Source: Tarun et al. 2023, arXiv 2111.08947.  Departs: the noise is learnt in eval mode; every noise image is used
+        (public code: the first three, all under label 0).
     """
     retain, y = task.retain_sample(), task.images.y
     labels = y[task.split.forget].unique().repeat_interleave(settings.noises)

@@ -1,4 +1,4 @@
-r"""The cells of the paper's tables, and what the ablation changes, as data."""
+r"""The cells of the paper's tables, and what the ablation changes."""
 
 from dataclasses import dataclass, replace
 
@@ -13,9 +13,8 @@ class Cell:
     r"""One forgetting request on one classifier.
 
     Attributes:
-        data, arch, scenario: see `megu.settings.config.Settings`.
-        forget: names of the forgotten (sub-)classes; empty for random images.
-        tables: numbers of the paper's tables that show it.
+        forget: names of the (sub-)classes; empty for random images.
+        tables: of the paper that show it.
     """
 
     data: str
@@ -26,12 +25,12 @@ class Cell:
 
     @property
     def request(self):
-        """What is forgotten, in the words of the tables."""
+        """What is forgotten, as in the tables."""
         return "+".join(self.forget) or "100 images"
 
     @property
     def methods(self):
-        """Names in `megu.methods.METHODS`: references, the paper's methods, the public code's variants."""
+        """Names of the references, the paper's methods and the public code's variants."""
         compared = SAMPLES if self.scenario == "random" else CLASSES
         names = ("original", "retrain", *compared, *(ABLATION if 6 in self.tables else ()))
         return names + tuple(code for name, code in PUBLIC_CODE.items() if name in names)
@@ -72,11 +71,16 @@ CELLS = {  # profile -> its cells
     "paper": (*MAIN, *_on(MAIN, "vit-b16"), *APPENDIX),
 }
 
+
+def _each(title, name, *values):
+    return {title.format(value): {name: value} for value in values}
+
+
+_GUIDES = ("tiny", "features", "names", "posterior", "confusion", "own-features", "shuffled")  # the default is composed
 ABLATIONS = {  # point of the assumption log -> variant -> what it changes in MeGU
     "default": {"as tuned": {}},
     "A2": {"forgotten class may be chosen": {"labels.exclude_forgotten": False}},
-    "A6": {f"lambda {lam:g}": {"noise.lam": lam} for lam in (0.01, 1.0)}
-    | {f"{steps} steps": {"noise.steps": steps} for steps in (10, 160)},
+    "A6": _each("lambda {:g}", "noise.lam", 0.01, 1.0) | _each("{} steps", "noise.steps", 10, 160),
     "A7": {"one noise per image": {"noise.per": "image"}},
     "A8": {"image + noise optimised": {"noise.per": "image", "noise.around": "image"}},
     "A9": {
@@ -87,11 +91,8 @@ ABLATIONS = {  # point of the assumption log -> variant -> what it changes in Me
         f"weights {pos}, {neg}": {"noise.weight_pos": pos, "noise.weight_neg": neg}
         for pos, neg in ((0.13, 0.5), (1.2, 4.5))
     },
-    "noise": {kind: {"noise.kind": kind} for kind in ("none", "pos", "neg", "random")},
-    "A12": {f"labels: {choice}": {"labels.choice": choice} for choice in ("random", "nearest", "farthest", "posterior")}
-    | {
-        f"guide: {source}": {"guide.source": source}  # the default is composed
-        for source in ("tiny", "features", "names", "posterior", "confusion", "own-features", "shuffled")
-    },
-    "tau": {f"tau {tau:g}": {"labels.tau": tau} for tau in (0.1, 0.5, 0.8)},
+    "noise": _each("{}", "noise.kind", "none", "pos", "neg", "random"),
+    "A12": _each("labels: {}", "labels.choice", "random", "nearest", "farthest", "posterior")
+    | _each("guide: {}", "guide.source", *_GUIDES),
+    "tau": _each("tau {:g}", "labels.tau", 0.1, 0.5, 0.8),
 }

@@ -1,10 +1,10 @@
-r"""Settings of a run: frozen, complete, checked before any work."""
+r"""Settings of a run, checked before any work."""
 
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from megu.settings.files import hash_weights
 from megu.settings.machine import Address, LocalPath, Weights, absolute, from_environment
@@ -21,22 +21,18 @@ Source = Literal[
 ]  # fmt: skip
 
 
-class Part(BaseModel):
-    """A frozen group of settings; an unknown name in it is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Part(BaseModel, frozen=True, extra="forbid"):
+    """A frozen group of settings."""
 
 
 def _no_path(model):
     if os.path.isabs(model) or model.startswith((".", "~")) or "\\" in model:
-        raise ValueError(
-            "this is a path, which would be recorded: set guide.path (or a name that the server gives its model)"
-        )
+        raise ValueError("a path would be recorded: set guide.path, or the server's name of its model")
     return model
 
 
 class Data(Part):
-    """The images.  ``path`` (or ``$MEGU_DATA_PATH``) is recorded nowhere."""
+    """The images.  ``path`` is recorded nowhere."""
 
     name: Literal["fashion-mini", "cifar10", "cifar20", "cifar100", "folder", "npz"] = "fashion-mini"
     path: LocalPath = None
@@ -46,7 +42,7 @@ class Data(Part):
 
 
 class Original(Part):
-    """A .safetensors file (or ``$MEGU_ORIGINAL``) in place of every seed's original; its ``sha256`` is recorded."""
+    """A .safetensors file in place of every seed's original; ``sha256`` is recorded."""
 
     path: LocalPath = None
     sha256: str | None = None
@@ -55,10 +51,10 @@ class Original(Part):
     @classmethod
     def _hashed(cls, values):
         if not isinstance(values, dict):
-            raise ValueError("this is no group of settings: set original.path")
+            raise ValueError("not a group of settings: set original.path")
         path = absolute(values.get("path"))
         if path and not Path(path).is_file():
-            raise ValueError(f"{Path(path).name!r} does not exist: set original.path to a .safetensors file of weights")
+            raise ValueError(f"{Path(path).name!r} does not exist: set original.path to a .safetensors file")
         return {**values, "path": path, "sha256": hash_weights(path) if path else None}
 
 
@@ -71,7 +67,7 @@ class Augment(Part):
 
 
 class Recipe(Part):
-    """One training.  ``lr`` is the largest value that the schedule reaches."""
+    """One training.  ``lr``: the largest of the schedule."""
 
     epochs: Count = 10
     batch: Count = 128
@@ -88,7 +84,7 @@ class Recipe(Part):
 
 
 class Forget(Part):
-    """Whole classes, classes inside a superclass, or ``count`` random training images."""
+    """Classes, classes inside a superclass, or ``count`` random training images."""
 
     scenario: Literal["class", "subclass", "random"] = "class"
     classes: tuple[str, ...] = ("shirt",)
@@ -96,14 +92,14 @@ class Forget(Part):
 
 
 class Guide(Part):
-    """Who is asked which concepts are alike.  A1: ``exemplars`` per class, drawn once by ``exemplar_seed``.
+    """Who is asked which concepts are alike.  A1: ``exemplars`` per class, drawn by ``exemplar_seed``.
 
-    ``calibration``: scores centred by candidate label; less the answer about an empty grey image; or as they are.
-    ``answers`` (or ``$MEGU_ANSWERS``): a JSON lines file for several runs.  ``shots``: worked examples, 2 in the paper.
+    ``calibration``: scores centred by candidate label; less those of an empty grey image; or as they are.
+    ``answers``: a JSON lines file for several runs.  ``shots``: worked examples.
     ``model``, ``revision``: of mllm (hub id, commit), clip (open_clip architecture, tag) or served (name, any note).
-    ``path`` (or ``$MEGU_GUIDE_PATH``): local weights instead; of replay an answers file, whose guide they name.
-    mllm: ``batch`` questions at a time, ``dtype``, ``device_map`` of transformers, ``reuse`` of what questions share.
-    served: ``url`` (or ``$MEGU_GUIDE_URL``), ``timeout`` (s), ``repeats`` where it gives no log-probabilities.
+    ``path``: local weights instead; of replay an answers file, whose guide they name.
+    mllm: ``batch`` of questions; ``dtype``, ``device_map`` of transformers; ``reuse`` of what questions share.
+    served: ``url``, ``timeout`` (s), ``repeats`` where it gives no log-probabilities.
     """
 
     source: Source = "composed"
@@ -150,21 +146,18 @@ class Noise(Part):
     @model_validator(mode="after")
     def _fits_together(self):
         if self.around == "image" and self.per == "class":
-            raise ValueError("around='image' optimises one noise per forget image: set per='image' as well")
+            raise ValueError("around='image' is one noise per forget image: set per='image' as well")
         if self.combine == "mix" and self.weight_pos + self.weight_neg > 1:
-            raise ValueError(
-                "combine='mix' keeps 1 - weight_pos - weight_neg of the image: set weights whose sum is at most 1"
-            )
+            raise ValueError("combine='mix' keeps 1 - weight_pos - weight_neg: set weights whose sum is at most 1")
         return self
 
 
 class Settings(Part):
-    """Everything that a run depends on.
+    """What a run depends on; ``$MEGU_*``: `megu.settings.machine.NAMES`.
 
-    ``preset``: methods as chosen on validation images, or as published; ``methods``: the values that differ from that.
-    ``repeats``: seeds of unlearning for each seed of pre-training.  ``shadows``: models of the likelihood-ratio attack.
-    ``threads``: of the CPU, 0 for all cores; they change results in the last digits.
-    ``weights`` (or ``$MEGU_WEIGHTS``): of vit-b16, see `megu.core.weights.find`.
+    ``preset``: methods as tuned on validation images, or as published; ``methods``: what differs from that.
+    ``repeats``: seeds of unlearning per seed of pre-training.  ``shadows``: models of the likelihood-ratio attack.
+    ``threads``: 0 for all cores; they change the last digits.  ``weights``: see `megu.core.weights.find`.
     ``autocast``, ``compile``, ``deterministic``, ``tf32``: see `megu.core.device.Compute`.
     """
 
@@ -198,7 +191,7 @@ class Settings(Part):
 
     @property
     def label_level(self):
-        """What the classifier names: ``superclass`` (sub-class forgetting, CIFAR-20) or ``class``."""
+        """What the classifier names: ``superclass`` or ``class``."""
         return "superclass" if self.forget.scenario == "subclass" or self.data.name == "cifar20" else "class"
 
     @property

@@ -1,4 +1,4 @@
-r"""Errors for people: one line that says what is wrong, with which value, and what to do."""
+r"""Errors for people: what is wrong, with which value, and what to do."""
 
 
 class MeguError(Exception):
@@ -14,8 +14,8 @@ class StageError(MeguError, RuntimeError):
 
 
 class WorkError(MeguError, RuntimeError):
-    """Some pieces of work failed; the others are done and kept."""
+    """Some pieces of work failed; the others are kept."""
 
 
 class NotebookError(MeguError, RuntimeError):
-    """A notebook failed; the message names it, the error and where its executed copy lies."""
+    """A notebook failed."""

@@ -1,4 +1,4 @@
-r"""Packages that one room alone needs are extras of the project."""
+r"""Packages that one room alone needs: extras."""
 
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -7,18 +7,12 @@ from megu.settings.errors import MeguError
 
 
 class MissingExtraError(MeguError, ImportError):
-    """A package of an extra is not installed; the message says how it is."""
+    """A package of an extra is not installed."""
 
 
 @contextmanager
 def extra(name):
-    r"""The block's imports need an extra of pyproject.toml; MissingExtraError where one is not installed.
-
-    >>> with extra("notebooks"):
-    ...     import no_such_package
-    Traceback (most recent call last):
-    megu.settings.extras.MissingExtraError: no_such_package is not installed: `pip install 'megu[notebooks]'`
-    """
+    r"""The block's imports need an extra of pyproject.toml.  Raises: MissingExtraError."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -27,11 +21,7 @@ def extra(name):
 
 
 def versions(packages):
-    r"""Name -> version of those packages that are installed.
-
-    >>> sorted(versions(("typer", "no-such-package")))
-    ['typer']
-    """
+    r"""Name -> version of those packages that are installed."""
     out = {}
     for name in packages:
         with suppress(PackageNotFoundError):

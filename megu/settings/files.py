@@ -1,4 +1,4 @@
-r"""Files that appear whole or not at all, directories that one process has to itself, hashes of content."""
+r"""Files that appear whole or not at all, directories of one process, hashes."""
 
 import hashlib
 import json
@@ -18,22 +18,20 @@ os.umask(_UMASK)
 
 @contextmanager
 def writing(path):
-    r"""Turns an error of the disk into a StageError."""
+    r"""An error of the disk is a StageError."""
     try:
         yield
     except (OSError, SafetensorError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        raise StageError(
-            f"{path.name} could not be written to {path.parent.name!r} ({why}): free some space or choose another"
-            " directory; what was finished is kept"
-        ) from error
+        what = f"{path.name} could not be written to {path.parent.name!r} ({why}): free some space"
+        raise StageError(f"{what} or choose another directory; what was finished is kept") from error
 
 
 @contextmanager
 def atomic(path, locked=False):
-    r"""A temporary path whose file takes the place of ``path``, on the disk, when the block ends without an error.
+    r"""A temporary path whose file replaces ``path``, on the disk, when the block ends without an error.
 
-    ``locked``: nobody else writes this file now, so what a killed process left half-written is removed.
+    Args: locked: nobody else writes this file: what a killed process left half-written goes.
     """
     path = Path(path)
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
@@ -45,7 +43,7 @@ def atomic(path, locked=False):
             yield part
             with open(part, "rb") as file:
                 os.fsync(file.fileno())
-            os.chmod(part, 0o666 & ~_UMASK)  # safetensors writes for the owner alone; the directory says who may read
+            os.chmod(part, 0o666 & ~_UMASK)  # safetensors writes for the owner alone
             os.replace(part, path)
     finally:
         with suppress(OSError):
@@ -54,16 +52,15 @@ def atomic(path, locked=False):
 
 @contextmanager
 def alone(directory):
-    r"""The block has a directory to itself.  Raises: StageError where another process that lives has it."""
-    path = Path(directory) / ".locks" / "alone.lock"
+    r"""The block has a directory to itself.  Raises: StageError where a living process has it."""
+    directory = Path(directory)
+    path = directory / ".locks" / "alone.lock"
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock = FileLock(path).acquire(timeout=0)
         except Timeout:
-            raise StageError(
-                f"another run is at work in {Path(directory).name!r}: wait for it, or choose another directory"
-            ) from None
+            raise StageError(f"another run is at work in {directory.name!r}: wait, or use another directory") from None
     with lock:
         yield
 
@@ -75,22 +72,22 @@ def write_json(path, content, locked=False):
 
 
 def project_root(start="."):
-    r"""The folder that holds the runs: the nearest upwards with a ``pyproject.toml``, else ``start`` itself."""
+    r"""The nearest folder upwards with a ``pyproject.toml``, for runs; else ``start``."""
     start = Path(start).resolve()
     return next((folder for folder in (start, *start.parents) if (folder / "pyproject.toml").exists()), start)
 
 
 def shipped(name):
-    r"""The folder ``notebooks`` or ``paper_figures`` that came with this code.  Raises: SettingsError without it."""
+    r"""The folder ``notebooks`` or ``paper_figures``.  Raises: SettingsError without it."""
     package = Path(__file__).parents[1]
     for folder in (package / "cli" / "assets" / name, package.parent / name):
         if folder.is_dir():
             return folder
-    raise SettingsError(f"this installation has no {name}/: install megu from a wheel or a clone of the project")
+    raise SettingsError(f"this installation has no {name}/: install megu from a wheel or a clone")
 
 
 def hash_file(path, kind="sha256"):
-    r"""Hash of a file in hex: SHA-256, or the MD5 that hosts publish, which finds damage, not forgery."""
+    r"""Hash of a file in hex: SHA-256, or the MD5 that hosts publish, which shows damage only."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
 
@@ -101,13 +98,13 @@ def _hash_of_version(path, size, changed):
 
 
 def hash_weights(path):
-    r"""SHA-256 of a large file; computed again only where its size or time of change has changed."""
+    r"""`hash_file`, computed again where size or time of change differ."""
     about = os.stat(path)
     return _hash_of_version(path, about.st_size, about.st_mtime_ns)
 
 
 def hash_bytes(*parts):
-    r"""SHA-256, 64 hex digits, of strings, bytes and arrays, one after the other."""
+    r"""SHA-256 in hex of strings, bytes and arrays, one after the other."""
     total = hashlib.sha256()
     for part in parts:
         total.update(part.encode() if isinstance(part, str) else part)

@@ -1,4 +1,4 @@
-r"""What belongs to one machine: paths and addresses, given as settings or in ``$MEGU_*``, and recorded nowhere."""
+r"""Paths and addresses of one machine, given as settings or in ``$MEGU_*``, and recorded nowhere."""
 
 import os
 from operator import attrgetter
@@ -15,14 +15,10 @@ def absolute(path):
     return None if path is None else str(Path(path).expanduser().resolve())
 
 
-def _weights(value):
-    return value if value == "random" else absolute(value)
-
-
 Address = Annotated[str | None, Field(exclude=True)]
 LocalPath = Annotated[Address, AfterValidator(absolute)]
-Weights = Annotated[Address, AfterValidator(_weights)]
-NAMES = {  # the setting -> its variable
+Weights = Annotated[Address, AfterValidator(lambda value: value if value == "random" else absolute(value))]
+NAMES = {
     "data.path": "MEGU_DATA_PATH",
     "original.path": "MEGU_ORIGINAL",
     "weights": "MEGU_WEIGHTS",
@@ -34,26 +30,25 @@ MACHINE = {name.rpartition(".")[2] for name in NAMES}
 
 
 def from_environment():
-    r"""Nested settings that ``$MEGU_*`` give, where they are not empty."""
+    r"""Nested settings of every ``$MEGU_*`` that is not empty."""
     return nest({name: value for name, variable in NAMES.items() if (value := os.environ.get(variable))})
 
 
 def local(settings):
-    r"""The machine's values of a run by dotted name, those of the environment among them."""
-    values = zip(NAMES, attrgetter(*NAMES)(settings), strict=True)
-    return {name: value for name, value in values if value is not None}
+    r"""The machine's values of a run by dotted name."""
+    return {name: value for name in NAMES if (value := attrgetter(name)(settings)) is not None}
 
 
 def environment(settings):
-    r"""The same as variables, so that no executed notebook holds a path."""
+    r"""The same as variables, for notebooks, which then hold no path."""
     return {NAMES[name]: value for name, value in local(settings).items()}
 
 
 def without_machine(overrides):
-    r"""Nested or dotted settings without those of a machine, at any depth.
+    r"""Nested or dotted settings without those of a machine.
 
-    >>> without_machine({"seeds": 1, "data": {"name": "npz", "path": "/home/me/x.npz"}})
-    {'seeds': 1, 'data': {'name': 'npz'}}
+    >>> without_machine({"data": {"name": "npz", "path": "/home/me"}})
+    {'data': {'name': 'npz'}}
     """
     return {
         name: without_machine(value) if isinstance(value, dict) else value

@@ -1,4 +1,6 @@
-r"""Profiles: named sets of values, and the settings of a run made from one."""
+r"""Profiles, and the settings of a run made from one."""
+
+from fnmatch import fnmatchcase
 
 from megu.settings.class_names import known_names
 from megu.settings.config import Settings
@@ -6,8 +8,8 @@ from megu.settings.errors import SettingsError
 from megu.settings.values import build, check_class_names, closest, merge, nest
 
 PROFILES = {
-    "quick": {"threads": 1},  # the same bits whatever the number of cores
-    "small": {  # CIFAR, whole or a subset; one small GPU or a patient CPU
+    "quick": {"threads": 1},  # the same bits on any number of cores
+    "small": {  # for one small GPU or a patient CPU
         "data.name": "cifar10",
         "forget.classes": ["cat"],
         "training.epochs": 20,
@@ -19,7 +21,7 @@ PROFILES = {
         "data.name": "cifar100",
         "arch": "resnet18",
         "forget.classes": ["rocket"],
-        # Pre-training as in the public code that the paper follows (A13).
+        # Pre-training as in the public code (A13).
         "training": {"batch": 64, "lr": 0.1, "schedule": "multistep", "nesterov": False, "warmup_epochs": 1.0},
         "training.augment": {"crop": 4, "rotate": 15.0},
         "retain_images": 10_000,
@@ -32,7 +34,7 @@ PROFILES = {
 
 
 def _multistep(epochs, *milestones):
-    # The public code counts epochs of pre-training from 1, and of its "retrain" from 0, as we do.
+    # The public code counts epochs of pre-training from 1, and of its "retrain" from 0.
     return {
         "training": {"epochs": epochs, "milestones": [epoch - 1 for epoch in milestones]},
         "methods.retrain-head.recipe": {"epochs": epochs, "milestones": list(milestones)},
@@ -43,25 +45,25 @@ def _dampening(alpha):
     return {"methods.ssd.alpha": alpha, "methods.ssd-code.alpha": alpha}
 
 
-_TINY_VIT = {"training": {"optimiser": "adam", "lr": 1e-3, "weight_decay": 0.0}, "methods.megu.recipe.lr": 0.005}
-RECIPES = (  # (profile, data, network, scenario), None for any -> what differs there; later ones win
-    (("small", "cifar20", "resnet-small", None), {"training.epochs": 12}),
-    (("small", "cifar100", "resnet-small", None), {"training.epochs": 12}),
-    (("small", None, "vit-tiny", None), {**_TINY_VIT, "training.epochs": 5}),
-    (("small", "cifar10", "vit-tiny", None), {"training.epochs": 8}),
-    (("paper", "cifar10", "resnet18", None), _multistep(20, 8, 12, 16)),
-    (("paper", "cifar20", "resnet18", None), _multistep(40, 15, 30, 35)),
-    (("paper", "cifar100", "resnet18", None), _multistep(200, 60, 120, 160)),
-    # The public code leaves a ViT's rate to its user; 0.01 is ours (A13).
-    (("paper", None, "vit-b16", None), {**_multistep(8, 7), "training.lr": 0.01, "methods.megu.recipe.epochs": 5}),
-    (("paper", "cifar20", "vit-b16", None), _multistep(9, 8)),
-    (("paper", None, "vit-b16", None), {"methods.bad-teacher.recipe.batch": 128}),
+RECIPES = (  # profile/data/network/scenario -> what differs there; later ones win
+    ("small/cifar20/resnet-small/*", {"training.epochs": 12}),
+    ("small/cifar100/resnet-small/*", {"training.epochs": 12}),
+    ("small/*/vit-tiny/*", {"training": {"optimiser": "adam", "lr": 1e-3, "weight_decay": 0.0, "epochs": 5}}),
+    ("small/*/vit-tiny/*", {"methods.megu.recipe.lr": 0.005}),
+    ("small/cifar10/vit-tiny/*", {"training.epochs": 8}),
+    ("paper/cifar10/resnet18/*", _multistep(20, 8, 12, 16)),
+    ("paper/cifar20/resnet18/*", _multistep(40, 15, 30, 35)),
+    ("paper/cifar100/resnet18/*", _multistep(200, 60, 120, 160)),
+    # The public code has no rate for a ViT; 0.01 is ours (A13).
+    ("paper/*/vit-b16/*", {**_multistep(8, 7), "training.lr": 0.01, "methods.megu.recipe.epochs": 5}),
+    ("paper/cifar20/vit-b16/*", _multistep(9, 8)),
+    ("paper/*/vit-b16/*", {"methods.bad-teacher.recipe.batch": 128}),
     # The public code in two of its scenarios.
-    (("paper", None, None, "random"), {"methods.finetune.recipe.batch": 128, "methods.retrain-head.recipe.batch": 128}),
-    ((None, None, None, "random"), {"methods.ssd-code.batch": 128}),  # repeats that code in every profile
-    (("paper", None, None, "subclass"), {"methods.unsir-ssd.noise.steps": 250}),
-    (("paper", None, "vit-b16", "class"), _dampening(5.0)),
-    (("paper", None, "vit-b16", "subclass"), _dampening(25.0)),
+    ("paper/*/random", {"methods.finetune.recipe.batch": 128, "methods.retrain-head.recipe.batch": 128}),
+    ("*/random", {"methods.ssd-code.batch": 128}),  # in every profile
+    ("paper/*/subclass", {"methods.unsir-ssd.noise.steps": 250}),
+    ("paper/*/vit-b16/class", _dampening(5.0)),
+    ("paper/*/vit-b16/subclass", _dampening(25.0)),
 )
 
 
@@ -69,23 +71,22 @@ def resolve(profile="quick", seed=0, overrides=None):
     r"""The settings of a run.
 
     Args:
-        profile: in `PROFILES`; over its values come those of `RECIPES`.  seed: of the first repetition.
-        overrides: what the user wants otherwise, dotted or nested, e.g. ``{"methods.megu.noise.lam": 0.2}``.
-    Raises: SettingsError for an unknown profile, setting or class name, or a value out of range.
+        profile: in `PROFILES`; `RECIPES` go over it.  seed: the first.
+        overrides: dotted or nested, e.g. ``{"methods.megu.noise.lam": 0.2}``.
+    Raises: SettingsError for an unknown name or a value out of range.
     """
     if profile not in PROFILES:
         raise SettingsError(closest(profile, PROFILES, "profile"))
     if not isinstance(overrides, dict | None):
-        raise SettingsError(f"overrides is {overrides!r}: give a dictionary such as {{'forget.classes': ['sandal']}}")
+        raise SettingsError(f"overrides is {overrides!r}: give a dictionary, e.g. {{'seeds': 1}}")
     overrides, usual = nest(overrides or {}), nest(PROFILES[profile])
     for name in ("profile", "seed"):
         if name in overrides:
-            value = overrides[name]
-            raise SettingsError(f"overrides has {name!r}, a parameter of its own: give it as {name}={value!r} instead")
+            raise SettingsError(f"overrides has a parameter of its own: give {name}={overrides[name]!r} instead")
     draft = build(Settings, merge(usual, overrides))
     data, scenario = draft.data.name, draft.forget.scenario
-    for condition, values in RECIPES:
-        if all(one in (None, own) for one, own in zip(condition, (profile, data, draft.arch, scenario), strict=True)):
+    for cell, values in RECIPES:
+        if fnmatchcase(f"{profile}/{data}/{draft.arch}/{scenario}", cell):
             usual = merge(usual, nest(values))
     settings = build(Settings, merge(usual, {**overrides, "profile": profile, "seed": seed}))
     known, coarse = known_names(data)

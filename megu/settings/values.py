@@ -1,4 +1,4 @@
-r"""Nested values: named with dots, laid over each other, checked with errors that fit on one line."""
+r"""Nested values: named with dots, laid over each other, checked."""
 
 import difflib
 
@@ -8,7 +8,7 @@ from megu.settings.errors import SettingsError
 
 
 def closest(name, known, what):
-    r"""One line for an unknown name: the nearest known one and the whole list."""
+    r"""What to say of an unknown name: the nearest known one and all."""
     near = difflib.get_close_matches(str(name), map(str, known), n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{what} {name!r} does not exist; {hint}choose from: {', '.join(map(str, known))}"
@@ -30,7 +30,7 @@ def nest(values):
 
 
 def merge(base, change):
-    r"""``change`` written over ``base``, group by group; neither is altered."""
+    r"""``change`` over ``base``, group by group; neither is altered."""
     out = dict(base)
     for key, value in change.items():
         both_groups = isinstance(value, dict) and isinstance(out.get(key), dict)
@@ -39,12 +39,10 @@ def merge(base, change):
 
 
 def build(part, values, where="", over=None):
-    r"""A `Part` of nested values, which may be partial.
+    r"""An instance of ``part``, a subclass of `Part`, from nested values.
 
-    Args:
-        part: subclass of `Part`.  over: instance whose values are the defaults instead of the class's own.
-        where: dotted prefix for messages, e.g. ``methods.megu``.
-    Raises: SettingsError, one line with each wrong setting, its value and the remedy.
+    Args: where: prefix for messages, e.g. ``methods.megu``.  over: instance whose values are the defaults.
+    Raises: SettingsError with each wrong setting, its value and the remedy.
     """
     base = (over or part()).model_dump()
     try:
@@ -64,10 +62,9 @@ def build(part, values, where="", over=None):
 
 
 def check_class_names(classes, known, data_name):
-    r"""Raises SettingsError where one of ``classes`` is not ``known``, or none or all of those would be forgotten."""
+    r"""Raises SettingsError where one of ``classes`` is not ``known``, or they are none or all."""
     for name in classes:
         if name not in known:
             raise SettingsError(closest(name, known, f"forget.classes: in {data_name} the class"))
     if not 0 < len(set(classes)) < len(known):
-        count = f"{len(set(classes))} of {len(known)}"
-        raise SettingsError(f"forget.classes has {count} classes: name at least one, but not all")
+        raise SettingsError(f"forget.classes has {len(set(classes))} of {len(known)} classes: name some, but not all")

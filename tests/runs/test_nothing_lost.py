@@ -162,7 +162,7 @@ def test_two_runs_in_one_directory(tmp_path):
     pid = child(holds)
     while not ready.exists():
         time.sleep(0.01)
-    said = "another run is at work in 'run': wait for it, or choose another directory"
+    said = "another run is at work in 'run': wait, or use another directory"
     with pytest.raises(StageError, match=said), alone(held):
         pass
     os.kill(pid, signal.SIGKILL)
