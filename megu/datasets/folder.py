@@ -1,4 +1,4 @@
-r"""Folders of images, one folder for each class: found, brought to one size and read, in the same way for everybody."""
+r"""Folders of images, one folder for each class: found, brought to one size and read."""
 
 import unicodedata
 import warnings
@@ -18,12 +18,11 @@ from megu.settings.errors import SettingsError
 from megu.settings.values import closest
 
 SUFFIXES = set(Image.registered_extensions())
-DEFAULT_SIZE = (224, 224)  # pixels, where the images have several sizes and nobody chose one
 
 
 class ImagePart(NamedTuple):
-    r"""Images as read: uint8, or float as the network sees them; their classes, sub-classes and ids (files below the
-    folder, or positions in a Dataset); how many files were skipped, being no images."""
+    r"""Images: uint8, or float as the network sees them; classes, sub-classes, ids (files below the folder, or
+    positions in a Dataset); how many files were no images."""
 
     x: UInt8[Tensor, "n C H W"] | Float32[Tensor, "n C H W"]
     y: Int64[Tensor, " n"]
@@ -33,8 +32,8 @@ class ImagePart(NamedTuple):
 
 
 class ClassFolders(NamedTuple):
-    r"""Classes, the folders that hold one for each, the (height, width) of all images: as chosen, else their own where
-    all training images have one, else 224."""
+    r"""Classes, the folders that hold one for each, and the (height, width) of all images: as chosen, else that of all
+    training images, else 224."""
 
     classes: tuple[str, ...]
     train: Path
@@ -42,9 +41,9 @@ class ClassFolders(NamedTuple):
     size: tuple[int, int]
 
     def read(self, folder, mode="RGB") -> ImagePart:
-        r"""The images of a folder by class, and below it perhaps by sub-class; ``mode``: ``RGB``, or ``L`` for grey.
+        r"""The images of ``folder/<class>/...`` or ``<class>/<sub-class>/...``; ``mode``: ``RGB``, or ``L`` for grey.
 
-        Raises: SettingsError where there is no image, one that cannot be read, or a class that is not known.
+        Raises: SettingsError for no image, one that cannot be read, or a class that is not known.
         """
         found, skipped = list_images(folder, self.classes)
         if not found:
@@ -63,13 +62,12 @@ class ClassFolders(NamedTuple):
 
 
 def find_classes(root, classes=None, size=None) -> ClassFolders:
-    r"""What a folder of images holds: ``root/<class>/...``, or ``root/train/<class>/...`` beside ``root/test`` (or
-    val).
+    r"""What ``root/<class>/...``, or ``root/train/<class>/...`` beside ``root/test`` (or val), holds.
 
     Args:
-        classes: names in the order of the model's outputs, or None for the sorted names of the folders.
+        classes: names in the order of the model's outputs; None: the sorted folders.
         size: of the images, size x size pixels, or None.
-    Raises: SettingsError where there is no such folder, or class folders and names do not agree.
+    Raises: SettingsError without such a folder, or where class folders and names do not agree.
     """
     root = Path(root).expanduser()
     if not root.is_dir():
@@ -79,13 +77,11 @@ def find_classes(root, classes=None, size=None) -> ClassFolders:
     there = class_names([path.name for path in _subfolders(train)], f"data {root.name!r}")
     names = there if classes is None else class_names(classes, "classes")
     if missing := [name for name in names if name not in there]:
-        what = f"class {missing[0]!r} has no folder in {train.name!r}"
-        raise SettingsError(f"{what}: there must be images of every class")
+        raise SettingsError(f"class {missing[0]!r} has no folder in {train.name!r}: give images of every class")
     files, _ = list_images(train, names)
     if empty := set(range(len(names))).difference(k for _, k, _ in files):
-        what = f"{train.name}/{names[min(empty)]} holds no images"
-        raise SettingsError(f"{what}: put some into it, or remove the folder and the class")
-    size = (size, size) if size else common_size(files) or DEFAULT_SIZE
+        raise SettingsError(f"{train.name}/{names[min(empty)]} holds no images: add some, or remove folder and class")
+    size = (size, size) if size else _common_size(files) or (224, 224)
     return ClassFolders(names, train, next(filter(Path.is_dir, beside), None), size)
 
 
@@ -94,8 +90,8 @@ def _subfolders(folder):
 
 
 def class_name(name):
-    r"""A class name as compared: composed Unicode, no spaces around it.  Raises: SettingsError where it is empty, too
-    long or cannot be printed."""
+    r"""A class name in composed Unicode, without spaces around it.  Raises: SettingsError for one that is empty, over
+    200 characters or not printable."""
     text = unicodedata.normalize("NFC", str(name)).strip()
     if not text or not text.isprintable() or len(text) > 200:
         what = f"class name {str(name)[:50]!r} is empty, longer than 200 characters or cannot be printed"
@@ -106,22 +102,21 @@ def class_name(name):
 def _different(names, what):
     names = tuple(map(class_name, names))
     if twice := [name for name in names if names.count(name) > 1]:
-        raise SettingsError(f"{what} has the class {twice[0]!r} twice: give every class a name of its own")
+        raise SettingsError(f"{what} has the class {twice[0]!r} twice: rename one")
     return names
 
 
 def class_names(names, what):
-    r"""Names of K classes as compared.  Raises: SettingsError for fewer than two, or the same twice."""
+    r"""Each `class_name`.  Raises: SettingsError for fewer than two, or the same twice."""
     names = _different(names, what)
     if len(names) < 2:
-        remedy = "there must be at least two, one to forget and one to keep"
-        raise SettingsError(f"{what} has {len(names)} class folders or names {list(names)}: {remedy}")
+        raise SettingsError(f"{what} has {len(names)} class folders or names {list(names)}: give at least two")
     return names
 
 
 def list_images(folder, classes):
-    r"""(file, class, sub-class or None) of every image below ``folder``, class by class, and the number of files that
-    are no images.  Raises: SettingsError for a class that is not known, or has two folders."""
+    r"""(file, class, sub-class or None) of every image, class by class, and the number of files that are none.  Raises:
+    SettingsError for a class that is not known, or has two folders."""
     folders = _subfolders(folder)
     by_name = dict(zip(_different([path.name for path in folders], repr(folder.name)), folders, strict=True))
     if unknown := [name for name in by_name if name not in classes]:
@@ -139,11 +134,10 @@ def list_images(folder, classes):
     return files, skipped
 
 
-def common_size(files):
-    r"""(height, width) where all image files have the same, else None; only their heads are read."""
+def _common_size(files):
     sizes = set()
     for file, *_ in files:
-        with suppress(Exception), Image.open(file) as image:  # what cannot be read is said with its name later
+        with suppress(Exception), Image.open(file) as image:  # `read_image` says what cannot be read
             sizes.add(image.size[::-1])
         if len(sizes) > 1:
             return None
@@ -152,10 +146,10 @@ def common_size(files):
 
 def read_image(file, size=None, mode="RGB") -> UInt8[np.ndarray, "H W *C"]:
     r"""One image file, resized to a (height, width) or not; ``mode``: ``RGB``, or ``L`` for grey.  16-bit images keep
-    their upper 8 bits, CMYK and palettes are converted.
+    their upper 8 bits.
 
-    Raises: SettingsError naming the file where it is truncated, no image, of a kind without 8-bit meaning, under 2 or
-    over 89 million pixels.
+    Raises: SettingsError where it is damaged, of a kind without 8-bit meaning, under 2 pixels wide or high, or over 89
+    million pixels.
     """
     try:
         with warnings.catch_warnings():
@@ -167,6 +161,6 @@ def read_image(file, size=None, mode="RGB") -> UInt8[np.ndarray, "H W *C"]:
                     image = Image.fromarray((np.asarray(image) >> 8).astype("uint8"))
                 image = image.convert(mode)
                 return np.asarray(image if size is None else image.resize(size[::-1], Image.Resampling.BILINEAR))
-    except Exception as error:  # a damaged file makes the readers of its format fail in their own ways
+    except Exception as error:  # each format's reader fails in its own ways
         what = f"{file.parent.name}/{file.name} is not a readable image ({error})"
         raise SettingsError(f"{what}: remove or replace it") from None
