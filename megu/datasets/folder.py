@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from megu.datasets.images import different
 from megu.datasets.npz import fits_memory
 from megu.settings.errors import SettingsError
 from megu.settings.values import closest
@@ -99,16 +100,9 @@ def class_name(name):
     return text
 
 
-def _different(names, what):
-    names = tuple(map(class_name, names))
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise SettingsError(f"{what} has the class {twice[0]!r} twice: rename one")
-    return names
-
-
 def class_names(names, what):
     r"""Each `class_name`.  Raises: SettingsError for fewer than two, or the same twice."""
-    names = _different(names, what)
+    names = different(map(class_name, names), what)
     if len(names) < 2:
         raise SettingsError(f"{what} has {len(names)} class folders or names {list(names)}: give at least two")
     return names
@@ -118,7 +112,8 @@ def list_images(folder, classes):
     r"""(file, class, sub-class or None) of every image, class by class, and the number of files that are none.  Raises:
     SettingsError for a class that is not known, or has two folders."""
     folders = _subfolders(folder)
-    by_name = dict(zip(_different([path.name for path in folders], repr(folder.name)), folders, strict=True))
+    names = different([class_name(path.name) for path in folders], repr(folder.name))
+    by_name = dict(zip(names, folders, strict=True))
     if unknown := [name for name in by_name if name not in classes]:
         raise SettingsError(closest(unknown[0], classes, f"{folder.name!r} has a class folder, but the class"))
     files, skipped = [], 0
