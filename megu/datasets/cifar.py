@@ -29,23 +29,21 @@ def read_cifar(data):
         names = " and ".join(file.name for file in found)
         raise SettingsError(f"{path.name!r} holds {names}: set data.path to one of them")
     if found:
-        return _from_npz(data.model_copy(update={"path": str(found[0])}), fine)
+        return _from_npz(str(found[0]), data.name, fine)
     parts = _from_hub(fine) if data.source == "hub" else _from_torchvision(fine, path)
     return *parts, *known_names(fine)
 
 
-def _from_npz(data, fine):
-    (train, test, held, grouped), (names, coarse), file = read_npz(data), known_names(fine), Path(data.path).name
+def _from_npz(path, name, fine):
+    (train, test, held, grouped), (names, coarse), file = read_npz(path), known_names(fine), Path(path).name
     if held != names:
         pairs = enumerate(zip_longest(held, names, fillvalue="none"))
         k, a, b = next((k, a, b) for k, (a, b) in pairs if a != b)
-        fits = {known_names(name)[0]: name for name in ("cifar10", "cifar100")}.get(held, "npz")
-        what = (
-            f"{len(held)} classes, not the {len(names)} of {data.name} in their order (class {k} is {a!r}, not {b!r})"
-        )
-        raise SettingsError(f"{file} has {what}: set data.name to {fits}, or data.path to images of {data.name}")
+        fits = {known_names(other)[0]: other for other in ("cifar10", "cifar100")}.get(held, "npz")
+        what = f"{len(held)} classes, not the {len(names)} of {name} in their order (class {k} is {a!r}, not {b!r})"
+        raise SettingsError(f"{file} has {what}: set data.name to {fits}, or data.path to images of {name}")
     if grouped and coarse and not len({*zip(grouped, coarse, strict=True)}) == len({*grouped}) == len({*coarse}):
-        what = f"{file} groups the classes otherwise than {data.name}"
+        what = f"{file} groups the classes otherwise than {name}"
         raise SettingsError(f"{what}: leave fine_to_coarse out, or use data.name npz")
     return train, test, names, grouped or coarse  # theirs may be spelled otherwise
 

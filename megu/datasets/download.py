@@ -12,7 +12,7 @@ from tqdm import tqdm
 from megu.settings.errors import SettingsError
 from megu.settings.files import hash_file, writing
 
-ATTEMPTS, TIMEOUT = 6, 30  # connections in one call; seconds without a byte after which one is given up
+ATTEMPTS, TIMEOUT = 6, 30  # connections in one call; seconds without a byte
 SLOW, PATIENCE = 200, 30  # kB/s; seconds between two looks at the speed
 WAIT = wait_exponential(max=20)  # seconds between two connections
 
@@ -25,7 +25,7 @@ def fetch(url, path, md5, otherwise, clock=time.monotonic):
     Args:
         md5: as published.
         otherwise: what else could be done, for messages.
-        clock: gives seconds; one warning where half a minute had less than 200 kB/s.
+        clock: gives seconds, for one warning where half a minute had less than 200 kB/s.
     Raises: SettingsError where the host gives no file, or another one, which is removed; StageError for a full disk.
     """
     part, host = path.with_name(f"{path.name}.part"), urlsplit(url).hostname
@@ -66,7 +66,7 @@ def _receive(url, part, watch):
     have = part.stat().st_size if part.exists() else 0
     asks = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with requests.get(url, headers=asks, stream=True, timeout=TIMEOUT) as response:
-        if have and response.status_code == 416:  # nothing is left to send; the digest will tell
+        if have and response.status_code == 416:  # nothing is left to send
             return
         response.raise_for_status()
         if response.status_code != 206:
@@ -80,7 +80,7 @@ def _receive(url, part, watch):
             open(part, "ab" if have else "wb") as file,
             tqdm(desc=part.stem, total=total, initial=have, unit="B", unit_scale=True) as bar,
         ):
-            for chunk in response.iter_content(2**14):  # bytes; what is lost at most when a connection breaks
+            for chunk in response.iter_content(2**14):  # bytes, lost at most when a connection breaks
                 with writing(part):
                     file.write(chunk)
                 bar.update(len(chunk))
@@ -94,14 +94,12 @@ def _watch(what, otherwise, clock):
     def look(count, left):  # bytes that came, bytes that are left
         nonlocal began, got, said
         got, seconds = got + count, clock() - began
-        if seconds < PATIENCE:
+        if said or seconds < PATIENCE:
             return
         speed = got / seconds / 1e3
-        if speed < SLOW and not said:
+        began, got, said = clock(), 0, speed < SLOW
+        if said:
             rest = f", about {max(1, round(left / 6e4 / speed))} more minutes" if left > 0 else ""
-            going = "it goes on; to stop it and do without,"
-            logging.getLogger("megu").warning(f"{what} ({speed:.0f} kB/s{rest}): {going} {otherwise}")
-            said = True
-        began, got = clock(), 0
+            logging.getLogger("megu").warning(f"{what} ({speed:.0f} kB/s{rest}): wait, or stop it and {otherwise}")
 
     return look

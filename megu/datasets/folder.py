@@ -42,21 +42,19 @@ class ClassFolders(NamedTuple):
     size: tuple[int, int]
 
     def read(self, folder, mode="RGB") -> ImagePart:
-        r"""The images of ``folder/<class>/...`` or ``<class>/<sub-class>/...``; ``mode``: ``RGB``, or ``L`` for grey.
-
-        Raises: SettingsError for no image, one that cannot be read, or a class that is not known.
-        """
+        r"""The images of ``folder/<class>/...`` or ``<class>/<sub-class>/...``; ``mode``: see `read_image`.  Raises:
+        SettingsError for no image, one that cannot be read, or a class that is not known."""
         found, skipped = list_images(folder, self.classes)
         if not found:
             raise SettingsError(f"{folder.name!r} holds no images: put them into one folder per class")
         files, y, subs = zip(*found, strict=True)
-        height, width, channels = *self.size, len(mode)
-        fits_memory(len(files), height * width * channels, "set a smaller size, or give fewer images")
+        shape = height, width, channels = *self.size, len(mode)
+        fits_memory(len(files) * height * width * channels, "set a smaller size, or give fewer images")
         x = torch.empty(len(files), channels, height, width, dtype=torch.uint8)
         for i, file in enumerate(tqdm(files, desc=f"images of {folder.name}", unit="image", leave=False)):
             pixels = torch.from_numpy(read_image(file, self.size, mode).copy())
-            x[i] = pixels.view(height, width, channels).permute(2, 0, 1)
-        names = [self.classes[k] for k in y]
+            x[i] = pixels.view(shape).permute(2, 0, 1)
+        names = (self.classes[k] for k in y)
         sub = tuple(f"{name}/{sub}" if sub else name for name, sub in zip(names, subs, strict=True))
         ids = tuple(file.relative_to(folder).as_posix() for file in files)
         return ImagePart(x, torch.tensor(y), sub if any(subs) else None, ids, skipped)
@@ -95,7 +93,7 @@ def class_name(name):
     200 characters or not printable."""
     text = unicodedata.normalize("NFC", str(name)).strip()
     if not text or not text.isprintable() or len(text) > 200:
-        what = f"class name {str(name)[:50]!r} is empty, longer than 200 characters or cannot be printed"
+        what = f"class name {str(name)[:50]!r} is empty, over 200 characters or cannot be printed"
         raise SettingsError(f"{what}: rename the class")
     return text
 
@@ -119,11 +117,11 @@ def list_images(folder, classes):
     files, skipped = [], 0
     for k, name in enumerate(classes):
         for file in sorted(by_name[name].rglob("*")) if name in by_name else ():
-            *above, own = file.relative_to(by_name[name]).parts
-            if file.is_dir() or any(part.startswith(".") for part in (*above, own)):
+            parts = file.relative_to(by_name[name]).parts
+            if file.is_dir() or any(part.startswith(".") for part in parts):
                 continue
             if file.suffix.lower() in SUFFIXES:
-                files.append((file, k, class_name(above[0]) if above else None))
+                files.append((file, k, class_name(parts[0]) if len(parts) > 1 else None))
             else:
                 skipped += 1
     return files, skipped
@@ -140,12 +138,8 @@ def _common_size(files):
 
 
 def read_image(file, size=None, mode="RGB") -> UInt8[np.ndarray, "H W *C"]:
-    r"""One image file, resized to a (height, width) or not; ``mode``: ``RGB``, or ``L`` for grey.  16-bit images keep
-    their upper 8 bits.
-
-    Raises: SettingsError where it is damaged, of a kind without 8-bit meaning, under 2 pixels wide or high, or over 89
-    million pixels.
-    """
+    r"""One image file, resized to (height, width) or not; ``mode``: ``RGB``, or ``L`` for grey.  16 bits keep their
+    upper 8.  Raises: SettingsError for damage, a kind without 8-bit meaning, under 2 x 2 or over 89 million pixels."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -157,5 +151,5 @@ def read_image(file, size=None, mode="RGB") -> UInt8[np.ndarray, "H W *C"]:
                 image = image.convert(mode)
                 return np.asarray(image if size is None else image.resize(size[::-1], Image.Resampling.BILINEAR))
     except Exception as error:  # each format's reader fails in its own ways
-        what = f"{file.parent.name}/{file.name} is not a readable image ({error})"
-        raise SettingsError(f"{what}: remove or replace it") from None
+        name = f"{file.parent.name}/{file.name}"
+        raise SettingsError(f"{name} is not a readable image ({error}): remove or replace it") from None

@@ -78,7 +78,6 @@ def _fault(x, y, num_classes):
         return f"has {len(x)} images and {len(y)} labels; give the same number of both, at least one"
     if int(y.min()) < 0 or int(y.max()) >= num_classes:
         return f"labels reach from {y.min()} to {y.max()}, but there are {num_classes} class names"
-    return None
 
 
 def different(names, what):
@@ -107,10 +106,9 @@ def pool(name, train, test, fine_classes, device="cpu"):
     if ours != theirs:
         raise SettingsError(f"{name}: training images are {ours}, test images {theirs}; give one size")
     x, y = torch.cat(xs).contiguous().to(device), torch.cat(ys).to(device)
-    # Exact moments without a float copy
     counts, level = levels(xs[0]).double(), torch.arange(256).double() / 255
     share = counts / counts.sum(1, keepdim=True)
-    mean = share @ level
+    mean = share @ level  # exact, without a float copy
     std = (share @ level.square() - mean.square()).sqrt().clamp_min(1e-3)
     return Images(name, x, y, y, names, names, len(xs[0]), mean.float().to(device), std.float().to(device))
 

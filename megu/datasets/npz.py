@@ -10,22 +10,22 @@ import psutil
 from megu.settings.errors import SettingsError
 
 
-def existing_path(data, what):
+def existing_path(given, what):
     r"""``data.path``.  Raises: SettingsError where ``what`` belongs and nothing is."""
-    path = Path(data.path or "")
-    if not data.path or not path.exists():
-        raise SettingsError(f"data.path is {data.path!r}, which does not exist: set it to {what}")
+    path = Path(given or "")
+    if not given or not path.exists():
+        raise SettingsError(f"data.path is {given!r}, which does not exist: set it to {what}")
     return path
 
 
-def read_npz(data):
+def read_npz(given):
     r"""(Images, labels) of training and test, class names, the superclass of each or ``()``.  Raises: SettingsError for
     a file that is damaged, too large, or lacks something."""
-    path = existing_path(data, "an .npz with x_train, y_train, x_test, y_test, class_names")
+    path = existing_path(given, "an .npz with x_train, y_train, x_test, y_test, class_names")
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
-            fits_memory(1, size, f"{path.name} is damaged, or too large for this machine")
+            fits_memory(size, f"{path.name} is damaged, or too large for this machine")
         with np.load(path, allow_pickle=False) as arrays:
             parts = dict(arrays)
     except SettingsError:
@@ -58,8 +58,8 @@ def _names(parts, key, file):
     return tuple(str(name).replace("_", " ") for name in names)
 
 
-def fits_memory(count, size, what):
-    r"""Raises SettingsError, with ``what`` to do, where ``count`` x ``size`` bytes do not fit into memory."""
-    need, free = count * size / 1e9, psutil.virtual_memory().available / 1e9
+def fits_memory(size, what):
+    r"""Raises SettingsError, with ``what`` to do, where ``size`` bytes do not fit into memory."""
+    need, free = size / 1e9, psutil.virtual_memory().available / 1e9
     if need > 0.9 * free:
         raise SettingsError(f"{need:.1f} GB of images do not fit into {free:.1f} GB of free memory: {what}")

@@ -22,7 +22,7 @@ def load(settings: Settings, device="cpu") -> Images:
     r"""The images that a run asks for, named as its classifier does.  Raises: SettingsError where they are missing,
     damaged, not what they are called, or lack a class to forget."""
     name = settings.data.name
-    read = {"fashion-mini": _embedded, "folder": _folder, "npz": read_npz}.get(name, read_cifar)
+    read = {"fashion-mini": _embedded, "folder": _folder, "npz": lambda data: read_npz(data.path)}.get(name, read_cifar)
     train, test, names, coarse = read(settings.data)
     images = pool(name, train, test, names, device)
     if settings.label_level == "superclass":
@@ -45,7 +45,7 @@ def _embedded(_):
 
 
 def _folder(data):
-    root = existing_path(data, "a folder with train/<class>/*.png and test/<class>/*.png")
+    root = existing_path(data.path, "a folder with train/<class>/*.png and test/<class>/*.png")
     found = find_classes(root, size=data.size)
     if found.test is None:
         raise SettingsError(f"{root.name!r} lacks train or test: make both folders")

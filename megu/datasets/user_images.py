@@ -35,8 +35,7 @@ def read_dataset(data, num_classes, mode, what, subclasses=None) -> ImagePart:
     if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
         remedy = "give a folder, or a torch Dataset with a length (no DataLoader)"
         raise SettingsError(f"{what} is a {type(data).__name__}: {remedy}")
-    count = len(data)
-    if count == 0:
+    if not (count := len(data)):
         raise SettingsError(f"{what} is empty: give images of every class")
     if subclasses is not None and len(subclasses) != count:
         raise SettingsError(f"subclasses has {len(subclasses)} names for {count} images of {what}: give one for each")
@@ -45,9 +44,9 @@ def read_dataset(data, num_classes, mode, what, subclasses=None) -> ImagePart:
         item, where = data[i], f"image {i} of {what}"
         if not isinstance(item, tuple | list) or len(item) != 2:
             raise SettingsError(f"item {i} of {what} is a {type(item).__name__}: give (image, class) pairs")
-        image, label = to_tensor(item[0], mode, where), to_class(item[1], num_classes, where)
+        image, label = _to_tensor(item[0], mode, where), _to_class(item[1], num_classes, where)
         if not images:
-            fits_memory(count, image.nbytes, "give uint8 images, or fewer")
+            fits_memory(count * image.nbytes, "give uint8 images, or fewer")
         elif _kind(image) != _kind(images[0]):
             raise SettingsError(f"{where} is {_kind(image)}, image 0 {_kind(images[0])}: give one size and type")
         images.append(image)
@@ -60,8 +59,7 @@ def _kind(image):
     return f"{tuple(image.shape)} {image.dtype}"
 
 
-def to_tensor(image, mode, what) -> UInt8[Tensor, "C H W"] | Float32[Tensor, "C H W"]:
-    r"""One image.  Raises: SettingsError where it is none, or not finite."""
+def _to_tensor(image, mode, what) -> UInt8[Tensor, "C H W"] | Float32[Tensor, "C H W"]:
     if isinstance(image, Image.Image):
         array = np.array(image.convert(mode))
         return torch.from_numpy(array if array.ndim == 3 else array[..., None]).permute(2, 0, 1)
@@ -76,8 +74,7 @@ def to_tensor(image, mode, what) -> UInt8[Tensor, "C H W"] | Float32[Tensor, "C 
     raise SettingsError(f"{what} is a {kind}: give a PIL image, or a (C, H, W) tensor of uint8 or float")
 
 
-def to_class(label, num_classes, what):
-    r"""A label as an integer in [0, K).  Raises: SettingsError where it is not."""
+def _to_class(label, num_classes, what):
     try:
         k = int(label)
         if isinstance(label, bool | str) or k != label or not 0 <= k < num_classes:
