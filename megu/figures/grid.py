@@ -1,4 +1,4 @@
-r"""Figures of a grid: times and gaps to retrain of every cell; nothing is computed here."""
+r"""Figures of a grid: times and gaps to retrain of every cell."""
 
 from collections.abc import Collection, Mapping
 
@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from megu.figures.markdown import number
 from megu.figures.style import FLOOR, ONLY_B, PART_COLOURS, ZERO, by_part, legend, panels, stacked, styled
 
-OWN = {"original": {"color": "black", "marker": "x"}, "megu": {"color": ONLY_B, "marker": "D"}}  # what to look for
-COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # the rest of Okabe-Ito without yellow
-MARKERS = "os^v"  # of each next round of colours
+OWN = {"original": {"color": "black", "marker": "x"}, "megu": {"color": ONLY_B, "marker": "D"}}
+COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # of Okabe-Ito
+MARKERS = "os^v"  # each for a round of colours
 REQUEST = ["dataset", "scenario", "forget"]
 CELL = ["ours_arch", *REQUEST]
 Asked = Mapping[tuple, Collection[str]]  # cell -> its methods
@@ -25,7 +25,7 @@ METRICS = {  # column -> (title, unit, below this the axis is linear)
 
 @styled
 def cell_times(table: pd.DataFrame, titles: Mapping[str, str], asked: Asked) -> Figure:
-    r"""Time of every method as share of retraining, split into its parts, one panel for each cell (role of Figure 4).
+    r"""Time of every method as share of retraining by part, one panel for each cell (role of Figure 4).
 
     Args:
         table: ours_arch, dataset, scenario, forget, method, part, share (percent).
@@ -53,7 +53,6 @@ def cell_times(table: pd.DataFrame, titles: Mapping[str, str], asked: Asked) -> 
 
 
 def _panel(ax, rows, cells, titles):
-    r"""Gaps of every method on one network, and the retrained models' own spread."""
     floor = rows.loc["retrain"].reindex(cells)["half_width"].fillna(0) * 2**0.5
     for i, width in enumerate(floor):
         label = "difference of two sets of retrains (95 %)" if width else None
@@ -72,16 +71,15 @@ def _panel(ax, rows, cells, titles):
 @styled
 def cell_gaps(table: pd.DataFrame, titles: Mapping[str, str], asked: Asked) -> Figure:
     r"""Gap of every method to the retrained model, requests in rows, networks side by side; grey: the retrained models'
-    own spread (role of appendix G).  Forget accuracy is that of the test images of what is forgotten, or of the
-    forgotten images where single ones are.
+    own spread (role of appendix G).  Forget accuracy is on test images of what is forgotten, or on the forgotten
+    images where single ones are.
 
     Args:
         table: the grid in the layout of the paper's tables, strict mode.
         asked: a cell without values is "not run" where the grid has it on this network, else "not in the grid".
     """
     table = table[table["status"] == "run"].drop_duplicates([*CELL, "method", "column"])
-    ran = set(table["method"]) - {"retrain"}
-    titles = {name: title for name, title in titles.items() if name in ran}
+    titles = {name: titles[name] for name in titles if name in set(table["method"]) - {"retrain"}}
     cells = list(table.groupby(REQUEST, sort=False).groups)
     shown = [(arch, column) for arch in table["ours_arch"].unique() for column in METRICS]
     fig, axes = panels(len(shown), (2.6, max(0.1 * len(titles) + 0.1, 0.35) * len(cells)), (2, 1.5))
@@ -99,7 +97,7 @@ def cell_gaps(table: pd.DataFrame, titles: Mapping[str, str], asked: Asked) -> F
         seeds = f"{few} to {many} seeds" if few < many else f"{many} seed{'s' if many > 1 else ''}"
         ax.set(title=f"{arch}, {seeds}\n{title}", xlabel=f"gap to retrain ({unit})", ylim=(len(cells) - 0.5, -0.5))
         ax.set_yticks(range(len(cells)), ["{}, {}\n{}".format(*cell) for cell in cells])
-    for same in axes.reshape(-1, len(METRICS)).T:  # a metric has the same limits for every network
+    for same in axes.reshape(-1, len(METRICS)).T:  # the networks' panels of a metric
         low, high = zip(*(ax.get_xlim() for ax in same), strict=True)
         plt.setp(same, xlim=(min(low), max(high)))
     legend(fig, axes, "outside lower center", ncols=4, fontsize=8)
