@@ -48,7 +48,7 @@ def cell_times(table: pd.DataFrame, titles: Mapping[str, str], asked: Asked) -> 
     ours = table[table["method"] == "megu"].groupby(CELL)["share"].sum()
     first = f"MeGU takes {ours.min():.0f} to {ours.max():.0f} % of the time of retraining" if len(ours) else "Time"
     fig.suptitle(f"{first}, without guide and evaluation; -: no method of this cell")
-    legend(fig, axes, "outside lower center", ncols=len(PART_COLOURS))
+    legend(fig, axes, "center", ncols=len(PART_COLOURS))
     return fig
 
 
@@ -100,5 +100,5 @@ def cell_gaps(table: pd.DataFrame, titles: Mapping[str, str], asked: Asked) -> F
     for same in axes.reshape(-1, len(METRICS)).T:  # the networks' panels of a metric
         low, high = zip(*(ax.get_xlim() for ax in same), strict=True)
         plt.setp(same, xlim=(min(low), max(high)))
-    legend(fig, axes, "outside lower center", ncols=4, fontsize=8)
+    legend(fig, axes, "center", ncols=4, fontsize=8)
     return fig

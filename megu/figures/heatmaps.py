@@ -21,26 +21,25 @@ def _limits(values):
 def matrix(
     values: Float[np.ndarray, "K K"] | pd.DataFrame,
     names: Sequence[str],
-    *,
-    title: str,
-    xlabel: str,
-    ylabel: str,
     label: str,
     ax: Axes | None = None,
     marked: Sequence[tuple[int, int]] = (),
+    **words: str,
 ) -> Figure:
     r"""A square matrix with its numbers, in colours of the values off the diagonal; an arrow of the colour bar, called
-    ``label``, says that some on it lie beyond.  ``ax``: None for an own figure; ``marked``: (row, column) to frame."""
+    ``label``, says that some on it lie beyond.  ``ax``: None for an own figure; ``marked``: (row, column) to frame;
+    ``words``: title, xlabel, ylabel."""
     values, k = np.asarray(values, float), len(names)
     if ax is None:
         ax = plt.subplots(figsize=(0.52 * k + 1.6, 0.46 * k + 1.2))[1]
     low, high = _limits(values)
-    shown = heat(ax, values, names, names, (low, high), lambda value: f"{value:.2f}".replace("0.", ".", 1))
+    table = pd.DataFrame(values, names, names)
+    shown = heat(ax, table, low, high, lambda value: f"{value:.2f}".replace("0.", ".", 1))
     extend = {(1, 1): "both", (1, 0): "min", (0, 1): "max", (0, 0): "neither"}[values.min() < low, values.max() > high]
     ax.figure.colorbar(shown, ax=ax, label=label, extend=extend)
     for i, j in marked:
         ax.add_patch(plt.Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=ONLY_B, linewidth=2))
-    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    ax.set(**words)
     return ax.figure
 
 
@@ -67,7 +66,7 @@ def predictions(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     wide = table.pivot(index="method", columns="label", values="share").reindex(titles)[table["label"].unique()]
     wide = wide.rename(titles)
     fig, ax = plt.subplots(figsize=(0.62 * wide.shape[1] + 2.6, 0.36 * len(wide) + 1.6))
-    shown = heat(ax, wide.to_numpy(), wide.index, wide.columns, (0, 100), lambda share: f"{share:.0f}")
+    shown = heat(ax, wide, 0, 100, lambda share: f"{share:.0f}")
     fig.colorbar(shown, ax=ax, label="share of forget images, %")
     if OURS in wide.index:
         ours = wide.loc[OURS]
