@@ -43,8 +43,8 @@ def _from_npz(path, name, fine):
         what = f"{len(held)} classes, not the {len(names)} of {name} in their order (class {k} is {a!r}, not {b!r})"
         raise SettingsError(f"{file} has {what}: set data.name to {fits}, or data.path to images of {name}")
     if grouped and coarse and not len({*zip(grouped, coarse, strict=True)}) == len({*grouped}) == len({*coarse}):
-        what = f"{file} groups the classes otherwise than {name}"
-        raise SettingsError(f"{what}: leave fine_to_coarse out, or use data.name npz")
+        remedy = "leave fine_to_coarse out, or use data.name npz"
+        raise SettingsError(f"{file} groups the classes otherwise than {name}: {remedy}")
     return train, test, names, grouped or coarse  # theirs may be spelled otherwise
 
 

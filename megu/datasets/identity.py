@@ -61,9 +61,9 @@ def described(images):
 def check(images, known=None):
     r"""Refuse CIFAR images that are not CIFAR's; ``known``: by default the `facts` of their name.
 
-    A complete part has equally many images of each class and superclass, the exact sums of pixel values and of their
-    squares by channel, and one known image in every class: two swapped labels are not found (compare ``content``).
-    A subset has at most as many of each class, and its known images in their classes.
+    A complete part has as many images of each class and superclass, the sums of pixel values and of squares by channel,
+    and one known image in every class; a subset at most as many images, its known ones in their classes.  Two swapped
+    labels are not found: compare ``content``.
 
     Raises: SettingsError with what differs.
     """

@@ -39,8 +39,7 @@ def _embedded(_):
     content = (folder / "fashion_mini.npz").read_bytes()
     expected = json.loads((folder / "fashion_mini.json").read_text())["sha256"]
     if hash_bytes(content) != expected:
-        remedy = "`git checkout megu/datasets/assets`, or install megu again"
-        raise SettingsError(f"asset fashion_mini.npz is damaged (wrong hash): {remedy}")
+        raise SettingsError("fashion_mini.npz is damaged: `git checkout megu/datasets/assets`, or install megu again")
     return *both_parts(np.load(io.BytesIO(content), allow_pickle=False)), *known_names("fashion-mini")
 
 

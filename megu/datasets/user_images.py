@@ -43,7 +43,7 @@ def read_dataset(data, num_classes, mode, what, subclasses=None) -> ImagePart:
     for i in tqdm(range(count), desc=what, unit="image", leave=False):
         item, where = data[i], f"image {i} of {what}"
         if not isinstance(item, tuple | list) or len(item) != 2:
-            raise SettingsError(f"item {i} of {what} is a {type(item).__name__}: give (image, class) pairs")
+            raise SettingsError(f"{where} is a {type(item).__name__}: give (image, class) pairs")
         image, label = _to_tensor(item[0], mode, where), _to_class(item[1], num_classes, where)
         if not images:
             fits_memory(count * image.nbytes, "give uint8 images, or fewer")
@@ -114,8 +114,8 @@ def pool_parts(name, classes, train, test, normalise, device) -> Images:
     if ours != theirs:
         raise SettingsError(f"training images are {ours}, test images {theirs}: give one size and type")
     if empty := set(range(len(classes))).difference(train.y.tolist()):
-        what = f"there are no training images of class {classes[min(empty)]!r}"
-        raise SettingsError(f"{what}: give images of every class (a sample of the retained is enough)")
+        what = f"no training image is of class {classes[min(empty)]!r}"
+        raise SettingsError(f"{what}: give some (of retained classes a sample is enough)")
     if skipped := sum(part.skipped for part in parts):
         logging.getLogger("megu").warning(f"{skipped} files that are no images were left out")
     x, y = torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts])

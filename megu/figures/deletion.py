@@ -100,6 +100,6 @@ def shares(by_model):
         ax.barh(y, table[model], 0.24, facecolor="none", edgecolor=colour, hatch=hatch, label=MODELS[model])
     ax.set(xlabel="forgotten images, percent")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    short = [label if len(label) <= 30 else label[:29] + "…" for label in table.index]
+    short = (label if len(label) <= 30 else label[:29] + "…" for label in table.index)
     _rows(ax, [label.replace("$", r"\$") for label in short])
     return _svg(fig)

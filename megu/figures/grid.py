@@ -36,9 +36,8 @@ def cell_times(table: pd.DataFrame, titles: Mapping[str, str], asked: Asked) -> 
     fig, axes = panels(len(cells), size, (2.2, 0.6), columns, sharex=True, sharey=True)
     for ax, (cell, rows) in zip(axes, cells, strict=True):
         wide = by_part(rows, "share").reindex(methods)
-        missing = ["not run" if name in asked.get(cell, ()) else "-" for name in methods]
-        total = wide.sum(axis=1, min_count=1)
-        texts = [number(share, digits=0, missing=text) for share, text in zip(total, missing, strict=True)]
+        has, total = asked.get(cell, ()), wide.sum(axis=1, min_count=1)
+        texts = [number(share, digits=0, missing="not run" if name in has else "-") for name, share in total.items()]
         stacked(ax, wide.rename(titles), texts, fontsize=8)
         ax.axvline(100, linestyle="--", **ZERO)
         ax.set_title("{1}, {2}\n{3}, {0}".format(*cell), fontsize=8)
@@ -71,8 +70,7 @@ def _panel(ax, rows, cells, titles):
 @styled
 def cell_gaps(table: pd.DataFrame, titles: Mapping[str, str], asked: Asked) -> Figure:
     r"""Gap of every method to the retrained model, requests in rows, networks side by side; grey: the retrained models'
-    own spread (role of appendix G).  Forget accuracy is on test images of what is forgotten, or on the forgotten
-    images where single ones are.
+    own spread (role of appendix G).  Forget accuracy: on test images, or on the forgotten ones of scenario random.
 
     Args:
         table: the grid in the layout of the paper's tables, strict mode.
@@ -93,7 +91,7 @@ def cell_gaps(table: pd.DataFrame, titles: Mapping[str, str], asked: Asked) -> F
                 ax.text(0, i, text, ha="center", va="center", fontsize=8, backgroundcolor="white")
         ax.set_xscale("symlog", linthresh=linear)
         ax.tick_params(labelsize=8)
-        few, many = rows["seeds"].min(), rows["seeds"].max()
+        few, many = rows["seeds"].agg(["min", "max"])
         seeds = f"{few} to {many} seeds" if few < many else f"{many} seed{'s' if many > 1 else ''}"
         ax.set(title=f"{arch}, {seeds}\n{title}", xlabel=f"gap to retrain ({unit})", ylim=(len(cells) - 0.5, -0.5))
         ax.set_yticks(range(len(cells)), ["{}, {}\n{}".format(*cell) for cell in cells])

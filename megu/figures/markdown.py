@@ -50,11 +50,11 @@ def fill(text: str, spans: Mapping[str, Callable[[], str]]) -> str:
     """
     names = {match[1] for match in SPAN.finditer(text)}
     if marks := set(re.findall(r"<!-- (?:begin|end) ([\w-]+) -->", SPAN.sub("", text))):
-        raise ValueError(f"the span {min(marks)!r} needs both of its marks, begin and end")
+        raise ValueError(f"the span {min(marks)!r} needs both of its marks")
     if unknown := names - set(spans):
         raise ValueError(f"no function makes the span {min(unknown)!r}: choose one of {', '.join(sorted(spans))}")
     if missing := set(spans) - names:
-        raise ValueError(f"the document has no span {min(missing)!r}: write its marks, begin and end")
+        raise ValueError(f"the document has no span {min(missing)!r}: write its marks")
 
     def made(match):
         (name, end), content = match.group(1, 2), spans[match[1]]().strip("\n")

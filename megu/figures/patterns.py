@@ -119,9 +119,8 @@ def meaning(table: pd.DataFrame) -> Figure:
 
 @styled
 def disentangled(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    r"""What each method suppressed of the unique patterns and kept of the associated ones, by the last view's score, and
-    the retrained model, where there is one.  ``table``: method, view, measure (suppressed, kept, score), mean,
-    half_width over seeds."""
+    r"""What each method suppressed of the unique patterns and kept of the associated ones, by the last view's score;
+    ``table``: method, view, measure (suppressed, kept, score), mean, half_width over seeds."""
     shown = [(view, measure) for view in table["view"].unique() for measure in table["measure"].unique()]
     wide = table.set_index(["view", "measure", "method"])[VALUE].sort_index()
     order = wide.loc[shown[-1], "mean"].sort_values(ascending=False).index

@@ -50,8 +50,8 @@ def stretched(images):
 
 @styled
 def label_distribution(table: pd.DataFrame) -> Figure:
-    r"""How often each class is chosen as perturbing label (role of appendix C); ``table``: choice (panels), label, share
-    (percent)."""
+    r"""How often each class is chosen as perturbing label (role of appendix C); ``table``: choice (panels), label,
+    share (percent)."""
     wide = table.pivot(index="label", columns="choice", values="share").fillna(0)
     wide = wide.loc[table["label"].unique(), table["choice"].unique()]
     fig, axes = panels(wide.shape[1], (2.3, 0.2 * len(wide)), (1, 1))
@@ -73,9 +73,8 @@ def gaps(summary: pd.DataFrame, titles: Mapping[str, str], metrics: Sequence[str
     """
     methods = [name for name in titles if name in set(summary["method"]) and name != "retrain"]
     parts = list(summary.groupby("scenario", sort=False)) if "scenario" in summary else [("", summary)]
-    size = (2.9, (0.36 if len(parts) == 1 else 0.25) * len(methods))
-    columns, sharex = len(metrics), "col" if symlog else False
-    fig, axes = panels(len(parts) * columns, size, (1.2, 1.4), columns, sharex=sharex)
+    columns, size = len(metrics), (2.9, (0.36 if len(parts) == 1 else 0.25) * len(methods))
+    fig, axes = panels(len(parts) * columns, size, (1.2, 1.4), columns, sharex="col" if symlog else False)
     said = []
     for (scenario, table), line in zip(parts, axes.reshape(len(parts), -1), strict=True):
         wide = table.set_index(["metric", "method"]).sort_index()
@@ -98,9 +97,9 @@ def gaps(summary: pd.DataFrame, titles: Mapping[str, str], metrics: Sequence[str
             ax.set_title(f"{scenario}:\n{title}".removeprefix(":\n"))
             ax.set_xlabel(f"gap to retrain ({unit})")
         if (metrics[0], "megu") in wide.index:
-            row = wide.loc[(metrics[0], "megu")]
-            first, _, digits = _differences(metrics[0], row["unit"])
-            said.append(f"{scenario} {number(row['gap'], row['gap_half_width'], digits, '+')}".strip())
+            *gap, unit = wide.loc[(metrics[0], "megu"), ["gap", "gap_half_width", "unit"]]
+            first, _, digits = _differences(metrics[0], unit)
+            said.append(f"{scenario} {number(*gap, digits, '+')}".strip())
     fig.suptitle(f"MeGU minus retrain, {first}: {', '.join(said)}" if said else None)
     legend(fig, axes[:columns])
     return fig
