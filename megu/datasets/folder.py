@@ -33,8 +33,7 @@ class ImagePart(NamedTuple):
 
 
 class ClassFolders(NamedTuple):
-    r"""Classes, the folders that hold one for each, and the (height, width) of all images: as chosen, else that of all
-    training images, else 224."""
+    r"""Classes, folders with one for each, (height, width): as chosen, else that of all training images, else 224."""
 
     classes: tuple[str, ...]
     train: Path
@@ -61,7 +60,7 @@ class ClassFolders(NamedTuple):
 
 
 def find_classes(root, classes=None, size=None) -> ClassFolders:
-    r"""What ``root/<class>/...``, or ``root/train/<class>/...`` beside ``root/test`` (or val), holds.
+    r"""The classes of ``root/<class>/...``, or of ``root/train/<class>/...`` beside ``root/test`` (or val).
 
     Args:
         classes: names in the order of the model's outputs; None: the sorted folders.
@@ -89,12 +88,12 @@ def _subfolders(folder):
 
 
 def class_name(name):
-    r"""A class name in composed Unicode, without spaces around it.  Raises: SettingsError for one that is empty, over
-    200 characters or not printable."""
+    r"""A name in composed Unicode, stripped.  Raises: SettingsError where it is empty, over 200 characters or not
+    printable."""
     text = unicodedata.normalize("NFC", str(name)).strip()
     if not text or not text.isprintable() or len(text) > 200:
-        what = f"class name {str(name)[:50]!r} is empty, over 200 characters or cannot be printed"
-        raise SettingsError(f"{what}: rename the class")
+        wrong = "empty, over 200 characters or cannot be printed"
+        raise SettingsError(f"class name {str(name)[:50]!r} is {wrong}: rename it")
     return text
 
 
@@ -107,8 +106,8 @@ def class_names(names, what):
 
 
 def list_images(folder, classes):
-    r"""(file, class, sub-class or None) of every image, class by class, and the number of files that are none.  Raises:
-    SettingsError for a class that is not known, or has two folders."""
+    r"""(file, class, sub-class or None) of every image, and the number of other files.  Raises: SettingsError for a
+    class that is not known, or has two folders."""
     folders = _subfolders(folder)
     names = different([class_name(path.name) for path in folders], repr(folder.name))
     by_name = dict(zip(names, folders, strict=True))

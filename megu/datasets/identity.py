@@ -90,17 +90,12 @@ def _difference(images, part, fact):
             found = [int(total) for total in (counts @ level**power).tolist()]
             if found != fact[what]:
                 return f"the {what} of the pixel values by channel are {found}, not {fact[what]}"
-    return _misplaced(x, [images.fine_classes[k] for k in images.fine[index].tolist()], fact["witnesses"], complete)
-
-
-def _misplaced(x, names, witnesses, complete):
-    # One known image of a subset in another class may be a twin: half of CIFAR-100 has three such pairs
-    class_of, held = {witness: name for name, witness in witnesses.items()}, {}
-    for pixels, name in zip(x.cpu().numpy(), names, strict=True):
+    class_of, held = {witness: name for name, witness in fact["witnesses"].items()}, {}
+    for pixels, k in zip(x.cpu().numpy(), images.fine[index].tolist(), strict=True):
         if known := class_of.get(image_hash(pixels, "")[:16]):
-            held.setdefault(known, []).append(name)
-    lost = [name for name in witnesses if name not in held.get(name, () if complete else (name,))]
-    if len(lost) < (1 if complete else 2):
+            held.setdefault(known, []).append(images.fine_classes[k])
+    lost = [name for name in class_of.values() if name not in held.get(name, () if complete else (name,))]
+    if len(lost) < (1 if complete else 2):  # one of a subset may be a twin: half of CIFAR-100 has three such pairs
         return ""
     where = f"in class {held[lost[0]][0]!r}" if lost[0] in held else "not there"
-    return f"the image known to be in class {lost[0]!r} is {where} (so in {len(lost)} of {len(witnesses)} classes)"
+    return f"the image known to be in class {lost[0]!r} is {where} (so in {len(lost)} of {len(class_of)} classes)"

@@ -92,8 +92,7 @@ def pool(name, train, test, fine_classes, device="cpu"):
     r"""Numpy arrays as `Images` that name classes.
 
     Args:
-        train, test: images ``(n, H, W)`` or ``(n, H, W, C)`` uint8, C 1 or 3, H and W at least 2; integer labels
-            ``(n,)``.
+        train, test: uint8 images ``(n, H, W)`` or ``(n, H, W, C)``, C 1 or 3, sides over 1; integer labels ``(n,)``.
     Raises: SettingsError for a wrong type, shape, label or name, or an empty part.
     """
     names, xs, ys = different(fine_classes, name), [], []

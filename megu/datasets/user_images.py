@@ -107,8 +107,8 @@ def moments(normalise, x: UInt8[Tensor, "n C H W"] | Float32[Tensor, "n C H W"])
 
 
 def pool_parts(name, classes, train, test, normalise, device) -> Images:
-    r"""Training and test images (or None) in one pool.  Raises: SettingsError where they do not fit, or a class has no
-    training image."""
+    r"""Training and test images (or None) in one pool.  Raises: SettingsError where their kinds differ, or a class has
+    no training image."""
     parts = [train] if test is None else [train, test]
     ours, theirs = (_kind(part.x[0]) for part in (train, parts[-1]))
     if ours != theirs:
