@@ -20,8 +20,7 @@ from megu.settings.files import hash_file, project_root
 
 
 def read_cifar(data):
-    """CIFAR-10, or CIFAR-100 with its superclasses; ``data.path``: an .npz, the archive, or a folder of the archive or
-    of cifar10*.npz, cifar100*.npz."""
+    """CIFAR-10, or CIFAR-100 with its superclasses; ``data.path``: an .npz, the archive, or a folder of either."""
     fine, path = CIFAR[data.name], Path(data.path) if data.path else project_root() / "data"
     files = sorted(path.glob(f"{fine}*.npz")) if data.path else []
     found = [path] if path.suffix == ".npz" else [file for file in files if not re.match(rf"{fine}\d", file.name)]
@@ -49,7 +48,7 @@ def _from_npz(path, name, fine):
 
 
 def _downloads(path, kind):
-    """The folder where torchvision looks for the archive or what was unpacked from it; a mistyped one is not made."""
+    """Where torchvision looks for the archive or what was unpacked from it; a mistyped folder is not made."""
     where, there = f"data.path is {str(path)!r}, which", path.exists()
     if path.name == kind.filename and path.is_file() and (found := hash_file(path, "md5")) != kind.tgz_md5:
         raise SettingsError(f"{where} is not the archive as published (MD5 {found}, not {kind.tgz_md5}): get it again")

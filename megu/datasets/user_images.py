@@ -33,7 +33,7 @@ def read_dataset(data, num_classes, mode, what, subclasses=None) -> ImagePart:
     Raises: SettingsError naming the item that is not of this kind.
     """
     if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
-        remedy = "give a folder, or a torch Dataset with a length (no DataLoader)"
+        remedy = "give a folder, or a torch Dataset with a length, no DataLoader"
         raise SettingsError(f"{what} is a {type(data).__name__}: {remedy}")
     if not (count := len(data)):
         raise SettingsError(f"{what} is empty: give images of every class")

@@ -58,8 +58,8 @@ def depth(pairs: pd.DataFrame, a: str) -> Figure:
 
 @styled
 def agreement(table: pd.DataFrame) -> Figure:
-    r"""How far views of the features order the classes as one guide does; ``table``: from
-    `megu.measure.views.agreement`, with a column guide."""
+    r"""How far views of the features order classes as a guide does; ``table``: `megu.measure.views.agreement` and a
+    column guide."""
     table = table.sort_values("order", ascending=False).set_index("view")
     fig, ax = plt.subplots(figsize=(6, 0.36 * len(table) + 1.6))
     forest(ax, table[["order", "low", "high"]], label="mean over the classes, 95 % interval")
@@ -101,7 +101,7 @@ def maps(table: pd.DataFrame, layer: str) -> Figure:
 @styled
 def meaning(table: pd.DataFrame) -> Figure:
     r"""What noises activate, against the same pixels shuffled (grey); ``table``: input, patterns, mean, half_width
-    (standard deviations of ordinary images)."""
+    (s.d. of ordinary images)."""
     inputs, groups = table["input"].unique(), table["patterns"].unique()
     table = table.set_index(["patterns", "input"])[VALUE]
     fig, axes = panels(len(groups), (2.5, 0.34 * len(inputs)), (1.4, 1.4))
@@ -162,8 +162,8 @@ def plane(points: pd.DataFrame, names: Sequence[str], highlight: Sequence[str] =
 
 @styled
 def recovered(layers: pd.DataFrame, forgetting: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    r"""The measures against known parts: recovery of the true overlap (layer, rho, null_low, null_high, seed), and what
-    forgetting leaves of the parts (method, measure: unique or shared, mean, half_width)."""
+    r"""Of known parts: recovery of the true overlap (layer, rho, null_low, null_high, seed), and what forgetting leaves
+    (method, measure: unique or shared, mean, half_width)."""
     fig, (left, right) = panels(2, (4.6, 3.3), (1.3, 0.9), sharey=False)
     mean = layers.groupby("layer", sort=False)[["null_low", "null_high", "rho"]].mean()
     left.fill_between(mean.index, mean["null_low"], mean["null_high"], **CHANCE)

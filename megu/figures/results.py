@@ -65,7 +65,7 @@ def label_distribution(table: pd.DataFrame) -> Figure:
 
 @styled
 def gaps(summary: pd.DataFrame, titles: Mapping[str, str], metrics: Sequence[str], symlog: bool = False) -> Figure:
-    r"""Every method's distance to the retrained model, by that of the first metric, with the noise floor of retraining.
+    r"""Every method's gap to the retrained model, by that of the first metric, and the noise floor of retraining.
 
     Args:
         summary: from `megu.measure.summary.summary`; with a column scenario, each has a row of panels.

@@ -74,8 +74,8 @@ def named(ax: Axes, names: Sequence[str], **kwargs):
 
 
 def forest(ax: Axes, table: pd.DataFrame, colour: str | None = None, fmt: str = "o", shift: float = 0, **kwargs):
-    r"""Values with their intervals (columns: see `reach`) in rows named by the index, moved by ``shift``; without a
-    ``colour`` MeGU's has one of its own."""
+    r"""Values with their intervals (see `reach`) in rows named by the index, moved by ``shift``; MeGU stands out unless
+    ``colour`` is given."""
     y, ours = np.arange(len(table)) + shift, (table.index == OURS) & (colour is None)
     looks = {"color": colour or ONLY_A, "fmt": fmt, **kwargs}, {"color": ONLY_B, "fmt": "D"}
     for rows, look in zip((~ours, ours), looks, strict=True):
