@@ -66,7 +66,7 @@ def predictions(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     wide = table.pivot(index="method", columns="label", values="share").reindex(titles)[table["label"].unique()]
     wide = wide.rename(titles)
     fig, ax = plt.subplots(figsize=(0.62 * wide.shape[1] + 2.6, 0.36 * len(wide) + 1.6))
-    shown = heat(ax, wide, 0, 100, lambda share: f"{share:.0f}")
+    shown = heat(ax, wide, 0.0, 100.0, lambda share: f"{share:.0f}")
     fig.colorbar(shown, ax=ax, label="share of forget images, %")
     if OURS in wide.index:
         ours = wide.loc[OURS]

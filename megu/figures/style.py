@@ -73,7 +73,7 @@ def named(ax: Axes, names: Sequence[str], **kwargs):
     plt.setp([label for label in ax.get_yticklabels() if label.get_text() == OURS], fontweight="bold")
 
 
-def forest(ax: Axes, table: pd.DataFrame, colour: str | None = None, fmt: str = "o", shift: float = 0, **kwargs):
+def forest(ax: Axes, table: pd.DataFrame, colour: str | None = None, fmt: str = "o", shift: float = 0.0, **kwargs):
     r"""Values with their intervals (see `reach`) in rows named by the index, moved by ``shift``; MeGU stands out unless
     ``colour`` is given."""
     y, ours = np.arange(len(table)) + shift, (table.index == OURS) & (colour is None)
