@@ -20,41 +20,35 @@ from megu.settings.files import hash_file, project_root
 
 
 def read_cifar(data):
-    """CIFAR-10, or CIFAR-100 with its superclasses; ``data.path``: an .npz, the archive, or a folder of the archive or
-    of cifar10*.npz, cifar100*.npz."""
+    """CIFAR-10, or CIFAR-100 with its superclasses; ``data.path``: an .npz, the archive, or a folder of either."""
     fine, path = CIFAR[data.name], Path(data.path) if data.path else project_root() / "data"
-    found = [path] if path.suffix == ".npz" else sorted(path.glob(f"{fine}*.npz")) if data.path else []
-    found = [file for file in found if file == path or not re.match(rf"{fine}\d", file.name)]
+    files = sorted(path.glob(f"{fine}*.npz")) if data.path else []
+    found = [path] if path.suffix == ".npz" else [file for file in files if not re.match(rf"{fine}\d", file.name)]
     if len(found) > 1:
         names = " and ".join(file.name for file in found)
         raise SettingsError(f"{path.name!r} holds {names}: set data.path to one of them")
     if found:
-        return _from_npz(data.model_copy(update={"path": str(found[0])}), fine)
+        return _from_npz(str(found[0]), data.name, fine)
     parts = _from_hub(fine) if data.source == "hub" else _from_torchvision(fine, path)
     return *parts, *known_names(fine)
 
 
-def _from_npz(data, fine):
-    (train, test, held, grouped), (names, coarse), file = read_npz(data), known_names(fine), Path(data.path).name
+def _from_npz(path, name, fine):
+    (train, test, held, grouped), (names, coarse), file = read_npz(path), known_names(fine), Path(path).name
     if held != names:
-        k, a, b = next(
-            (k, *pair) for k, pair in enumerate(zip_longest(held, names, fillvalue="none")) if len({*pair}) > 1
-        )
-        fits = {known_names(name)[0]: name for name in ("cifar10", "cifar100")}.get(held, "npz")
-        raise SettingsError(
-            f"{file} has {len(held)} classes, not the {len(names)} of {data.name} in their order (class {k} is {a!r},"
-            f" not {b!r}): set data.name to {fits}, or data.path to images of {data.name}"
-        )
+        pairs = enumerate(zip_longest(held, names, fillvalue="none"))
+        k, a, b = next((k, a, b) for k, (a, b) in pairs if a != b)
+        fits = {known_names(other)[0]: other for other in ("cifar10", "cifar100")}.get(held, "npz")
+        what = f"{len(held)} classes, not the {len(names)} of {name} in their order (class {k} is {a!r}, not {b!r})"
+        raise SettingsError(f"{file} has {what}: set data.name to {fits}, or data.path to images of {name}")
     if grouped and coarse and not len({*zip(grouped, coarse, strict=True)}) == len({*grouped}) == len({*coarse}):
-        raise SettingsError(
-            f"{file} groups the classes otherwise than {data.name}: leave fine_to_coarse out, or use data.name npz"
-        )
-    return train, test, names, grouped or coarse  # their own names of the superclasses, which may be spelled otherwise
+        remedy = "leave fine_to_coarse out, or use data.name npz"
+        raise SettingsError(f"{file} groups the classes otherwise than {name}: {remedy}")
+    return train, test, names, grouped or coarse  # theirs may be spelled otherwise
 
 
 def _downloads(path, kind):
-    """The folder in which torchvision looks for the archive or what was unpacked from it; a place that was mistyped is
-    not made."""
+    """Where torchvision looks for the archive or what was unpacked from it; a mistyped folder is not made."""
     where, there = f"data.path is {str(path)!r}, which", path.exists()
     if path.name == kind.filename and path.is_file() and (found := hash_file(path, "md5")) != kind.tgz_md5:
         raise SettingsError(f"{where} is not the archive as published (MD5 {found}, not {kind.tgz_md5}): get it again")
@@ -63,17 +57,16 @@ def _downloads(path, kind):
     if path.is_dir() or (not there and not path.suffix and path.parent.is_dir()):
         return path
     why = "is a file of another kind" if there else "does not exist"
-    remedy = f"set it to an .npz, to {kind.filename}, or to a folder for it in one that exists"
-    raise SettingsError(f"{where} {why}: {remedy}")
+    raise SettingsError(f"{where} {why}: set it to an .npz, to {kind.filename}, or to a folder in one that exists")
 
 
 def _from_torchvision(fine, path):
-    import torchvision  # noqa: PLC0415  (slow import, rarely needed)
+    import torchvision  # noqa: PLC0415  (slow)
 
     kind = torchvision.datasets.CIFAR10 if fine == "cifar10" else torchvision.datasets.CIFAR100
     root = _downloads(path, kind)
 
-    def read(unpack=False):  # checks the MD5 sums of archive and members before it reads them
+    def read(unpack=False):  # it checks the MD5 sums first
         parts = [kind(root, train=train, download=unpack) for train in (True, False)]
         return [(part.data, np.array(part.targets)) for part in parts]
 
@@ -88,9 +81,8 @@ def _from_torchvision(fine, path):
             fetch(kind.url, root / kind.filename, kind.tgz_md5, otherwise)
             return read(unpack=True)
     except OSError as error:
-        why = error.strerror or error
-        remedy = "set data.path to a folder that can be written"
-        raise SettingsError(f"{fine} cannot be kept in {root.name!r} ({why}): {remedy}") from None
+        what = f"{fine} cannot be kept in {root.name!r} ({error.strerror or error})"
+        raise SettingsError(f"{what}: set data.path to a folder that can be written") from None
 
 
 def _from_hub(fine):
@@ -105,10 +97,8 @@ def _from_hub(fine):
             table = pd.read_parquet(file)
         except (OSError, ImportError, ValueError) as error:
             why = (str(error).splitlines() or [type(error).__name__])[0]
-            raise SettingsError(
-                f"{fine} could not be had from the hub ({why}): check the network, `pip install pyarrow`, or set"
-                " data.path to an .npz"
-            ) from None
+            remedy = "check the network, `pip install pyarrow`, or set data.path to an .npz"
+            raise SettingsError(f"{fine} could not be had from the hub ({why}): {remedy}") from None
         cells = tqdm(table["img" if "img" in table else "image"], desc=f"{which} images", unit="image")
         images = [np.asarray(Image.open(io.BytesIO(cell["bytes"])).convert("RGB")) for cell in cells]
         parts.append((np.stack(images), table[column].to_numpy()))

@@ -1,10 +1,8 @@
-r"""A large file from a host: it goes on where it stopped, is checked before it is used, and says so where the host is
-slow."""
+r"""A large file from a host: resumed where it stopped, checked before it is used, and said to be slow."""
 
 import logging
 import os
 import time
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
@@ -14,25 +12,22 @@ from tqdm import tqdm
 from megu.settings.errors import SettingsError
 from megu.settings.files import hash_file, writing
 
-ATTEMPTS, TIMEOUT = 6, 30  # connections in one call; seconds without a byte after which one is given up
+ATTEMPTS, TIMEOUT = 6, 30  # connections in one call; seconds without a byte
 SLOW, PATIENCE = 200, 30  # kB/s; seconds between two looks at the speed
 WAIT = wait_exponential(max=20)  # seconds between two connections
-_CHUNK = 2**14  # bytes; what is lost at most when a connection breaks
 
 
 def fetch(url, path, md5, otherwise, clock=time.monotonic):
-    r"""Download a file to ``path``, unless it is there.  Not to be called by two processes at once.
+    r"""Download a file to ``path`` unless it is there.  Not to be called by two processes at once.
 
-    What has come is kept as ``<name>.part``; the next connection or call asks for the rest (HTTP Range), and starts
-    anew where the host sends everything again.
+    ``<name>.part`` keeps what has come; the next connection or call asks for the rest (HTTP Range).
 
     Args:
-        md5: as published; a file with another one is removed.
-        otherwise: what else could be done, for the messages, e.g. ``"set data.source to 'hub'"``.
-        clock: gives seconds; one warning where half a minute had less than 200 kB/s.
-    Raises: SettingsError where the host does not give the file, or another one; StageError where the disk is full.
+        md5: as published.
+        otherwise: what else could be done, for messages.
+        clock: gives seconds, for one warning where half a minute had less than 200 kB/s.
+    Raises: SettingsError where the host gives no file, or another one, which is removed; StageError for a full disk.
     """
-    path = Path(path)
     part, host = path.with_name(f"{path.name}.part"), urlsplit(url).hostname
     if path.exists() and hash_file(path, "md5") == md5:
         return
@@ -40,20 +35,17 @@ def fetch(url, path, md5, otherwise, clock=time.monotonic):
         path.parent.mkdir(parents=True, exist_ok=True)
     watch = _watch(f"{path.name} comes slowly from {host}", otherwise, clock)
     retrying = Retrying(stop=stop_after_attempt(ATTEMPTS), wait=WAIT, retry=retry_if_exception(_passing), reraise=True)
+    remedy = f"repeat the command, or {otherwise}"
     try:
         retrying(_receive, url, part, watch)
     except requests.RequestException as error:
         have = part.stat().st_size / 1e6 if part.exists() else 0
-        raise SettingsError(
-            f"{path.name} could not be downloaded from {host} ({_why(error)}); {have:.1f} MB are here: repeat the"
-            f" command to go on there, or {otherwise}"
-        ) from None
+        what = f"{path.name} could not be downloaded from {host} ({_why(error)}); {have:.1f} MB are here"
+        raise SettingsError(f"{what}: {remedy}") from None
     if (found := hash_file(part, "md5")) != md5:
         part.unlink()
-        raise SettingsError(
-            f"{host} gave another file than {path.name} (MD5 {found}, not {md5}), which was removed: repeat the"
-            f" command, or {otherwise}"
-        )
+        what = f"{host} gave another file than {path.name} (MD5 {found}, not {md5}), which was removed"
+        raise SettingsError(f"{what}: {remedy}")
     with writing(path):
         os.replace(part, path)
 
@@ -64,11 +56,9 @@ def _why(error):
     return "no answer in time" if isinstance(error, requests.Timeout) else "the connection broke"
 
 
-def _passing(error):
-    # 404 and the like will not change; a host that is overloaded, or a connection that broke, may.
-    response = getattr(error, "response", None)
+def _passing(error):  # 404 and the like will not change
     return isinstance(error, requests.RequestException) and (
-        response is None or response.status_code in (408, 429) or response.status_code >= 500
+        error.response is None or error.response.status_code in (408, 429) or error.response.status_code >= 500
     )
 
 
@@ -76,7 +66,7 @@ def _receive(url, part, watch):
     have = part.stat().st_size if part.exists() else 0
     asks = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with requests.get(url, headers=asks, stream=True, timeout=TIMEOUT) as response:
-        if have and response.status_code == 416:  # nothing is left to send; the digest will tell
+        if have and response.status_code == 416:  # nothing is left to send
             return
         response.raise_for_status()
         if response.status_code != 206:
@@ -90,7 +80,7 @@ def _receive(url, part, watch):
             open(part, "ab" if have else "wb") as file,
             tqdm(desc=part.stem, total=total, initial=have, unit="B", unit_scale=True) as bar,
         ):
-            for chunk in response.iter_content(_CHUNK):
+            for chunk in response.iter_content(2**14):  # bytes, lost at most when a connection breaks
                 with writing(part):
                     file.write(chunk)
                 bar.update(len(chunk))
@@ -99,20 +89,17 @@ def _receive(url, part, watch):
 
 
 def _watch(what, otherwise, clock):
-    """A function of (bytes that came, bytes that are left) that speaks up once."""
     began, got, said = clock(), 0, False
 
-    def look(count, left):
+    def look(count, left):  # bytes that came, bytes that are left
         nonlocal began, got, said
         got, seconds = got + count, clock() - began
-        if seconds < PATIENCE:
+        if said or seconds < PATIENCE:
             return
         speed = got / seconds / 1e3
-        if speed < SLOW and not said:
+        began, got, said = clock(), 0, speed < SLOW
+        if said:
             rest = f", about {max(1, round(left / 6e4 / speed))} more minutes" if left > 0 else ""
-            going = "it goes on; to stop it and do without,"
-            logging.getLogger("megu").warning(f"{what} ({speed:.0f} kB/s{rest}): {going} {otherwise}")
-            said = True
-        began, got = clock(), 0
+            logging.getLogger("megu").warning(f"{what} ({speed:.0f} kB/s{rest}): wait, or stop it and {otherwise}")
 
     return look

@@ -1,4 +1,4 @@
-r"""Folders of images, one folder for each class: found, brought to one size and read, in the same way for everybody."""
+r"""Folders of images, one folder for each class: found, brought to one size and read."""
 
 import unicodedata
 import warnings
@@ -13,17 +13,17 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from megu.datasets.images import different
 from megu.datasets.npz import fits_memory
 from megu.settings.errors import SettingsError
 from megu.settings.values import closest
 
 SUFFIXES = set(Image.registered_extensions())
-DEFAULT_SIZE = (224, 224)  # pixels, where the images have several sizes and nobody chose one
 
 
 class ImagePart(NamedTuple):
-    r"""Images as read: uint8, or float as the network sees them; their classes, sub-classes and ids (files below the
-    folder, or positions in a Dataset); how many files were skipped, being no images."""
+    r"""Images: uint8, or float as the network sees them; classes, sub-classes, ids (files below the folder, or
+    positions in a Dataset); how many files were no images."""
 
     x: UInt8[Tensor, "n C H W"] | Float32[Tensor, "n C H W"]
     y: Int64[Tensor, " n"]
@@ -33,8 +33,7 @@ class ImagePart(NamedTuple):
 
 
 class ClassFolders(NamedTuple):
-    r"""Classes, the folders that hold one for each, the (height, width) of all images: as chosen, else their own where
-    all training images have one, else 224."""
+    r"""Classes, folders with one for each, (height, width): as chosen, else that of all training images, else 224."""
 
     classes: tuple[str, ...]
     train: Path
@@ -42,34 +41,31 @@ class ClassFolders(NamedTuple):
     size: tuple[int, int]
 
     def read(self, folder, mode="RGB") -> ImagePart:
-        r"""The images of a folder by class, and below it perhaps by sub-class; ``mode``: ``RGB``, or ``L`` for grey.
-
-        Raises: SettingsError where there is no image, one that cannot be read, or a class that is not known.
-        """
+        r"""The images of ``folder/<class>/...`` or ``<class>/<sub-class>/...``; ``mode``: see `read_image`.  Raises:
+        SettingsError for no image, one that cannot be read, or a class that is not known."""
         found, skipped = list_images(folder, self.classes)
         if not found:
             raise SettingsError(f"{folder.name!r} holds no images: put them into one folder per class")
         files, y, subs = zip(*found, strict=True)
-        height, width, channels = *self.size, len(mode)
-        fits_memory(len(files), height * width * channels, "set a smaller size, or give fewer images")
+        shape = height, width, channels = *self.size, len(mode)
+        fits_memory(len(files) * height * width * channels, "set a smaller size, or give fewer images")
         x = torch.empty(len(files), channels, height, width, dtype=torch.uint8)
         for i, file in enumerate(tqdm(files, desc=f"images of {folder.name}", unit="image", leave=False)):
             pixels = torch.from_numpy(read_image(file, self.size, mode).copy())
-            x[i] = pixels.view(height, width, channels).permute(2, 0, 1)
-        names = [self.classes[k] for k in y]
+            x[i] = pixels.view(shape).permute(2, 0, 1)
+        names = (self.classes[k] for k in y)
         sub = tuple(f"{name}/{sub}" if sub else name for name, sub in zip(names, subs, strict=True))
         ids = tuple(file.relative_to(folder).as_posix() for file in files)
         return ImagePart(x, torch.tensor(y), sub if any(subs) else None, ids, skipped)
 
 
 def find_classes(root, classes=None, size=None) -> ClassFolders:
-    r"""What a folder of images holds: ``root/<class>/...``, or ``root/train/<class>/...`` beside ``root/test`` (or
-    val).
+    r"""The classes of ``root/<class>/...``, or of ``root/train/<class>/...`` beside ``root/test`` (or val).
 
     Args:
-        classes: names in the order of the model's outputs, or None for the sorted names of the folders.
+        classes: names in the order of the model's outputs; None: the sorted folders.
         size: of the images, size x size pixels, or None.
-    Raises: SettingsError where there is no such folder, or class folders and names do not agree.
+    Raises: SettingsError without such a folder, or where class folders and names do not agree.
     """
     root = Path(root).expanduser()
     if not root.is_dir():
@@ -79,13 +75,11 @@ def find_classes(root, classes=None, size=None) -> ClassFolders:
     there = class_names([path.name for path in _subfolders(train)], f"data {root.name!r}")
     names = there if classes is None else class_names(classes, "classes")
     if missing := [name for name in names if name not in there]:
-        what = f"class {missing[0]!r} has no folder in {train.name!r}"
-        raise SettingsError(f"{what}: there must be images of every class")
+        raise SettingsError(f"class {missing[0]!r} has no folder in {train.name!r}: give images of every class")
     files, _ = list_images(train, names)
     if empty := set(range(len(names))).difference(k for _, k, _ in files):
-        what = f"{train.name}/{names[min(empty)]} holds no images"
-        raise SettingsError(f"{what}: put some into it, or remove the folder and the class")
-    size = (size, size) if size else common_size(files) or DEFAULT_SIZE
+        raise SettingsError(f"{train.name}/{names[min(empty)]} holds no images: add some, or remove folder and class")
+    size = (size, size) if size else _common_size(files) or (224, 224)
     return ClassFolders(names, train, next(filter(Path.is_dir, beside), None), size)
 
 
@@ -94,56 +88,48 @@ def _subfolders(folder):
 
 
 def class_name(name):
-    r"""A class name as compared: composed Unicode, no spaces around it.  Raises: SettingsError where it is empty, too
-    long or cannot be printed."""
+    r"""A name in composed Unicode, stripped.  Raises: SettingsError where it is empty, over 200 characters or not
+    printable."""
     text = unicodedata.normalize("NFC", str(name)).strip()
     if not text or not text.isprintable() or len(text) > 200:
-        what = f"class name {str(name)[:50]!r} is empty, longer than 200 characters or cannot be printed"
-        raise SettingsError(f"{what}: rename the class")
+        wrong = "empty, over 200 characters or cannot be printed"
+        raise SettingsError(f"class name {str(name)[:50]!r} is {wrong}: rename it")
     return text
 
 
-def _different(names, what):
-    names = tuple(map(class_name, names))
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise SettingsError(f"{what} has the class {twice[0]!r} twice: give every class a name of its own")
-    return names
-
-
 def class_names(names, what):
-    r"""Names of K classes as compared.  Raises: SettingsError for fewer than two, or the same twice."""
-    names = _different(names, what)
+    r"""Each `class_name`.  Raises: SettingsError for fewer than two, or the same twice."""
+    names = different(map(class_name, names), what)
     if len(names) < 2:
-        remedy = "there must be at least two, one to forget and one to keep"
-        raise SettingsError(f"{what} has {len(names)} class folders or names {list(names)}: {remedy}")
+        raise SettingsError(f"{what} has {len(names)} class folders or names {list(names)}: give at least two")
     return names
 
 
 def list_images(folder, classes):
-    r"""(file, class, sub-class or None) of every image below ``folder``, class by class, and the number of files that
-    are no images.  Raises: SettingsError for a class that is not known, or has two folders."""
+    r"""(file, class, sub-class or None) of every image, and the number of other files.  Raises: SettingsError for a
+    class that is not known, or has two folders."""
     folders = _subfolders(folder)
-    by_name = dict(zip(_different([path.name for path in folders], repr(folder.name)), folders, strict=True))
+    names = different([class_name(path.name) for path in folders], repr(folder.name))
+    by_name = dict(zip(names, folders, strict=True))
     if unknown := [name for name in by_name if name not in classes]:
         raise SettingsError(closest(unknown[0], classes, f"{folder.name!r} has a class folder, but the class"))
     files, skipped = [], 0
     for k, name in enumerate(classes):
         for file in sorted(by_name[name].rglob("*")) if name in by_name else ():
-            *above, own = file.relative_to(by_name[name]).parts
-            if file.is_dir() or any(part.startswith(".") for part in (*above, own)):
+            parts = file.relative_to(by_name[name]).parts
+            if file.is_dir() or any(part.startswith(".") for part in parts):
                 continue
             if file.suffix.lower() in SUFFIXES:
-                files.append((file, k, class_name(above[0]) if above else None))
+                files.append((file, k, class_name(parts[0]) if len(parts) > 1 else None))
             else:
                 skipped += 1
     return files, skipped
 
 
-def common_size(files):
-    r"""(height, width) where all image files have the same, else None; only their heads are read."""
+def _common_size(files):
     sizes = set()
     for file, *_ in files:
-        with suppress(Exception), Image.open(file) as image:  # what cannot be read is said with its name later
+        with suppress(Exception), Image.open(file) as image:  # `read_image` says what cannot be read
             sizes.add(image.size[::-1])
         if len(sizes) > 1:
             return None
@@ -151,12 +137,8 @@ def common_size(files):
 
 
 def read_image(file, size=None, mode="RGB") -> UInt8[np.ndarray, "H W *C"]:
-    r"""One image file, resized to a (height, width) or not; ``mode``: ``RGB``, or ``L`` for grey.  16-bit images keep
-    their upper 8 bits, CMYK and palettes are converted.
-
-    Raises: SettingsError naming the file where it is truncated, no image, of a kind without 8-bit meaning, under 2 or
-    over 89 million pixels.
-    """
+    r"""One image file, resized to (height, width) or not; ``mode``: ``RGB``, or ``L`` for grey.  16 bits keep their
+    upper 8.  Raises: SettingsError for damage, a kind without 8-bit meaning, under 2 x 2 or over 89 million pixels."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -167,6 +149,6 @@ def read_image(file, size=None, mode="RGB") -> UInt8[np.ndarray, "H W *C"]:
                     image = Image.fromarray((np.asarray(image) >> 8).astype("uint8"))
                 image = image.convert(mode)
                 return np.asarray(image if size is None else image.resize(size[::-1], Image.Resampling.BILINEAR))
-    except Exception as error:  # a damaged file makes the readers of its format fail in their own ways
-        what = f"{file.parent.name}/{file.name} is not a readable image ({error})"
-        raise SettingsError(f"{what}: remove or replace it") from None
+    except Exception as error:  # each format's reader fails in its own ways
+        name = f"{file.parent.name}/{file.name}"
+        raise SettingsError(f"{name} is not a readable image ({error}): remove or replace it") from None

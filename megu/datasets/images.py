@@ -1,4 +1,4 @@
-r"""Labelled images that live on the device as uint8; normalisation and augmentation are batched there."""
+r"""Labelled images on the device as uint8; they are normalised and augmented in batches there."""
 
 from dataclasses import dataclass, replace
 
@@ -17,7 +17,7 @@ class Images:
 
     Attributes:
         x: on the device; the first ``num_train`` are training images.
-        y: what the classifier names (``classes``): classes, or superclasses.
+        y: classes or superclasses, as the classifier names them (``classes``).
         fine: classes (``fine_classes``).
         mean, std: of the training images in [0, 1].
     """
@@ -34,7 +34,7 @@ class Images:
 
     @property
     def num_classes(self):
-        """K, the number of classes that the classifier names."""
+        """K, the length of ``classes``."""
         return len(self.classes)
 
     def digest(self):
@@ -48,11 +48,11 @@ class Images:
         return tuple(self.x.shape[1:])
 
     def batch(self, index: Int[Tensor, " n"], augment=None, gen=None) -> Float[Tensor, "n C H W"]:
-        r"""Images as the network sees them, normalised, `augmented` where asked; float ones are given as they came."""
-        if self.x.is_floating_point():
-            return self.x[index]
-        x = self.x[index].float() / 255
-        return self.normalised(x if augment is None else augmented(x, augment, gen))
+        r"""Images as the network sees them: normalised, `augmented` where asked; float ones as they came."""
+        x = self.x[index]
+        if x.is_floating_point():
+            return x
+        return self.normalised(x if augment is None else augmented(x.float() / 255, augment, gen))
 
     def normalised(self, x):
         r"""Images ``(n, C, H, W)``, uint8 or float in [0, 1], less the mean and over the std."""
@@ -60,12 +60,11 @@ class Images:
         return (x - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1)
 
     def restore(self, x):
-        r"""The inverse of `normalised`, for pictures, cut to [0, 1]."""
+        r"""The inverse of `normalised`, cut to [0, 1]."""
         return (x * self.std.view(-1, 1, 1) + self.mean.view(-1, 1, 1)).clamp(0, 1)
 
 
 def _fault(x, y, num_classes):
-    """What is wrong with the arrays of a part and what to give instead, or nothing."""
     if x.dtype != "uint8" or x.ndim not in (3, 4):
         return f"images are {x.dtype} of shape {x.shape}; give uint8 of shape (n, H, W) or (n, H, W, C)"
     if x.ndim == 4 and x.shape[3] not in (1, 3):
@@ -74,31 +73,29 @@ def _fault(x, y, num_classes):
     if min(x.shape[1:3]) < 2:
         return f"images are {x.shape[1]} x {x.shape[2]} pixels; give at least 2 x 2"
     if y.ndim != 1 or y.dtype.kind not in "iu":
-        what = "integers of shape (n,), the position of each image's class name"
-        return f"labels are {y.dtype} of shape {y.shape}; give {what}"
+        return f"labels are {y.dtype} of shape {y.shape}; give integers of shape (n,), positions of class names"
     if len(x) != len(y) or len(x) == 0:
         return f"has {len(x)} images and {len(y)} labels; give the same number of both, at least one"
     if int(y.min()) < 0 or int(y.max()) >= num_classes:
         return f"labels reach from {y.min()} to {y.max()}, but there are {num_classes} class names"
-    return None
+
+
+def different(names, what):
+    r"""Names as a tuple.  Raises: SettingsError where one is there twice."""
+    names = tuple(names)
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise SettingsError(f"{what} has the class {twice[0]!r} twice: give every class a name of its own")
+    return names
 
 
 def pool(name, train, test, fine_classes, device="cpu"):
-    r"""Check numpy arrays and put them on the device as `Images` that name classes.
+    r"""Numpy arrays as `Images` that name classes.
 
     Args:
-        train, test: images ``(n, H, W)`` or ``(n, H, W, C)`` uint8, C 1 or 3, H and W at least 2; labels ``(n,)``
-            integer.
-        fine_classes: K different names.
+        train, test: uint8 images ``(n, H, W)`` or ``(n, H, W, C)``, C 1 or 3, sides over 1; integer labels ``(n,)``.
     Raises: SettingsError for a wrong type, shape, label or name, or an empty part.
     """
-    names = tuple(fine_classes)
-    if twice := [one for one in names if names.count(one) > 1]:
-        count = names.count(twice[0])
-        raise SettingsError(
-            f"{name}: the class name {twice[0]!r} is there {count} times; give every class a name of its own"
-        )
-    xs, ys = [], []
+    names, xs, ys = different(fine_classes, name), [], []
     for part, (x, y) in (("train", train), ("test", test)):
         if fault := _fault(x, y, len(names)):
             raise SettingsError(f"{name}: {part} {fault}")
@@ -108,10 +105,9 @@ def pool(name, train, test, fine_classes, device="cpu"):
     if ours != theirs:
         raise SettingsError(f"{name}: training images are {ours}, test images {theirs}; give one size")
     x, y = torch.cat(xs).contiguous().to(device), torch.cat(ys).to(device)
-    # Exact moments, without a float copy of the images.
     counts, level = levels(xs[0]).double(), torch.arange(256).double() / 255
     share = counts / counts.sum(1, keepdim=True)
-    mean = share @ level
+    mean = share @ level  # exact, without a float copy
     std = (share @ level.square() - mean.square()).sqrt().clamp_min(1e-3)
     return Images(name, x, y, y, names, names, len(xs[0]), mean.float().to(device), std.float().to(device))
 
@@ -122,12 +118,9 @@ def levels(x: UInt8[Tensor, "n C H W"]) -> Int[Tensor, "C 256"]:
 
 
 def by_superclass(images: Images, coarse: tuple[str, ...]) -> Images:
-    r"""The same images, named by superclass; ``coarse``: that of each of ``images.fine_classes``.  Raises:
-    SettingsError where there are none.
-    """
+    r"""Named by superclass; ``coarse``: that of each of ``fine_classes``.  Raises: SettingsError for none."""
     if not coarse:
-        why = "has no superclasses, so a sub-class cannot be forgotten"
-        raise SettingsError(f"{images.name} {why}: use forget.scenario class or random")
+        raise SettingsError(f"{images.name} has no superclasses: use forget.scenario class or random")
     names = tuple(dict.fromkeys(coarse))
     to_coarse = torch.tensor([names.index(c) for c in coarse], device=images.y.device)
     return replace(images, y=to_coarse[images.fine], classes=names)

@@ -1,4 +1,4 @@
-r"""Where images come from: the embedded set, CIFAR, a folder, an ``.npz``; CIFAR is checked by its content."""
+r"""Where images come from: the embedded set, CIFAR, a folder, an ``.npz``."""
 
 import io
 import json
@@ -10,7 +10,7 @@ from megu.datasets import identity
 from megu.datasets.cifar import read_cifar
 from megu.datasets.folder import find_classes
 from megu.datasets.images import Images, by_superclass, pool
-from megu.datasets.npz import existing_path, read_npz
+from megu.datasets.npz import both_parts, existing_path, read_npz
 from megu.settings.class_names import known_names
 from megu.settings.config import Settings
 from megu.settings.errors import SettingsError
@@ -19,13 +19,10 @@ from megu.settings.values import check_class_names
 
 
 def load(settings: Settings, device="cpu") -> Images:
-    r"""The images that a run asks for, named as its classifier names them; ``data.path`` is needed for ``folder`` and
-    ``npz``.
-
-    Raises: SettingsError where data are missing, damaged or not what they are called, or lack a class to forget.
-    """
+    r"""The images that a run asks for, named as its classifier does.  Raises: SettingsError where they are missing,
+    damaged, not what they are called, or lack a class to forget."""
     name = settings.data.name
-    read = {"fashion-mini": _embedded, "folder": _folder, "npz": read_npz}.get(name, read_cifar)
+    read = {"fashion-mini": _embedded, "folder": _folder, "npz": lambda data: read_npz(data.path)}.get(name, read_cifar)
     train, test, names, coarse = read(settings.data)
     images = pool(name, train, test, names, device)
     if settings.label_level == "superclass":
@@ -42,17 +39,14 @@ def _embedded(_):
     content = (folder / "fashion_mini.npz").read_bytes()
     expected = json.loads((folder / "fashion_mini.json").read_text())["sha256"]
     if hash_bytes(content) != expected:
-        remedy = "`git checkout megu/datasets/assets`, or install megu again"
-        raise SettingsError(f"asset fashion_mini.npz is damaged (wrong hash): {remedy}")
-    arrays = np.load(io.BytesIO(content), allow_pickle=False)
-    parts = ((arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test"))
-    return *parts, *known_names("fashion-mini")
+        raise SettingsError("fashion_mini.npz is damaged: `git checkout megu/datasets/assets`, or install megu again")
+    return *both_parts(np.load(io.BytesIO(content), allow_pickle=False)), *known_names("fashion-mini")
 
 
 def _folder(data):
-    root = existing_path(data, "a folder with train/<class>/*.png and test/<class>/*.png")
+    root = existing_path(data.path, "a folder with train/<class>/*.png and test/<class>/*.png")
     found = find_classes(root, size=data.size)
     if found.test is None:
-        raise SettingsError(f"{root.name!r} has no folders train and test beside each other: make both")
+        raise SettingsError(f"{root.name!r} lacks train or test: make both folders")
     parts = map(found.read, (found.train, found.test))
     return *((part.x.permute(0, 2, 3, 1).numpy(), part.y.numpy()) for part in parts), found.classes, ()

@@ -1,4 +1,4 @@
-r"""Images that a user gives as torch Datasets, their normalisation, and training and test images put into one pool."""
+r"""A user's images: read from torch Datasets, normalised, put into one pool."""
 
 import logging
 from dataclasses import replace
@@ -19,37 +19,34 @@ NORMALISE = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "unit": ((0.0,), (1.0,)),
     "half": ((0.5,), (0.5,)),
-    # What the public unlearning code gives every CIFAR: the moments of CIFAR-100's training images.
+    # Public unlearning code gives these to every CIFAR
     "cifar100": ((0.50707516, 0.48654887, 0.44091784), (0.26733429, 0.25643846, 0.27615047)),
 }
 
 
 def read_dataset(data, num_classes, mode, what, subclasses=None) -> ImagePart:
-    r"""A torch Dataset of (image, class) pairs, each read once: give it the transforms of evaluation, not of training.
+    r"""A torch Dataset of (image, class) pairs, each read once, so with the transforms of evaluation.
 
     Args:
-        data: PIL images and uint8 ``(C, H, W)`` tensors are normalised like files; float ones are as the network sees
-            them.
+        data: gives PIL images, uint8 ``(C, H, W)`` tensors, or float ones as the network sees them.
         mode: ``RGB`` or ``L``.  what: for messages.  subclasses: a name for each item, or None.
     Raises: SettingsError naming the item that is not of this kind.
     """
     if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
-        remedy = "give a folder, or a torch Dataset with a length (not a DataLoader)"
+        remedy = "give a folder, or a torch Dataset with a length, no DataLoader"
         raise SettingsError(f"{what} is a {type(data).__name__}: {remedy}")
-    count = len(data)
-    if count == 0:
-        raise SettingsError(f"{what} is empty: give at least one image of every class")
+    if not (count := len(data)):
+        raise SettingsError(f"{what} is empty: give images of every class")
     if subclasses is not None and len(subclasses) != count:
         raise SettingsError(f"subclasses has {len(subclasses)} names for {count} images of {what}: give one for each")
     images, labels = [], []
     for i in tqdm(range(count), desc=what, unit="image", leave=False):
         item, where = data[i], f"image {i} of {what}"
         if not isinstance(item, tuple | list) or len(item) != 2:
-            kind = type(item).__name__
-            raise SettingsError(f"item {i} of {what} is a {kind}: a Dataset must give (image, class) pairs")
-        image, label = to_tensor(item[0], mode, where), to_class(item[1], num_classes, where)
+            raise SettingsError(f"{where} is a {type(item).__name__}: give (image, class) pairs")
+        image, label = _to_tensor(item[0], mode, where), _to_class(item[1], num_classes, where)
         if not images:
-            fits_memory(count, image.nbytes, "give uint8 images, or fewer of them")
+            fits_memory(count * image.nbytes, "give uint8 images, or fewer")
         elif _kind(image) != _kind(images[0]):
             raise SettingsError(f"{where} is {_kind(image)}, image 0 {_kind(images[0])}: give one size and type")
         images.append(image)
@@ -62,8 +59,7 @@ def _kind(image):
     return f"{tuple(image.shape)} {image.dtype}"
 
 
-def to_tensor(image, mode, what) -> UInt8[Tensor, "C H W"] | Float32[Tensor, "C H W"]:
-    r"""One image as a tensor.  Raises: SettingsError where it is none, or not finite."""
+def _to_tensor(image, mode, what) -> UInt8[Tensor, "C H W"] | Float32[Tensor, "C H W"]:
     if isinstance(image, Image.Image):
         array = np.array(image.convert(mode))
         return torch.from_numpy(array if array.ndim == 3 else array[..., None]).permute(2, 0, 1)
@@ -72,29 +68,27 @@ def to_tensor(image, mode, what) -> UInt8[Tensor, "C H W"] | Float32[Tensor, "C 
     elif image.ndim != 3 or not image.numel() or not (image.dtype == torch.uint8 or image.is_floating_point()):
         kind = f"tensor of shape {tuple(image.shape)}, {image.dtype}"
     elif wrong := int((~image.isfinite()).sum()):
-        raise SettingsError(f"{what} has {wrong} values that are no numbers (NaN or infinite): remove or mend it")
+        raise SettingsError(f"{what} has {wrong} values that are NaN or infinite: remove or mend it")
     else:
         return image.cpu() if image.dtype == torch.uint8 else image.cpu().float()
     raise SettingsError(f"{what} is a {kind}: give a PIL image, or a (C, H, W) tensor of uint8 or float")
 
 
-def to_class(label, num_classes, what):
-    r"""A label as an integer in [0, K).  Raises: SettingsError where it is not."""
+def _to_class(label, num_classes, what):
     try:
         k = int(label)
         if isinstance(label, bool | str) or k != label or not 0 <= k < num_classes:
             raise ValueError
     except (TypeError, ValueError, OverflowError):
         value = label.tolist() if isinstance(label, Tensor) and label.numel() < 5 else label
-        remedy = f"give an integer from 0 to {num_classes - 1}, the number of the model's output"
+        remedy = f"give an integer from 0 to {num_classes - 1}, the model's output"
         raise SettingsError(f"{what} has the class {str(value)[:50]!r}: {remedy}") from None
     return k
 
 
 def moments(normalise, x: UInt8[Tensor, "n C H W"] | Float32[Tensor, "n C H W"]):
     r"""(mean, std), each ``(C,)`` float: of a name in `NORMALISE`, of these images (``data``), or as given.  Raises:
-    SettingsError for anything else.
-    """
+    SettingsError for anything else."""
     channels = x.shape[1]
     if isinstance(normalise, str) and normalise == "data":
         sample = x[:: max(1, len(x) // 2000)].double() / 255
@@ -113,15 +107,15 @@ def moments(normalise, x: UInt8[Tensor, "n C H W"] | Float32[Tensor, "n C H W"])
 
 
 def pool_parts(name, classes, train, test, normalise, device) -> Images:
-    r"""Training images and test images (or None) in one pool, on the device.  Raises: SettingsError where the parts do
-    not fit, or a class has no training image."""
+    r"""Training and test images (or None) in one pool.  Raises: SettingsError where their kinds differ, or a class has
+    no training image."""
     parts = [train] if test is None else [train, test]
     ours, theirs = (_kind(part.x[0]) for part in (train, parts[-1]))
     if ours != theirs:
         raise SettingsError(f"training images are {ours}, test images {theirs}: give one size and type")
     if empty := set(range(len(classes))).difference(train.y.tolist()):
-        what = f"there are no training images of class {classes[min(empty)]!r}"
-        raise SettingsError(f"{what}: there must be images of every class (a sample of the retained is enough)")
+        what = f"no training image is of class {classes[min(empty)]!r}"
+        raise SettingsError(f"{what}: give some (of retained classes a sample is enough)")
     if skipped := sum(part.skipped for part in parts):
         logging.getLogger("megu").warning(f"{skipped} files that are no images were left out")
     x, y = torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts])
@@ -138,7 +132,7 @@ def pool_parts(name, classes, train, test, normalise, device) -> Images:
 
 
 def as_pictures(images, index) -> Images:
-    r"""Images ``index`` in uint8 as a pool of their own, for guides, who look at pictures."""
+    r"""Images ``index`` as uint8 in a pool of their own, for guides."""
     x = images.x[index]
     if x.is_floating_point():
         x = (images.restore(x) * 255).round().to(torch.uint8)

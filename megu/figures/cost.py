@@ -1,4 +1,4 @@
-r"""Measured costs to a figure: seconds of every stage against what they grow with."""
+r"""Figures of measured costs."""
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -7,23 +7,23 @@ from matplotlib.ticker import NullFormatter
 
 from megu.figures.style import ONLY_A, ONLY_B, SHARED, THIRD, panels, reach, styled
 
-ASKING = ("guide tiny", "guide composed", "keys of questions")
 PANELS = {  # title -> (label of the axis, column, stages)
     "Images that are trained on or seen": ("images x epochs", "passes", ("fine-tuning", "evaluation")),
     "Images to forget": ("forget images", "value", ("noise", "MeGU without noise")),
     "Classes": ("classes K", "value", ("transition", "perturbing labels")),
-    "Questions to the guide": ("questions (at a line: labels an image)", "value", ASKING),
-}
+    "Questions to the guide": (
+        "questions (at a line: labels an image)", "value", ("guide tiny", "guide composed", "keys of questions"),
+    ),
+}  # fmt: skip
 
 
 def _logarithmic(ax, **kwargs):
     ax.set(xscale="log", yscale="log", ylabel="seconds, one thread", **kwargs)
-    for axis in (ax.xaxis, ax.yaxis):  # powers of ten alone: numbers between them run into each other
+    for axis in (ax.xaxis, ax.yaxis):  # others run into each other
         axis.set_minor_formatter(NullFormatter())
 
 
 def _points(ax, table, column, **kwargs):
-    """Seconds with the interval of their repeats."""
     ax.errorbar(table[column], table["seconds"], yerr=reach(table[["seconds", "low", "high"]]), capsize=2, **kwargs)
 
 
@@ -33,8 +33,8 @@ def _note(ax, text, point, offset, **kwargs):
 
 @styled
 def costs(table: pd.DataFrame) -> Figure:
-    r"""Seconds against images, forget images, classes and questions with the line through them, on logarithmic axes;
-    ``table``: from `megu.cost.predict.fitted`."""
+    r"""Seconds of every stage against what they grow with, and the line through them; ``table``: from
+    `megu.cost.predict.fitted`."""
     fig, axes = panels(4, (4.3, 3.2), columns=2, sharey=False)
     for ax, (title, (label, column, stages)) in zip(axes, PANELS.items(), strict=True):
         for stage, colour, marker in zip(stages, (ONLY_A, ONLY_B, THIRD), "osD", strict=False):
@@ -44,7 +44,7 @@ def costs(table: pd.DataFrame) -> Figure:
             _points(ax, part, column, fmt=marker, color=colour, markersize=4, label=stage)
             for variable, points in part.groupby("variable", sort=False):
                 ax.plot(points[column], points["fitted"], color=colour, linewidth=1, linestyle="--")
-                if "labels" in variable and len(points) > 1:  # a line of each number of labels asked of an image
+                if "labels" in variable and len(points) > 1:
                     end = points[[column, "seconds"]].iloc[-1]
                     _note(ax, variable.split()[1], end, (-4, 6), fontsize=7, color=colour, ha="right")
         _logarithmic(ax, title=title, xlabel=label)
@@ -64,6 +64,6 @@ def steps(table: pd.DataFrame) -> Figure:
     _points(ax, part, "gflop", fmt="o", color=ONLY_A)
     for row in part.itertuples():
         _note(ax, row.stage.partition(", ")[2], (row.gflop, row.seconds), (-8, 6), fontsize=8, ha="right")
-    title, xlabel = "A training step of several networks", "GFLOP of a step of 64 images"
-    _logarithmic(ax, title=title, xlabel=xlabel, xlim=(least / 4, 1.2 * end))
+    _logarithmic(ax, title="A training step of several networks", xlim=(least / 4, 1.2 * end))
+    ax.set_xlabel("GFLOP of a step of 64 images")
     return fig

@@ -1,4 +1,4 @@
-r"""Figures of a deletion report as inline SVG: accuracies, attacks, and what the forgotten images are taken for."""
+r"""Figures of a deletion report as inline SVG."""
 
 import io
 import re
@@ -10,14 +10,14 @@ from matplotlib.ticker import MaxNLocator
 from megu.figures.style import STYLE, reach
 
 MODELS = {"before": "before", "after": "after", "reference": "retrained reference"}
-PARTS = {  # part of the split -> what it is called
+PARTS = {
     "forget": "forgotten training images",
     "retain": "retained training images",
     "test_forget": "test images of what is forgotten",
     "test_retain": "test images of what is retained",
 }
 ATTACKS = {"loss": "loss of each image", "entropy": "entropy of each prediction"}
-_LOOK = {  # colour, dash, mark, hatch: told apart without colour
+_LOOK = {  # colour, dash, mark, hatch
     "before": ("#7f7f7f", ":", "o", ""),
     "after": ("#2a86c8", "-", "s", "////"),
     "reference": ("#d55e00", "--", "^", "...."),
@@ -33,14 +33,19 @@ def _axes(width, height, columns=1):
 
 
 def _rows(ax, labels):
-    """One row for each label, the first on top, and the legend above."""
     ax.set_yticks(range(len(labels)), labels)
     ax.set_ylim(len(labels) - 0.5, -0.5)
     ax.legend(frameon=False, fontsize=9, ncols=3, loc="lower center", bbox_to_anchor=(0.4, 1))
 
 
+def _models(names):
+    """(Model, its shift in bars, its look) of each model among ``names``."""
+    models = [model for model in MODELS if model in names]
+    return [(model, i - (len(models) - 1) / 2, _LOOK[model]) for i, model in enumerate(models)]
+
+
 def _svg(fig):
-    """A figure as inline SVG whose black is the page's own text colour, with the same bytes each time."""
+    """Its black is the page's own text colour, its bytes are the same each time."""
     out = io.StringIO()
     with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "megu"}):
         fig.savefig(out, format="svg", transparent=True, metadata={"Date": None})
@@ -51,20 +56,21 @@ def _svg(fig):
 
 
 def curves(attacks):
-    r"""ROC of every attack, one panel each; the diagonal is what a coin reaches.  None without attacks."""
+    r"""ROC of every attack, one panel each; grey: chance.  None without attacks."""
     kinds = list(dict.fromkeys(row["attack"] for row in attacks))
     if not kinds:
         return None
     fig, axes = _axes(3.9 * len(kinds), 3.7, len(kinds))
     for ax, kind in zip(axes, kinds, strict=True):
         ax.plot([0, 1], [0, 1], color="#7f7f7f", lw=0.8)
-        for row in (row for row in attacks if row["attack"] == kind):
-            colour, dash, mark, _ = _LOOK[row["model"]]
-            label = f"{MODELS[row['model']]}: AUC {row['auc']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
-            line = {"color": colour, "ls": dash, "marker": mark, "ms": 4, "markevery": (10, 20), "label": label}
-            ax.plot(row["roc"]["false"], row["roc"]["true"], **line)
-        ax.set(title=ATTACKS.get(kind, kind), xlabel="unseen images called members")
-        ax.set(ylabel="forgotten images called members", aspect="equal")
+        for row in attacks:
+            if row["attack"] == kind:
+                colour, dash, mark, _ = _LOOK[row["model"]]
+                label = f"{MODELS[row['model']]}: AUC {row['auc']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+                look = {"color": colour, "ls": dash, "marker": mark, "ms": 4, "markevery": (10, 20), "label": label}
+                ax.plot(row["roc"]["false"], row["roc"]["true"], **look)
+        ax.set(title=ATTACKS[kind], xlabel="unseen images called members", aspect="equal")
+        ax.set_ylabel("forgotten images called members")
         ax.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     return _svg(fig)
 
@@ -72,14 +78,11 @@ def curves(attacks):
 def bars(rows):
     r"""Accuracies with their 95 % intervals, one row for each part of the data."""
     table = pd.DataFrame(rows)
-    parts, models = (
-        [name for name in names if name in set(table[of])] for names, of in ((PARTS, "part"), (MODELS, "model"))
-    )
+    parts = [part for part in PARTS if part in set(table["part"])]
     fig, (ax,) = _axes(7.2, 0.7 * len(parts) + 1.1)
-    for i, model in enumerate(models):
-        colour, _, mark, _ = _LOOK[model]
+    for model, shift, (colour, _, mark, _) in _models(set(table["model"])):
         own = table[table["model"] == model]
-        y = own["part"].map(parts.index) + 0.22 * (i - (len(models) - 1) / 2)
+        y = own["part"].map(parts.index) + 0.22 * shift
         look = {"fmt": mark, "color": colour, "ms": 6, "capsize": 3, "label": MODELS[model]}
         ax.errorbar(own["percent"], y, xerr=reach(own[["percent", "low", "high"]]).clip(0), **look)
     ax.set(xlim=(-3, 103), xlabel="named right, percent")
@@ -92,13 +95,11 @@ def shares(by_model):
     table = pd.DataFrame(by_model).fillna(0)
     table = table.loc[table.max(axis=1).sort_values(ascending=False, kind="stable").index[:12]]
     fig, (ax,) = _axes(7.2, 0.45 * len(table) + 1.1)
-    models = [model for model in MODELS if model in table]
-    for i, model in enumerate(models):
-        colour, _, _, hatch = _LOOK[model]
-        y = [k + 0.26 * (i - (len(models) - 1) / 2) for k in range(len(table))]
+    for model, shift, (colour, _, _, hatch) in _models(table):
+        y = [k + 0.26 * shift for k in range(len(table))]
         ax.barh(y, table[model], 0.24, facecolor="none", edgecolor=colour, hatch=hatch, label=MODELS[model])
     ax.set(xlabel="forgotten images, percent")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    short = [label if len(label) <= 30 else label[:29] + "…" for label in table.index]
+    short = (label if len(label) <= 30 else label[:29] + "…" for label in table.index)
     _rows(ax, [label.replace("$", r"\$") for label in short])
     return _svg(fig)

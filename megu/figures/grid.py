@@ -1,4 +1,4 @@
-r"""Figures of a grid: times and gaps to retrain of every cell; nothing is computed here."""
+r"""Figures of a grid: times and gaps to retrain of every cell."""
 
 from collections.abc import Collection, Mapping
 
@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from megu.figures.markdown import number
 from megu.figures.style import FLOOR, ONLY_B, PART_COLOURS, ZERO, by_part, legend, panels, stacked, styled
 
-OWN = {"original": {"color": "black", "marker": "x"}, "megu": {"color": ONLY_B, "marker": "D"}}  # what to look for
-COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # the rest of Okabe-Ito without yellow
-MARKERS = "os^v"  # of each next round of colours
+OWN = {"original": {"color": "black", "marker": "x"}, "megu": {"color": ONLY_B, "marker": "D"}}
+COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # of Okabe-Ito
+MARKERS = "os^v"  # each for a round of colours
 REQUEST = ["dataset", "scenario", "forget"]
 CELL = ["ours_arch", *REQUEST]
 Asked = Mapping[tuple, Collection[str]]  # cell -> its methods
@@ -25,7 +25,7 @@ METRICS = {  # column -> (title, unit, below this the axis is linear)
 
 @styled
 def cell_times(table: pd.DataFrame, titles: Mapping[str, str], asked: Asked) -> Figure:
-    r"""Time of every method as share of retraining, split into its parts, one panel for each cell (role of Figure 4).
+    r"""Time of every method as share of retraining by part, one panel for each cell (role of Figure 4).
 
     Args:
         table: ours_arch, dataset, scenario, forget, method, part, share (percent).
@@ -36,9 +36,8 @@ def cell_times(table: pd.DataFrame, titles: Mapping[str, str], asked: Asked) -> 
     fig, axes = panels(len(cells), size, (2.2, 0.6), columns, sharex=True, sharey=True)
     for ax, (cell, rows) in zip(axes, cells, strict=True):
         wide = by_part(rows, "share").reindex(methods)
-        missing = ["not run" if name in asked.get(cell, ()) else "-" for name in methods]
-        total = wide.sum(axis=1, min_count=1)
-        texts = [number(share, digits=0, missing=text) for share, text in zip(total, missing, strict=True)]
+        has, total = asked.get(cell, ()), wide.sum(axis=1, min_count=1)
+        texts = [number(share, digits=0, missing="not run" if name in has else "-") for name, share in total.items()]
         stacked(ax, wide.rename(titles), texts, fontsize=8)
         ax.axvline(100, linestyle="--", **ZERO)
         ax.set_title("{1}, {2}\n{3}, {0}".format(*cell), fontsize=8)
@@ -48,12 +47,11 @@ def cell_times(table: pd.DataFrame, titles: Mapping[str, str], asked: Asked) -> 
     ours = table[table["method"] == "megu"].groupby(CELL)["share"].sum()
     first = f"MeGU takes {ours.min():.0f} to {ours.max():.0f} % of the time of retraining" if len(ours) else "Time"
     fig.suptitle(f"{first}, without guide and evaluation; -: no method of this cell")
-    legend(fig, axes, "outside lower center", ncols=len(PART_COLOURS))
+    legend(fig, axes, "center", ncols=len(PART_COLOURS))
     return fig
 
 
 def _panel(ax, rows, cells, titles):
-    r"""Gaps of every method on one network, and the retrained models' own spread."""
     floor = rows.loc["retrain"].reindex(cells)["half_width"].fillna(0) * 2**0.5
     for i, width in enumerate(floor):
         label = "difference of two sets of retrains (95 %)" if width else None
@@ -72,16 +70,14 @@ def _panel(ax, rows, cells, titles):
 @styled
 def cell_gaps(table: pd.DataFrame, titles: Mapping[str, str], asked: Asked) -> Figure:
     r"""Gap of every method to the retrained model, requests in rows, networks side by side; grey: the retrained models'
-    own spread (role of appendix G).  Forget accuracy is that of the test images of what is forgotten, or of the
-    forgotten images where single ones are.
+    own spread (role of appendix G).  Forget accuracy: on test images, or on the forgotten ones of scenario random.
 
     Args:
         table: the grid in the layout of the paper's tables, strict mode.
         asked: a cell without values is "not run" where the grid has it on this network, else "not in the grid".
     """
     table = table[table["status"] == "run"].drop_duplicates([*CELL, "method", "column"])
-    ran = set(table["method"]) - {"retrain"}
-    titles = {name: title for name, title in titles.items() if name in ran}
+    titles = {name: titles[name] for name in titles if name in set(table["method"]) - {"retrain"}}
     cells = list(table.groupby(REQUEST, sort=False).groups)
     shown = [(arch, column) for arch in table["ours_arch"].unique() for column in METRICS]
     fig, axes = panels(len(shown), (2.6, max(0.1 * len(titles) + 0.1, 0.35) * len(cells)), (2, 1.5))
@@ -95,12 +91,12 @@ def cell_gaps(table: pd.DataFrame, titles: Mapping[str, str], asked: Asked) -> F
                 ax.text(0, i, text, ha="center", va="center", fontsize=8, backgroundcolor="white")
         ax.set_xscale("symlog", linthresh=linear)
         ax.tick_params(labelsize=8)
-        few, many = rows["seeds"].min(), rows["seeds"].max()
+        few, many = rows["seeds"].agg(["min", "max"])
         seeds = f"{few} to {many} seeds" if few < many else f"{many} seed{'s' if many > 1 else ''}"
         ax.set(title=f"{arch}, {seeds}\n{title}", xlabel=f"gap to retrain ({unit})", ylim=(len(cells) - 0.5, -0.5))
         ax.set_yticks(range(len(cells)), ["{}, {}\n{}".format(*cell) for cell in cells])
-    for same in axes.reshape(-1, len(METRICS)).T:  # a metric has the same limits for every network
+    for same in axes.reshape(-1, len(METRICS)).T:  # the networks' panels of a metric
         low, high = zip(*(ax.get_xlim() for ax in same), strict=True)
         plt.setp(same, xlim=(min(low), max(high)))
-    legend(fig, axes, "outside lower center", ncols=4, fontsize=8)
+    legend(fig, axes, "center", ncols=4, fontsize=8)
     return fig

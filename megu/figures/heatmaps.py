@@ -1,4 +1,4 @@
-r"""Tables and arrays to heat maps; nothing is computed here."""
+r"""Figures that are heat maps."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,6 @@ from megu.figures.style import ONLY_B, OURS, heat, panels, styled
 
 
 def _limits(values):
-    """Of the values off the diagonal."""
     off = values[~np.eye(len(values), dtype=bool)]
     return off.min(), off.max()
 
@@ -22,38 +21,36 @@ def _limits(values):
 def matrix(
     values: Float[np.ndarray, "K K"] | pd.DataFrame,
     names: Sequence[str],
-    *,
-    title: str,
-    xlabel: str,
-    ylabel: str,
     label: str,
     ax: Axes | None = None,
     marked: Sequence[tuple[int, int]] = (),
+    **words: str,
 ) -> Figure:
-    r"""A square matrix with its numbers, in colours of the values off the diagonal; an arrow of the colour bar, which
-    is called ``label``, says that some on it lie beyond.  ``ax``: None for a figure of its own; ``marked``: (row,
-    column) to be framed, as the axis label has to explain."""
+    r"""A square matrix with its numbers, in colours of the values off the diagonal; an arrow of the colour bar, called
+    ``label``, says that some on it lie beyond.  ``ax``: None for an own figure; ``marked``: (row, column) to frame;
+    ``words``: title, xlabel, ylabel."""
     values, k = np.asarray(values, float), len(names)
     if ax is None:
         ax = plt.subplots(figsize=(0.52 * k + 1.6, 0.46 * k + 1.2))[1]
     low, high = _limits(values)
-    shown = heat(ax, values, names, names, (low, high), lambda value: f"{value:.2f}".replace("0.", ".", 1))
+    table = pd.DataFrame(values, names, names)
+    shown = heat(ax, table, low, high, lambda value: f"{value:.2f}".replace("0.", ".", 1))
     extend = {(1, 1): "both", (1, 0): "min", (0, 1): "max", (0, 0): "neither"}[values.min() < low, values.max() > high]
     ax.figure.colorbar(shown, ax=ax, label=label, extend=extend)
     for i, j in marked:
         ax.add_patch(plt.Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=ONLY_B, linewidth=2))
-    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    ax.set(**words)
     return ax.figure
 
 
 @styled
-def matrices(table: Mapping[str, Float[np.ndarray, "K K"]], names: Sequence[str], columns: int = 3) -> Figure:
-    r"""Transition matrices by guide side by side, each in colours of its own values off the diagonal."""
-    fig, axes = panels(len(table), (2.4, 2.2), (0.8, 0.9), columns, sharey=True)
+def matrices(table: Mapping[str, Float[np.ndarray, "K K"]], names: Sequence[str]) -> Figure:
+    r"""Transition matrices by guide, each in colours of its own values off the diagonal."""
+    fig, axes = panels(len(table), (2.4, 2.2), (0.8, 0.9), 3, sharey=True)
     for i, (ax, (guide, values)) in enumerate(zip(axes, table.items(), strict=True)):
         low, high = _limits(values)
         ax.imshow(values, cmap="cividis", vmin=low, vmax=high)
-        ax.set_xticks(range(len(names)), names if i + columns >= len(table) else (), rotation=90, fontsize=7)
+        ax.set_xticks(range(len(names)), names if i + 3 >= len(table) else (), rotation=90, fontsize=7)
         ax.set_yticks(range(len(names)), names, fontsize=7)
         ax.set_title(guide)
         ax.spines[:].set_visible(False)
@@ -64,12 +61,12 @@ def matrices(table: Mapping[str, Float[np.ndarray, "K K"]], names: Sequence[str]
 
 @styled
 def predictions(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    r"""What the forget images are taken for, before and after unlearning (role of appendix D); ``table``: method,
-    label, share (percent of the forget images, one value for each pair)."""
+    r"""What the forget images are taken for (role of appendix D); ``table``: method, label, share (percent), one value
+    for each pair."""
     wide = table.pivot(index="method", columns="label", values="share").reindex(titles)[table["label"].unique()]
     wide = wide.rename(titles)
     fig, ax = plt.subplots(figsize=(0.62 * wide.shape[1] + 2.6, 0.36 * len(wide) + 1.6))
-    shown = heat(ax, wide.to_numpy(), wide.index, wide.columns, (0, 100), lambda share: f"{share:.0f}")
+    shown = heat(ax, wide, 0.0, 100.0, lambda share: f"{share:.0f}")
     fig.colorbar(shown, ax=ax, label="share of forget images, %")
     if OURS in wide.index:
         ours = wide.loc[OURS]

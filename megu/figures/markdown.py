@@ -1,4 +1,4 @@
-r"""Numbers and tables to Markdown, and the generated spans of a document."""
+r"""Numbers, tables and generated spans of a document in Markdown."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,8 +9,7 @@ SPAN = re.compile(r"<!-- begin ([\w-]+) -->(\n?)(.*?)<!-- end \1 -->", re.S)
 
 
 def number(value: float, half_width: float | None = None, digits: int = 1, sign: str = "", missing: str = "-") -> str:
-    r"""Text of a number, ``digits`` decimals, with its interval where there is one; ``sign``: ``"+"`` for a difference;
-    ``missing``: text of NaN.
+    r"""A number, ``digits`` decimals, with its interval; ``sign``: ``"+"`` for a difference; ``missing``: for NaN.
 
     >>> number(1.25, 0.5, 2, "+"), number(float("nan"))
     ('+1.25 ± 0.50', '-')
@@ -29,20 +28,20 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     |---|---|
     | 1 | 2 |
     """
-    lines = [f"| {' | '.join(row)} |" for row in (head, *rows)]
-    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
+    first, *lines = (f"| {' | '.join(row)} |" for row in (head, *rows))
+    return "\n".join([first, "|---" * len(head) + "|", *lines])
 
 
 def interval(seeds: Sequence[int], what: str, over: str = "seeds") -> str:
-    r"""What the numbers of a table are; one seed has no interval."""
+    r"""What the numbers of a table are."""
     if len(seeds) > 1:
         return f"{what} ± half-width of the 95 % t-interval over the {over}"
     return f"{what}, of one seed and so without interval"
 
 
 def fill(text: str, spans: Mapping[str, Callable[[], str]]) -> str:
-    r"""A document with what stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` made anew, by functions by
-    name.  A mark at the end of its line opens a block, any other a piece of a sentence.
+    r"""A document with its spans ``<!-- begin NAME -->...<!-- end NAME -->`` made anew by the function of that name; a
+    first mark at the end of its line opens a block.
 
     Raises: ValueError where a span has no function, a function no span, or a mark no partner.
 
@@ -51,11 +50,11 @@ def fill(text: str, spans: Mapping[str, Callable[[], str]]) -> str:
     """
     names = {match[1] for match in SPAN.finditer(text)}
     if marks := set(re.findall(r"<!-- (?:begin|end) ([\w-]+) -->", SPAN.sub("", text))):
-        raise ValueError(f"the span {min(marks)!r} needs both of its marks, begin and end")
+        raise ValueError(f"the span {min(marks)!r} needs both of its marks")
     if unknown := names - set(spans):
         raise ValueError(f"no function makes the span {min(unknown)!r}: choose one of {', '.join(sorted(spans))}")
     if missing := set(spans) - names:
-        raise ValueError(f"the document has no span {min(missing)!r}: write its marks, begin and end")
+        raise ValueError(f"the document has no span {min(missing)!r}: write its marks")
 
     def made(match):
         (name, end), content = match.group(1, 2), spans[match[1]]().strip("\n")

@@ -1,5 +1,4 @@
-r"""Figures of entanglement: pairs of classes, depth, agreement with a guide, where in the image, what unlearning cut.
-Nothing is computed here."""
+r"""Figures of entanglement: what it is, where it is seen, what unlearning cut."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +11,6 @@ from megu.figures.markdown import number
 from megu.figures.style import FLOOR, NULL, ONLY_A, ONLY_B, OURS, SHARED, THIRD, ZERO, forest, legend, panels, styled
 
 CHANCE = {"color": NULL, "label": "permuted labels (95 %)"}
-NEAREST = ((ONLY_A, "o-"), (ONLY_B, "s--"), (THIRD, "^:"))  # looks of three classes
 VALUE = ["mean", "half_width"]
 
 
@@ -27,29 +25,29 @@ def entanglement(pairs: pd.DataFrame, a: str) -> Figure:
     forest(left, part.set_index("class_b")[["index", "low", "high"]])
     left.set(title=f"{a!r} with each other class", xlabel="entanglement index, 95 % interval over images")
     left.legend(loc="lower right")
-    bars = {"edgecolor": "white"}
     right.barh(y, part["shared"], color=SHARED, label="associated: serve both")
-    right.barh(y, part["only_a"], left=part["shared"], color=ONLY_A, hatch="//", label=f"only {a}", **bars)
-    right.barh(y, -part["only_b"], color=ONLY_B, hatch="..", label="only the other class", **bars)
+    right.barh(y, part["only_a"], left=part["shared"], color=ONLY_A, hatch="//", label=f"only {a}", edgecolor="white")
+    right.barh(y, -part["only_b"], color=ONLY_B, hatch="..", label="only the other class", edgecolor="white")
     right.axvline(0, **ZERO)
     right.set(title="Units that serve them, by test", xlabel="units of the last layer (left: the other class's own)")
     right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, fontsize=8)
-    entangled = part.loc[part["low"] > high, "class_b"]
-    fig.suptitle(f"Entangled with {a} beyond chance: {', '.join(entangled) or 'no class'}")
+    entangled = ", ".join(part.loc[part["low"] > high, "class_b"])
+    fig.suptitle(f"Entangled with {a} beyond chance: {entangled or 'no class'}")
     return fig
 
 
 @styled
 def depth(pairs: pd.DataFrame, a: str) -> Figure:
-    r"""Where in depth concepts part: the index of class ``a`` with every other, layer by layer; ``pairs``: as of
-    `entanglement`, with a column layer in the order of the forward pass."""
-    layers, of_a = pairs["layer"].unique(), pairs[pairs["class_a"] == a]
-    wide = of_a.pivot(index="layer", columns="class_b").loc[layers]
+    r"""The index of class ``a`` with every other, layer by layer; ``pairs``: as of `entanglement`, with a column layer
+    in the order of the forward pass."""
+    layers = pairs["layer"].unique()
+    wide = pairs[pairs["class_a"] == a].pivot(index="layer", columns="class_b").loc[layers]
     order = wide["index"].iloc[-1].sort_values(ascending=False).index
     fig, ax = plt.subplots(figsize=(1.1 * len(layers) + 2.8, 3.6))
     ax.fill_between(layers, wide["null_low"].min(axis=1), wide["null_high"].max(axis=1), **CHANCE)
+    nearest = (ONLY_A, "o-"), (ONLY_B, "s--"), (THIRD, "^:")
     for i, b in enumerate(order):
-        colour, style, label = (*NEAREST[i], b) if i < 3 else ("#c8c8c8", "-", "other classes" if i == 3 else None)
+        colour, style, label = (*nearest[i], b) if i < 3 else ("#c8c8c8", "-", "other classes" if i == 3 else None)
         ax.plot(layers, wide["index", b], style, color=colour, markersize=4, label=label)
         ax.fill_between(layers, wide["low", b], wide["high", b], color=colour, alpha=0.2, linewidth=0)
     ax.set(xlabel="layer, from the image to the head", ylabel="entanglement index")
@@ -60,8 +58,8 @@ def depth(pairs: pd.DataFrame, a: str) -> Figure:
 
 @styled
 def agreement(table: pd.DataFrame) -> Figure:
-    r"""How far views of the features order the classes as one guide does; ``table``: from
-    `megu.measure.views.agreement`, with a column guide."""
+    r"""How far views of the features order classes as a guide does; ``table``: `megu.measure.views.agreement` and a
+    column guide."""
     table = table.sort_values("order", ascending=False).set_index("view")
     fig, ax = plt.subplots(figsize=(6, 0.36 * len(table) + 1.6))
     forest(ax, table[["order", "low", "high"]], label="mean over the classes, 95 % interval")
@@ -69,17 +67,17 @@ def agreement(table: pd.DataFrame) -> Figure:
     ax.axvline(0, **ZERO)
     ax.set(xlabel="rank correlation of a view with the guide's T", xlim=(-0.55, 1))
     ax.set_title(f"The view nearest to T of the guide {table['guide'].iloc[0]}: {table.index[0]}")
-    legend(fig, [ax], "outside lower center", ncols=2, fontsize=8)
+    legend(fig, [ax], "center", ncols=2, fontsize=8)
     return fig
 
 
 @styled
 def maps(table: pd.DataFrame, layer: str) -> Figure:
-    r"""Where in the images the units of ``layer`` are seen, on one scale; ``table``: row, panel (titles), y, x, grey
-    (the image in [0, 1]), value (the map, NaN for the image alone)."""
+    r"""Where the units of ``layer`` are seen, on one scale; ``table``: row, panel (titles), y, x, grey (the image in
+    [0, 1]), value (the map; NaN: none)."""
     rows, columns = table["row"].unique(), table["panel"].unique()
-    size = {"size": (1.35, 1.1), "margin": (2, 0.6), "columns": len(columns)}
-    fig, axes = panels(len(rows) * len(columns), **size, sharey=False, layout="compressed")
+    look = {"sharey": False, "layout": "compressed"}
+    fig, axes = panels(len(rows) * len(columns), (1.35, 1.1), (2, 0.6), len(columns), **look)
     at, top = pd.DataFrame(axes.reshape(len(rows), -1), rows, columns), np.nanquantile(table["value"], 0.998)
     for (row, panel), part in table.groupby(["row", "panel"], sort=False):
         ax = at.loc[row, panel]
@@ -96,14 +94,14 @@ def maps(table: pd.DataFrame, layer: str) -> Figure:
         ax.set_ylabel(name, fontsize=8, rotation=0, ha="right", va="center", fontweight=weight)
     fig.get_layout_engine().set(w_pad=0.15)
     label = f"activation of {layer} above the mean,\ns.d. of image means"
-    fig.colorbar(shown, ax=at.to_numpy(), label=label, shrink=0.8)
+    fig.colorbar(shown, ax=axes, label=label, shrink=0.8)
     return fig
 
 
 @styled
 def meaning(table: pd.DataFrame) -> Figure:
     r"""What noises activate, against the same pixels shuffled (grey); ``table``: input, patterns, mean, half_width
-    (standard deviations of ordinary images)."""
+    (s.d. of ordinary images)."""
     inputs, groups = table["input"].unique(), table["patterns"].unique()
     table = table.set_index(["patterns", "input"])[VALUE]
     fig, axes = panels(len(groups), (2.5, 0.34 * len(inputs)), (1.4, 1.4))
@@ -111,8 +109,8 @@ def meaning(table: pd.DataFrame) -> Figure:
         part = table.loc[group].reindex(inputs)
         shuffled = part.index.str.contains("shuffled")
         ax.axvline(0, **ZERO)
-        for rows, look in ((~shuffled, {"colour": ONLY_A}), (shuffled, {"colour": SHARED, "marker": "s"})):
-            forest(ax, part[rows].reindex(inputs), **look)
+        forest(ax, part[~shuffled].reindex(inputs), ONLY_A)
+        forest(ax, part[shuffled].reindex(inputs), SHARED, "s")
         ax.set(title=group, xlabel="response, s.d.")
     said = ", ".join(f"{group} {number(*table.loc[(group, inputs[0])], 2, '+')}" for group in groups[:2])
     fig.suptitle(f"{inputs[0]}: {said} s.d.")
@@ -122,13 +120,12 @@ def meaning(table: pd.DataFrame) -> Figure:
 @styled
 def disentangled(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     r"""What each method suppressed of the unique patterns and kept of the associated ones, by the last view's score;
-    line and band: the retrained model, where it can be compared.  ``table``: method, view, measure (suppressed, kept,
-    score), mean, half_width over seeds."""
+    ``table``: method, view, measure (suppressed, kept, score), mean, half_width over seeds."""
     shown = [(view, measure) for view in table["view"].unique() for measure in table["measure"].unique()]
     wide = table.set_index(["view", "measure", "method"])[VALUE].sort_index()
     order = wide.loc[shown[-1], "mean"].sort_values(ascending=False).index
     methods = [name for name in order if name in titles and name != "retrain"]
-    half = table["half_width"].fillna(0)  # a t-interval over few seeds may leave [0, 1]; it is shown whole
+    half = table["half_width"].fillna(0)  # a t-interval over few seeds may leave [0, 1]
     limits = min(0, (table["mean"] - half).min()) - 0.05, max(1, (table["mean"] + half).max()) + 0.05
     what = {"suppressed": "share of unique", "kept": "share of associated", "score": "suppressed x kept"}
     fig, axes = panels(len(shown), (1.75, 0.27 * len(methods)), (2.4, 1.5))
@@ -142,17 +139,15 @@ def disentangled(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
         ax.set(title=":\n".join(key), xlabel=what[key[1]], xlim=limits)
     legend(fig, axes[-1:], ncols=2)
     if "megu" in methods:
-        view, place = shown[-1][0], methods.index("megu") + 1
+        view, place = shown[-1][0], f"number {methods.index('megu') + 1} of {len(methods)} by score"
         suppressed, kept = (number(*wide.loc[(view, measure, "megu")], 2) for measure in ("suppressed", "kept"))
-        said = f"{view}: MeGU suppresses {suppressed}, keeps {kept}"
-        fig.suptitle(f"{said}; number {place} of {len(methods)} by score")
+        fig.suptitle(f"{view}: MeGU suppresses {suppressed}, keeps {kept}; {place}")
     return fig
 
 
 @styled
 def plane(points: pd.DataFrame, names: Sequence[str], highlight: Sequence[str] = ()) -> Figure:
-    r"""A map of the features in the plane (``points``: x, y, class); the classes to ``highlight`` in colour, others in
-    grey."""
+    r"""A map of the features (``points``: x, y, class), the classes to ``highlight`` in colour, others in grey."""
     fig, ax = plt.subplots(figsize=(5.2, 3.9))
     palette = dict(zip(highlight, (ONLY_B, ONLY_A, THIRD, "#cc79a7", "#e69f00"), strict=False))
     for name in sorted(names, key=lambda n: n in palette):
@@ -167,8 +162,8 @@ def plane(points: pd.DataFrame, names: Sequence[str], highlight: Sequence[str] =
 
 @styled
 def recovered(layers: pd.DataFrame, forgetting: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    r"""The measures against known parts: recovery of the true overlap by layer (layer, rho, null_low, null_high, seed),
-    and what forgetting leaves of the parts (method, measure: unique or shared, mean, half_width)."""
+    r"""Of known parts: recovery of the true overlap (layer, rho, null_low, null_high, seed), and what forgetting leaves
+    (method, measure: unique or shared, mean, half_width)."""
     fig, (left, right) = panels(2, (4.6, 3.3), (1.3, 0.9), sharey=False)
     mean = layers.groupby("layer", sort=False)[["null_low", "null_high", "rho"]].mean()
     left.fill_between(mean.index, mean["null_low"], mean["null_high"], **CHANCE)
@@ -179,11 +174,10 @@ def recovered(layers: pd.DataFrame, forgetting: pd.DataFrame, titles: Mapping[st
     left.set_title(f"Index against the true overlap, last layer: {mean['rho'].iloc[-1]:.2f}")
     wide = forgetting.set_index(["measure", "method"])[VALUE]
     methods = [name for name in wide.loc["unique", "mean"].sort_values().index if name in titles]
-    for measure, colour, marker, shift in (("unique", ONLY_A, "o", -0.12), ("shared", SHARED, "s", 0.12)):
-        look = {"colour": colour, "marker": marker, "shift": shift, "label": f"{measure} parts"}
-        forest(right, wide.loc[measure].reindex(methods).rename(titles), **look)
+    for measure, *look in (("unique", ONLY_A, "o", -0.12), ("shared", SHARED, "s", 0.12)):
+        forest(right, wide.loc[measure].reindex(methods).rename(titles), *look, label=f"{measure} parts")
     right.axvline(1, **ZERO, label="as in the original")
     right.set_xlabel("reaction to a part over the original's, 95 % interval over seeds")
     right.set_title(f"MeGU leaves {number(*wide.loc[('unique', 'megu')], 2)} of the reaction to unique parts")
-    legend(fig, [left, right], "outside lower center", ncols=3, fontsize=8)
+    legend(fig, [left, right], "center", ncols=3, fontsize=8)
     return fig

@@ -1,4 +1,4 @@
-r"""Figures of one request and of the comparison: images, labels, gaps to retrain, times, changes of a setting."""
+r"""Figures of one request and of the comparison."""
 
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
@@ -11,29 +11,28 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from megu.figures.markdown import number
-from megu.figures.style import (
-    DIGITS,
-    FLOOR,
-    METRICS,
-    ONLY_A,
-    ONLY_B,
-    UNITS,
-    ZERO,
-    by_part,
-    forest,
-    legend,
-    named,
-    panels,
-    stacked,
-    styled,
-)
+from megu.figures.style import FLOOR, ONLY_A, ONLY_B, ZERO, by_part, forest, legend, named, panels, stacked, styled
+
+METRICS = {  # metric -> what figures call it
+    "acc_retain_test": "retain test accuracy",
+    "acc_forget_train": "forget train accuracy",
+    "acc_forget_test": "forget test accuracy",
+    "mia_loss_auc": "loss attack AUC",
+    "mia_ssd_member_rate": "SSD member rate (compat)",
+    "tow": "tug-of-war (ToW)",
+}
+
+
+def _differences(metric, unit):
+    """(What figures call a metric, the unit of its differences, their decimals)."""
+    return METRICS.get(metric, metric), *(("points", 1) if unit == "percent" else (unit, 3))
 
 
 @styled
 def image_grid(
     images: Float[np.ndarray, "n C H W"], titles: Sequence[str] = (), columns: int = 10, size: float = 0.9
 ) -> Figure:
-    r"""Images in [0, 1], ``columns`` in a row, ``size`` inches wide; ``titles``: above the first of them."""
+    r"""Images in [0, 1], ``columns`` in a row, ``size`` inches wide; ``titles``: of the first ones."""
     lines = -(-len(titles) // columns)
     fig, axes = panels(len(images), (size, size), (0, 0.25 * lines + 0.3), columns, sharey=False)
     for ax, image, title in zip_longest(axes, np.asarray(images), titles, fillvalue=""):
@@ -44,74 +43,71 @@ def image_grid(
 
 
 def stretched(images):
-    r"""Each image of a ``(n, C, H, W)`` tensor scaled to fill [0, 1], for noise, which has no range of its own."""
+    r"""Each image of a ``(n, C, H, W)`` tensor scaled to fill [0, 1]."""
     low, high = images.amin((1, 2, 3), True), images.amax((1, 2, 3), True)
     return (images - low) / (high - low).clamp_min(1e-12)
 
 
 @styled
 def label_distribution(table: pd.DataFrame) -> Figure:
-    r"""How often each class is chosen as perturbing label (role of appendix C); ``table``: choice (one panel each),
-    label, share (percent)."""
+    r"""How often each class is chosen as perturbing label (role of appendix C); ``table``: choice (panels), label,
+    share (percent)."""
     wide = table.pivot(index="label", columns="choice", values="share").fillna(0)
     wide = wide.loc[table["label"].unique(), table["choice"].unique()]
     fig, axes = panels(wide.shape[1], (2.3, 0.2 * len(wide)), (1, 1))
     for ax, (choice, shares) in zip(axes, wide.items(), strict=True):
         ax.barh(range(len(wide)), shares, color=ONLY_A)
         named(ax, wide.index)
-        title = f"{choice}:\n{shares.idxmax()}, {shares.max():.0f} %"
-        ax.set(title=title, xlabel="share of forget images, %", xlim=(0, 100))
+        ax.set_title(f"{choice}:\n{shares.idxmax()}, {shares.max():.0f} %")
+        ax.set(xlabel="share of forget images, %", xlim=(0, 100))
     return fig
 
 
 @styled
 def gaps(summary: pd.DataFrame, titles: Mapping[str, str], metrics: Sequence[str], symlog: bool = False) -> Figure:
-    r"""Every method's distance to the retrained model, by that of the first metric, with the noise floor of retraining.
+    r"""Every method's gap to the retrained model, by that of the first metric, and the noise floor of retraining.
 
     Args:
-        summary: from `megu.measure.summary.summary`; with a column scenario, each has a row of panels, where methods
-            that it lacks are "not run".
+        summary: from `megu.measure.summary.summary`; with a column scenario, each has a row of panels.
         symlog: logarithmic beyond one unit, where some methods are far away.
     """
     methods = [name for name in titles if name in set(summary["method"]) and name != "retrain"]
     parts = list(summary.groupby("scenario", sort=False)) if "scenario" in summary else [("", summary)]
-    size = (2.9, (0.36 if len(parts) == 1 else 0.25) * len(methods))
-    sharing = {"sharex": "col" if symlog else False}
-    fig, axes = panels(len(parts) * len(metrics), size, (1.2, 1.4), len(metrics), **sharing)
+    columns, size = len(metrics), (2.9, (0.36 if len(parts) == 1 else 0.25) * len(methods))
+    fig, axes = panels(len(parts) * columns, size, (1.2, 1.4), columns, sharex="col" if symlog else False)
     said = []
     for (scenario, table), line in zip(parts, axes.reshape(len(parts), -1), strict=True):
         wide = table.set_index(["metric", "method"]).sort_index()
         order = wide.loc[metrics[0], "gap"].reindex(methods).abs().sort_values(kind="stable").index
         for ax, metric in zip(line, metrics, strict=True):
             part = wide.loc[metric]
-            floor, unit = part.loc["retrain", "half_width"] * 2**0.5, part["unit"].iloc[0]
+            floor = part.loc["retrain", "half_width"] * 2**0.5
+            title, unit, _ = _differences(metric, part["unit"].iloc[0])
             if np.isfinite(floor):
-                label = "noise floor: difference of two sets of retrains (95 %)"
-                ax.axvspan(-floor, floor, color=FLOOR, label=label)
+                ax.axvspan(-floor, floor, color=FLOOR, label="noise floor: difference of two sets of retrains (95 %)")
             ax.axvline(0, **ZERO)
             forest(ax, part.reindex(order)[["gap", "gap_half_width"]].rename(titles))
             for y in np.flatnonzero(~order.isin(part.index)):
                 ax.text(0, y, " not run", va="center", fontsize=7)
             if symlog:
-                ax.set_xscale("symlog", linthresh=1 if unit == "percent" else 0.1)
+                ax.set_xscale("symlog", linthresh=1 if unit == "points" else 0.1)
             else:
                 ax.xaxis.set_major_locator(MaxNLocator(4))
             ax.tick_params("x", labelbottom=True, labelsize=7 if symlog else None)
-            ax.set_title(f"{scenario}:\n{METRICS.get(metric, metric)}".removeprefix(":\n"))
-            ax.set_xlabel(f"gap to retrain ({UNITS.get(unit, unit)})")
+            ax.set_title(f"{scenario}:\n{title}".removeprefix(":\n"))
+            ax.set_xlabel(f"gap to retrain ({unit})")
         if (metrics[0], "megu") in wide.index:
-            row = wide.loc[(metrics[0], "megu")]
-            gap = number(row["gap"], row["gap_half_width"], DIGITS.get(row["unit"], 3), "+")
-            said.append(f"{scenario} {gap}".strip())
-    fig.suptitle(f"MeGU minus retrain, {METRICS.get(metrics[0], metrics[0])}: {', '.join(said)}" if said else None)
-    legend(fig, axes[: len(metrics)])
+            *gap, unit = wide.loc[(metrics[0], "megu"), ["gap", "gap_half_width", "unit"]]
+            first, _, digits = _differences(metrics[0], unit)
+            said.append(f"{scenario} {number(*gap, digits, '+')}".strip())
+    fig.suptitle(f"MeGU minus retrain, {first}: {', '.join(said)}" if said else None)
+    legend(fig, axes[:columns])
     return fig
 
 
 @styled
 def time_per_stage(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    r"""Seconds of every method, split into its parts, the longest first (role of Figure 4); ``table``: method, part,
-    seconds (mean over the seeds)."""
+    r"""Seconds of every method by part, the longest first (role of Figure 4); ``table``: method, part, seconds."""
     titles = {**titles, "guide": "Guide, once per data set"}
     wide = by_part(table[table["method"].isin(titles) & (table["part"] != "evaluation")], "seconds")
     total = wide.sum(axis=1).sort_values(ascending=False)
@@ -126,8 +122,8 @@ def time_per_stage(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
 
 @styled
 def ablation(table: pd.DataFrame, metrics: Sequence[str]) -> Figure:
-    r"""What each change of one setting does, beside the distance of the default to the retrained models (role of
-    appendices E and F); ``table``: from `megu.measure.summary.against_default`."""
+    r"""What each change of one setting does, and the retrained models' distance (role of appendices E and F);
+    ``table``: from `megu.measure.summary.against_default`."""
     rows = table[~table["point"].isin(["default", "retrain"])]
     names = [b if b.startswith(a) else f"{a}: {b}" for a, b in rows[["point", "variant"]].to_numpy()]
     changes = rows.assign(name=names).set_index(["metric", "name"])[["change", "change_half_width"]]
@@ -135,22 +131,21 @@ def ablation(table: pd.DataFrame, metrics: Sequence[str]) -> Figure:
     fig, axes = panels(len(metrics), (2.8, 0.27 * len(names)), (1.8, 1.5))
     for ax, metric in zip(axes, metrics, strict=True):
         part = table[table["metric"] == metric]
-        unit, title, found = part["unit"].iloc[0], METRICS.get(metric, metric), changes.loc[metric].reindex(names)
+        (title, unit, digits), found = _differences(metric, part["unit"].iloc[0]), changes.loc[metric].reindex(names)
         ax.axvline(0, **ZERO)
         ax.axvline(-part["default_distance"].iloc[0], color=ONLY_B, linestyle="--", label="retrain (mean)")
         forest(ax, found)
         ax.xaxis.set_major_locator(MaxNLocator(5))
-        ax.set(title=title, xlabel=f"change against the default ({UNITS.get(unit, unit)})")
+        ax.set(title=title, xlabel=f"change against the default ({unit})")
     most = found["change"].abs().idxmax()
-    change = number(*found.loc[most], DIGITS.get(unit, 3), "+")
-    fig.suptitle(f"The largest change of {title}: {most}, {change}")
+    fig.suptitle(f"The largest change of {title}: {most}, {number(*found.loc[most], digits, '+')}")
     legend(fig, axes[-1:])
     return fig
 
 
 @styled
 def share_and_index(table: pd.DataFrame, concept: str) -> Figure:
-    r"""Are perturbing labels near?  Share of forget images, percent, against entanglement index: DataFrame by label."""
+    r"""Are perturbing labels near?  Their share of forget images, percent, against their entanglement index."""
     fig, ax = plt.subplots(figsize=(5.2, 3.4))
     ax.errorbar(table["index"], table["share"], xerr=(table["high"] - table["low"]) / 2, fmt="o", color=ONLY_A)
     for name, row in table[(table["share"] >= 1) | table["index"].eq(table["index"].max())].iterrows():

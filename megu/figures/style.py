@@ -1,7 +1,7 @@
-r"""How figures look, and the drawings they are made of: panels, a forest of intervals, stacked bars, a heat map.
+r"""How figures look, and what they are drawn of.
 
-Everywhere ``titles`` is method name -> title, in the order of the rows, and each of ``metrics`` has a panel; named
-figures and appendices are those of arXiv 2602.17088.
+Everywhere ``titles`` is method name -> title in the order of the rows, and each of ``metrics`` has a panel; figures and
+appendices are those of arXiv 2602.17088.
 """
 
 import functools
@@ -23,23 +23,13 @@ STYLE = {
 SHARED, ONLY_A, ONLY_B, THIRD = "#7f7f7f", "#0072b2", "#d55e00", "#009e73"  # Okabe-Ito
 NULL, FLOOR = "#bbbbbb", "#dddddd"  # bands: of chance, of retraining
 ZERO = {"color": "black", "linewidth": 0.8}
-OURS = "MeGU"  # the row that a reader looks for
-METRICS = {  # metric -> what figures call it
-    "acc_retain_test": "retain test accuracy",
-    "acc_forget_train": "forget train accuracy",
-    "acc_forget_test": "forget test accuracy",
-    "mia_loss_auc": "loss attack AUC",
-    "mia_ssd_member_rate": "SSD member rate (compat)",
-    "tow": "tug-of-war (ToW)",
-}
-UNITS = {"percent": "points"}  # unit -> that of a difference
-DIGITS = {"percent": 1}  # unit -> decimals in a text, 3 for the others
+OURS = "MeGU"  # stands out
 PART_COLOURS = {"guide": THIRD, "labels": "#56b4e9", "noise": ONLY_B, "fine-tuning": ONLY_A, "training": SHARED}
 PART_COLOURS["other"] = "#cc79a7"
 
 
 def styled(draw: Callable) -> Callable:
-    """Draw in the house's style, and close: a notebook then shows the returned figure once, not twice."""
+    """Draw in the house's style, and close: else a notebook shows the figure twice."""
 
     @functools.wraps(draw)
     def styled(*args, **kwargs):
@@ -54,7 +44,7 @@ def styled(draw: Callable) -> Callable:
 def panels(
     count: int, size: tuple[float, float], margin: tuple[float, float] = (0, 0), columns: int | None = None, **kwargs
 ) -> tuple[Figure, np.ndarray]:
-    r"""Figure and its ``count`` axes of ``size`` inches, ``columns`` (None: all) in a row that shares its y axis."""
+    r"""Figure and ``count`` axes of ``size`` inches, ``columns`` (None: all) in a row that shares its y axis."""
     columns = columns or count
     rows = -(-count // columns)
     inches = columns * size[0] + margin[0], rows * size[1] + margin[1]
@@ -64,54 +54,45 @@ def panels(
     return fig, axes.flat[:count]
 
 
-def legend(fig: Figure, axes: Sequence[Axes], loc: str = "outside lower right", **kwargs):
+def legend(fig: Figure, axes: Sequence[Axes], side: str = "right", **kwargs):
     r"""One legend below the figure for what these axes hold."""
     entries = {text: handle for ax in axes for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)}
-    fig.legend(entries.values(), entries.keys(), loc=loc, **kwargs)
+    fig.legend(entries.values(), entries.keys(), loc=f"outside lower {side}", **kwargs)
 
 
 def reach(table: pd.DataFrame) -> Float[np.ndarray, "2 n"]:
-    r"""Of intervals to both sides of a value; columns: value and half-width (NaN for none), or value, low, high."""
+    r"""Of intervals to both sides; columns: value and half-width (NaN for none), or value, low, high."""
     value, low, *high = table.to_numpy(float).T
-    return np.stack([value - low, high[0] - value]) if high else np.stack([np.nan_to_num(low)] * 2)
+    return np.stack([value - low, high[0] - value] if high else [np.nan_to_num(low)] * 2)
 
 
 def named(ax: Axes, names: Sequence[str], **kwargs):
     r"""Names at the rows, the first at the top, MeGU in bold."""
     ax.set_yticks(range(len(names)), names, **kwargs)
     ax.set_ylim(len(names) - 0.4, -0.6)
-    for label in ax.get_yticklabels():
-        if label.get_text() == OURS:
-            label.set_fontweight("bold")
+    plt.setp([label for label in ax.get_yticklabels() if label.get_text() == OURS], fontweight="bold")
 
 
-def forest(
-    ax: Axes,
-    table: pd.DataFrame,
-    colour: str | None = None,
-    marker: str = "o",
-    shift: float = 0.0,
-    label: str | None = None,
-):
-    r"""Values with their intervals (columns: see `reach`) in rows named by the index, moved by ``shift``; without a
-    colour of its own, MeGU's stands out."""
+def forest(ax: Axes, table: pd.DataFrame, colour: str | None = None, fmt: str = "o", shift: float = 0.0, **kwargs):
+    r"""Values with their intervals (see `reach`) in rows named by the index, moved by ``shift``; MeGU stands out unless
+    ``colour`` is given."""
     y, ours = np.arange(len(table)) + shift, (table.index == OURS) & (colour is None)
-    for rows, tint, mark, text in ((~ours, colour or ONLY_A, marker, label), (ours, ONLY_B, "D", None)):
+    looks = {"color": colour or ONLY_A, "fmt": fmt, **kwargs}, {"color": ONLY_B, "fmt": "D"}
+    for rows, look in zip((~ours, ours), looks, strict=True):
         if rows.any():
-            look = {"fmt": mark, "color": tint, "capsize": 3, "markersize": 4, "label": text}
-            ax.errorbar(table.iloc[rows, 0], y[rows], xerr=reach(table[rows]), **look)
+            ax.errorbar(table.iloc[rows, 0], y[rows], xerr=reach(table[rows]), capsize=3, markersize=4, **look)
     named(ax, table.index)
 
 
 def by_part(table: pd.DataFrame, value: str) -> pd.DataFrame:
-    r"""Methods in rows, parts in columns; parts of single methods (teachers, importance) are together "other"."""
+    r"""Methods in rows, parts in columns; "other" are those of single methods (teachers, importance)."""
     part = table["part"].where(table["part"].isin(PART_COLOURS), "other")
     wide = table.assign(part=part).pivot_table(index="method", columns="part", values=value, aggfunc="sum", sort=False)
     return wide[[name for name in PART_COLOURS if name in wide]]
 
 
 def stacked(ax: Axes, wide: pd.DataFrame, texts: Sequence[str], **kwargs):
-    r"""Bars of `by_part`, each with its text behind it."""
+    r"""Bars of `by_part`, each with its text."""
     left = np.zeros(len(wide))
     for part, length in wide.fillna(0).items():
         ax.barh(range(len(wide)), length, left=left, color=PART_COLOURS[part], label=part)
@@ -121,22 +102,15 @@ def stacked(ax: Axes, wide: pd.DataFrame, texts: Sequence[str], **kwargs):
     named(ax, wide.index, **kwargs)
 
 
-def heat(
-    ax: Axes,
-    values: Float[np.ndarray, "n m"],
-    rows: Sequence[str],
-    columns: Sequence[str],
-    limits: tuple[float, float],
-    text: Callable[[float], str],
-) -> AxesImage:
-    r"""A heat map between two limits, with numbers and names where there are few."""
-    shown = ax.imshow(values, cmap="cividis", vmin=limits[0], vmax=limits[1], aspect="auto")
-    if max(values.shape) <= 20:
-        for (i, j), value in np.ndenumerate(values):
-            colour = "black" if value > sum(limits) / 2 else "white"
+def heat(ax: Axes, table: pd.DataFrame, low: float, high: float, text: Callable[[float], str]) -> AxesImage:
+    r"""A heat map from ``low`` to ``high``, with numbers and names where there are at most 20."""
+    shown = ax.imshow(table, cmap="cividis", vmin=low, vmax=high, aspect="auto")
+    if max(table.shape) <= 20:
+        for (i, j), value in np.ndenumerate(table):
+            colour = "black" if value > (low + high) / 2 else "white"
             ax.text(j, i, text(value), ha="center", va="center", fontsize=7, color=colour)
-        ax.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
-        named(ax, rows)
-        ax.set_ylim(len(rows) - 0.5, -0.5)
+        ax.set_xticks(range(table.shape[1]), table.columns, rotation=45, ha="right")
+        named(ax, table.index)
+        ax.set_ylim(len(table) - 0.5, -0.5)
     ax.spines[:].set_visible(False)
     return shown

@@ -86,7 +86,7 @@ def test_wrong_arrays_are_refused(x, y, expected):
 
 
 def test_a_name_of_two_classes_is_refused():
-    with refused("mine: the class name 'b' is there 2 times; give every class a name of its own"):
+    with refused("mine has the class 'b' twice: give every class a name of its own"):
         pool("mine", (X, Y), (X, Y), ("a", "b", "b"))
 
 
@@ -94,7 +94,7 @@ def test_a_name_of_two_classes_is_refused():
     ({"class_names": np.array("shirt")}, r"class_names is <U5 of shape \(\); give at least two names"),
     ({"class_names": np.array([["a", "b"]] * 10)}, r"class_names is <U1 of shape \(10, 2\)"),
     ({"class_names": np.array(["a", "b"] * 5).astype("S")}, r"class_names is \|S1 of shape \(10,\); .*strings"),
-    ({"class_names": np.array(["a_a", "a a", *"bcdefghi"])}, "the class name 'a a' is there 2 times"),
+    ({"class_names": np.array(["a_a", "a a", *"bcdefghi"])}, "has the class 'a a' twice"),
     ({"coarse_names": np.array(1)}, r"coarse_names is int64 of shape \(\)"),
     ({"fine_to_coarse": np.arange(2)}, r"is 0 to 1, int64 of shape \(2,\); give 10 integers from 0 to 3, .* coarse_n"),
     ({"fine_to_coarse": np.arange(10)}, "fine_to_coarse is 0 to 9, int64"),
@@ -162,7 +162,7 @@ def test_a_cifar_that_is_another_one_is_refused(tmp_path, asked, held, expected)
 
 def test_a_cifar_of_another_size_is_refused(tmp_path):
     path = cifar_file(tmp_path, "cifar10", known_names("cifar10")[0], side=16)
-    with refused(r"images of cifar10 are \(3, 32, 32\) \(C, H, W\), these are \(3, 16, 16\): .*use data.name npz"):
+    with refused(r"images of cifar10 are \(3, 32, 32\) \(C, H, W\), not \(3, 16, 16\): .*use data.name npz"):
         loaded("cifar10", path)
 
 

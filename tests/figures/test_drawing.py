@@ -10,7 +10,8 @@ import table1_results
 from conftest import ROOT
 
 from megu.figures import heatmaps, results
-from megu.figures.style import METRICS, ONLY_B
+from megu.figures.results import METRICS
+from megu.figures.style import ONLY_B
 
 DATA = ROOT / "paper_figures" / "data"
 

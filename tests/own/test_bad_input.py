@@ -222,7 +222,7 @@ def test_a_zip_bomb_is_measured_before_it_is_opened(tmp_path, monkeypatch):
     monkeypatch.setattr(npz.psutil, "virtual_memory", lambda: SimpleNamespace(available=20_000_000))
     monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("it was opened"))
     refused(lambda: sources.load(resolve(overrides={"data.name": "npz", "data.path": str(path)})), "bomb.npz")
-    refused(lambda: npz.fits_memory(1000, 30_000, "give a sample"), "0.0 GB of images", "give a sample")
+    refused(lambda: npz.fits_memory(30_000_000, "give a sample"), "0.0 GB of images", "give a sample")
 
 
 @pytest.mark.parametrize("words", [
