@@ -14,14 +14,14 @@ from megu.runs.models import REFERENCES, Models
 
 
 class Evaluation:
-    r"""Measures models of `megu.runs.models.Models`, whose run directory keeps the outputs of kept models."""
+    r"""Measures models of `megu.runs.models.Models`, and keeps the outputs of kept ones."""
 
     def __init__(self, models: Models):
         self.models, self.run, self.images, self.split = models, models.run, models.images, models.split
         self._references, self._before = {}, {}
 
     def outputs(self, name: str, seed: int) -> Outputs:
-        r"""Logits and features of a kept model on every part of the split, from one forward pass."""
+        r"""Those of a kept model on every part of the split, from one forward pass."""
         load = partial(load_outputs, device=self.models.compute.device)
         return self.run.once(
             outputs_file(name, seed), lambda: self._look(self.models.unlearned(name, seed)), save_outputs, load
@@ -38,9 +38,8 @@ class Evaluation:
         if seed not in self._references:
             count, split, new = self.models.settings.shadows, self.split, partial(self.models.new, seed, "untrained")
             blank = collect_outputs(new(), self.images, split).logits
-            compat = {
-                part: blank_logits(new(), self.images, getattr(split, part)) for part in ("forget", "test_forget")
-            }
+            parts = {"forget": split.forget, "test_forget": split.test_forget}
+            compat = {part: blank_logits(new(), self.images, index) for part, index in parts.items()}
             attack = shadows.confidences(self.models, count) if count else None
             own = (self.outputs(name, seed) for name in REFERENCES)
             self._references[seed] = References(*own, blank, compat, attack)
@@ -59,8 +58,8 @@ class Evaluation:
 
         Args:
             name, seed, repeat, changes: see `megu.runs.models.Models.make`.
-            what: metrics, relearn, patterns.
-            keep: the model and its outputs, as always those of original and retrained models.
+            what: of metrics, relearn, patterns.
+            keep: the model and its outputs, as always those of `REFERENCES`.
         """
         if keep or name in REFERENCES:
             model, outputs = None, self.outputs(name, seed)
@@ -96,5 +95,5 @@ class Evaluation:
 
 
 def outputs_file(name: str, seed: int) -> str:
-    r"""Where the outputs of a kept model lie."""
+    r"""Where outputs of a kept model lie."""
     return f"outputs/{name}-{seed}.safetensors"

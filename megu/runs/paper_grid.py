@@ -1,4 +1,4 @@
-r"""Which models the paper's grid consists of, and a selection of them."""
+r"""The models of the paper's grid, and a selection of them."""
 
 from collections.abc import Sequence
 
@@ -19,28 +19,25 @@ def paper_grid(
     r"""The specs of a profile's grid in `megu.settings.cells.CELLS`, references of a cell first.
 
     Args:
-        only: selections such as ``"data=cifar10,method=megu|ssd"``: all conditions of one must hold, one of several
-            suffices; none selects everything.  The original and retrained model of what is selected come along.
+        only: selections such as ``"data=cifar10,method=megu|ssd"``: all conditions of any of them; none selects
+            everything.  `REFERENCES` of what is selected come along.
         seeds, repeats: of pre-training, and of unlearning for each.
         changes: see `specs_of`.
-    Raises: SettingsError for an unknown field or value, a wrong setting, or where nothing is selected.
+    Raises: SettingsError for an unknown field, value or setting, or where nothing is selected.
     """
     if profile not in CELLS:
         raise SettingsError(closest(profile, CELLS, "profile"))
     for name in dotted(changes or {}):
         if name.startswith(CELL):
-            raise SettingsError(
-                f"--set {name}: a grid's cells and seeds are chosen by --only, --seeds and --repeats; `megu run` takes"
-                " this setting"
-            )
+            how = "choose a grid's cells and seeds by --only, --seeds and --repeats, or use `megu run`"
+            raise SettingsError(f"--set {name}: {how}")
     specs = [s for c in CELLS[profile] for s in specs_of(profile, c, c.methods, range(seeds), repeats, changes)]
     wanted = [_conditions(text, specs) for text in only]
-    chosen = [s for s in specs if not only or any(all(_value(s, n) in v for n, v in one.items()) for one in wanted)]
+    chosen = {s for s in specs if not only or any(all(_value(s, n) in v for n, v in one.items()) for one in wanted)}
     if not chosen:
         raise SettingsError(f"--only {' --only '.join(only)} selects nothing of the grid of profile {profile!r}")
     cells = {(spec.cell, spec.seed) for spec in chosen}
-    chosen = {*chosen, *(s for s in specs if s.method in REFERENCES and (s.cell, s.seed) in cells)}
-    return [spec for spec in specs if spec in chosen]
+    return [s for s in specs if s in chosen or (s.method in REFERENCES and (s.cell, s.seed) in cells)]
 
 
 def _conditions(text, specs):
@@ -49,10 +46,7 @@ def _conditions(text, specs):
     for part in text.split(","):
         name, equals, values = part.strip().partition("=")
         if not equals:
-            raise SettingsError(
-                f"--only {text!r}: {name!r} has no '=': write field=value or field=value|value, several with a comma"
-                " between"
-            )
+            raise SettingsError(f"--only {text!r}: {name!r} has no '=': write field=value or field=value|value,...")
         name = name.strip()
         if name not in FIELDS:
             raise SettingsError(closest(name, FIELDS, f"--only {text!r}: the field"))

@@ -1,4 +1,4 @@
-r"""The studies: each is a list of specs, measured by one engine and written as tidy tables by one writer."""
+r"""The studies: each is a list of specs, measured by one engine and written as tidy tables."""
 
 import os
 import shlex
@@ -18,7 +18,7 @@ from megu.runs.executors import executor
 from megu.runs.experiment import NOISES
 from megu.runs.models import REFERENCES
 from megu.runs.paper_grid import paper_grid
-from megu.runs.runner import Job, run_all
+from megu.runs.runner import Inline, Job, run_all
 from megu.runs.spec import own_specs, set_options
 from megu.runs.store import CODE, RunDirectory
 from megu.settings.cells import ABLATIONS
@@ -28,7 +28,7 @@ from megu.settings.values import merge, nest
 
 
 def _write(out, name, tables, source):
-    # The hash of each table shows a reader where an interrupt left files of two studies.
+    # Hashes show where an interrupt left files of two studies.
     for table, rows in tables.items():
         with atomic(out / f"{table}.csv") as part:
             rows.to_csv(part, index=False, float_format="%.6g")
@@ -37,7 +37,7 @@ def _write(out, name, tables, source):
 
 
 def _failures(engine, specs, how):
-    # Carries all out; what failed as lines, if anything did.
+    # Carries all out; lines of what failed.
     left, failed = len(engine.jobs(specs)), engine.carry_out(specs, how)
     head = f"{len(failed)} of {left} jobs failed; the others are kept, and the same command tries again:"
     lines = [f"  {job}: {error} ({os.path.relpath(file)})" for job, (error, file) in failed.items()]
@@ -46,12 +46,12 @@ def _failures(engine, specs, how):
 
 @dataclass(frozen=True)
 class Study:
-    r"""What the studies of a profile's own request have in common: tables and their source go to the folder ``out``.
+    r"""Studies of a profile's own request, whose tables go to the folder ``out``.
 
     Attributes:
         workers: see `megu.runs.executors.executor`.
         seeds: of pre-training; ``overrides`` come before them.
-        folder: where the results lie, see `Engine`.
+        folder: of the results, see `Engine`.
     """
 
     out: Path
@@ -62,7 +62,7 @@ class Study:
     folder: Path | None = None
 
     def _measured(self, specs):
-        # (engine, rows, seconds, their source); all specs are of one kind of data and network
+        # (engine, rows, seconds, source) of specs of one kind of data and network
         engine = Engine(self.profile, self.folder)
         if failures := _failures(engine, specs, executor(self.workers)):
             raise WorkError(failures)
@@ -80,8 +80,8 @@ class Study:
         return rows, source
 
     def comparison(self, scenarios: Sequence[str] = ANY, repeats: int = 3, shadows: int = 8) -> None:
-        r"""Every method (or those of ``compare``) in every scenario that it supports, over seeds of pre-training and of
-        unlearning, and what relearning takes after the first one: ``comparison.csv``, ``comparison_seconds.csv``."""
+        r"""Every method (or those of ``compare``) in every scenario that it supports, over seeds and repeats, and what
+        relearning takes after the first repeat: ``comparison.csv``, ``comparison_seconds.csv``."""
         usual, specs = {"seeds": self.seeds, "repeats": repeats, "shadows": shadows, **self.overrides}, []
         for scenario in scenarios:
             chosen = usual.get("compare", [name for name in METHODS if name not in REFERENCES])
@@ -119,23 +119,22 @@ def tracked_ablation(point: str) -> pd.DataFrame:
     file = shipped("paper_figures") / "data" / "ablation.csv"
     if not file.exists():
         return pd.DataFrame(columns=["point", "variant", "metric", "change", "change_half_width"])
-    table = against_default(pd.read_csv(file))
-    return table[table["point"] == point]
+    return against_default(pd.read_csv(file)).query("point == @point")
 
 
 def paper(
-    profile: str = "small",
-    only: Sequence[str] = (),
-    seeds: int = 2,
-    repeats: int = 1,
-    overrides: dict | None = None,
+    profile: str,
+    only: Sequence[str],
+    seeds: int,
+    repeats: int,
+    overrides: dict,
     *,
-    folder: Path | None = None,
-    out: Path | None = None,
-    how: Callable | None = None,
-    pretrain: bool = False,
-    dry_run: bool = False,
-    say: Callable[[str], object] = print,
+    folder: Path | None,
+    out: Path | None,
+    how: Callable,
+    pretrain: bool,
+    dry_run: bool,
+    say: Callable[[str], object],
 ):
     r"""The paper's cells; ``grid_<profile>.csv``, its seconds and source, in the folder ``out``: all that is known.
 
@@ -152,12 +151,12 @@ def paper(
         return say("\n".join(job.name for job in left))
     if pretrain:
         return engine.pretrain(specs, say)
-    failures = _failures(engine, specs, how or executor())
+    failures = _failures(engine, specs, how)
     if out and engine.finished(specs):
         *tables, source = engine.tables(specs)
         rows, seconds = (table.drop(columns=["point", "variant"]) for table in tables)
         again = [part for text in only for part in ("--only", text)] + f"--seeds {seeds} --repeats {repeats}".split()
-        again = shlex.join([*again, *set_options(overrides or {})])
+        again = shlex.join([*again, *set_options(overrides)])
         source["command"], name = f"megu study paper --profile {profile} {again}", f"grid_{profile}"
         _write(out, name, {name: rows, f"{name}_seconds": seconds}, source)
         say(f"written: {os.path.relpath(out)}/{name}.csv and its seconds and source")
@@ -165,25 +164,22 @@ def paper(
         raise WorkError(failures)
 
 
-# Images whose parts are known
-def recovery(out: Path, seeds: Sequence[int] = range(3), workers: int = 1):
-    r"""Do the measures find what is there?  ``truth_recovery.csv``, ``truth_units.csv``, ``truth_forgetting.csv``, by
-    `megu.measure.recovery`."""
+def recovery(out: Path, seeds: Sequence[int]):
+    r"""Do the measures find known parts?  ``truth_{recovery,units,forgetting}.csv``, by `megu.measure.recovery`."""
     run = RunDirectory(project_root() / "runs" / f"truth-{CODE[:6]}", {"code": CODE})
-    run_all([Job(f"seed {seed}", _recover, (run, seed)) for seed in seeds], executor(workers), "known parts")
+    run_all([Job(f"seed {seed}", _recover, (run, seed)) for seed in seeds], Inline, "known parts")
     kinds = zip(*(_recover(run, seed) for seed in seeds), strict=True)
     tables = {f"truth_{name}": pd.concat(parts) for name, parts in zip(_RECOVER, kinds, strict=True)}
     about = {"seeds": list(seeds), "torch": torch.__version__, "threads": torch.get_num_threads()}
     _write(out, "truth", tables, {"command": "megu study recovery --out paper_figures/data", **about})
 
 
-def _layers(here, seed):
-    layers = (*blocks(here.original, here.data.images.batch(here.test[:2])), None)
-    return known.recovery(here.original, here.data, here.test, layers)
+def _layers(here):
+    return (*blocks(here.original, here.data.images.batch(here.test[:2])), None)
 
 
 _RECOVER = {
-    "recovery": _layers,
+    "recovery": lambda here, seed: known.recovery(here.original, here.data, here.test, _layers(here)),
     "units": lambda here, seed: known.units(here.original, here.data, here.test),
     "forgetting": known.forgetting,
 }
