@@ -1,4 +1,4 @@
-r"""What a notebook claims: a sentence with a value and a bound that holds, fails, or was not asked of this request."""
+r"""What a notebook claims: a sentence, a value and a bound, which holds, fails or was not asked of this request."""
 
 import operator
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ class Claim:
     r"""One sentence and the comparison that decides it.
 
     Attributes:
-        kind: "invariant", which must hold whatever a method does, else the run stops; or "finding".
-        relation: one of `RELATIONS`, between value and bound.
+        kind: "invariant", without which the run stops, or "finding".
+        relation: in `RELATIONS`, between value and bound.
         asked: whether it is about a request such as this one.
     """
 

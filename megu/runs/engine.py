@@ -1,4 +1,4 @@
-r"""The engine of all studies: what several specs need is made first, then every spec measured, each once."""
+r"""The engine of all studies: what several specs need is made once, then every spec is measured."""
 
 import json
 import threading
@@ -27,8 +27,7 @@ _ALONE = threading.Lock()  # threads of a worker take turns: torch's random stat
 
 
 class Engine:
-    r"""A folder of results of a profile's specs, by their keys: of one version of the data, torch and each guide, and
-    one device for each network.
+    r"""A folder of results by key, of one version of the data, torch and each guide and one device for each network.
 
     Args: path: on a disk that all workers share; None for ``runs/study-<profile>``.
     """
@@ -54,10 +53,8 @@ class Engine:
         if self.code != CODE:
             raise StageError("this worker has loaded other code than the study's leader: restart it")
         if spec.current_key() != spec.key:
-            raise StageError(
-                "this worker finds other weights, another original or other answers than the study's leader: give it"
-                " the same files"
-            )
+            differ = "finds other weights, another original or other answers than the study's leader"
+            raise StageError(f"this worker {differ}: give it the same files")
         run = opened(spec.profile, 0, None, json.dumps(self._overrides(spec)), self.path)
         self._same_data(spec, run.images, run.run.manifest["notes"]["images"])
         # A queue may mix machines, whose precisions and speeds cannot be compared.
@@ -107,16 +104,15 @@ class Engine:
                 self._ask(spec, run)
             given = spec.method, spec.seed, spec.repeat, dict(spec.variation), spec.measures
             table, facts = run.evaluation.measure(*given)
-            about = {"spec": str(spec), "device": run.compute.hardware, "started": round(started)}
-            table = table.drop(columns=["method", "seed", "repeat", "goal", "images"], errors="ignore")
-            return table, {"seconds": facts["seconds"], **about, "finished": round(time.time())}
+            about = {"spec": str(spec), "device": run.compute.hardware, "seconds": facts["seconds"]}
+            about |= {"started": round(started), "finished": round(time.time())}
+            return table.drop(columns=["method", "seed", "repeat", "goal", "images"], errors="ignore"), about
 
         with _ALONE:
             self.run.table(self.file(spec), make)
 
     def jobs(self, specs: Sequence[Spec]) -> list[Job]:
-        r"""The work that is left: every spec without a result, after what these need and was never made (where its file
-        was removed since, the first that needs it makes it again)."""
+        r"""The work that is left: what specs without a result need and was never made, and these specs."""
         first, last, finished, known = {}, [], self.finished(specs), self.run.manifest["notes"]
         for spec in specs:
             if spec not in finished:
@@ -136,7 +132,7 @@ class Engine:
     def carry_out(self, specs: Sequence[Spec], executor: Callable) -> dict[str, tuple[str, Path]]:
         r"""Measure all specs without a result; ``executor``: see `megu.runs.executors.executor`.
 
-        Returns: name of each failed job -> (one line, file with the trace and the command of its notebooks).
+        Returns: name of each failed job -> (one line, file with trace and command).
         Raises: as `check`, before any work.
         """
         self.check(specs)

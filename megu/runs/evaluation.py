@@ -10,11 +10,11 @@ from megu.measure import shadows
 from megu.measure.metrics import References, metrics, rows
 from megu.measure.outputs import Outputs, blank_logits, collect_outputs, load_outputs, save_outputs
 from megu.measure.relearn import relearn_steps
-from megu.runs.models import REFERENCES, Models
+from megu.runs.models import REFERENCES, Models, kept_file
 
 
 class Evaluation:
-    r"""Measures models of `megu.runs.models.Models`, and keeps the outputs of kept ones."""
+    r"""Measures models of `Models`, and keeps the outputs of kept ones."""
 
     def __init__(self, models: Models):
         self.models, self.run, self.images, self.split = models, models.run, models.images, models.split
@@ -22,10 +22,12 @@ class Evaluation:
 
     def outputs(self, name: str, seed: int) -> Outputs:
         r"""Those of a kept model on every part of the split, from one forward pass."""
+
+        def make():
+            return self._look(self.models.unlearned(name, seed))
+
         load = partial(load_outputs, device=self.models.compute.device)
-        return self.run.once(
-            outputs_file(name, seed), lambda: self._look(self.models.unlearned(name, seed)), save_outputs, load
-        )
+        return self.run.once(kept_file("outputs", name, seed), make, save_outputs, load)
 
     def _look(self, model):
         clock = Stopwatch()
@@ -57,13 +59,13 @@ class Evaluation:
         r"""Tidy rows of one model, and facts: seconds by part.
 
         Args:
-            name, seed, repeat, changes: see `megu.runs.models.Models.make`.
+            name, seed, repeat, changes: see `Models.make`.
             what: of metrics, relearn, patterns.
             keep: the model and its outputs, as always those of `REFERENCES`.
         """
         if keep or name in REFERENCES:
             model, outputs = None, self.outputs(name, seed)
-            made, look = self.models.facts(name, seed), self.run.facts(outputs_file(name, seed))
+            made, look = self.models.facts(name, seed), self.run.facts(kept_file("outputs", name, seed))
         else:
             model, made = self.models.make(name, seed, repeat, changes)
             outputs, look = self._look(model)
@@ -92,8 +94,3 @@ class Evaluation:
         if seed not in self._before:
             self._before[seed] = patterns.Before(self.images, self.split, look(self.outputs("original", seed)))
         return patterns.tidy(self._before[seed].scores(look(outputs), in_place=in_place))
-
-
-def outputs_file(name: str, seed: int) -> str:
-    r"""Where outputs of a kept model lie."""
-    return f"outputs/{name}-{seed}.safetensors"

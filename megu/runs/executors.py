@@ -26,11 +26,10 @@ def executor(
 
     Args:
         workers: see `local_pool`; 1 runs everything in this process.
-        scheduler: address of a Dask scheduler; its workers need the same disk and code, one thread each, and of several
-            GPUs one in ``CUDA_VISIBLE_DEVICES``.
-        cluster: in `CLUSTERS`; ``~/.config/dask/jobqueue.yaml`` describes its jobs.  jobs: their number.
-    Raises: SettingsError where two of these are given or one is mistyped; in the context, where a package, the
-        scheduler or a description of the jobs is missing.
+        scheduler: address of a Dask scheduler, whose workers have the same disk and code, one thread each, and of
+            several GPUs one in ``CUDA_VISIBLE_DEVICES``.
+        cluster: in `CLUSTERS`; ``~/.config/dask/jobqueue.yaml`` describes its ``jobs``.
+    Raises: SettingsError where two of these are given or one is mistyped, or, in the context, nobody answers.
     """
     if sum(choice is not None for choice in (workers, scheduler, cluster)) > 1:
         raise SettingsError("--workers, --scheduler and --cluster exclude each other: give one")

@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from itertools import product
 from pathlib import Path
 
@@ -22,9 +22,9 @@ from megu.datasets.sources import load
 from megu.guide import GuideSession
 from megu.guide.agreement import agreement_tables
 from megu.perturbing_labels import similarity, transition_matrix
-from megu.runs.evaluation import Evaluation, outputs_file
+from megu.runs.evaluation import Evaluation
 from megu.runs.executors import executor
-from megu.runs.models import REFERENCES, Models, model_file
+from megu.runs.models import REFERENCES, Models, kept_file
 from megu.runs.runner import Job, run_all
 from megu.runs.store import CODE, RunDirectory, run_directory
 from megu.settings.files import hash_json
@@ -38,15 +38,15 @@ class Experiment:
     r"""One run: its data, split, device and everything made so far.
 
     Args:
-        profile, seed, overrides: see `megu.settings.profiles.resolve`.
+        profile, seed, overrides: see `resolve`.
         run_dir: None or empty for ``$MEGU_RUN_DIR``, else that of `run_directory`.
         stage: of the notebook that works on the run, in `megu.runs.store.STAGES`.
         study: folder of a study, whose runs keep no copies of what they share.
     Attributes:
         method_names: rows of every table: `REFERENCES` and what is compared with them.
         task, parameters, require: see `Models` and `RunDirectory`.
-    Raises: SettingsError or StageError, before any work, where a setting, class, method, stage or device does not exist
-        or the directory belongs to other settings.
+    Raises: SettingsError or StageError, before any work, where something does not exist or the directory belongs to
+        other settings.
     """
 
     def __init__(
@@ -71,7 +71,8 @@ class Experiment:
         self.models = Models(self, copies=not study)
         original = partial(self.original, settings.seed)
         self.guide = GuideSession(settings, self.images, self.compute.device, self.run, original)
-        self.evaluation, self.forgotten, self._transitions = Evaluation(self.models), self.models.forgotten, {}
+        self._transition = cache(lambda source: transition_matrix(self.similarity(source)))
+        self.evaluation, self.forgotten = Evaluation(self.models), self.models.forgotten
         self.seeds, self.method_names = settings.seed_list, (*REFERENCES, *settings.compare)
         self.task, self.parameters, self.require = self.models.task, self.models.parameters, self.run.require
         self.stage, self._started = stage, time.perf_counter()
@@ -80,7 +81,7 @@ class Experiment:
 
     def _about(self):
         # What the run depends on, and what originals and the like do: on threads because seconds are compared.
-        s, cpu = self.settings, self.compute.device.type == "cpu"
+        s, threads = self.settings, torch.get_num_threads() if self.compute.device.type == "cpu" else None
         about = {
             "settings": s.model_dump(mode="json", exclude={"methods"}),
             "parameters": {name: methods.method_settings(name, s).model_dump(mode="json") for name in s.compare},
@@ -91,8 +92,8 @@ class Experiment:
             about["weights"] = pretrained.identity(s.weights)
         known = about["settings"] | about
         common = {key: known[key] for key in ("arch", "training", "data", "code", "weights") if key in known}
-        common |= {"validation": s.data.validation, "name": self.images.name, "device": str(self.compute)}
-        common |= {"threads": torch.get_num_threads() if cpu else None}
+        common |= {"threads": threads, "device": str(self.compute)}
+        common |= {"validation": s.data.validation, "name": self.images.name}
         return about, common | ({"original": s.original.sha256} if s.original.path else {})
 
     def _notes(self):
@@ -106,7 +107,7 @@ class Experiment:
         return self.run.path.name
 
     def seal(self, claims: list) -> list[str]:
-        r"""See `megu.runs.store.RunDirectory.seal`."""
+        r"""See `RunDirectory.seal`."""
         return self.run.seal(self.stage, claims, time.perf_counter() - self._started)
 
     def each(self, function: Callable, cases: Iterable[tuple]):
@@ -121,38 +122,35 @@ class Experiment:
         return self.models.unlearned("original", seed)
 
     def unlearned(self, name: str, seed: int) -> nn.Module:
-        """See `megu.runs.models.Models.unlearned`."""
+        """See `Models.unlearned`."""
         return self.models.unlearned(name, seed)
 
     def similarity(self, source: str | None = None) -> Float[np.ndarray, "K K"]:
-        r"""S of eq. 4-5, row k = class k; ``source``: see `megu.guide.GuideSession.scores`."""
+        r"""S of eq. 4-5, row k = class k; ``source``: see `GuideSession.scores`."""
         return self._similarity(self.guide.scores(source))
 
     def _similarity(self, scores):
         return similarity(scores.values, scores.of_class, self.images.num_classes, scores.calibration)
 
     def similarities(self, draw: int | None = None, sources: Iterable[str] | None = None) -> dict[str, np.ndarray]:
-        r"""S of several sources, see `megu.guide.GuideSession.all_scores`."""
+        r"""S of several sources, see `GuideSession.all_scores`."""
         return {source: self._similarity(scores) for source, scores in self.guide.all_scores(draw, sources).items()}
 
     def agreement(self, draws: Iterable[int], sources: Iterable[str] | None = None):
-        r"""`megu.guide.agreement.agreement_tables` on the run's own exemplars and on fresh ``draws`` of them."""
+        r"""`agreement_tables` on the run's own exemplars and on fresh ``draws`` of them."""
         sims = [(self.settings.guide.exemplar_seed, self.similarities(None, sources))]
         return agreement_tables([*sims, *((k, self.similarities(k, sources)) for k in draws)], self.images.classes)
 
     def transition(self, source: str | None = None) -> Float[np.ndarray, "K K"]:
         r"""T of eq. 6 by the answers of guide ``source`` (None: the run's own), columns sum to 1."""
-        source = source or self.settings.guide.source
-        if source not in self._transitions:
-            self._transitions[source] = transition_matrix(self.similarity(source))
-        return self._transitions[source]
+        return self._transition(source or self.settings.guide.source)
 
     def logits(self, name: str, seed: int) -> dict[str, Float[Tensor, "n K"]]:
         r"""Logits of a method's model by part of the split."""
         return self.evaluation.outputs(name, seed).logits
 
     def rows(self, name: str, seed: int, repeat: int = 0) -> pd.DataFrame:
-        r"""Tidy rows of every metric of one model; only those of repeat 0 are kept."""
+        r"""Tidy rows of every metric of one model, which is kept for repeat 0."""
         make = partial(self.evaluation.measure, name, seed, repeat, keep=not repeat)
         return self.run.table(f"rows/{name}-{seed}-{repeat}.csv", make)
 
@@ -189,13 +187,11 @@ class Experiment:
         return pd.concat(parts, ignore_index=True)
 
     def timings(self) -> pd.DataFrame:
-        r"""Seconds by method, seed, repeat and part, as measured when each model was made.
-
-        Parts: labels, noise, fine-tuning and so on; total; evaluation; guide, where asked live, once for all methods.
-        """
+        r"""Seconds by method, seed, repeat and part: those of a method, total, evaluation, and guide where it was asked
+        live, once for all methods."""
         manifest, out = self.run.manifest, []
         for name, seed, repeat in self.cases():
-            kept = model_file(name, seed), outputs_file(name, seed)
+            kept = [kept_file(kind, name, seed) for kind in ("models", "outputs")]
             for file in [f"rows/{name}-{seed}-{repeat}.csv"] if repeat else kept:
                 parts = manifest["artefacts"].get(file, {}).get("seconds", {})
                 out += [(name, seed, repeat, part, seconds) for part, seconds in parts.items()]

@@ -49,7 +49,7 @@ class Models:
         if name == "original":
             return self.first_task(seed)
         transition = self.lab.transition(source) if methods.method(name).guided else None
-        # Repeat 0 has the seed of pre-training; no other original's seed is ever met.
+        # Repeat 0 has the seed of pre-training; others meet that of no original.
         return self._task(self.unlearned("original", seed), seed + 10_000 * repeat, transition)
 
     def first_task(self, seed: int, purpose: str = "original") -> Task:
@@ -101,12 +101,13 @@ class Models:
         r"""The model of a method (`REFERENCES` too) and seed, in eval mode, made once."""
         about = {"method": name, "seed": seed, "arch": self.settings.arch, "digest": hash_json(self.run.about)}
         keep = self.share if name in REFERENCES else self.run.once
-        make, save = partial(self.make, name, seed), partial(models.save, about=about)
-        return keep(model_file(name, seed), make, save, lambda path: models.load(path, self.new(seed, "blank")))
+        file, make = kept_file("models", name, seed), partial(self.make, name, seed)
+        save = partial(models.save, about=about)
+        return keep(file, make, save, lambda path: models.load(path, self.new(seed, "blank")))
 
     def share(self, name: str, make: Callable, save: Callable, load: Callable):
-        r"""`megu.runs.store.RunDirectory.once` for what runs share: originals and shadow models, which do not depend on
-        the request, and retrained models, which depend on its split alone."""
+        r"""`RunDirectory.once` for what runs share: originals and shadow models, which do not depend on the request, and
+        retrained models, which depend on its split alone."""
         place = self._shared_place(name)
         shared = partial(self.shared.once, place, make, save, load)
         if not self.copies:
@@ -118,10 +119,10 @@ class Models:
 
     def facts(self, name: str, seed: int) -> dict:
         r"""What was recorded when a kept model was made."""
-        file = model_file(name, seed)
+        file = kept_file("models", name, seed)
         return self.run.facts(file) if self.copies else self.shared.facts(self._shared_place(file))
 
 
-def model_file(name: str, seed: int) -> str:
-    r"""Where a kept model lies."""
-    return f"models/{name}-{seed}.safetensors"
+def kept_file(kind: str, name: str, seed: int) -> str:
+    r"""Where a kept model's ``models`` or ``outputs`` lie."""
+    return f"{kind}/{name}-{seed}.safetensors"

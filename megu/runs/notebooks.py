@@ -23,7 +23,7 @@ with extra("notebooks"):
 def run_notebooks(lab, say):
     r"""Run notebooks 00-05 on a `megu.runs.experiment.Experiment`; ``say``: function of one line of text.
 
-    Raises: NotebookError where one fails; SettingsError where the notebooks are not here.
+    Raises: NotebookError where one fails; SettingsError where they are not here.
     """
     notebooks, settings, run = shipped("notebooks"), lab.settings, lab.run
     parameters = {"profile": settings.profile, "seed": settings.seed, "run_dir": ""}
@@ -58,7 +58,7 @@ def _execute(source, out, parameters):
 
 
 def build_figures(run, say):
-    r"""Collect the tables of a finished `RunDirectory` and draw all of paper_figures/ into it; ``say`` as above.
+    r"""Collect the tables of a finished `RunDirectory` and draw all of paper_figures/ into it.
 
     Raises: as `run_script`.
     """

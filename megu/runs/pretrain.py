@@ -26,13 +26,11 @@ def pretrain(
     r"""Make the originals and retrained models of an `Experiment` that are not there yet.
 
     Several processes (of ``accelerate launch`` or ``torchrun``) train every model together, see
-    `megu.core.parallel.Team`; ``seconds`` in the manifest are their sum.
+    `Team`; ``seconds`` in the manifest are their sum.
 
-    Args:
-        say: function of one line of text.
-        seeds: None for those of the settings.
+    Args: seeds: None for those of the settings.
     Returns: the run in the first process, None in the others.
-    Raises: SettingsError where the settings do not fit together, or name one GPU for several processes.
+    Raises: SettingsError where the settings are wrong, or name one GPU for several processes.
     """
     settings = resolve(profile, seed, overrides)
     wanted, given = [(name, k) for k in seeds or settings.seed_list for name in REFERENCES], (profile, seed, run_dir)

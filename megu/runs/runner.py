@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from megu.settings.errors import WorkError
 
-BREAKS = 10  # an executor that breaks so often without having finished anything will not recover
+BREAKS = 10  # as often an executor may break without finishing anything
 
 
 class JobError(RuntimeError):
@@ -71,8 +71,7 @@ def run_jobs(
 
     Args:
         executor: see `megu.runs.executors.executor`; called again where one broke.
-        label: of the progress bar.
-        report: called with name and error of each failure when it happens.
+        label: of the progress bar.  report: called with name and error of each failure.
     Returns: name -> error of every job that failed.
     Raises: WorkError where a cluster's scheduler is gone.
     """
@@ -107,7 +106,7 @@ def run_all(jobs: Iterable[Job], executor: Callable, label: str = ""):
 
 
 class _JobQueue:
-    # What is open, under way, failed; suspects were under way when a worker died.
+    # Suspects were under way when a worker died, and go one at a time.
     def __init__(self, jobs, report):
         self.open, self.running, self.failed, self.report = jobs, {}, {}, report
         self.suspects, self.breaks = set(), 0

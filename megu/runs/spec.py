@@ -137,8 +137,8 @@ class Spec:
         compared = [] if self.method in REFERENCES else [self.method]
         first = 0 if SOURCES[self.settings.guide.source].needs_model else self.seed
         counts = {"compare": compared, "repeats": self.repeat + 1, "seeds": self.seed - first + 1}
-        head = ["megu", "run", "--profile", self.profile, "--seed", str(first)]
-        return shlex.join([*head, *set_options({**self._own, **counts})])
+        options = shlex.join(set_options({**self._own, **counts}))
+        return f"megu run --profile {self.profile} --seed {first} {options}"
 
     def __str__(self):
         return "/".join(map(str, (*self.about.values(), *filter(None, (self.point, self.variant)))))

@@ -117,11 +117,9 @@ class RunDirectory:
                 raise StageError(f"{changed}: choose another run_dir")
 
     def once(self, name: str, make: Callable, save: Callable, load: Callable):
-        r"""The artefact in the file ``name``: loaded, where need be after it was made, written whole and recorded.
+        r"""The artefact in the file ``name``, made once: ``make() -> (object, facts)``, ``save(object, path)``.
 
-        Args:
-            make: gives (object, facts for the manifest).  save: of (object, path).
-            load: of (path), also after ``make``: a resumed run continues from the same bits.
+        It is always read by ``load(path)``, so that a resumed run continues from the same bits.
         Raises: StageError where the file is not the one that was written.
         """
         path = self.path / name

@@ -17,14 +17,16 @@ from megu.runs.engine import Engine
 from megu.runs.executors import executor
 from megu.runs.experiment import NOISES
 from megu.runs.models import REFERENCES
-from megu.runs.paper_grid import paper_grid
 from megu.runs.runner import Inline, Job, run_all
-from megu.runs.spec import own_specs, set_options
+from megu.runs.spec import Spec, dotted, own_specs, set_options, specs_of
 from megu.runs.store import CODE, RunDirectory
-from megu.settings.cells import ABLATIONS
-from megu.settings.errors import WorkError
+from megu.settings.cells import ABLATIONS, CELLS
+from megu.settings.errors import SettingsError, WorkError
 from megu.settings.files import atomic, hash_file, project_root, shipped, write_json
-from megu.settings.values import merge, nest
+from megu.settings.values import closest, merge, nest
+
+FIELDS = ("data", "arch", "scenario", "forget", "method", "seed", "repeat")
+CELL = ("data.name", "arch", "forget.", "compare", "seeds", "repeats", "shadows")  # settings that the grid gives
 
 
 def _write(out, name, tables, source):
@@ -49,7 +51,7 @@ class Study:
     r"""Studies of a profile's own request, whose tables go to the folder ``out``.
 
     Attributes:
-        workers: see `megu.runs.executors.executor`.
+        workers: see `executor`.
         seeds: of pre-training; ``overrides`` come before them.
         folder: of the results, see `Engine`.
     """
@@ -114,12 +116,58 @@ class Study:
 
 
 def tracked_ablation(point: str) -> pd.DataFrame:
-    r"""What the ablation measured for one point of the assumption log, see `megu.measure.summary.against_default`;
-    empty where its table is not here."""
+    r"""`against_default` of the tracked ablation for one point of the assumption log; empty where it is not here."""
     file = shipped("paper_figures") / "data" / "ablation.csv"
     if not file.exists():
         return pd.DataFrame(columns=["point", "variant", "metric", "change", "change_half_width"])
     return against_default(pd.read_csv(file)).query("point == @point")
+
+
+def paper_grid(
+    profile: str = "paper", only: Sequence[str] = (), seeds: int = 2, repeats: int = 1, changes: dict | None = None
+) -> list[Spec]:
+    r"""The specs of a profile's grid in `CELLS`, references of a cell first.
+
+    Args:
+        only: selections such as ``"data=cifar10,method=megu|ssd"``: all conditions of any of them; none selects
+            everything.  `REFERENCES` of what is selected come along.
+        seeds, repeats: of pre-training, and of unlearning for each.
+        changes: see `specs_of`.
+    Raises: SettingsError for an unknown field, value or setting, or where nothing is selected.
+    """
+    if profile not in CELLS:
+        raise SettingsError(closest(profile, CELLS, "profile"))
+    for name in dotted(changes or {}):
+        if name.startswith(CELL):
+            how = "choose a grid's cells and seeds by --only, --seeds and --repeats, or use `megu run`"
+            raise SettingsError(f"--set {name}: {how}")
+    specs = [s for c in CELLS[profile] for s in specs_of(profile, c, c.methods, range(seeds), repeats, changes)]
+    wanted = [_conditions(text, specs) for text in only]
+    chosen = {s for s in specs if not only or any(all(_value(s, n) in v for n, v in one.items()) for one in wanted)}
+    if not chosen:
+        raise SettingsError(f"--only {' --only '.join(only)} selects nothing of the grid of profile {profile!r}")
+    cells = {(spec.cell, spec.seed) for spec in chosen}
+    return [s for s in specs if s in chosen or (s.method in REFERENCES and (s.cell, s.seed) in cells)]
+
+
+def _conditions(text, specs):
+    out = {}
+    for part in text.split(","):
+        name, equals, values = map(str.strip, part.partition("="))
+        if not equals:
+            raise SettingsError(f"--only {text!r}: {name!r} has no '=': write field=value or field=value|value,...")
+        if name not in FIELDS:
+            raise SettingsError(closest(name, FIELDS, f"--only {text!r}: the field"))
+        known = dict.fromkeys(_value(spec, name) for spec in specs)
+        for value in (values := [one.strip() for one in values.split("|")]):
+            if value not in known:
+                raise SettingsError(closest(value, known, f"--only {text!r}: the {name}"))
+        out[name] = [value for value in values if value in out.get(name, values)]
+    return out
+
+
+def _value(spec, name):
+    return str(spec.about["dataset" if name == "data" else name])
 
 
 def paper(
@@ -140,8 +188,8 @@ def paper(
 
     Args:
         profile, only, seeds, repeats, overrides: see `paper_grid`.
-        folder: see `Engine`.  how: see `megu.runs.executors.executor`.
-        pretrain: make originals and retrained models only.  dry_run: only say what is left to do.
+        folder: see `Engine`.  how: see `executor`.
+        pretrain: originals and retrained models only.  dry_run: only say what is left.
     Raises: WorkError with what failed, after all the rest.
     """
     engine, specs = Engine(profile, folder), paper_grid(profile, only, seeds, repeats, overrides)
