@@ -106,8 +106,8 @@ class Models:
         return keep(file, make, save, lambda path: models.load(path, self.new(seed, "blank")))
 
     def share(self, name: str, make: Callable, save: Callable, load: Callable):
-        r"""`RunDirectory.once` for what runs share: originals and shadow models, which do not depend on the request, and
-        retrained models, which depend on its split alone."""
+        r"""`RunDirectory.once` for what runs share: originals and shadow models, which are of no request, and retrained
+        models, which are of a split."""
         place = self._shared_place(name)
         shared = partial(self.shared.once, place, make, save, load)
         if not self.copies:
