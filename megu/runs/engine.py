@@ -53,8 +53,7 @@ class Engine:
         if self.code != CODE:
             raise StageError("this worker has loaded other code than the study's leader: restart it")
         if spec.current_key() != spec.key:
-            differ = "finds other weights, another original or other answers than the study's leader"
-            raise StageError(f"this worker {differ}: give it the same files")
+            raise StageError("this worker finds other weights, another original or answers: give it the same files")
         run = opened(spec.profile, 0, None, json.dumps(self._overrides(spec)), self.path)
         self._same_data(spec, run.images, run.run.manifest["notes"]["images"])
         # A queue may mix machines, whose precisions and speeds cannot be compared.

@@ -87,7 +87,7 @@ def _start_worker(slots, threads):
 
 
 def _end_with(parent):
-    # A killed parent cannot stop its workers, which would wait for ever.
+    # Workers of a killed parent would wait for ever.
     parent.join()
     os._exit(1)
 

@@ -197,7 +197,7 @@ class Experiment:
                 out += [(name, seed, repeat, part, seconds) for part, seconds in parts.items()]
         if seconds := manifest["notes"].get(f"guide {self.settings.guide.source}, seconds"):
             out += [("guide", seed, 0, "guide", seconds) for seed in self.seeds]
-        return pd.DataFrame(out, columns=["method", "seed", "repeat", "part", "seconds"])
+        return pd.DataFrame(out, columns="method seed repeat part seconds".split())
 
     def relative_time(self, name: str) -> Float[np.ndarray, " seeds"]:
         r"""Seconds of a method over seconds of the retrain of the same seed."""

@@ -72,14 +72,14 @@ class Study:
         source |= {"forget": specs[0].settings.forget.model_dump(), "workers": self.workers}
         return engine, rows, seconds, source | {key: source[key][0] for key in ("device", "retain_images")}
 
-    def _variants(self, variants, usual, **more):
-        # (rows, source) of (method, point, variant, changed settings)
+    def _variants(self, table, columns, variants, usual, **more):
+        # Writes a table of (method, point, variant, changed settings).
         overrides, specs = merge(nest({"seeds": self.seeds, **self.overrides}), usual), []
         for name, point, variant, values in variants:
             about = {"point": point, "variant": variant, "variation": tuple(values.items()), **more}
             specs += own_specs(self.profile, overrides, [name], 1, **about)
         _, rows, _, source = self._measured(specs)
-        return rows, source
+        _write(self.out, table, {table: rows.assign(method=rows["variant"])[columns.split()]}, source)
 
     def comparison(self, scenarios: Sequence[str] = ANY, repeats: int = 3, shadows: int = 8) -> None:
         r"""Every method (or those of ``compare``) in every scenario that it supports, over seeds and repeats, and what
@@ -91,8 +91,8 @@ class Study:
             specs += own_specs(self.profile, merge(nest(usual), {"forget": {"scenario": scenario}}), names)
         specs = [spec if spec.repeat else replace(spec, measures=("metrics", "relearn")) for spec in specs]
         engine, rows, seconds, source = self._measured(specs)
-        columns = ["method", "seed", "repeat", "metric", "value", "mode", "unit", "scenario"]
-        times = ["method", "seed", "repeat", "part", "seconds", "scenario"]
+        columns = "method seed repeat metric value mode unit scenario".split()
+        times = "method seed repeat part seconds scenario".split()
         seconds = pd.concat([seconds[times], pd.DataFrame(engine.guide_seconds(specs), columns=times)])
         source |= {"scenarios": list(scenarios), "shadows": usual["shadows"]}
         _write(self.out, "comparison", {"comparison": rows[columns], "comparison_seconds": seconds}, source)
@@ -101,18 +101,15 @@ class Study:
         r"""MeGU's open points (A2, A6-A10, A12 and tau), each changed alone: ``ablation.csv``."""
         variants = [("retrain", "retrain", "retrain", {})]
         variants += [("megu", point, *variant) for point, of_point in ABLATIONS.items() for variant in of_point.items()]
-        rows, source = self._variants(variants, {})
-        columns = ["seed", "metric", "value", "mode", "unit", "point", "variant"]
-        _write(self.out, "ablation", {"ablation": rows[columns]}, source)
+        self._variants("ablation", "seed metric value mode unit point variant", variants, {})
 
     def disentanglement(self) -> None:
         r"""Patterns that every method cuts, class-wise, and MeGU with each noise: ``disentanglement_all.csv``."""
         named = {name: e for name, e in METHODS.items() if name in REFERENCES or not e.reference}
         variants = [(name, "", name, {}) for name, e in named.items() if "class" in e.scenarios]
         variants += [("megu", "", f"megu, {kind} noise", {"noise.kind": kind}) for kind in NOISES]
-        rows, source = self._variants(variants, {"forget": {"scenario": "class"}}, measures=("patterns",))
-        rows = rows.assign(method=rows["variant"])[["view", "measure", "value", "low", "high", "method", "seed"]]
-        _write(self.out, "disentanglement_all", {"disentanglement_all": rows}, source)
+        columns, usual = "view measure value low high method seed", {"forget": {"scenario": "class"}}
+        self._variants("disentanglement_all", columns, variants, usual, measures=("patterns",))
 
 
 def tracked_ablation(point: str) -> pd.DataFrame:
