@@ -14,14 +14,14 @@ from megu.runs.models import REFERENCES, Models, kept_file
 
 
 class Evaluation:
-    r"""Measures models of `Models`, and keeps the outputs of kept ones."""
+    r"""Measures `Models`, and keeps the outputs of kept ones."""
 
     def __init__(self, models: Models):
         self.models, self.run, self.images, self.split = models, models.run, models.images, models.split
         self._references, self._before = {}, {}
 
     def outputs(self, name: str, seed: int) -> Outputs:
-        r"""Those of a kept model on every part of the split, from one forward pass."""
+        r"""Those of a kept model on every part of the split."""
 
         def make():
             return self._look(self.models.unlearned(name, seed))

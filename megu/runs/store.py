@@ -69,7 +69,7 @@ class RunDirectory:
 
     @property
     def manifest(self) -> dict:
-        """The manifest as it is on disk, or would first be.  Raises: see the class."""
+        """As it is on disk, or would first be.  Raises: see the class."""
         if not self._file.exists():
             return _as_json(self._first)
         try:
@@ -94,7 +94,7 @@ class RunDirectory:
             write_json(self._file, manifest, locked=True)
 
     def _lock(self, name):
-        # between processes; that of one that dies is free again
+        # between processes; free again where one dies
         path = self.path / ".locks" / f"{name.replace('/', '-')}.lock"
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
