@@ -18,8 +18,8 @@ from megu.settings.values import build, nest
 
 REFERENCES = ("original", "retrain")  # what every model of a seed of pre-training is compared with
 _CHECK = (
-    "the order of its classes, and that it was trained on images normalised by the mean and deviation of these, as a run"
-    " shows them (else use `megu unlearn --normalise`)"
+    "the order of its classes, and that it was trained on images normalised by the mean and deviation of these, as a"
+    " run shows them (else use `megu unlearn --normalise`)"
 )
 
 
