@@ -72,7 +72,9 @@ def request(changes=None, forget=None):
     settings = resolve(overrides={**HERE, **(changes or {})})
     images = load(settings)
     split = make_split(images, settings)
-    task = Models(settings, images, replace(split, forget=split.forget[:forget]), choose(settings)).first_task(0)
+    lab = {"settings": settings, "images": images, "compute": choose(settings), "run": None, "shared": None}
+    lab["split"] = replace(split, forget=split.forget[:forget])
+    task = Models(SimpleNamespace(**lab), copies=False).first_task(0)
     return settings, replace(task, original=task.original.eval(), transition=similar(task.num_classes))
 
 

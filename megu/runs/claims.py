@@ -1,7 +1,7 @@
-r"""What a notebook claims: a sentence with a value and a bound that holds, fails, or was not asked of this request."""
+r"""What a notebook claims: a sentence, a value and a bound, which holds, fails or was not asked of this request."""
 
 import operator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 
 from megu.settings.errors import StageError
@@ -14,10 +14,9 @@ class Claim:
     r"""One sentence and the comparison that decides it.
 
     Attributes:
-        kind: "invariant", which must hold whatever a method does (shapes, sums, identity of bits), else the run stops;
-            or "finding", which is recorded and shown either way.
-        relation: one of `RELATIONS`, between value and bound.
-        asked: whether the claim is about a request such as this one.
+        kind: "invariant", without which the run stops, or "finding".
+        relation: in `RELATIONS`, between value and bound.
+        asked: whether it is about a request such as this one.
     """
 
     kind: str
@@ -46,7 +45,7 @@ class Claim:
 
     def record(self) -> dict:
         r"""The claim for a manifest, with its state; NaN, which JSON has not, as None."""
-        out = asdict(self) | {"state": self.state, "value": self.value if self.value == self.value else None}
+        out = vars(self) | {"state": self.state, "value": self.value if self.value == self.value else None}
         del out["asked"]
         return out
 
@@ -55,7 +54,7 @@ invariant, finding = partial(Claim, "invariant"), partial(Claim, "finding")
 
 
 def statements(claims: list[Claim]) -> list[str]:
-    r"""Lines that say which claims hold and which fail, of those that were asked.
+    r"""Lines that say which of the claims that were asked hold or fail.
 
     >>> print(*statements([finding("forgotten images named right, %", 42.0, "<=", 2)]))
     fails: forgotten images named right, % [42, asked <= 2]
@@ -64,5 +63,5 @@ def statements(claims: list[Claim]) -> list[str]:
     """
     broken = [str(claim) for claim in claims if claim.kind == "invariant" and claim.state == "fails"]
     if broken:
-        raise StageError(f"this must hold whatever the request and the method: {'; '.join(broken)}")
+        raise StageError(f"this must always hold: {'; '.join(broken)}")
     return [str(claim) for claim in claims if claim.asked]

@@ -1,4 +1,4 @@
-r"""The engine of all studies: every spec measured once, on any executor; what several specs need is made first."""
+r"""The engine of all studies: what several specs need is made once, then every spec is measured."""
 
 import json
 import threading
@@ -23,12 +23,11 @@ from megu.runs.store import CODE, RunDirectory
 from megu.settings.errors import SettingsError, StageError
 from megu.settings.files import atomic, hash_file, project_root
 
-_ALONE = threading.Lock()  # a worker with several threads does one job at a time: torch's random state is the process's
+_ALONE = threading.Lock()  # threads of a worker take turns: torch's random state is the process's
 
 
 class Engine:
-    r"""A folder in which results of a profile's specs lie by their keys; all of one version of the data, torch and each
-    guide, and of one device for each network.
+    r"""A folder of results by key, of one version of the data, torch and each guide and one device for each network.
 
     Args: path: on a disk that all workers share; None for ``runs/study-<profile>``.
     """
@@ -42,7 +41,7 @@ class Engine:
         return f"results/{spec.key}.csv"
 
     def finished(self, specs: Sequence[Spec]) -> dict[Spec, dict]:
-        """Those of the specs whose results are there as they were written, and what is recorded of each result."""
+        """Specs whose results are there as they were written, and what is recorded of each."""
         known, out = self.run.manifest["artefacts"], {}
         for spec in specs:
             facts, path = known.get(self.file(spec)), self.path / self.file(spec)
@@ -52,15 +51,12 @@ class Engine:
 
     def _open(self, spec):
         if self.code != CODE:
-            raise StageError("this worker has loaded other code than the process that leads the study: restart it")
+            raise StageError("this worker has loaded other code than the study's leader: restart it")
         if spec.current_key() != spec.key:
-            raise StageError(
-                "this worker finds other weights, another original or other answers of the guide than the process that"
-                " leads the study"
-            )
+            raise StageError("this worker finds other weights, another original or answers: give it the same files")
         run = opened(spec.profile, 0, None, json.dumps(self._overrides(spec)), self.path)
         self._same_data(spec, run.images, run.run.manifest["notes"]["images"])
-        # Where a queue mixes machines, a cell's models would be compared across precisions and speeds.
+        # A queue may mix machines, whose precisions and speeds cannot be compared.
         self.run.same(f"device for {spec.cell.arch}", run.compute.hardware)
         self.run.same("torch", torch.__version__)
         return run
@@ -74,7 +70,7 @@ class Engine:
         return {"guide.answers": str(self.path / "answers.jsonl"), **spec.overrides}
 
     def make(self, spec: Spec, need: Need):
-        """Make what several specs need, once, and note that it is there."""
+        """Make what several specs need, and note that it is there."""
         with _ALONE:
             run = self._open(spec)
             if need.kind == "original":
@@ -91,7 +87,7 @@ class Engine:
         self.run.note(f"{need.kind} {need.key}", True)
 
     def _ask(self, spec, run):
-        # Settings may leave open which weights answer: the newest revision of a model, whatever a server has.
+        # Settings may leave open which weights answer, e.g. the newest revision.
         run.transition(spec.settings.guide.source)
         notes, guide = run.run.manifest["notes"], f"guide {spec.settings.guide.source}"
         self.run.same(f"{guide}, version, {spec.questions}", notes[f"{guide}, version"])
@@ -107,17 +103,15 @@ class Engine:
                 self._ask(spec, run)
             given = spec.method, spec.seed, spec.repeat, dict(spec.variation), spec.measures
             table, facts = run.evaluation.measure(*given)
-            about = {"spec": str(spec), "device": run.compute.hardware, "started": round(started)}
-            table = table.drop(columns=["method", "seed", "repeat", "goal", "images"], errors="ignore")
-            return table, {"seconds": facts["seconds"], **about, "finished": round(time.time())}
+            about = {"spec": str(spec), "device": run.compute.hardware, "seconds": facts["seconds"]}
+            about |= {"started": round(started), "finished": round(time.time())}
+            return table.drop(columns=["method", "seed", "repeat", "goal", "images"], errors="ignore"), about
 
         with _ALONE:
             self.run.table(self.file(spec), make)
 
-    # All jobs
     def jobs(self, specs: Sequence[Spec]) -> list[Job]:
-        r"""The work that is left: every spec without a result, and what these need and was never made; where its file
-        has been removed since, the first that needs it makes it again."""
+        r"""The work that is left: what specs without a result need and was never made, and these specs."""
         first, last, finished, known = {}, [], self.finished(specs), self.run.manifest["notes"]
         for spec in specs:
             if spec not in finished:
@@ -129,16 +123,15 @@ class Engine:
         return [*first.values(), *last]
 
     def check(self, specs: Sequence[Spec]):
-        r"""Raises: StageError where the data are not those of the results in the folder, SettingsError where there are
-        none."""
+        r"""Raises: StageError where the data are not those of the results; SettingsError where there are none."""
         for spec in {_data(spec): spec for spec in specs}.values():
             images = load(spec.settings)
             self._same_data(spec, images, identity.described(images))
 
     def carry_out(self, specs: Sequence[Spec], executor: Callable) -> dict[str, tuple[str, Path]]:
-        r"""Measure all specs that have no result yet; ``executor``: see `megu.runs.executors.executor`.
+        r"""Measure all specs without a result; ``executor``: see `megu.runs.executors.executor`.
 
-        Returns: name of each failed job -> (one line, file with the trace and the command of its notebooks).
+        Returns: name of each failed job -> (one line, file with trace and command).
         Raises: as `check`, before any work.
         """
         self.check(specs)
@@ -149,14 +142,14 @@ class Engine:
             file.unlink(missing_ok=True)
 
         def keep(name, error):
-            with suppress(StageError), atomic(files[name]) as part:  # of a full disk the job's own error speaks
+            with suppress(StageError), atomic(files[name]) as part:  # the disk may be full
                 part.write_text(f"its notebooks: {commands[name]}\n\n{error.trace or error}")
 
         failed = run_jobs(jobs, executor, self.path.name, keep)
         return {name: (str(error), files[name]) for name, error in failed.items()}
 
-    def pretrain(self, specs: Sequence[Spec], say: Callable[[str], object] = print):
-        r"""Make the originals and retrained models of specs, see `megu.runs.pretrain.pretrain`."""
+    def pretrain(self, specs: Sequence[Spec], say: Callable[[str], object]):
+        r"""The originals and retrained models of specs, see `megu.runs.pretrain.pretrain`."""
         for cell in dict.fromkeys(spec.cell for spec in specs):
             of_cell = [spec for spec in specs if spec.cell == cell]
             say(f"{cell.data}, {cell.arch}, {cell.scenario}, {cell.request}")
@@ -166,9 +159,8 @@ class Engine:
                 if need.kind in ("original", "retrained"):
                     self._note(need)
 
-    # Results
     def guide_seconds(self, specs: Sequence[Spec]) -> list[dict]:
-        r"""Rows of the seconds that guides took where they were asked live: once for all models of a cell."""
+        r"""Rows of the seconds that guides took where asked live: once for all models of a cell."""
         notes, out = self.run.manifest["notes"], {}
         for spec in specs:
             if seconds := notes.get(f"guide {spec.settings.guide.source}, seconds, {spec.questions}"):
@@ -177,15 +169,15 @@ class Engine:
         return list(out.values())
 
     def tables(self, specs: Sequence[Spec]) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
-        r"""Of all specs with a result (rows, seconds), tidy, after columns `Spec.about`, point, variant; and where they
-        are from, for their ``_source.json``."""
+        r"""(rows, seconds) of all specs with a result, tidy, after columns `Spec.about`, point, variant; and their
+        source, for ``_source.json``."""
         rows, seconds, finished, notes = [], [], self.finished(specs), self.run.manifest["notes"]
         for spec, facts in finished.items():
             about = spec.about | {"point": spec.point, "variant": spec.variant}
             rows.append(pd.DataFrame([about]).merge(pd.read_csv(self.path / self.file(spec)), how="cross"))
             seconds += [{**about, "part": part, "seconds": value} for part, value in facts["seconds"].items()]
         if not rows:
-            raise SettingsError(f"{self.path.name} holds no result of what is asked for: run the study first")
+            raise SettingsError(f"{self.path.name} holds no such result: run the study first")
         settings, seconds = [spec.settings for spec in finished], pd.DataFrame(seconds)
         source = {
             "profile": self.profile,
@@ -206,7 +198,7 @@ class Engine:
 
 
 def _data(spec):
-    # The same images with labels of superclasses are other data; those of CIFAR-20 have no others.
+    # The same images with labels of superclasses are other data; CIFAR-20 has no others.
     named = spec.cell.data == "cifar20" or spec.settings.label_level == "class"
     return spec.cell.data if named else f"{spec.cell.data} by superclass"
 

@@ -10,22 +10,24 @@ from megu.measure import shadows
 from megu.measure.metrics import References, metrics, rows
 from megu.measure.outputs import Outputs, blank_logits, collect_outputs, load_outputs, save_outputs
 from megu.measure.relearn import relearn_steps
-from megu.runs.models import REFERENCES, Models
+from megu.runs.models import REFERENCES, Models, kept_file
 
 
 class Evaluation:
-    r"""Measures models of `megu.runs.models.Models`, whose run directory keeps the outputs of kept models."""
+    r"""Measures `Models`, and keeps the outputs of kept ones."""
 
     def __init__(self, models: Models):
         self.models, self.run, self.images, self.split = models, models.run, models.images, models.split
         self._references, self._before = {}, {}
 
     def outputs(self, name: str, seed: int) -> Outputs:
-        r"""Logits and features of a kept model on every part of the split, from one forward pass."""
+        r"""Those of a kept model on every part of the split."""
+
+        def make():
+            return self._look(self.models.unlearned(name, seed))
+
         load = partial(load_outputs, device=self.models.compute.device)
-        return self.run.once(
-            outputs_file(name, seed), lambda: self._look(self.models.unlearned(name, seed)), save_outputs, load
-        )
+        return self.run.once(kept_file("outputs", name, seed), make, save_outputs, load)
 
     def _look(self, model):
         clock = Stopwatch()
@@ -38,9 +40,8 @@ class Evaluation:
         if seed not in self._references:
             count, split, new = self.models.settings.shadows, self.split, partial(self.models.new, seed, "untrained")
             blank = collect_outputs(new(), self.images, split).logits
-            compat = {
-                part: blank_logits(new(), self.images, getattr(split, part)) for part in ("forget", "test_forget")
-            }
+            parts = {"forget": split.forget, "test_forget": split.test_forget}
+            compat = {part: blank_logits(new(), self.images, index) for part, index in parts.items()}
             attack = shadows.confidences(self.models, count) if count else None
             own = (self.outputs(name, seed) for name in REFERENCES)
             self._references[seed] = References(*own, blank, compat, attack)
@@ -58,13 +59,13 @@ class Evaluation:
         r"""Tidy rows of one model, and facts: seconds by part.
 
         Args:
-            name, seed, repeat, changes: see `megu.runs.models.Models.make`.
-            what: metrics, relearn, patterns.
-            keep: the model and its outputs, as always those of original and retrained models.
+            name, seed, repeat, changes: see `Models.make`.
+            what: of metrics, relearn, patterns.
+            keep: the model and its outputs, as always those of `REFERENCES`.
         """
         if keep or name in REFERENCES:
             model, outputs = None, self.outputs(name, seed)
-            made, look = self.models.facts(name, seed), self.run.facts(outputs_file(name, seed))
+            made, look = self.models.facts(name, seed), self.run.facts(kept_file("outputs", name, seed))
         else:
             model, made = self.models.make(name, seed, repeat, changes)
             outputs, look = self._look(model)
@@ -93,8 +94,3 @@ class Evaluation:
         if seed not in self._before:
             self._before[seed] = patterns.Before(self.images, self.split, look(self.outputs("original", seed)))
         return patterns.tidy(self._before[seed].scores(look(outputs), in_place=in_place))
-
-
-def outputs_file(name: str, seed: int) -> str:
-    r"""Where the outputs of a kept model lie."""
-    return f"outputs/{name}-{seed}.safetensors"

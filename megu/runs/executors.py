@@ -1,4 +1,4 @@
-r"""Where jobs run: in this process, in several on this machine with a GPU or core each, or on a Dask cluster."""
+r"""Where jobs run: in this process, in several with a GPU or core each, or on a Dask cluster."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ from megu.settings.extras import extra
 from megu.settings.values import closest
 
 CLUSTERS = ("slurm", "pbs", "sge", "lsf")  # of dask-jobqueue
-MOST = 8  # processes that are started where nobody says how many
+MOST = 8  # processes where nobody says how many
 
 
 def executor(
@@ -26,29 +26,25 @@ def executor(
 
     Args:
         workers: see `local_pool`; 1 runs everything in this process.
-        scheduler: address of a Dask scheduler, e.g. ``tcp://host:8786``; its workers need the same disk and code, one
-            thread each, and where there are several GPUs one of them in ``CUDA_VISIBLE_DEVICES``.
-        cluster: in `CLUSTERS`; ``~/.config/dask/jobqueue.yaml`` describes its jobs.  jobs: their number.
-    Raises: SettingsError where two of these are asked for or one is mistyped; in the context, where a package, the
-        scheduler or a description of the jobs is missing.
+        scheduler: address of a Dask scheduler, whose workers have the same disk and code, one thread each, and of
+            several GPUs one in ``CUDA_VISIBLE_DEVICES``.
+        cluster: in `CLUSTERS`; ``~/.config/dask/jobqueue.yaml`` describes its ``jobs``.
+    Raises: SettingsError where two of these are given or one is mistyped, or, in the context, nobody answers.
     """
     if sum(choice is not None for choice in (workers, scheduler, cluster)) > 1:
         raise SettingsError("--workers, --scheduler and --cluster exclude each other: give one")
     if cluster and cluster not in CLUSTERS:
         raise SettingsError(closest(cluster, CLUSTERS, "--cluster"))
     if scheduler and "://" not in scheduler:
-        raise SettingsError(
-            f"--scheduler {scheduler!r} is no address: write it as `dask scheduler` prints it, e.g. tcp://host:8786"
-        )
+        raise SettingsError(f"--scheduler {scheduler!r} is no address: write it as e.g. tcp://host:8786")
     if scheduler or cluster:
         return lambda: _dask(scheduler, cluster, jobs)
     return Inline if workers == 1 else lambda: local_pool(workers)
 
 
 def visible_gpus() -> list[str]:
-    r"""The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` lists them (numbers, GPU or MIG identifiers),
-    else "0", "1" and so on."""
-    import torch  # noqa: PLC0415  (a worker is given its GPU before it imports torch)
+    r"""The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` lists them, else "0", "1" and so on."""
+    import torch  # noqa: PLC0415  (a worker is given its GPU first)
 
     count, listed = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
     names = [str(k) for k in range(count)] if listed is None else [name.strip() for name in listed.split(",")]
@@ -59,18 +55,17 @@ class LocalPool(ProcessPoolExecutor):
     """A process pool that can be stopped at once."""
 
     def stop(self):
-        """End the workers without waiting for what they do; files appear whole or not at all."""
+        """End the workers without waiting for what they do."""
         self.shutdown(wait=False, cancel_futures=True)
         for process in active_children():
             process.terminate()
 
 
 def local_pool(workers: int | None = None, gpus: Sequence[str] | None = None) -> LocalPool:
-    r"""Fresh (spawned) processes: each sees one GPU, as ``cuda:0``, and has its share of the cores.
+    r"""Spawned processes: each sees one GPU, as ``cuda:0``, and has its share of the cores.
 
     Args:
-        workers: processes; None for one per GPU, or without a GPU one per core, at most `MOST`.  More workers than GPUs
-            share them evenly.
+        workers: None for one per GPU, or without a GPU one per core, at most `MOST`; several share a GPU evenly.
         gpus: names, None for all that are visible; an empty list is the CPU.
     """
     gpus = visible_gpus() if gpus is None else gpus
@@ -83,7 +78,7 @@ def local_pool(workers: int | None = None, gpus: Sequence[str] | None = None) ->
 
 
 def _start_worker(slots, threads):
-    # Before CUDA starts in this process; the bars of several processes would overwrite each other.
+    # Before CUDA starts; bars of several processes would overwrite each other.
     os.environ.update(CUDA_VISIBLE_DEVICES=slots.get(), OMP_NUM_THREADS=str(threads), TQDM_DISABLE="1")
     if parent := parent_process():
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
@@ -92,7 +87,7 @@ def _start_worker(slots, threads):
 
 
 def _end_with(parent):
-    # A killed parent cannot stop its workers, which would finish what is queued and then wait for ever.
+    # Workers of a killed parent would wait for ever.
     parent.join()
     os._exit(1)
 
@@ -109,17 +104,13 @@ def _dask(scheduler, cluster, jobs):
             try:
                 scheduler = stack.enter_context(getattr(dask_jobqueue, f"{cluster.upper()}Cluster")())
             except (ValueError, TypeError) as error:
-                raise SettingsError(
-                    f"--cluster {cluster}: {error}; describe one job in ~/.config/dask/jobqueue.yaml (cores: 1,"
-                    " processes: 1, memory, queue)"
-                ) from None
+                how = "describe one job in ~/.config/dask/jobqueue.yaml (cores: 1, processes: 1, memory, queue)"
+                raise SettingsError(f"--cluster {cluster}: {error}; {how}") from None
             scheduler.scale(jobs=jobs)
         try:
             client = stack.enter_context(Client(scheduler, timeout="30s"))
         except (OSError, TimeoutError, ValueError) as error:
-            raise SettingsError(
-                f"no Dask scheduler answers at {cluster or scheduler} ({error}): check the address, or start `dask"
-                " scheduler`"
-            ) from None
-        # Not the executor's own context, which would wait for what an interrupt gave up.
+            where = f"{cluster or scheduler} ({error})"
+            raise SettingsError(f"no Dask scheduler answers at {where}: check the address, or start one") from None
+        # The executor's own context would wait for what an interrupt gave up.
         yield client.get_executor(pure=False)

@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from itertools import product
 from pathlib import Path
 
@@ -22,32 +22,31 @@ from megu.datasets.sources import load
 from megu.guide import GuideSession
 from megu.guide.agreement import agreement_tables
 from megu.perturbing_labels import similarity, transition_matrix
-from megu.runs.evaluation import Evaluation, outputs_file
+from megu.runs.evaluation import Evaluation
 from megu.runs.executors import executor
-from megu.runs.models import REFERENCES, Models, model_file
+from megu.runs.models import REFERENCES, Models, kept_file
 from megu.runs.runner import Job, run_all
 from megu.runs.store import CODE, RunDirectory, run_directory
 from megu.settings.files import hash_json
 from megu.settings.profiles import resolve
 from megu.settings.values import nest
 
-NOISES = ("pos", "neg", "random")  # kinds of MeGU's noise that are looked at beside both and none
+NOISES = ("pos", "neg", "random")  # kinds of MeGU's noise that are measured alone
 
 
 class Experiment:
-    r"""One run with its data, split, device and everything made so far.
+    r"""One run: its data, split, device and everything made so far.
 
     Args:
-        profile, seed, overrides: see `megu.settings.profiles.resolve`.
-        run_dir: None or empty for ``$MEGU_RUN_DIR``, or the one that `run_directory` names.
+        profile, seed, overrides: see `resolve`.
+        run_dir: None or empty for ``$MEGU_RUN_DIR``, else that of `run_directory`.
         stage: of the notebook that works on the run, in `megu.runs.store.STAGES`.
-        study: folder of a study that the run is part of; of what it shares with others it keeps no copies.
+        study: folder of a study, whose runs keep no copies of what they share.
     Attributes:
-        seeds: of the repetitions.
-        method_names: rows of every table: the untouched original, the true retrain, and what is compared with them.
+        method_names: rows of every table: `REFERENCES` and what is compared with them.
         task, parameters, require: see `Models` and `RunDirectory`.
-    Raises: SettingsError or StageError, before any work, where a setting, class, method, stage or device does not exist
-        or the directory belongs to other settings.
+    Raises: SettingsError or StageError, before any work, where something does not exist or the directory belongs to
+        other settings.
     """
 
     def __init__(
@@ -72,7 +71,8 @@ class Experiment:
         self.models = Models(self, copies=not study)
         original = partial(self.original, settings.seed)
         self.guide = GuideSession(settings, self.images, self.compute.device, self.run, original)
-        self.evaluation, self.forgotten, self._transitions = Evaluation(self.models), self.models.forgotten, {}
+        self._transition = cache(lambda source: transition_matrix(self.similarity(source)))
+        self.evaluation, self.forgotten = Evaluation(self.models), self.models.forgotten
         self.seeds, self.method_names = settings.seed_list, (*REFERENCES, *settings.compare)
         self.task, self.parameters, self.require = self.models.task, self.models.parameters, self.run.require
         self.stage, self._started = stage, time.perf_counter()
@@ -80,8 +80,8 @@ class Experiment:
             self.run.sealed(stage)  # refuses one that does not exist
 
     def _about(self):
-        # What the run depends on; and what originals and the like do, the threads because seconds are compared.
-        s, cpu = self.settings, self.compute.device.type == "cpu"
+        # What the run depends on, and what originals and the like do: on threads because seconds are compared.
+        s, threads = self.settings, torch.get_num_threads() if self.compute.device.type == "cpu" else None
         about = {
             "settings": s.model_dump(mode="json", exclude={"methods"}),
             "parameters": {name: methods.method_settings(name, s).model_dump(mode="json") for name in s.compare},
@@ -90,15 +90,14 @@ class Experiment:
         }
         if s.arch == "vit-b16":
             about["weights"] = pretrained.identity(s.weights)
-        common = {key: about["settings"][key] for key in ("arch", "training")}
-        common |= {key: about[key] for key in ("data", "code", "weights") if key in about}
-        common |= {"validation": s.data.validation, "name": self.images.name, "device": str(self.compute)}
-        common |= {"threads": torch.get_num_threads() if cpu else None}
+        known = about["settings"] | about
+        common = {key: known[key] for key in ("arch", "training", "data", "code", "weights") if key in known}
+        common |= {"threads": threads, "device": str(self.compute)}
+        common |= {"validation": s.data.validation, "name": self.images.name}
         return about, common | ({"original": s.original.sha256} if s.original.path else {})
 
     def _notes(self):
-        images = identity.described(self.images)
-        return {"split": self.split.digest(), "device": str(self.compute), "images": images}
+        return {"split": self.split.digest(), "device": str(self.compute), "images": identity.described(self.images)}
 
     def __reduce__(self):
         path, s = str(self.run.path.resolve()), self.settings
@@ -108,79 +107,71 @@ class Experiment:
         return self.run.path.name
 
     def seal(self, claims: list) -> list[str]:
-        r"""Finish the notebook's stage, see `megu.runs.store.RunDirectory.seal`."""
+        r"""See `RunDirectory.seal`."""
         return self.run.seal(self.stage, claims, time.perf_counter() - self._started)
 
     def each(self, function: Callable, cases: Iterable[tuple]):
-        r"""Call ``function(self, *case)``, which keeps what it makes, for every case: in one process per core where a
-        process has one thread.  Raises: WorkError with the cases that failed."""
+        r"""Call ``function(self, *case)``, which keeps what it makes, for every case, in one process per core where it
+        has one thread.  Raises: WorkError with the cases that failed."""
         alone = self.settings.threads != 1 or self.compute.device.type != "cpu" or len(cases) < 2
         jobs = [Job("/".join(map(str, case)), function, (self, *case)) for case in cases]
         run_all(jobs, executor(1 if alone else None), function.__name__)
 
     def original(self, seed: int) -> nn.Module:
-        """The classifier before forgetting, trained on retain and forget images or read from ``settings.original``."""
+        """The classifier before forgetting, trained here or read from ``settings.original``."""
         return self.models.unlearned("original", seed)
 
     def unlearned(self, name: str, seed: int) -> nn.Module:
-        """See `megu.runs.models.Models.unlearned`."""
+        """See `Models.unlearned`."""
         return self.models.unlearned(name, seed)
 
-    def similarity(self, source: str | None = None, draw: int | None = None) -> Float[np.ndarray, "K K"]:
-        r"""S of eq. 4-5, row k = class k; ``source``, ``draw``: see `megu.guide.GuideSession.scores`."""
-        return self._similarity(self.guide.scores(source, draw))
+    def similarity(self, source: str | None = None) -> Float[np.ndarray, "K K"]:
+        r"""S of eq. 4-5, row k = class k; ``source``: see `GuideSession.scores`."""
+        return self._similarity(self.guide.scores(source))
 
     def _similarity(self, scores):
         return similarity(scores.values, scores.of_class, self.images.num_classes, scores.calibration)
 
     def similarities(self, draw: int | None = None, sources: Iterable[str] | None = None) -> dict[str, np.ndarray]:
-        r"""S of several sources, see `megu.guide.GuideSession.all_scores`."""
+        r"""S of several sources, see `GuideSession.all_scores`."""
         return {source: self._similarity(scores) for source, scores in self.guide.all_scores(draw, sources).items()}
 
-    def agreement(self, draws: Iterable[int] = (), sources: Iterable[str] | None = None):
-        r"""`megu.guide.agreement.agreement_tables` on the run's own exemplars and on fresh ``draws`` of them."""
+    def agreement(self, draws: Iterable[int], sources: Iterable[str] | None = None):
+        r"""`agreement_tables` on the run's own exemplars and on fresh ``draws`` of them."""
         sims = [(self.settings.guide.exemplar_seed, self.similarities(None, sources))]
         return agreement_tables([*sims, *((k, self.similarities(k, sources)) for k in draws)], self.images.classes)
 
     def transition(self, source: str | None = None) -> Float[np.ndarray, "K K"]:
         r"""T of eq. 6 by the answers of guide ``source`` (None: the run's own), columns sum to 1."""
-        source = source or self.settings.guide.source
-        if source not in self._transitions:
-            self._transitions[source] = transition_matrix(self.similarity(source))
-        return self._transitions[source]
+        return self._transition(source or self.settings.guide.source)
 
     def logits(self, name: str, seed: int) -> dict[str, Float[Tensor, "n K"]]:
         r"""Logits of a method's model by part of the split."""
         return self.evaluation.outputs(name, seed).logits
 
-    # Tables
     def rows(self, name: str, seed: int, repeat: int = 0) -> pd.DataFrame:
-        r"""Tidy rows of every metric of one model; the models of repeat 0 are kept, of the others only the rows."""
-        return self.run.table(
-            f"rows/{name}-{seed}-{repeat}.csv", lambda: self.evaluation.measure(name, seed, repeat, keep=not repeat)
-        )
+        r"""Tidy rows of every metric of one model, which is kept for repeat 0."""
+        make = partial(self.evaluation.measure, name, seed, repeat, keep=not repeat)
+        return self.run.table(f"rows/{name}-{seed}-{repeat}.csv", make)
 
     def disentangled(self, name: str, seed: int, kind: str | None = None) -> pd.DataFrame:
         r"""`megu.measure.disentanglement.tidy` of one model, or of one with a ``kind`` of MeGU's noise, not kept."""
         label, changes = (f"{name}, {kind} noise", {"noise.kind": kind}) if kind else (name, None)
-        table = self.run.table(
-            f"patterns/{label}-{seed}.csv",
-            lambda: self.evaluation.measure(name, seed, changes=changes, what=("patterns",), keep=not kind),
-        )
-        return table.assign(method=label, seed=seed)
+        make = partial(self.evaluation.measure, name, seed, changes=changes, what=("patterns",), keep=not kind)
+        return self.run.table(f"patterns/{label}-{seed}.csv", make).assign(method=label, seed=seed)
 
     def cases(self) -> list[tuple[str, int, int]]:
-        r"""(method, seed, repeat) of every row of the tables; what is only a reference has one repeat."""
+        r"""(method, seed, repeat) of every row of the tables; references have one repeat."""
         repeats = {name: 1 if methods.method(name).reference else self.settings.repeats for name in self.method_names}
         return [(name, seed, k) for seed in self.seeds for name in self.method_names for k in range(repeats[name])]
 
     def results(self) -> pd.DataFrame:
-        r"""`rows` of every method, seed and repeat; kept in ``results.csv``."""
+        r"""`rows` of all `cases`: ``results.csv``."""
         cases = sorted(self.cases(), key=lambda case: self.method_names.index(case[0]))
         return self.run.table("results.csv", lambda: pd.concat([self.rows(*c) for c in cases], ignore_index=True))
 
     def predictions(self) -> pd.DataFrame:
-        r"""What the forgotten training images are taken for, in percent of them: method, seed, label, share."""
+        r"""What forget images are taken for, in percent of them: method, seed, label, share."""
         names, parts = self.images.classes, []
         for name, seed in product(self.method_names, self.seeds):
             counts = self.logits(name, seed)["forget"].argmax(1).bincount(minlength=len(names))
@@ -196,23 +187,17 @@ class Experiment:
         return pd.concat(parts, ignore_index=True)
 
     def timings(self) -> pd.DataFrame:
-        r"""Seconds by method, seed, repeat and part, as measured when each model was made.
-
-        Parts: labels, noise, fine-tuning and so on; total, the whole method; evaluation, the forward passes; guide, for
-        each seed, where it was asked live: once for all methods.
-        """
+        r"""Seconds by method, seed, repeat and part: those of a method, total, evaluation, and guide where it was asked
+        live, once for all methods."""
         manifest, out = self.run.manifest, []
         for name, seed, repeat in self.cases():
-            files = (
-                [f"rows/{name}-{seed}-{repeat}.csv"] if repeat else [f(name, seed) for f in (model_file, outputs_file)]
-            )
-            for file in files:
-                for part, seconds in manifest["artefacts"].get(file, {}).get("seconds", {}).items():
-                    out.append({"method": name, "seed": seed, "repeat": repeat, "part": part, "seconds": seconds})
+            kept = [kept_file(kind, name, seed) for kind in ("models", "outputs")]
+            for file in [f"rows/{name}-{seed}-{repeat}.csv"] if repeat else kept:
+                parts = manifest["artefacts"].get(file, {}).get("seconds", {})
+                out += [(name, seed, repeat, part, seconds) for part, seconds in parts.items()]
         if seconds := manifest["notes"].get(f"guide {self.settings.guide.source}, seconds"):
-            about = {"method": "guide", "repeat": 0, "part": "guide", "seconds": seconds}
-            out += [{"seed": seed, **about} for seed in self.seeds]
-        return pd.DataFrame(out, columns=["method", "seed", "repeat", "part", "seconds"])
+            out += [("guide", seed, 0, "guide", seconds) for seed in self.seeds]
+        return pd.DataFrame(out, columns="method seed repeat part seconds".split())
 
     def relative_time(self, name: str) -> Float[np.ndarray, " seeds"]:
         r"""Seconds of a method over seconds of the retrain of the same seed."""
@@ -222,5 +207,5 @@ class Experiment:
 
 @lru_cache(maxsize=2)
 def opened(profile: str, seed: int, run_dir: str | None, overrides: str, study: Path | None = None) -> Experiment:
-    r"""An `Experiment`, opened once in each process that works on it; ``overrides`` as JSON."""
+    r"""An `Experiment`, opened once in each process; ``overrides`` as JSON."""
     return Experiment(profile, seed, run_dir, json.loads(overrides), study=study)

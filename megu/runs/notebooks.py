@@ -1,4 +1,4 @@
-r"""Notebooks run one after another by papermill; what is sealed is skipped, what is interrupted goes on."""
+r"""Notebooks run one after another by papermill; what is sealed is skipped."""
 
 import contextlib
 import io
@@ -20,15 +20,15 @@ with extra("notebooks"):
     from papermill.exceptions import PapermillExecutionError
 
 
-def run_notebooks(lab, *, say=print):
+def run_notebooks(lab, say):
     r"""Run notebooks 00-05 on a `megu.runs.experiment.Experiment`; ``say``: function of one line of text.
 
-    Raises: NotebookError where one fails; SettingsError where the notebooks are not here.
+    Raises: NotebookError where one fails; SettingsError where they are not here.
     """
     notebooks, settings, run = shipped("notebooks"), lab.settings, lab.run
     parameters = {"profile": settings.profile, "seed": settings.seed, "run_dir": ""}
     parameters["overrides"] = without_machine(lab.overrides)
-    # Paths travel in the environment and bars are not drawn, so that no executed notebook holds one.
+    # so that no executed notebook holds a path or a bar
     variables = {**environment(settings), "MEGU_RUN_DIR": str(run.path.resolve()), "TQDM_DISABLE": "1"}
     for i, (stage, name) in enumerate(STAGES.items(), 1):
         head, out = f"[{i}/{len(STAGES)}] {name}", run.path / "notebooks" / f"{name}.ipynb"
@@ -49,10 +49,7 @@ def _execute(source, out, parameters):
         papermill.execute_notebook(source, out, parameters, cwd=os.getcwd(), **how)
     except PapermillExecutionError as error:
         last = (error.evalue.strip().splitlines() or ["no message"])[-1]
-        raise NotebookError(
-            f"{source.stem} failed: {error.ename}: {last} (the executed copy is in the run directory,"
-            f" notebooks/{out.name})"
-        ) from None
+        raise NotebookError(f"{source.stem} failed: {error.ename}: {last} (see the run's notebooks/)") from None
     finally:
         if out.exists():
             notebook = nbformat.read(out, as_version=4)
@@ -60,10 +57,9 @@ def _execute(source, out, parameters):
             nbformat.write(notebook, out)
 
 
-def build_figures(run, *, say=print):
-    r"""Collect the tables of a finished `RunDirectory` and draw every figure and table of paper_figures/ into it.
+def build_figures(run, say):
+    r"""Collect the tables of a finished `RunDirectory` and draw all of paper_figures/ into it.
 
-    Args: say: function of one line of text.
     Raises: as `run_script`.
     """
     scripts, out = shipped("paper_figures"), run.path / "figures"
@@ -75,9 +71,9 @@ def build_figures(run, *, say=print):
 
 
 def run_script(script, *arguments):
-    r"""The lines that one script of paper_figures prints; in this process, for a new one would first import torch.
+    r"""The lines that one script of paper_figures prints, in this process, as a new one would first import torch.
 
-    Raises: NotebookError naming the script, and why it failed.
+    Raises: NotebookError where it fails.
     """
     argv, path, printed = [str(script), *map(str, arguments)], [str(script.parent), *sys.path], io.StringIO()
     with mock.patch.multiple(sys, argv=argv, path=path), contextlib.redirect_stdout(printed):

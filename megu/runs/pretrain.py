@@ -1,4 +1,4 @@
-r"""Originals and retrained models made ahead of a run or study, by several processes where one is slow."""
+r"""Originals and retrained models made ahead of a run or study, by one process or several."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -23,16 +23,14 @@ def pretrain(
     study: Path | None = None,
     seeds: Sequence[int] | None = None,
 ) -> Experiment | None:
-    r"""Make the originals and the retrained models of an `Experiment` that are not there yet.
+    r"""Make the originals and retrained models of an `Experiment` that are not there yet.
 
-    Where ``accelerate launch`` or ``torchrun`` started several processes, they train every model together, see
-    `megu.core.parallel.Team`; ``seconds`` in the manifest are then the sum over the processes.
+    Several processes (of ``accelerate launch`` or ``torchrun``) train every model together, see
+    `Team`; ``seconds`` in the manifest are their sum.
 
-    Args:
-        say: function of one line of text.
-        seeds: None for those of the settings.
+    Args: seeds: None for those of the settings.
     Returns: the run in the first process, None in the others.
-    Raises: SettingsError where the settings do not fit together, or name one GPU for several processes.
+    Raises: SettingsError where the settings are wrong, or name one GPU for several processes.
     """
     settings = resolve(profile, seed, overrides)
     wanted, given = [(name, k) for k in seeds or settings.seed_list for name in REFERENCES], (profile, seed, run_dir)
@@ -43,11 +41,9 @@ def pretrain(
             say(f"{name}, seed {k}: done")
         return run
     if ":" in settings.device:
-        raise SettingsError(
-            f"device is {settings.device!r}, but each process has a GPU of its own: set device to 'auto' or 'cpu'"
-        )
+        raise SettingsError(f"device is {settings.device!r}, but each process has a GPU of its own: set auto or cpu")
     team = Team(cpu=settings.device == "cpu" or not torch.cuda.is_available())
-    with team.first():  # it alone keeps anything; a model that it starts to make, the others make along
+    with team.first():  # it alone keeps anything; the others make along what it starts to make
         run = Experiment(*given, overrides, study=study)
     models, made = run.models, []
     models.compute, models.started = replace(run.compute, team=team), lambda: made.append(team.told("make"))

@@ -10,11 +10,11 @@ from tqdm import tqdm
 
 from megu.settings.errors import WorkError
 
-BREAKS = 10  # an executor that breaks so often without having finished anything will not recover
+BREAKS = 10  # as often an executor may break without finishing anything
 
 
 class JobError(RuntimeError):
-    """Why a job failed, as text, for not every exception travels between processes: a line and the whole trace."""
+    """Why a job failed, a line and the whole trace, as text: not every exception travels between processes."""
 
     def __init__(self, line: str, trace: str = ""):
         super().__init__(line, trace)
@@ -26,9 +26,9 @@ class JobError(RuntimeError):
 
 @dataclass(frozen=True)
 class Job:
-    r"""One call, which keeps what shall stay on a disk that all workers share; ``name`` is unique.
+    r"""One call, which keeps its results on a disk that all workers share; ``name`` is unique.
 
-    needs: names of the jobs that come first; those that are not among the jobs are taken as done.
+    needs: names of the jobs that come first; those that are not there are taken as done.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Job:
 
 
 class Inline(Executor):
-    """Runs each call at once, in this process."""
+    """Runs each call at once."""
 
     def submit(self, function, /, *args, **kwargs):
         """A future that is done."""
@@ -67,13 +67,12 @@ def run_jobs(
 ) -> dict[str, JobError]:
     r"""Run jobs as soon as those that they need are done, earlier ones first; a failure stops only what needs it.
 
-    Where a worker dies, what was under way is tried again, one job at a time: one that kills its worker fails alone.
+    Where a worker dies, what was under way is tried again one by one: a job that kills its worker fails alone.
 
     Args:
         executor: see `megu.runs.executors.executor`; called again where one broke.
-        label: of the progress bar.
-        report: called with name and error of each failure when it happens.
-    Returns: name -> error of every job that did not succeed.
+        label: of the progress bar.  report: called with name and error of each failure.
+    Returns: name -> error of every job that failed.
     Raises: WorkError where a cluster's scheduler is gone.
     """
     queue = _JobQueue({job.name: job for job in jobs}, report)
@@ -91,9 +90,7 @@ def run_jobs(
                 except BrokenExecutor as error:
                     queue.recover(error)
                 except CancelledError:
-                    raise WorkError(
-                        "the scheduler is gone; what is finished is kept, and the same command goes on with the rest"
-                    ) from None
+                    raise WorkError("the scheduler is gone: repeat the command, which goes on") from None
                 except BaseException:
                     getattr(pool, "stop", lambda: [future.cancel() for future in queue.running])()
                     raise
@@ -101,7 +98,7 @@ def run_jobs(
 
 
 def run_all(jobs: Iterable[Job], executor: Callable, label: str = ""):
-    r"""`run_jobs` where all must succeed.  Raises: WorkError, after all of them, with what failed and why."""
+    r"""`run_jobs`.  Raises: WorkError, after all of them, with what failed and why."""
     jobs = list(jobs)
     if failed := run_jobs(jobs, executor, label):
         why = "; ".join(f"{name}: {error}" for name, error in sorted(failed.items()))
@@ -109,13 +106,12 @@ def run_all(jobs: Iterable[Job], executor: Callable, label: str = ""):
 
 
 class _JobQueue:
-    # What is open, under way, failed; suspects were under way when a worker died.
+    # Suspects were under way when a worker died, and go one at a time.
     def __init__(self, jobs, report):
         self.open, self.running, self.failed, self.report = jobs, {}, {}, report
         self.suspects, self.breaks = set(), 0
 
     def submit(self, pool):
-        # What needs a failed job fails with it; suspects go one at a time.
         waiting = {*self.open, *(job.name for job in self.running.values())}  # what fails below is looked up first
         for job in list(self.open.values()):
             if broken := next((name for name in job.needs if name in self.failed), None):

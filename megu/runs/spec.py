@@ -1,4 +1,4 @@
-r"""One entry of a study: which model of which cell is measured, and the key of its result."""
+r"""One entry of a study: a model that is measured, and the key of its result."""
 
 import json
 import shlex
@@ -25,8 +25,8 @@ from megu.settings.profiles import resolve
 from megu.settings.values import nest
 
 FILED = ("mllm", "clip", "replay")  # guides that answer from files at guide.path
-OUTSIDE = {"compare", "methods", "seed", "seeds", "repeats"}  # settings on which no single result depends
-WITHOUT = {  # settings on which what several models need does not depend
+OUTSIDE = {"compare", "methods", "seed", "seeds", "repeats"}  # settings on which no result depends
+WITHOUT = {  # kind of need -> settings on which it does not depend
     "original": ("forget", "retain_images", "guide", "preset", "shadows"),
     "shadow": ("forget", "retain_images", "guide", "preset"),
     "retrained": ("retain_images", "guide", "preset", "shadows"),
@@ -45,12 +45,12 @@ class Need(NamedTuple):
 
 @dataclass(frozen=True)
 class Spec:
-    r"""One unlearned (or reference) model of a study and what is measured of it; it can be sent anywhere.
+    r"""One model of a study and what is measured of it; it can be sent anywhere.
 
     Attributes:
         seed: of pre-training.  repeat: of unlearning.
         changes: (dotted setting, value) pairs, of all models of the cell.
-        variation: such pairs for this model alone, of its method's settings or ``guide.source``.
+        variation: such pairs of this model alone, of its method's settings or ``guide.source``.
         measures: see `megu.runs.evaluation.Evaluation.measure`.
         point, variant: names of the variation in a table.
     """
@@ -68,13 +68,13 @@ class Spec:
 
     @property
     def overrides(self) -> dict:
-        """Dotted settings of the run that holds what the cell's models share."""
+        """Dotted settings of the run that the cell's models share."""
         return {**self.cell.overrides(), "compare": [], "seeds": 1, **dict(self.changes)}
 
     @property
     def _own(self):
-        heads = {"guide.source": ""}
-        return self.overrides | {heads.get(k, f"methods.{self.method}.") + k: v for k, v in self.variation}
+        head = f"methods.{self.method}."
+        return self.overrides | {k if k == "guide.source" else head + k: v for k, v in self.variation}
 
     @property
     def settings(self) -> Settings:
@@ -83,12 +83,11 @@ class Spec:
 
     @cached_property
     def key(self) -> str:
-        r"""Twelve hex digits over all that the result depends on but what a study has one of, see `Engine`: settings,
-        weights, files of the guide (not where they lie), the method's parameters, seeds, what is measured, code."""
+        r"""Twelve hex digits over all that the result depends on but what a study has one of, see `Engine`."""
         return self.current_key()
 
     def current_key(self) -> str:
-        r"""The `key` by the files and code of this process; the one that made the spec may have others."""
+        r"""The `key` by this process's files and code; the one that made the spec may have others."""
         about, guide = self._settings_without(), self.settings.guide
         if guide.source in FILED and guide.path:
             about["guide"]["files"] = _files(guide.path)
@@ -97,27 +96,27 @@ class Spec:
         return hash_json({"settings": about, **made, "measures": self.measures, "code": CODE})
 
     def _settings_without(self, *names):
-        settings = self.settings
-        about = settings.model_dump(mode="json", exclude=OUTSIDE.union(names)) | {"level": settings.label_level}
-        return about | ({"weights": pretrained.identity(settings.weights)} if self.cell.arch == "vit-b16" else {})
+        s = self.settings
+        about = s.model_dump(mode="json", exclude=OUTSIDE.union(names)) | {"level": s.label_level}
+        return about | ({"weights": pretrained.identity(s.weights)} if self.cell.arch == "vit-b16" else {})
 
     @property
     def needs(self) -> dict[str, Need]:
-        r"""What is made before this model and shared with others, by a name that says which."""
-        c, settings = self.cell, self.settings
-        data, count = f"{c.data}/{c.arch}/{settings.label_level}", settings.shadows
+        r"""What is made before this model and shared with others, by its name."""
+        c, s = self.cell, self.settings
+        data, count = f"{c.data}/{c.arch}/{s.label_level}", s.shadows
         original = f"original {data}/{self.seed}"
         needs = {original: self._need("original", seed=self.seed)}
         needs |= {f"shadow {data}/{k} of {count}": self._need("shadow", shadow=k) for k in range(count)}
         retrained = f"retrained {c.data}/{c.arch}/{c.scenario}/{c.request}/{self.seed}"
         needs[retrained] = self._need("retrained", tuple(needs), seed=self.seed)
         if METHODS[self.method].guided:
-            needs[f"answers {data}/{settings.guide.source}"] = self._need("answers", (original,))
+            needs[f"answers {data}/{s.guide.source}"] = self._need("answers", (original,))
         return needs
 
     @property
     def questions(self) -> str:
-        r"""Digest of what the guide's questions, and a classifier that it is made from, depend on."""
+        r"""Digest of what the guide's questions and its classifier depend on."""
         return self._need("answers").key
 
     def _need(self, kind, after=(), **which):
@@ -128,18 +127,18 @@ class Spec:
     def about(self) -> dict:
         """The columns that name this model in a tidy table."""
         c = self.cell
-        names = {"dataset": c.data, "arch": c.arch, "scenario": c.scenario, "forget": c.request, "method": self.method}
-        return names | {"seed": self.seed, "repeat": self.repeat}
+        of_cell = {"dataset": c.data, "arch": c.arch, "scenario": c.scenario, "forget": c.request}
+        return of_cell | {"method": self.method, "seed": self.seed, "repeat": self.repeat}
 
     @property
     def command(self) -> str:
-        """The notebooks with this model alone, without paths of this machine; with a guide that is made from the first
-        classifier of a run, with the models of earlier seeds."""
+        """The notebooks with this model alone, without paths; with earlier seeds where the guide is made from the first
+        classifier of a run."""
         compared = [] if self.method in REFERENCES else [self.method]
         first = 0 if SOURCES[self.settings.guide.source].needs_model else self.seed
         counts = {"compare": compared, "repeats": self.repeat + 1, "seeds": self.seed - first + 1}
-        head = ["megu", "run", "--profile", self.profile, "--seed", str(first)]
-        return shlex.join([*head, *set_options({**self._own, **counts})])
+        options = shlex.join(set_options({**self._own, **counts}))
+        return f"megu run --profile {self.profile} --seed {first} {options}"
 
     def __str__(self):
         return "/".join(map(str, (*self.about.values(), *filter(None, (self.point, self.variant)))))
@@ -147,8 +146,8 @@ class Spec:
 
 def set_options(values: dict[str, Any]) -> list[str]:
     r"""``--set name=value`` of dotted settings, without paths and addresses of this machine."""
-    pairs = [(name, v) for name, v in values.items() if name.rpartition(".")[2] not in MACHINE or v == "random"]
-    return [part for name, value in pairs for part in ("--set", f"{name}={value}")]
+    given = [f"{k}={v}" for k, v in values.items() if k.rpartition(".")[2] not in MACHINE or v == "random"]
+    return [part for pair in given for part in ("--set", pair)]
 
 
 @cache
@@ -173,17 +172,17 @@ def specs_of(
     changes: dict | None = None,
     **more,
 ) -> list[Spec]:
-    r"""Specs of one cell: of every seed every method, of every method every repeat; what is only a reference has one.
+    r"""Specs of one cell: every seed, method and repeat; references have one repeat.
 
     Args:
-        changes: dotted settings; by default one thread of a CPU: another number adds in another order, and a result
-            shall not depend on where it is made.  Paths and addresses, also of the environment, go along.
+        changes: dotted settings; by default ``threads`` is 1: other numbers add in another order.  Paths and addresses,
+            also of the environment, go along.
         more: see `Spec`.
     Raises: SettingsError for a wrong setting.
     """
     changes = dotted({"threads": 1, **(changes or {})})
     settings = resolve(profile, 0, {**cell.overrides(), **changes})
-    # Workers take them from the process that leads; answers lie in the study's folder.
+    # Workers take paths from the process that leads; answers lie in the study's folder.
     changes |= {name: value for name, value in local(settings).items() if name != "guide.answers"}
     more |= {"changes": tuple(sorted(changes.items()))}
     specs = [
@@ -198,7 +197,7 @@ def specs_of(
 
 
 def own_specs(profile: str, overrides: dict, names: Iterable[str], repeats: int | None = None, **more) -> list[Spec]:
-    r"""`specs_of` a profile's own request, with the seeds and (None) repeats of its settings."""
+    r"""`specs_of` a profile's own request, with its seeds and (None) repeats."""
     values = dotted(overrides)
     s = resolve(profile, 0, values)
     cell = Cell(s.data.name, s.arch, s.forget.scenario, () if s.forget.scenario == "random" else s.forget.classes)

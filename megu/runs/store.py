@@ -1,4 +1,4 @@
-r"""The run directory: a manifest, stages that are required and sealed, artefacts that appear whole or not at all."""
+r"""The run directory: a manifest, stages that are sealed, artefacts that appear whole or not at all."""
 
 import json
 import platform
@@ -19,7 +19,7 @@ from megu.settings.errors import SettingsError, StageError
 from megu.settings.extras import versions
 from megu.settings.files import atomic, hash_bytes, hash_file, hash_json, project_root, write_json, writing
 
-STAGES = {  # stage -> the notebook that seals it, in the order of a run
+STAGES = {  # stage -> the notebook that seals it
     "prepare": "00_prepare",
     "entanglement": "01_entanglement",
     "labels": "02_perturbing_labels",
@@ -27,24 +27,24 @@ STAGES = {  # stage -> the notebook that seals it, in the order of a run
     "unlearn": "04_unlearn",
     "evaluate": "05_evaluate",
 }
-# Rooms that results do not depend on: how a command is given, what it would cost, how tables are drawn.
-NO_RESULTS = ("cli", "cost", "figures")
+NO_RESULTS = ("cli", "cost", "figures")  # rooms that results do not depend on
 PACKAGES = ("torch", "torchvision", "transformers", "open_clip_torch", "numpy", "scipy", "scikit-learn", "pandas")
 
 
 def code_digest() -> str:
     r"""Twelve hex digits over the source files that results depend on, so that other code never reads old results."""
-    root = Path(megu.__file__).parent
-    files = {file.relative_to(root): file.read_bytes() for file in sorted(root.rglob("*.py"))}
-    counted = ((path.as_posix(), content) for path, content in files.items() if path.parts[0] not in NO_RESULTS)
-    return hash_bytes(*(part for pair in counted for part in pair))[:12]
+    root, parts = Path(megu.__file__).parent, []
+    for file in sorted(root.rglob("*.py")):
+        if (path := file.relative_to(root)).parts[0] not in NO_RESULTS:
+            parts += path.as_posix(), file.read_bytes()
+    return hash_bytes(*parts)[:12]
 
 
-CODE = code_digest()  # of what this process has loaded, whatever becomes of the files
+CODE = code_digest()  # of what is loaded, whatever becomes of the files
 
 
 def differences(theirs: dict, ours: dict, where: str = "") -> list[str]:
-    r"""Sentences that say where two nested dictionaries differ, by dotted name."""
+    r"""Where two nested dictionaries differ, by dotted name."""
     out = []
     for key in sorted({*theirs, *ours}):
         a, b = theirs.get(key), ours.get(key)
@@ -56,10 +56,8 @@ def differences(theirs: dict, ours: dict, where: str = "") -> list[str]:
 
 
 class RunDirectory:
-    r"""A directory of artefacts, each made once, and a manifest of what they depend on; nothing is written before
-    something is to be kept.
+    r"""Artefacts, each made once, and a manifest of what they depend on (``about``); written when something is kept.
 
-    Args: about: what the artefacts depend on, as JSON.  seeds, notes: for the manifest.
     Raises: StageError where the directory belongs to other settings or its manifest cannot be read.
     """
 
@@ -71,19 +69,15 @@ class RunDirectory:
 
     @property
     def manifest(self) -> dict:
-        """The manifest as it is on disk, or would first be.  Raises: see the class."""
+        """As it is on disk, or would first be.  Raises: see the class."""
         if not self._file.exists():
             return _as_json(self._first)
         try:
             manifest = json.loads(self._file.read_text())
         except json.JSONDecodeError:
-            raise StageError(
-                f"{self._file.name} in {self.path.name!r} is damaged: remove the run directory and start again"
-            ) from None
+            raise StageError(f"manifest.json in {self.path.name!r} is damaged: remove the run directory") from None
         if changed := differences({key: manifest.get(key) for key in self.about}, self.about):
-            raise StageError(
-                f"run directory {self.path.name!r} was made otherwise ({'; '.join(changed)}): choose another run_dir"
-            )
+            raise StageError(f"{self.path.name!r} was made otherwise ({'; '.join(changed)}): choose another run_dir")
         return manifest
 
     @cached_property
@@ -94,46 +88,38 @@ class RunDirectory:
 
     @contextmanager
     def _changed(self):
-        # The manifest, to be changed in the block.
         with self._lock("manifest"):
             manifest = self.manifest
             yield manifest
             write_json(self._file, manifest, locked=True)
 
     def _lock(self, name):
-        # Several processes may work in one run directory; the lock of one that dies is free again.
+        # between processes; free again where one dies
         path = self.path / ".locks" / f"{name.replace('/', '-')}.lock"
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(path)
 
     def note(self, key: str, value: Any) -> None:
-        r"""Keep a fact about the run in the manifest, e.g. which guide answered."""
+        r"""Keep a fact about the run in the manifest."""
         if self.manifest["notes"].get(key) != value:
             with self._changed() as manifest:
                 manifest["notes"][key] = value
 
     def same(self, key: str, value: Any) -> None:
-        r"""Keep a fact that must not change while the run directory lives, e.g. the version of the guide.
-
-        Raises: StageError with both values where it was another.
-        """
+        r"""Keep a fact that must not change.  Raises: StageError with both values where it was another."""
         value = _as_json(value)
         if self.manifest["notes"].get(key) != value:
             with self._changed() as manifest:
                 known = manifest["notes"].setdefault(key, value)
             if known != value:
-                raise StageError(
-                    f"run directory {self.path.name!r} was made with {key} {known!r}, now it is {value!r}: choose"
-                    " another run_dir"
-                )
+                changed = f"{self.path.name!r} was made with {key} {known!r}, now it is {value!r}"
+                raise StageError(f"{changed}: choose another run_dir")
 
     def once(self, name: str, make: Callable, save: Callable, load: Callable):
-        r"""The artefact in the file ``name``: loaded where it was already made, else made, written whole and recorded.
+        r"""The artefact in the file ``name``, made once: ``make() -> (object, facts)``, ``save(object, path)``.
 
-        Args:
-            make: gives (object, facts for the manifest).  save: of (object, path).
-            load: of (path), also after ``make``: a resumed run continues from the same bits.
+        It is always read by ``load(path)``, so that a resumed run continues from the same bits.
         Raises: StageError where the file is not the one that was written.
         """
         path = self.path / name
@@ -150,9 +136,7 @@ class RunDirectory:
                     with self._changed() as manifest:
                         manifest["artefacts"][name] = {"sha256": hash_file(path), **facts}
         if hash_file(path) != self.manifest["artefacts"][name]["sha256"]:
-            raise StageError(
-                f"{name} in {self.path.name!r} is not the file that was written there: remove it to have it made again"
-            )
+            raise StageError(f"{name} in {self.path.name!r} is not what was written: remove it to have it made again")
         return load(path)
 
     def facts(self, name: str) -> dict:
@@ -175,16 +159,13 @@ class RunDirectory:
         return stage in self.manifest["stages"]
 
     def require(self, *stages: str) -> None:
-        r"""Raises: StageError with the notebook to run first, where one of ``stages`` is not sealed."""
+        r"""Raises: StageError with the notebook to run, where one of ``stages`` is not sealed."""
         for stage in stages:
             if not self.sealed(stage):
-                raise StageError(
-                    f"stage {stage!r} is missing in run directory {self.path.name!r}: run notebooks/{STAGES[stage]}"
-                    " first"
-                )
+                raise StageError(f"{self.path.name!r} lacks stage {stage!r}: run notebooks/{STAGES[stage]} first")
 
     def seal(self, stage: str, claims: list, seconds: float) -> list[str]:
-        r"""Finish a stage of so many seconds, whose claims go to the manifest; returns their `statements`.
+        r"""Finish a stage, whose claims go to the manifest, and give their `statements`.
 
         Raises: StageError with the invariants that fail; nothing is sealed then.
         """
@@ -206,8 +187,8 @@ def _as_json(value):
 def run_directory(
     settings: Settings, about: dict, run_dir: str | Path | None = None, study: Path | None = None
 ) -> Path:
-    r"""Where a run lives: ``run_dir``, or ``runs/<profile>-<what is forgotten>-<digest of about>``; in the folder of
-    a study, ``<data>-<network>-...``, if it is part of one."""
+    r"""Where a run lives: ``run_dir``, or ``runs/<profile>-<what is forgotten>-<digest of about>``; in the folder of a
+    ``study``, ``<data>-<network>-...``."""
     forget = settings.forget
     what = "random" if forget.scenario == "random" else "-".join((forget.scenario, *forget.classes))
     what = f"{re.sub(r'[^a-z0-9-]+', '_', what.lower())}-{hash_json(about)[:6]}"

@@ -1,4 +1,4 @@
-r"""The studies: each is a list of specs, measured by one engine and written as tidy tables by one writer."""
+r"""The studies: each is a list of specs, measured by one engine and written as tidy tables."""
 
 import os
 import shlex
@@ -17,18 +17,20 @@ from megu.runs.engine import Engine
 from megu.runs.executors import executor
 from megu.runs.experiment import NOISES
 from megu.runs.models import REFERENCES
-from megu.runs.paper_grid import paper_grid
-from megu.runs.runner import Job, run_all
-from megu.runs.spec import own_specs, set_options
+from megu.runs.runner import Inline, Job, run_all
+from megu.runs.spec import Spec, dotted, own_specs, set_options, specs_of
 from megu.runs.store import CODE, RunDirectory
-from megu.settings.cells import ABLATIONS
-from megu.settings.errors import WorkError
+from megu.settings.cells import ABLATIONS, CELLS
+from megu.settings.errors import SettingsError, WorkError
 from megu.settings.files import atomic, hash_file, project_root, shipped, write_json
-from megu.settings.values import merge, nest
+from megu.settings.values import closest, merge, nest
+
+FIELDS = ("data", "arch", "scenario", "forget", "method", "seed", "repeat")
+CELL = ("data.name", "arch", "forget.", "compare", "seeds", "repeats", "shadows")  # settings that the grid gives
 
 
 def _write(out, name, tables, source):
-    # The hash of each table shows a reader where an interrupt left files of two studies.
+    # Hashes show where an interrupt left files of two studies.
     for table, rows in tables.items():
         with atomic(out / f"{table}.csv") as part:
             rows.to_csv(part, index=False, float_format="%.6g")
@@ -37,7 +39,7 @@ def _write(out, name, tables, source):
 
 
 def _failures(engine, specs, how):
-    # Carries all out; what failed as lines, if anything did.
+    # Carries all out; lines of what failed.
     left, failed = len(engine.jobs(specs)), engine.carry_out(specs, how)
     head = f"{len(failed)} of {left} jobs failed; the others are kept, and the same command tries again:"
     lines = [f"  {job}: {error} ({os.path.relpath(file)})" for job, (error, file) in failed.items()]
@@ -46,12 +48,12 @@ def _failures(engine, specs, how):
 
 @dataclass(frozen=True)
 class Study:
-    r"""What the studies of a profile's own request have in common: tables and their source go to the folder ``out``.
+    r"""Studies of a profile's own request, whose tables go to the folder ``out``.
 
     Attributes:
-        workers: see `megu.runs.executors.executor`.
+        workers: see `executor`.
         seeds: of pre-training; ``overrides`` come before them.
-        folder: where the results lie, see `Engine`.
+        folder: of the results, see `Engine`.
     """
 
     out: Path
@@ -62,7 +64,7 @@ class Study:
     folder: Path | None = None
 
     def _measured(self, specs):
-        # (engine, rows, seconds, their source); all specs are of one kind of data and network
+        # (engine, rows, seconds, source) of specs of one kind of data and network
         engine = Engine(self.profile, self.folder)
         if failures := _failures(engine, specs, executor(self.workers)):
             raise WorkError(failures)
@@ -70,18 +72,18 @@ class Study:
         source |= {"forget": specs[0].settings.forget.model_dump(), "workers": self.workers}
         return engine, rows, seconds, source | {key: source[key][0] for key in ("device", "retain_images")}
 
-    def _variants(self, variants, usual, **more):
-        # (rows, source) of (method, point, variant, changed settings)
+    def _variants(self, table, columns, variants, usual, **more):
+        # Writes a table of (method, point, variant, changed settings).
         overrides, specs = merge(nest({"seeds": self.seeds, **self.overrides}), usual), []
         for name, point, variant, values in variants:
             about = {"point": point, "variant": variant, "variation": tuple(values.items()), **more}
             specs += own_specs(self.profile, overrides, [name], 1, **about)
         _, rows, _, source = self._measured(specs)
-        return rows, source
+        _write(self.out, table, {table: rows.assign(method=rows["variant"])[columns.split()]}, source)
 
     def comparison(self, scenarios: Sequence[str] = ANY, repeats: int = 3, shadows: int = 8) -> None:
-        r"""Every method (or those of ``compare``) in every scenario that it supports, over seeds of pre-training and of
-        unlearning, and what relearning takes after the first one: ``comparison.csv``, ``comparison_seconds.csv``."""
+        r"""Every method (or those of ``compare``) in every scenario that it supports, over seeds and repeats, and what
+        relearning takes after the first repeat: ``comparison.csv``, ``comparison_seconds.csv``."""
         usual, specs = {"seeds": self.seeds, "repeats": repeats, "shadows": shadows, **self.overrides}, []
         for scenario in scenarios:
             chosen = usual.get("compare", [name for name in METHODS if name not in REFERENCES])
@@ -89,8 +91,8 @@ class Study:
             specs += own_specs(self.profile, merge(nest(usual), {"forget": {"scenario": scenario}}), names)
         specs = [spec if spec.repeat else replace(spec, measures=("metrics", "relearn")) for spec in specs]
         engine, rows, seconds, source = self._measured(specs)
-        columns = ["method", "seed", "repeat", "metric", "value", "mode", "unit", "scenario"]
-        times = ["method", "seed", "repeat", "part", "seconds", "scenario"]
+        columns = "method seed repeat metric value mode unit scenario".split()
+        times = "method seed repeat part seconds scenario".split()
         seconds = pd.concat([seconds[times], pd.DataFrame(engine.guide_seconds(specs), columns=times)])
         source |= {"scenarios": list(scenarios), "shadows": usual["shadows"]}
         _write(self.out, "comparison", {"comparison": rows[columns], "comparison_seconds": seconds}, source)
@@ -99,50 +101,92 @@ class Study:
         r"""MeGU's open points (A2, A6-A10, A12 and tau), each changed alone: ``ablation.csv``."""
         variants = [("retrain", "retrain", "retrain", {})]
         variants += [("megu", point, *variant) for point, of_point in ABLATIONS.items() for variant in of_point.items()]
-        rows, source = self._variants(variants, {})
-        columns = ["seed", "metric", "value", "mode", "unit", "point", "variant"]
-        _write(self.out, "ablation", {"ablation": rows[columns]}, source)
+        self._variants("ablation", "seed metric value mode unit point variant", variants, {})
 
     def disentanglement(self) -> None:
         r"""Patterns that every method cuts, class-wise, and MeGU with each noise: ``disentanglement_all.csv``."""
         named = {name: e for name, e in METHODS.items() if name in REFERENCES or not e.reference}
         variants = [(name, "", name, {}) for name, e in named.items() if "class" in e.scenarios]
         variants += [("megu", "", f"megu, {kind} noise", {"noise.kind": kind}) for kind in NOISES]
-        rows, source = self._variants(variants, {"forget": {"scenario": "class"}}, measures=("patterns",))
-        rows = rows.assign(method=rows["variant"])[["view", "measure", "value", "low", "high", "method", "seed"]]
-        _write(self.out, "disentanglement_all", {"disentanglement_all": rows}, source)
+        columns, usual = "view measure value low high method seed", {"forget": {"scenario": "class"}}
+        self._variants("disentanglement_all", columns, variants, usual, measures=("patterns",))
 
 
 def tracked_ablation(point: str) -> pd.DataFrame:
-    r"""What the ablation measured for one point of the assumption log, see `megu.measure.summary.against_default`;
-    empty where its table is not here."""
+    r"""`against_default` of the tracked ablation for one point of the assumption log; empty where it is not here."""
     file = shipped("paper_figures") / "data" / "ablation.csv"
     if not file.exists():
         return pd.DataFrame(columns=["point", "variant", "metric", "change", "change_half_width"])
-    table = against_default(pd.read_csv(file))
-    return table[table["point"] == point]
+    return against_default(pd.read_csv(file)).query("point == @point")
+
+
+def paper_grid(
+    profile: str = "paper", only: Sequence[str] = (), seeds: int = 2, repeats: int = 1, changes: dict | None = None
+) -> list[Spec]:
+    r"""The specs of a profile's grid in `CELLS`, references of a cell first.
+
+    Args:
+        only: selections such as ``"data=cifar10,method=megu|ssd"``: all conditions of any of them; none selects
+            everything.  `REFERENCES` of what is selected come along.
+        seeds, repeats: of pre-training, and of unlearning for each.
+        changes: see `specs_of`.
+    Raises: SettingsError for an unknown field, value or setting, or where nothing is selected.
+    """
+    if profile not in CELLS:
+        raise SettingsError(closest(profile, CELLS, "profile"))
+    for name in dotted(changes or {}):
+        if name.startswith(CELL):
+            how = "choose a grid's cells and seeds by --only, --seeds and --repeats, or use `megu run`"
+            raise SettingsError(f"--set {name}: {how}")
+    specs = [s for c in CELLS[profile] for s in specs_of(profile, c, c.methods, range(seeds), repeats, changes)]
+    wanted = [_conditions(text, specs) for text in only]
+    chosen = {s for s in specs if not only or any(all(_value(s, n) in v for n, v in one.items()) for one in wanted)}
+    if not chosen:
+        raise SettingsError(f"--only {' --only '.join(only)} selects nothing of the grid of profile {profile!r}")
+    cells = {(spec.cell, spec.seed) for spec in chosen}
+    return [s for s in specs if s in chosen or (s.method in REFERENCES and (s.cell, s.seed) in cells)]
+
+
+def _conditions(text, specs):
+    out = {}
+    for part in text.split(","):
+        name, equals, values = map(str.strip, part.partition("="))
+        if not equals:
+            raise SettingsError(f"--only {text!r}: {name!r} has no '=': write field=value or field=value|value,...")
+        if name not in FIELDS:
+            raise SettingsError(closest(name, FIELDS, f"--only {text!r}: the field"))
+        known = dict.fromkeys(_value(spec, name) for spec in specs)
+        for value in (values := [one.strip() for one in values.split("|")]):
+            if value not in known:
+                raise SettingsError(closest(value, known, f"--only {text!r}: the {name}"))
+        out[name] = [value for value in values if value in out.get(name, values)]
+    return out
+
+
+def _value(spec, name):
+    return str(spec.about["dataset" if name == "data" else name])
 
 
 def paper(
-    profile: str = "small",
-    only: Sequence[str] = (),
-    seeds: int = 2,
-    repeats: int = 1,
-    overrides: dict | None = None,
+    profile: str,
+    only: Sequence[str],
+    seeds: int,
+    repeats: int,
+    overrides: dict,
     *,
-    folder: Path | None = None,
-    out: Path | None = None,
-    how: Callable | None = None,
-    pretrain: bool = False,
-    dry_run: bool = False,
-    say: Callable[[str], object] = print,
+    folder: Path | None,
+    out: Path | None,
+    how: Callable,
+    pretrain: bool,
+    dry_run: bool,
+    say: Callable[[str], object],
 ):
     r"""The paper's cells; ``grid_<profile>.csv``, its seconds and source, in the folder ``out``: all that is known.
 
     Args:
         profile, only, seeds, repeats, overrides: see `paper_grid`.
-        folder: see `Engine`.  how: see `megu.runs.executors.executor`.
-        pretrain: make originals and retrained models only.  dry_run: only say what is left to do.
+        folder: see `Engine`.  how: see `executor`.
+        pretrain: originals and retrained models only.  dry_run: only say what is left.
     Raises: WorkError with what failed, after all the rest.
     """
     engine, specs = Engine(profile, folder), paper_grid(profile, only, seeds, repeats, overrides)
@@ -152,12 +196,12 @@ def paper(
         return say("\n".join(job.name for job in left))
     if pretrain:
         return engine.pretrain(specs, say)
-    failures = _failures(engine, specs, how or executor())
+    failures = _failures(engine, specs, how)
     if out and engine.finished(specs):
         *tables, source = engine.tables(specs)
         rows, seconds = (table.drop(columns=["point", "variant"]) for table in tables)
         again = [part for text in only for part in ("--only", text)] + f"--seeds {seeds} --repeats {repeats}".split()
-        again = shlex.join([*again, *set_options(overrides or {})])
+        again = shlex.join([*again, *set_options(overrides)])
         source["command"], name = f"megu study paper --profile {profile} {again}", f"grid_{profile}"
         _write(out, name, {name: rows, f"{name}_seconds": seconds}, source)
         say(f"written: {os.path.relpath(out)}/{name}.csv and its seconds and source")
@@ -165,25 +209,22 @@ def paper(
         raise WorkError(failures)
 
 
-# Images whose parts are known
-def recovery(out: Path, seeds: Sequence[int] = range(3), workers: int = 1):
-    r"""Do the measures find what is there?  ``truth_recovery.csv``, ``truth_units.csv``, ``truth_forgetting.csv``, by
-    `megu.measure.recovery`."""
+def recovery(out: Path, seeds: Sequence[int]):
+    r"""Do the measures find known parts?  ``truth_{recovery,units,forgetting}.csv``, by `megu.measure.recovery`."""
     run = RunDirectory(project_root() / "runs" / f"truth-{CODE[:6]}", {"code": CODE})
-    run_all([Job(f"seed {seed}", _recover, (run, seed)) for seed in seeds], executor(workers), "known parts")
+    run_all([Job(f"seed {seed}", _recover, (run, seed)) for seed in seeds], Inline, "known parts")
     kinds = zip(*(_recover(run, seed) for seed in seeds), strict=True)
     tables = {f"truth_{name}": pd.concat(parts) for name, parts in zip(_RECOVER, kinds, strict=True)}
     about = {"seeds": list(seeds), "torch": torch.__version__, "threads": torch.get_num_threads()}
     _write(out, "truth", tables, {"command": "megu study recovery --out paper_figures/data", **about})
 
 
-def _layers(here, seed):
-    layers = (*blocks(here.original, here.data.images.batch(here.test[:2])), None)
-    return known.recovery(here.original, here.data, here.test, layers)
+def _layers(here):
+    return (*blocks(here.original, here.data.images.batch(here.test[:2])), None)
 
 
 _RECOVER = {
-    "recovery": _layers,
+    "recovery": lambda here, seed: known.recovery(here.original, here.data, here.test, _layers(here)),
     "units": lambda here, seed: known.units(here.original, here.data, here.test),
     "forgetting": known.forgetting,
 }

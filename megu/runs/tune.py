@@ -1,4 +1,4 @@
-r"""Choice of hyper-parameters on validation images: the same number of trials for every method."""
+r"""Choice of hyper-parameters on validation images, with equally many trials for every method."""
 
 from functools import partial
 
@@ -22,7 +22,7 @@ with extra("tune"):
     import optuna
 
 
-# Settings that a search does not depend on: seeds, methods, how numbers are computed, how answers are fetched.
+# Settings, and those of guides, that a search does not depend on.
 _OUTSIDE = set("seed seeds repeats shadows preset methods compare device threads autocast compile".split())
 _OUTSIDE |= {"deterministic", "tf32"}
 _FETCHED = set("shots batch dtype device_map reuse concurrency timeout retries repeats".split())
@@ -32,34 +32,29 @@ def recipe_digest(settings: Settings) -> str:
     r"""Of what a search was made with: data, training recipe, request, guide, retain images."""
     outside = _OUTSIDE if settings.original.path else {*_OUTSIDE, "original"}
     about = settings.model_dump(mode="json", exclude=outside)
-    guide = about["guide"].items()
-    about["guide"] = {key: value for key, value in guide if key not in _FETCHED and value not in ("", None)}
+    about["guide"] = {k: v for k, v in about["guide"].items() if k not in _FETCHED and v not in ("", None)}
     return hash_json(about)
 
 
 def tune(profile="quick", seed=100, seeds=3, trials=20, methods=None, overrides=None, run_dir=None, workers=1):
     r"""Search every method's `megu.methods.Method.search` on validation images, class-wise forgetting.
 
-    score = accuracy on retained validation images minus accuracy on forgotten ones, percent, mean over the seeds; it
-    needs no retrained model and no test image.  Optuna's tree-structured Parzen estimator draws the values on a
-    logarithmic scale.
+    score = accuracy on retained - accuracy on forgotten validation images, percent, mean over seeds.  Optuna's
+    tree-structured Parzen estimator draws values on a logarithmic scale.
 
     Args:
-        profile, overrides, run_dir: see `megu.runs.experiment.Experiment`, which keeps every trial.
-        seed, seeds: first one and how many, of originals and unlearning; not those of any reported table.
-        trials: of each method.  methods: None for all that have something to search.
-        workers: see `megu.runs.executors.executor`; each takes whole methods.
-    Returns: tidy: method, trial, the values tried, val_retain, val_forget, score, recipe, chosen (best of its method).
+        profile, overrides, run_dir: see `Experiment`, which keeps every trial.
+        seed, seeds: first one, not of any reported table, and how many.
+        trials: of each method.  methods: None for all that have a search.
+        workers: see `executor`; each takes whole methods.
+    Returns: method, trial, the values tried, val_retain, val_forget, score, recipe, chosen (best of its method).
     """
     run = Experiment(profile, seed, run_dir, merge(nest(overrides or {}), {"seeds": seeds}))
     if run.settings.forget.scenario != "class":
-        raise SettingsError(
-            "tune works on class-wise forgetting, where the goal is 0; forget.scenario is"
-            f" {run.settings.forget.scenario!r}"
-        )
+        raise SettingsError(f"forget.scenario is {run.settings.forget.scenario!r}: tune class-wise forgetting only")
     names = [name for name, entry in METHODS.items() if entry.search] if methods is None else methods
     if any(method(name).guided for name in names):
-        run.transition()  # asked once, here, and not by every process
+        run.transition()  # not asked by every process
     originals = [Job(f"original {seed}", run.original, (seed,)) for seed in run.seeds]
     needs = tuple(job.name for job in originals)
     searches = [Job(name, _search, (run, name, trials), needs) for name in names]
@@ -71,7 +66,7 @@ def tune(profile="quick", seed=100, seeds=3, trials=20, methods=None, overrides=
 
 
 def _search(run, name, trials):
-    # A repeated search draws the same values, and finds the trials that it made in the run directory.
+    # A repeated search draws the same values and finds its trials in the run directory.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(seed=run.settings.seed, multivariate=True)
     study, rows = optuna.create_study(direction="maximize", sampler=sampler), []
@@ -86,14 +81,13 @@ def _search(run, name, trials):
 
 
 def _attempt(run, name, values):
-    images, split, scores = run.images, run.split, []
+    images, parts, scores = run.images, (run.split.val_retain, run.split.val_forget), []
     for seed in run.seeds:
         try:
             model = run.models.make(name, seed, changes=values)[0]
-        except FloatingPointError:  # diverged: as bad as a model that knows nothing and forgot nothing
+        except FloatingPointError:  # diverged: as if it knew and forgot nothing
             scores.append([0.0, 100.0])
             continue
-        parts = split.val_retain, split.val_forget
         scores.append([accuracy(predict(model, images, part), images.y[part]) for part in parts])
     retain, forget = np.mean(scores, axis=0).round(4)
     score = {"val_retain": retain, "val_forget": forget, "score": round(retain - forget, 4)}

@@ -197,8 +197,7 @@ class Gone(Executor):
 
 
 def test_a_scheduler_that_is_gone_is_one_line(tmp_path):
-    said = "^the scheduler is gone; what is finished is kept, and the same command goes on with the rest$"
-    with pytest.raises(WorkError, match=said):
+    with pytest.raises(WorkError, match="^the scheduler is gone: repeat the command, which goes on$"):
         run_jobs(graph_of(tmp_path), Gone)
 
 
