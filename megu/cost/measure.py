@@ -5,7 +5,6 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from math import nan
 from types import SimpleNamespace
@@ -14,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from megu.core.device import choose, generator
@@ -143,7 +141,7 @@ def of_weights():
 
 def _step(net, x, y):
     net.train().zero_grad()
-    F.cross_entropy(net(x.contiguous(memory_format=torch.channels_last)), y).backward()
+    torch.nn.functional.cross_entropy(net(x.contiguous(memory_format=torch.channels_last)), y).backward()
 
 
 def of_guides():
@@ -163,8 +161,8 @@ def of_guides():
         except GuideUnavailableError:
             continue
         for count, labels in sizes:
-            work, about = partial(ask, guide, count, names[:labels]), (f"guide {source}", f"questions, {labels} labels")
-            yield Point(work, *about, count * labels, count, count * labels)
+            work, about = partial(ask, guide, count, names[:labels]), f"questions, {labels} labels"
+            yield Point(work, f"guide {source}", about, count * labels, count, count * labels)
 
 
 def measure_point(point, repeats):
@@ -189,8 +187,7 @@ PARTS = {"images": of_images, "classes": of_classes, "weights": of_weights, "gui
 
 
 def measure(out, parts=PARTS, repeats=3, say=lambda text: None):
-    r"""Measure ``parts`` on one thread: ``cost.csv`` and ``cost_source.json`` in the folder ``out``, where other parts
-    stay.
+    r"""Measure ``parts`` on one thread: ``cost.csv`` and ``cost_source.json`` in a folder, where other parts stay.
 
     Raises: SettingsError for an unknown part, or a table there without a column part.
     """
@@ -198,7 +195,9 @@ def measure(out, parts=PARTS, repeats=3, say=lambda text: None):
         raise SettingsError(closest(strange[0], PARTS, "part"))
     table, source = out / "cost.csv", out / "cost_source.json"
     if table.exists() and "part" not in pd.read_csv(table, nrows=0):
-        raise SettingsError(f"cost.csv in {out.name!r} does not say of which part its rows are: move it away")
+        raise SettingsError(
+            f"cost.csv in {out.name!r} does not say of which part its rows are: move it or choose another folder"
+        )
     torch.set_num_threads(1)
     for part in parts:
         rows = [measure_point(point, repeats) for point in tqdm(PARTS[part](), desc=f"cost of {part}", leave=False)]
@@ -211,7 +210,7 @@ def measure(out, parts=PARTS, repeats=3, say=lambda text: None):
             pd.concat(tables[name] for name in PARTS if name in tables).to_csv(file, index=False, float_format="%.6g")
         measured = json.loads(source.read_text()).get("measured", {}) if source.exists() else {}
         measured[part] = {
-            "when": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "repeats": repeats,
+            "when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "repeats": repeats,
             "device": f"{HERE['device']}, float32", "torch": torch.__version__,
         }  # fmt: skip
         write_json(source, {

@@ -56,8 +56,8 @@ def lines(table):
 
 
 def held_out(table):
-    r"""Points of a table of `megu.cost.measure.measure` with seconds ``predicted`` by the line through those of the stage
-    with other passes, and the relative ``error``.
+    r"""Points of a table of `megu.cost.measure.measure`, with seconds ``predicted`` by the line through those of their
+    stage with other passes, and the relative ``error``.
 
     Raises: SettingsError where no stage has four numbers of passes.
     """
