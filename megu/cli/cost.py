@@ -32,7 +32,7 @@ def rehearse(
 @app.command()
 def predict(
     smoke: option(Path, "gpu_smoke.json of a GPU: its measured speed instead of an assumed one.", exists=True) = None,
-    profile: option(str, "Whose grid is predicted.") = "paper",
+    profile: Profile = "paper",
     seeds: Seeds = 3,
     out: Out = None,
 ):
@@ -54,7 +54,7 @@ def predict(
 
 
 @app.command()
-def measure(out: Out, part: option(list[str], "images, classes, weights or guides alone; may be repeated.") = None):
+def measure(out: Out, part: option(list[str], "images, classes, weights or guides alone") = None):
     """Seconds and memory of every stage on this machine, some minutes: cost.csv."""
     from megu.cost.measure import PARTS, measure
 

@@ -29,7 +29,7 @@ def ask(
     image_tokens: option(int, "Tokens of one image, for --dry-run.", min=1) = None,
     write_batch: option(Path, "Ask nothing: write the open questions as an OpenAI batch file.") = None,
     sampled: option(bool, "There ask for several replies: for servers without log-probabilities.", "--sampled") = False,
-    read_batch: option(list[Path], "Its replies to answers; may be repeated.", exists=True, dir_okay=False) = None,
+    read_batch: option(list[Path], "Put its replies into the answers", exists=True, dir_okay=False) = None,
     profile: Profile = "quick",
     set: Set = None,
 ):

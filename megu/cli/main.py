@@ -82,7 +82,7 @@ def unlearn(
     model: option(Path, "Weights as .safetensors (nothing else is opened)."),
     arch: option(str, "A torchvision classifier, one of ours, or module:function of your own."),
     data: option(Path, "Folder of training images by class, or of train/ and test/."),
-    forget: option(list[str], "Class or class/sub-class to forget; may be repeated.") = None,
+    forget: option(list[str], "Class or class/sub-class to forget") = None,
     forget_list: option(Path, "Text file of single images instead: a file name or position a line.") = None,
     out: Out = None,
     test: option(Path, "Folder of unseen images by class, if not data/test.") = None,
@@ -127,7 +127,7 @@ def report(folder: argument(Path, "Folder that `unlearn` wrote, or its report.js
 @app.command()
 def tune(
     out: Out,
-    method: option(list[str], "A method to tune, by default all that can be; may be repeated.") = None,
+    method: option(list[str], "A method to tune, by default all that can be") = None,
     trials: option(int, "Trials of each method.", min=1) = 20,
     profile: Profile = "quick",
     run_dir: RunDir = None,

@@ -3,7 +3,7 @@ r"""What the commands share."""
 import ast
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_origin
 
 import typer
 
@@ -13,6 +13,7 @@ from megu.settings.files import atomic
 
 def option(kind, help, *names, **more):
     r"""The type of a command's option."""
+    help += "; may be repeated." if get_origin(kind) is list else ""
     return Annotated[kind | None, typer.Option(*names, help=help, **more)]
 
 
@@ -35,7 +36,7 @@ Repeats = option(int, "Seeds of unlearning for each of them.", min=1)
 RunDir = option(Path, "Run directory; by default one under runs/ named after the settings.")
 Workers = option(int, "Processes; by default one per GPU, or else per core (at most 8).", min=1)
 DryRun = option(bool, "Check everything, say what is to be done, do nothing.", "--dry-run")
-Set = option(list[str], "A setting, e.g. --set forget.classes='[\"sandal\"]' --set seeds=5; may be repeated.")
+Set = option(list[str], "A setting, e.g. --set forget.classes='[\"sandal\"]' --set seeds=5")
 
 
 def parse(pairs):

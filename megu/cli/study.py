@@ -32,7 +32,7 @@ def _study(out, profile, workers, seeds, set):
 @app.command()
 def comparison(
     out: Out,
-    scenario: option(list[str], "class, subclass or random, by default all; may be repeated.") = None,
+    scenario: option(list[str], "class, subclass or random, by default all") = None,
     seeds: Seeds = 3,
     repeats: Repeats = 3,
     shadows: option(int, "Shadow models of the likelihood-ratio attack; 0 for none.", min=0) = 8,
@@ -68,8 +68,8 @@ def recovery(out: Out, seeds: Seeds = 3):
 
 @app.command(help=PAPER)
 def paper(
-    profile: option(str, "quick, small or paper, see `megu.settings.cells.CELLS`.") = "small",
-    only: option(list[str], "field=value|..., of data, arch, scenario, forget, method, seed, repeat; repeatable.") = (),
+    profile: Profile = "small",
+    only: option(list[str], "field=value|..., of data, arch, scenario, forget, method, seed, repeat") = (),
     seeds: Seeds = 2,
     repeats: Repeats = 1,
     folder: option(Path, "Where the results lie; by default runs/study-<profile>.") = None,

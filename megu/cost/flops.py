@@ -6,8 +6,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 from torchvision.models import resnet50
 
-from megu.core import models
-from megu.core import weights as pretrained
+from megu.core import models, weights
 
 _ATEN = torch.ops.aten
 _CPU = {  # attention of a CPU, which torch's counter leaves out
@@ -15,8 +14,8 @@ _CPU = {  # attention of a CPU, which torch's counter leaves out
     _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: lambda *args, **_: sdpa_backward_flop_count(*args[:4]),
 }
 _LARGE = {  # made without memory for their weights
-    "resnet50": lambda num_classes: resnet50(num_classes=num_classes),
-    "vit-b16": lambda num_classes: models.ViT(pretrained.vit_b16(num_classes, "random")),
+    "resnet50": resnet50,
+    "vit-b16": lambda num_classes: models.ViT(weights.vit_b16(num_classes, "random")),
 }
 
 
@@ -38,7 +37,7 @@ def forward_flops(arch, num_classes, shape):
     """
     if arch in _LARGE:
         with torch.device("meta"):
-            model = _LARGE[arch](num_classes)
+            model = _LARGE[arch](num_classes=num_classes)
     else:
         model = models.build(arch, num_classes, shape, 0)
     side = getattr(model, "size", None)

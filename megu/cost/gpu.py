@@ -1,13 +1,12 @@
 r"""How fast a graphics card is: by its data sheet and an assumed share of it, or measured."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from megu.cost.count import Passes
 from megu.settings.errors import SettingsError
 
 
-@dataclass(frozen=True)
-class Gpu:
+class Gpu(NamedTuple):
     r"""A card's speeds, 1e12 operations a second: network -> (least, most), ``trained`` in bfloat16, ``seen`` in
     float32."""
 
@@ -18,7 +17,7 @@ class Gpu:
 
 # Of an NVIDIA GeForce RTX 4090, dense: bfloat16 with float32 sums, and float32; 1e12 a second.
 SHEET = {"trained": 165.2, "seen": 82.6}
-# Share of it that is reached, assumed: a small network on 32 px images leaves a large card mostly idle.
+# Share of it that is reached, assumed: small networks leave a large card mostly idle.
 SHARES = {"vit-b16": (0.2, 0.5), "resnet50": (0.15, 0.4), "resnet18": (0.05, 0.2)}
 CARD = Gpu(
     "NVIDIA GeForce RTX 4090, by its data sheet",

@@ -61,8 +61,8 @@ class Point(NamedTuple):
 
 
 def request(changes=(), forget=None):
-    r"""(Settings, `megu.methods.task.Task`) of a small untrained network and the embedded images, at most ``forget`` of
-    which go; ``changes``: dotted settings."""
+    r"""(Settings, `megu.methods.task.Task`) of an untrained network and embedded images, of which at most ``forget``
+    go; ``changes``: dotted settings."""
     settings = resolve(overrides=HERE | dict(changes))
     images = load(settings)
     split = make_split(images, settings)
@@ -83,7 +83,7 @@ def _unlearn(name, settings, task):
 
 
 def of_images():
-    r"""Fine-tuning against retain images and epochs, evaluation against images, MeGU's parts against forget images."""
+    r"""Fine-tuning, evaluation and MeGU's parts against their images, and epochs."""
     for count, epochs in (*((count, 1) for count in RETAIN), (RETAIN[2], 2), (RETAIN[2], 4)):
         settings, task = request({"retain_images": count, "methods.finetune.recipe.epochs": epochs})
         changed = ("epochs", epochs) if epochs > 1 else ("retain images", count)
@@ -100,7 +100,7 @@ def of_images():
 
 
 def of_classes():
-    r"""The transition matrix and perturbing labels against classes K, keys of questions against their number."""
+    r"""The transition matrix and perturbing labels against K; keys of questions."""
     for k in CLASSES:
         rng, n = np.random.default_rng(0), EXEMPLARS * k
         work = partial(_transition, rng.random((n, k)), np.repeat(np.arange(k), EXEMPLARS), k)
@@ -145,8 +145,7 @@ def _step(net, x, y):
 
 
 def of_guides():
-    r"""Asking about new images, with their hashes and without loading weights; passes are images, each looked at once,
-    entries questions."""
+    r"""Asking about new images, hashes included, loading weights not; passes are images, entries questions."""
     rng = np.random.default_rng(0)  # a guide keeps what it knows of an image: each time others are asked about
 
     def ask(guide, count, labels):
@@ -166,8 +165,8 @@ def of_guides():
 
 
 def measure_point(point, repeats):
-    r"""A `Point` as a row: processor seconds (median, least, most of the repeats after one to warm up), and memory in a
-    run of its own, ``tensor_mb`` NaN where no tensor is made."""
+    r"""A `Point` as a row: processor seconds (median, least, most of the repeats after one to warm up), and memory of
+    another run, ``tensor_mb`` NaN where no tensor is made."""
     about, seconds = point._asdict(), []
     work = about.pop("work")
     work()

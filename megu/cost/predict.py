@@ -21,7 +21,7 @@ from megu.settings.profiles import resolve
 from megu.settings.values import closest
 
 LABELS = {"cifar10": 10, "cifar20": 20, "cifar100": 100, "imagenet": 1000}  # K
-TOKENS = 3 * 576 + 120  # of a question with two worked examples, each an image: assumed, as of a LLaVA-1.5
+TOKENS = 3 * 576 + 120  # of a question with two worked examples: assumed, as of a LLaVA-1.5
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _row(stage, data, arch, models, passes, forward, gpu, scenario=""):
 @lru_cache
 def _request(cell, profile):
     settings = resolve(profile, 0, cell.overrides())
-    images = stand_in(settings, side=2)
+    images = stand_in(settings)
     return settings, images, make_split(images, settings)
 
 
@@ -135,7 +135,7 @@ def grid_cost(profile="paper", seeds=3, gpu=CARD):
         # The original, every method's model, and the untrained network that some metrics compare with.
         rows.append(_row("evaluation", *about, seeds * (len(names) + 2), Passes(seen=len(images.y)), *how))
     table = pd.DataFrame(rows)
-    # Cells are one row only where all their models take the same passes: a row multiplies out.
+    # One row where all models take the same passes, so that it multiplies out.
     same = [column for column in table if column not in ADDED]
     return table.groupby(same, sort=False)[list(ADDED)].sum().reset_index()[list(table)]
 
@@ -170,15 +170,10 @@ def _imagenet_megu(sample, epochs):
 
 
 def guide_cost(asking, exemplars=8):
-    r"""What asking about every exemplar with every label takes: images ($n K$), questions ($n K^2$), tokens (1e6,
-    assumed), and hours of each guide.
-
-    Args:
-        asking: guide -> `Line` of its seconds; passes are images, entries questions.  exemplars: n of each class.
-    """
+    r"""Images ($n K$), questions ($n K^2$), tokens (1e6, assumed) and hours of asking about n exemplars of each class;
+    ``asking``: guide -> `Line` of its seconds in images and questions."""
     table = pd.DataFrame({"data": LABELS.keys(), "classes": LABELS.values()})
-    images = exemplars * table["classes"]
-    questions = images * table["classes"]
+    images, questions = (exemplars * table["classes"] ** power for power in (1, 2))
     spent = {f"{guide}, hours": line.seconds(images, questions) / 3600 for guide, line in asking.items()}
     return table.assign(images=images, questions=questions, **{"million tokens": questions * TOKENS / 1e6, **spent})
 

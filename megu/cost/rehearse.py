@@ -11,12 +11,11 @@ from megu.cost.stages import Rehearsal, Result
 
 
 def rehearse(settings, batch=None, say=lambda text: None):
-    r"""Try every stage of `megu.cost.stages.Rehearsal`; one that fails is reported and the others still run.
+    r"""Try every stage of `megu.cost.stages.Rehearsal`, also after one that fails.
 
     Returns: DataFrame of stage; times that a seed of the run has it; shape, dtype, note of what it made; seconds
-        (of counting, too); process_mb, tensor_mb, see `megu.cost.memory.peak_memory`; gflop, counted; pflop, of one
-        whole time; full_mb, tensors with the run's batch (where that is larger: on the line through this batch and half
-        of it); failed, one line, or empty.
+        (counting, too); process_mb, tensor_mb: `megu.cost.memory.peak_memory`; gflop, counted; pflop, of one whole
+        time; full_mb, of tensors with the run's batch, if larger on the line through this one and its half; failed.
     """
     rehearsal, rows = Rehearsal(settings, batch), []
     if rehearsal.batch < settings.training.batch:
@@ -36,14 +35,14 @@ def _row(rehearsal, stage):
         try:
             with clock(stage.name):
                 result = stage.work(*images)
-        except Exception as error:  # the reason is what a rehearsal is for
+        except Exception as error:  # what a rehearsal is for
             why = f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
     if images and not why:
         whole, full = stage.whole(), peak.tensors
-        if (most := result.full or whole.most) > count:
+        if whole.most > count:
             with peak_memory(where) as half:
                 stage.work(count // 2)
-            full += (peak.tensors - half.tensors) / (count - count // 2) * (most - count)
+            full += (peak.tensors - half.tensors) / (count - count // 2) * (whole.most - count)
         data = rehearsal.images
         pflop = whole.flops(forward_flops(rehearsal.settings.arch, data.num_classes, data.shape)) / 1e15 or nan
     return {

@@ -33,11 +33,10 @@ class MissingError(MeguError, AttributeError):
 
 
 class Result(NamedTuple):
-    """What a stage made; ``full``: images at a time in the run, where `Passes.most` does not say it."""
+    """What a stage made."""
 
     shape: tuple
     dtype: torch.dtype | str
-    full: int = 0
     note: str = ""
 
 
@@ -74,7 +73,7 @@ class Rehearsal:
         """Every `Stage`, in the order of a run."""
         yield from (Stage("data", self.data), Stage("weights", self.weights), Stage("checkpoint", self._checkpoint))
         yield Stage("pre-training step", self._training, self.batch, whole=self._pretraining)
-        yield Stage("noise step", self._noise, self.batch)
+        yield Stage("noise step", self._noise, self.batch, whole=lambda: Passes(most=self.noises))
         for name, times in self.times.items():
             yield Stage(f"{name} step", partial(self._method, name), self.batch, times, partial(self._counted, name))
         yield Stage("evaluation batch", self._evaluation, self.batch, whole=self._looks)
@@ -87,7 +86,7 @@ class Rehearsal:
         self.images = images = load(s, where) if self.true else stand_in(s, where, 32)
         self.split = splits.make_split(images, s)
         note = "true images" if self.true else "random images of the same number, size and labels"
-        return Result(images.x.shape, images.x.dtype, note=note)
+        return Result(images.x.shape, images.x.dtype, note)
 
     def weights(self):
         """Make the network, with its true weights where they are here."""
@@ -102,7 +101,7 @@ class Rehearsal:
             model = build(weights="random")
         self.model = model.to(self.compute.device).eval()
         weights = list(model.parameters())
-        return Result((sum(w.numel() for w in weights),), weights[0].dtype, note=note)
+        return Result((sum(w.numel() for w in weights),), weights[0].dtype, note)
 
     def _checkpoint(self):
         s, images = self.settings, self.images
@@ -117,7 +116,7 @@ class Rehearsal:
             Checkpoint(models.copy_of(self.model).cpu(), about).save_pretrained(folder)
             Checkpoint.from_pretrained(folder)
             size = sum(file.stat().st_size for file in Path(folder).iterdir())
-        return Result((size,), torch.uint8, note="bytes")
+        return Result((size,), torch.uint8, "bytes")
 
     def task(self, count):
         """The request with so many images."""
@@ -144,8 +143,8 @@ class Rehearsal:
         y, gen = self.images.y[forget][:count], generator(0, "rehearsal")
         for sign in (+1, -1):
             made = optimise_noise(self.model, y, self.images.shape, sign, shortened(noise, 1), gen)
-        full = min(AT_ONCE, len(forget), *(() if noise.per == "image" else (self.images.num_classes,)))
-        return Result(made.shape, made.dtype, full, f"{full} at a time; counted with the method")
+        self.noises = min(AT_ONCE, len(forget), *(() if noise.per == "image" else (self.images.num_classes,)))
+        return Result(made.shape, made.dtype, f"{self.noises} at a time; counted with the method")
 
     def _method(self, name, count):
         usual, task = methods.method_settings(name, self.settings), self.task(count)
@@ -163,14 +162,14 @@ class Rehearsal:
         few = few_of(self.split, count)
         self.outputs = outputs = collect_outputs(self.model, self.images, few)
         blank_logits(models.copy_of(self.model), self.images, few.forget)
-        # A part of the split is one batch: half of ``count``.
-        return Result(outputs.features["retain"].shape, torch.float32, 2 * BATCH)
+        return Result(outputs.features["retain"].shape, torch.float32)
 
     def _looks(self):
         # The original, the untrained network and each model see every part; the untrained in train mode what goes.
         split = self.split
         every = sum(map(len, vars(split).values())) * (2 + sum(self.times.values()))
-        return Passes(seen=every + len(split.forget) + len(split.test_forget))
+        # A part of the split is one batch: half of the stage's images.
+        return Passes(seen=every + len(split.forget) + len(split.test_forget), most=2 * BATCH)
 
     def _metrics(self):
         width, k = self.outputs.features["retain"].shape[1], self.images.num_classes
@@ -187,5 +186,5 @@ class Rehearsal:
         values = metrics(outputs, self.images, self.split, References(original, retrain, blank.logits, blank.logits))
         if missing := set(values) ^ set(expected()):
             raise ValueError(f"missing or too many: {sorted(missing)}")
-        note = f"from {sum(map(len, vars(self.split).values())):,} images"
-        return Result((len(values),), torch.float64, note=note)
+        images = sum(map(len, vars(self.split).values()))
+        return Result((len(values),), torch.float64, f"from {images:,} images")
