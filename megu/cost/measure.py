@@ -66,7 +66,9 @@ def request(changes=(), forget=None):
     settings = resolve(overrides=HERE | dict(changes))
     images = load(settings)
     split = make_split(images, settings)
-    task = Models(settings, images, replace(split, forget=split.forget[:forget]), choose(settings)).first_task(0)
+    lab = {"split": replace(split, forget=split.forget[:forget]), "compute": choose(settings)}
+    lab = SimpleNamespace(settings=settings, images=images, run=None, shared=None, **lab)
+    task = Models(lab, copies=False).first_task(0)
     return settings, replace(task, original=task.original.eval(), transition=similar(task.num_classes))
 
 
