@@ -1,4 +1,4 @@
-r"""The commands about what a run needs: ``megu cost rehearse | predict | measure``."""
+r"""``megu cost rehearse | predict | measure``."""
 
 from pathlib import Path
 
@@ -14,14 +14,12 @@ app = typer.Typer(no_args_is_help=True, help="What a run costs: tried, predicted
 def rehearse(
     profile: Profile = "paper",
     seed: Seed = 0,
-    batch: option(
-        int, "Images of a training step, where the profile's batch is too much for this machine.", min=2
-    ) = None,
+    batch: option(int, "Images of a training step, where the profile's are too many for this machine.", min=2) = None,
     out: Out = None,
     set: Set = None,
 ):
-    """One step of every stage of a run with the true network and shapes, data and weights random where they are not
-    here; with --out rehearsal.csv.  Exit code 1 where one fails."""
+    """One step of every stage of a run with the true network and shapes, data and weights random if absent; with --out
+    rehearsal.csv.  Exit code 1 where one fails."""
     from megu.cost.rehearse import rehearse
     from megu.settings.profiles import resolve
 
@@ -34,7 +32,7 @@ def rehearse(
 @app.command()
 def predict(
     smoke: option(Path, "gpu_smoke.json of a GPU: its measured speed instead of an assumed one.", exists=True) = None,
-    profile: option(str, "Whose grid is predicted.") = "paper",
+    profile: Profile = "paper",
     seeds: Seeds = 3,
     out: Out = None,
 ):
@@ -46,7 +44,7 @@ def predict(
 
     try:
         gpu = measured_gpu(json.loads(smoke.read_text())) if smoke else CARD
-    except (OSError, ValueError) as error:  # among them what is no text or no JSON
+    except (OSError, ValueError) as error:  # no text or JSON, too
         raise SettingsError(f"--smoke {smoke.name!r} cannot be used: {str(error).splitlines()[0]}") from None
     table = grid_cost(profile, seeds, gpu)
     typer.echo(table.round(3).to_string(index=False))
@@ -56,9 +54,7 @@ def predict(
 
 
 @app.command()
-def measure(
-    out: Out, part: option(list[str], "Measure images, classes, weights or guides alone; may be repeated.") = None
-):
+def measure(out: Out, part: option(list[str], "images, classes, weights or guides alone") = None):
     """Seconds and memory of every stage on this machine, some minutes: cost.csv."""
     from megu.cost.measure import PARTS, measure
 

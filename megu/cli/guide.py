@@ -1,4 +1,4 @@
-r"""The commands of guides and their answers: ``megu guide ask | answers``."""
+r"""``megu guide ask | answers``."""
 
 from pathlib import Path
 
@@ -19,32 +19,28 @@ def _put(file, kept, left_out, what):
 def ask(
     out: Out,
     source: option(
-        str, "composed, tiny, features, names, llm-names, shuffled, clip, mllm, served or replay."
+        str, "composed, tiny, features, names, llm-names, shuffled, clip, mllm, served, replay"
     ) = "composed",
-    data: option(str, "A data set's name, a folder or an .npz; the profile's data, if left out.") = None,
-    classes: option(str, "Ask about these classes only, e.g. 'shirt,coat,bag'.") = "",
+    data: option(str, "A data set's name, a folder or an .npz; by default the profile's.") = None,
+    classes: option(str, "These classes only, e.g. 'shirt,coat,bag'.") = "",
     exemplars: option(int, "Exemplars of each class.", min=1) = None,
     dry_run: DryRun = False,
     price: option(float, "Of a million input tokens, for --dry-run.", min=0) = None,
     image_tokens: option(int, "Tokens of one image, for --dry-run.", min=1) = None,
     write_batch: option(Path, "Ask nothing: write the open questions as an OpenAI batch file.") = None,
     sampled: option(bool, "There ask for several replies: for servers without log-probabilities.", "--sampled") = False,
-    read_batch: option(
-        list[Path], "Put its replies into the answers; may be repeated.", exists=True, dir_okay=False
-    ) = None,
+    read_batch: option(list[Path], "Put its replies into the answers", exists=True, dir_okay=False) = None,
     profile: Profile = "quick",
     set: Set = None,
 ):
-    """Ask a guide about the exemplars of a data set and keep the answers: answers.jsonl.  Repeat it after an
-    interrupt: it goes on."""
+    """Ask a guide about a data set's exemplars: answers.jsonl.  Repeat it after an interrupt: it goes on."""
     from megu import guide as guides
     from megu.core.device import choose
     from megu.datasets.sources import load
     from megu.settings.profiles import resolve
 
-    values = {"forget.scenario": "random", "guide.source": source}
+    values = {"forget.scenario": "random", "guide.source": source, **(guides.data_settings(data) if data else {})}
     values |= {"guide.exemplars": exemplars} if exemplars else {}
-    values |= guides.data_settings(data) if data else {}
     settings = resolve(profile, 0, values | parse(set))
     names = [name.strip() for name in classes.split(",") if name.strip()]
     device, store = choose(settings).device, out / "answers.jsonl"
@@ -60,9 +56,7 @@ def ask(
 def answers(
     file: argument(Path, "JSON lines file of answers."),
     export: option(Path, "Write them to a .parquet, .csv or .jsonl.") = None,
-    import_: option(
-        Path, "Put the answers of a .parquet, .csv or .jsonl into them; every row is checked.", "--import"
-    ) = None,
+    import_: option(Path, "Put a .parquet, .csv or .jsonl into them; every row is checked.", "--import") = None,
 ):
     """Say whose answers a file holds; export and import them."""
     from collections import Counter
@@ -70,13 +64,13 @@ def answers(
     from megu import guide as guides
 
     if not (import_ or file.is_file()):
-        raise SettingsError(f"{file.name!r} does not exist: name the answers.jsonl that `megu guide ask` wrote")
+        raise SettingsError(f"{file.name!r} does not exist: name an answers.jsonl of `megu guide ask`")
     store = guides.AnswerStore(file)
     if import_:
         _put(import_, *guides.import_answers(import_, store), "rows")
     if export:
         guides.export_answers(store, export)
-    for (name, version), count in Counter((answer.source, answer.version) for answer in store.answers.values()).items():
+    for (name, version), count in Counter((one.source, one.version) for one in store.answers.values()).items():
         typer.echo(f"{count} answers of {name} ({version})")
     if store.damaged:
         typer.echo(f"{store.damaged} damaged lines were left out")

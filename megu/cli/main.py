@@ -1,5 +1,4 @@
-r"""The command line: ``megu run | unlearn | report | study | guide | cost | tune | pretrain | export``, or ``python -m
-megu``."""
+r"""``megu run | unlearn | report | study | guide | cost | tune | pretrain | export``, or ``python -m megu``."""
 
 import os
 from dataclasses import fields
@@ -23,7 +22,7 @@ SEVERAL = """Make the originals and retrained models of a run, with one process 
   megu pretrain --profile paper --set seeds=3
   accelerate launch --num_processes 4 -m megu pretrain --profile paper --set arch=vit-b16
   torchrun --nproc_per_node 4 -m megu pretrain --profile paper --set arch=vit-b16"""  # noqa: E501  (a line is a paragraph)
-EXAMPLES = """Make a copy of your own classifier forget, and write a report of what was done and what can still be seen.
+EXAMPLES = """Make a copy of your own classifier forget, and report what was done and what can still be seen.
 
 \b
 One folder of images per class, perhaps with unseen ones beside them: photos/train/rocket/1.jpg, ....
@@ -43,7 +42,7 @@ class Commands(TyperGroup):
     """Commands; an old name says the new one."""
 
     def resolve_command(self, context, words):
-        """Raises SettingsError where the words are of an earlier version."""
+        """Raises: SettingsError for words of an earlier version."""
         name, option = (*words, "")[:2]
         renamed = dict(RENAMED)
         if option.startswith("-") and option != "--help":  # these were commands and are groups now
@@ -66,7 +65,7 @@ def run(profile: Profile = "quick", seed: Seed = 0, run_dir: RunDir = None, set:
     from megu.runs import notebooks
     from megu.settings.profiles import resolve
 
-    # What is missing or wrong is said before a run directory is made, and before the seconds that torch's import takes.
+    # What is missing or wrong is said before a run directory is made and torch imported.
     shipped("notebooks")
     resolve(profile, seed, values := parse(set))
     from megu.runs.experiment import Experiment
@@ -82,12 +81,12 @@ def run(profile: Profile = "quick", seed: Seed = 0, run_dir: RunDir = None, set:
 def unlearn(
     model: option(Path, "Weights as .safetensors (nothing else is opened)."),
     arch: option(str, "A torchvision classifier, one of ours, or module:function of your own."),
-    data: option(Path, "Folder of training images by class, or with train/ and test/ in it."),
-    forget: option(list[str], "Class or class/sub-class to forget; may be repeated.") = None,
+    data: option(Path, "Folder of training images by class, or of train/ and test/."),
+    forget: option(list[str], "Class or class/sub-class to forget") = None,
     forget_list: option(Path, "Text file of single images instead: a file name or position a line.") = None,
     out: Out = None,
-    test: option(Path, "Folder of unseen images by class, where it is not data/test.") = None,
-    reference: option(Path, "Weights of a model retrained without what goes, if there are any.") = None,
+    test: option(Path, "Folder of unseen images by class, if not data/test.") = None,
+    reference: option(Path, "Weights of a model retrained without what goes.") = None,
     classes: option(Path, "Text file of class names in the order of the outputs, one a line.") = None,
     method: option(str, "See `megu.methods.METHODS`.") = "megu",
     guide: option(str, "A guide.source, `model` (its own features), or a .csv or .npy matrix.") = None,
@@ -100,7 +99,7 @@ def unlearn(
     dry_run: DryRun = False,
 ):
     """Unlearn with a classifier and images of the user's own."""
-    given = dict(locals())  # an option has the name of what it is in the request
+    given = dict(locals())
     from megu.own.estimate import estimate
     from megu.own.request import CheckedRequest, Request
     from megu.own.unlearn import carry_out
@@ -108,7 +107,7 @@ def unlearn(
     if bool(forget) == bool(forget_list) or (out is None and not dry_run):
         raise SettingsError("give --forget or --forget-list (one of them), and --out FOLDER (or --dry-run)")
     given |= {"forget": forget_list or forget, "settings": parse(set)}
-    names = [field.name for field in fields(Request) if field.name in given]
+    names = given.keys() & {field.name for field in fields(Request)}
     checked = CheckedRequest(Request(**{name: given[name] for name in names}))
     typer.echo(estimate(checked))
     if not dry_run:
@@ -128,14 +127,14 @@ def report(folder: argument(Path, "Folder that `unlearn` wrote, or its report.js
 @app.command()
 def tune(
     out: Out,
-    method: option(list[str], "A method to tune; may be repeated.  All that can be, if left out.") = None,
+    method: option(list[str], "A method to tune, by default all that can be") = None,
     trials: option(int, "Trials of each method.", min=1) = 20,
     profile: Profile = "quick",
     run_dir: RunDir = None,
     workers: Workers = None,
     set: Set = None,
 ):
-    """Choose learning rates, noise weights and the like on validation images (class-wise forgetting): tuning.csv."""
+    """Choose learning rates, noise weights etc. on validation images (class-wise forgetting): tuning.csv."""
     from megu.runs.tune import tune
 
     table = tune(profile, trials=trials, methods=method, overrides=parse(set), run_dir=run_dir, workers=workers)
@@ -159,10 +158,10 @@ def export(
     method: argument(str, "Name of the method, original and retrain among them."),
     seed: argument(int, "Seed of pre-training.", min=0),
     out: Out,
-    push: option(str, "Send it to the hub as owner/name, too (log in by `hf auth login` first).") = None,
+    push: option(str, "Send it to the hub as owner/name, too, after `hf auth login`.") = None,
     public: option(bool, "Let everyone see it on the hub.", "--public") = False,
 ):
-    """Write a model of a run as a checkpoint that others can load: `megu.own.checkpoint.Checkpoint.from_pretrained`."""
+    """Write a model of a run for others: `megu.own.checkpoint.Checkpoint.from_pretrained`."""
     from megu.own.checkpoint import CONFIG, WEIGHTS
     from megu.own.export import export
 
@@ -175,15 +174,14 @@ def export(
     if push:
         try:
             url = made.push_to_hub(push, private=not public, commit_message=f"{method}, seed {seed}")
-        except Exception as error:  # of the hub, of the login, or of whichever client reaches the network
+        except Exception as error:  # of the hub, the login, or whichever client reaches the network
             why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:150]}"
-            remedy = "check name, login and network; the folder is written"
-            raise SettingsError(f"{push!r} was not sent ({why}): {remedy}") from None
+            raise SettingsError(f"{push!r} was not sent ({why}): check name, login and network") from None
         typer.echo(f"sent     {url}")
 
 
 def main():
-    r"""Run the command line; errors that are meant for people are one line and exit code 2."""
+    r"""Run the command line; errors for people are one line and exit code 2."""
     try:
         app()
     except MeguError as error:

@@ -1,4 +1,4 @@
-r"""The commands over many runs: ``megu study comparison | ablation | disentanglement | paper | recovery``."""
+r"""``megu study comparison | ablation | disentanglement | paper | recovery``."""
 
 from pathlib import Path
 
@@ -17,16 +17,22 @@ A selection: all conditions of one --only, any of several:
   ... --only 'arch=resnet18,method=megu|ssd' --only scenario=random
 Dask workers, or jobs of dask-jobqueue, that share this folder:
   ... --scheduler tcp://host:8786       ... --cluster slurm --jobs 16
-  (dask worker tcp://host:8786 --nworkers 8 --nthreads 1; on a machine
-  with several GPUs each worker needs a CUDA_VISIBLE_DEVICES of its own)
+  (dask worker tcp://host:8786 --nworkers 8 --nthreads 1; each with a
+  CUDA_VISIBLE_DEVICES of its own where there are several GPUs)
 Four GPUs make originals and retrained models together, first:
   accelerate launch --num_processes 4 -m megu study paper ... --pretrain"""
+
+
+def _study(out, profile, workers, seeds, set):
+    from megu.runs.study import Study
+
+    return Study(out, profile, workers, seeds, parse(set))
 
 
 @app.command()
 def comparison(
     out: Out,
-    scenario: option(list[str], "class, subclass or random; may be repeated.  All, if left out.") = None,
+    scenario: option(list[str], "class, subclass or random, by default all") = None,
     seeds: Seeds = 3,
     repeats: Repeats = 3,
     shadows: option(int, "Shadow models of the likelihood-ratio attack; 0 for none.", min=0) = 8,
@@ -35,30 +41,26 @@ def comparison(
     set: Set = None,
 ):
     """Every method against the true retrain."""
-    from megu.runs.study import ANY, Study
+    from megu.methods import ANY
 
-    Study(out, profile, workers, seeds, parse(set)).comparison(scenario or ANY, repeats, shadows)
+    _study(out, profile, workers, seeds, set).comparison(scenario or ANY, repeats, shadows)
 
 
 @app.command()
 def ablation(out: Out, seeds: Seeds = 3, profile: Profile = "quick", workers: Workers = None, set: Set = None):
     """MeGU's open points changed one at a time."""
-    from megu.runs.study import Study
-
-    Study(out, profile, workers, seeds, parse(set)).ablation()
+    _study(out, profile, workers, seeds, set).ablation()
 
 
 @app.command()
 def disentanglement(out: Out, seeds: Seeds = 3, profile: Profile = "quick", workers: Workers = None, set: Set = None):
     """Which patterns every method cuts (class-wise).  Takes the originals of `comparison` where they are there."""
-    from megu.runs.study import Study
-
-    Study(out, profile, workers, seeds, parse(set)).disentanglement()
+    _study(out, profile, workers, seeds, set).disentanglement()
 
 
 @app.command()
 def recovery(out: Out, seeds: Seeds = 3):
-    """Check the entanglement measures on images whose parts are known."""
+    """Check the entanglement measures on images with known parts."""
     from megu.runs.study import recovery
 
     recovery(out, range(seeds))
@@ -66,10 +68,8 @@ def recovery(out: Out, seeds: Seeds = 3):
 
 @app.command(help=PAPER)
 def paper(
-    profile: option(str, "quick, small or paper, see `megu.settings.cells.CELLS`.") = "small",
-    only: option(
-        list[str], "field=value|value,... of data, arch, scenario, forget, method, seed, repeat; may be repeated."
-    ) = (),
+    profile: Profile = "small",
+    only: option(list[str], "field=value|..., of data, arch, scenario, forget, method, seed, repeat") = (),
     seeds: Seeds = 2,
     repeats: Repeats = 1,
     folder: option(Path, "Where the results lie; by default runs/study-<profile>.") = None,
@@ -82,7 +82,7 @@ def paper(
     pretrain: option(bool, "Originals and retrained models only, by all launched processes.", "--pretrain") = False,
     dry_run: DryRun = False,
 ):
-    """Run the grid of a profile; with --out the tidy tables of what was selected are written there."""
+    """Run the grid of a profile; with --out also write the tidy tables of what was selected."""
     say = one_voice()
     from megu.runs.executors import executor
     from megu.runs.study import paper

@@ -1,4 +1,4 @@
-r"""How many images each method sends through the network: counted by hooks while the method runs on a stand-in."""
+r"""How many images each method sends through the network: counted by hooks while it runs on a stand-in."""
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,12 +18,8 @@ from megu.settings.config import Part, Settings
 
 @dataclass(frozen=True)
 class Passes:
-    r"""Passes of single images through the network.
-
-    Attributes:
-        trained: forward, and backward to the weights.  noised: forward, and backward to the image.  seen: forward.
-        most: images of the largest batch that is trained on, or else seen.
-    """
+    r"""Images that pass forward, and backward to the weights (``trained``), to the image (``noised``) or not at all
+    (``seen``); ``most``: in the largest batch that is trained on, or else seen."""
 
     trained: int = 0
     noised: int = 0
@@ -31,13 +27,13 @@ class Passes:
     most: int = 0
 
     def flops(self, forward: float) -> float:
-        r"""$(3\,trained + 2\,noised + seen)\,f$ for f operations of one forward pass."""
+        r"""$(3\,trained + 2\,noised + seen)\,f$, f = ``forward``: operations of one forward pass."""
         return (3 * self.trained + 2 * self.noised + self.seen) * forward
 
 
 @contextmanager
 def counting(model: nn.Module):
-    r"""A list of (kind of pass, images) of every batch that passes in the block through a model, or a copy of it."""
+    r"""The list of (kind of pass, images) of each batch that passes through a model, or a copy, in the block."""
     batches = []
 
     def note(module, args):
@@ -59,7 +55,7 @@ def total(batches: list[tuple[str, int]]) -> Passes:
 
 @dataclass(frozen=True)
 class _CountedTask(Task):
-    """Trainings run for one epoch and count as often as their recipes have epochs."""
+    """Trainings run for one epoch, which counts as often as the recipe has epochs."""
 
     batches: list = field(default_factory=list)
 
@@ -71,8 +67,7 @@ class _CountedTask(Task):
         return model
 
 
-def probe(images: Images) -> nn.Module:
-    r"""A network of one layer whose answers differ from image to image, so that many labels are chosen."""
+def _probe(images):
     inputs = int(np.prod(images.shape))
     net = nn.Sequential(nn.Flatten(), nn.Linear(inputs, images.num_classes, bias=False))
     with torch.no_grad():
@@ -86,17 +81,13 @@ def similar(num_classes: int) -> np.ndarray:
 
 
 def passes_of(name: str, parameters: Part, settings: Settings, images: Images, split: Split) -> Passes:
-    r"""The `Passes` of a method of `megu.methods.METHODS` with ``parameters`` on a request.
-
-    The method itself runs, on a `probe`: give images of few pixels, their number and labels are what matters, see
-    `megu.cost.dummy.stand_in`.  Noises are those of the labels that a guide without knowledge would choose, nearly all.
-    """
-    model, forgotten = probe(images), forgotten_classes(images, split, settings)
+    r"""The `Passes` of a method with its ``parameters`` on a request: it runs on one layer whose answers differ from
+    image to image, with a guide without knowledge, so that nearly all labels are chosen; few pixels do."""
+    model, training = _probe(images), settings.training.model_copy(update={"augment": None})
     with counting(model) as batches:
         task = _CountedTask(
-            model, images, split, forgotten, similar(images.num_classes), settings.retain_images, None,
-            settings.training.model_copy(update={"augment": None}), settings.seed,
-            Compute(images.x.device, False), batches=batches,
+            model, images, split, forgotten_classes(images, split, settings), similar(images.num_classes),
+            settings.retain_images, None, training, settings.seed, Compute(images.x.device, False), batches=batches,
         )  # fmt: skip
         METHODS[name].unlearn(task, parameters)
     return total(batches)

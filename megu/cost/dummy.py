@@ -1,4 +1,4 @@
-r"""What stands in for data that are not here and for long trainings."""
+r"""Stand-ins for absent data and long trainings."""
 
 import numpy as np
 import torch
@@ -11,30 +11,28 @@ from megu.settings.config import Noise, Part, Recipe, Settings
 from megu.settings.errors import SettingsError
 
 
-def stand_in(settings: Settings, where: str | torch.device = "cpu", side: int = 32) -> Images:
-    r"""Random images of ``side`` pixels with the number, labels and names of a CIFAR that is not here.
+def stand_in(settings: Settings, where: str | torch.device = "cpu", side: int = 2) -> Images:
+    r"""Random images of ``side`` pixels with a CIFAR's number, labels and names.
 
-    Raises: SettingsError where the data set's numbers are not known.
+    Raises: SettingsError for other data.
     """
     name = settings.data.name
     if name not in CIFAR:
-        raise SettingsError(
-            f"the numbers of data {name!r} are not known: set data.path, or take one of {', '.join(CIFAR)}"
-        )
+        raise SettingsError(f"the numbers of data {name!r} are not known: set data.path or take {', '.join(CIFAR)}")
     names, coarse = known_names(name)
     images = balanced(name, counts(name), names, where, side)
     return by_superclass(images, coarse) if settings.label_level == "superclass" else images
 
 
 def balanced(name: str, sizes: tuple[int, int], names: tuple[str, ...], where="cpu", side: int = 2) -> Images:
-    """Random images, ``sizes`` of training and test, as many of each class."""
+    """Random images, ``sizes``: (training, test), of classes in turn."""
     rng = np.random.default_rng(0)
     parts = [(rng.integers(0, 256, (n, side, side, 3), dtype=np.uint8), np.arange(n) % len(names)) for n in sizes]
     return pool(name, *parts, names, where)
 
 
 def shortened(part: Part, most: int) -> Part:
-    r"""A method's settings for one step: recipes of one epoch, one step of noise, at most ``most`` images at a time."""
+    r"""A method's settings for one epoch, one step of noise, and at most ``most`` images at a time."""
     small = {"epochs": 1, "steps": 1, "copies": 1}
     small |= {name: min(most, getattr(part, name, most)) for name in ("batch", "images", "noises")}
     inner = {name: shortened(value, most) for name, value in part if isinstance(value, Recipe | Noise)}
@@ -44,5 +42,4 @@ def shortened(part: Part, most: int) -> Part:
 def few_of(split: Split, batch: int) -> Split:
     r"""One batch of forget and retain images together, and half as many of each other part."""
     half = batch // 2
-    most = {"forget": half, "retain": batch - half}
-    return Split(**{part: index[: most.get(part, half)] for part, index in vars(split).items()})
+    return Split(**{part: index[: batch - half if part == "retain" else half] for part, index in vars(split).items()})

@@ -1,25 +1,23 @@
 r"""How fast a graphics card is: by its data sheet and an assumed share of it, or measured."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from megu.cost.count import Passes
 from megu.settings.errors import SettingsError
 
 
-@dataclass(frozen=True)
-class Gpu:
-    r"""What a graphics card does a second, 1e12 operations: network -> (least, most), where it is ``trained`` in
-    bfloat16 and ``seen`` in float32."""
+class Gpu(NamedTuple):
+    r"""A card's speeds, 1e12 operations a second: network -> (least, most), ``trained`` in bfloat16, ``seen`` in
+    float32."""
 
     name: str
     trained: dict
     seen: dict
 
 
-# Of an NVIDIA GeForce RTX 4090: dense, bfloat16 with float32 sums, and float32; 1e12 a second.
+# Of an NVIDIA GeForce RTX 4090, dense: bfloat16 with float32 sums, and float32; 1e12 a second.
 SHEET = {"trained": 165.2, "seen": 82.6}
-# Share of it that is reached: assumed, not measured.  A small network on 32 px images leaves a large card mostly idle;
-# a ViT is matrix products.
+# Share of it that is reached, assumed: small networks leave a large card mostly idle.
 SHARES = {"vit-b16": (0.2, 0.5), "resnet50": (0.15, 0.4), "resnet18": (0.05, 0.2)}
 CARD = Gpu(
     "NVIDIA GeForce RTX 4090, by its data sheet",
@@ -27,7 +25,7 @@ CARD = Gpu(
 )
 
 _HOW = "write it with `python env/gpu_smoke.py --out FOLDER` on a GPU"
-# Part and what; which part of a step's operations an image takes there, all or a third.
+# Kind -> part and what of a line; an image takes a step's operations divided by the number.
 _MEASURED = {"trained": ("training", "bfloat16", 1), "seen": ("evaluation", "float32", 3)}
 
 
@@ -37,11 +35,11 @@ def measured_gpu(smoke):
     Raises: SettingsError where it is something else, or no network was measured.
     """
     try:
-        device, lines = smoke["device"], smoke["lines"]
-        measured = [line for line in lines if not isinstance(line["value"], str)]  # "no room", "failed"
+        device = smoke["device"]
+        measured = [line for line in smoke["lines"] if not isinstance(line["value"], str)]  # "no room", "failed"
         found = {(line["part"], line["what"]): float(line["value"]) for line in measured}
     except (TypeError, KeyError, ValueError):
-        raise SettingsError(f"the file does not hold a device and lines of part, what and value: {_HOW}") from None
+        raise SettingsError(f"it does not hold a device and lines of part, what, value: {_HOW}") from None
     speeds = {kind: {} for kind in _MEASURED}
     for arch in SHARES:
         step = found.get(("training", f"{arch}: operations of a step"), 0.0) / 1000  # 1e12 an image
@@ -49,7 +47,7 @@ def measured_gpu(smoke):
             if images := step and found.get((part, f"{arch}: {what}")):
                 speeds[kind][arch] = (images * step / parts,) * 2
     if not speeds["trained"]:
-        raise SettingsError(f"the file holds no speed of resnet18 or vit-b16: {_HOW}")
+        raise SettingsError(f"it holds no speed of resnet18 or vit-b16: {_HOW}")
     known = {arch: sum(arch in speed for speed in speeds.values()) for arch in SHARES}
     assumed = ", ".join(arch + " in part" * count for arch, count in known.items() if count < len(speeds))
     rest = f" ({assumed}: assumed, of an {CARD.name})" if assumed else ""
@@ -57,13 +55,8 @@ def measured_gpu(smoke):
 
 
 def hours(passes, forward, arch, gpu, half=True):
-    r"""(Fewest, most) hours on a GPU, $3\,f\,n / (P u)$ for n trained images and so on, see `Passes.flops`.
-
-    Args:
-        passes: `Passes`.  forward: f, operations of one forward pass.
-        arch: whose speed P u, peak times utilisation, is taken.
-        half: bfloat16 in training; what is noised or seen is float32 always.
-    """
+    r"""(Fewest, most) hours on a `Gpu` of `Passes` through network ``arch``: operations by its speed, peak times
+    utilisation; ``forward`` as of `Passes.flops`; ``half``: training is in bfloat16."""
     trained = Passes(passes.trained).flops(forward)
     speeds, rest = (gpu.trained if half else gpu.seen)[arch], passes.flops(forward) - trained
     return tuple((trained / speeds[end] + rest / gpu.seen[arch][end]) / 1e12 / 3600 for end in (1, 0))

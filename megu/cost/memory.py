@@ -1,4 +1,4 @@
-r"""The most memory that a block of work held: of the process, and of tensors alone."""
+r"""The most memory that a block of work held."""
 
 import gc
 import threading
@@ -14,11 +14,10 @@ from torch.utils._pytree import tree_leaves
 from megu.core.device import fresh_peak, peak_memory_mb
 
 CPU = torch.device("cpu")
-EVERY = 0.002  # seconds between two looks at a process
 
 
 class Tensors(TorchDispatchMode):
-    """The ``most`` bytes of tensors that are made in the block, as CUDA's allocator would count, on any device."""
+    """The ``most`` bytes of tensors made in the block, on any device."""
 
     def __init__(self):
         super().__init__()
@@ -47,10 +46,10 @@ def _storages(tree):
 def peak_memory(device: torch.device = CPU):
     r"""The most, MB (1e6 bytes), that ``process`` and ``tensors`` held in the block beyond what was held before it.
 
-    The process (on a GPU: what torch allocates there) is sampled every 2 ms, so that what lives for less may be missed,
-    and what the C library keeps from earlier work seems to need nothing; tensors are counted one by one.
+    The process (on a GPU: what torch allocates there) is sampled every 2 ms, and what the C library keeps from earlier
+    work seems to need nothing; tensors are counted one by one.
     """
-    gc.collect()  # garbage that goes inside the block would hide what the block holds
+    gc.collect()  # garbage that goes inside the block would hide what it holds
     peak, tensors, over = SimpleNamespace(), Tensors(), threading.Event()
     cuda, held = device.type == "cuda", psutil.Process().memory_info
     fresh_peak(device)
@@ -58,7 +57,7 @@ def peak_memory(device: torch.device = CPU):
     most = [before]
 
     def look():
-        while not over.wait(EVERY):
+        while not over.wait(0.002):
             most.append(held().rss)
 
     if not cuda:

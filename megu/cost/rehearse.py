@@ -1,4 +1,4 @@
-r"""A rehearsal: every stage of a run is tried once and measured, before a GPU is paid for."""
+r"""A rehearsal: every stage of a run once, before a GPU is paid for."""
 
 from math import isnan, nan
 
@@ -11,20 +11,18 @@ from megu.cost.stages import Rehearsal, Result
 
 
 def rehearse(settings, batch=None, say=lambda text: None):
-    r"""Try every stage; one that fails is reported and the others still run.
+    r"""Try every stage of `megu.cost.stages.Rehearsal`, also after one that fails.
 
-    Args: as of `megu.cost.stages.Rehearsal`.  say: function of one line of text.
-    Returns: DataFrame of stage; times that a seed of this run has it; shape, dtype, note of what it made; seconds
-        (everything is counted meanwhile, which small networks feel); process_mb, tensor_mb, see
-        `megu.cost.memory.peak_memory`; gflop, counted; pflop, of one whole time; full_mb, tensors with the run's batch
-        (where that is larger: on the line through this batch and half of it); failed, one line, or empty.
+    Returns: DataFrame of stage; times that a seed of the run has it; shape, dtype, note of what it made; seconds
+        (counting, too); process_mb, tensor_mb: `megu.cost.memory.peak_memory`; gflop, counted; pflop, of one whole
+        time; full_mb, of tensors with the run's batch, if larger on the line through this one and its half; failed.
     """
     rehearsal, rows = Rehearsal(settings, batch), []
     if rehearsal.batch < settings.training.batch:
         say(f"batches of {rehearsal.batch} instead of {settings.training.batch} images")
     for stage in rehearsal.stages():
         rows.append(_row(rehearsal, stage))
-        say(line(rows[-1]))
+        say(_line(rows[-1]))
     table = pd.DataFrame(rows)
     say(verdict(table, settings.shadows))
     return table
@@ -37,14 +35,14 @@ def _row(rehearsal, stage):
         try:
             with clock(stage.name):
                 result = stage.work(*images)
-        except Exception as error:  # the reason is what a rehearsal is for
+        except Exception as error:  # what a rehearsal is for
             why = f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
     if images and not why:
         whole, full = stage.whole(), peak.tensors
-        if (most := result.full or whole.most) > count:
+        if whole.most > count:
             with peak_memory(where) as half:
                 stage.work(count // 2)
-            full += (peak.tensors - half.tensors) / (count - count // 2) * (most - count)
+            full += (peak.tensors - half.tensors) / (count - count // 2) * (whole.most - count)
         data = rehearsal.images
         pflop = whole.flops(forward_flops(rehearsal.settings.arch, data.num_classes, data.shape)) / 1e15 or nan
     return {
@@ -55,8 +53,7 @@ def _row(rehearsal, stage):
     }  # fmt: skip
 
 
-def line(row):
-    r"""A row of `rehearse` as one line of text."""
+def _line(row):
     head = f"{row['stage']:24s}"
     if row["failed"]:
         return f"{head} FAILED: {row['failed']}"
@@ -73,12 +70,11 @@ def line(row):
 
 
 def verdict(table, shadows=0):
-    r"""The last lines of a rehearsal: what one seed of the run needs, of which stages, and whether it would run."""
+    r"""What one seed of the run needs, of which stages, and whether it would run."""
     failed, mine = table[table["failed"] != ""], table[table["times"] > 0]
     known = mine[mine["pflop"].notna()]
-    names = ", ".join(
-        row.stage.rpartition(" ")[0] + (f" x {row.times}" if row.times > 1 else "") for row in known.itertuples()
-    )
+    pairs = known[["stage", "times"]].itertuples(index=False)
+    names = ", ".join(stage.rpartition(" ")[0] + (f" x {times}" if times > 1 else "") for stage, times in pairs)
     names += f"; not counted: {shadows} shadow models" if shadows else ""
     total, most = (known["pflop"] * known["times"]).sum(), mine["full_mb"].max() / 1e3
     needs = f"one seed of this run: {total:,.4g} PFLOP ({names}), at most {most:,.1f} GB of tensors at a time"

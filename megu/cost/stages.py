@@ -1,4 +1,4 @@
-r"""The stages of a rehearsal: each piece of a run once, with the true network, shapes and recipe."""
+r"""The stages of a rehearsal: each piece of a run once."""
 
 import tempfile
 from collections.abc import Callable
@@ -10,8 +10,8 @@ import torch
 
 import megu
 from megu import methods
-from megu.core import device, models, splits
-from megu.core.device import generator
+from megu.core import models, splits
+from megu.core.device import choose, generator
 from megu.core.loading import weights_digest
 from megu.cost.count import Passes, passes_of, similar
 from megu.cost.dummy import few_of, shortened, stand_in
@@ -29,21 +29,20 @@ BATCH = 500  # images of an evaluation's batch
 
 
 class MissingError(MeguError, AttributeError):
-    """A stage needs what an earlier one failed to make."""
+    """What an earlier stage failed to make."""
 
 
 class Result(NamedTuple):
-    """What a stage made; ``full``: images at a time in the run itself, where `Passes.most` does not say it."""
+    """What a stage made."""
 
     shape: tuple
     dtype: torch.dtype | str
-    full: int = 0
     note: str = ""
 
 
 class Stage(NamedTuple):
-    """``work`` of ``images``, where there are some, gives a `Result`; a seed of the run has it ``times``; ``whole``
-    gives the `Passes` of one time."""
+    """``work`` (of ``images``, unless 0) gives a `Result`; a seed of the run has it ``times``, of ``whole()`` `Passes`
+    each."""
 
     name: str
     work: Callable
@@ -53,26 +52,19 @@ class Stage(NamedTuple):
 
 
 class Rehearsal:
-    r"""Every stage of one run; each uses what earlier ones made.
-
-    Args:
-        settings: as for the run itself.  batch: images of a training step; the recipe's own if None.
-    Raises: SettingsError for a wrong setting, method or device.
-    """
+    r"""Every stage of a run; each uses what earlier ones made.  ``batch``: images of a training step, by default the
+    recipe's."""
 
     def __init__(self, settings, batch=None):
         methods.check(settings)
-        self.settings, self.compute, usual = settings, device.choose(settings), settings.training.batch
+        self.settings, self.compute, usual = settings, choose(settings), settings.training.batch
         self.batch = max(2, min(batch or usual, usual))
-        often = {name: 1 if methods.method(name).reference else settings.repeats for name in settings.compare}
-        names = dict.fromkeys((*PAPER, *settings.compare))
         # Method -> how often a seed of this run makes a model by it; 0: it is tried, but not compared.
-        self.times = {"retrain": 1} | {
-            name: often.get(name, 0)
-            for name in names
-            if name not in ("original", "retrain") and settings.forget.scenario in methods.method(name).scenarios
-        }
-        self.weights_of = settings.weights
+        self.times, self.weights_of = {"retrain": 1}, settings.weights
+        for name in (*PAPER, *settings.compare):
+            entry, often = methods.method(name), settings.repeats if name in settings.compare else 0
+            if name not in ("original", "retrain") and settings.forget.scenario in entry.scenarios:
+                self.times[name] = min(often, 1) if entry.reference else often
 
     def __getattr__(self, name):
         raise MissingError(f"needs the {name}, which failed")
@@ -81,23 +73,23 @@ class Rehearsal:
         """Every `Stage`, in the order of a run."""
         yield from (Stage("data", self.data), Stage("weights", self.weights), Stage("checkpoint", self._checkpoint))
         yield Stage("pre-training step", self._training, self.batch, whole=self._pretraining)
-        yield Stage("noise step", self._noise, self.batch)
+        yield Stage("noise step", self._noise, self.batch, whole=lambda: Passes(most=self.noises))
         for name, times in self.times.items():
             yield Stage(f"{name} step", partial(self._method, name), self.batch, times, partial(self._counted, name))
         yield Stage("evaluation batch", self._evaluation, self.batch, whole=self._looks)
         yield Stage("every metric", self._metrics)
 
     def data(self):
-        """The images, the true ones where they are here."""
+        """Make the images, the true ones where they are here."""
         s, where = self.settings, self.compute.device
         self.true = bool(s.data.name not in CIFAR or s.data.path)
-        self.images = images = load(s, where) if self.true else stand_in(s, where)
+        self.images = images = load(s, where) if self.true else stand_in(s, where, 32)
         self.split = splits.make_split(images, s)
         note = "true images" if self.true else "random images of the same number, size and labels"
-        return Result(tuple(images.x.shape), images.x.dtype, note=note)
+        return Result(images.x.shape, images.x.dtype, note)
 
     def weights(self):
-        """The network, with its true weights where they are here."""
+        """Make the network, with its true weights where they are here."""
         s, note = self.settings, ""
         build = partial(models.build, s.arch, self.images.num_classes, self.images.shape, s.seed)
         try:
@@ -109,7 +101,7 @@ class Rehearsal:
             model = build(weights="random")
         self.model = model.to(self.compute.device).eval()
         weights = list(model.parameters())
-        return Result((sum(w.numel() for w in weights),), weights[0].dtype, note=note)
+        return Result((sum(w.numel() for w in weights),), weights[0].dtype, note)
 
     def _checkpoint(self):
         s, images = self.settings, self.images
@@ -124,10 +116,10 @@ class Rehearsal:
             Checkpoint(models.copy_of(self.model).cpu(), about).save_pretrained(folder)
             Checkpoint.from_pretrained(folder)
             size = sum(file.stat().st_size for file in Path(folder).iterdir())
-        return Result((size,), torch.uint8, note="bytes")
+        return Result((size,), torch.uint8, "bytes")
 
     def task(self, count):
-        """The request with so many images; the guide is not asked."""
+        """The request with so many images."""
         s, forgotten = self.settings, splits.forgotten_classes(self.images, self.split, self.settings)
         return Task(
             self.model, self.images, few_of(self.split, count), forgotten, similar(self.images.num_classes), count,
@@ -151,48 +143,48 @@ class Rehearsal:
         y, gen = self.images.y[forget][:count], generator(0, "rehearsal")
         for sign in (+1, -1):
             made = optimise_noise(self.model, y, self.images.shape, sign, shortened(noise, 1), gen)
-        full = min(AT_ONCE, len(forget), *(() if noise.per == "image" else (self.images.num_classes,)))
-        return Result(tuple(made.shape), made.dtype, full, f"{full} at a time; counted with the method")
+        self.noises = min(AT_ONCE, len(forget), *(() if noise.per == "image" else (self.images.num_classes,)))
+        return Result(made.shape, made.dtype, f"{self.noises} at a time; counted with the method")
 
     def _method(self, name, count):
         usual, task = methods.method_settings(name, self.settings), self.task(count)
         model = methods.method(name).unlearn(task, shortened(usual, count))
         if not all(w.isfinite().all() for w in model.parameters()):
-            raise ValueError("some weights are no numbers any more")
+            raise ValueError("some weights are no numbers")
         return self._trained(count)
 
     def _counted(self, name):
         s = self.settings
-        images = self.images if self.true else stand_in(s, self.compute.device, side=2)  # few pixels do for counting
+        images = self.images if self.true else stand_in(s, self.compute.device)
         return passes_of(name, methods.method_settings(name, s), s, images, self.split)
 
     def _evaluation(self, count):
         few = few_of(self.split, count)
         self.outputs = outputs = collect_outputs(self.model, self.images, few)
         blank_logits(models.copy_of(self.model), self.images, few.forget)
-        # A part of the split is one batch: half of ``count``.
-        return Result(tuple(outputs.features["retain"].shape), torch.float32, 2 * BATCH)
+        return Result(outputs.features["retain"].shape, torch.float32)
 
     def _looks(self):
-        # The original, the untrained network and each model see every part; the untrained one in train mode what goes.
-        sizes = {part: len(index) for part, index in vars(self.split).items()}
-        every = sum(sizes.values()) * (2 + sum(self.times.values()))
-        return Passes(seen=every + sizes["forget"] + sizes["test_forget"])
+        # The original, the untrained network and each model see every part; the untrained in train mode what goes.
+        split = self.split
+        every = sum(map(len, vars(split).values())) * (2 + sum(self.times.values()))
+        # A part of the split is one batch: half of the stage's images.
+        return Passes(seen=every + len(split.forget) + len(split.test_forget), most=2 * BATCH)
 
     def _metrics(self):
         width, k = self.outputs.features["retain"].shape[1], self.images.num_classes
 
         def drawn(seed):
             gen, parts = generator(seed, "dreamt"), vars(self.split).items()
-            logits, features = (
+            tables = (
                 {part: torch.randn(len(at), columns, generator=gen).to(at.device) for part, at in parts}
                 for columns in (k, width)
             )
-            return Outputs(logits, features)
+            return Outputs(*tables)
 
         outputs, original, retrain, blank = map(drawn, range(4))
         values = metrics(outputs, self.images, self.split, References(original, retrain, blank.logits, blank.logits))
         if missing := set(values) ^ set(expected()):
-            raise ValueError(f"metrics that are missing or too many: {sorted(missing)}")
-        note = f"from {sum(map(len, vars(self.split).values())):,} images"
-        return Result((len(values),), torch.float64, note=note)
+            raise ValueError(f"missing or too many: {sorted(missing)}")
+        images = sum(map(len, vars(self.split).values()))
+        return Result((len(values),), torch.float64, f"from {images:,} images")
