@@ -45,10 +45,11 @@ def test_loss_auc_by_hand():
 
 
 def test_loss_auc_compares_within_classes():
-    """Without it, easy members of class 0 would look like members of anything."""
     y_member, y_unseen = torch.tensor([0] * 9 + [1]), torch.tensor([0] + [1] * 9)
     member, unseen = (surely(*[0.4 if k else 0.9 for k in y], y=y) for y in (y_member, y_unseen))
     assert auc(member, y_member, unseen, y_unseen) == 0.5
+    y, z = torch.tensor([0, 0, 0, 1]), torch.tensor([0, 1])  # three members count three times
+    assert auc(surely(0.9, 0.9, 0.9, 0.1, y=y), y, surely(0.5, 0.5, y=z), z) == 3 / 4
     only = torch.tensor([2, 2])
     assert np.isnan(auc(confident(only, 0.9), only, confident(y_unseen, 0.9), y_unseen))
 
@@ -88,7 +89,6 @@ def test_lira_by_hand():
 
 @pytest.mark.parametrize("variant", ["online", "offline"])
 def test_lira_finds_members_that_the_average_hides(variant):
-    """Images differ in how hard they are far more than membership moves them."""
     rng, n, s = np.random.default_rng(0), 600, 16
     hard, inside, member = rng.normal(0, 5, n), halves(s, n).numpy(), np.arange(n) < n // 2
     shadows = hard + 2.0 * inside + rng.normal(0, 0.5, (s, n))

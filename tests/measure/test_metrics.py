@@ -1,5 +1,7 @@
 """Metrics are bad for bad models."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,6 @@ UNSEEN = ("forget", "val_forget", "test_forget")
 
 
 def saying(tiny, p, parts, features=None):
-    """The true class has the probability p in ``parts``, else 0.9."""
     y, gen, index = tiny.images.y, torch.Generator().manual_seed(0), vars(tiny.split)
     logits = {part: confident(y[i], p if part in parts else 0.9, 10) for part, i in index.items()}
     return Outputs(logits, features or {part: torch.randn(len(i), 8, generator=gen) for part, i in index.items()})
@@ -33,10 +34,12 @@ def measured(tiny, reference):
     return lambda seen: metrics(seen, tiny.images, tiny.split, reference)
 
 
-def test_the_retrained_model_is_at_its_own_goal(reference, measured):
+def test_the_retrained_model_is_at_its_own_goal(tiny, reference, measured):
     found = measured(reference.retrain)
     assert found["tow"] == found["tow_mia"] == 1 and found["activation_distance"] == found["acc_forget_train"] == 0
     assert found["js_retrain"] == pytest.approx(0, abs=1e-9) and found["cka_retrain_forget"] == pytest.approx(1)
+    told = replace(reference, retrain=saying(tiny, 0.4, UNSEEN[1:]))
+    assert metrics(told.retrain, tiny.images, tiny.split, told)["tow_mia"] == 1
     assert sorted(found) == sorted(expected())
     assert set(METRICS) - set(found) == {n for n in METRICS if n.startswith(("mia_lira", "relearn"))}
 

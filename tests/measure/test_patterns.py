@@ -63,7 +63,7 @@ def test_index_by_hand():
     effects = np.array([[2.0, 2.0, 0.0], [0.0, 2.0, 0.0], [-1.0, -1.0, 5.0]])
     index = entanglement_index(effects)
     assert index[0, 1] == pytest.approx(0.5**0.5) and index[0, 2] < 0 and np.allclose(np.diag(index), 1)
-    assert entanglement_index(0.01 * effects, effects)[0, 1] < 1e-4, "noise has a direction, but no length"
+    assert entanglement_index(0.01 * effects, effects)[0, 1] < 1e-4
 
 
 def test_the_index_has_an_interval_a_null_and_sets(seen):
