@@ -1,5 +1,6 @@
 r"""The registry of methods, and the settings of each in a run."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -46,10 +47,12 @@ METHODS: dict[str, Method] = {}  # in the order of tables and figures
 
 
 def register(name: str, title: str, **about) -> Callable:
-    r"""Decorator of ``unlearn(task, settings: Part)``, see `Method`; of two on one function the lower comes first."""
+    r"""Decorator of ``unlearn(task, settings: Part)``, see `Method`; of two on one function the lower comes first in
+    tables."""
 
     def enter(unlearn):
-        METHODS[name] = Method(unlearn, unlearn.__annotations__["settings"], title, **about)
+        _, settings = inspect.signature(unlearn, eval_str=True).parameters.values()
+        METHODS[name] = Method(unlearn, settings.annotation, title, **about)
         return unlearn
 
     return enter

@@ -20,12 +20,13 @@ from megu.settings.config import Recipe
 
 @dataclass(frozen=True)
 class Task:
-    r"""What a method may use.  A method returns a NEW model; the original stays bit-identical.
+    r"""What a method may use.  A method returns a NEW model in eval mode, its weights trainable and shaped as the
+    original's, which stays bit-identical; the same seed gives the same bits, another seed others.
 
     Attributes:
         original: in eval mode.
         forgotten: see `megu.core.splits.forgotten_classes`.
-        transition: columns sum to 1; None where no guide was asked.
+        transition: columns sum to 1; None where the method is not registered with ``guided=True``.
         retain_images: at most so many are used for fine-tuning.
         arch, training: how the original was made, for retraining; ``arch`` None: not built here.
         clock: seconds by part of the method.  history: mean loss of each epoch, by the label of the training.

@@ -93,7 +93,9 @@ def differences(before, after):
 def test_no_number_moves(tmp_path):
     if arithmetic() != TRACKED["", "", "arithmetic"]:
         pytest.skip("this processor or torch rounds otherwise than tiny.csv's")
-    assert differences(TRACKED, measured(tmp_path)) == {}
+    known = {method for _, method, _ in TRACKED}  # a method that is added moves no number
+    found = {key: text for key, text in measured(tmp_path).items() if key[1] in known}
+    assert differences(TRACKED, found) == {}
 
 
 def test_one_altered_digit_is_noticed():
