@@ -50,7 +50,7 @@ def test_no_interval_is_cut_and_every_line_is_explained(draw, explained):
 def test_a_colour_bar_says_what_lies_beyond_it():
     words = dict.fromkeys(("title", "xlabel", "ylabel", "label"), "share")
     for top, extend in ((0.9, "max"), (0.15, "neither")):
-        fig = heatmaps.matrix(np.array([[top, 0.2], [0.1, 0.15]]), "ab", **words)
+        fig = heatmaps.matrix(np.array([[top, 0.2], [0.1, 0.15]]), ["a", "b"], **words)
         assert fig.axes[1]._colorbar.extend == extend
 
 
