@@ -77,8 +77,7 @@ print("split", lab.split.digest())
 # part of the notebook, so there is one process per core, of one thread each. What is finished is kept: an interrupted run goes on where it stopped.
 
 # %%
-lab.each(Experiment.original, [(s,) for s in lab.seeds])
-lab.each(Experiment.unlearned, [("retrain", s) for s in lab.seeds])
+lab.each(Experiment.unlearned, [(name, s) for name in ("original", "retrain") for s in lab.seeds])
 
 # %% [markdown]
 # Accuracies in percent. The last two columns are what unlearning is about: does the original know the forgotten class on images that
