@@ -16,12 +16,12 @@ RENAMED = {
     "compare": "study comparison", "ablate": "study ablation", "disentangle": "study disentanglement",
     "grid": "study paper", "truth": "study recovery", "answers": "guide answers", "rehearse": "cost rehearse",
 }  # fmt: skip
-SEVERAL = """Make the originals and retrained models of a run, with one process or several.  Repeat it after an interrupt: it goes on.
+SEVERAL = """Make the originals and retrained models of a run, with one process or several; repeat it to go on.
 
 \b
   megu pretrain --profile paper --set seeds=3
   accelerate launch --num_processes 4 -m megu pretrain --profile paper --set arch=vit-b16
-  torchrun --nproc_per_node 4 -m megu pretrain --profile paper --set arch=vit-b16"""  # noqa: E501  (a line is a paragraph)
+  torchrun --nproc_per_node 4 -m megu pretrain --profile paper --set arch=vit-b16"""
 EXAMPLES = """Make a copy of your own classifier forget, and report what was done and what can still be seen.
 
 \b

@@ -1,4 +1,4 @@
-"""A served multimodal LLM: a server on loopback, what it may say, faults that lose and invent nothing; and a real one."""
+"""A served multimodal LLM: a server on loopback, what it may say, faults that lose nothing; and a real one."""
 
 import importlib.util
 import json

@@ -141,7 +141,8 @@ NAN, HALVES = linear(nan_at(torch.eye(3, 16))), ["a", "b"] * 15
 ALONE = {  # argument of `ask` -> (wrong value, what the message must name)
     "forget": [
         ([], "forget"), (None, "None"), (3, "3"), ("Ape", "did you mean 'ape'"), ("bea", "did you mean 'bee'"),
-        ("../../etc/passwd", "../../etc/passwd"), ("а\u200bpe", "printed"), (list(NAMES), "all 3"), (["ape", 1], "ape"),
+        ("../../etc/passwd", "../../etc/passwd"), ("а\u200bpe", "printed"),
+        (list(NAMES), "all 3"), (["ape", 1], "ape"),
         ([1, 1], "1 twice"), (range(30), "30 training images"), (Path("none.txt"), "none.txt"),
     ],
     "classes": [
@@ -151,7 +152,8 @@ ALONE = {  # argument of `ask` -> (wrong value, what the message must name)
     ],
     "data": [
         (Pairs(nan_at(X), Y), "image 0"), (Pairs(X / 0, Y), "NaN or infinite"), (Pairs(X.flatten(1), Y), "(16,)"),
-        (Pairs(torch.rand(30, 1, 5, 5), Y), "(1, 5, 5)"), (Pairs((X * 9).long(), Y), "int64"), (Pairs(X[:0], Y[:0]), "empty"),
+        (Pairs(torch.rand(30, 1, 5, 5), Y), "(1, 5, 5)"), (Pairs((X * 9).long(), Y), "int64"),
+        (Pairs(X[:0], Y[:0]), "empty"),
         (Pairs(X[Y < 2], Y[Y < 2]), "'cat'"), (Pairs(X), "pairs"), (iter([1]), "DataLoader"),
         ("no/such/folder", "folder"), (3, "int"), ([*zip(X, Y, strict=True), (X[0, :, :3], 0)], "image 30"),
         ([("a", 0)] * 3, "image 0"),
@@ -173,13 +175,15 @@ ALONE = {  # argument of `ask` -> (wrong value, what the message must name)
     ],
     "settings": [
         ([1], "[1]"), ({"device": "tpu"}, "tpu"), ({"recipe.lr": -1}, "-1"), ({"recipe.epochs": 0}, "recipe.epochs"),
-        ({"recipe.lrr": 1}, "recipe.lrr"), ({"labels.tau": 2}, "labels.tau"), ({"guide.source": "names"}, "say which guide by guide="),
+        ({"recipe.lrr": 1}, "recipe.lrr"), ({"labels.tau": 2}, "labels.tau"),
+        ({"guide.source": "names"}, "say which guide by guide="),
     ],
     "subclasses": [(["a"], "1 names for 30")],
 }  # fmt: skip
 WRONG = [({name: value}, named) for name, values in ALONE.items() for value, named in values] + [
     ({"data": 3, "classes": None}, "classes"), ({"method": "projection", "forget": [1, 2]}, "random"),
-    ({"subclasses": HALVES, "forget": "c"}, "'c'"), ({"subclasses": HALVES, "forget": ["a", "ape"]}, "classes and sub-classes"),
+    ({"subclasses": HALVES, "forget": "c"}, "'c'"),
+    ({"subclasses": HALVES, "forget": ["a", "ape"]}, "classes and sub-classes"),
 ]  # fmt: skip
 
 

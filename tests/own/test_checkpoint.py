@@ -1,5 +1,5 @@
-"""Checkpoints: made of a run's model, written, read and sent with all that they need; refused in one line where anything
-is not what it says."""
+"""Checkpoints: made of a run's model, written, read and sent with all that they need; refused in one line where
+anything is not what it says."""
 
 import json
 import shutil
@@ -97,10 +97,13 @@ SEALED = "classes, shape, mean, std or weights in config.json in 'copy' do not f
 
 @pytest.mark.parametrize(("spoil", "expected"), [
     (other_bias, "model.safetensors in 'copy' holds other weights than config.json names"),
-    (lambda p: torch.save({"a": torch.zeros(1)}, p / "model.safetensors"), "is not a safetensors file, .* a pickle can run code"),
+    (lambda p: torch.save({"a": torch.zeros(1)}, p / "model.safetensors"),
+     "is not a safetensors file, .* a pickle can run code"),
     (only_a_pickle, "'model.safetensors' does not exist"),
-    (lambda p: (p / "model.safetensors").write_bytes((p / "model.safetensors").read_bytes()[:-9]), "'model.safetensors' is damaged"),
-    (lambda p: save_file({"a": torch.zeros(1)}, p / "model.safetensors"), r"does not fit the architecture.*missing.*1 are unknown, e\.g\. a"),
+    (lambda p: (p / "model.safetensors").write_bytes((p / "model.safetensors").read_bytes()[:-9]),
+     "'model.safetensors' is damaged"),
+    (lambda p: save_file({"a": torch.zeros(1)}, p / "model.safetensors"),
+     r"does not fit the architecture.*missing.*1 are unknown, e\.g\. a"),
     (lambda p: (p / "config.json").unlink(), "there is no config.json in 'copy', so it is no checkpoint of megu"),
     ("{", NO_CONFIG + "no JSON object"), ("[" * 10_000, NO_CONFIG + "no JSON object"), ("[]", NO_CONFIG),
     ({"arch": "resnet-smal"}, "arch 'resnet-smal' does not exist; did you mean 'resnet-small'"),
@@ -117,7 +120,8 @@ SEALED = "classes, shape, mean, std or weights in config.json in 'copy' do not f
     ({"classes": ["a"]}, "classes: Tuple should have at least 2 items"),
     ({"stem": "other"}, "stem is 'other', but that of resnet-small is 'convolution 3 x 3"),
     ({"shape": [3, 10**7, 10**7]}, "shape.1: Input should be less than or equal to 1024"),
-    ({**TINY, "shape": [3, 2, 2]}, "square and of at least 4 px"), ({**TINY, "shape": [3, 32, 28]}, "square and of at least 4 px"),
+    ({**TINY, "shape": [3, 2, 2]}, "square and of at least 4 px"),
+    ({**TINY, "shape": [3, 32, 28]}, "square and of at least 4 px"),
 ])  # fmt: skip
 def test_what_is_not_what_it_says_is_refused(folder, tmp_path, spoil, expected):
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
