@@ -18,7 +18,7 @@ $(READY): pyproject.toml env/lock.txt env/weights.txt
 reproduce: $(READY)  ## notebooks 00-05 on the quick profile, figures, results
 	@$(BIN)/megu run
 
-test: $(READY)  ## lint; default and slow tests, two at a time; notebooks with nbval (12 minutes on 2 cores)
+test: $(READY)  ## lint; default and slow tests, two at a time; notebooks with nbval (25 to 40 minutes on 2 cores)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/python -m pytest -n auto -m "not torture" tests megu
