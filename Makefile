@@ -28,7 +28,7 @@ check: test  ## what CI runs
 
 notebooks: $(READY)  ## write the executed notebooks from their .py sources
 	@TQDM_DISABLE=1 $(BIN)/jupytext --to ipynb --update notebooks/*.py
-	@TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --log-level=WARN --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+	@TQDM_DISABLE=1 $(BIN)/jupyter nbconvert --log-level=WARN --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False notebooks/*.ipynb
 
 tables: $(READY)  ## copy the tables of the run that the notebooks were executed on to paper_figures/data
 	@$(BIN)/python paper_figures/collect.py "$$($(BIN)/python -c 'from megu.runs.experiment import Experiment; print(Experiment().run.path)')"

@@ -168,7 +168,9 @@ for scenario, part in overall[overall["metric"] == "tow"].groupby("scenario", so
 
 # %%
 ablated = against_default(pd.read_csv(data / "ablation.csv"))
-figures.ablation(ablated, ["tow"])  # paper_figures/ablation.py has more metrics
+fig = figures.ablation(ablated, ["tow"])  # paper_figures/ablation.py has more metrics
+fig.set_dpi(64)
+fig
 
 # %%
 told = ablated[(ablated["metric"] == "tow") & (ablated["change"].abs() > ablated["change_half_width"])]
