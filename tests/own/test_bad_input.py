@@ -1,5 +1,4 @@
-"""A thousand wrong requests and files: each refused before long work, in one line that names the value and the remedy,
-with nothing written."""
+"""A thousand wrong requests and files: each refused before long work, in one line with value and remedy."""
 
 import json
 import struct
@@ -142,8 +141,8 @@ ALONE = {  # argument of `ask` -> (wrong value, what the message must name)
     "forget": [
         ([], "forget"), (None, "None"), (3, "3"), ("Ape", "did you mean 'ape'"), ("bea", "did you mean 'bee'"),
         ("../../etc/passwd", "../../etc/passwd"), ("а\u200bpe", "printed"),
-        (list(NAMES), "all 3"), (["ape", 1], "ape"),
-        ([1, 1], "1 twice"), (range(30), "30 training images"), (Path("none.txt"), "none.txt"),
+        (list(NAMES), "all 3"), (["ape", 1], "ape"), ([1, 1], "1 twice"), (range(30), "30 training images"),
+        (Path("none.txt"), "none.txt"),
     ],
     "classes": [
         (["ape"], "at least two"), (["ape", "ape", "cat"], "'ape' twice"), (["\u00e9", "e\u0301", "cat"], "twice"),
@@ -153,10 +152,9 @@ ALONE = {  # argument of `ask` -> (wrong value, what the message must name)
     "data": [
         (Pairs(nan_at(X), Y), "image 0"), (Pairs(X / 0, Y), "NaN or infinite"), (Pairs(X.flatten(1), Y), "(16,)"),
         (Pairs(torch.rand(30, 1, 5, 5), Y), "(1, 5, 5)"), (Pairs((X * 9).long(), Y), "int64"),
-        (Pairs(X[:0], Y[:0]), "empty"),
-        (Pairs(X[Y < 2], Y[Y < 2]), "'cat'"), (Pairs(X), "pairs"), (iter([1]), "DataLoader"),
+        (Pairs(X[:0], Y[:0]), "empty"), (Pairs(X[Y < 2], Y[Y < 2]), "'cat'"), (Pairs(X), "pairs"),
         ("no/such/folder", "folder"), (3, "int"), ([*zip(X, Y, strict=True), (X[0, :, :3], 0)], "image 30"),
-        ([("a", 0)] * 3, "image 0"),
+        ([("a", 0)] * 3, "image 0"), (iter([1]), "DataLoader"),
     ],
     "model": [
         (NAN, "weight"), (linear(torch.full((3, 16), 3e38)), "logits"), (linear(torch.zeros(3, 16)), "normalise"),
@@ -175,8 +173,7 @@ ALONE = {  # argument of `ask` -> (wrong value, what the message must name)
     ],
     "settings": [
         ([1], "[1]"), ({"device": "tpu"}, "tpu"), ({"recipe.lr": -1}, "-1"), ({"recipe.epochs": 0}, "recipe.epochs"),
-        ({"recipe.lrr": 1}, "recipe.lrr"), ({"labels.tau": 2}, "labels.tau"),
-        ({"guide.source": "names"}, "say which guide by guide="),
+        ({"recipe.lrr": 1}, "recipe.lrr"), ({"labels.tau": 2}, "labels.tau"), ({"guide.source": "names"}, "by guide="),
     ],
     "subclasses": [(["a"], "1 names for 30")],
 }  # fmt: skip

@@ -1,5 +1,4 @@
-"""Checkpoints: made of a run's model, written, read and sent with all that they need; refused in one line where
-anything is not what it says."""
+"""Checkpoints: made of a run's model, written, read, sent; refused in one line where anything is not what it says."""
 
 import json
 import shutil

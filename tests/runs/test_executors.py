@@ -85,7 +85,8 @@ import sys
 from pathlib import Path
 from megu.runs.executors import local_pool
 from jobs import toil
-local_pool(1, []).submit(toil, Path(sys.argv[1])).result()
+pool = local_pool(1, [])
+pool.submit(toil, Path(sys.argv[1])).result()
 """
 
 
