@@ -8,28 +8,23 @@ from functools import partial
 from pathlib import Path
 
 import table1_results
-import table1_to_8_paper
 from shared import assumptions, findings, findings_cost, findings_guides, findings_more, findings_patterns, notebook_map
 from shared.drawing import HERE
 
 from megu.figures.markdown import fill
 
 DOCUMENTS = {  # path -> {span: function of the folder of tidy tables}
-    "README.md": {
-        "findings": findings.main_findings,
-        "notebooks": notebook_map.table,
-        "results": table1_results.table,
-        "grid": table1_to_8_paper.tow,
-        "assumptions": assumptions.table,
-    },
+    "README.md": {"findings": findings.main_findings, "notebooks": notebook_map.table, "results": table1_results.table},
     "megu/guide/README.md": {"guides": findings_guides.guide_findings},
     "megu/guide/assets/tiny_mllm.md": {"quality": findings_guides.quality},
+    "megu/cli/README.md": {},
     "megu/own/README.md": {},
     "paper_figures/README.md": {
         "made": findings_more.made,
         "more": findings_more.more_findings,
         "patterns": findings_patterns.pattern_findings,
         "cost": findings_cost.cost_findings,
+        "assumptions": assumptions.table,
     },
 }
 

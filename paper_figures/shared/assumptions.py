@@ -1,4 +1,4 @@
-r"""The assumption log of README.md: what the paper leaves open, what is done here, what was measured."""
+r"""The assumption log of paper_figures/README.md: what the paper leaves open, what is done here, what was measured."""
 
 from shared.tracked import ablated, change, listed
 

@@ -142,4 +142,4 @@ def grid(data):
 
 def main_findings(data):
     r"""The bullets of README.md."""
-    return bullets(*(make(data) for make in (forgetting, ranking, parts, labels, attacks, grid)))
+    return bullets(*(make(data) for make in (forgetting, ranking, parts, grid)))

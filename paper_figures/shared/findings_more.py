@@ -1,7 +1,7 @@
 r"""What the tracked tables say beside README.md: attacks, patterns, sub-classes, single images, the ablation."""
 
 from shared.drawing import source
-from shared.findings import AWAY, gaps_of, mean_of, rows_of, span_of
+from shared.findings import AWAY, attacks, gaps_of, labels, mean_of, rows_of, span_of
 from shared.grid import read_grid
 from shared.tracked import ablated, apart, bullets, change, compared, disentangled, gap, listed, title
 
@@ -125,12 +125,8 @@ def variants(data):
 
 def more_findings(data):
     r"""The bullets of paper_figures/README.md that README.md has not."""
-    return bullets(
-        *(
-            make(data)
-            for make in (over_forgetting, memory, patterns, subclass, random, ablation, superclasses, variants)
-        )
-    )
+    every = (labels, attacks, over_forgetting, memory, patterns, subclass, random, ablation, superclasses, variants)
+    return bullets(*(make(data) for make in every))
 
 
 def made(data):

@@ -41,7 +41,7 @@ def test_an_altered_number_in_a_span_is_noticed():
     altered = text.replace(re.search(r"MeGU, (0\.\d{3}) ±", text)[1], "0.999")
     assert documents.filled(altered, spans, DATA) == text != altered
     with pytest.raises(ValueError, match="both of its marks"):
-        documents.filled(text.replace("<!-- begin grid -->", "<!-- begin grill -->"), spans, DATA)
+        documents.filled(text.replace("<!-- begin findings -->", "<!-- begin findigns -->"), spans, DATA)
 
 
 def test_a_finding_moves_with_its_table(tmp_path):
