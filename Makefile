@@ -36,6 +36,10 @@ tables: $(READY)  ## copy the tables of the run that the notebooks were executed
 figures: $(READY)  ## figures, tables and the marked spans of the documents from the tracked tidy data
 	@for script in $(filter-out %/collect.py,$(wildcard paper_figures/*.py)); do $(BIN)/python $$script || exit 1; done
 
+site: $(READY)  ## documents, notebooks as committed and API as one site in site/html, which needs no network to be read
+	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html -c env/site . site/html
+	@echo "site/html/index.html"
+
 comparison: $(READY)  ## every method, three scenarios, 3 x 3 seeds, attacks with shadow models (an hour on 2 cores)
 	@$(BIN)/megu study comparison --out paper_figures/data
 
@@ -64,5 +68,5 @@ torture: $(READY)  ## the long tests of kills and wrong input: 400 random kills,
 clean:  ## remove runs (keeps .venv)
 	rm -rf runs
 
-.PHONY: help reproduce test check notebooks tables figures comparison ablation recovery cost bench gpu-smoke torture clean
+.PHONY: help reproduce test check notebooks tables figures site comparison ablation recovery cost bench gpu-smoke torture clean
 .DEFAULT_GOAL := help

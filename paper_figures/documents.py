@@ -8,13 +8,23 @@ from functools import partial
 from pathlib import Path
 
 import table1_results
-from shared import assumptions, findings, findings_cost, findings_guides, findings_more, findings_patterns, notebook_map
+from shared import (
+    assumptions,
+    findings,
+    findings_cost,
+    findings_guides,
+    findings_more,
+    findings_patterns,
+    notebook_map,
+    reproduced,
+)
 from shared.drawing import HERE
 
 from megu.figures.markdown import fill
 
 DOCUMENTS = {  # path -> {span: function of the folder of tidy tables}
     "README.md": {"findings": findings.main_findings, "notebooks": notebook_map.table, "results": table1_results.table},
+    "REPRODUCIBILITY.md": {"claims": reproduced.table},
     "megu/guide/README.md": {"guides": findings_guides.guide_findings},
     "megu/guide/assets/tiny_mllm.md": {"quality": findings_guides.quality},
     "megu/cli/README.md": {},

@@ -76,8 +76,9 @@ def apart(rows, side=0, value="gap"):
 
 
 def title(name):
-    r"""A method's title, without the comma that would look like the next of a list."""
-    return TITLES[name].replace(", ", " - ")
+    r"""A method's title, its variant in brackets: a comma would look like the next of a list."""
+    method, _, variant = TITLES[name].partition(", ")
+    return f"{method} ({variant.replace(' (', ', ').rstrip(')')})" if variant else method
 
 
 def listed(parts):
