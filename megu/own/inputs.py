@@ -35,6 +35,9 @@ def read_inputs(request, where):
         found = find_classes(data, classes, request.size)
         model, reference = (_built(one, request.arch, found) for one in (model, reference))
         mode, name = _mode(model), Path(data).resolve().name
+        if found.train.hidden and not _names_only(request.forget):
+            what = f"{name!r} has hidden images, e.g. {found.train.hidden[0]}, which torchvision's ImageFolder counts"
+            raise SettingsError(f"{what}, so positions would mean other images: remove them, or give a file of names")
         train, test = found.read(found.train, mode), found.test if test is None else test
     else:
         if request.size is not None or isinstance(model, Path) or isinstance(reference, Path):
@@ -52,6 +55,11 @@ def read_inputs(request, where):
     elif test is not None:
         test = read_dataset(as_pairs(test, "test"), len(found.classes), mode, "test")
     return model, reference, pool_parts(name, found.classes, train, test, request.normalise, where), train.ids
+
+
+def _names_only(forget):
+    numbers = isinstance(forget, list | tuple | range | np.ndarray | Tensor)
+    return not numbers or all(isinstance(one, str) for one in forget)
 
 
 def _list_unseen(path, classes):

@@ -91,7 +91,7 @@ class CheckedRequest:
             retain = request.retain_images or max(1600, len(self.split.retain) // 5)
             self.settings = settings.model_copy(update={"forget": forget, "retain_images": retain})
             self.parameters = methods.method_settings(request.method, self.settings)
-            self.guide, self.matrix = choose_guide(request.guide, self.images.num_classes)
+            self.guide, self.matrix = choose_guide(request.guide, self.images.classes)
             self.original = check_and_copy(self.given, self.images)
             self.reference = None if reference is None else check_and_copy(reference, self.images, "reference")
         check_class_order(self)

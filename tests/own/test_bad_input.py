@@ -94,7 +94,7 @@ def test_matrices_whose_columns_do_not_sum_to_1(values):
     matrix = np.array(values).reshape(3, 3)
     if np.allclose(matrix.sum(0), 1, atol=1e-4) and (matrix >= 0).all():
         matrix[0, 0] += 1
-    refused(lambda: choose_guide(matrix, 3), "guide")
+    refused(lambda: choose_guide(matrix, NAMES), "guide")
 
 
 no_setting, value = st.text("abcdefghij._", min_size=1, max_size=20), st.none() | st.integers() | st.text(max_size=9)
