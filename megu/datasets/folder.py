@@ -24,7 +24,7 @@ from megu.datasets.listing import (
     say_unseen,
     subfolders,
 )
-from megu.datasets.npz import fits_memory
+from megu.datasets.npz import room
 from megu.settings.errors import SettingsError
 
 
@@ -46,25 +46,27 @@ class ClassFolders(NamedTuple):
     test: Listing | None
     size: tuple[int, int]
 
-    def read(self, listing, mode="RGB") -> ImagePart:
-        r"""The images of a `Listing`; ``mode``: see `read_image`.  What is left out, and photos that carry a turn, is
-        said.  Raises: SettingsError for no image, or one that cannot be read."""
+    def read(self, listing, mode="RGB", into=None) -> ImagePart:
+        r"""The images of a `Listing`; ``mode``: see `read_image`; ``into``: a tensor to be filled.  What is left out is
+        said, and photos that carry a turn.  Raises: SettingsError for no image, or one that cannot be read."""
         what = listing.root.name
         if not listing.files:
             raise SettingsError(f"{what!r} holds no images: put them into one folder per class")
         files, y, subs = zip(*listing.files, strict=True)
-        shape = height, width, channels = *self.size, len(mode)
-        fits_memory(len(files) * height * width * channels, "set a smaller size, or give fewer images")
-        x, turned = torch.empty(len(files), channels, height, width, dtype=torch.uint8), []
+        x, turned = room(self.shape_of(mode, listing)) if into is None else into, []
         for i, file in enumerate(tqdm(files, desc=f"images of {what}", unit="image", leave=False)):
             pixels, turn = _read(file, self.size, mode)
-            x[i] = torch.from_numpy(pixels.copy()).view(shape).permute(2, 0, 1)
+            x[i] = torch.from_numpy(pixels.copy()).view(*self.size, len(mode)).permute(2, 0, 1)
             turned += [i] if turn else []
         names = (self.classes[k] for k in y)
         sub = tuple(f"{name}/{sub}" if sub else name for name, sub in zip(names, subs, strict=True))
         ids = listing.ids
         _say(what, listing, [ids[i] for i in turned])
         return ImagePart(x, torch.tensor(y), sub if any(subs) else None, ids)
+
+    def shape_of(self, mode, *listings):
+        r"""(n, C, H, W) of all images of some listings together."""
+        return sum(len(listing.files) for listing in listings), len(mode), *self.size
 
 
 def _say(what, listing, turned):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from megu.datasets.folder import ImagePart
 from megu.datasets.identity import same_pixels
-from megu.datasets.images import Images
+from megu.datasets.images import Images, levels
 from megu.datasets.pairs import kind
 from megu.settings.errors import SettingsError
 
@@ -27,8 +27,15 @@ def moments(normalise, x: UInt8[Tensor, "n C H W"] | Float32[Tensor, "n C H W"])
     SettingsError for anything else."""
     channels = x.shape[1]
     if isinstance(normalise, str) and normalise == "data":
-        sample = x[:: max(1, len(x) // 2000)].double() / 255
-        return sample.mean((0, 2, 3)).float(), sample.std((0, 2, 3)).clamp_min(1e-3).float()
+        sample = x[:: max(1, len(x) // 2000)]
+        if x.is_floating_point():
+            sample = sample.double() / 255
+            return sample.mean((0, 2, 3)).float(), sample.std((0, 2, 3)).clamp_min(1e-3).float()
+        counts = sum(levels(part) for part in sample.split(100)).double()  # exact, without a float copy
+        level, count = torch.arange(256).double() / 255, counts.sum(1)
+        mean = counts @ level / count
+        variance = (counts * (level - mean[:, None]).square()).sum(1) / (count - 1)
+        return mean.float(), variance.sqrt().clamp_min(1e-3).float()
     try:
         pair = NORMALISE[normalise] if isinstance(normalise, str) else normalise
         mean, std = (torch.as_tensor(value, dtype=torch.float32).flatten() for value in pair)
@@ -42,9 +49,10 @@ def moments(normalise, x: UInt8[Tensor, "n C H W"] | Float32[Tensor, "n C H W"])
     return mean.clone(), std.clone()
 
 
-def pool_parts(name, classes, train, test, normalise, device) -> Images:
+def pool_parts(name, classes, train, test, normalise, device, whole=None) -> Images:
     r"""Training and test images (or None) in one pool; test images with the pixels of a training image are left out.
 
+    Args: whole: a tensor in which training and test images lie one after the other, if they do.
     Raises: SettingsError where their kinds differ, a class has no training image, or no test image is left.
     """
     parts = [train] if test is None else [train, test]
@@ -56,7 +64,8 @@ def pool_parts(name, classes, train, test, normalise, device) -> Images:
         raise SettingsError(f"{what}: give some (of retained classes a sample is enough)")
     if test is not None:
         parts[1] = _unseen(train, test)
-    x, y = torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts])
+    y = torch.cat([part.y for part in parts])
+    x = torch.cat([part.x for part in parts]) if whole is None else whole[: len(y)]
     fine_classes, fine = classes, y
     if train.sub is not None:
         sub = [name for part in parts for name in part.sub or [classes[k] for k in part.y.tolist()]]
@@ -79,8 +88,10 @@ def _unseen(train, test):
         raise SettingsError(f"{what}: give images that the model has not seen, or none")
     logging.getLogger("megu").warning(f"{what}; these are left out")
     keep = [i for i in range(len(test.y)) if i not in twins]
+    for to, i in enumerate(keep):  # in place: there may be no memory for a copy
+        test.x[to] = test.x[i]
     sub, ids = (values and tuple(values[i] for i in keep) for values in (test.sub, test.ids))
-    return ImagePart(test.x[keep], test.y[keep], sub, ids)
+    return ImagePart(test.x[: len(keep)], test.y[keep], sub, ids)
 
 
 def as_pictures(images, index) -> Images:

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from megu.core import models
 from megu.core.loading import channels_of, read_model
 from megu.core.splits import Split, of_classes, split_of
-from megu.datasets.folder import ClassFolders, find_classes
+from megu.datasets.folder import ClassFolders, ImagePart, find_classes
 from megu.datasets.identity import same_pixels
 from megu.datasets.listing import Listing, class_name, class_names, list_csv, list_images, read_lines
+from megu.datasets.npz import room
 from megu.datasets.pairs import as_pairs, names_of, read_dataset
 from megu.datasets.selection import read_selection
 from megu.datasets.user_images import pool_parts
@@ -38,7 +39,7 @@ def read_inputs(request, where):
         if found.train.hidden and not _names_only(request.forget):
             what = f"{name!r} has hidden images, e.g. {found.train.hidden[0]}, which torchvision's ImageFolder counts"
             raise SettingsError(f"{what}, so positions would mean other images: remove them, or give a file of names")
-        train, test = found.read(found.train, mode), found.test if test is None else test
+        test, train = found.test if test is None else test, None
     else:
         if request.size is not None or isinstance(model, Path) or isinstance(reference, Path):
             raise SettingsError("to a Dataset belongs an nn.Module: give one, and neither size nor arch")
@@ -50,11 +51,24 @@ def read_inputs(request, where):
         found = ClassFolders(classes, Listing(Path(), []), None, tuple(train.x.shape[2:]))
     if isinstance(test, str | Path):
         test = _list_unseen(Path(test).expanduser(), found.classes)
-    if isinstance(test, Listing):
-        test = found.read(test, mode)
-    elif test is not None:
-        test = read_dataset(as_pairs(test, "test"), len(found.classes), mode, "test")
-    return model, reference, pool_parts(name, found.classes, train, test, request.normalise, where), train.ids
+    train, test, whole = _read_files(found, train, test, mode)
+    if not (test is None or isinstance(test, ImagePart)):
+        test, whole = read_dataset(as_pairs(test, "test"), len(found.classes), mode, "test"), None
+    return model, reference, pool_parts(name, found.classes, train, test, request.normalise, where, whole), train.ids
+
+
+def _read_files(found, train, test, mode):
+    """Training images, where they are None, and test images, where they are a listing: read into one tensor."""
+    listed = ([found.train] if train is None else []) + ([test] if isinstance(test, Listing) else [])
+    if not listed:
+        return train, test, None
+    whole, parts, at = room(found.shape_of(mode, *listed)), [], 0
+    for listing in listed:
+        parts.append(found.read(listing, mode, whole[at : at + len(listing.files)]))
+        at += len(listing.files)
+    if train is not None:
+        return train, parts[0], None
+    return parts[0], parts[1] if isinstance(test, Listing) else test, whole
 
 
 def _names_only(forget):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from pixels import check, photos, reader, write
 from refusals import refused
 from torch.utils.data import ConcatDataset, TensorDataset, random_split
 
+from megu.datasets import npz
 from megu.own.class_order import natural
 from megu.own.guide_choice import choose_guide
 
@@ -183,3 +185,19 @@ def test_parts_and_joined_datasets_keep_their_class_names():
     other = as_dataset()
     other.class_to_idx = {"dog": 3, "bee": 1, "cow": 2, "ant": 0}
     assert check(reader(range(4)), other, "bee").images.classes == NAMES
+
+
+@pytest.mark.parametrize("unseen", [False, True])
+def test_images_that_do_not_fit_into_memory_lie_in_a_file(root, tmp_path, monkeypatch, caplog, unseen):
+    test = write(tmp_path / "unseen", NAMES, seed=1)
+    (test / "bee" / "copy.png").write_bytes((root / "bee" / "0006.png").read_bytes())  # makes room within the file
+    given = {"test": test} if unseen else {}
+    usual = check(reader(range(4)), root, "bee", **given)
+    assert "are kept in a file" not in caplog.text
+    monkeypatch.setattr(npz.psutil, "virtual_memory", lambda: SimpleNamespace(available=8000))
+    kept = check(reader(range(4)), root, "bee", **given)
+    assert "0.0 GB of free memory: they are kept in a file of the temporary folder" in caplog.text
+    assert kept.images.digest() == usual.images.digest() and torch.equal(kept.images.x, usual.images.x)
+    monkeypatch.setattr(npz.shutil, "disk_usage", lambda _: SimpleNamespace(free=8000))
+    with refused("0.0 GB of disk: set .TMPDIR to a folder with more space"):
+        check(reader(range(4)), root, "bee", **given)
