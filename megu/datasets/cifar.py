@@ -34,6 +34,8 @@ def read_cifar(data):
         return _from_npz(str(found[0]), data.name, fine)
     if data.path and (path / "train").is_dir():
         return *_from_folders(path, fine), *known_names(fine)
+    if data.path and data.source == "hub":
+        raise SettingsError(f"data.path is {data.path!r}, but data.source is hub: leave one of them out")
     parts = _from_hub(fine) if data.source == "hub" else _from_torchvision(fine, path)
     return *parts, *known_names(fine)
 

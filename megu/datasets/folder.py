@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from megu.datasets.listing import (
     SUFFIXES,
+    TRAIN,
     UNSEEN,
     Listing,
     class_names,
@@ -26,6 +27,11 @@ from megu.datasets.listing import (
 )
 from megu.datasets.npz import room
 from megu.settings.errors import SettingsError
+
+TURNED = (
+    "photos carry a turn (EXIF) and are read without it, as torchvision does: if the model was trained on turned ones,"
+    " turn them (PIL.ImageOps.exif_transpose)"
+)
 
 
 class ImagePart(NamedTuple):
@@ -73,8 +79,7 @@ def _say(what, listing, turned):
     for names, why in (
         (listing.skipped, f"files are left out, as torchvision's ImageFolder does (it reads {' '.join(SUFFIXES)})"),
         (listing.hidden, "hidden images are left out: ImageFolder counts them, so its positions are others"),
-        (turned, "photos carry a turn (EXIF) and are read without it, as torchvision does: if the model was trained on"
-         " turned ones, turn the files (PIL.ImageOps.exif_transpose)"),
+        (turned, TURNED),
     ):  # fmt: skip
         if names:
             logging.getLogger("megu").warning(f"{what}: {len(names)} {why}; e.g. {names[0]}")
@@ -112,14 +117,15 @@ def find_classes(root, classes=None, size=None) -> ClassFolders:
 def split_folders(root, classes=None) -> tuple[Path, Path | None]:
     r"""Where training images and unseen ones lie below a folder; ``classes``: see `find_classes`.  What was assumed of
     a folder called train is said."""
-    there = [path.name for path in subfolders(root)]
-    beside = [name for name in there if name not in ("train", *UNSEEN) and has_images(root / name)]
-    if "train" in there and (beside if classes is None else {"train", *beside} & {*map(str, classes)}):
-        why = f"beside {', '.join(beside[:3])}: give {root.name}/train if it holds the class folders" if beside else ""
-        logging.getLogger("megu").warning(f"{root.name}/train is taken for a class {why}".strip())
-    elif "train" in there:
+    there = {path.name.lower(): path for path in subfolders(root)}
+    train = next((there[name] for name in TRAIN if name in there), None)
+    beside = [path.name for name, path in there.items() if name not in (*TRAIN, *UNSEEN) and has_images(path)]
+    if train and (beside if classes is None else {train.name, *beside} & {*map(str, classes)}):
+        why = f" beside {', '.join(beside[:3])}: give {root.name}/{train.name} if it holds the classes"
+        logging.getLogger("megu").warning(f"{root.name}/{train.name} is taken for a class{why if beside else ''}")
+    elif train:
         unseen = say_unseen(root.name, [name for name in UNSEEN if name in there])
-        return root / "train", root / unseen if unseen else None
+        return train, there[unseen] if unseen else None
     return root, None
 
 
@@ -146,12 +152,7 @@ def _read(file, size, mode):
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             warnings.filterwarnings("ignore", "Corrupt EXIF")
             with Image.open(file) as image:
-                turned = _is_turned(image)
-                if min(image.size) < 2 or image.mode in ("I", "F"):
-                    raise ValueError(f"{image.width} x {image.height} pixels of mode {image.mode}")
-                if image.mode.startswith("I;16"):
-                    image = Image.fromarray((np.asarray(image) >> 8).astype("uint8"))
-                image = image.convert(mode)
+                turned, image = is_turned(image), in_8_bits(image, mode)
                 image = image if size is None else image.resize(size[::-1], Image.Resampling.BILINEAR)
                 return np.asarray(image), turned
     except Exception as error:  # each format's reader fails in its own ways
@@ -159,7 +160,17 @@ def _read(file, size, mode):
         raise SettingsError(f"{name} is not a readable image ({error}): remove or replace it") from None
 
 
-def _is_turned(image):
+def in_8_bits(image, mode) -> Image.Image:
+    r"""A picture in ``RGB`` or ``L``; 16 bits keep their upper 8.  Raises: ValueError for other kinds."""
+    if min(image.size) < 2 or image.mode in ("I", "F"):
+        raise ValueError(f"{image.width} x {image.height} pixels of mode {image.mode}")
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype("uint8"))
+    return image.convert(mode)
+
+
+def is_turned(image) -> bool:
+    r"""Whether a picture's EXIF says that it is to be turned or mirrored."""
     with suppress(Exception):  # a damaged note; torchvision does not look at it
         return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
     return False

@@ -17,7 +17,7 @@ COLUMNS = {  # of a CSV -> what a header may call it
     "label": ("label", "class", "category", "target"),
     "split": ("split", "set", "part", "subset"),
 }
-UNSEEN = ("test", "val", "validation", "valid")
+TRAIN, UNSEEN = ("train", "training"), ("test", "testing", "val", "validation", "valid")
 
 
 class Listing(NamedTuple):
@@ -128,7 +128,7 @@ def read_lines(path) -> list[str]:
 def list_csv(path, classes=None) -> tuple[tuple[str, ...], Listing, Listing | None]:
     r"""Class names, training images and unseen ones of a CSV with the columns path, label and perhaps split.
 
-    Paths are relative to the CSV's folder.  ``split`` is train or in `UNSEEN`.  ``classes`` None: the labels, sorted
+    Paths are relative to the CSV's folder.  ``split`` is in `TRAIN` or `UNSEEN`.  ``classes`` None: the labels, sorted
     (numbers by value).  Labels 0 to K - 1 are positions in ``classes``.
     Raises: SettingsError naming the line that does not fit.
     """
@@ -147,7 +147,7 @@ def list_csv(path, classes=None) -> tuple[tuple[str, ...], Listing, Listing | No
             raise SettingsError(f"{said}: {file.name!r} does not exist: give paths relative to the CSV's folder")
         if file in where:
             raise SettingsError(f"{said}: {file.name!r} is listed twice: list each image once")
-        if split not in ("train", "training", *UNSEEN):
+        if split not in (*TRAIN, *UNSEEN):
             raise SettingsError(f"{said} has the split {split!r}: write train, test or val")
         where.add(file)
         labels.append(class_name(label))
@@ -160,16 +160,16 @@ def list_csv(path, classes=None) -> tuple[tuple[str, ...], Listing, Listing | No
         of = {str(k): k for k in range(len(names))}
     if unknown := [label for label in labels if label not in of]:
         raise SettingsError(closest(unknown[0], names, f"{path.name}: the class"))
-    parts = {"train": [], **{name: [] for name in UNSEEN}}
+    parts = {name: [] for name in ("train", *UNSEEN)}
     for (file, split), label in zip(found, labels, strict=True):
-        parts["train" if split == "training" else split].append((file, of[label], None))
+        parts["train" if split in TRAIN else split].append((file, of[label], None))
     unseen = say_unseen(path.name, [name for name in UNSEEN if parts[name]])
     return names, Listing(path.parent, parts["train"]), Listing(path.parent, parts[unseen]) if unseen else None
 
 
 def say_unseen(what, there):
     r"""Which of the parts ``there`` is taken for unseen images; a choice among them is said."""
-    if there and there != ["test"]:
+    if there and there[0] != "test" or there[1:]:
         others = "".join(f"; {name} is not used" for name in there[1:])
         logging.getLogger("megu").warning(f"{what}: {there[0]} is taken for unseen images{others}")
     return there[0] if there else None

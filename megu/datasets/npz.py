@@ -66,8 +66,9 @@ def _names(parts, key, file):
 
 
 def room(shape) -> UInt8[Tensor, "..."]:
-    r"""An empty tensor; where it would take more than half of the free memory, it lies in a nameless file of the temporary
-    folder (``$TMPDIR``), which goes with the process, and this is said.  Raises: SettingsError for too small a disk."""
+    r"""An empty tensor; where it would take more than half of the free memory, it lies in a nameless file of the
+    temporary folder (``$TMPDIR``), which goes with the process; this is said.  Raises: SettingsError where the disk is
+    too small."""
     size, free = math.prod(shape), psutil.virtual_memory().available
     if size <= free / 2:
         return torch.empty(shape, dtype=torch.uint8)

@@ -1,5 +1,7 @@
 r"""Images in torch Datasets: pairs of an image and a class."""
 
+import logging
+
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
@@ -7,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from megu.datasets.folder import ImagePart
+from megu.datasets.folder import TURNED, ImagePart, in_8_bits, is_turned
 from megu.datasets.listing import class_name
 from megu.datasets.npz import fits_memory
 from megu.settings.errors import SettingsError
@@ -81,7 +83,7 @@ def read_dataset(data, num_classes, mode, what, subclasses=None) -> ImagePart:
         raise SettingsError(f"{what} is empty: give images of every class")
     if subclasses is not None and len(subclasses) != count:
         raise SettingsError(f"subclasses has {len(subclasses)} names for {count} images of {what}: give one for each")
-    images, labels = [], []
+    images, labels, turned = [], [], []
     for i in tqdm(range(count), desc=what, unit="image", leave=False):
         item, where = data[i], f"image {i} of {what}"
         if not isinstance(item, tuple | list) or len(item) != 2:
@@ -93,6 +95,9 @@ def read_dataset(data, num_classes, mode, what, subclasses=None) -> ImagePart:
             raise SettingsError(f"{where} is {kind(image)}, image 0 {kind(images[0])}: give one size and type")
         images.append(image)
         labels.append(label)
+        turned += [i] if isinstance(item[0], Image.Image) and is_turned(item[0]) else []
+    if turned:
+        logging.getLogger("megu").warning(f"{what}: {len(turned)} {TURNED}; e.g. image {turned[0]}")
     for i in {at * (count - 1) // 15 for at in range(16)}:
         image, label = data[i]
         if not torch.equal(_to_tensor(image, mode, ""), images[i]) or _to_class(label, num_classes, "") != labels[i]:
@@ -109,7 +114,10 @@ def kind(image) -> str:
 
 def _to_tensor(image, mode, what) -> UInt8[Tensor, "C H W"] | Float32[Tensor, "C H W"]:
     if isinstance(image, Image.Image):
-        array = np.array(image.convert(mode))
+        try:
+            array = np.array(in_8_bits(image, mode))
+        except ValueError as error:
+            raise SettingsError(f"{what} has {error}: give 8-bit images") from None
         return torch.from_numpy(array if array.ndim == 3 else array[..., None]).permute(2, 0, 1)
     if not isinstance(image, Tensor):
         kind = type(image).__name__

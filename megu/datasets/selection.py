@@ -32,7 +32,7 @@ def read_selection(path, ids, root=None) -> list[int]:
             continue
         found = find(entry)
         if len(found) != 1:
-            if not found and re.fullmatch(r"[+-]?[0-9]{1,18}", entry):
+            if not found and re.fullmatch(r"-?(0|[1-9][0-9]{0,17})", entry):
                 out.append(int(entry))
                 continue
             what = f"{path.name} has {entry[:80]!r} in line {number}"

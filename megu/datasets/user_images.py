@@ -72,6 +72,8 @@ def pool_parts(name, classes, train, test, normalise, device, whole=None) -> Ima
         fine_classes = tuple(sorted(set(sub)))
         fine = torch.tensor([fine_classes.index(name) for name in sub])
     mean, std = moments(normalise, x)
+    if x.is_floating_point() and normalise != "imagenet":  # the default, asked for or not
+        logging.getLogger("megu").warning("normalise is not used: float images are taken as they come")
     if x.is_floating_point() and 0 <= float(x.min()) and float(x.max()) <= 1:
         mean, std = torch.zeros_like(mean), torch.ones_like(std)  # shown as they are
     x, y, fine, mean, std = (value.to(device) for value in (x, y, fine, mean, std))

@@ -39,6 +39,8 @@ def read_inputs(request, where):
         if found.train.hidden and not _names_only(request.forget):
             what = f"{name!r} has hidden images, e.g. {found.train.hidden[0]}, which torchvision's ImageFolder counts"
             raise SettingsError(f"{what}, so positions would mean other images: remove them, or give a file of names")
+        if request.subclasses is not None:
+            raise SettingsError("subclasses belong to a Dataset: folders below those of the classes name them")
         test, train = found.test if test is None else test, None
     else:
         if request.size is not None or isinstance(model, Path) or isinstance(reference, Path):
@@ -136,6 +138,8 @@ def forget_set(request, images, ids) -> tuple[Forget, Split]:
         return asked, split
     asked, goes = Forget(scenario="random", classes=()), _at_positions(forget, images)
     split = split_of(images, goes)
+    if hasattr(data, "indices"):
+        _log.warning("positions are those in the Subset that was given, not in the Dataset below it")
     if isinstance(data, str | Path):
         said = ", ".join(f"{i} is {ids[i]}" for i in split.forget[:5].tolist())
         _log.warning(f"positions count from 0, as torchvision's ImageFolder does: {said}{', ...' * (len(forget) > 5)}")

@@ -12,7 +12,7 @@ from refusals import refused
 from torchvision.datasets import ImageFolder
 
 from megu.datasets.folder import find_classes
-from megu.datasets.listing import list_images
+from megu.datasets.listing import TRAIN, list_images
 from megu.datasets.pairs import as_pairs, read_dataset
 
 NAMES = ("ant", "bee", "cow")
@@ -83,6 +83,7 @@ def test_a_folder_that_cannot_be_read_is_refused(tmp_path):
     (("train/bus", "train/car", "test/bus"), None, ("bus", "car"), ""),
     (("train/bus", "train/train"), None, ("bus", "train"), ""),
     (("train/bus", "train/car", "val/bus"), None, ("bus", "car"), "photos: val is taken for unseen images"),
+    (("Training/bus", "Training/car", "Testing/bus"), None, ("bus", "car"), "photos: testing is taken for unseen"),
     (("train/bus", "train/car", "test/bus", "val/car"), None, ("bus", "car"), "test is taken for unseen images; val"),
     (("train/bus", "train/car", "extra"), ("bus", "car"), ("bus", "car"), ""),
     (("train", "test"), ("train", "test"), ("train", "test"), "photos/train is taken for a class"),
@@ -91,7 +92,7 @@ def test_a_folder_that_cannot_be_read_is_refused(tmp_path):
 def test_a_folder_called_train(tmp_path, folders, classes, expected, said, caplog):
     found = find_classes(write(tmp_path / "photos", folders, 2), classes)
     assert found.classes == expected and (said in caplog.text if said else not caplog.text)
-    assert (found.train.root.name == "train") == (folders[0] == "train/bus")
+    assert (found.train.root.name.lower() in TRAIN) == folders[0].lower().startswith(("train/", "training/"))
 
 
 def test_a_folder_without_images_beside_train_is_no_class(tmp_path):

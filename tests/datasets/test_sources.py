@@ -64,6 +64,11 @@ def test_folders_of_a_cifar_below_superclasses_or_of_something_else(tmp_path):
         loaded("cifar100", tmp_path)
 
 
+def test_a_path_beside_the_hub_is_refused(tmp_path):
+    with refused("data.path is '.*', but data.source is hub: leave one of them out"):
+        loaded("cifar10", tmp_path, **{"data.source": "hub"})
+
+
 def test_a_hub_that_cannot_be_reached_is_one_line():
     with refused("cifar100 could not be had from the hub .*: check the network, .*set data.path to an .npz"):
         loaded("cifar100", **{"data.source": "hub"})

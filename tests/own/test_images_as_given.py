@@ -7,11 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pixels import check, photos, reader, write
 from refusals import refused
-from torch.utils.data import ConcatDataset, TensorDataset, random_split
+from torch.utils.data import ConcatDataset, Subset, TensorDataset, random_split
 
 from megu.datasets import npz
+from megu.datasets.pairs import read_dataset
 from megu.own.class_order import natural
 from megu.own.guide_choice import choose_guide
 
@@ -104,6 +106,7 @@ LISTS = {  # what is written -> positions
     "'bee/0006.png'": [6], "photos/bee/0006.png": [6], "{root}/bee/0006.png": [6],
     "{root}/../photos/ant/0000.png": None,
     "bee/0000.png": None, "/elsewhere/photos/bee/0006.png": None, "other/bee/0006.png": None, "path\n0006.png": None,
+    "0006": None,
 }  # fmt: skip
 
 
@@ -170,6 +173,30 @@ def test_random_transforms_are_noticed():
             check(reader(range(4)), given.pop("data"), "1", **given)
 
 
+def test_pictures_of_a_dataset_are_read_as_those_of_a_folder(caplog):
+    exif, turned = Image.Exif(), Image.new("RGB", (8, 8))
+    exif[0x0112] = 6
+    turned.info["exif"] = exif.tobytes()
+    deep = Image.fromarray(np.full((8, 8), 40_000, "uint16"))
+    part = read_dataset([(turned, 0), (deep, 1)], 2, "RGB", "data")
+    assert (part.x[1] == 40_000 >> 8).all() and "data: 1 photos carry a turn" in caplog.text
+    with refused("image 1 of data has 8 x 8 pixels of mode F: give 8-bit images"):
+        read_dataset([(turned, 0), (deep.convert("F"), 1)], 2, "RGB", "data")
+
+
+def test_what_is_not_used_is_refused_or_said(root, caplog):
+    with refused("subclasses belong to a Dataset"):
+        check(reader(range(4)), root, "bee", subclasses=["a"] * 24)
+    data = as_dataset()
+    check(reader(range(4)), Subset(data, range(23, -1, -1)), [0, 1], normalise="unit")
+    assert "positions are those in the Subset" in caplog.text
+    floats = TensorDataset(data.tensors[0] / 255, data.tensors[1])
+    check(reader(range(4)), floats, "1", normalise="imagenet")
+    assert "normalise is not used" not in caplog.text
+    check(reader(range(4)), floats, "1", normalise="half")
+    assert "normalise is not used" in caplog.text
+
+
 class Named(TensorDataset):
     classes = list(NAMES)
 
@@ -198,6 +225,6 @@ def test_images_that_do_not_fit_into_memory_lie_in_a_file(root, tmp_path, monkey
     kept = check(reader(range(4)), root, "bee", **given)
     assert "0.0 GB of free memory: they are kept in a file of the temporary folder" in caplog.text
     assert kept.images.digest() == usual.images.digest() and torch.equal(kept.images.x, usual.images.x)
-    monkeypatch.setattr(npz.shutil, "disk_usage", lambda _: SimpleNamespace(free=8000))
+    monkeypatch.setattr(npz.shutil, "disk_usage", lambda _: SimpleNamespace(free=4000))
     with refused("0.0 GB of disk: set .TMPDIR to a folder with more space"):
         check(reader(range(4)), root, "bee", **given)
