@@ -1,4 +1,4 @@
-r"""CIFAR from the archive of its makers, from the hub, or from an ``.npz``."""
+r"""CIFAR from the archive of its makers, from the hub, from an ``.npz``, or from folders of images."""
 
 import io
 import re
@@ -12,15 +12,18 @@ from PIL import Image
 from tqdm import tqdm
 
 from megu.datasets.download import fetch
-from megu.datasets.identity import CIFAR
+from megu.datasets.folder import find_classes
+from megu.datasets.identity import CIFAR, SHAPE
 from megu.datasets.npz import read_npz
 from megu.settings.class_names import known_names
 from megu.settings.errors import SettingsError
 from megu.settings.files import hash_file, project_root
+from megu.settings.values import closest
 
 
 def read_cifar(data):
-    """CIFAR-10, or CIFAR-100 with its superclasses; ``data.path``: an .npz, the archive, or a folder of either."""
+    """CIFAR-10, or CIFAR-100 with its superclasses; ``data.path``: an .npz, the archive, a folder of either, or folders
+    ``train/<class>/*.png`` and ``test/<class>/*.png``, perhaps with superclasses above the classes."""
     fine, path = CIFAR[data.name], Path(data.path) if data.path else project_root() / "data"
     files = sorted(path.glob(f"{fine}*.npz")) if data.path else []
     found = [path] if path.suffix == ".npz" else [file for file in files if not re.match(rf"{fine}\d", file.name)]
@@ -29,12 +32,19 @@ def read_cifar(data):
         raise SettingsError(f"{path.name!r} holds {names}: set data.path to one of them")
     if found:
         return _from_npz(str(found[0]), data.name, fine)
+    if data.path and (path / "train").is_dir():
+        return *_from_folders(path, fine), *known_names(fine)
+    if data.path and data.source == "hub":
+        raise SettingsError(f"data.path is {data.path!r}, but data.source is hub: leave one of them out")
     parts = _from_hub(fine) if data.source == "hub" else _from_torchvision(fine, path)
     return *parts, *known_names(fine)
 
 
 def _from_npz(path, name, fine):
-    (train, test, held, grouped), (names, coarse), file = read_npz(path), known_names(fine), Path(path).name
+    (*parts, held, grouped), (names, coarse), file = read_npz(path), known_names(fine), Path(path).name
+    if held != names and {*held} == {*names}:
+        parts = [(x, _renumbered(y, held, names)) for x, y in parts]
+        held, grouped = names, grouped and tuple(grouped[held.index(name)] for name in names)
     if held != names:
         pairs = enumerate(zip_longest(held, names, fillvalue="none"))
         k, a, b = next((k, a, b) for k, (a, b) in pairs if a != b)
@@ -44,7 +54,28 @@ def _from_npz(path, name, fine):
     if grouped and coarse and not len({*zip(grouped, coarse, strict=True)}) == len({*grouped}) == len({*coarse}):
         remedy = "leave fine_to_coarse out, or use data.name npz"
         raise SettingsError(f"{file} groups the classes otherwise than {name}: {remedy}")
-    return train, test, names, grouped or coarse  # theirs may be spelled otherwise
+    return *parts, names, grouped or coarse  # theirs may be spelled otherwise
+
+
+def _renumbered(y, held, names):
+    """Labels, positions in ``held``, as positions in ``names``; what is no position stays wrong."""
+    place, good = np.array([names.index(name) for name in held]), y.dtype.kind in "iu" and len(y)
+    return place[y] if good and y.min() >= 0 and y.max() < len(held) else y
+
+
+def _from_folders(path, fine):
+    found, (names, _) = find_classes(path), known_names(fine)
+    if found.test is None or found.size != SHAPE[1:]:
+        what = "no test folder" if found.test is None else "images that are not all 32 x 32 pixels"
+        raise SettingsError(f"{path.name!r} has {what}: give {fine} whole, or set data.name to folder")
+    parts = []
+    for part in map(found.read, (found.train, found.test)):
+        held = [found.classes[k] for k in part.y.tolist()] if part.sub is None else part.sub
+        held = [name.rpartition("/")[2].replace("_", " ") for name in held]  # below superclasses, or not
+        if unknown := {*held} - {*names}:
+            raise SettingsError(closest(min(unknown), names, f"{path.name!r} has a class folder, but the {fine} class"))
+        parts.append((part.x.permute(0, 2, 3, 1).numpy(), np.array([names.index(name) for name in held])))
+    return parts
 
 
 def _downloads(path, kind):

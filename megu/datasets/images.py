@@ -39,7 +39,7 @@ class Images:
 
     def digest(self):
         """Twelve hex digits over all pixels, labels and names."""
-        arrays = (tensor.cpu().numpy().tobytes() for tensor in (self.x, self.y, self.fine))
+        arrays = (tensor.cpu().contiguous().numpy() for tensor in (self.x, self.y, self.fine))
         return hash_bytes("|".join(self.classes), *arrays)[:12]
 
     @property

@@ -15,6 +15,7 @@ from megu.settings.class_names import known_names
 from megu.settings.config import Settings
 from megu.settings.errors import SettingsError
 from megu.settings.files import hash_bytes
+from megu.settings.machine import absolute, from_environment
 from megu.settings.values import check_class_names
 
 
@@ -22,6 +23,9 @@ def load(settings: Settings, device="cpu") -> Images:
     r"""The images that a run asks for, named as its classifier does.  Raises: SettingsError where they are missing,
     damaged, not what they are called, or lack a class to forget."""
     name = settings.data.name
+    if name == "fashion-mini" and settings.data.path not in (None, _usual_path()):
+        what = f"data.path is {settings.data.path!r}, but data.name is {name}, whose images are part of the package"
+        raise SettingsError(f"{what}: set data.name as well, to folder, npz, cifar10, cifar20 or cifar100")
     read = {"fashion-mini": _embedded, "folder": _folder, "npz": lambda data: read_npz(data.path)}.get(name, read_cifar)
     train, test, names, coarse = read(settings.data)
     images = pool(name, train, test, names, device)
@@ -32,6 +36,10 @@ def load(settings: Settings, device="cpu") -> Images:
         known = images.classes if settings.forget.scenario == "class" else images.fine_classes
         check_class_names(settings.forget.classes, known, name)
     return images
+
+
+def _usual_path():
+    return absolute(from_environment().get("data", {}).get("path"))  # a machine's, meant for other runs
 
 
 def _embedded(_):
@@ -47,6 +55,6 @@ def _folder(data):
     root = existing_path(data.path, "a folder with train/<class>/*.png and test/<class>/*.png")
     found = find_classes(root, size=data.size)
     if found.test is None:
-        raise SettingsError(f"{root.name!r} lacks train or test: make both folders")
+        raise SettingsError(f"{root.name!r} lacks train or test: make both folders (or name both in the .csv)")
     parts = map(found.read, (found.train, found.test))
     return *((part.x.permute(0, 2, 3, 1).numpy(), part.y.numpy()) for part in parts), found.classes, ()

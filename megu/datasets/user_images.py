@@ -1,18 +1,16 @@
-r"""A user's images: read from torch Datasets, normalised, put into one pool."""
+r"""A user's images: normalised, put into one pool."""
 
 import logging
 from dataclasses import replace
 
-import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
-from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
-from megu.datasets.folder import ImagePart, class_name
-from megu.datasets.images import Images
-from megu.datasets.npz import fits_memory
+from megu.datasets.folder import ImagePart
+from megu.datasets.identity import same_pixels
+from megu.datasets.images import Images, levels
+from megu.datasets.pairs import kind
 from megu.settings.errors import SettingsError
 
 NORMALISE = {
@@ -24,75 +22,20 @@ NORMALISE = {
 }
 
 
-def read_dataset(data, num_classes, mode, what, subclasses=None) -> ImagePart:
-    r"""A torch Dataset of (image, class) pairs, each read once, so with the transforms of evaluation.
-
-    Args:
-        data: gives PIL images, uint8 ``(C, H, W)`` tensors, or float ones as the network sees them.
-        mode: ``RGB`` or ``L``.  what: for messages.  subclasses: a name for each item, or None.
-    Raises: SettingsError naming the item that is not of this kind.
-    """
-    if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
-        remedy = "give a folder, or a torch Dataset with a length, no DataLoader"
-        raise SettingsError(f"{what} is a {type(data).__name__}: {remedy}")
-    if not (count := len(data)):
-        raise SettingsError(f"{what} is empty: give images of every class")
-    if subclasses is not None and len(subclasses) != count:
-        raise SettingsError(f"subclasses has {len(subclasses)} names for {count} images of {what}: give one for each")
-    images, labels = [], []
-    for i in tqdm(range(count), desc=what, unit="image", leave=False):
-        item, where = data[i], f"image {i} of {what}"
-        if not isinstance(item, tuple | list) or len(item) != 2:
-            raise SettingsError(f"{where} is a {type(item).__name__}: give (image, class) pairs")
-        image, label = _to_tensor(item[0], mode, where), _to_class(item[1], num_classes, where)
-        if not images:
-            fits_memory(count * image.nbytes, "give uint8 images, or fewer")
-        elif _kind(image) != _kind(images[0]):
-            raise SettingsError(f"{where} is {_kind(image)}, image 0 {_kind(images[0])}: give one size and type")
-        images.append(image)
-        labels.append(label)
-    sub = None if subclasses is None else tuple(map(class_name, subclasses))
-    return ImagePart(torch.stack(images), torch.tensor(labels), sub, tuple(map(str, range(count))))
-
-
-def _kind(image):
-    return f"{tuple(image.shape)} {image.dtype}"
-
-
-def _to_tensor(image, mode, what) -> UInt8[Tensor, "C H W"] | Float32[Tensor, "C H W"]:
-    if isinstance(image, Image.Image):
-        array = np.array(image.convert(mode))
-        return torch.from_numpy(array if array.ndim == 3 else array[..., None]).permute(2, 0, 1)
-    if not isinstance(image, Tensor):
-        kind = type(image).__name__
-    elif image.ndim != 3 or not image.numel() or not (image.dtype == torch.uint8 or image.is_floating_point()):
-        kind = f"tensor of shape {tuple(image.shape)}, {image.dtype}"
-    elif wrong := int((~image.isfinite()).sum()):
-        raise SettingsError(f"{what} has {wrong} values that are NaN or infinite: remove or mend it")
-    else:
-        return image.cpu() if image.dtype == torch.uint8 else image.cpu().float()
-    raise SettingsError(f"{what} is a {kind}: give a PIL image, or a (C, H, W) tensor of uint8 or float")
-
-
-def _to_class(label, num_classes, what):
-    try:
-        k = int(label)
-        if isinstance(label, bool | str) or k != label or not 0 <= k < num_classes:
-            raise ValueError
-    except (TypeError, ValueError, OverflowError):
-        value = label.tolist() if isinstance(label, Tensor) and label.numel() < 5 else label
-        remedy = f"give an integer from 0 to {num_classes - 1}, the model's output"
-        raise SettingsError(f"{what} has the class {str(value)[:50]!r}: {remedy}") from None
-    return k
-
-
 def moments(normalise, x: UInt8[Tensor, "n C H W"] | Float32[Tensor, "n C H W"]):
     r"""(mean, std), each ``(C,)`` float: of a name in `NORMALISE`, of these images (``data``), or as given.  Raises:
     SettingsError for anything else."""
     channels = x.shape[1]
     if isinstance(normalise, str) and normalise == "data":
-        sample = x[:: max(1, len(x) // 2000)].double() / 255
-        return sample.mean((0, 2, 3)).float(), sample.std((0, 2, 3)).clamp_min(1e-3).float()
+        sample = x[:: max(1, len(x) // 2000)]
+        if x.is_floating_point():
+            sample = sample.double() / 255
+            return sample.mean((0, 2, 3)).float(), sample.std((0, 2, 3)).clamp_min(1e-3).float()
+        counts = sum(levels(part) for part in sample.split(100)).double()  # exact, without a float copy
+        level, count = torch.arange(256).double() / 255, counts.sum(1)
+        mean = counts @ level / count
+        variance = (counts * (level - mean[:, None]).square()).sum(1) / (count - 1)
+        return mean.float(), variance.sqrt().clamp_min(1e-3).float()
     try:
         pair = NORMALISE[normalise] if isinstance(normalise, str) else normalise
         mean, std = (torch.as_tensor(value, dtype=torch.float32).flatten() for value in pair)
@@ -106,29 +49,51 @@ def moments(normalise, x: UInt8[Tensor, "n C H W"] | Float32[Tensor, "n C H W"])
     return mean.clone(), std.clone()
 
 
-def pool_parts(name, classes, train, test, normalise, device) -> Images:
-    r"""Training and test images (or None) in one pool.  Raises: SettingsError where their kinds differ, or a class has
-    no training image."""
+def pool_parts(name, classes, train, test, normalise, device, whole=None) -> Images:
+    r"""Training and test images (or None) in one pool; test images with the pixels of a training image are left out.
+
+    Args: whole: a tensor in which training and test images lie one after the other, if they do.
+    Raises: SettingsError where their kinds differ, a class has no training image, or no test image is left.
+    """
     parts = [train] if test is None else [train, test]
-    ours, theirs = (_kind(part.x[0]) for part in (train, parts[-1]))
+    ours, theirs = (kind(part.x[0]) for part in (train, parts[-1]))
     if ours != theirs:
         raise SettingsError(f"training images are {ours}, test images {theirs}: give one size and type")
     if empty := set(range(len(classes))).difference(train.y.tolist()):
         what = f"no training image is of class {classes[min(empty)]!r}"
         raise SettingsError(f"{what}: give some (of retained classes a sample is enough)")
-    if skipped := sum(part.skipped for part in parts):
-        logging.getLogger("megu").warning(f"{skipped} files that are no images were left out")
-    x, y = torch.cat([part.x for part in parts]), torch.cat([part.y for part in parts])
+    if test is not None:
+        parts[1] = _unseen(train, test)
+    y = torch.cat([part.y for part in parts])
+    x = torch.cat([part.x for part in parts]) if whole is None else whole[: len(y)]
     fine_classes, fine = classes, y
     if train.sub is not None:
         sub = [name for part in parts for name in part.sub or [classes[k] for k in part.y.tolist()]]
         fine_classes = tuple(sorted(set(sub)))
         fine = torch.tensor([fine_classes.index(name) for name in sub])
     mean, std = moments(normalise, x)
+    if x.is_floating_point() and normalise != "imagenet":  # the default, asked for or not
+        logging.getLogger("megu").warning("normalise is not used: float images are taken as they come")
     if x.is_floating_point() and 0 <= float(x.min()) and float(x.max()) <= 1:
         mean, std = torch.zeros_like(mean), torch.ones_like(std)  # shown as they are
     x, y, fine, mean, std = (value.to(device) for value in (x, y, fine, mean, std))
     return Images(name, x, y, fine, classes, fine_classes, len(train.y), mean, std)
+
+
+def _unseen(train, test):
+    if not (twins := same_pixels(train.x, test.x)):
+        return test
+    at, of = next(iter(twins.items()))
+    what = f"{len(twins)} of {len(test.y)} test images are training images, pixel by pixel"
+    what += f" (test image {test.ids[at]} = training image {train.ids[of]})"
+    if len(twins) == len(test.y):
+        raise SettingsError(f"{what}: give images that the model has not seen, or none")
+    logging.getLogger("megu").warning(f"{what}; these are left out")
+    keep = [i for i in range(len(test.y)) if i not in twins]
+    for to, i in enumerate(keep):  # in place: there may be no memory for a copy
+        test.x[to] = test.x[i]
+    sub, ids = (values and tuple(values[i] for i in keep) for values in (test.sub, test.ids))
+    return ImagePart(test.x[: len(keep)], test.y[keep], sub, ids)
 
 
 def as_pictures(images, index) -> Images:

@@ -1,6 +1,7 @@
 """Who says which classes are alike: a guide of the package, the model's own features, or a matrix."""
 
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,25 +17,47 @@ from megu.settings.files import hash_bytes
 from megu.settings.values import closest
 
 NAMED = (*(name for name, source in SOURCES.items() if not source.needs_model), "model")  # "model": its features
+WORDLESS = ("features", "model", "replay")  # these do not read the names of the classes
+_log = logging.getLogger("megu")
 
 
-def choose_guide(guide, num_classes):
+def choose_guide(guide, classes):
     """What a request's ``guide`` means: (name in `NAMED` or ``matrix``, the ``(K, K)`` float64 matrix or None).
 
     Args: guide: a name in `NAMED`, None (the composed guide, or what can stand in for it), a transition matrix whose
-        columns sum to 1 up to 1e-4, or its path (.csv, .npy).
+        columns sum to 1 up to 1e-4, or its path (.csv, .npy).  classes: names; a guide of words cannot read `codes`.
     Raises: SettingsError where it is none of these.
     """
-    what = "guide"
+    what, coded = "guide", codes(classes)
+    remedy = "give their names in words (classes=) to have a guide of words asked"
     if isinstance(guide, str | Path) and str(guide).endswith((".csv", ".npy")):
         what, guide = Path(guide).name, _read_matrix(Path(guide))
     if guide is None:
-        return "composed", None
+        if coded:
+            _log.warning(
+                "classes are called e.g. %r: the guide without language (features) is asked; %s", coded, remedy
+            )
+        return "features" if coded else "composed", None
     if not isinstance(guide, str):
-        return "matrix", _check_matrix(guide, num_classes, what)
+        return "matrix", _check_matrix(guide, len(classes), what)
     if guide not in NAMED:
         raise SettingsError(closest(guide, NAMED, what) + "; or give a matrix, or its .csv or .npy")
+    if coded and guide not in WORDLESS:
+        _log.warning(
+            "classes are called e.g. %r, which is no word, and guide %s is asked about words: %s", coded, guide, remedy
+        )
     return guide, None
+
+
+def codes(classes):
+    """A name without words where the classes have such, as numbers (``7``), WordNet's (``n01440764``) or all with the
+    same word (``class 3``); else None."""
+    letters = {name: re.sub(r"[\W\d_]+", "", name).casefold() for name in classes}
+    bare = [name for name, word in letters.items() if not word]
+    coded = [name for name, word in letters.items() if len(word) < 3 and any(map(str.isdigit, name))]
+    if bare or len(coded) == len(letters) or len({*letters.values()}) == 1:
+        return next(iter(bare or letters))
+    return None
 
 
 def _read_matrix(path):
@@ -84,19 +107,16 @@ def transition(checked, store):
 
 
 def _chosen(checked, path):
-    source, free, log = checked.guide, checked.request.guide is None, logging.getLogger("megu")
+    source, free = checked.guide, checked.request.guide is None
     if source == "matrix":
         return _described(source, "a matrix that was given", checked.matrix)
-    if free and all(name.isdigit() for name in checked.images.classes):
-        source = "features"
-        log.warning("the classes have no names: the guide without language (features) is asked, not the composed one")
     if source != "model":
         try:
             return _of_guide(source, checked, path)
         except GuideUnavailableError as missing:
             if not free:
                 raise
-            log.warning("the composed guide cannot be asked (%s): the model's own features stand in for it", missing)
+            _log.warning("guide %s cannot be asked (%s): the model's own features stand in for it", source, missing)
     return _of_features(checked.original, checked.images, checked.split.train)
 
 

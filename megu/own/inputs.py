@@ -1,6 +1,6 @@
 """What a request brings: the models, the images, and which of these are to be forgotten."""
 
-import re
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,18 @@ from torch import Tensor, nn
 from megu.core import models
 from megu.core.loading import channels_of, read_model
 from megu.core.splits import Split, of_classes, split_of
-from megu.datasets.folder import ClassFolders, class_name, class_names, find_classes
-from megu.datasets.user_images import pool_parts, read_dataset
+from megu.datasets.folder import ClassFolders, ImagePart, find_classes
+from megu.datasets.identity import same_pixels
+from megu.datasets.listing import Listing, class_name, class_names, list_csv, list_images, read_lines
+from megu.datasets.npz import room
+from megu.datasets.pairs import as_pairs, names_of, read_dataset
+from megu.datasets.selection import read_selection
+from megu.datasets.user_images import pool_parts
 from megu.settings.config import Forget
 from megu.settings.errors import SettingsError
 from megu.settings.values import closest
+
+_log = logging.getLogger("megu")
 
 
 def read_inputs(request, where):
@@ -24,29 +31,60 @@ def read_inputs(request, where):
     data, test, model, reference = request.data, request.test, request.model, request.reference
     classes = request.classes
     if isinstance(classes, Path):
-        classes = list(filter(None, _read_lines(classes)))
+        classes = list(filter(None, read_lines(classes)))
     if isinstance(data, str | Path):
         found = find_classes(data, classes, request.size)
         model, reference = (_built(one, request.arch, found) for one in (model, reference))
         mode, name = _mode(model), Path(data).resolve().name
-        train, test = found.read(found.train, mode), found.test if test is None else test
+        if found.train.hidden and not _names_only(request.forget):
+            what = f"{name!r} has hidden images, e.g. {found.train.hidden[0]}, which torchvision's ImageFolder counts"
+            raise SettingsError(f"{what}, so positions would mean other images: remove them, or give a file of names")
+        if request.subclasses is not None:
+            raise SettingsError("subclasses belong to a Dataset: folders below those of the classes name them")
+        test, train = found.test if test is None else test, None
     else:
         if request.size is not None or isinstance(model, Path) or isinstance(reference, Path):
             raise SettingsError("to a Dataset belongs an nn.Module: give one, and neither size nor arch")
-        mode, name = _mode(model), type(data).__name__
+        mode, name, data = _mode(model), type(data).__name__, as_pairs(data, "data")
         if classes is None:
-            classes = getattr(data, "classes", None)
+            classes = names_of(data)
         classes = class_names(_numbered(model, data, mode) if classes is None else classes, "classes")
         train = read_dataset(data, len(classes), mode, "data", request.subclasses)
-        found = ClassFolders(classes, Path(), None, tuple(train.x.shape[2:]))
+        found = ClassFolders(classes, Listing(Path(), []), None, tuple(train.x.shape[2:]))
     if isinstance(test, str | Path):
-        test = Path(test).expanduser()
-        if not test.is_dir():
-            raise SettingsError(f"test {test.name!r} is no folder: give one with a folder per class")
-        test = found.read(test, mode)
-    elif test is not None:
-        test = read_dataset(test, len(found.classes), mode, "test")
-    return model, reference, pool_parts(name, found.classes, train, test, request.normalise, where), train.ids
+        test = _list_unseen(Path(test).expanduser(), found.classes)
+    train, test, whole = _read_files(found, train, test, mode)
+    if not (test is None or isinstance(test, ImagePart)):
+        test, whole = read_dataset(as_pairs(test, "test"), len(found.classes), mode, "test"), None
+    return model, reference, pool_parts(name, found.classes, train, test, request.normalise, where, whole), train.ids
+
+
+def _read_files(found, train, test, mode):
+    """Training images, where they are None, and test images, where they are a listing: read into one tensor."""
+    listed = ([found.train] if train is None else []) + ([test] if isinstance(test, Listing) else [])
+    if not listed:
+        return train, test, None
+    whole, parts, at = room(found.shape_of(mode, *listed)), [], 0
+    for listing in listed:
+        parts.append(found.read(listing, mode, whole[at : at + len(listing.files)]))
+        at += len(listing.files)
+    if train is not None:
+        return train, parts[0], None
+    return parts[0], parts[1] if isinstance(test, Listing) else test, whole
+
+
+def _names_only(forget):
+    numbers = isinstance(forget, list | tuple | range | np.ndarray | Tensor)
+    return not numbers or all(isinstance(one, str) for one in forget)
+
+
+def _list_unseen(path, classes):
+    if path.suffix.lower() == ".csv" and not path.is_dir():
+        _, train, test = list_csv(path, classes)
+        return test or train
+    if not path.is_dir():
+        raise SettingsError(f"test {path.name!r} is no folder: give one with a folder per class, or a .csv")
+    return list_images(path, classes)
 
 
 def _built(model, arch, found):
@@ -72,37 +110,58 @@ def _numbered(model, data, mode):
         raise SettingsError(f"the model cannot be asked ({type(error).__name__}): give classes") from None
 
 
-def _read_lines(path):
-    try:
-        if (size := path.stat().st_size) > 50_000_000:
-            raise SettingsError(f"{path.name} has {size} bytes: give one name or number a line")
-        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "not UTF-8"
-        raise SettingsError(f"{path.name} cannot be read ({why}): give a text file") from None
+def forget_set(request, images, ids) -> tuple[Forget, Split]:
+    """What ``request.forget`` means, and the split that follows.
 
+    It is names of classes or of sub-classes (``"tops/shirt"``); or positions of training images, of a folder as
+    torchvision's ImageFolder counts them; or a `pathlib.Path` of either positions or ``ids``, see `read_selection`.
+    Retained images with the pixels of single forgotten ones: ``request.copies``; of classes they are said.
 
-def forget_set(forget, images, ids) -> tuple[Forget, Split]:
-    """What ``forget`` means, and the split that follows.
-
-    Args:
-        forget: names of classes or of sub-classes (``"tops/shirt"``); or positions of training images; or a
-            `pathlib.Path` of a text file with one position, or one of ``ids``, a line.
-        images, ids: see `read_inputs`.
+    Args: images, ids: see `read_inputs`.
     Raises: SettingsError where a name or position does not exist, or nothing would be forgotten or retained.
     """
+    forget, data = request.forget, request.data
     if isinstance(forget, Path):
-        forget = _read_positions(forget, ids)
+        forget = read_selection(forget, ids, data if isinstance(data, str | Path) else None)
     elif isinstance(forget, str):
         forget = [forget]
     elif isinstance(forget, np.ndarray | Tensor):
         forget = forget.tolist()
     if not isinstance(forget, list | tuple | range) or not len(forget):
         raise SettingsError(f"forget is {str(forget)[:50]!r}: give names, positions or a pathlib.Path of them")
+    if request.copies not in (None, "forget", "keep"):
+        raise SettingsError(f"copies is {request.copies!r}: choose forget or keep")
     if all(isinstance(one, str) for one in forget):
         asked = _check_names(forget, images)
-        return asked, split_of(images, of_classes(images, asked.scenario, asked.classes))
-    return Forget(scenario="random", classes=()), split_of(images, _at_positions(forget, images))
+        split = split_of(images, of_classes(images, asked.scenario, asked.classes))
+        _copies(split, images, ids, "these were not asked for, and stay")
+        return asked, split
+    asked, goes = Forget(scenario="random", classes=()), _at_positions(forget, images)
+    split = split_of(images, goes)
+    if hasattr(data, "indices"):
+        _log.warning("positions are those in the Subset that was given, not in the Dataset below it")
+    if isinstance(data, str | Path):
+        said = ", ".join(f"{i} is {ids[i]}" for i in split.forget[:5].tolist())
+        _log.warning(f"positions count from 0, as torchvision's ImageFolder does: {said}{', ...' * (len(forget) > 5)}")
+    copies = _copies(split, images, ids, {"keep": "these stay", "forget": "these go, too"}.get(request.copies))
+    if copies and request.copies == "forget":
+        goes[copies] = True
+        split = split_of(images, goes)
+    return asked, split
+
+
+def _copies(split, images, ids, said):
+    """Retained images with the pixels of forgotten ones, which is ``said``, or refused where nothing is."""
+    gone, kept = split.forget.tolist(), split.retain.tolist()
+    pairs = same_pixels((images.x[i] for i in gone), (images.x[i] for i in kept))
+    if pairs:
+        names = ", ".join(f"{ids[kept[at]]} = {ids[gone[of]]}" for at, of in [*pairs.items()][:8])
+        what = f"{len(pairs)} retained images have the pixels of forgotten ones ({names}{', ...' * (len(pairs) > 8)})"
+        if said is None:
+            remedy = "add them to what is forgotten, or give copies='forget' to have them added, 'keep' to keep them"
+            raise SettingsError(f"{what}: {remedy}")
+        _log.warning(f"{what}: {said}")
+    return [kept[at] for at in pairs]
 
 
 def _check_names(names, images) -> Forget:
@@ -128,17 +187,3 @@ def _at_positions(positions, images) -> Bool[Tensor, " N"]:
             raise SettingsError(f"forget has position {one} twice: list it once")
         goes[one] = True
     return goes.to(images.y.device)
-
-
-def _read_positions(path, ids):
-    position, out = {name: i for i, name in enumerate(ids)}, []
-    for number, line in enumerate(_read_lines(path), 1):
-        if line in position:
-            out.append(position[line])
-        elif re.fullmatch(r"[+-]?[0-9]{1,18}", line):
-            out.append(int(line))
-        elif line and not line.startswith("#"):
-            raise SettingsError(f"{path.name} has {line[:50]!r} in line {number}: give a position or an image's name")
-    if not out:
-        raise SettingsError(f"{path.name} lists no image: give one position or file name a line")
-    return out

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 from torch.utils.data import Dataset
@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from megu import methods
 from megu.core import device
 from megu.core.loading import check_accuracy, check_and_copy, weights_digest
+from megu.own.class_order import check_class_order, check_known
 from megu.own.guide_choice import choose_guide
 from megu.own.inputs import forget_set, read_inputs
 from megu.settings.errors import SettingsError
@@ -29,11 +30,12 @@ class Request:
     Attributes:
         model: images ``(n, C, H, W)`` to logits ``(n, K)``, never altered; or its .safetensors, with ``arch``.
         data: its training images, or those that go and a sample of the others: a folder, see
-            `megu.datasets.folder.find_classes`, or a Dataset of (image, class).
+            `megu.datasets.folder.find_classes`, a .csv, or a Dataset of (image, class).
         forget: see `megu.own.inputs.forget_set`.  arch: see `megu.core.loading.read_model`.
         test: unseen images, given as ``data`` is; without them no attack can be measured.
         classes: names in the order of the outputs, or a text file of them; by default the folders, sorted, or
             ``data.classes``.  subclasses: of each image of a Dataset.
+        copies: what becomes of retained images with the pixels of single forgotten ones: forget, keep; None: refuse.
         guide: see `megu.own.guide_choice.choose_guide`.  method: in `megu.methods.METHODS`.  seed: of all randomness.
         reference: a model retrained without the forget images, given as ``model`` is.
         normalise: of 8-bit images, see `megu.datasets.user_images.moments`.
@@ -50,6 +52,7 @@ class Request:
     test: str | Path | Dataset | None = None
     classes: Sequence[str] | Path | None = None
     subclasses: Sequence[str] | None = None
+    copies: Literal["forget", "keep"] | None = None
     guide: Any = None
     method: str = "megu"
     seed: int = 0
@@ -84,14 +87,16 @@ class CheckedRequest:
             self.given, reference, self.images, self.ids = read_inputs(request, self.compute.device)
             _check_integer("trained_on", request.trained_on, self.images.num_train)
             _check_integer("retain_images", request.retain_images, 1)
-            forget, self.split = forget_set(request.forget, self.images, self.ids)
+            forget, self.split = forget_set(request, self.images, self.ids)
             retain = request.retain_images or max(1600, len(self.split.retain) // 5)
             self.settings = settings.model_copy(update={"forget": forget, "retain_images": retain})
             self.parameters = methods.method_settings(request.method, self.settings)
-            self.guide, self.matrix = choose_guide(request.guide, self.images.num_classes)
+            self.guide, self.matrix = choose_guide(request.guide, self.images.classes)
             self.original = check_and_copy(self.given, self.images)
             self.reference = None if reference is None else check_and_copy(reference, self.images, "reference")
+        check_class_order(self)
         self.accuracy = check_accuracy(self.original, self.images, self.split.train)
+        check_known(self)
         self.weights = weights_digest(self.original)
         self.digest = hash_bytes("\n".join(sorted(self.ids[i] for i in self.split.forget.tolist())))
 

@@ -6,7 +6,8 @@ import torch
 from bad import NAMES, folder, linear, refused
 from PIL import Image
 
-from megu.datasets.folder import find_classes, list_images, read_image
+from megu.datasets.folder import find_classes, read_image
+from megu.datasets.listing import list_images
 from megu.datasets.sources import load
 from megu.own.inputs import read_inputs
 from megu.own.request import Request
@@ -15,11 +16,12 @@ from megu.settings.profiles import resolve
 
 @pytest.fixture
 def photos(mini, tmp_path):
-    for part in ("train", "test"):
+    for start, part in enumerate(("train", "test")):
         for k in range(3):
             (tmp_path / part / mini.classes[k]).mkdir(parents=True)
             for i in range(4):
-                Image.fromarray(mini.x[k + 10 * i, 0].numpy()).save(tmp_path / part / mini.classes[k] / f"{i}.png")
+                pixels = mini.x[k + 10 * i + 40 * start, 0].numpy()
+                Image.fromarray(pixels).save(tmp_path / part / mini.classes[k] / f"{i}.png")
     return tmp_path
 
 
@@ -80,7 +82,7 @@ def test_classes_and_their_folders(tmp_path):
     root = folder(tmp_path)
     (root / "cat" / "small").mkdir()
     (root / "cat" / "0.png").rename(root / "cat" / "small" / "0.png")
-    assert [(k, sub) for _, k, sub in list_images(root, NAMES)[0]][-2:] == [(2, None), (2, "small")]
+    assert [(k, sub) for _, k, sub in list_images(root, NAMES).files][-2:] == [(2, None), (2, "small")]
     refused(lambda: find_classes(root, ("ape", "bee")), "cat")
     refused(lambda: find_classes(root, (*NAMES, "dog")), "'dog' has no folder")
     (tmp_path / "empty").mkdir()

@@ -148,16 +148,36 @@ def cifar_file(path, fine, held, side=32, **more):
     ("cifar10", "cifar100", r"has 100 classes, not the 10 of .* 0 is 'apple', not 'airplane'\): .* cifar100, or"),
     ("cifar100", "cifar10", "has 10 classes, not the 100 of cifar100 in their order .*: set data.name to cifar10, or"),
     ("cifar20", "cifar10", "has 10 classes, not the 100 of cifar20 in their order .*: set data.name to cifar10, or"),
-    ("cifar10", "turned", r"0 is 'truck', not 'airplane'\): set data.name to npz, or data.path to images of cifar10"),
+    ("cifar10", "plural", r"0 is 'airplanes', not 'airplane'\): set data.name to npz, or data.path to images of cif"),
     ("cifar10", "fewer", r"has 9 classes, .* \(class 9 is 'none', not 'truck'\)"),
 ])  # fmt: skip
 def test_a_cifar_that_is_another_one_is_refused(tmp_path, asked, held, expected):
     ten, hundred = known_names("cifar10")[0], known_names("cifar100")[0]
-    names = {"cifar10": ten, "cifar100": hundred, "turned": ten[::-1], "fewer": ten[:9]}[held]
+    names = {"cifar10": ten, "cifar100": hundred, "plural": [f"{name}s" for name in ten], "fewer": ten[:9]}[held]
     file = cifar_file(tmp_path, "cifar10" if asked == "cifar10" else "cifar100", names)
     for path in (file, tmp_path):
         with refused(expected):
             loaded(asked, path)
+
+
+def test_a_cifar_whose_names_come_in_another_order_is_numbered_as_usual(tmp_path):
+    names, coarse = known_names("cifar100")
+    file = cifar_file(tmp_path, "cifar100", names[::-1])
+    images = loaded("cifar100", file)
+    assert images.classes == names and images.y[:3].tolist() == [99, 98, 97]
+    supers = sorted({*coarse})
+    grouped = [supers.index(one) for one in coarse[::-1]]
+    file = cifar_file(tmp_path, "cifar100", names[::-1], coarse_names=supers, fine_to_coarse=grouped)
+    images = loaded("cifar20", file)
+    assert [images.classes[k] for k in images.y[:3].tolist()] == [coarse[99], coarse[98], coarse[97]]
+
+
+def test_a_path_of_embedded_images_is_refused(tmp_path, monkeypatch):
+    for place in (tmp_path, tmp_path / "none"):
+        with refused("data.path is '.*', but data.name is fashion-mini, .*: set data.name as well"):
+            loaded("fashion-mini", place)
+    monkeypatch.setenv("MEGU_DATA_PATH", str(tmp_path))
+    assert len(loaded("fashion-mini").y)
 
 
 def test_a_cifar_of_another_size_is_refused(tmp_path):

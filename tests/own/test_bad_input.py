@@ -94,7 +94,7 @@ def test_matrices_whose_columns_do_not_sum_to_1(values):
     matrix = np.array(values).reshape(3, 3)
     if np.allclose(matrix.sum(0), 1, atol=1e-4) and (matrix >= 0).all():
         matrix[0, 0] += 1
-    refused(lambda: choose_guide(matrix, 3), "guide")
+    refused(lambda: choose_guide(matrix, NAMES), "guide")
 
 
 no_setting, value = st.text("abcdefghij._", min_size=1, max_size=20), st.none() | st.integers() | st.text(max_size=9)
@@ -178,7 +178,7 @@ ALONE = {  # argument of `ask` -> (wrong value, what the message must name)
     "subclasses": [(["a"], "1 names for 30")],
 }  # fmt: skip
 WRONG = [({name: value}, named) for name, values in ALONE.items() for value, named in values] + [
-    ({"data": 3, "classes": None}, "classes"), ({"method": "projection", "forget": [1, 2]}, "random"),
+    ({"data": 3, "classes": None}, "int"), ({"method": "projection", "forget": [1, 2]}, "random"),
     ({"subclasses": HALVES, "forget": "c"}, "'c'"),
     ({"subclasses": HALVES, "forget": ["a", "ape"]}, "classes and sub-classes"),
 ]  # fmt: skip

@@ -1,0 +1,175 @@
+r"""Which image files there are, and of which class: below folders in torchvision's order, or in a CSV."""
+
+import csv
+import logging
+import os
+import unicodedata
+from pathlib import Path
+from typing import NamedTuple
+
+from megu.datasets.images import different
+from megu.settings.errors import SettingsError
+from megu.settings.values import closest
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")  # those of ImageFolder
+COLUMNS = {  # of a CSV -> what a header may call it
+    "path": ("path", "file", "filename", "file_name", "filepath", "image"),
+    "label": ("label", "class", "category", "target"),
+    "split": ("split", "set", "part", "subset"),
+}
+TRAIN, UNSEEN = ("train", "training"), ("test", "testing", "val", "validation", "valid")
+
+
+class Listing(NamedTuple):
+    r"""(File, class, sub-class or None) of every image, whose names are relative to ``root``; files left out, and
+    hidden images, which torchvision's ImageFolder would count."""
+
+    root: Path
+    files: list[tuple[Path, int, str | None]]
+    skipped: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        r"""What each image is called."""
+        return tuple(Path(os.path.relpath(file, self.root)).as_posix() for file, *_ in self.files)
+
+
+def class_name(name):
+    r"""A name in composed Unicode, stripped.  Raises: SettingsError where it is empty, over 200 characters or not
+    printable."""
+    text = unicodedata.normalize("NFC", str(name)).strip()
+    if not text or not text.isprintable() or len(text) > 200:
+        wrong = "empty, over 200 characters or cannot be printed"
+        raise SettingsError(f"class name {str(name)[:50]!r} is {wrong}: rename it")
+    return text
+
+
+def class_names(names, what):
+    r"""Each `class_name`.  Raises: SettingsError for fewer than two, or the same twice."""
+    names = different(map(class_name, names), what)
+    if len(names) < 2:
+        raise SettingsError(f"{what} has {len(names)} class folders or names {list(names)}: give at least two")
+    return names
+
+
+def subfolders(folder):
+    r"""The folders and links to folders in a folder, sorted; hidden ones are none."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def is_image(name) -> bool:
+    r"""Whether torchvision's ImageFolder would read a file of this name."""
+    return str(name).lower().endswith(SUFFIXES)
+
+
+def has_images(folder) -> bool:
+    r"""Whether an image lies anywhere below a folder."""
+    return any(is_image(name) for _, names in _walk(folder, folder) for name in names)
+
+
+def list_images(folder, classes) -> Listing:
+    r"""The images of ``folder/<class>/...``, in the order of torchvision's ImageFolder: by folder, then by name.
+
+    Raises: SettingsError for a class that is not known or has two folders, and for what cannot be followed.
+    """
+    folders = subfolders(folder)
+    names = different([class_name(path.name) for path in folders], repr(folder.name))
+    if unknown := [name for name in names if name not in classes]:
+        raise SettingsError(closest(unknown[0], classes, f"{folder.name!r} has a class folder, but the class"))
+    files, skipped, hidden = [], [], []
+    for name, place in zip(names, folders, strict=True):
+        k = list(classes).index(name)
+        for inside, below in sorted(_walk(place, folder)):
+            for file in sorted(below):
+                path = Path(inside, file)
+                parts = path.relative_to(place).parts
+                if any(part.startswith(".") for part in parts):
+                    if is_image(file):
+                        hidden.append(path.relative_to(folder).as_posix())
+                elif is_image(file):
+                    files.append((path, k, class_name(parts[0]) if len(parts) > 1 else None))
+                elif path.exists():
+                    skipped.append(path.relative_to(folder).as_posix())
+                else:
+                    raise SettingsError(f"{path.relative_to(folder)} is a link to nothing: mend or remove it")
+    return Listing(folder, files, tuple(skipped), tuple(hidden))
+
+
+def _walk(place, top):
+    r"""(Folder, names of files) below ``place``; links are followed, but for those that lead back above themselves."""
+
+    def cannot(error):
+        raise SettingsError(f"{Path(error.filename).name!r} cannot be read ({error.strerror}): allow it, or remove it")
+
+    for inside, folders, files in os.walk(place, onerror=cannot, followlinks=True):
+        way = (inside, *map(str, Path(inside).parents))
+        above = {os.path.realpath(one) for one in way if one == str(top) or Path(one).is_relative_to(top)}
+        for name in [name for name in folders if os.path.realpath(os.path.join(inside, name)) in above]:
+            folders.remove(name)
+            said = Path(inside, name).relative_to(top)
+            logging.getLogger("megu").warning(f"{said} links back to a folder above it, and is not followed")
+        yield inside, files
+
+
+def read_lines(path) -> list[str]:
+    r"""The lines of a text file: UTF-8, or UTF-16 with its mark.  Raises: SettingsError for anything else."""
+    try:
+        if (size := path.stat().st_size) > 200_000_000:
+            raise SettingsError(f"{path.name} has {size} bytes: give one name or number a line")
+        content = path.read_bytes()
+        marked = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # as PowerShell writes
+        return [line.strip() for line in content.decode("utf-16" if marked else "utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "neither UTF-8 nor UTF-16"
+        raise SettingsError(f"{path.name} cannot be read ({why}): give a text file") from None
+
+
+def list_csv(path, classes=None) -> tuple[tuple[str, ...], Listing, Listing | None]:
+    r"""Class names, training images and unseen ones of a CSV with the columns path, label and perhaps split.
+
+    Paths are relative to the CSV's folder.  ``split`` is in `TRAIN` or `UNSEEN`.  ``classes`` None: the labels, sorted
+    (numbers by value).  Labels 0 to K - 1 are positions in ``classes``.
+    Raises: SettingsError naming the line that does not fit.
+    """
+    rows = csv.DictReader(filter(None, read_lines(path)))
+    known = {str(name).strip().lower(): name for name in rows.fieldnames or ()}
+    column = {what: next((known[name] for name in names if name in known), None) for what, names in COLUMNS.items()}
+    if not (column["path"] and column["label"]):
+        found = ", ".join(map(str, rows.fieldnames or ()))[:100]
+        raise SettingsError(f"{path.name} has the columns {found!r}: name them path, label and, if you like, split")
+    found, labels, where = [], [], set()
+    for number, row in enumerate(rows, 1):
+        file, label, split = ((row.get(column[one]) or "").strip() for one in ("path", "label", "split"))
+        file, said = path.parent / file.replace("\\", "/"), f"{path.name}, image {number}"
+        split = (split or "train").lower()
+        if not file.is_file():
+            raise SettingsError(f"{said}: {file.name!r} does not exist: give paths relative to the CSV's folder")
+        if file in where:
+            raise SettingsError(f"{said}: {file.name!r} is listed twice: list each image once")
+        if split not in (*TRAIN, *UNSEEN):
+            raise SettingsError(f"{said} has the split {split!r}: write train, test or val")
+        where.add(file)
+        labels.append(class_name(label))
+        found.append((file, split))
+    numbers = all(label.isdigit() for label in labels)
+    names = sorted({*labels}, key=int if numbers else None) if classes is None else [*classes]
+    names = class_names(names, path.name)
+    of = {name: k for k, name in enumerate(names)}
+    if numbers and not of.keys() >= {*labels}:
+        of = {str(k): k for k in range(len(names))}
+    if unknown := [label for label in labels if label not in of]:
+        raise SettingsError(closest(unknown[0], names, f"{path.name}: the class"))
+    parts = {name: [] for name in ("train", *UNSEEN)}
+    for (file, split), label in zip(found, labels, strict=True):
+        parts["train" if split in TRAIN else split].append((file, of[label], None))
+    unseen = say_unseen(path.name, [name for name in UNSEEN if parts[name]])
+    return names, Listing(path.parent, parts["train"]), Listing(path.parent, parts[unseen]) if unseen else None
+
+
+def say_unseen(what, there):
+    r"""Which of the parts ``there`` is taken for unseen images; a choice among them is said."""
+    if there and there[0] != "test" or there[1:]:
+        others = "".join(f"; {name} is not used" for name in there[1:])
+        logging.getLogger("megu").warning(f"{what}: {there[0]} is taken for unseen images{others}")
+    return there[0] if there else None

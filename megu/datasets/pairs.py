@@ -1,0 +1,142 @@
+r"""Images in torch Datasets: pairs of an image and a class."""
+
+import logging
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from megu.datasets.folder import TURNED, ImagePart, in_8_bits, is_turned
+from megu.datasets.listing import class_name
+from megu.datasets.npz import fits_memory
+from megu.settings.errors import SettingsError
+
+
+class _Rows:
+    """A Hugging Face ``datasets.Dataset`` as pairs."""
+
+    def __init__(self, data, what):
+        kinds = {name: type(feature).__name__ for name, feature in data.features.items()}
+        self.data, self.columns = data, []
+        for wanted, said in (("Image", "image"), ("ClassLabel", "label")):
+            found = [name for name, kind in kinds.items() if kind == wanted]
+            if len(found) != 1:
+                names = ", ".join(found) or "none"
+                remedy = f"choose one, e.g. by select_columns, or cast_column to {wanted}"
+                raise SettingsError(f"{what} has the {said} columns {names} of {', '.join(kinds)}: {remedy}")
+            self.columns += found
+        self.classes = data.features[self.columns[1]].names
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, i):
+        row = self.data[i]
+        return tuple(row[name] for name in self.columns)
+
+
+def as_pairs(data, what):
+    r"""What gives (image, class) pairs by position: a torch Dataset as it is, or one of Hugging Face's ``datasets``.
+
+    Args: what: for messages.
+    Raises: SettingsError for anything else, and for several columns of images or labels.
+    """
+    if isinstance(data, dict) and data:
+        remedy = f"give one of them: {', '.join(map(str, data))}"
+        raise SettingsError(f"{what} is a {type(data).__name__} of several Datasets: {remedy}")
+    if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
+        remedy = "give a folder, or a torch Dataset with a length, no DataLoader"
+        raise SettingsError(f"{what} is a {type(data).__name__}: {remedy}")
+    return _Rows(data, what) if hasattr(data, "features") and hasattr(data, "column_names") else data
+
+
+def names_of(data):
+    r"""Class names that a Dataset carries, itself or in what a Subset or ConcatDataset is made of; else None.
+
+    Raises: SettingsError where the parts of a ConcatDataset number their classes otherwise.
+    """
+    index = getattr(data, "class_to_idx", None) or getattr(getattr(data, "reader", None), "class_to_idx", None)
+    if (names := getattr(data, "classes", None)) is None and index:  # as timm has it
+        names = sorted(index, key=index.get)
+    if names is not None:
+        return tuple(map(str, names))
+    if hasattr(data, "dataset"):
+        return names_of(data.dataset)
+    found = list(dict.fromkeys(filter(None, map(names_of, getattr(data, "datasets", ())))))
+    if len(found) > 1:
+        raise SettingsError(f"the parts of data name their classes {found[0]} and {found[1]}: number them alike")
+    return found[0] if found else None
+
+
+def read_dataset(data, num_classes, mode, what, subclasses=None) -> ImagePart:
+    r"""A torch Dataset of (image, class) pairs, read once, so with the transforms of evaluation.
+
+    Args:
+        data: see `as_pairs`; gives PIL images, uint8 ``(C, H, W)`` tensors, or float ones as the network sees them.
+        mode: ``RGB`` or ``L``.  what: for messages.  subclasses: a name for each item, or None.
+    Raises: SettingsError naming the item that is not of this kind.
+    """
+    if not (count := len(data)):
+        raise SettingsError(f"{what} is empty: give images of every class")
+    if subclasses is not None and len(subclasses) != count:
+        raise SettingsError(f"subclasses has {len(subclasses)} names for {count} images of {what}: give one for each")
+    images, labels, turned = [], [], []
+    for i in tqdm(range(count), desc=what, unit="image", leave=False):
+        item, where = data[i], f"image {i} of {what}"
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            raise SettingsError(f"{where} is a {type(item).__name__}: give (image, class) pairs")
+        image, label = _to_tensor(item[0], mode, where), _to_class(item[1], num_classes, where)
+        if not images:
+            fits_memory(count * image.nbytes, "give uint8 images, or fewer")
+        elif kind(image) != kind(images[0]):
+            raise SettingsError(f"{where} is {kind(image)}, image 0 {kind(images[0])}: give one size and type")
+        images.append(image)
+        labels.append(label)
+        turned += [i] if isinstance(item[0], Image.Image) and is_turned(item[0]) else []
+    if turned:
+        logging.getLogger("megu").warning(f"{what}: {len(turned)} {TURNED}; e.g. image {turned[0]}")
+    for i in {at * (count - 1) // 15 for at in range(16)}:
+        image, label = data[i]
+        if not torch.equal(_to_tensor(image, mode, ""), images[i]) or _to_class(label, num_classes, "") != labels[i]:
+            remedy = "give a Dataset without random transforms (crop, flip, ...), as for evaluation"
+            raise SettingsError(f"image {i} of {what} is another one when it is read again: {remedy}")
+    sub = None if subclasses is None else tuple(map(class_name, subclasses))
+    return ImagePart(torch.stack(images), torch.tensor(labels), sub, tuple(map(str, range(count))))
+
+
+def kind(image) -> str:
+    r"""Shape and type of an image, for messages."""
+    return f"{tuple(image.shape)} {image.dtype}"
+
+
+def _to_tensor(image, mode, what) -> UInt8[Tensor, "C H W"] | Float32[Tensor, "C H W"]:
+    if isinstance(image, Image.Image):
+        try:
+            array = np.array(in_8_bits(image, mode))
+        except ValueError as error:
+            raise SettingsError(f"{what} has {error}: give 8-bit images") from None
+        return torch.from_numpy(array if array.ndim == 3 else array[..., None]).permute(2, 0, 1)
+    if not isinstance(image, Tensor):
+        kind = type(image).__name__
+    elif image.ndim != 3 or not image.numel() or not (image.dtype == torch.uint8 or image.is_floating_point()):
+        kind = f"tensor of shape {tuple(image.shape)}, {image.dtype}"
+    elif wrong := int((~image.isfinite()).sum()):
+        raise SettingsError(f"{what} has {wrong} values that are NaN or infinite: remove or mend it")
+    else:
+        return image.cpu() if image.dtype == torch.uint8 else image.cpu().float()
+    raise SettingsError(f"{what} is a {kind}: give a PIL image, or a (C, H, W) tensor of uint8 or float")
+
+
+def _to_class(label, num_classes, what):
+    try:
+        k = int(label)
+        if isinstance(label, bool | str) or k != label or not 0 <= k < num_classes:
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        value = label.tolist() if isinstance(label, Tensor) and label.numel() < 5 else label
+        remedy = f"give an integer from 0 to {num_classes - 1}, the model's output"
+        raise SettingsError(f"{what} has the class {str(value)[:50]!r}: {remedy}") from None
+    return k

@@ -1,0 +1,100 @@
+r"""Lists of single images, as people write them: positions or names, in text, .npy or .json."""
+
+import json
+import re
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+
+from megu.datasets.listing import read_lines
+from megu.settings.errors import SettingsError
+
+
+def read_selection(path, ids, root=None) -> list[int]:
+    r"""Positions of the images that a file lists.
+
+    It is text with one a line (``#``: a comment), a JSON list, or a .npy of integers, names or truth values.  A name
+    is one of ``ids``, the end of just one of them (``0001.png``), or a path to it from ``root`` or from above it;
+    ``\\`` counts as ``/``.
+
+    Args: root: folder of the images, or their .csv; None for a Dataset.
+    Raises: SettingsError naming the line that is no image, or several.
+    """
+    path, out = Path(path), []
+    find = _finder(ids, root)
+    for number, entry in enumerate(_entries(path, len(ids)), 1):
+        if isinstance(entry, int) and not isinstance(entry, bool):
+            out.append(entry)
+            continue
+        entry = entry.strip().strip("\"'") if isinstance(entry, str) else repr(entry)
+        if not entry or entry.startswith("#"):
+            continue
+        found = find(entry)
+        if len(found) != 1:
+            if not found and re.fullmatch(r"-?(0|[1-9][0-9]{0,17})", entry):
+                out.append(int(entry))
+                continue
+            what = f"{path.name} has {entry[:80]!r} in line {number}"
+            if found:
+                several = ", ".join(ids[i] for i in found[:3])
+                raise SettingsError(f"{what}, which {len(found)} images are called: say which, e.g. {several}")
+            raise SettingsError(f"{what}: give a position or an image's name, as in {ids[0]!r}")
+        out += found
+    if not out:
+        raise SettingsError(f"{path.name} lists no image: give one position or file name a line, as in {ids[0]!r}")
+    return out
+
+
+def _entries(path, count):
+    if path.suffix not in (".npy", ".json"):
+        return read_lines(path)
+    try:
+        if path.suffix == ".json":
+            found = json.loads("\n".join(read_lines(path)))
+        else:
+            array = np.load(path, allow_pickle=False)
+            if array.dtype == bool and array.shape == (count,):
+                return np.flatnonzero(array).tolist()
+            found = array.tolist() if array.ndim == 1 and array.dtype.kind in "iuU" else None
+    except (OSError, ValueError, EOFError) as error:
+        why = getattr(error, "strerror", None) or str(error).splitlines()[0][:100]
+        raise SettingsError(f"{path.name} cannot be read ({why}): give a list of positions or names") from None
+    if not isinstance(found, list):
+        raise SettingsError(f"{path.name} is no list: give positions or names, or {count} truth values (.npy)")
+    return found
+
+
+def _finder(ids, root):
+    """A function from a name to the positions of the images that it may mean."""
+    exact, by_last = {}, {}
+    for i, name in enumerate(ids):
+        parts = _parts(name)
+        exact[parts] = i
+        by_last.setdefault(parts[-1], []).append((parts, i))
+    tops = set()
+    if root is not None:
+        top = Path(root).expanduser()
+        top = top.parent if top.is_file() else top
+        tops = {_parts(one) for top in (top, top / "train") for one in (top.absolute(), top.resolve())}
+
+    def below(before):
+        return any(before == (top if before[0] == "" else top[len(top) - len(before) :]) for top in tops)
+
+    def find(name):
+        parts = _parts(name)
+        if not parts or parts in exact:
+            return [exact[parts]] if parts else []
+        found = []
+        for own, i in by_last.get(parts[-1], ()):
+            longer = len(parts) - len(own)
+            if own[-len(parts) :] == parts or (longer > 0 and parts[longer:] == own and below(parts[:longer])):
+                found.append((len(own) if longer > 0 else 0, i))
+        return [i for length, i in found if length == max(found)[0]]
+
+    return find
+
+
+def _parts(name):
+    text = unicodedata.normalize("NFC", str(name)).replace("\\", "/")
+    return tuple(part for at, part in enumerate(text.split("/")) if part != "." and (part or at == 0))

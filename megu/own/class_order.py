@@ -1,0 +1,94 @@
+"""Whether the model's outputs follow the order of the class names, and whether it knows what it shall forget."""
+
+import re
+from pathlib import Path
+
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from megu.core.device import generator
+from megu.core.train import predict
+from megu.settings.errors import SettingsError
+
+
+def check_class_order(checked):
+    r"""Refuse a model whose confusion matrix is nearly a permutation.
+
+    Tried are timm's natural order of the names, and the permutation that fits one half of a sample of the training
+    images best, on the other half.  Of the images whose class it moves, it must name right at least twice as many as
+    the given order does, by 2.5 standard deviations.
+
+    Args: checked: `megu.own.request.CheckedRequest`, with images, split and original.
+    Raises: SettingsError with the order found.
+    """
+    images = checked.images
+    index = _evenly(images.y, checked.split.train, min(2000, max(500, 10 * images.num_classes)))
+    y, named = _named(checked, index)
+    if (order := _other_order(images.classes, y, named)) is None:
+        return
+    found, other = [images.classes[k] for k in order], torch.tensor(order)[named]
+    given, right = (f"{100 * (labels == y).double().mean().item():.0f} %" for labels in (named, other))
+    remedy = f"if these are its outputs, give classes={found} (--classes: a file with one a line)"
+    if not isinstance(checked.request.data, str | Path):
+        remedy = f"number the classes of the images as its outputs are: {found}"
+    raise SettingsError(
+        f"the model's outputs follow another order of the classes: it names {given} of {len(y)} training images right"
+        f" in the given one, {right} in the one found: {remedy}"
+    )
+
+
+def check_known(checked):
+    r"""Refuse to forget a class of which the model does not know anything, as its images are given its name no more
+    often than a sample of the others are, by two standard deviations.
+
+    Args, Raises: see `check_class_order`; SettingsError with the class.
+    """
+    images, asked, split = checked.images, checked.settings.forget, checked.split
+    if asked.scenario != "class":
+        return
+    _, others = _named(checked, _evenly(images.y, split.retain, 500))
+    for k in map(images.classes.index, asked.classes):
+        of_class = _evenly(images.y, split.forget[images.y[split.forget] == k], 500)
+        hits, n = int((_named(checked, of_class)[1] == k).sum()), len(of_class)
+        usual = (others == k).double().mean().item()
+        if hits <= n * usual + 2 * (n * usual * (1 - usual)) ** 0.5:
+            what = f"{hits} of {n} training images of {images.classes[k]!r} and {100 * usual:.0f} % of the others"
+            raise SettingsError(
+                f"the model gives this name to {what}: it does not know the class, and cannot forget it; check the"
+                " order of the classes, or give positions to forget single images"
+            )
+
+
+def _named(checked, index):
+    logits = predict(checked.original, checked.images, index)
+    return checked.images.y[index].cpu(), logits.argmax(1).cpu()
+
+
+def _evenly(y, index, count):
+    """At most ``count`` of ``index``, as many of each class as there are."""
+    index = index[torch.randperm(len(index), generator=generator(0, "class order")).to(index.device)]
+    order = y[index].argsort(stable=True)
+    sorted_y = y[index][order]
+    rank = torch.arange(len(index), device=index.device) - torch.searchsorted(sorted_y, sorted_y)
+    return index[order][rank.argsort(stable=True)[:count]]
+
+
+def natural(name):
+    """Sort key without case and with numbers by value, as timm's reader of folders sorts."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name.lower())]
+
+
+def _other_order(classes, y, named):
+    """The class that each output stands for in an order that fits far better than the given one, or None."""
+    held_out = torch.randperm(len(y), generator=generator(0, "other half")) % 2 == 0
+    counts, fitted = torch.zeros(len(classes), len(classes)), ~held_out
+    counts.index_put_((named[fitted], y[fitted]), torch.ones(()), accumulate=True)
+    timms = sorted(range(len(classes)), key=lambda k: natural(classes[k]))
+    best, most = None, 0
+    for order in (timms, linear_sum_assignment(-counts)[1].tolist()):
+        order = torch.tensor(order)
+        moved = held_out & (order != torch.arange(len(order)))[y]
+        given, other = ((labels == y)[moved].sum().item() for labels in (named, order[named]))
+        if other >= 2 * given and other - given > max(most, 2.5 * (other + given) ** 0.5):
+            best, most = order.tolist(), other - given
+    return best

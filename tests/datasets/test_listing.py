@@ -1,0 +1,184 @@
+"""Which images there are: as torchvision's ImageFolder counts them, behind links, in splits and in a CSV."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pixels import check, photos, reader, write
+from refusals import refused
+from torchvision.datasets import ImageFolder
+
+from megu.datasets.folder import find_classes
+from megu.datasets.listing import TRAIN, list_images
+from megu.datasets.pairs import as_pairs, read_dataset
+
+NAMES = ("ant", "bee", "cow")
+LAYOUTS = (
+    (), ("2023/a.png",), ("0/a.png", "0/b.png"), ("0000a.gif",), ("B1.PNG", "a1.png", "a-1.png", "a.png", "a b.png"),
+    ("a/0.png", "a b/0.png", "a-b/0.png", "a.b/0.png", "a/b/c.png"), ("x.JPEG", "x.tif", "x.webp", "notes.txt"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("classes", [NAMES, NAMES[::-1]])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_positions_are_those_of_imagefolder(tmp_path, layout, classes, caplog):
+    root = write(tmp_path, NAMES, 2)
+    for name in layout:
+        (file := root / "bee" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(file, None if file.suffix != ".txt" else "PNG")
+    theirs = [Path(file).relative_to(root).as_posix() for file, _ in ImageFolder(root).samples]
+    found = find_classes(root, classes)
+    assert list(found.train.ids) == theirs and len(theirs) >= 6
+    assert all(file.relative_to(root).parts[0] == classes[k] for file, k, _ in found.train.files)
+    found.read(found.train)
+    odd = [name for name in layout if name.endswith((".gif", ".txt"))]
+    assert ("1 files are left out" in caplog.text) == bool(odd) and all(name in caplog.text for name in odd)
+
+
+def test_hidden_images_are_said_and_positions_beside_them_refused(tmp_path, caplog):
+    root = write(tmp_path, NAMES)
+    (root / "ant" / "._0000.png").write_bytes(b"fork")
+    (root / "bee" / ".ipynb_checkpoints").mkdir()
+    Image.new("RGB", (8, 8)).save(root / "bee" / ".ipynb_checkpoints" / "0.png")
+    assert len(check(reader(range(3)), root, "bee").split.forget) == 6
+    assert "2 hidden images are left out" in caplog.text and "ant/._0000.png" in caplog.text
+    with refused("hidden images, e.g. ant/._0000.png, .* so positions would mean other images"):
+        check(reader(range(3)), root, [3])
+
+
+def test_images_behind_links_are_read(tmp_path, caplog):
+    root, store = write(tmp_path / "photos", NAMES), write(tmp_path / "store", (None, "more"), seed=1)
+    (root / "bee" / "second").symlink_to(store / "more")
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for name in NAMES:
+        (linked / name).symlink_to(root / name)
+    for place in (root, linked):
+        theirs = [Path(file).relative_to(place).as_posix() for file, _ in ImageFolder(place).samples]
+        assert list(list_images(place, NAMES).ids) == theirs and len(theirs) == 24
+    assert not caplog.text
+    (store / "more" / "back").symlink_to(root / "bee")
+    (root / "bee" / "up").symlink_to(root)
+    assert list(list_images(root, NAMES).ids) == [*theirs]
+    assert "bee/up links back" in caplog.text and "bee/second/back links back" in caplog.text
+    (root / "cow" / "gone").symlink_to(tmp_path / "nothing")
+    with refused("cow/gone is a link to nothing"):
+        find_classes(root)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_cannot_be_read_is_refused(tmp_path):
+    root = write(tmp_path, NAMES)
+    (root / "bee" / "mine").mkdir(mode=0o000)
+    with refused("'mine' cannot be read"):
+        list_images(root, NAMES)
+
+
+@pytest.mark.parametrize(("folders", "classes", "expected", "said"), [
+    (("bus", "car", "train"), None, ("bus", "car", "train"), "photos/train is taken for a class beside bus, car"),
+    (("bus/old", "car/old", "train/old"), None, ("bus", "car", "train"), "is taken for a class beside bus, car"),
+    (("train/bus", "train/car", "test/bus"), None, ("bus", "car"), ""),
+    (("train/bus", "train/train"), None, ("bus", "train"), ""),
+    (("train/bus", "train/car", "val/bus"), None, ("bus", "car"), "photos: val is taken for unseen images"),
+    (("Training/bus", "Training/car", "Testing/bus"), None, ("bus", "car"), "photos: testing is taken for unseen"),
+    (("train/bus", "train/car", "test/bus", "val/car"), None, ("bus", "car"), "test is taken for unseen images; val"),
+    (("train/bus", "train/car", "extra"), ("bus", "car"), ("bus", "car"), ""),
+    (("train", "test"), ("train", "test"), ("train", "test"), "photos/train is taken for a class"),
+    (("bus", "car", "test"), None, ("bus", "car", "test"), ""),
+])  # fmt: skip
+def test_a_folder_called_train(tmp_path, folders, classes, expected, said, caplog):
+    found = find_classes(write(tmp_path / "photos", folders, 2), classes)
+    assert found.classes == expected and (said in caplog.text if said else not caplog.text)
+    assert (found.train.root.name.lower() in TRAIN) == folders[0].lower().startswith(("train/", "training/"))
+
+
+def test_a_folder_without_images_beside_train_is_no_class(tmp_path):
+    root = write(tmp_path, ("train/bus", "train/car"))
+    (root / "labels").mkdir()
+    (root / "labels" / "all.txt").write_text("bus")
+    assert find_classes(root).classes == ("bus", "car")
+
+
+def test_photos_that_carry_a_turn_are_read_as_torchvision_reads_them(tmp_path, caplog):
+    root = write(tmp_path, NAMES)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    x = photos(1, 1, 5)[0][0]
+    Image.fromarray(x).save(root / "bee" / "phone.png", exif=exif)
+    found = find_classes(root)
+    part = found.read(found.train)
+    assert np.array_equal(part.x[part.ids.index("bee/phone.png")].permute(1, 2, 0), x)
+    assert "1 photos carry a turn (EXIF)" in caplog.text and "bee/phone.png" in caplog.text
+
+
+def rows(root, *lines, head="path,label,split"):
+    (root / "images.csv").write_text("\n".join((head, *lines)), encoding="utf-8-sig")
+    return root / "images.csv"
+
+
+def test_images_in_a_csv(tmp_path, caplog):
+    root = write(tmp_path / "photos", ("a", "b"), seed=1)
+    files = sorted(path.relative_to(tmp_path) for path in root.rglob("*.png"))
+    lines = [f"{file},{'dog' if i < 6 else 'cat'},{'test' if i % 3 == 0 else 'train'}" for i, file in enumerate(files)]
+    checked = check(reader([1, 0]), rows(tmp_path, *lines), "dog")
+    assert checked.images.classes == ("cat", "dog") and len(checked.split.forget) == 4
+    assert len(checked.images.y) == 12 and checked.ids[0] == "photos/a/0001.png" and not caplog.text
+    assert check(reader([1, 0]), tmp_path / "images.csv", "dog", classes=["cat", "dog"]).ids == checked.ids
+    with refused("follow another order of the classes"):
+        check(reader([1, 0]), write(tmp_path / "more", ("a", "b"), 20), "a")
+    lines = [f"{tmp_path / file},{i // 6}" for i, file in enumerate(files)]
+    numbered = check(reader([0, 1]), rows(tmp_path, *lines, head="file_name,category"), "dog", classes=["dog", "cat"])
+    assert numbered.split.forget.tolist() == list(range(6)) and numbered.ids == tuple(map(str, files))
+
+
+@pytest.mark.parametrize(("head", "line", "said"), [
+    ("name,label", "x.png,a", "has the columns 'name, label': name them path, label"),
+    ("path,label", "none.png,a", "image 1: 'none.png' does not exist"),
+    ("path,label", "a/0000.png,", "class name '' is empty"),
+    ("path,label,split", "a/0000.png,a,other", "the split 'other': write train, test or val"),
+    ("path,label", "a/0000.png,a\na/0000.png,a", "'0000.png' is listed twice"),
+    ("path,label,split", "a/0000.png,a,train\na/0001.png,b,test", "/b holds no images"),
+])  # fmt: skip
+def test_what_is_wrong_in_a_csv_is_named(tmp_path, head, line, said):
+    write(tmp_path, ("a", "b"))
+    with refused(said):
+        find_classes(rows(tmp_path, line, head=head))
+    with refused("none.csv cannot be read"):
+        find_classes(tmp_path / "none.csv")
+
+
+class ClassLabel:
+    names = list(NAMES)
+
+
+class Table(list):
+    """As ``datasets.Dataset`` gives its rows."""
+
+    features = {"img": type("Image", (), {})(), "label": ClassLabel()}
+    column_names = ["img", "label"]
+
+
+def test_a_dataset_of_hugging_face(tmp_path):
+    x, y = photos(3, 6)
+    data = Table({"img": Image.fromarray(image), "label": int(k)} for image, k in zip(x, y, strict=True))
+    checked = check(reader(range(3)), data, "bee", test=Table(data[:0]) or None)
+    assert checked.images.classes == NAMES and torch.equal(checked.images.x[0].permute(1, 2, 0), torch.tensor(x[0]))
+    with refused("data is a dict of several Datasets: give one of them: train, test"):
+        check(reader(range(3)), {"train": data, "test": data}, "bee")
+    data.features = {**data.features, "coarse": ClassLabel()}
+    with refused("data has the label columns label, coarse of img, label, coarse: choose one"):
+        as_pairs(data, "data")
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("L", "RGB"), ("RGB", "L"), ("RGBA", "RGB"), ("P", "RGB"), ("LA", "L")])
+def test_images_are_converted_to_what_the_model_takes(tmp_path, kind, mode):
+    image = Image.new("RGB", (8, 8), (200, 100, 0)).convert(kind)
+    for name in NAMES:
+        (tmp_path / name).mkdir()
+        image.save(tmp_path / name / "0.png")
+    found = find_classes(tmp_path)
+    part = found.read(found.train, mode)
+    assert part.x.shape[1] == len(mode) and torch.equal(part.x, read_dataset([(image, 0)] * 3, 3, mode, "data").x)

@@ -1,0 +1,230 @@
+"""What people bring as images: nothing is taken for something else in silence."""
+
+import json
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pixels import check, photos, reader, write
+from refusals import refused
+from torch.utils.data import ConcatDataset, Subset, TensorDataset, random_split
+
+from megu.datasets import npz
+from megu.datasets.pairs import read_dataset
+from megu.own.class_order import natural
+from megu.own.guide_choice import choose_guide
+
+NAMES = ("ant", "bee", "cow", "dog")
+TWELVE = tuple(map(str, range(12)))
+MIXED = ("Ant", "bee", "Cow", "dog", "Elk", "fox")
+
+
+def as_dataset(num_classes=4, n=6, seed=0):
+    x, y = photos(num_classes, n, seed)
+    return TensorDataset(torch.from_numpy(x).permute(0, 3, 1, 2), torch.from_numpy(y))
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write(tmp_path / "photos", NAMES)
+
+
+@pytest.mark.parametrize(("names", "trained"), [
+    (TWELVE, TWELVE), (MIXED, MIXED), (MIXED, MIXED[::-1]), (TWELVE, (*TWELVE[3:], *TWELVE[:3])),
+    (NAMES, ("bee", "ant", "cow", "dog")),
+])  # fmt: skip
+def test_another_order_of_the_classes_is_found_and_offered(tmp_path, names, trained):
+    root = write(tmp_path, names, 12)
+    model = reader([names.index(name) for name in trained])
+    offered = re.escape(f"if these are its outputs, give classes={[*trained]} (--classes")
+    with refused(f"outputs follow another order of the classes: .* 100 % in the one found: {offered}"):
+        check(model, root, trained[0])
+    assert check(model, root, trained[0], classes=list(trained)).accuracy == 1
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.3, 0.6])
+def test_a_model_that_errs_in_the_right_order_is_not_taken_for_another_order(wrong):
+    data, gen = as_dataset(10, 40), torch.Generator().manual_seed(0)
+    x, y = data.tensors
+    other = torch.where(torch.rand(len(y), generator=gen) < wrong, torch.randint(10, (len(y),), generator=gen), y)
+    assert check(reader(range(10)), TensorDataset(x, other), "3").accuracy > 0.9 - wrong
+
+
+def test_the_order_of_a_dataset_is_that_of_its_numbers():
+    with refused(r"number the classes of the images as its outputs are: \['0', '2', '1', '3'\]"):
+        check(reader([0, 2, 1, 3]), as_dataset(n=12), "1")
+
+
+def test_natural_order_is_that_of_timm(tmp_path):
+    reading = pytest.importorskip("timm.data.readers.reader_image_folder")
+    names = ("b10", "B9", "a", "C1", "10", "9x")
+    _, index = reading.find_images_and_targets(str(write(tmp_path, names, 1)))
+    assert sorted(names, key=natural) == sorted(index, key=index.get)
+
+
+def test_a_class_that_the_model_does_not_know_cannot_be_forgotten(root):
+    model = reader(range(4), blind=(2,))
+    with refused("gives this name to 0 of 6 training images of 'cow'"):
+        check(model, root, "cow")
+    check(model, root, "bee")
+    check(model, root, [12, 13])  # single images of it
+
+
+def test_test_images_that_are_training_images_are_no_test_images(root, tmp_path, caplog):
+    model, unseen = reader(range(4)), write(tmp_path / "unseen", NAMES, seed=1)
+    assert len(check(model, root, "bee", test=unseen).split.test_forget) == 6 and not caplog.messages
+    with refused("24 of 24 test images are training images, .*test image ant/0000.png = training image ant/0000.png"):
+        check(model, root, "bee", test=root)
+    (unseen / "bee" / "copy.png").write_bytes((root / "dog" / "0018.png").read_bytes())
+    split = check(model, root, "bee", test=unseen).split
+    assert len(split.test_forget) == 6 and "1 of 25 test images are training images" in caplog.text
+    data = as_dataset()
+    with refused("24 of 24 test images are training images"):
+        check(model, data, "1", test=data)
+
+
+def test_copies_of_forgotten_images_do_not_stay_in_silence(root, caplog):
+    model = reader(range(4))
+    (root / "bee" / "again.png").write_bytes((root / "bee" / "0006.png").read_bytes())
+    for how in (None, "all"):
+        with refused("bee/again.png = bee/0006.png.*'forget'.*'keep'" if how is None else "choose forget or keep"):
+            check(model, root, [6, 7], copies=how)
+    assert check(model, root, [6, 7], copies="keep").split.forget.tolist() == [6, 7]
+    assert "1 retained images have the pixels of forgotten ones" in caplog.text and "these stay" in caplog.text
+    assert check(model, root, [6, 7], copies="forget").split.forget.tolist() == [6, 7, 12]
+    assert check(model, root, [0, 1]).split.forget.tolist() == [0, 1]
+    caplog.clear()
+    (root / "dog" / "bee.png").write_bytes((root / "bee" / "0006.png").read_bytes())
+    assert len(check(model, root, "bee").split.forget) == 7 and "dog/bee.png = bee/0006.png" in caplog.text
+
+
+LISTS = {  # what is written -> positions
+    "bee\\0006.png\r\nbee\\0008.png\r\n": [6, 8], "./bee/0006.png\n\n# why\n": [6], "0006.png\n17": [6, 17],
+    "'bee/0006.png'": [6], "photos/bee/0006.png": [6], "{root}/bee/0006.png": [6],
+    "{root}/../photos/ant/0000.png": None,
+    "bee/0000.png": None, "/elsewhere/photos/bee/0006.png": None, "other/bee/0006.png": None, "path\n0006.png": None,
+    "0006": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", LISTS)
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_lists_of_files(root, tmp_path, text, encoding, caplog):
+    path = tmp_path / "list.txt"
+    path.write_bytes(text.format(root=root).encode(encoding))
+    if (expected := LISTS[text]) is None:
+        with refused("list.txt has '.*' in line 1: give a position or an image's name, as in 'ant/0000.png'"):
+            check(reader(range(4)), root, path)
+    else:
+        assert check(reader(range(4)), root, path).split.forget.tolist() == expected
+        assert f"as torchvision's ImageFolder does: {expected[0]} is bee/0006.png" in caplog.text
+
+
+def test_a_name_that_several_images_have_is_refused(root, tmp_path):
+    (root / "dog" / "0006.png").write_bytes((root / "dog" / "0018.png").read_bytes() + b"\0")
+    (path := tmp_path / "list.txt").write_text("0006.png")
+    with refused("0006.png' in line 1, which 2 images are called: say which, e.g. bee/0006.png, dog/0006.png"):
+        check(reader(range(4)), root, path)
+
+
+def test_lists_in_other_formats(root, tmp_path):
+    def forgotten(name, content):
+        path = tmp_path / name
+        np.save(path, content) if path.suffix == ".npy" else path.write_text(json.dumps(content))
+        return check(reader(range(4)), root, path).split.forget.tolist()
+
+    assert forgotten("a.npy", np.array([6, 7])) == forgotten("a.json", [6, "bee/0007.png"]) == [6, 7]
+    assert forgotten("a.npy", np.array(["bee/0006.png"])) == forgotten("b.npy", np.arange(24) == 6) == [6]
+    for name, content, said in (
+        ("a.npy", np.arange(5) == 3, "24 truth values"), ("a.npy", np.ones(2), "is no list"),
+        ("a.json", {"bee": 1}, "is no list"), ("a.json", [1.5], "'1.5'"), ("a.json", [True], "'True'"),
+    ):  # fmt: skip
+        with refused(said):
+            forgotten(name, content)
+
+
+@pytest.mark.parametrize(("names", "worded"), [
+    (TWELVE, False), (("n01440764", "n01443537", "n01484850"), False), (("class_1", "class_2"), False),
+    (("A1", "B2"), False), (("0", "cat"), False), (NAMES, True), (("A", "B"), True), (("vehicles 1", "sea"), True),
+    (("猫", "犬"), True), (("type 2a", "boat"), True),
+])  # fmt: skip
+def test_a_guide_of_words_is_not_asked_about_codes(names, worded, caplog):
+    assert choose_guide(None, names)[0] == ("composed" if worded else "features") and bool(caplog.text) != worded
+    assert choose_guide("names", names) == ("names", None) and ("which is no word" in caplog.text) != worded
+    caplog.clear()
+    assert choose_guide("features", names)[0] == "features" and not caplog.text
+
+
+class Flipping(TensorDataset):
+    """Turns every second image, by chance."""
+
+    def __getitem__(self, i):
+        x, y = super().__getitem__(i)
+        return (x.flip(2) if np.random.rand() < 0.5 else x), y
+
+
+def test_random_transforms_are_noticed():
+    x, y = as_dataset().tensors
+    for given in ({"data": Flipping(x, y)}, {"data": as_dataset(seed=1), "test": Flipping(x, y)}):
+        with refused("is another one when it is read again: give a Dataset without random transforms"):
+            check(reader(range(4)), given.pop("data"), "1", **given)
+
+
+def test_pictures_of_a_dataset_are_read_as_those_of_a_folder(caplog):
+    exif, turned = Image.Exif(), Image.new("RGB", (8, 8))
+    exif[0x0112] = 6
+    turned.info["exif"] = exif.tobytes()
+    deep = Image.fromarray(np.full((8, 8), 40_000, "uint16"))
+    part = read_dataset([(turned, 0), (deep, 1)], 2, "RGB", "data")
+    assert (part.x[1] == 40_000 >> 8).all() and "data: 1 photos carry a turn" in caplog.text
+    with refused("image 1 of data has 8 x 8 pixels of mode F: give 8-bit images"):
+        read_dataset([(turned, 0), (deep.convert("F"), 1)], 2, "RGB", "data")
+
+
+def test_what_is_not_used_is_refused_or_said(root, caplog):
+    with refused("subclasses belong to a Dataset"):
+        check(reader(range(4)), root, "bee", subclasses=["a"] * 24)
+    data = as_dataset()
+    check(reader(range(4)), Subset(data, range(23, -1, -1)), [0, 1], normalise="unit")
+    assert "positions are those in the Subset" in caplog.text
+    floats = TensorDataset(data.tensors[0] / 255, data.tensors[1])
+    check(reader(range(4)), floats, "1", normalise="imagenet")
+    assert "normalise is not used" not in caplog.text
+    check(reader(range(4)), floats, "1", normalise="half")
+    assert "normalise is not used" in caplog.text
+
+
+class Named(TensorDataset):
+    classes = list(NAMES)
+
+
+def test_parts_and_joined_datasets_keep_their_class_names():
+    data, other = Named(*as_dataset(n=12).tensors), as_dataset(seed=1)
+    half, _ = random_split(data, [0.8, 0.2], torch.Generator().manual_seed(0))
+    for given in (half, ConcatDataset([data, other]), ConcatDataset([half, half.dataset])):
+        assert check(reader(range(4)), given, "bee").images.classes == NAMES
+    other.classes = NAMES[::-1]
+    with refused("the parts of data name their classes .*'ant'.* and .*'dog'"):
+        check(reader(range(4)), ConcatDataset([data, other]), "bee")
+    other = as_dataset()
+    other.class_to_idx = {"dog": 3, "bee": 1, "cow": 2, "ant": 0}
+    assert check(reader(range(4)), other, "bee").images.classes == NAMES
+
+
+@pytest.mark.parametrize("unseen", [False, True])
+def test_images_that_do_not_fit_into_memory_lie_in_a_file(root, tmp_path, monkeypatch, caplog, unseen):
+    test = write(tmp_path / "unseen", NAMES, seed=1)
+    (test / "bee" / "copy.png").write_bytes((root / "bee" / "0006.png").read_bytes())  # makes room within the file
+    given = {"test": test} if unseen else {}
+    usual = check(reader(range(4)), root, "bee", **given)
+    assert "are kept in a file" not in caplog.text
+    monkeypatch.setattr(npz.psutil, "virtual_memory", lambda: SimpleNamespace(available=8000))
+    kept = check(reader(range(4)), root, "bee", **given)
+    assert "0.0 GB of free memory: they are kept in a file of the temporary folder" in caplog.text
+    assert kept.images.digest() == usual.images.digest() and torch.equal(kept.images.x, usual.images.x)
+    monkeypatch.setattr(npz.shutil, "disk_usage", lambda _: SimpleNamespace(free=4000))
+    with refused("0.0 GB of disk: set .TMPDIR to a folder with more space"):
+        check(reader(range(4)), root, "bee", **given)
