@@ -1,6 +1,5 @@
 r"""What is done with any classifier."""
 
-import copy
 import json
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +9,7 @@ from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from megu.core.adapted import copy_of, tensors, trainable  # noqa: F401  (one door)
 from megu.core.networks import RESNETS, ResNet, ViT, build, reset, resized  # noqa: F401  (one door)
 from megu.core.tensors import read_tensors
 
@@ -78,11 +78,6 @@ def blocks(model: nn.Module, x: Float[Tensor, "n C H W"], most: int = 8) -> list
     return [order[round((i + 1) * len(order) / most) - 1] for i in range(most)] if len(order) > most else order
 
 
-def copy_of(model: nn.Module) -> nn.Module:
-    r"""A deep copy, for methods to train."""
-    return copy.deepcopy(model)
-
-
 def frozen(model: nn.Module) -> nn.Module:
     r"""A copy in eval mode whose weights take no gradient."""
     return copy_of(model).eval().requires_grad_(False)
@@ -90,11 +85,12 @@ def frozen(model: nn.Module) -> nn.Module:
 
 def save(model: nn.Module, path: Path, about: dict) -> None:
     r"""Weights as safetensors; ``about`` goes into the file's header."""
-    state = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}  # also tied ones
+    state = {name: x.contiguous().clone() for name, x in tensors(model).items()}  # also tied ones
     save_file(state, path, {"megu": json.dumps(about)})
 
 
 def load(path: Path, model: nn.Module) -> nn.Module:
     r"""The model with the weights that `save` wrote, in eval mode."""
-    model.load_state_dict(read_tensors(path))
+    no_tensors = {name: value for name, value in model.state_dict().items() if not isinstance(value, Tensor)}
+    model.load_state_dict(read_tensors(path) | no_tensors)
     return model.eval()

@@ -1,12 +1,11 @@
 r"""The classifiers that are built here."""
 
-import copy
-
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from megu.core import weights as pretrained
+from megu.core.adapted import copy_of
 from megu.core.device import generator, seeded
 from megu.settings.errors import SettingsError
 
@@ -115,7 +114,7 @@ def reset(model, seed, purpose):
 
     Raises: SettingsError where a weight's layer has none.
     """
-    model = copy.deepcopy(model)
+    model = copy_of(model)
     with seeded(generator(seed, purpose, "weights")):
         drawn = set()
         for module in model.modules():

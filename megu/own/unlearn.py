@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from torch import nn
 
 from megu.core import models
+from megu.core.adapted import given_back
 from megu.core.device import generator, seeded
 from megu.core.loading import weights_digest
 from megu.core.splits import forgotten_classes
@@ -70,7 +71,7 @@ def carry_out(checked, out=None) -> Unlearned:
         if folder:
             report.write(facts, folder)
             store.note("report", done["model"]["sha256_after"])
-    return Unlearned(new, done["history"], done["seconds"], facts, folder)
+    return Unlearned(given_back(checked.given, new), done["history"], done["seconds"], facts, folder)
 
 
 def _in_memory():
@@ -127,6 +128,4 @@ def _unlearned(checked, store, matrix):
             save(error.last_good, store.path / "last_good.safetensors")
             error.args = (f"{error}; the last good state is kept in last_good.safetensors",)
         raise
-    for mine, theirs in zip(new.parameters(), checked.given.parameters(), strict=True):
-        mine.requires_grad_(theirs.requires_grad)
     return new, store.facts("model.safetensors")
