@@ -65,8 +65,9 @@ def public_order(task: Task) -> tuple[Int[Tensor, " n"], Int[Tensor, " everythin
 
 
 def importance(task: Task, index: Int[Tensor, " n"], batch: int) -> list[Tensor]:
-    r"""$I_j = \frac1B \sum_b \left(\partial_j \overline{\mathrm{CE}}_b\right)^2$, like `megu.core.models.trainable` of the original.
+    r"""$I_j = \frac1B \sum_b \left(\partial_j \overline{\mathrm{CE}}_b\right)^2$.
 
+    Returns: one for each of `megu.core.models.trainable` of the original.
     Args: index: cut into batches in this order; ``batch`` 1 gives the empirical Fisher information.
     """
     parts = index.split(batch)

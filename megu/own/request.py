@@ -90,6 +90,7 @@ class CheckedRequest:
             self.parameters = methods.method_settings(request.method, self.settings)
             self.guide, self.matrix = choose_guide(request.guide, self.images.num_classes)
             self.original = check_and_copy(self.given, self.images)
+            self.method.fits(self.original)
             self.reference = None if reference is None else check_and_copy(reference, self.images, "reference")
         self.accuracy = check_accuracy(self.original, self.images, self.split.train)
         self.weights = weights_digest(self.given)

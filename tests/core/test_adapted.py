@@ -72,7 +72,7 @@ def test_logits_are_read_in_both_modes_and_taught_as_such(kind, caplog):
     assert torch.allclose(net(X).softmax(1), expected(X).softmax(1), atol=1e-6) and caplog.text
     (ours, logits), (theirs, wanted) = trained_on(net), trained_on(expected)
     assert torch.allclose(logits.softmax(1), wanted.softmax(1), atol=1e-6)
-    for model, found in ((ours, logits), (theirs, wanted)):
+    for found in (logits, wanted):
         F.cross_entropy(found, torch.arange(5) % 4).backward()
     assert torch.allclose(ours.main.weight.grad, theirs.main.weight.grad, atol=1e-6)
     back = given_back(given, ours)
