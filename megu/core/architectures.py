@@ -83,8 +83,9 @@ def _timm(name, num_classes, shape):
 
     def build(**size):
         model = timm.create_model(name, **how, **size)
-        usual = timm.data.resolve_model_data_config(model)
-        _offer(f"timm:{name}", usual["mean"], usual["std"], usual["input_size"][-1])
+        if not size:
+            usual = timm.data.resolve_model_data_config(model)
+            _offer(f"timm:{name}", usual["mean"], usual["std"], usual["input_size"][-1])
         return model
 
     yield build
@@ -100,12 +101,12 @@ def _transformers(name, num_classes):
     with extra("guides"):
         import transformers  # noqa: PLC0415  (seconds)
     try:
-        config = transformers.AutoConfig.from_pretrained(name, num_labels=num_classes)
+        config = transformers.AutoConfig.from_pretrained(name, num_labels=num_classes, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        what = f"arch 'hf:{name}': there is no config ({why(error)})"
-        raise SettingsError(f"{what}: give hf:FOLDER, where save_pretrained wrote config.json") from None
-    kinds = transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
-    if type(config) not in kinds:
+        what = f"arch 'hf:{name}': no config.json is on this machine ({why(error)})"
+        remedy = "give hf:FOLDER, where save_pretrained wrote it, or fetch it by `hf download NAME config.json`"
+        raise SettingsError(f"{what}: {remedy}") from None
+    if type(config) not in transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
         raise SettingsError(f"arch 'hf:{name}' is a {config.model_type}, which classifies no images: choose another")
 
     def build():

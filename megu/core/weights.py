@@ -4,6 +4,8 @@ from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
+import torch
+
 from megu.core.tensors import read_tensors
 from megu.settings.errors import SettingsError
 from megu.settings.extras import extra
@@ -84,7 +86,7 @@ def vit_b16(num_classes, weights):
 
 
 def translated(net, state):
-    r"""A file's tensors by the names that this version of transformers gives them; None where they do not fit.
+    r"""A file's tensors by the names that this version of transformers gives them; None where it knows no such names.
 
     Args: net: a `transformers.PreTrainedModel`.
     """
@@ -92,7 +94,9 @@ def translated(net, state):
         new, found = _loaded(type(net), net.config, {name: x.float() for name, x in state.items()})
     except (RuntimeError, ValueError, TypeError, KeyError):
         return None
-    return None if any(found[f"{kind}_keys"] for kind in ("missing", "unexpected", "mismatched")) else new.state_dict()
+    if found["missing_keys"] or found["unexpected_keys"]:
+        return None
+    return new.state_dict() | {name: torch.empty(shape) for name, shape, _ in found["mismatched_keys"]}
 
 
 def _loaded(kind, config, state):
