@@ -124,13 +124,13 @@ def adapted(model: nn.Module, x: Float[Tensor, "n C H W"], num_classes: int | No
     model.eval()
     with torch.no_grad(), seeded(generator(0, "look")):
         whole = model(x)
-        path, found, form = _read(whole, (len(x), num_classes), what)
+        path, found, form = read_output(whole, (len(x), num_classes), what)
         logits = as_logits(found, form)
-        _, alone, _ = _read(model(x[:1]), (1, num_classes), what)
+        _, alone, _ = read_output(model(x[:1]), (1, num_classes), what)
         if not torch.allclose(as_logits(alone, form), logits[:1], rtol=0.01, atol=0.01 * float(logits.abs().max())):
             remedy = "in eval mode let forward use no batch statistics (track_running_stats=True), and draw nothing"
             raise SettingsError(f"{what} gives other logits for an image alone than among others: {remedy}")
-        trained = _read_in_training(model, x, logits, what)
+        trained = _in_training(model, x, logits, what)
     if path:
         _LOG.warning("%s gives a %s: %s is taken for the logits", what, type(whole).__name__, _called(path))
     if form:
@@ -171,8 +171,13 @@ def _called(path):
     return ".".join(map(str, path)) or "the output"
 
 
-def _read(output, shape, what, near=None):
-    # (names that lead to the logits, the tensor there, its form)
+def read_output(output, shape: tuple[int, int | None], what: str, near: Tensor | None = None):
+    r"""(Names that lead to the logits in what a classifier gives, the tensor there, its form, see `form_of`).
+
+    Args: shape: (n, K) of the logits, K None where any will do.  what: for messages.  near: logits in eval mode, which
+        tell those in training mode from auxiliary ones.
+    Raises: SettingsError where no logits, or several, are found.
+    """
     n, k = shape
     fits = [(path, t) for path, t in leaves(output) if t.ndim == 2 and len(t) == n and k in (None, t.shape[1])]
     fits = [found for found in fits if found[0][-1:] == ("logits",)] or fits
@@ -194,7 +199,7 @@ def _read(output, shape, what, near=None):
     return read[0]
 
 
-def _read_in_training(model, x, logits, what):
+def _in_training(model, x, logits, what):
     probe, shape = copy_of(model), tuple(logits.shape)
     try:
         output = probe.train()(x)
@@ -206,7 +211,7 @@ def _read_in_training(model, x, logits, what):
     except Exception as error:  # whatever a foreign forward() may raise
         what = f"{what} takes images in eval mode, but not in training mode ({why(error)})"
         raise SettingsError(f"{what}: let forward work in both") from None
-    path, _, form = _read(output, shape, f"{what}, in training mode,", logits)
+    path, _, form = read_output(output, shape, f"{what}, in training mode,", logits)
     if several:
         told = "%s gives a %s while it is trained: %s is trained on, auxiliary outputs are not"
         _LOG.warning(told, what, type(output).__name__, _called(path))

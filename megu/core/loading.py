@@ -137,7 +137,7 @@ def check_and_copy(model, images, what="model") -> nn.Module:
     for name, tensor in tensors(copy).items():
         broken = int((~tensor.isfinite()).sum()) if tensor.is_floating_point() else 0
         refuse(broken, f": {name} has {broken} values {no_numbers}")
-    refuse(not [*copy.parameters()], " has no weights that could forget")
+    refuse(not [*copy.parameters()], " has no weights that could forget: give a network that was trained")
     refuse(not trainable(copy), " has frozen weights only: set requires_grad to True where they may change")
     try:
         with torch.no_grad():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -93,6 +94,18 @@ def save(model: nn.Module, path: Path, about: dict) -> None:
     r"""Weights as safetensors; ``about`` goes into the file's header."""
     state = {name: x.contiguous().clone() for name, x in tensors(model).items()}  # also tied ones
     save_file(state, path, {"megu": json.dumps(about)})
+
+
+def about(path: Path) -> dict:
+    r"""What `save` wrote into the header of a file; nothing where it was another that wrote it."""
+    read_tensors(path, "model")  # refuses what is no such file
+    with safe_open(path, "pt") as file:
+        text = (file.metadata() or {}).get("megu", "{}")
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def load(path: Path, model: nn.Module) -> nn.Module:

@@ -12,6 +12,7 @@ from torch.utils.data import TensorDataset
 import megu
 from megu.core.adapted import tensors
 from megu.core.loading import weights_digest
+from megu.datasets.user_images import moments
 from megu.methods import METHODS
 from megu.own.request import CheckedRequest, Request
 
@@ -161,3 +162,17 @@ def test_weights_that_are_computed_are_not_projected():
     with refused("projection: head.1.weight is computed from others .*remove_parametrizations"):
         ask(model, method="projection")
     assert ask(model, method="ssd", settings=SMALL["ssd"]).report["verdict"]
+
+
+@pytest.mark.parametrize(("text", "mean"), [
+    ("cifar10", (0.4914, 0.4822, 0.4465)), ("((0.1, 0.2, 0.3), (1, 1, 1))", (0.1, 0.2, 0.3)), ("0.5; 1", (0.5,) * 3),
+    ("0.1,0.2,0.3;1,1,1", (0.1, 0.2, 0.3)), ("0.1,0.2;1,1", None), ("0.1;0", None), ("__import__('os')", None),
+    ("(", None), ("0.1", None),
+])  # fmt: skip
+def test_moments_as_people_write_them(text, mean):
+    x = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    if mean is None:
+        with refused("normalise is .*: choose from imagenet, .*cifar10.* or give .mean, std. of 3 channels"):
+            moments(text, x)
+    else:
+        assert moments(text, x)[0].tolist() == pytest.approx(mean)
