@@ -80,7 +80,7 @@ def run(profile: Profile = "quick", seed: Seed = 0, run_dir: RunDir = None, set:
 @app.command(help=EXAMPLES)
 def unlearn(
     model: option(Path, "Weights as .safetensors (nothing else is opened)."),
-    arch: option(str, "A torchvision classifier, one of ours, or module:function of your own."),
+    arch: option(str, "Of torchvision or ours, timm:NAME, hf:FOLDER, or file.py:function(num_classes, in_channels)."),
     data: option(Path, "Folder of training images by class, or of train/ and test/; or a .csv of path, label, split."),
     forget: option(list[str], "Class or class/sub-class to forget") = None,
     forget_list: option(Path, "File of single images instead: a name or position a line, or .json, .npy.") = None,
@@ -91,7 +91,7 @@ def unlearn(
     copies: option(str, "Retained images with the pixels of forgotten ones: forget or keep them.") = None,
     method: option(str, "See `megu.methods.METHODS`.") = "megu",
     guide: option(str, "A guide.source, `model` (its own features), or a .csv or .npy matrix.") = None,
-    normalise: option(str, "What the model expects: imagenet, unit, half, cifar100 or data.") = "imagenet",
+    normalise: option(str, "Of the model: imagenet, unit, half, cifar10, cifar100, data or 'mean; std'.") = "imagenet",
     size: option(int, "Pixels that images are resized to; else their own, or 224.") = None,
     retain_images: option(int, "Retain images to fine-tune on, at most.", min=1) = None,
     trained_on: option(int, "Images that it was trained on, where data is a sample.", min=1) = None,

@@ -1,7 +1,20 @@
-r"""Names of a ResNet's weights in weiaicunzai/pytorch-cifar100, which the public unlearning code uses."""
+r"""Names of weights in a file: behind a prefix, with counters, or those that others give to the same network.
+
+A ResNet's in weiaicunzai/pytorch-cifar100, which the public unlearning code uses; a ViT's in other versions of
+transformers.
+"""
+
+from itertools import product
+
+from megu.core import weights
+from megu.core.adapted import tensors
+from megu.core.networks import ResNet
 
 _ENDS = {"stem": "conv1", "head": "fc"}
 _BODY = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4}  # places in ``residual_function``
+_BATCHES = "num_batches_tracked"
+# One number each, of tools that count beside the weights: operations (thop), averaged models, steps.
+_COUNTERS = {_BATCHES, "total_ops", "total_params", "n_averaged", "num_updates", "epoch", "step"}
 
 
 def theirs(name, blocks):
@@ -19,6 +32,52 @@ def theirs(name, blocks):
     return f"{places[int(block)]}.{part}.{rest}"
 
 
-def wrapped(state):
-    r"""What stands before every name: ``module.`` where ``DataParallel`` was saved, else nothing."""
-    return "module." if all(name.startswith("module.") for name in state) else ""
+def prefixes(names):
+    r"""What all names begin with, up to each dot, nothing first.
+
+    >>> prefixes(["net.body.0.weight", "net.body.1.weight"])
+    ['', 'net.', 'net.body.']
+    """
+    shared, out = set.intersection(*({*_starts(name)} for name in names)) if names else set(), [""]
+    return out + sorted(shared, key=len)
+
+
+def _starts(name):
+    return (name[: i + 1] for i, letter in enumerate(name) if letter == ".")
+
+
+def readings(state, model):
+    r"""What a file may mean: (its tensors, name in the model -> name in the file, what is to be said), in turn.
+
+    Counters that the model lacks are left out; a prefix of all names may stand in the file or in the model alone.
+    Counts of batches may be missing, as an old PyTorch wrote none.
+    """
+    own = tensors(model)
+    counts = _COUNTERS - {name.rpartition(".")[2] for name in own}
+    extra = [name for name, x in state.items() if x.numel() <= 1 and name.rpartition(".")[2] in counts]
+    state = {name: x for name, x in state.items() if name not in extra}
+    left = [f"{len(extra)} counters were left out, e.g. {name}" for name in extra[:1]]
+    other = isinstance(model, ResNet) and any("_x." in name for name in state)
+
+    def without(before):
+        return left + ([f"the prefix {before!r} of all names was taken off"] if before else [])
+
+    for before, inside in product(prefixes(state), prefixes(own)):
+        bare = {name: name[len(inside) :] for name in own}
+        named = {name: before + (theirs(short, model.blocks) if other else short) for name, short in bare.items()}
+        yield state, _without_counts(named, state), without(before)
+    inside, net = _of_transformers(model)
+    for before in prefixes(state) if net else ():
+        if found := weights.translated(net, {name[len(before) :]: x for name, x in state.items()}):
+            named = {name: name.removeprefix(inside) for name in own}
+            yield found, named, [*without(before), "names of another version of transformers were translated"]
+
+
+def _without_counts(named, state):
+    counted = any(name.endswith(_BATCHES) for name in state)
+    return {name: other for name, other in named.items() if counted or not name.endswith(_BATCHES)}
+
+
+def _of_transformers(model):
+    nets = ((name, net) for name, net in model.named_modules() if hasattr(type(net), "from_pretrained"))
+    return next(((f"{name}." if name else "", net) for name, net in nets if hasattr(net, "config")), ("", None))

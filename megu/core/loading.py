@@ -1,92 +1,78 @@
 r"""A classifier that a user brings: read, checked before any work, never altered."""
 
-import difflib
-import importlib
+import logging
 from dataclasses import replace
+from functools import partial
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
 from megu.core import keymap, models
+from megu.core.adapted import adapted, copy_of, tensors, trainable, unwrapped, why
+from megu.core.architectures import builders
 from megu.core.device import generator, seeded
 from megu.core.tensors import read_tensors
 from megu.core.train import predict
 from megu.datasets.user_images import NORMALISE, moments
-from megu.settings.errors import SettingsError
+from megu.settings.errors import MeguError, SettingsError
 from megu.settings.files import hash_bytes
-
-OURS = (*models.RESNETS, "vit-tiny", "vit-b16")
 
 
 def read_model(path, arch, num_classes, shape) -> nn.Module:
     r"""A classifier from a safetensors file, in eval mode.
 
     Args:
-        arch: a torchvision classifier, one of ours, or ``module:function`` of your own, from K to an ``nn.Module``.
-            The file of a ResNet of ours may have the names of `megu.core.keymap`.
+        arch: a torchvision classifier, one of ours, ``timm:NAME``, ``hf:FOLDER`` with the config.json of transformers,
+            or ``module:function`` (``file.py:function``) of your own that returns an ``nn.Module``: called with
+            ``num_classes`` and ``in_channels`` where it names them, else with the number of classes where its first
+            argument needs a value, else with nothing.  The names in the file: see `megu.core.keymap`.
         shape: (C, H, W) of the images, or (H, W) for the file's channels.
     Raises: SettingsError where the file is none, damaged, a pickle, or of another architecture.
     """
     state, reasons = read_tensors(path, "model"), []
-    if len(shape) == 2:  # ours take 1 or 3
+    if len(shape) == 2:  # of grey or of colour images
         channels = {tensor.shape[1] for tensor in state.values() if tensor.ndim == 4}
         shape = (1 if 1 in channels and 3 not in channels else 3, *shape)
     for build in builders(arch, num_classes, shape):
         with seeded(generator(0, "blank")):
-            model = build()
-        named, own = names_in(state, model), model.state_dict()
-        misfit = misfits({other: own[name] for name, other in named.items()}, state)
-        if not misfit:
-            model.load_state_dict(own | {name: state[other] for name, other in named.items()})
-            return model.eval()
-        reasons.append(misfit)
-    what = f"{path.name} is no {arch} with {num_classes} classes ({min(reasons)[1]})"
+            model = _built(build, arch)
+        for found, named, said in keymap.readings(state, unwrapped(model)):
+            own = tensors(model)
+            misfit = misfits({other: own[name] for name, other in named.items()}, found)
+            if not misfit:
+                for line in said:
+                    logging.getLogger("megu").warning("%s: %s", path.name, line)
+                net = unwrapped(model)
+                net.load_state_dict(net.state_dict() | {name: found[other] for name, other in named.items()})
+                return model.eval()
+            reasons.append(misfit)
+    what = f"{path.name} is no {arch} with {num_classes} classes ({min(reasons, key=lambda one: one[0])[1]})"
     raise SettingsError(f"{what}: check arch, and that the classes are those it was trained on")
 
 
-def builders(arch, num_classes, shape):
-    r"""Functions that build an ``arch``, see `read_model`."""
-    if ":" in arch:
-        module, _, function = arch.partition(":")
-        try:
-            make = getattr(importlib.import_module(module), function)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise SettingsError(f"arch {arch!r} cannot be imported ({error}): check module:function") from None
-        return [lambda: make(num_classes)]
-    from torchvision import models as theirs  # noqa: PLC0415  (slow)
-
-    known = theirs.list_models(module=theirs)
-    out = [lambda: theirs.get_model(arch, weights=None, num_classes=num_classes)] if arch in known else []
-    out += [lambda: models.build(arch, num_classes, shape, 0, weights="random")] if arch in OURS else []
-    if not out:
-        near = difflib.get_close_matches(arch, [*OURS, *known], n=3, cutoff=0.4)
-        what = f"arch {arch!r} does not exist; did you mean {' or '.join(map(repr, near or OURS))}?"
-        raise SettingsError(f"{what} choose from torchvision.models, ours ({', '.join(OURS)}), or give module:function")
-    return out
-
-
-def names_in(state, model):
-    r"""What each tensor of a model is called in a file, less counts of batches where an old PyTorch wrote none."""
-    own = model.state_dict()
-    before = "" if keymap.wrapped(own) else keymap.wrapped(state)
-    other = isinstance(model, models.ResNet) and any("_x." in name for name in state)
-    counted = any(name.endswith(".num_batches_tracked") for name in state)
-    return {
-        name: before + (keymap.theirs(name, model.blocks) if other else name)
-        for name in own
-        if counted or not name.endswith(".num_batches_tracked")
-    }
+def _built(build, arch):
+    try:
+        return build()
+    except MeguError:
+        raise
+    except Exception as error:  # whatever a foreign function may raise
+        called = "a function is called with num_classes and in_channels where it names them, else with the number of"
+        called += " classes if its first argument needs a value"
+        raise SettingsError(f"arch {arch!r} cannot be built ({why(error)}): {called}") from None
 
 
 def misfits(own, state):
     r"""(How many, which) tensors of a file do not fit those of a model; None where all do."""
     missing, extra = [name for name in own if name not in state], [name for name in state if name not in own]
-    other = [name for name in own if name in state and own[name].shape != state[name].shape]
+    both = [name for name in own if name in state]
+    other = [name for name in both if own[name].shape != state[name].shape]
+    kinds = [name for name in both if own[name].is_floating_point() and not state[name].is_floating_point()]
     parts = [f"{len(missing)} tensors are missing, e.g. {name}" for name in missing[:1]]
     parts += [f"{len(extra)} are unknown, e.g. {name}" for name in extra[:1]]
     parts += [f"{name} is {tuple(state[name].shape)}, not {tuple(own[name].shape)}" for name in other[:1]]
-    return (len(missing + extra + other), "; ".join(parts)) if parts else None
+    parts += [f"{name} holds {state[name].dtype}, not {own[name].dtype}: no quantised weights" for name in kinds[:1]]
+    return (len(missing + extra + other + kinds), "; ".join(parts)) if parts else None
 
 
 def channels_of(model):
@@ -94,17 +80,50 @@ def channels_of(model):
     return next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), 3)
 
 
+def count_classes(model, x) -> int:
+    r"""How many classes a classifier tells apart, from its outputs for a few images.
+
+    Raises: SettingsError where that is not clear.
+    """
+    with torch.no_grad():
+        return adapted(copied(model, "model"), x, None)(x).shape[1]
+
+
 def weights_digest(model) -> str:
-    r"""SHA-256 over names and bits of a model's tensors."""
+    r"""SHA-256 of a model's tensors in the order of ``state_dict``.
+
+    Of each the UTF-8 of ``name dtype shape``, e.g. ``head.bias torch.float32 (10,)``, then its values, row by row as
+    they lie in memory (little-endian).
+    """
     parts = []
-    for name, tensor in model.state_dict().items():
+    for name, tensor in tensors(model).items():
         bits = tensor.cpu().contiguous().reshape(-1).view(torch.uint8)
         parts += [f"{name} {tensor.dtype} {tuple(tensor.shape)}", bits.numpy()]
     return hash_bytes(*parts)
 
 
+def copied(model, what) -> nn.Module:
+    r"""A copy of what `unwrapped` gives, in float32.  Raises: SettingsError where it is none, or cannot be copied."""
+    if isinstance(model, torch.jit.ScriptModule):
+        remedy = "give the nn.Module that it was made of, with its weights (scripted.state_dict() has them)"
+        raise SettingsError(f"{what} is TorchScript, whose layers cannot be trained one by one: {remedy}")
+    if not isinstance(model, nn.Module):
+        kind = type(model).__name__
+        raise SettingsError(f"{what} is a {kind}: give a torch.nn.Module that maps images to logits")
+    try:
+        copy = copy_of(unwrapped(model))
+        kinds = {tensor.dtype for tensor in tensors(copy).values() if tensor.is_floating_point()} - {torch.float32}
+        if kinds:
+            told = "%s has weights in %s: it is worked on, and given back, in float32"
+            logging.getLogger("megu").warning(told, what, ", ".join(sorted(map(str, kinds))))
+        return copy.float()
+    except Exception as error:  # whatever a foreign module may hold
+        remedy = "give one that copy.deepcopy can copy, and run lazy layers once"
+        raise SettingsError(f"{what} cannot be copied ({why(error)}): {remedy}") from None
+
+
 def check_and_copy(model, images, what="model") -> nn.Module:
-    r"""A copy to work on, in eval mode.
+    r"""A copy to work on, in eval mode, which gives logits, see `megu.core.adapted.adapted`.
 
     Raises: SettingsError where the model is none, or weights or logits are not finite or not of the classes.
     """
@@ -114,30 +133,29 @@ def check_and_copy(model, images, what="model") -> nn.Module:
             raise SettingsError(f"{what}{why}")
 
     no_numbers = "that are no numbers (NaN or infinite): give weights that work"
-    kind = type(model).__name__
-    refuse(not isinstance(model, nn.Module), f" is a {kind}: give a torch.nn.Module that maps images to logits")
-    for name, tensor in model.state_dict().items():
+    copy = copied(model, what).to(images.x.device)
+    for name, tensor in tensors(copy).items():
         broken = int((~tensor.isfinite()).sum()) if tensor.is_floating_point() else 0
         refuse(broken, f": {name} has {broken} values {no_numbers}")
+    refuse(not [*copy.parameters()], " has no weights that could forget: give a network that was trained")
+    refuse(not trainable(copy), " has frozen weights only: set requires_grad to True where they may change")
     try:
-        copy = models.copy_of(model).to(images.x.device).eval()
         with torch.no_grad():
-            logits = copy(_two(images))
+            copy = adapted(copy, few := _few(images), images.num_classes, what)
+            logits = copy(few)
+    except SettingsError:
+        raise
     except Exception as error:  # whatever a foreign forward() may raise
-        why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:150]}"
-        raise SettingsError(f"{what} takes no images of shape {images.shape} ({why}): check size, channels") from None
-    kind, k = type(logits).__name__, images.num_classes
-    refuse(not isinstance(logits, Tensor), f" gives a {kind}: let forward return logits (n, classes)")
-    found = tuple(logits.shape)
-    refuse(found != (2, k), f" gives {found} for 2 images of {k} classes: give those that it was trained on")
+        shape = images.shape
+        raise SettingsError(f"{what} takes no images of shape {shape} ({why(error)}): check size, channels") from None
     refuse(not logits.isfinite().all(), f" gives logits {no_numbers}")
-    refuse(not [*copy.parameters()], " has no weights that could forget")
     copy.zero_grad(set_to_none=True)
-    return copy.requires_grad_(True)
+    return copy
 
 
-def _two(images):
-    return images.batch(torch.arange(2, device=images.x.device))
+def _few(images, most=8):
+    count = min(most, images.num_train)
+    return images.batch(torch.arange(count, device=images.x.device) * images.num_train // count)
 
 
 def check_accuracy(model, images, index: Int64[Tensor, " n"], check="normalise, size and the order of the classes"):
@@ -167,10 +185,16 @@ def check_accuracy(model, images, index: Int64[Tensor, " n"], check="normalise, 
 
 
 def has_features(model, images):
-    r"""Whether the last linear layer makes the logits, so its input can stand for features."""
+    r"""Whether a linear layer that is called last makes the logits, so its input can stand for features."""
     try:
         with torch.no_grad():
-            logits, features = models.features(model, _two(images))
-            return features.ndim == 2 and torch.allclose(models.head(model)(features), logits, atol=1e-3, rtol=1e-3)
+            logits, features = models.features(model, _few(images, 2))
+            shape = features.shape[1], logits.shape[1]
+            heads = [
+                m for m in model.modules() if isinstance(m, nn.Linear) and (m.in_features, m.out_features) == shape
+            ]
+            close = partial(torch.allclose, atol=1e-3, rtol=1e-3)
+            made = [head(features) for head in heads]  # perhaps before a softmax
+            return any(close(x, logits) or close(x.log_softmax(1), logits.log_softmax(1)) for x in made)
     except (ValueError, RuntimeError):
         return False

@@ -1,21 +1,24 @@
 r"""What is done with any classifier."""
 
-import copy
 import json
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from megu.core.adapted import copy_of, tensors, trainable  # noqa: F401  (one door)
 from megu.core.networks import RESNETS, ResNet, ViT, build, reset, resized  # noqa: F401  (one door)
 from megu.core.tensors import read_tensors
+from megu.settings.errors import SettingsError
 
 
 def head(model: nn.Module) -> nn.Linear:
-    r"""The classification head: the last linear layer.  Raises: ValueError where there is none."""
+    r"""The classification head of a network of ours: the last linear layer.  Raises: ValueError where there is none."""
     if linear := [module for module in model.modules() if isinstance(module, nn.Linear)]:
         return linear[-1]
     raise ValueError(f"{type(model).__name__} has no linear layer, so its head is not known")
@@ -26,23 +29,27 @@ def activations(
 ) -> tuple[Float[Tensor, "n K"], dict]:
     r"""Logits and activations of layers, from one forward pass in the model's own mode.
 
-    Args: layers: names of sub-modules whose output is wanted; None stands for what the head receives.
+    Args: layers: names of sub-modules whose output is wanted; None stands for what the head receives, the linear or
+        convolutional layer that is called last.
     Returns: (logits, name -> ``(n, d)``, a map ``(n, d, h, w)``, or tokens ``(n, t, d)``), in the order of the pass.
-    Raises: ValueError where the last linear layer plays no part.
+    Raises: SettingsError where no such layer is called.
     """
     outputs = {}
+
+    def keep(_, inputs, output, name):
+        found = inputs if name is None else output
+        outputs.pop(name, None)
+        outputs[name] = found[0] if isinstance(found, tuple) else found
+
     with ExitStack() as hooks:
         for name in layers:
-
-            def keep(_, inputs, output, name=name):
-                found = inputs if name is None else output
-                outputs[name] = found[0] if isinstance(found, tuple) else found
-
-            part = head(model) if name is None else model.get_submodule(name)
-            hooks.enter_context(part.register_forward_hook(keep))
+            heads = (module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d))
+            for part in heads if name is None else [model.get_submodule(name)]:
+                hooks.enter_context(part.register_forward_hook(partial(keep, name=name)))
         logits = model(x)
     if None in layers and None not in outputs:
-        raise ValueError(f"the last linear layer of {type(model).__name__} plays no part in its logits")
+        what = f"{type(model).__name__} calls no linear or convolutional layer, so its features are not known"
+        raise SettingsError(f"{what}: choose a guide other than the model, or another layer")
     return logits, outputs
 
 
@@ -78,11 +85,6 @@ def blocks(model: nn.Module, x: Float[Tensor, "n C H W"], most: int = 8) -> list
     return [order[round((i + 1) * len(order) / most) - 1] for i in range(most)] if len(order) > most else order
 
 
-def copy_of(model: nn.Module) -> nn.Module:
-    r"""A deep copy, for methods to train."""
-    return copy.deepcopy(model)
-
-
 def frozen(model: nn.Module) -> nn.Module:
     r"""A copy in eval mode whose weights take no gradient."""
     return copy_of(model).eval().requires_grad_(False)
@@ -90,11 +92,24 @@ def frozen(model: nn.Module) -> nn.Module:
 
 def save(model: nn.Module, path: Path, about: dict) -> None:
     r"""Weights as safetensors; ``about`` goes into the file's header."""
-    state = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}  # also tied ones
+    state = {name: x.contiguous().clone() for name, x in tensors(model).items()}  # also tied ones
     save_file(state, path, {"megu": json.dumps(about)})
+
+
+def about(path: Path) -> dict:
+    r"""What `save` wrote into the header of a file; nothing where it was another that wrote it."""
+    read_tensors(path, "model")  # refuses what is no such file
+    with safe_open(path, "pt") as file:
+        text = (file.metadata() or {}).get("megu", "{}")
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def load(path: Path, model: nn.Module) -> nn.Module:
     r"""The model with the weights that `save` wrote, in eval mode."""
-    model.load_state_dict(read_tensors(path))
+    no_tensors = {name: value for name, value in model.state_dict().items() if not isinstance(value, Tensor)}
+    model.load_state_dict(read_tensors(path) | no_tensors)
     return model.eval()

@@ -1,12 +1,11 @@
 r"""The classifiers that are built here."""
 
-import copy
-
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from megu.core import weights as pretrained
+from megu.core.adapted import copy_of
 from megu.core.device import generator, seeded
 from megu.settings.errors import SettingsError
 
@@ -115,14 +114,15 @@ def reset(model, seed, purpose):
 
     Raises: SettingsError where a weight's layer has none.
     """
-    model = copy.deepcopy(model)
+    old, model = dict(model.named_parameters()), copy_of(model)
     with seeded(generator(seed, purpose, "weights")):
         drawn = set()
         for module in model.modules():
             if draw := getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None):
                 draw()
                 drawn |= {id(p) for p in module.parameters(recurse=False)}
-    if left := [name for name, p in model.named_parameters() if id(p) not in drawn]:
-        what = f"{left[0]} of {type(model).__name__} has no initialiser"
+    left = [name for name, p in model.named_parameters() if id(p) not in drawn or (p.ndim > 1 and p.equal(old[name]))]
+    if left:  # of a weight norm the layer draws what is computed, not its parts
+        what = f"{left[0]} of {type(model).__name__} has no initialiser of its layer"
         raise SettingsError(f"{what}: choose a method without an untrained network")
     return model

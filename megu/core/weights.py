@@ -4,6 +4,8 @@ from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
+import torch
+
 from megu.core.tensors import read_tensors
 from megu.settings.errors import SettingsError
 from megu.settings.extras import extra
@@ -74,8 +76,32 @@ def vit_b16(num_classes, weights):
     if broken := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
         what = f"weights {path.name!r} holds values that are no numbers (NaN or inf), e.g. in {broken[0]}"
         raise SettingsError(f"{what}: copy or download it again")
+    hf = _transformers()
+    net, found = _loaded(hf.ViTForImageClassification, hf.ViTConfig(num_labels=num_classes, **CONFIG), state)
+    for what, kind in (("lacks", "missing"), ("has", "unexpected"), ("has in another shape", "mismatched")):
+        if names := sorted(name for name in map(str, found[f"{kind}_keys"]) if not name.startswith("classifier.")):
+            why = f"the file {what} {names[0]} (of {len(names)} such tensors)"
+            raise SettingsError(f"weights {path.name!r} are not of {HUB}: {why}")
+    return net
+
+
+def translated(net, state):
+    r"""A file's tensors by the names that this version of transformers gives them; None where it knows no such names.
+
+    Args: net: a `transformers.PreTrainedModel`.
+    """
+    try:
+        new, found = _loaded(type(net), net.config, {name: x.float() for name, x in state.items()})
+    except (RuntimeError, ValueError, TypeError, KeyError):
+        return None
+    if found["missing_keys"] or found["unexpected_keys"]:
+        return None
+    return new.state_dict() | {name: torch.empty(shape) for name, shape, _ in found["mismatched_keys"]}
+
+
+def _loaded(kind, config, state):
+    # (A model of a class and configuration with these tensors, which of them did not fit.)
     hf, how = _transformers(), {"ignore_mismatched_sizes": True, "output_loading_info": True}
-    config = hf.ViTConfig(num_labels=num_classes, **CONFIG)
     with ExitStack() as afterwards:  # else transformers warns of the new head and shows a bar
         afterwards.callback(hf.logging.set_verbosity, hf.logging.get_verbosity())
         hf.logging.set_verbosity_error()
@@ -83,9 +109,4 @@ def vit_b16(num_classes, weights):
             hf.logging.disable_progress_bar()
             afterwards.callback(hf.logging.enable_progress_bar)
         # Translates the names of older versions.
-        net, found = hf.ViTForImageClassification.from_pretrained(None, config=config, state_dict=state, **how)
-    for what, kind in (("lacks", "missing"), ("has", "unexpected"), ("has in another shape", "mismatched")):
-        if names := sorted(name for name in map(str, found[f"{kind}_keys"]) if not name.startswith("classifier.")):
-            why = f"the file {what} {names[0]} (of {len(names)} such tensors)"
-            raise SettingsError(f"weights {path.name!r} are not of {HUB}: {why}")
-    return net
+        return kind.from_pretrained(None, config=config, state_dict=state, **how)

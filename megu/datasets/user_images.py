@@ -1,5 +1,6 @@
 r"""A user's images: normalised, put into one pool."""
 
+import ast
 import logging
 from dataclasses import replace
 
@@ -17,14 +18,24 @@ NORMALISE = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "unit": ((0.0,), (1.0,)),
     "half": ((0.5,), (0.5,)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     # Public unlearning code gives these to every CIFAR
     "cifar100": ((0.50707516, 0.48654887, 0.44091784), (0.26733429, 0.25643846, 0.27615047)),
 }
 
 
+def read_pair(text: str) -> tuple:
+    r"""(Mean, std) as people write them on a command line.  Raises: ValueError or SyntaxError for anything else.
+
+    >>> read_pair("0.5, 0.4, 0.3; 1, 1, 1") == read_pair("((0.5, 0.4, 0.3), (1, 1, 1))")
+    True
+    """
+    return ast.literal_eval("(" + "), (".join(text.split(";")) + ")" if ";" in text else text)
+
+
 def moments(normalise, x: UInt8[Tensor, "n C H W"] | Float32[Tensor, "n C H W"]):
-    r"""(mean, std), each ``(C,)`` float: of a name in `NORMALISE`, of these images (``data``), or as given.  Raises:
-    SettingsError for anything else."""
+    r"""(mean, std), each ``(C,)`` float: of a name in `NORMALISE`, of these images (``data``), or as given, perhaps in
+    words (`read_pair`).  Raises: SettingsError for anything else."""
     channels = x.shape[1]
     if isinstance(normalise, str) and normalise == "data":
         sample = x[:: max(1, len(x) // 2000)]
@@ -37,13 +48,15 @@ def moments(normalise, x: UInt8[Tensor, "n C H W"] | Float32[Tensor, "n C H W"])
         variance = (counts * (level - mean[:, None]).square()).sum(1) / (count - 1)
         return mean.float(), variance.sqrt().clamp_min(1e-3).float()
     try:
-        pair = NORMALISE[normalise] if isinstance(normalise, str) else normalise
+        pair = normalise
+        if isinstance(normalise, str):
+            pair = NORMALISE[normalise] if normalise in NORMALISE else read_pair(normalise)
         mean, std = (torch.as_tensor(value, dtype=torch.float32).flatten() for value in pair)
         mean, std = ((v.mean() if channels == 1 else v).expand(channels) for v in (mean, std))
         if not (mean.isfinite().all() and std.isfinite().all() and (std > 0).all()):
             raise ValueError
-    except (KeyError, TypeError, ValueError, RuntimeError):
-        remedy = f"or give (mean, std) of {channels} channels in [0, 1], std above 0"
+    except (SyntaxError, TypeError, ValueError, RuntimeError):
+        remedy = f"or give (mean, std) of {channels} channels in [0, 1], std above 0, e.g. '0.5,0.5,0.5; 0.2,0.2,0.2'"
         names = ", ".join([*NORMALISE, "data"])
         raise SettingsError(f"normalise is {normalise!r}: choose from {names}, {remedy}") from None
     return mean.clone(), std.clone()

@@ -3,6 +3,7 @@ r"""Bad teacher: an untrained network teaches the forget images."""
 import torch
 from torch import nn
 
+from megu.core.models import reset
 from megu.core.train import predict
 from megu.methods.registry import RATE, published, register
 from megu.methods.task import Task
@@ -15,7 +16,15 @@ class BadTeacherSettings(Part):
     recipe: Recipe = Recipe(epochs=3, lr=0.0044)
 
 
-@register("bad-teacher", "Bad teacher", search=RATE, published=published(1, 1e-4, 256, "adam"))
+def has_an_untrained_network(model: nn.Module) -> nn.Module:
+    r"""It with new weights.  Raises: SettingsError where it cannot be drawn anew."""
+    return reset(model, 0, "check")
+
+
+_CHOICE = {"search": RATE, "published": published(1, 1e-4, 256, "adam")}
+
+
+@register("bad-teacher", "Bad teacher", fits=has_an_untrained_network, **_CHOICE)
 def unlearn(task: Task, settings: BadTeacherSettings) -> nn.Module:
     r"""Distilled from the original, and on forget images from an untrained $f_{rand}$; temperature 1.
 

@@ -29,6 +29,7 @@ class Method:
         search: setting -> (low, high), tried on a logarithmic scale by `megu.runs.tune.tune`.
         published: settings of the publication's code, for ``preset="paper"``.
         reference: what methods are compared with; it has no seed of unlearning.
+        fits: function of the original that raises SettingsError where the method can do nothing with it.
     """
 
     unlearn: Callable[[Task, Part], nn.Module]
@@ -41,6 +42,7 @@ class Method:
     search: dict[str, tuple[float, float]] = field(default_factory=dict)
     published: dict = field(default_factory=dict)
     reference: bool = False
+    fits: Callable[[nn.Module], object] = lambda model: None
 
 
 METHODS: dict[str, Method] = {}  # in the order of tables and figures

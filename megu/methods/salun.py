@@ -3,6 +3,7 @@ r"""SalUn: random labels, but only weights that matter most to the forget images
 import torch
 from torch import Tensor, nn
 
+from megu.core.models import trainable
 from megu.methods.registry import RATE, published, register
 from megu.methods.task import Task
 from megu.settings.config import Fraction, Part, Recipe
@@ -33,14 +34,14 @@ def unlearn(task: Task, settings: SalunSettings) -> nn.Module:
 
     @torch.no_grad()
     def put_back(model):
-        for weight, moves, old in zip(model.parameters(), mask, task.original.parameters(), strict=True):
+        for weight, moves, old in zip(trainable(model), mask, trainable(task.original), strict=True):
             weight.copy_(torch.where(moves, weight, old))
 
     return task.fine_tune(index, labels, settings.recipe, after=put_back, label="SalUn")
 
 
 def salient(task: Task, share: float) -> list[Tensor]:
-    r"""Which weights may move: bool, like ``original.parameters()``.
+    r"""Which weights may move: bool, like `megu.core.models.trainable` of the original.
 
     $m_j = [\,|\sum_{D_f} \partial_j \mathrm{CE}|$ among the largest $\lfloor share \cdot d \rfloor$ of d weights$]$,
     exactly so many.  Args: share: in (0, 1].

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from megu.core.models import copy_of
+from megu.core.models import copy_of, trainable
 from megu.methods.registry import register
 from megu.methods.task import Task
 from megu.settings.config import Count, Part, Positive
@@ -65,8 +65,9 @@ def public_order(task: Task) -> tuple[Int[Tensor, " n"], Int[Tensor, " everythin
 
 
 def importance(task: Task, index: Int[Tensor, " n"], batch: int) -> list[Tensor]:
-    r"""$I_j = \frac1B \sum_b \left(\partial_j \overline{\mathrm{CE}}_b\right)^2$, like ``original.parameters()``.
+    r"""$I_j = \frac1B \sum_b \left(\partial_j \overline{\mathrm{CE}}_b\right)^2$.
 
+    Returns: one for each of `megu.core.models.trainable` of the original.
     Args: index: cut into batches in this order; ``batch`` 1 gives the empirical Fisher information.
     """
     parts = index.split(batch)
@@ -76,6 +77,6 @@ def importance(task: Task, index: Int[Tensor, " n"], batch: int) -> list[Tensor]
 @torch.no_grad()
 def dampened(model: nn.Module, of_forget: list[Tensor], of_all: list[Tensor], alpha: float, lam: float) -> nn.Module:
     r"""The model, whose weights with $I_f > \alpha I_D$ are multiplied by $\min(\lambda I_D / I_f, 1)$ in place."""
-    for weight, f, d in zip(model.parameters(), of_forget, of_all, strict=True):
+    for weight, f, d in zip(trainable(model), of_forget, of_all, strict=True):
         weight.mul_(torch.where(f > alpha * d, (lam * d / f.clamp_min(1e-30)).clamp(max=1), 1.0))
     return model

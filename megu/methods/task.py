@@ -72,12 +72,13 @@ class Task:
         return models.build(self.arch, self.num_classes, self.images.shape, self.seed, "retrained", self.weights)
 
     def gradients(self, parts: tuple[Tensor, ...], value: Callable, reduction: str) -> list[Tensor]:
-        r"""Sum over parts of ``value(gradient)`` of the cross-entropy in each weight of the original."""
-        weights = list(self.original.parameters())
+        r"""Sum over parts of ``value(gradient)`` of the cross-entropy in each trainable weight of the original."""
+        weights = models.trainable(self.original)
         total = [torch.zeros_like(w) for w in weights]
         for part in tqdm(parts, desc="gradients", unit="batch", leave=False):
             loss = F.cross_entropy(self.original(self.images.batch(part)), self.images.y[part], reduction=reduction)
-            for sum_, gradient in zip(total, torch.autograd.grad(loss, weights), strict=True):
+            found = torch.autograd.grad(loss, weights, materialize_grads=True)  # 0 where a weight plays no part
+            for sum_, gradient in zip(total, found, strict=True):
                 sum_ += value(gradient)
         return total
 

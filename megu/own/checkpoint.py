@@ -10,7 +10,8 @@ from pydantic_core import from_json
 from torch import Tensor, nn
 
 from megu.core import models
-from megu.core.loading import misfits, weights_digest
+from megu.core.adapted import read_output, tensors, unwrapped
+from megu.core.loading import misfits, read_model, weights_digest
 from megu.core.tensors import read_tensors
 from megu.methods import METHODS
 from megu.settings.config import Forget, Part
@@ -32,6 +33,27 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 Channels, Side = Annotated[int, Field(ge=1, le=16)], Annotated[int, Field(ge=1, le=1024)]
 Mean = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Std = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+
+
+class Unlearnt(Part):
+    """What the file of `megu.unlearn` says in its header, see `megu.own.unlearn.about`.
+
+    Attributes:
+        arch: see `megu.core.loading.read_model`; None where an ``nn.Module`` was given.
+        classes: in the order of the logits.  shape: (C, H, W).
+        mean, std: by channel; the network is given (x - mean) / std; None where it takes float images as they come.
+        method: in `megu.methods.METHODS`.  seed: of unlearning.  forget, weights: digests.
+    """
+
+    arch: str | None
+    classes: tuple[str, ...] = Field(min_length=2)
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    method: str
+    seed: int
+    forget: str
+    weights: str
 
 
 class About(Part):
@@ -99,22 +121,33 @@ class Checkpoint(
     """``net``, a classifier of normalised images, and what it is `About`.
 
     ``save_pretrained(folder)`` writes it with a model card; ``push_to_hub(repo_id)`` sends it by the user's login.
+    What `megu.unlearn` wrote is `Unlearnt`, and read only.
     """
 
     def __init__(self, net, about):
         super().__init__()
         self.net, self.about = net, about
-        for name in ("mean", "std"):
+        for name in ("mean", "std") if about.mean else ():
             self.register_buffer(name, torch.tensor(getattr(about, name)).view(-1, 1, 1), persistent=False)
         self.eval()
 
     def forward(self, x: UInt8[Tensor, "n C H W"] | Float[Tensor, "n C H W"]) -> Float[Tensor, "n K"]:
-        """Images, uint8 or float in [0, 1], to logits."""
-        x = x if x.is_floating_point() else x.float() / 255
-        return self.net((x - self.mean) / self.std)
+        """Images, uint8 or float in [0, 1], or float as they come where no mean is known, to logits.
+
+        Raises: SettingsError for uint8 where it takes float images as they come.
+        """
+        if self.about.mean:
+            x = ((x if x.is_floating_point() else x.float() / 255) - self.mean) / self.std
+        elif not x.is_floating_point():
+            raise SettingsError("the model takes float images as those of its training data: give such, not uint8")
+        found = self.net(x)
+        k = len(self.about.classes)
+        return found if isinstance(found, Tensor) else read_output(found, (len(x), k), "the checkpoint")[1]
 
     def _save_pretrained(self, save_directory):
         about = self.about
+        if isinstance(about, Unlearnt):
+            raise SettingsError("what `megu unlearn` wrote is a checkpoint with its report: hand that folder over")
         if other := _changed(self.net, about):
             raise SettingsError(f"the weights have changed ({other}): make a new checkpoint of the model")
         with atomic(save_directory / WEIGHTS) as part:
@@ -128,10 +161,14 @@ class Checkpoint(
         return super().generate_model_card(about=self.about, title=title, **more)
 
     @classmethod
-    def from_pretrained(cls, source, *, revision=None, token=None):
+    def from_pretrained(cls, source, *, arch=None, net=None, revision=None, token=None):
         """The classifier of a folder or of a hub's id ``owner/name``, on the CPU and in eval mode.
 
-        Args: revision: commit of the hub.  token: by default that of the user's login.
+        Args:
+            source: of `megu export` or `megu unlearn`.  revision: commit of the hub.
+            arch: of what `megu unlearn` wrote, see `megu.core.loading.read_model`, if another name leads to it here.
+            net: an ``nn.Module`` of its architecture, which is not altered, where it was given one.
+            token: by default that of the user's login.
         Raises: SettingsError where a file is missing or not what it should be.
         """
         folder, name, wanted = Path(source), str(source), [CONFIG, WEIGHTS]
@@ -142,12 +179,35 @@ class Checkpoint(
                 why = (str(error).splitlines() or [type(error).__name__])[0][:120]
                 what = f"checkpoint {name!r} is no folder, and the hub does not give it ({why})"
                 raise SettingsError(f"{what}: check name and network") from None
+        if not (folder / CONFIG).exists() and (folder / WEIGHTS).is_file():
+            return cls(*_read_unlearnt(folder / WEIGHTS, arch, net))
         about = _read_about(folder / CONFIG)
         net = read_net(about, folder / WEIGHTS)
         if other := _changed(net, about):
             what = f"{WEIGHTS} in {folder.name!r} holds other weights than {CONFIG} names"
             raise SettingsError(f"{what} ({other}): get it again")
         return cls(net, about)
+
+
+def _read_unlearnt(path, arch, net):
+    found, where = models.about(path), f"{path.name} in {path.parent.name!r}"
+    if "classes" not in found:
+        what = f"there is no {CONFIG} in {path.parent.name!r}, so it is no checkpoint of megu"
+        raise SettingsError(f"{what}, nor did `megu unlearn` write {path.name}: use `megu export`")
+    about = check_about(found, where, Unlearnt)
+    arch = arch or about.arch
+    if net is not None:
+        net = models.copy_of(unwrapped(net)).float().eval()
+        if misfit := misfits(tensors(net), state := read_tensors(path, "model")):
+            raise SettingsError(f"{where} does not fit net, a {type(net).__name__} ({misfit[1]})")
+        net.load_state_dict(net.state_dict() | state)
+    elif arch is None:
+        raise SettingsError(f"{where} was made of an nn.Module: give one like it, net=, or an arch")
+    else:
+        net = read_model(path, arch, len(about.classes), about.shape)
+    if other := _changed(net, about):
+        raise SettingsError(f"{where} holds other weights than its header names ({other}): get it again")
+    return net, about
 
 
 def _read_about(path):
@@ -165,10 +225,10 @@ def _read_about(path):
     return about
 
 
-def check_about(config, where) -> About:
+def check_about(config, where, kind=About) -> About:
     """A config, checked; ``where``: for messages.  Raises: SettingsError with all that is wrong."""
     try:
-        return About.model_validate(config)
+        return kind.model_validate(config)
     except ValidationError as error:
         why = "; ".join(f"{'.'.join(map(str, item['loc'])) or 'it'}: {item['msg']}" for item in error.errors())
         why = why.replace("Value error, ", "")

@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from megu.core import models
-from megu.core.loading import channels_of, read_model
+from megu.core.loading import channels_of, count_classes, read_model
 from megu.core.splits import Split, of_classes, split_of
 from megu.datasets.folder import ClassFolders, ImagePart, find_classes
 from megu.datasets.identity import same_pixels
@@ -30,6 +29,8 @@ def read_inputs(request, where):
     Raises: SettingsError where something does not fit."""
     data, test, model, reference = request.data, request.test, request.model, request.reference
     classes = request.classes
+    if request.arch is not None and not isinstance(model, Path) and not isinstance(reference, Path):
+        raise SettingsError(f"arch {request.arch!r} belongs to a file of weights, but model is none: leave arch out")
     if isinstance(classes, Path):
         classes = list(filter(None, read_lines(classes)))
     if isinstance(data, str | Path):
@@ -101,9 +102,8 @@ def _mode(model):
 
 def _numbered(model, data, mode):
     try:
-        first = read_dataset([data[0]], 2**62, mode, "data").x.float()
-        with torch.no_grad():
-            return range(models.frozen(model)(first).shape[1])
+        first = read_dataset([data[0]] * 2, 2**62, mode, "data").x.float()
+        return range(count_classes(model, first))
     except SettingsError:
         raise
     except Exception as error:  # whatever a foreign Dataset or forward() may raise

@@ -69,7 +69,7 @@ class CheckedRequest:
 
     Attributes:
         method, parameters: the method and its settings.  settings: all others; ``forget`` says what goes.
-        given: the user's model.  original, reference: copies to work on.  weights: `weights_digest` of the original.
+        given: the user's model.  original, reference: copies to work on.  weights: `weights_digest` of that.
         images, ids: see `megu.own.inputs.read_inputs`.  split: without validation images.  digest: of what goes.
         guide, matrix: see `megu.own.guide_choice.choose_guide`.  accuracy: see `megu.core.loading.check_accuracy`.
         clock, notices: seconds by stage and what was said, so far.
@@ -93,11 +93,12 @@ class CheckedRequest:
             self.parameters = methods.method_settings(request.method, self.settings)
             self.guide, self.matrix = choose_guide(request.guide, self.images.classes)
             self.original = check_and_copy(self.given, self.images)
+            self.method.fits(self.original)
             self.reference = None if reference is None else check_and_copy(reference, self.images, "reference")
         check_class_order(self)
         self.accuracy = check_accuracy(self.original, self.images, self.split.train)
         check_known(self)
-        self.weights = weights_digest(self.original)
+        self.weights = weights_digest(self.given)
         self.digest = hash_bytes("\n".join(sorted(self.ids[i] for i in self.split.forget.tolist())))
 
 

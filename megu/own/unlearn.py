@@ -1,5 +1,6 @@
 """One call from a request to a new model and its report."""
 
+import re
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 from torch import nn
 
 from megu.core import models
+from megu.core.adapted import given_back
 from megu.core.device import generator, seeded
 from megu.core.loading import weights_digest
 from megu.core.splits import forgotten_classes
@@ -29,7 +31,7 @@ class Unlearned:
     Attributes:
         model: the new classifier, in eval mode.  report: see `megu.own.report.compose`.
         history: mean loss of each epoch, by the training's name.  seconds: by stage.
-        folder: where everything was written, or None.
+        folder: where everything was written, or None.  about: what model.safetensors says of itself in its header.
     """
 
     model: nn.Module = field(repr=False)
@@ -37,11 +39,12 @@ class Unlearned:
     seconds: dict
     report: dict = field(repr=False)
     folder: Path | None = field(repr=False)
+    about: dict = field(repr=False)
 
     def save(self, folder):
         """Write model.safetensors, report.html and report.json into a folder."""
         folder = report.write(self.report, folder)
-        models.save(self.model, folder / "model.safetensors", {"report": self.report["asked"]["index_sha256"]})
+        models.save(self.model, folder / "model.safetensors", self.about)
 
 
 def unlearn(model, data, forget, *, out=None, **options) -> Unlearned:
@@ -70,7 +73,21 @@ def carry_out(checked, out=None) -> Unlearned:
         if folder:
             report.write(facts, folder)
             store.note("report", done["model"]["sha256_after"])
-    return Unlearned(new, done["history"], done["seconds"], facts, folder)
+    return Unlearned(
+        given_back(checked.given, new), done["history"], done["seconds"], facts, folder, about(checked, new)
+    )
+
+
+def about(checked, new):
+    """What a file of the new model says of itself, for `megu.own.checkpoint.Checkpoint.from_pretrained`."""
+    images, request, pixels = checked.images, checked.request, not checked.images.x.is_floating_point()
+    arch = request.arch if isinstance(request.model, Path) else None
+    return {
+        "method": request.method, "seed": checked.settings.seed, "forget": checked.digest,
+        "weights": weights_digest(new), "arch": arch and re.sub(r"(?<![^:])/.*/", "", arch),  # no paths of this machine
+        "classes": images.classes, "shape": images.shape,
+        "mean": images.mean.tolist() if pixels else None, "std": images.std.tolist() if pixels else None,
+    }  # fmt: skip
 
 
 def _in_memory():
@@ -118,7 +135,7 @@ def _unlearned(checked, store, matrix):
         return new.eval(), {"seconds": seconds, "history": task.history}
 
     def save(model, path):
-        models.save(model, path, {"method": checked.request.method, "forget": checked.digest})
+        models.save(model, path, about(checked, model))
 
     try:
         new = store.once("model.safetensors", make, save, lambda path: models.load(path, models.copy_of(original)))
@@ -127,6 +144,4 @@ def _unlearned(checked, store, matrix):
             save(error.last_good, store.path / "last_good.safetensors")
             error.args = (f"{error}; the last good state is kept in last_good.safetensors",)
         raise
-    for mine, theirs in zip(new.parameters(), checked.given.parameters(), strict=True):
-        mine.requires_grad_(theirs.requires_grad)
     return new, store.facts("model.safetensors")

@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
+from refusals import refused
 from torch import nn
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resize
@@ -50,8 +51,11 @@ def test_features_of_a_named_layer_and_of_a_model_that_is_not_ours():
     with pytest.raises(ValueError, match="no linear layer"):
         models.head(nn.Flatten())
     theirs.forward = theirs[:2].forward
-    with pytest.raises(ValueError, match="plays no part"):
-        models.features(theirs, torch.randn(2, 1, 2, 2))
+    assert models.features(theirs, torch.randn(2, 1, 2, 2))[1].shape == (2, 4), "of the head that is called"
+    conv = nn.Sequential(nn.Conv2d(1, 6, 1), nn.Conv2d(6, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert models.features(conv, torch.randn(2, 1, 2, 2))[1].shape == (2, 6)
+    with refused("Flatten calls no linear or convolutional layer, so its features are not known: choose a guide"):
+        models.features(nn.Flatten(), torch.randn(2, 1, 2, 2))
 
 
 def test_vit_resizes_each_batch_and_the_images_stay_as_they_are(mini):

@@ -10,6 +10,7 @@ from refusals import refused
 from test_environment import EXTRAS, PROJECT, plain
 
 from megu.core import models
+from megu.core.architectures import builders
 from megu.core.parallel import Team
 from megu.guide import SOURCES, GuideContext
 from megu.runs.executors import executor
@@ -74,6 +75,7 @@ def asks(source, **settings):
 PARTS = {
     ("guides", "transformers"): lambda: models.build("vit-tiny", 10, (1, 28, 28), 0),
     ("guides", "open_clip"): lambda: asks("clip", model="ViT-B-32", revision="laion")._loaded,
+    ("timm", "timm"): lambda: [*builders("timm:resnet18", 2, (3, 32, 32))],
     ("served", "openai"): lambda: asks("served", model="a", url="http://localhost")._client,
     ("cluster", "distributed"): lambda: executor(scheduler="tcp://127.0.0.1:1")().__enter__(),
     ("cluster", "accelerate"): lambda: Team(cpu=True),

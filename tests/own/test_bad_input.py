@@ -158,7 +158,8 @@ ALONE = {  # argument of `ask` -> (wrong value, what the message must name)
     ],
     "model": [
         (NAN, "weight"), (linear(torch.full((3, 16), 3e38)), "logits"), (linear(torch.zeros(3, 16)), "normalise"),
-        ("resnet", "str"), (nn.Flatten(), "(2, 16)"), (InTuple(), "tuple"), (Path("model.safetensors"), "Dataset"),
+        ("resnet", "str"), (nn.Flatten(), "no weights"), (InTuple(), "no weights"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(16, 5)), "(8, 5)"), (Path("model.safetensors"), "Dataset"),
     ],
     "reference": [(NAN, "reference"), (nn.Sequential(nn.Flatten(), nn.Linear(16, 5)), "reference")],
     "test": [(Pairs(X[..., :3], Y), "one size"), (Pairs(nan_at(X), Y), "test"), ("nowhere", "nowhere")],

@@ -1,0 +1,218 @@
+r"""A copy of any classifier that gives logits ``(n, K)`` in both modes, by hooks: no weight has another name.
+
+What the user gave is seen again by `given_back`.
+"""
+
+import copy
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from megu.core.device import generator, seeded
+from megu.settings.errors import SettingsError
+
+_LOG = logging.getLogger("megu")
+_TINY = 1e-30  # the logarithm of a probability that is 0 in float32
+_FORMS = {"probabilities": "ends in a softmax", "log-probabilities": "ends in a log-softmax"}
+
+
+def copy_of(model: nn.Module) -> nn.Module:
+    r"""A deep copy, for methods to train; activations that a layer kept are copied without their history."""
+    kept = (tensor for module in model.modules() for _, tensor in leaves(vars(module)) if not tensor.is_leaf)
+    return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in kept})
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    r"""What ``torch.compile``, ``DataParallel`` and ``DistributedDataParallel`` were given."""
+    parallel = nn.DataParallel | nn.parallel.DistributedDataParallel
+    while inner := getattr(model, "_orig_mod", model.module if isinstance(model, parallel) else None):
+        model = inner
+    return model
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    r"""The weights that may move."""
+    return [weight for weight in model.parameters() if weight.requires_grad]
+
+
+def given_back(given: nn.Module, new: nn.Module) -> nn.Module:
+    r"""A copy of what was given, unwrapped, without hooks, with the weights of ``new``, in float32 and eval mode."""
+    model = copy_of(unwrapped(given)).float()
+    model.load_state_dict(new.state_dict())
+    return model.to(next(new.parameters()).device).eval()
+
+
+def why(error: BaseException) -> str:
+    r"""A foreign error in a few words."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:150]}"
+
+
+def tensors(model: nn.Module) -> dict[str, Tensor]:
+    r"""The tensors of ``state_dict``, which may hold other things."""
+    return {name: value for name, value in unwrapped(model).state_dict().items() if isinstance(value, Tensor)}
+
+
+def leaves(found, path=()):
+    r"""(Names, tensor) of every tensor in nested containers."""
+    if isinstance(found, Tensor):
+        yield path, found
+    for name, value in _members(found) if len(path) < 9 else ():  # some refer to themselves
+        yield from leaves(value, (*path, name))
+
+
+def _members(found):
+    if isinstance(found, Mapping):  # transformers' ModelOutput too
+        return list(found.items())
+    if hasattr(found, "_asdict"):
+        return list(found._asdict().items())
+    if isinstance(found, list | tuple):
+        return list(enumerate(found))
+    plain = hasattr(found, "__dataclass_fields__") and not isinstance(found, nn.Module)
+    return list(vars(found).items()) if plain else []
+
+
+@dataclass(frozen=True)
+class _Hooks:
+    # still: names of parts that stay in eval mode.  read: training or not -> (names that lead to the logits, form).
+    still: frozenset
+    read: dict
+
+    def before(self, model, inputs):
+        if model.training:  # one image has no batch statistics: those of all images stand for them
+            alone = len(inputs[0]) == 1
+            for name, module in model.named_modules():
+                if name in self.still or isinstance(module, _BatchNorm):
+                    module.training = name not in self.still and not alone
+
+    def after(self, model, inputs, output):
+        path, form = self.read[model.training]
+        for name in path:
+            output = dict(_members(output))[name]
+        return as_logits(output, form)
+
+
+def as_logits(found: Float[Tensor, "n K"], form: str | None) -> Float[Tensor, "n K"]:
+    r"""Logits of a form, see `form_of`: those that a softmax takes for the same probabilities."""
+    return found.float().clamp_min(_TINY).log() if form == "probabilities" else found
+
+
+def form_of(found: Float[Tensor, "n K"]) -> str | None:
+    r"""``probabilities``, ``log-probabilities``, ``independent probabilities``, or None for what may be logits."""
+    found = found.detach().double()
+    for form, p in (("probabilities", found), ("log-probabilities", found.exp())):
+        if (p >= 0).all() and ((p.sum(1) - 1).abs() < 0.02).all() and (form == "probabilities" or (found <= 0).all()):
+            return form
+    return "independent probabilities" if ((found >= 0) & (found <= 1)).all() and found.std() > 0 else None
+
+
+def adapted(model: nn.Module, x: Float[Tensor, "n C H W"], num_classes: int | None, what: str = "model") -> nn.Module:
+    r"""A model, in eval mode and in place, that gives logits in both modes and keeps its frozen parts as they are.
+
+    Frozen are weights that take no gradient, batch statistics among them only, and parts in eval mode of a model in
+    training mode.
+
+    Args: x: a few images.  num_classes: None where any number will do.  what: for messages.
+    Raises: SettingsError where no logits can be told, or an image's depend on the others.
+    """
+    still = _still(model, what)
+    model.eval()
+    with torch.no_grad(), seeded(generator(0, "look")):
+        whole = model(x)
+        path, found, form = read_output(whole, (len(x), num_classes), what)
+        logits = as_logits(found, form)
+        _, alone, _ = read_output(model(x[:1]), (1, num_classes), what)
+        if not torch.allclose(as_logits(alone, form), logits[:1], rtol=0.01, atol=0.01 * float(logits.abs().max())):
+            remedy = "in eval mode let forward use no batch statistics (track_running_stats=True), and draw nothing"
+            raise SettingsError(f"{what} gives other logits for an image alone than among others: {remedy}")
+        trained = _in_training(model, x, logits, what)
+    if path:
+        _LOG.warning("%s gives a %s: %s is taken for the logits", what, type(whole).__name__, _called(path))
+    if form:
+        told = "%s gives %s (it %s): their logarithm is taken for the logits"
+        _LOG.warning(told, what, form, _FORMS[form])
+    read = {False: (path, form), True: trained}
+    if still or any(reading != ((), None) for reading in read.values()) or _has_batch_statistics(model):
+        hooks = _Hooks(still, read)
+        model.register_forward_pre_hook(hooks.before)
+        model.register_forward_hook(hooks.after)
+    return model
+
+
+def _has_batch_statistics(model):
+    return any(isinstance(module, _BatchNorm) for module in model.modules())
+
+
+def _still(model, what):
+    # A batch normalisation without weights is frozen where all weights of the nearest part that has some are.
+    frozen = [weight for weight in model.parameters() if not weight.requires_grad]
+    still, owner = set(), {}
+    for name, module in model.named_modules():
+        own = [*module.parameters()] or owner.get(name.rpartition(".")[0], [])
+        owner[name] = own
+        set_to_eval = model.training and not module.training
+        if set_to_eval or (isinstance(module, _BatchNorm) and own and not any(w.requires_grad for w in own)):
+            still.add(name)
+    if frozen or still:
+        _LOG.warning(
+            "%s: %d of %d weights are frozen (requires_grad is False) and stay as they are; so do %d parts in eval mode"
+            " or frozen, with their batch statistics",
+            *(what, sum(w.numel() for w in frozen), sum(w.numel() for w in model.parameters()), len(still)),
+        )
+    return frozenset(still)
+
+
+def _called(path):
+    return ".".join(map(str, path)) or "the output"
+
+
+def read_output(output, shape: tuple[int, int | None], what: str, near: Tensor | None = None):
+    r"""(Names that lead to the logits in what a classifier gives, the tensor there, its form, see `form_of`).
+
+    Args: shape: (n, K) of the logits, K None where any will do.  what: for messages.  near: logits in eval mode, which
+        tell those in training mode from auxiliary ones.
+    Raises: SettingsError where no logits, or several, are found.
+    """
+    n, k = shape
+    fits = [(path, t) for path, t in leaves(output) if t.ndim == 2 and len(t) == n and k in (None, t.shape[1])]
+    fits = [found for found in fits if found[0][-1:] == ("logits",)] or fits
+    read = [(path, t, form_of(t)) for path, t in fits if t.is_floating_point()]
+    if near is not None and len(read) > 1:
+        return min(read, key=lambda one: (as_logits(*one[1:]).log_softmax(1) - near.log_softmax(1)).norm().item())
+    read = [one for one in read if one[2] is None] or read
+    if not read:
+        kind = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        of = "" if k is None else f" of {k} classes"
+        asked = "give those that it was trained on, and let forward return logits (n, classes)"
+        raise SettingsError(f"{what} gives {kind} for {n} images{of}: {asked}")
+    if len(read) > 1 and any(not torch.equal(read[0][1], other) for _, other, _ in read):
+        names = ", ".join(_called(path) for path, *_ in read)
+        raise SettingsError(f"{what} gives {len(read)} outputs for {n} images ({names}): return one, or call it logits")
+    if read[0][2] == "independent probabilities":
+        remedy = "let forward return logits, which a softmax takes"
+        raise SettingsError(f"{what} gives values from 0 to 1 that do not sum to 1 (a sigmoid?): {remedy}")
+    return read[0]
+
+
+def _in_training(model, x, logits, what):
+    probe, shape = copy_of(model), tuple(logits.shape)
+    try:
+        output = probe.train()(x)
+        several = sum(t.shape == shape for _, t in leaves(output)) > 1
+        if several:  # which one is it that evaluation gives?
+            for module in probe.modules():
+                module.training = not isinstance(module, _BatchNorm | _DropoutNd)
+            output = probe(x)
+    except Exception as error:  # whatever a foreign forward() may raise
+        what = f"{what} takes images in eval mode, but not in training mode ({why(error)})"
+        raise SettingsError(f"{what}: let forward work in both") from None
+    path, _, form = read_output(output, shape, f"{what}, in training mode,", logits)
+    if several:
+        told = "%s gives a %s while it is trained: %s is trained on, auxiliary outputs are not"
+        _LOG.warning(told, what, type(output).__name__, _called(path))
+    return path, form

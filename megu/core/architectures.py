@@ -1,0 +1,170 @@
+r"""Classifiers by name, without weights: of torchvision, timm, transformers, ours, or a function of the user's own."""
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from torch import nn
+
+from megu.core import models
+from megu.core.adapted import why
+from megu.settings.errors import SettingsError
+from megu.settings.extras import extra
+
+OURS = (*models.RESNETS, "vit-tiny", "vit-b16")
+_LOG = logging.getLogger("megu")
+_AUXILIARY = ("googlenet", "inception_v3")  # published weights have no auxiliary heads
+_KNOWN_AS = {
+    **dict.fromkeys(("num_classes", "n_classes", "classes", "num_labels", "n_labels"), 0),
+    **dict.fromkeys(("in_channels", "in_chans", "channels", "num_channels"), 1),
+}
+
+
+def builders(arch: str, num_classes: int, shape: tuple[int, int, int]) -> Iterator[Callable[[], nn.Module]]:
+    r"""Functions, tried in turn, that build an ``arch``, see `megu.core.loading.read_model`.
+
+    Args: shape: (C, H, W) of the images.
+    Raises: SettingsError where it does not exist.
+    """
+    library, _, name = arch.partition(":")
+    if library == "timm" and name:
+        return _timm(name, num_classes, shape)
+    if library == "hf" and name:
+        return _transformers(name, num_classes)
+    if name:
+        return _function(arch, num_classes, shape[0])
+    from torchvision import models as theirs  # noqa: PLC0415  (slow)
+
+    known = theirs.list_models(module=theirs)
+    out = [lambda: _grey(theirs.get_model(arch, **_usual(arch, num_classes)), shape[0])] if arch in known else []
+    if arch in _AUXILIARY:
+        out.append(lambda: _grey(theirs.get_model(arch, **_usual(arch, num_classes), aux_logits=False), shape[0]))
+    out += [lambda: models.build(arch, num_classes, shape, 0, weights="random")] if arch in OURS else []
+    if not out:
+        near = difflib.get_close_matches(arch, [*OURS, *known], n=3, cutoff=0.4)
+        what = f"arch {arch!r} does not exist; did you mean {' or '.join(map(repr, near or OURS))}?"
+        raise SettingsError(
+            f"{what} choose from torchvision.models, ours ({', '.join(OURS)}), timm:NAME, hf:NAME, or give"
+            " module:function or file.py:function"
+        )
+    return iter(out)
+
+
+def _usual(arch, num_classes):
+    slow = {"init_weights": False} if arch in _AUXILIARY else {}
+    return {"weights": None, "num_classes": num_classes, **slow}
+
+
+def _grey(model, channels):
+    # As torchvision's networks are changed for grey images: the first convolution takes one channel.
+    name, first = next((one for one in model.named_modules() if isinstance(one[1], nn.Conv2d)), (None, None))
+    if name and channels == 1 and first.in_channels == 3:
+        like = ("out_channels", "kernel_size", "stride", "padding", "dilation", "padding_mode")
+        how = {what: getattr(first, what) for what in like} | {"bias": first.bias is not None}
+        parent, _, own = name.rpartition(".")
+        setattr(model.get_submodule(parent), own, nn.Conv2d(1, **how))
+    return model
+
+
+def _timm(name, num_classes, shape):
+    with extra("timm"):
+        import timm  # noqa: PLC0415  (seconds)
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.4)
+        did = f"did you mean {' or '.join(map(repr, near))}?" if near else "see timm.list_models()"
+        raise SettingsError(f"timm has no model {name!r}; {did}")
+    how = {"pretrained": False, "num_classes": num_classes, "in_chans": shape[0]}
+
+    def build(**size):
+        model = timm.create_model(name, **how, **size)
+        if not size:
+            usual = timm.data.resolve_model_data_config(model)
+            _offer(f"timm:{name}", usual["mean"], usual["std"], usual["input_size"][-1])
+        return model
+
+    yield build
+    if shape[1:] != (224, 224):  # of some, weights depend on the size of the images
+        try:
+            model = build(img_size=shape[1:])
+        except (TypeError, AssertionError, ValueError, RuntimeError):
+            return
+        yield lambda: model
+
+
+def _transformers(name, num_classes):
+    with extra("guides"):
+        import transformers  # noqa: PLC0415  (seconds)
+    try:
+        config = transformers.AutoConfig.from_pretrained(name, num_labels=num_classes, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        what = f"arch 'hf:{name}': no config.json is on this machine ({why(error)})"
+        remedy = "give hf:FOLDER, where save_pretrained wrote it, or fetch it by `hf download NAME config.json`"
+        raise SettingsError(f"{what}: {remedy}") from None
+    if type(config) not in transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
+        raise SettingsError(f"arch 'hf:{name}' is a {config.model_type}, which classifies no images: choose another")
+
+    def build():
+        _offer_processor(name, getattr(config, "image_size", None))
+        return transformers.AutoModelForImageClassification.from_config(config)
+
+    yield build
+
+
+def _offer_processor(name, size):
+    file = Path(name) / "preprocessor_config.json"
+    about = json.loads(file.read_text()) if file.is_file() else {}
+    size = about.get("size", size)
+    size = size.get("height", size.get("shortest_edge")) if isinstance(size, dict) else size
+    _offer(f"hf:{name}", about.get("image_mean"), about.get("image_std"), size)
+
+
+def _offer(name, mean, std, size):
+    # What the library says of the images; the user's training may have been another.
+    if mean and std and size:
+        pair = "; ".join(",".join(f"{value:g}" for value in part) for part in (mean, std))
+        _LOG.warning("%s usually takes %s px and normalise '%s': give these if yours was trained so", name, size, pair)
+    elif size:
+        _LOG.warning("%s usually takes images of %s px: give this size if yours was trained so", name, size)
+
+
+def _function(arch, num_classes, channels):
+    # Arguments are given by name where it names them, else the number of classes where its first one needs a value.
+    make = _imported(arch)
+
+    def build():
+        known, takes = (num_classes, channels), inspect.signature(make).parameters.values()
+        given = {p.name: known[_KNOWN_AS[p.name]] for p in takes if p.name in _KNOWN_AS}
+        free = [p for p in takes if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][:1]
+        first = [num_classes] if free and not given and free[0].default is inspect.Parameter.empty else []
+        model = make(*first, **given)
+        if not isinstance(model, nn.Module):
+            what = f"arch {arch!r} gives a {type(model).__name__}"
+            raise SettingsError(f"{what}: let it return a torch.nn.Module without weights")
+        return model
+
+    return iter([build])
+
+
+def _imported(arch):
+    module, _, function = arch.rpartition(":")
+    try:
+        if module.endswith(".py"):
+            name = f"megu_arch_{Path(module).stem}"
+            about = importlib.util.spec_from_file_location(name, Path(module).expanduser())
+            found = sys.modules[name] = importlib.util.module_from_spec(about)
+            about.loader.exec_module(found)
+        else:
+            found = importlib.import_module(module)
+        make = getattr(found, function)
+    except (Exception, SystemExit) as error:  # whatever a foreign module may raise
+        remedy = "check module:function (or file.py:function)"
+        raise SettingsError(f"arch {arch!r} cannot be imported ({why(error)}): {remedy}") from None
+    if not callable(make):
+        raise SettingsError(f"arch {arch!r} is a {type(make).__name__}: name a function that returns a torch.nn.Module")
+    return make

@@ -1,0 +1,89 @@
+"""What ``megu unlearn`` writes is read again by others, by its own header, and is what it says."""
+
+import pytest
+import torch
+from own_model import NAMES, network
+from refusals import refused
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import megu
+from megu.core import models
+from megu.core.loading import weights_digest
+from megu.own.checkpoint import Checkpoint
+
+
+@pytest.fixture(scope="module")
+def written(model, parts, tmp_path_factory):
+    """Two folders of the same request: of float images, and of 8-bit ones with moments."""
+    root, how = tmp_path_factory.mktemp("unlearnt"), {"classes": NAMES, "method": "finetune"}
+    x, y = parts[0].tensors
+    pixels = TensorDataset((x * 255).round().byte(), y)
+    made = {
+        "float": megu.unlearn(model, parts[0], "trouser", **how, out=root / "float"),
+        "pixels": megu.unlearn(model, pixels, "trouser", **how, normalise="unit", out=root / "pixels"),
+    }
+    return root, made, x[:5]
+
+
+@pytest.mark.parametrize("kind", ["float", "pixels"])
+def test_a_folder_is_read_with_the_module_of_its_kind(written, kind):
+    root, made, x = written
+    net = network()
+    before = weights_digest(net)
+    found = Checkpoint.from_pretrained(root / kind, net=net)
+    assert weights_digest(net) == before and weights_digest(found.net) == weights_digest(made[kind].model)
+    assert torch.allclose(found(x), made[kind].model(x)) and found.about.classes == NAMES
+    pixels = (x * 255).round().byte()
+    if kind == "pixels":
+        assert torch.allclose(found(pixels), made[kind].model(pixels / 255), atol=1e-5)
+    else:
+        with refused("takes float images as those of its training data"):
+            found(pixels)
+    with refused("hand that folder over"):
+        found.save_pretrained(root / "again")
+
+
+def test_by_the_name_of_an_architecture_and_when_it_is_saved_later(written, tmp_path):
+    root, made, x = written
+    made["float"].save(tmp_path / "later")
+    arch = "own_model:network"
+    for folder in (root / "float", tmp_path / "later"):
+        assert torch.allclose(Checkpoint.from_pretrained(folder, arch=arch)(x), made["float"].model(x))
+    (tmp_path / "other").mkdir()
+    state, header = load_file(root / "float" / "model.safetensors"), models.about(root / "float" / "model.safetensors")
+    models.save(made["float"].model, tmp_path / "other" / "model.safetensors", header | {"arch": arch})
+    assert torch.allclose(Checkpoint.from_pretrained(tmp_path / "other")(x), made["float"].model(x))
+    with torch.no_grad():
+        state["8.bias"] = state["8.bias"] + 1
+    changed = network()
+    changed.load_state_dict(state)
+    models.save(changed, tmp_path / "other" / "model.safetensors", header)
+    with refused("holds other weights than its header names .hash .*: get it again"):
+        Checkpoint.from_pretrained(tmp_path / "other", net=network())
+
+
+def test_what_cannot_be_read_is_refused(written, tmp_path):
+    root = written[0]
+    with refused("was made of an nn.Module: give one like it, net=, or an arch"):
+        Checkpoint.from_pretrained(root / "float")
+    with refused("does not fit net, a Linear .*missing"):
+        Checkpoint.from_pretrained(root / "float", net=nn.Linear(2, 2))
+    save_file(network().state_dict(), tmp_path / "model.safetensors")
+    with refused("no checkpoint of megu, nor did `megu unlearn` write model.safetensors: use `megu export`"):
+        Checkpoint.from_pretrained(tmp_path)
+    header = models.about(root / "float" / "model.safetensors") | {"shape": "wide"}
+    models.save(network(), tmp_path / "model.safetensors", header)
+    with refused("is no config of a checkpoint .shape: Input should be a valid tuple"):
+        Checkpoint.from_pretrained(tmp_path, net=network())
+
+
+def test_hashes_are_made_as_they_are_documented(written):
+    root, made, _ = written
+    digest = hashlib.sha256()
+    for name, x in made["float"].model.state_dict().items():
+        digest.update(f"{name} {x.dtype} {tuple(x.shape)}".encode() + x.numpy().astype("<f4").tobytes())
+    digest = digest.hexdigest()
+    assert digest == made["float"].report["done"]["model"]["sha256_after"]
+    assert digest == models.about(root / "float" / "model.safetensors")["weights"]
