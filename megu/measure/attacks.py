@@ -1,8 +1,10 @@
 """Membership inference."""
 
+import math
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy import stats
+from scipy import optimize, special, stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score, roc_curve
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -12,6 +14,7 @@ from torch.nn import functional as F
 
 Logits, Labels, Scores = Float[Tensor, "n K"], Int[Tensor, " n"], Float[np.ndarray, " n"]
 Other, OtherLabels = Float[np.ndarray, " m"], Int[Tensor, " m"]
+Sizes = Int[np.ndarray, " c"]  # numbers of images by class
 Labelled = tuple[Float[Tensor, "_ K"], Int[Tensor, " _"]]  # logits and classes
 SEPARATION = ("auc", "bacc", "tpr")
 
@@ -62,9 +65,8 @@ def _labelled(member, other):
 def class_matched_roc(member: Scores, y_member: Labels, other: Other, y_other: OtherLabels) -> dict | None:
     """The curve behind `class_matched`: the classes' curves averaged at equal false-positive rates.
 
-    Returns: false (0, 0.01 to 1) and true; auc and error, its standard error; members and others, numbers of images.
-        None where no class has both.
-    Source: Hanley and McNeil 1982, Radiology 143.
+    Returns: false (0, 0.01 to 1) and true; auc; members and others, numbers of images by class ``(c,)``.  None where no
+        class has both.
     """
     grid, curves = np.linspace(0, 1, 101), []
     for a, b in _by_class(member, y_member, other, y_other):
@@ -73,11 +75,53 @@ def class_matched_roc(member: Scores, y_member: Labels, other: Other, y_other: O
     if not curves:
         return None
     n, m, auc, curves = map(np.array, zip(*curves, strict=True))
-    q1, q2, weights = auc / (2 - auc), 2 * auc**2 / (1 + auc), n / n.sum()
-    variance = (auc * (1 - auc) + (n - 1) * (q1 - auc**2) + (m - 1) * (q2 - auc**2)) / (n * m)
-    error = np.sqrt(weights**2 @ np.maximum(variance, 0))
-    sizes = {"members": int(n.sum()), "others": int(m.sum())}
-    return {"false": grid, "true": weights @ curves, "auc": float(weights @ auc), "error": float(error), **sizes}
+    weights = n / n.sum()
+    return {"false": grid, "true": weights @ curves, "auc": float(weights @ auc), "members": n, "others": m}
+
+
+def auc_variance(auc: float, members: Sizes, others: Sizes) -> float:
+    r"""Variance of the mean AUC of classes, weighted by their members, if each class has this AUC $\theta$.
+
+    $\theta(1-\theta)\,(1 + (\bar n - 1)(\frac{1-\theta}{2-\theta} + \frac{\theta}{1+\theta})) / (nm)$ of one class with
+    $\bar n = (n + m) / 2$; at 0.5 that of Mann and Whitney's test without ties, which ties only lower.
+
+    Source: Newcombe 2006, Statistics in Medicine 25, method 5.
+    """
+    weights, means = members / members.sum(), (members + others) / 2
+    spread = 1 + (means - 1) * ((1 - auc) / (2 - auc) + auc / (1 + auc))
+    return float(auc * (1 - auc) * (weights**2 * spread / (members * others)).sum())
+
+
+def _half_step(members, others):
+    return 0.5 / (members.sum() * others.min())  # an AUC comes in steps: half of one is its correction
+
+
+def auc_interval(auc: float, members: Sizes, others: Sizes, level: float) -> tuple[float, float]:
+    r"""Ends of the interval that misses the true AUC with probability ``level``: all $\theta$ with $|A - \theta| - c
+    \le z \sqrt{V(\theta)}$ of `auc_variance`, c half a step.  It leaves 0.5 out where Mann and Whitney's test does."""
+    sizes, z, step = (members, others), -special.ndtri(level / 2), _half_step(members, others)
+
+    def outside(theta, near):
+        return (near - theta) ** 2 - z**2 * auc_variance(theta, *sizes)
+
+    low, high = auc - step, auc + step
+    return (
+        optimize.brentq(outside, 0, low, (low,)) if low > 0 else 0.0,
+        optimize.brentq(outside, high, 1, (high,)) if high < 1 else 1.0,
+    )
+
+
+def detectable_auc(members: Sizes, others: Sizes, level: float, goal: float | None = None) -> float | None:
+    r"""The least AUC that a test of this size tells with 80 % power from a coin, or from a reference's AUC ``goal`` that
+    is as uncertain; None where there is none."""
+    sizes, (z, power) = (members, others), -special.ndtri((level / 2, 0.2))
+    null, more = (0.5, 0) if goal is None else (goal, auc_variance(goal, *sizes))
+    reach = _half_step(*sizes) + z * math.sqrt(auc_variance(null, *sizes) + more)
+
+    def room(theta):
+        return theta - null - reach - power * math.sqrt(auc_variance(theta, *sizes) + more)
+
+    return optimize.brentq(room, null, 1) if room(1) > 0 else None
 
 
 def separation(member: Scores, other: Other) -> dict[str, float]:

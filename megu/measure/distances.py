@@ -25,6 +25,23 @@ def js(p_logits: Logits, q_logits: Logits) -> float:
     return 0.5 * sum((torch.special.xlogy(x, x) - x * m).sum(1) for x in (p, q)).mean().item()
 
 
+def rf_jsd(
+    logits: Logits, y: Labels, unseen: Float[Tensor, "m K"], y_unseen: Int[Tensor, " m"]
+) -> float:
+    r"""How far a model's mean answer on forgotten images of a class is from the original's on unseen ones, without a
+    retrained model: `js` of the mean softmax vectors, mean over the classes that both have, nats; NaN where none is.
+
+    Args: logits: of the model.  unseen: of the original.
+    Source: Spartalis et al. 2025 (LoTUS), RF-JSD.  Departs: the public code divides the sum by the classes once more.
+    """
+    both = set(y.tolist()) & set(y_unseen.tolist())
+    means = [
+        [x.double()[of == k].softmax(1).mean(0, keepdim=True).log() for x, of in ((logits, y), (unseen, y_unseen))]
+        for k in sorted(both)
+    ]
+    return sum(js(*pair) for pair in means) / len(means) if means else nan
+
+
 def zrf(logits: Logits, blank_logits: Logits) -> float:
     """1 - `js` to an untrained network (zero-retrain forgetting), in [1 - log 2, 1].  Source: Chundawat et al. 2023."""
     return 1 - js(logits, blank_logits)

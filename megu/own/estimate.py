@@ -20,6 +20,7 @@ def estimate(checked) -> str:
     visits = (forget + used) * getattr(recipe, "epochs", 1)
     visits += getattr(noise, "steps", 0) * 2 * min(images.num_classes, forget)
     seconds = step * visits + look * 4 * (min(retain, 5000) + forget + tested)
+    training = settings.training
     weights = sum(p.numel() for p in checked.original.parameters())
     title, guide = checked.method.title, "none: this method asks none"
     if recipe:
@@ -36,9 +37,13 @@ def estimate(checked) -> str:
         f"; names {100 * checked.accuracy:.0f} % of a sample of the training images right",
         "method": title,
         "guide": guide,
+        "retrain": f"the reference, {training.epochs} epochs on {retain} images: about"
+        f" {_readable(step * retain * training.epochs)} more",
         "time": f"about {_readable(seconds)} on {checked.compute.device.type}, from {count} images measured; the"
         " guide's time is not in it",
     }
+    if not checked.request.retrain:
+        del lines["retrain"]
     return "\n".join(f"{name:8} {line}" for name, line in lines.items())
 
 

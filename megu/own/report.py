@@ -18,13 +18,13 @@ from megu.settings.files import atomic, hash_bytes, write_json
 NAME = "megu deletion report 1"
 
 
-def compose(checked, new, guide, training, found, changes):
+def compose(checked, new, guide, training, found):
     """The report as ``megu/own/assets/report.schema.json`` describes it.
 
     Args:
         checked: `megu.own.request.CheckedRequest`.  new: the model after.
         guide: of `megu.own.guide_choice.transition`.  training: seconds, history.
-        found, changes: of `megu.own.findings.measure`.
+        found: of `megu.own.findings.measure`.
     """
     images, forget, trained_on = checked.images, checked.settings.forget, checked.request.trained_on
     asked = {
@@ -53,7 +53,7 @@ def compose(checked, new, guide, training, found, changes):
             "reference": checked.reference is not None,
         },
     }  # fmt: skip
-    said = verdict(asked, found["accuracy"], changes, found["attacks"])
+    said = verdict(asked, *(found[part] for part in ("accuracy", "changes", "attacks")))
     facts = {"report": NAME, "megu": megu.__version__, "asked": asked, "done": done, **found, "verdict": said}
     return json.loads(json.dumps(facts, allow_nan=False))
 
