@@ -87,7 +87,7 @@ def unlearn(
     out: Out = None,
     test: option(Path, "Folder of unseen images by class, if not data/test.") = None,
     reference: option(Path, "Weights of a model retrained without what goes.") = None,
-    retrain: option(bool, "Train that reference here, from new weights (--set training.epochs=20).", "--retrain") = False,
+    retrain: option(bool, "Train that reference here, anew (--set training.epochs=20).", "--retrain") = False,
     classes: option(Path, "Text file of class names in the order of the outputs, one a line.") = None,
     method: option(str, "See `megu.methods.METHODS`.") = "megu",
     guide: option(str, "A guide.source, `model` (its own features), or a .csv or .npy matrix.") = None,

@@ -112,8 +112,8 @@ def auc_interval(auc: float, members: Sizes, others: Sizes, level: float) -> tup
 
 
 def detectable_auc(members: Sizes, others: Sizes, level: float, goal: float | None = None) -> float | None:
-    r"""The least AUC that a test of this size tells with 80 % power from a coin, or from a reference's AUC ``goal`` that
-    is as uncertain; None where there is none."""
+    r"""The least AUC that a test of this size tells with 80 % power from a coin, or from a reference's AUC ``goal``
+    that is as uncertain; None where there is none."""
     sizes, (z, power) = (members, others), -special.ndtri((level / 2, 0.2))
     null, more = (0.5, 0) if goal is None else (goal, auc_variance(goal, *sizes))
     reach = _half_step(*sizes) + z * math.sqrt(auc_variance(null, *sizes) + more)
@@ -121,7 +121,7 @@ def detectable_auc(members: Sizes, others: Sizes, level: float, goal: float | No
     def room(theta):
         return theta - null - reach - power * math.sqrt(auc_variance(theta, *sizes) + more)
 
-    return optimize.brentq(room, null, 1) if room(1) > 0 else None
+    return optimize.brentq(room, null, 1) if room(1.0) > 0 else None
 
 
 def separation(member: Scores, other: Other) -> dict[str, float]:

@@ -7,9 +7,7 @@ from itertools import product
 
 import numpy as np
 import torch
-from jaxtyping import Bool
 from scipy import stats
-from torch import Tensor
 
 from megu.core import models
 from megu.core.device import Stopwatch, generator
@@ -17,7 +15,7 @@ from megu.core.loading import has_features
 from megu.figures.deletion import ATTACKS, MODELS, PARTS
 from megu.measure import attacks, metrics
 from megu.measure.disentanglement import disentanglement, forgotten_concepts
-from megu.measure.distances import rf_jsd
+from megu.measure.distances import paired_difference, rf_jsd
 from megu.measure.outputs import collect_outputs, load_outputs, save_outputs
 from megu.measure.views import centroid_similarity
 from megu.own.verdict import LEVEL
@@ -130,20 +128,9 @@ def _changes(found):
     for (model, than), part in product(pairs, PARTS):
         if {model, than} <= found.outputs.keys() and len(found.labels[part]):
             right = (found.right(name, part) for name in (model, than))
-            points, low, high = (_number(100 * value) for value in paired_difference(*right))
+            points, low, high = (_number(100 * value) for value in paired_difference(*right, LEVEL))
             out.append({"model": model, "than": than, "part": part, "points": points, "low": low, "high": high})
     return out
-
-
-def paired_difference(right: Bool[Tensor, " n"], other: Bool[Tensor, " n"]) -> tuple[float, float, float]:
-    """Difference of two models' accuracies on the same images, and the ends of its interval at `LEVEL`, shares.
-
-    Half an image is added to each cell of the table of both.  Source: Agresti and Min 2005, Statistics in Medicine 24.
-    """
-    more, fewer = (int((one & ~two).sum()) for one, two in ((right, other), (other, right)))
-    n, middle = len(right) + 2, (more - fewer) / (len(right) + 2)
-    reach = stats.norm.isf(LEVEL / 2) * math.sqrt(max(0, more + fewer + 1 - n * middle**2)) / n
-    return (more - fewer) / len(right), max(-1, middle - reach), min(1, middle + reach)
 
 
 def _attack_curves(found):
@@ -163,11 +150,11 @@ def _attack_curves(found):
 def attack_rows(attack: str, scores: dict[str, tuple]) -> list[dict]:
     """The report's rows of an attack; ``scores``: model -> arguments of `megu.measure.attacks.class_matched_roc`."""
     curves, out = {model: attacks.class_matched_roc(*given) for model, given in scores.items()}, []
-    goal = (curves.get("reference") or {}).get("auc")
     for model, curve in curves.items():
         if curve:
             sizes = curve["members"], curve["others"]
             low, high = attacks.auc_interval(curve["auc"], *sizes, LEVEL)
+            goal = curve["auc"] if model == "reference" else None
             out.append({
                 "attack": attack, "model": model,
                 "auc": _number(curve["auc"]), "low": _number(low), "high": _number(high),

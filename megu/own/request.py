@@ -36,13 +36,13 @@ class Request:
         classes: names in the order of the outputs, or a text file of them; by default the folders, sorted, or
             ``data.classes``.  subclasses: of each image of a Dataset.
         guide: see `megu.own.guide_choice.choose_guide`.  method: in `megu.methods.METHODS`.  seed: of all randomness.
-        reference: a model retrained without the forget images, given as ``model`` is.  retrain: whether to make it here,
-            from new weights by the recipe ``training`` of ``settings`` (``"training.epochs"``).
+        reference: a model retrained without the forget images, given as ``model`` is.
+        retrain: whether to make it here, from new weights, by the recipe ``training`` of ``settings``.
         normalise: of 8-bit images, see `megu.datasets.user_images.moments`.
         size: pixels that images of a folder are resized to; by default their own where all have one, else 224.
         retain_images: to fine-tune on, at most; by default a fifth, at least 1,600.
         trained_on: how many images the model was trained on, where ``data`` is a sample.
-        settings: the method's (``"recipe.lr"``), the guide's (``"guide.exemplars"``), training, or device, threads, autocast.
+        settings: of the method (``"recipe.lr"``), guide, training (``"training.epochs"``), or device, threads.
     """
 
     model: nn.Module | Path
@@ -120,7 +120,8 @@ def _check_retrain(original, reference):
     try:
         models.reset(original, 0, "retrained")
     except SettingsError as error:
-        raise SettingsError(f"retrain: {str(error).partition(':')[0]}: retrain it yourself, and give reference") from None
+        what = f"the model cannot be retrained here ({str(error).partition(':')[0]})"
+        raise SettingsError(f"{what}: retrain it yourself, and give reference") from None
 
 
 def _check_integer(name, value, least, most=None):

@@ -47,7 +47,7 @@ class Unlearned:
         about = {"method": self.report["done"]["method"], "forget": self.report["asked"]["index_sha256"]}
         with atomic(Path(folder) / MODEL, locked=True) as part:
             models.save(self.model, part, about)
-        report.write(self.report, folder)
+        report.write(self.report, folder, [MODEL])
 
 
 def unlearn(model, data, forget, *, out=None, **options) -> Unlearned:
@@ -67,7 +67,7 @@ def carry_out(checked, out=None) -> Unlearned:
     folder = None if out is None else Path(out)
     work = folder and folder / report.WORK
     if folder and (folder / "manifest.json").exists():
-        raise StageError(f"{folder.name!r} holds working files of an earlier version or of a run: choose another folder")
+        raise StageError(f"{folder.name!r} is a run, or of an earlier version: choose another folder")
     with alone(work) if folder else nullcontext(), collect_notices(checked.notices):
         store = RunDirectory(work, _dependencies(checked), [checked.settings.seed]) if folder else _in_memory()
         matrix, guide = transition(checked, store)
@@ -80,10 +80,11 @@ def carry_out(checked, out=None) -> Unlearned:
         facts = report.compose(checked, new, guide, training, found)
         done = facts["done"]
         if folder:
-            for name in (MODEL, *(REFERENCE,) * checked.request.retrain):
+            names = [MODEL, REFERENCE][: 1 + checked.request.retrain]
+            for name in names:
                 with atomic(folder / name, locked=True) as part:
                     shutil.copyfile(work / name, part)
-            facts = report.write(facts, folder)
+            facts = report.write(facts, folder, names)
             store.note("report", done["model"]["sha256_after"])
     return Unlearned(new, done["history"], done["seconds"], facts, folder)
 

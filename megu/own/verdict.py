@@ -32,19 +32,17 @@ def verdict(asked, measured, changes, attacked):
     elif forgetting != "forgotten":
         word = forgetting
     else:
-        word = forgetting + {"trace": ", with a trace", "none found": ""}.get(trace, f", a trace cannot be told {without}")
+        left = {"trace": ", with a trace", "none found": ""}
+        word = forgetting + left.get(trace, f", a trace cannot be told {without}")
     if utility in _LEFT:
         word += f", model {utility}"
-    findings = [_first(rows), *sentences, *_said_of_changes(changes)]
-    if forgetting in ("partly", "not forgotten"):
-        findings.append(
-            "More epochs (recipe.epochs), a larger learning rate (recipe.lr) or another method may forget more; choose"
-            " on images outside the test."
-        )
-    if utility in _LEFT:
-        findings.append(
-            "Fewer epochs (recipe.epochs), a smaller learning rate (recipe.lr) or more retain images may keep more."
-        )
+    hints = {
+        "More epochs (recipe.epochs), a larger learning rate (recipe.lr) or another method may forget more; choose on"
+        " images outside the test.": forgetting in ("partly", "not forgotten"),
+        "Fewer epochs (recipe.epochs), a smaller learning rate (recipe.lr) or more retain images may keep more; choose"
+        " on images outside the test.": utility in _LEFT,
+    }
+    findings = [_first(rows), *sentences, *_said_of_changes(changes), *_holding(hints)]
     return {
         "word": word,
         "parts": {"forgetting": forgetting, "trace": trace, "utility": utility},
@@ -82,8 +80,8 @@ def _forgetting(asked, rows, moved, judge):
         done = gap["points"] <= 0 or gap["high"] <= _FEW or (gap["low"] <= 0 and gap["points"] <= _FEW)
         told = done or gap["low"] > 0
         means = (
-            f"no more of the forgotten training images are named right than by the retrained reference, or so little"
-            f" more that their difference may be none and is at most {_FEW:g} points, or surely is"
+            "of the forgotten training images no more are named right than by the retrained reference, or at most"
+            f" {_FEW:g} points more, by the upper end of the interval or where the interval leaves room for none"
         )
     else:
         done, told = after["high"] <= _FEW or after["percent"] == 0, True
@@ -114,34 +112,28 @@ def _trace(attacks, moved, judge, whole):
         f"A trace = an interval of an attack's AUC{' or of the accuracy' if judge and not whole else ''} leaves {goal}"
         " out, above or below (5 % false alarms for all of them together); "
     )
+    shown = max(tests, key=lambda test: abs(test["before"]) / test["reach"], default=None)
     if whole:
         rule += f"none found = no trace, though each test would find an AUC {_MARK:g} off with 80 % power."
-        clear = bool(tests) and all(test["detectable"] and test["detectable"] <= test["goal"] + _MARK for test in tests)
+        clear = bool(tests) and all((test["detectable"] or 9) <= test["goal"] + _MARK for test in tests)
     else:
         rule += "no trace = the interval of what sees the model before best lies less than half as far off as that did."
-        clear = bool(tests) and _at_most(max(tests, key=lambda test: abs(test["before"]) / test["reach"]))
+        clear = bool(tests) and max(-shown["low"], shown["high"]) < abs(shown["before"]) / 2
+    state = ("none found" if whole else "no trace") if clear else "cannot be told"
     if marks := [test for test in tests if not test["low"] <= 0 <= test["high"]]:
         state, shown = "trace", max(marks, key=lambda test: abs(test["at"]) / test["reach"])
-    else:
-        state = ("none found" if whole else "no trace") if clear else "cannot be told"
-        shown = max(tests, key=lambda test: abs(test["before"]) / test["reach"], default=None)
     if shown:
-        sentences.append(shown["said"].format("can still" if state == "trace" else "cannot"))
-        if state == "trace" and shown["at"] < 0 and shown["other_way"]:
-            sentences.append(shown["other_way"])
-    if state == "cannot be told" and tests:
-        sentences.append(_power(tests, without))
+        sentences.append(shown["said"].format("can still" if marks else "cannot"))
+        sentences += [shown["other_way"]] if marks and shown["at"] < 0 and "other_way" in shown else []
+        sentences += [_power(tests[0], without)] if state == "cannot be told" else []
     return state, without, rule, sentences
-
-
-def _at_most(test):
-    return max(abs(test["low"]), abs(test["high"])) < abs(test["before"]) / 2
 
 
 def _attack(attacks, name, judge):
     """One attack on the model after, as distances from a coin, or from what it sees in the reference."""
     after, before = attacks["after", name], attacks["before", name]
-    goal = attacks[judge, name] if judge else {"auc": 0.5, "low": 0.5, "high": 0.5}
+    coin = {"auc": 0.5, "low": 0.5, "high": 0.5, "detectable": after["detectable"]}
+    goal = attacks[judge, name] if judge else coin
     at = after["auc"] - goal["auc"]
     # Newcombe's square-and-add; both see the same images, so that it is rather too wide.
     low = at - math.hypot(after["auc"] - after["low"], goal["high"] - goal["auc"])
@@ -153,15 +145,9 @@ def _attack(attacks, name, judge):
         f"An attacker who sees the {name} of each image {{}} tell forgotten images from unseen ones of the same"
         f" classes: {_auc(after)}, {before['auc']:.3f} before; {against}."
     )
-    other_way = (
-        f"Below {'the reference' if judge else '0.5'} the forgotten images stand out the other way: they look less like"
-        " training images than they should."
-    )
-    return {
-        "at": at, "low": low, "high": high, "reach": max(at - low, high - at), "before": before["auc"] - goal["auc"],
-        "goal": goal["auc"], "detectable": after["detectable"], "others": after["others"], "said": said,
-        "other_way": other_way, "seen": before["auc"],
-    }  # fmt: skip
+    other_way = "Below that the forgotten images stand out the other way: they look less like training images."
+    more = {"goal": goal["auc"], "detectable": goal["detectable"], "others": after["others"], "seen": before["auc"]}
+    return {**_test(at, low, high, before["auc"] - goal["auc"], said), "other_way": other_way, **more}
 
 
 def _accuracy(moved, judge):
@@ -169,25 +155,25 @@ def _accuracy(moved, judge):
     row, before = moved["after", judge, "forget"], moved["before", judge, "forget"]
     at, low, high = (row[key] for key in ("points", "low", "high"))
     said = (
-        f"By what is named right of the forgotten images the model {{}} be told from the retrained reference:"
+        "By what is named right of the forgotten images the model {} be told from the retrained reference:"
         f" {at:+.1f} points ({low:+.1f} to {high:+.1f}), {before['points']:+.1f} before."
     )
-    return {
-        "at": at, "low": low, "high": high, "reach": max(at - low, high - at), "before": before["points"],
-        "said": said, "other_way": None,
-    }  # fmt: skip
+    return _test(at, low, high, before["points"], said)
 
 
-def _power(tests, without):
-    attack = next((test for test in tests if "detectable" in test), None)
-    if attack is None:
-        return "Whether a trace is left cannot be told: there are too few forgotten images, and none unseen."
+def _test(at, low, high, before, said):
+    """A distance with its interval, that of the model before, and a sentence."""
+    return {"at": at, "low": low, "high": high, "reach": max(at - low, high - at), "before": before, "said": said}
+
+
+def _power(attack, without):
+    if "detectable" not in attack:
+        return f"Whether a trace is left cannot be told {without}: the forgotten images are too few."
     least = attack["detectable"]
     finds = f"an AUC of {least:.3f} or more" if least else "not even an AUC of 1"
     return (
         f"Whether a trace is left cannot be told {without}: a test of this size finds {finds} with 80 % power at its"
-        f" level; in the model before it was {attack['seen']:.3f}, and what is left may be as much as the interval"
-        " allows."
+        f" level; in the model before it was {attack['seen']:.3f}."
     )
 
 
@@ -206,7 +192,7 @@ def _utility(rows, moved, judge):
     if not grades:
         return "not measured", "What is kept was not measured: the model before was no better than one class for all."
     rule = (
-        f"Model ruined, model damaged = fewer are named right than half and 95 % of what the"
+        "Model ruined, model damaged = fewer are named right than half and 95 % of what the"
         f" {'retrained reference' if judge else 'model before'} has above always naming one class ({'; '.join(parts)}),"
         " and by the interval of the change."
     )
@@ -214,9 +200,8 @@ def _utility(rows, moved, judge):
 
 
 def _first(rows):
-    parts = ["forget", next((part for part in _KEPT if ("after", part) in rows), "forget")]
-    said = []
-    for part in dict.fromkeys(parts):
+    said, kept = [], [part for part in _KEPT if ("after", part) in rows]
+    for part in ("forget", *kept[:1]):
         compared = f"{_percent(rows['before', part])} before, {_percent(rows['after', part])} after"
         if row := rows.get(("reference", part)):
             compared += f", {_percent(row)} by the retrained reference"
@@ -241,7 +226,7 @@ def _limits(whole, judge, unfit, data, given):
         "A stronger attack may see more: one with shadow models (not run here), with access to the weights, or one that"
         " trains the model on for some steps.": True,
         "Without a model retrained on the retained images alone, nothing says how near the result is to never having"
-        " seen the forgotten ones.": not given,
+        " seen the forgotten ones; that they are harder or easier than unseen ones passes for memory.": not given,
         f"The retrained reference {unfit}: it is not taken as a measure.": bool(unfit),
         "The reference is one model: another retraining would differ from it as well.": bool(judge),
         f"Only {data['training_images']:,} of {data['trained_on'] or 0:,} training images were given: what the model"
@@ -249,10 +234,12 @@ def _limits(whole, judge, unfit, data, given):
         " them beyond its interval.": data["retain_is_sample"],
         "Single images and sub-classes share labels with what stays: naming them right is no sign of memory, naming"
         " them wrong no sign of deletion.": not whole and not judge,
-        "The forgotten images may be harder or easier than the unseen ones; without a reference an attack takes this"
-        " for memory, or memory for this.": not judge,
     }
-    return [sentence for sentence, holds in limits.items() if holds]
+    return _holding(limits)
+
+
+def _holding(sentences):
+    return [sentence for sentence, holds in sentences.items() if holds]
 
 
 def _auc(row):

@@ -90,5 +90,5 @@ def test_no_key_reaches_model_log_or_report(model, parts, tmp_path, monkeypatch,
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"report": "other"}', "\x00"])
 def test_reports_that_are_none(tmp_path, content):
     (tmp_path / "report.json").write_text(content)
-    with refused("report.json is no 'megu deletion report 1'.*: give"):
+    with refused("report.json is no 'megu deletion report 2'.*: give"):
         report.read(tmp_path)
