@@ -1,6 +1,7 @@
 """Membership inference."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -79,49 +80,46 @@ def class_matched_roc(member: Scores, y_member: Labels, other: Other, y_other: O
     return {"false": grid, "true": weights @ curves, "auc": float(weights @ auc), "members": n, "others": m}
 
 
-def auc_variance(auc: float, members: Sizes, others: Sizes) -> float:
-    r"""Variance of the mean AUC of classes, weighted by their members, if each class has this AUC $\theta$.
+def auc_variance(members: Sizes, others: Sizes) -> Callable[[float], float]:
+    r"""Function of $\theta$: the variance of the classes' mean AUC, weighted by their members, if each has AUC $\theta$.
 
     $\theta(1-\theta)\,(1 + (\bar n - 1)(\frac{1-\theta}{2-\theta} + \frac{\theta}{1+\theta})) / (nm)$ of one class with
     $\bar n = (n + m) / 2$; at 0.5 that of Mann and Whitney's test without ties, which ties only lower.
 
     Source: Newcombe 2006, Statistics in Medicine 25, method 5.
     """
-    weights, means = members / members.sum(), (members + others) / 2
-    spread = 1 + (means - 1) * ((1 - auc) / (2 - auc) + auc / (1 + auc))
-    return float(auc * (1 - auc) * (weights**2 * spread / (members * others)).sum())
+    each = (members / members.sum()) ** 2 / (members * others)
+    once, more = float(each.sum()), float((each * ((members + others) / 2 - 1)).sum())
+    return lambda auc: auc * (1 - auc) * (once + more * ((1 - auc) / (2 - auc) + auc / (1 + auc)))
 
 
 def _half_step(members, others):
-    return 0.5 / (members.sum() * others.min())  # an AUC comes in steps: half of one is its correction
+    return 0.5 / float(members.sum() * others.min())  # an AUC comes in steps: half of one is its correction
 
 
 def auc_interval(auc: float, members: Sizes, others: Sizes, level: float) -> tuple[float, float]:
     r"""Ends of the interval that misses the true AUC with probability ``level``: all $\theta$ with $|A - \theta| - c
     \le z \sqrt{V(\theta)}$ of `auc_variance`, c half a step.  It leaves 0.5 out where Mann and Whitney's test does."""
-    sizes, z, step = (members, others), -special.ndtri(level / 2), _half_step(members, others)
+    variance, z, step = auc_variance(members, others), -float(special.ndtri(level / 2)), _half_step(members, others)
 
-    def outside(theta, near):
-        return (near - theta) ** 2 - z**2 * auc_variance(theta, *sizes)
+    def end(near, far):
+        return optimize.brentq(lambda theta: (near - theta) ** 2 - z**2 * variance(theta), near, far)
 
     low, high = auc - step, auc + step
-    return (
-        optimize.brentq(outside, 0, low, (low,)) if low > 0 else 0.0,
-        optimize.brentq(outside, high, 1, (high,)) if high < 1 else 1.0,
-    )
+    return end(low, 0.0) if low > 0 else 0.0, end(high, 1.0) if high < 1 else 1.0
 
 
 def detectable_auc(members: Sizes, others: Sizes, level: float, goal: float | None = None) -> float | None:
     r"""The least AUC that a test of this size tells with 80 % power from a coin, or from a reference's AUC ``goal``
     that is as uncertain; None where there is none."""
-    sizes, (z, power) = (members, others), -special.ndtri((level / 2, 0.2))
-    null, more = (0.5, 0) if goal is None else (goal, auc_variance(goal, *sizes))
-    reach = _half_step(*sizes) + z * math.sqrt(auc_variance(null, *sizes) + more)
+    variance, z, power = auc_variance(members, others), -special.ndtri(level / 2), special.ndtri(0.8)
+    null, more = (0.5, 0.0) if goal is None else (goal, variance(goal))
+    reach = _half_step(members, others) + z * math.sqrt(variance(null) + more)
 
     def room(theta):
-        return theta - null - reach - power * math.sqrt(auc_variance(theta, *sizes) + more)
+        return theta - null - reach - power * math.sqrt(variance(theta) + more)
 
-    return optimize.brentq(room, null, 1) if room(1.0) > 0 else None
+    return optimize.brentq(room, null, 1.0) if room(1.0) > 0 else None
 
 
 def separation(member: Scores, other: Other) -> dict[str, float]:

@@ -74,7 +74,7 @@ def _unfit(rows, moved, whole):
 def _forgetting(asked, rows, moved, judge):
     before, after = rows["before", "forget"], rows["after", "forget"]
     chance = max(_FEW, 100 / len(asked["data"]["classes"]))
-    down = moved["after", "before", "forget"]["high"] < 0
+    down = after["high"] < before["low"]
     if judge:
         gap = moved["after", judge, "forget"]
         done = gap["points"] <= 0 or gap["high"] <= _FEW or (gap["low"] <= 0 and gap["points"] <= _FEW)
@@ -90,7 +90,7 @@ def _forgetting(asked, rows, moved, judge):
             " interval, or none at all"
         )
     rule = (
-        f"Forgotten = {means}; partly = fewer than before by the interval of the change; a class of which no more than"
+        f"Forgotten = {means}; partly = fewer than before by both intervals; a class of which no more than"
         f" {chance:.3g} % was surely named right before cannot be said to be forgotten."
     )
     if before["low"] <= chance:

@@ -17,6 +17,7 @@ from conftest import ROOT, Narrow
 from killing import child, ended, often
 from own_model import NAMES, QUICK, SCHEMA, forget, network, same
 from PIL import Image
+from refusals import refused
 from safetensors.torch import load_file, save_file
 
 import megu
@@ -27,6 +28,7 @@ from megu.guide import GuideUnavailableError
 from megu.measure.metrics import METRICS
 from megu.own import guide_choice
 from megu.own import unlearn as unlearning
+from megu.own.estimate import estimate
 from megu.own.request import CheckedRequest, Request
 from megu.settings.errors import StageError
 from megu.settings.files import alone
@@ -57,7 +59,8 @@ def test_a_new_model_forgets_and_the_given_one_stays_as_it_is(model, parts):
     acc = {(row["model"], row["part"]): row["percent"] for row in result.report["accuracy"]}
     assert acc["before", "forget"] > 60 > 20 > acc["after", "forget"]
     assert acc["after", "test_retain"] > acc["before", "test_retain"] - 15
-    assert result.report["verdict"]["word"] == "forgotten" and not result.model.training
+    assert result.report["verdict"]["word"] == "forgotten, a trace cannot be told with 10 unseen images"
+    assert result.report["verdict"]["parts"]["utility"] != "ruined" and not result.model.training
     done = result.report["done"]["model"]
     assert (done["sha256_before"], done["sha256_after"]) == (before, weights_digest(result.model))
     assert set(result.seconds) >= {"reading", "guide", "labels", "noise", "fine-tuning", "evaluation"}
@@ -193,14 +196,42 @@ def test_a_guide_that_cannot_be_asked_is_stood_in_for_and_said(model, parts, mon
     assert forget(model, parts, guide=UNIFORM).report["done"]["guide"]["source"] == "matrix"
 
 
+def test_a_method_that_changes_nothing_and_one_that_ruins_the_model_have_their_words(model, parts):
+    still = forget(model, parts, range(240, 280), method="finetune", settings={"recipe.lr": 1e-12}).report["verdict"]
+    assert still["word"] == "cannot be told with 100 unseen images" or still["parts"]["trace"] == "trace"
+    ruined = forget(model, parts, "shirt", method="amnesiac", settings={"recipe.lr": 3.0}).report["verdict"]
+    assert ruined["word"].endswith(", model ruined") and ruined["parts"]["forgetting"] == "forgotten"
+    assert "test images of what is retained named right" in ruined["findings"][0]  # the shell's first line
+
+
+def test_the_reference_is_made_on_request_from_retained_images_alone(model, parts, tmp_path, capsys):
+    more = {"method": "finetune", "retrain": True, "out": tmp_path}
+    settings = {"recipe.epochs": 1, "training.epochs": 12, "training.lr": 0.1, "training.batch": 32}
+    checked = CheckedRequest(Request(model, parts[0], "trouser", test=parts[1], classes=NAMES, retrain=True))
+    assert "retrain  the reference, 20 epochs on 360 images: about" in estimate(checked)
+    result = forget(model, parts, settings=settings, **more)
+    acc = {(row["model"], row["part"]): row["percent"] for row in result.report["accuracy"]}
+    assert acc["reference", "forget"] == 0 and acc["reference", "retain"] > 40
+    assert set(result.report["files"]) == {"model.safetensors", "reference.safetensors"}
+    assert result.seconds["retraining"] > 0 and column(result, "after")["js_retrain"] > 0
+    again = network()
+    again.load_state_dict(load_file(tmp_path / "reference.safetensors"))
+    assert (
+        forget(model, parts, settings=settings, method="finetune", reference=again).report["accuracy"]
+        == (result.report["accuracy"])
+    )
+    with refused("retrain and reference are both given"):
+        forget(model, parts, reference=again, **more)
+
+
 def test_a_training_that_runs_away_keeps_the_last_good_model(model, parts, tmp_path):
     with pytest.raises(
-        DivergedError, match=r"try a smaller learning rate than 1e\+08; the last good state is kept in last_good"
+        DivergedError, match=r"try a smaller learning rate than 1e\+08; the last good state is kept in work/last_good"
     ) as caught:
         forget(model, parts, settings={"recipe.lr": 1e8, "recipe.schedule": "constant"}, out=tmp_path)
     assert weights_digest(caught.value.last_good) == weights_digest(model)
     assert not (tmp_path / "model.safetensors").exists()
-    assert same(load_file(tmp_path / "last_good.safetensors"), model.state_dict())
+    assert same(load_file(tmp_path / "work" / "last_good.safetensors"), model.state_dict())
 
 
 def test_memory_that_does_not_suffice_is_reported_and_changes_little(model, parts, done):
