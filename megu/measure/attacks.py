@@ -81,7 +81,7 @@ def class_matched_roc(member: Scores, y_member: Labels, other: Other, y_other: O
 
 
 def auc_variance(members: Sizes, others: Sizes) -> Callable[[float], float]:
-    r"""Function of $\theta$: the variance of the classes' mean AUC, weighted by their members, if each has AUC $\theta$.
+    r"""Function of $\theta$: variance of the classes' mean AUC, weighted by their members, if each has AUC $\theta$.
 
     $\theta(1-\theta)\,(1 + (\bar n - 1)(\frac{1-\theta}{2-\theta} + \frac{\theta}{1+\theta})) / (nm)$ of one class with
     $\bar n = (n + m) / 2$; at 0.5 that of Mann and Whitney's test without ties, which ties only lower.

@@ -27,15 +27,11 @@ def verdict(asked, measured, changes, attacked):
     trace, without, trace_rule, sentences = _trace(attacks, moved, judge, whole)
     utility, utility_rule = _utility(rows, moved, judge)
     forgetting, rule = _forgetting(asked, rows, moved, judge) if whole else (None, None)
-    if not whole:
-        word = f"cannot be told {without}" if trace == "cannot be told" else trace
-    elif forgetting != "forgotten":
-        word = forgetting
-    else:
-        left = {"trace": ", with a trace", "none found": ""}
-        word = forgetting + left.get(trace, f", a trace cannot be told {without}")
-    if utility in _LEFT:
-        word += f", model {utility}"
+    untold = f"cannot be told {without}"
+    word = [forgetting or (untold if trace == "cannot be told" else trace)]
+    word += [f"model {utility}"] if utility in _LEFT else []
+    if forgetting == "forgotten" and trace != "none found":
+        word.append("with a trace" if trace == "trace" else f"a trace {untold}")
     hints = {
         "More epochs (recipe.epochs), a larger learning rate (recipe.lr) or another method may forget more; choose on"
         " images outside the test.": forgetting in ("partly", "not forgotten"),
@@ -44,7 +40,7 @@ def verdict(asked, measured, changes, attacked):
     }
     findings = [_first(rows), *sentences, *_said_of_changes(changes), *_holding(hints)]
     return {
-        "word": word,
+        "word": ", ".join(word),
         "parts": {"forgetting": forgetting, "trace": trace, "utility": utility},
         "rule": " ".join(filter(None, (rule, trace_rule, utility_rule))),
         "what": ", ".join(asked["names"]) or f"{rows['after', 'forget']['images']} single images",

@@ -138,7 +138,7 @@ def test_what_is_finished_is_not_made_again(model, parts, tmp_path, monkeypatch)
     for more, wrong in (({"what": "shirt"}, r"forget was .*"), ({"guide": UNIFORM}, "guide.matrix")):
         with pytest.raises(StageError, match=f"{wrong}.*choose another run_dir"):
             forget(model, parts, **more, out=tmp_path)
-    with alone(tmp_path), pytest.raises(StageError, match="another run is at work"):
+    with alone(tmp_path / "work"), pytest.raises(StageError, match="another run is at work"):
         forget(model, parts, out=tmp_path)
 
 
@@ -200,7 +200,7 @@ def test_a_method_that_changes_nothing_and_one_that_ruins_the_model_have_their_w
     still = forget(model, parts, range(240, 280), method="finetune", settings={"recipe.lr": 1e-12}).report["verdict"]
     assert still["word"] == "cannot be told with 100 unseen images" or still["parts"]["trace"] == "trace"
     ruined = forget(model, parts, "shirt", method="amnesiac", settings={"recipe.lr": 3.0}).report["verdict"]
-    assert ruined["word"].endswith(", model ruined") and ruined["parts"]["forgetting"] == "forgotten"
+    assert ruined["word"].startswith("forgotten, model ruined")
     assert "test images of what is retained named right" in ruined["findings"][0]  # the shell's first line
 
 
