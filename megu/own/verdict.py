@@ -11,7 +11,7 @@ _LEFT = {"ruined": 0.5, "damaged": 0.95}  # of the accuracy above chance: with l
 _KEPT = ("test_retain", "retain")
 
 
-def verdict(asked, measured, changes, attacked):
+def verdict(asked: dict, measured: list[dict], changes: list[dict], attacked: list[dict]) -> dict:
     """Word, its parts (forgetting, trace, utility), its rule, what, and findings and limits in sentences.
 
     Args:
