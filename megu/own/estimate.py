@@ -37,14 +37,23 @@ def estimate(checked) -> str:
         f"; names {100 * checked.accuracy:.0f} % of a sample of the training images right",
         "method": title,
         "guide": guide,
-        "retrain": f"the reference, {training.epochs} epochs on {retain} images: about"
-        f" {_readable(step * retain * training.epochs)} more",
+        "retrain": f"the reference, {training.epochs} epochs on {retain} images: about {_retraining(checked, step)} more",
         "time": f"about {_readable(seconds)} on {checked.compute.device.type}, from {count} images measured; the"
         " guide's time is not in it",
     }
     if not checked.request.retrain:
         del lines["retrain"]
     return "\n".join(f"{name:8} {line}" for name, line in lines.items())
+
+
+def retraining_time(checked) -> str:
+    """How long the reference of a `megu.own.request.CheckedRequest` will take, by a few measured steps."""
+    index = checked.split.train[: min(checked.settings.training.batch, 64)]
+    return _retraining(checked, _seconds_per_image(checked.original, checked.images, index, checked.compute)[0])
+
+
+def _retraining(checked, step):
+    return _readable(step * len(checked.split.retain) * checked.settings.training.epochs)
 
 
 def _readable(seconds):

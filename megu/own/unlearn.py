@@ -1,5 +1,6 @@
 """One call from a request to a new model and its report."""
 
+import logging
 import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from megu.core.train import DivergedError, predict
 from megu.methods import METHODS
 from megu.methods.task import Task
 from megu.own import report
+from megu.own.estimate import retraining_time
 from megu.own.findings import measure
 from megu.own.guide_choice import transition
 from megu.own.request import CheckedRequest, Request, collect_notices
@@ -23,6 +25,7 @@ from megu.runs.store import CODE, RunDirectory
 from megu.settings.errors import StageError
 from megu.settings.files import alone, atomic
 
+log = logging.getLogger("megu")
 MODEL, REFERENCE = "model.safetensors", "reference.safetensors"
 
 
@@ -157,6 +160,8 @@ def _unlearned(checked, store, matrix):
 
 
 def _retrained(checked, store):
+    if not (store.path and (store.path / REFERENCE).exists()):
+        log.warning("the reference is retrained, which takes about %s", retraining_time(checked))
     model = _made(checked, store, REFERENCE, "retrain", None)
     checked.clock.seconds.update(store.facts(REFERENCE)["seconds"])
     return model

@@ -169,7 +169,7 @@ def _power(attack, without):
     finds = f"an AUC of {least:.3f} or more" if least else "not even an AUC of 1"
     return (
         f"Whether a trace is left cannot be told {without}: a test of this size finds {finds} with 80 % power at its"
-        f" level; in the model before it was {attack['seen']:.3f}."
+        f" level (5 % for all tests together); in the model before it was {attack['seen']:.3f}."
     )
 
 

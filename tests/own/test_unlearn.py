@@ -213,6 +213,7 @@ def test_the_reference_is_made_on_request_from_retained_images_alone(model, part
     acc = {(row["model"], row["part"]): row["percent"] for row in result.report["accuracy"]}
     assert acc["reference", "forget"] == 0 and acc["reference", "retain"] > 40
     assert set(result.report["files"]) == {"model.safetensors", "reference.safetensors"}
+    assert "retrained, which takes about" in str(result.report["done"]["notices"])
     assert result.seconds["retraining"] > 0 and column(result, "after")["js_retrain"] > 0
     again = network()
     again.load_state_dict(load_file(tmp_path / "reference.safetensors"))
