@@ -37,7 +37,7 @@ def estimate(checked) -> str:
         f"; names {100 * checked.accuracy:.0f} % of a sample of the training images right",
         "method": title,
         "guide": guide,
-        "retrain": f"the reference, {training.epochs} epochs on {retain} images: about {_retraining(checked, step)} more",
+        "retrain": f"the reference, {training.epochs} epochs on {retain} images: {_retraining(checked, step)} more",
         "time": f"about {_readable(seconds)} on {checked.compute.device.type}, from {count} images measured; the"
         " guide's time is not in it",
     }
@@ -53,7 +53,7 @@ def retraining_time(checked) -> str:
 
 
 def _retraining(checked, step):
-    return _readable(step * len(checked.split.retain) * checked.settings.training.epochs)
+    return "about " + _readable(step * len(checked.split.retain) * checked.settings.training.epochs)
 
 
 def _readable(seconds):

@@ -161,7 +161,7 @@ def _unlearned(checked, store, matrix):
 
 def _retrained(checked, store):
     if not (store.path and (store.path / REFERENCE).exists()):
-        log.warning("the reference is retrained, which takes about %s", retraining_time(checked))
+        log.warning("the reference is retrained, which takes %s", retraining_time(checked))
     model = _made(checked, store, REFERENCE, "retrain", None)
     checked.clock.seconds.update(store.facts(REFERENCE)["seconds"])
     return model
