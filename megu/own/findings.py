@@ -42,7 +42,9 @@ class _Models:
         self.features = has_features(checked.original, self.images)
         self.split = replace(checked.split, retain=_sample(checked.split.retain, 5000, seed, "measured"))
         self.labels = {part: self.images.y[index] for part, index in vars(self.split).items()}
-        self.unseen = "test_forget" if len(self.labels["test_forget"]) else "test_retain"
+        # Of a sub-class none but its own images are unseen ones of the same kind.
+        single = checked.settings.forget.scenario == "random"
+        self.unseen = "test_retain" if single else "test_forget"
         load = partial(load_outputs, device=checked.compute.device)
         for name, model in {"before": checked.original, "after": new, "reference": checked.reference}.items():
             if model is not None:
@@ -188,7 +190,10 @@ def _every_metric(found):
         against = metrics.References(found.outputs["before"], reference, blank, nobody)
         values[model] = metrics.metrics(outputs, found.images, found.split, against)
     for metric, about in metrics.METRICS.items():
-        why = found.lacking(about.needs.split())
+        needs = about.needs.split()
+        if found.unseen == "test_forget" and metric.startswith(("mia_loss", "mia_entropy", "tow_mia")):
+            needs.append("test_forget")  # else they would be compared with images of other classes or sub-classes
+        why = found.lacking(needs)
         row = {model: _number(values[model][metric]) if model in values and not why else None for model in MODELS}
         if not why and set(row.values()) == {None}:
             why = "cannot be computed from these images"

@@ -45,7 +45,7 @@ def verdict(asked: dict, measured: list[dict], changes: list[dict], attacked: li
         "rule": " ".join(filter(None, (rule, trace_rule, utility_rule))),
         "what": ", ".join(asked["names"]) or f"{rows['after', 'forget']['images']} single images",
         "findings": findings,
-        "limits": _limits(whole, judge, unfit, asked["data"], ("reference", "forget") in rows),
+        "limits": _limits(whole, judge, unfit, asked["data"], rows, moved),
     }
 
 
@@ -59,11 +59,17 @@ def _unfit(rows, moved, whole):
         return None
     if whole and rows["reference", "forget"]["low"] > _FEW:
         return "names images of the class right, which a model that never saw it does not"
+    worse = _worse(rows, moved, "ruined")
+    return worse and f"names the {worse} far worse than the model before"
+
+
+def _worse(rows, moved, grade):
+    """What is retained and so much worse named by the reference than by the model before, or None."""
     for part in _KEPT:
         if (row := rows.get(("reference", part))) and moved["before", "reference", part]["low"] > 0:
             base, chance = rows["before", part]["percent"], row["chance"]
-            if base > chance and row["percent"] < _limit(base, chance, "ruined"):
-                return f"names the {PARTS[part]} far worse than the model before"
+            if base > chance and row["percent"] < _limit(base, chance, grade):
+                return PARTS[part]
     return None
 
 
@@ -81,19 +87,15 @@ def _forgetting(asked, rows, moved, judge):
         )
     else:
         done, told = after["high"] <= _FEW or after["percent"] == 0, True
-        means = (
-            f"at most {_FEW:g} % of the forgotten training images are named right by the upper end of the 95 %"
-            " interval, or none at all"
-        )
+        means = f"at most {_FEW:g} % of the forgotten training images (upper end of 95 %), or none, are named right"
     rule = (
         f"Forgotten = {means}; partly = fewer than before by both intervals; a class of which no more than"
         f" {chance:.3g} % was surely named right before cannot be said to be forgotten."
     )
     if before["low"] <= chance:
         return "cannot be told, the class was not known before", rule
-    if not told:
-        return f"cannot be told with {after['images']} forgotten images", rule
-    return "forgotten" if done else "partly" if down else "not forgotten", rule
+    untold = f"cannot be told with {after['images']} forgotten images"
+    return "forgotten" if done else untold if not told else "partly" if down else "not forgotten", rule
 
 
 def _trace(attacks, moved, judge, whole):
@@ -134,9 +136,8 @@ def _attack(attacks, name, judge):
     # Newcombe's square-and-add; both see the same images, so that it is rather too wide.
     low = at - math.hypot(after["auc"] - after["low"], goal["high"] - goal["auc"])
     high = at + math.hypot(after["high"] - after["auc"], goal["auc"] - goal["low"])
-    against = "0.5 is a coin"
-    if judge:
-        against = f"the retrained reference gives {_auc(goal)}, a difference of {at:+.3f} ({low:+.3f} to {high:+.3f})"
+    gap = f"a difference of {at:+.3f} ({low:+.3f} to {high:+.3f})"
+    against = f"the retrained reference gives {_auc(goal)}, {gap}" if judge else "0.5 is a coin"
     said = (
         f"An attacker who sees the {name} of each image {{}} tell forgotten images from unseen ones of the same"
         f" classes: {_auc(after)}, {before['auc']:.3f} before; {against}."
@@ -176,10 +177,7 @@ def _power(attack, without):
 def _utility(rows, moved, judge):
     base, grades, parts = judge or "before", [], []
     for part in _KEPT:
-        if ("after", part) not in rows:
-            continue
-        goal, after = rows[base, part]["percent"], rows["after", part]
-        if goal <= after["chance"]:
+        if (after := rows.get(("after", part))) is None or (goal := rows[base, part]["percent"]) <= after["chance"]:
             continue
         limits = {name: _limit(goal, after["chance"], name) for name in _LEFT}
         lost = moved["after", base, part]["high"] < 0
@@ -215,16 +213,22 @@ def _said_of_changes(changes):
     ]
 
 
-def _limits(whole, judge, unfit, data, given):
+def _limits(whole, judge, unfit, data, rows, moved):
+    worse = _worse(rows, moved, "damaged")
     limits = {
         "This is evidence, not a proof of deletion: a short training changed the weights, and what remains in them is"
         " seen only as far as these numbers see.": True,
         "A stronger attack may see more: one with shadow models (not run here), with access to the weights, or one that"
         " trains the model on for some steps.": True,
         "Without a model retrained on the retained images alone, nothing says how near the result is to never having"
-        " seen the forgotten ones; that they are harder or easier than unseen ones passes for memory.": not given,
+        " seen the forgotten ones; that they are harder or easier than unseen ones passes for memory.": (
+            "reference",
+            "forget",
+        )
+        not in rows,
         f"The retrained reference {unfit}: it is not taken as a measure.": bool(unfit),
         "The reference is one model: another retraining would differ from it as well.": bool(judge),
+        f"The reference names the {worse} worse than the model before: it may be trained less well.": judge and worse,
         f"Only {data['training_images']:,} of {data['trained_on'] or 0:,} training images were given: what the model"
         " lost on the others was neither repaired nor measured, and no metric on retained training images speaks for"
         " them beyond its interval.": data["retain_is_sample"],
