@@ -87,6 +87,7 @@ def unlearn(
     out: Out = None,
     test: option(Path, "Folder of unseen images by class, if not data/test.") = None,
     reference: option(Path, "Weights of a model retrained without what goes.") = None,
+    retrain: option(bool, "Train that reference here, anew (--set training.epochs=20).", "--retrain") = False,
     classes: option(Path, "Text file of class names in the order of the outputs, one a line.") = None,
     copies: option(str, "Retained images with the pixels of forgotten ones: forget or keep them.") = None,
     method: option(str, "See `megu.methods.METHODS`.") = "megu",
@@ -114,7 +115,8 @@ def unlearn(
     if not dry_run:
         verdict = carry_out(checked, out).report["verdict"]
         typer.echo(f"verdict  {verdict['word']}: {verdict['findings'][0]}\nrule     {verdict['rule']}")
-        typer.echo(f"written  model.safetensors, report.html, report.json in {os.path.relpath(out)}")
+        typer.echo(f"written  model.safetensors, report.html, report.json, SHA256SUMS in {os.path.relpath(out)}")
+        typer.echo("keep     work/ in it is for going on: it holds what the models say of the forgotten images")
 
 
 @app.command()

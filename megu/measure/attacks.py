@@ -1,8 +1,11 @@
 """Membership inference."""
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy import stats
+from scipy import optimize, special, stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score, roc_curve
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -12,6 +15,7 @@ from torch.nn import functional as F
 
 Logits, Labels, Scores = Float[Tensor, "n K"], Int[Tensor, " n"], Float[np.ndarray, " n"]
 Other, OtherLabels = Float[np.ndarray, " m"], Int[Tensor, " m"]
+Sizes = Int[np.ndarray, " c"]  # numbers of images by class
 Labelled = tuple[Float[Tensor, "_ K"], Int[Tensor, " _"]]  # logits and classes
 SEPARATION = ("auc", "bacc", "tpr")
 
@@ -62,9 +66,8 @@ def _labelled(member, other):
 def class_matched_roc(member: Scores, y_member: Labels, other: Other, y_other: OtherLabels) -> dict | None:
     """The curve behind `class_matched`: the classes' curves averaged at equal false-positive rates.
 
-    Returns: false (0, 0.01 to 1) and true; auc and error, its standard error; members and others, numbers of images.
-        None where no class has both.
-    Source: Hanley and McNeil 1982, Radiology 143.
+    Returns: false (0, 0.01 to 1) and true; auc; members and others, numbers of images by class ``(c,)``.  None where no
+        class has both.
     """
     grid, curves = np.linspace(0, 1, 101), []
     for a, b in _by_class(member, y_member, other, y_other):
@@ -73,11 +76,50 @@ def class_matched_roc(member: Scores, y_member: Labels, other: Other, y_other: O
     if not curves:
         return None
     n, m, auc, curves = map(np.array, zip(*curves, strict=True))
-    q1, q2, weights = auc / (2 - auc), 2 * auc**2 / (1 + auc), n / n.sum()
-    variance = (auc * (1 - auc) + (n - 1) * (q1 - auc**2) + (m - 1) * (q2 - auc**2)) / (n * m)
-    error = np.sqrt(weights**2 @ np.maximum(variance, 0))
-    sizes = {"members": int(n.sum()), "others": int(m.sum())}
-    return {"false": grid, "true": weights @ curves, "auc": float(weights @ auc), "error": float(error), **sizes}
+    weights = n / n.sum()
+    return {"false": grid, "true": weights @ curves, "auc": float(weights @ auc), "members": n, "others": m}
+
+
+def auc_variance(members: Sizes, others: Sizes) -> Callable[[float], float]:
+    r"""Function of $\theta$: variance of the classes' mean AUC, weighted by their members, if each has AUC $\theta$.
+
+    $\theta(1-\theta)\,(1 + (\bar n - 1)(\frac{1-\theta}{2-\theta} + \frac{\theta}{1+\theta})) / (nm)$ of one class with
+    $\bar n = (n + m) / 2$; at 0.5 that of Mann and Whitney's test without ties, which ties only lower.
+
+    Source: Newcombe 2006, Statistics in Medicine 25, method 5.
+    """
+    each = (members / members.sum()) ** 2 / (members * others)
+    once, more = float(each.sum()), float((each * ((members + others) / 2 - 1)).sum())
+    return lambda auc: auc * (1 - auc) * (once + more * ((1 - auc) / (2 - auc) + auc / (1 + auc)))
+
+
+def _half_step(members, others):
+    return 0.5 / float(members.sum() * others.min())  # an AUC comes in steps: half of one is its correction
+
+
+def auc_interval(auc: float, members: Sizes, others: Sizes, level: float) -> tuple[float, float]:
+    r"""Ends of the interval that misses the true AUC with probability ``level``: all $\theta$ with $|A - \theta| - c
+    \le z \sqrt{V(\theta)}$ of `auc_variance`, c half a step.  It leaves 0.5 out where Mann and Whitney's test does."""
+    variance, z, step = auc_variance(members, others), -float(special.ndtri(level / 2)), _half_step(members, others)
+
+    def end(near, far):
+        return optimize.brentq(lambda theta: (near - theta) ** 2 - z**2 * variance(theta), near, far)
+
+    low, high = auc - step, auc + step
+    return end(low, 0.0) if low > 0 else 0.0, end(high, 1.0) if high < 1 else 1.0
+
+
+def detectable_auc(members: Sizes, others: Sizes, level: float, goal: float | None = None) -> float | None:
+    r"""The least AUC that a test of this size tells with 80 % power from a coin, or from a reference's AUC ``goal``
+    that is as uncertain; None where there is none."""
+    variance, z, power = auc_variance(members, others), -special.ndtri(level / 2), special.ndtri(0.8)
+    null, more = (0.5, 0.0) if goal is None else (goal, variance(goal))
+    reach = _half_step(members, others) + z * math.sqrt(variance(null) + more)
+
+    def room(theta):
+        return theta - null - reach - power * math.sqrt(variance(theta) + more)
+
+    return optimize.brentq(room, null, 1.0) if room(1.0) > 0 else None
 
 
 def separation(member: Scores, other: Other) -> dict[str, float]:

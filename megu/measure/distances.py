@@ -1,9 +1,10 @@
 """How right a model is, and how far from another: accuracies, outputs, features."""
 
-from math import isnan, nan
+from math import isnan, nan, sqrt
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+from scipy import special
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,6 +16,18 @@ def accuracy(logits: Logits, y: Labels) -> float:
     return 100 * (logits.argmax(1) == y).double().mean().item() if len(y) else nan
 
 
+def paired_difference(right: Bool[Tensor, " n"], other: Bool[Tensor, " n"], level: float) -> tuple[float, float, float]:
+    """Difference of two models' accuracies on the same images, and the ends of the interval that misses it with
+    probability ``level``, shares.
+
+    Half an image is added to each cell of their table.  Source: Agresti and Min 2005, Statistics in Medicine 24.
+    """
+    more, fewer = (int((one & ~two).sum()) for one, two in ((right, other), (other, right)))
+    n, middle = len(right) + 2, (more - fewer) / (len(right) + 2)
+    reach = -special.ndtri(level / 2) * sqrt(max(0, more + fewer + 1 - n * middle**2)) / n
+    return (more - fewer) / len(right), max(-1.0, middle - reach), min(1.0, middle + reach)
+
+
 def js(p_logits: Logits, q_logits: Logits) -> float:
     r"""Jensen-Shannon divergence, mean over images, nats in [0, log 2]; NaN for no images.
 
@@ -23,6 +36,21 @@ def js(p_logits: Logits, q_logits: Logits) -> float:
     p, q = p_logits.double().softmax(1), q_logits.double().softmax(1)
     m = ((p + q) / 2).clamp_min(1e-300).log()
     return 0.5 * sum((torch.special.xlogy(x, x) - x * m).sum(1) for x in (p, q)).mean().item()
+
+
+def rf_jsd(logits: Logits, y: Labels, unseen: Float[Tensor, "m K"], y_unseen: Int[Tensor, " m"]) -> float:
+    r"""How far a model's mean answer on forgotten images of a class is from the original's on unseen ones, without a
+    retrained model: `js` of the mean softmax vectors, mean over the classes that both have, nats; NaN where none is.
+
+    Args: logits: of the model.  unseen: of the original.
+    Source: Spartalis et al. 2025 (LoTUS), RF-JSD.  Departs: the public code divides the sum by the classes once more.
+    """
+    both = set(y.tolist()) & set(y_unseen.tolist())
+    means = [
+        [x.double()[of == k].softmax(1).mean(0, keepdim=True).log() for x, of in ((logits, y), (unseen, y_unseen))]
+        for k in sorted(both)
+    ]
+    return sum(js(*pair) for pair in means) / len(means) if means else nan
 
 
 def zrf(logits: Logits, blank_logits: Logits) -> float:

@@ -20,6 +20,7 @@ def estimate(checked) -> str:
     visits = (forget + used) * getattr(recipe, "epochs", 1)
     visits += getattr(noise, "steps", 0) * 2 * min(images.num_classes, forget)
     seconds = step * visits + look * 4 * (min(retain, 5000) + forget + tested)
+    training = settings.training
     weights = sum(p.numel() for p in checked.original.parameters())
     title, guide = checked.method.title, "none: this method asks none"
     if recipe:
@@ -36,10 +37,23 @@ def estimate(checked) -> str:
         f"; names {100 * checked.accuracy:.0f} % of a sample of the training images right",
         "method": title,
         "guide": guide,
+        "retrain": f"the reference, {training.epochs} epochs on {retain} images: {_retraining(checked, step)} more",
         "time": f"about {_readable(seconds)} on {checked.compute.device.type}, from {count} images measured; the"
         " guide's time is not in it",
     }
+    if not checked.request.retrain:
+        del lines["retrain"]
     return "\n".join(f"{name:8} {line}" for name, line in lines.items())
+
+
+def retraining_time(checked) -> str:
+    """How long the reference of a `megu.own.request.CheckedRequest` will take, by a few measured steps."""
+    index = checked.split.train[: min(checked.settings.training.batch, 64)]
+    return _retraining(checked, _seconds_per_image(checked.original, checked.images, index, checked.compute)[0])
+
+
+def _retraining(checked, step):
+    return "about " + _readable(step * len(checked.split.retain) * checked.settings.training.epochs)
 
 
 def _readable(seconds):

@@ -15,9 +15,12 @@ from megu.core.loading import has_features
 from megu.figures.deletion import ATTACKS, MODELS, PARTS
 from megu.measure import attacks, metrics
 from megu.measure.disentanglement import disentanglement, forgotten_concepts
+from megu.measure.distances import paired_difference, rf_jsd
 from megu.measure.outputs import collect_outputs, load_outputs, save_outputs
 from megu.measure.views import centroid_similarity
+from megu.own.verdict import LEVEL
 from megu.settings.errors import SettingsError
+from megu.settings.files import write_json
 
 _NEEDED = {  # what a metric may need, see `megu.measure.metrics.Metric`; the first that lacks is named
     "shadows": "shadow models",
@@ -39,6 +42,9 @@ class _Models:
         self.features = has_features(checked.original, self.images)
         self.split = replace(checked.split, retain=_sample(checked.split.retain, 5000, seed, "measured"))
         self.labels = {part: self.images.y[index] for part, index in vars(self.split).items()}
+        # Of a sub-class none but its own images are unseen ones of the same kind.
+        single = checked.settings.forget.scenario == "random"
+        self.unseen = "test_retain" if single else "test_forget"
         load = partial(load_outputs, device=checked.compute.device)
         for name, model in {"before": checked.original, "after": new, "reference": checked.reference}.items():
             if model is not None:
@@ -82,20 +88,23 @@ def _sample(index, count, seed, purpose):
 
 
 def measure(checked, store, new, transition):
-    """What the report says of the models, and `change` by part.
+    """What the report says of the models.
 
     Args: checked, store, transition: see `megu.own.guide_choice.transition`.  new: the model after.
     """
     found = _Models(checked, store, new)
-    facts = {
+    if store.path:  # of each forgotten image, and so beside what is handed over
+        write_json(store.path / "predictions.json", _each_prediction(found, checked.ids), locked=True)
+    return {
         "accuracy": _accuracies(found),
+        "changes": _changes(found),
         "attacks": _attack_curves(found),
+        "without_reference": _without_reference(found, checked.settings.forget.scenario),
         "metrics": _every_metric(found),
-        "predictions": _predictions(found, checked.ids),
+        "predictions": _predictions(found),
         "nearest": _nearest(found, transition),
         "disentanglement": _disentanglement(checked, found, new),
     }
-    return facts, {part: change(found, part) for part in ("test_retain", "retain") if len(found.labels[part])}
 
 
 def _number(value, digits=6):
@@ -109,35 +118,68 @@ def _accuracies(found):
         if count := len(right):
             hits = int(right.sum())
             ends = stats.binomtest(hits, count).proportion_ci(method="wilson")
-            percent, low, high = (_number(100 * share) for share in (hits / count, *ends))
-            out.append({"model": model, "part": part, "images": count, "percent": percent, "low": low, "high": high})
+            most = found.labels[part].bincount().max().item()
+            percent, low, high, chance = (_number(100 * share) for share in (hits / count, *ends, most / count))
+            row = {"model": model, "part": part, "images": count}
+            out.append({**row, "percent": percent, "low": low, "high": high, "chance": chance})
     return out
 
 
-def change(found, part):
-    """Change of accuracy in points, paired by image: (mean, half-width of its 95 % interval)."""
-    before, after = (found.right(model, part).double() for model in ("before", "after"))
-    difference = 100 * (after - before)
-    return difference.mean().item(), 1.96 * difference.std(correction=0).item() / math.sqrt(len(difference))
+def _changes(found):
+    out, pairs = [], (("after", "before"), ("before", "reference"), ("after", "reference"))
+    for (model, than), part in product(pairs, PARTS):
+        if {model, than} <= found.outputs.keys() and len(found.labels[part]):
+            right = (found.right(name, part) for name in (model, than))
+            points, low, high = (_number(100 * value) for value in paired_difference(*right, LEVEL))
+            out.append({"model": model, "than": than, "part": part, "points": points, "low": low, "high": high})
+    return out
 
 
 def _attack_curves(found):
-    unseen, out = "test_forget" if len(found.labels["test_forget"]) else "test_retain", []
-    for attack, (model, outputs) in product(ATTACKS, found.outputs.items()):
-        compared = []
-        for part in ("forget", unseen):
-            logits, y = outputs.logits[part], found.labels[part]
-            unlike = attacks.per_sample_loss(logits, y) if attack == "loss" else attacks.entropy(logits)
-            compared += [-unlike, y]  # high where an attacker takes an image for one that was trained on
-        if curve := attacks.class_matched_roc(*compared):
-            auc, reach = curve["auc"], 1.96 * curve["error"]
+    out = []
+    for attack in ATTACKS:
+        scores = {}
+        for model, outputs in found.outputs.items():
+            scores[model] = []
+            for part in ("forget", found.unseen):
+                logits, y = outputs.logits[part], found.labels[part]
+                unlike = attacks.per_sample_loss(logits, y) if attack == "loss" else attacks.entropy(logits)
+                scores[model] += [-unlike, y]  # high where an attacker takes an image for one that was trained on
+        out += attack_rows(attack, scores)
+    return out
+
+
+def attack_rows(attack: str, scores: dict[str, tuple]) -> list[dict]:
+    """The report's rows of an attack; ``scores``: model -> arguments of `megu.measure.attacks.class_matched_roc`."""
+    curves, out = {model: attacks.class_matched_roc(*given) for model, given in scores.items()}, []
+    for model, curve in curves.items():
+        if curve:
+            sizes = curve["members"], curve["others"]
+            low, high = attacks.auc_interval(curve["auc"], *sizes, LEVEL)
+            goal = curve["auc"] if model == "reference" else None
             out.append({
                 "attack": attack, "model": model,
-                "auc": _number(auc), "low": _number(max(0, auc - reach)), "high": _number(min(1, auc + reach)),
-                "tpr_at_1_percent": _number(curve["true"][1]), "members": curve["members"], "others": curve["others"],
+                "auc": _number(curve["auc"]), "low": _number(low), "high": _number(high),
+                "detectable": _number(attacks.detectable_auc(*sizes, LEVEL, goal)),
+                "tpr_at_1_percent": _number(curve["true"][1]),
+                "members": int(sizes[0].sum()), "others": int(sizes[1].sum()),
                 "roc": {axis: [_number(value, 4) for value in curve[axis]] for axis in ("false", "true")},
             })  # fmt: skip
     return out
+
+
+def _without_reference(found, scenario):
+    """RF-JSD of each model, or why it is not available."""
+    why = {"class": "of a whole class", "subclass": "of a whole sub-class"}.get(scenario)
+    why = why and f"{why} the model before says on unseen images what a retrained one would not"
+    values = dict.fromkeys(MODELS)
+    if not why:
+        asked = found.outputs["before"].logits[found.unseen], found.labels[found.unseen]
+        for model, outputs in found.outputs.items():
+            values[model] = _number(rf_jsd(outputs.logits["forget"], found.labels["forget"], *asked))
+        if values["before"] is None:
+            why = "there are no unseen images of the same classes"
+    return {"measure": "rf_jsd", **values, "not_available": why}
 
 
 def _every_metric(found):
@@ -148,7 +190,10 @@ def _every_metric(found):
         against = metrics.References(found.outputs["before"], reference, blank, nobody)
         values[model] = metrics.metrics(outputs, found.images, found.split, against)
     for metric, about in metrics.METRICS.items():
-        why = found.lacking(about.needs.split())
+        needs = about.needs.split()
+        if found.unseen == "test_forget" and metric.startswith(("mia_loss", "mia_entropy", "tow_mia")):
+            needs.append("test_forget")  # else they would be compared with images of other classes or sub-classes
+        why = found.lacking(needs)
         row = {model: _number(values[model][metric]) if model in values and not why else None for model in MODELS}
         if not why and set(row.values()) == {None}:
             why = "cannot be computed from these images"
@@ -156,17 +201,23 @@ def _every_metric(found):
     return out
 
 
-def _predictions(found, ids):
-    names, shares, listed = found.images.classes, {}, []
-    top = {model: outputs.logits["forget"].softmax(1).max(1) for model, outputs in found.outputs.items()}
-    for model, (_, label) in top.items():
+def _predictions(found):
+    names, shares = found.images.classes, {}
+    for model, outputs in found.outputs.items():
+        label = outputs.logits["forget"].argmax(1)
         share = 100 * label.bincount(minlength=len(names)).double() / len(label)
         order = share.argsort(descending=True).tolist()
         shares[model] = {names[k]: _number(share[k]) for k in order if share[k] > 0}
-    for row, i in enumerate(found.split.forget.tolist()[:200]):
+    return {"shares": shares}
+
+
+def _each_prediction(found, ids):
+    names, listed = found.images.classes, []
+    top = {model: outputs.logits["forget"].softmax(1).max(1) for model, outputs in found.outputs.items()}
+    for row, i in enumerate(found.split.forget.tolist()):
         one = {name: {"label": names[label[row]], "probability": _number(p[row])} for name, (p, label) in top.items()}
         listed.append({"image": ids[i], "class": names[found.images.y[i]], **one})
-    return {"shares": shares, "images": listed}
+    return listed
 
 
 def _nearest(found, transition):

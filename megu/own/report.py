@@ -13,18 +13,27 @@ from megu.own.verdict import verdict
 from megu.runs.store import PACKAGES
 from megu.settings.errors import SettingsError
 from megu.settings.extras import versions
-from megu.settings.files import atomic, hash_bytes, write_json
+from megu.settings.files import atomic, hash_bytes, hash_file, write_json
 
-NAME = "megu deletion report 1"
+NAME, WORK, SUMS = "megu deletion report 2", "work", "SHA256SUMS"
+HASHES = {  # what the report's hashes are of, besides those of files
+    "index_sha256": "names or positions of the forgotten images, sorted as text, joined by line breaks, in UTF-8",
+    "pixels_sha256": "the forgotten images, resized and not normalised, (C, H, W) row by row, one after the"
+    " other in the order of the training images",
+    "answers_sha256": "lines of each answer's question, a space and the quoted raw answer, joined by line breaks",
+    "matrix_sha256": "the transition matrix, row by row, as little-endian float64",
+    "sha256_before": "of each tensor of the state_dict in its order the text 'name dtype shape' and its bytes",
+    "sha256_after": "as sha256_before",
+}
 
 
-def compose(checked, new, guide, training, found, changes):
+def compose(checked, new, guide, training, found):
     """The report as ``megu/own/assets/report.schema.json`` describes it.
 
     Args:
         checked: `megu.own.request.CheckedRequest`.  new: the model after.
         guide: of `megu.own.guide_choice.transition`.  training: seconds, history.
-        found, changes: of `megu.own.findings.measure`.
+        found: of `megu.own.findings.measure`.
     """
     images, forget, trained_on = checked.images, checked.settings.forget, checked.request.trained_on
     asked = {
@@ -53,22 +62,29 @@ def compose(checked, new, guide, training, found, changes):
             "reference": checked.reference is not None,
         },
     }  # fmt: skip
-    said = verdict(asked, found["accuracy"], changes, found["attacks"])
+    said = verdict(asked, *(found[part] for part in ("accuracy", "changes", "attacks")))
     facts = {"report": NAME, "megu": megu.__version__, "asked": asked, "done": done, **found, "verdict": said}
+    facts |= {"hashes": HASHES, "files": {}}
     return json.loads(json.dumps(facts, allow_nan=False))
 
 
-def write(facts, folder):
-    """Write report.json and report.html into a folder, which is returned."""
+def write(facts, folder, models):
+    """Write report.json, report.html and SHA256SUMS into a folder that has these files of ``models``; returns the
+    report with their hashes."""
+    facts = facts | {"files": {name: hash_file(Path(folder) / name) for name in models}}
     write_json(Path(folder) / "report.json", facts, locked=True)
-    return write_html(facts, folder).parent
+    write_html(facts, folder)
+    return facts
 
 
 def write_html(facts, folder):
-    """Write report.html into a folder; returns its path."""
+    """Write report.html into a folder, and SHA256SUMS, for ``sha256sum -c``; returns its path."""
     page, path = html(facts), Path(folder) / "report.html"
     with atomic(path, locked=True) as part:
         part.write_text(page, encoding="utf-8")
+    names = [name for name in ("report.html", "report.json", *facts["files"]) if (path.parent / name).exists()]
+    with atomic(path.parent / SUMS, locked=True) as part:
+        part.write_text("".join(f"{hash_file(path.parent / name)}  {name}\n" for name in names))
     return path
 
 
@@ -92,7 +108,7 @@ def html(facts):
     place.filters |= {"num": _num, "count": "{:,}".format}
     page = place.from_string((Path(__file__).parent / "assets" / "report.html.j2").read_text(encoding="utf-8"))
     try:
-        return page.render(r=facts, figures=deletion)
+        return page.render(r=facts, figures=deletion, work=WORK, sums=SUMS)
     except (jinja2.UndefinedError, TypeError, KeyError) as error:
         raise SettingsError(f"the report is not complete ({error}): make it again by `megu unlearn`") from None
 

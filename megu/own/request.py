@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from megu import methods
-from megu.core import device
+from megu.core import device, models
 from megu.core.loading import check_accuracy, check_and_copy, weights_digest
 from megu.own.class_order import check_class_order, check_known
 from megu.own.guide_choice import choose_guide
@@ -20,7 +20,8 @@ from megu.settings.errors import SettingsError
 from megu.settings.files import hash_bytes
 from megu.settings.profiles import resolve
 
-_SHARED = ("guide", "device", "threads", "autocast", "compile", "deterministic", "tf32")  # settings of no method
+# Settings of no method.
+_SHARED = ("guide", "training", "device", "threads", "autocast", "compile", "deterministic", "tf32")
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,12 @@ class Request:
         copies: what becomes of retained images with the pixels of single forgotten ones: forget, keep; None: refuse.
         guide: see `megu.own.guide_choice.choose_guide`.  method: in `megu.methods.METHODS`.  seed: of all randomness.
         reference: a model retrained without the forget images, given as ``model`` is.
+        retrain: whether to make it here, from new weights, by the recipe ``training`` of ``settings``.
         normalise: of 8-bit images, see `megu.datasets.user_images.moments`.
         size: pixels that images of a folder are resized to; by default their own where all have one, else 224.
         retain_images: to fine-tune on, at most; by default a fifth, at least 1,600.
         trained_on: how many images the model was trained on, where ``data`` is a sample.
-        settings: the method's (``"recipe.lr"``), the guide's (``"guide.exemplars"``), or device, threads, autocast.
+        settings: of the method (``"recipe.lr"``), guide, training (``"training.epochs"``), or device, threads.
     """
 
     model: nn.Module | Path
@@ -57,6 +59,7 @@ class Request:
     method: str = "megu"
     seed: int = 0
     reference: nn.Module | Path | None = None
+    retrain: bool = False
     normalise: Any = "imagenet"
     size: int | None = None
     retain_images: int | None = None
@@ -95,6 +98,8 @@ class CheckedRequest:
             self.original = check_and_copy(self.given, self.images)
             self.method.fits(self.original)
             self.reference = None if reference is None else check_and_copy(reference, self.images, "reference")
+            if request.retrain:
+                _check_retrain(self.original, reference)
         check_class_order(self)
         self.accuracy = check_accuracy(self.original, self.images, self.split.train)
         check_known(self)
@@ -113,6 +118,16 @@ def _overrides(request, method):
     for name, value in given.items():
         usual[name if name.partition(".")[0] in _SHARED else prefix + name] = value
     return usual
+
+
+def _check_retrain(original, reference):
+    if reference is not None:
+        raise SettingsError("retrain and reference are both given: give one of them")
+    try:
+        models.reset(original, 0, "retrained")
+    except SettingsError as error:
+        what = f"the model cannot be retrained here ({str(error).partition(':')[0]})"
+        raise SettingsError(f"{what}: retrain it yourself, and give reference") from None
 
 
 def _check_integer(name, value, least, most=None):

@@ -1,6 +1,8 @@
 """One call from a request to a new model and its report."""
 
+import logging
 import re
+import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,18 +12,23 @@ from torch import nn
 
 from megu.core import models
 from megu.core.adapted import given_back
-from megu.core.device import generator, seeded
+from megu.core.device import Stopwatch, generator, seeded
 from megu.core.loading import weights_digest
 from megu.core.splits import forgotten_classes
 from megu.core.train import DivergedError, predict
+from megu.methods import METHODS
 from megu.methods.task import Task
 from megu.own import report
+from megu.own.estimate import retraining_time
 from megu.own.findings import measure
 from megu.own.guide_choice import transition
 from megu.own.request import CheckedRequest, Request, collect_notices
 from megu.runs.store import CODE, RunDirectory
 from megu.settings.errors import StageError
-from megu.settings.files import alone
+from megu.settings.files import alone, atomic
+
+log = logging.getLogger("megu")
+MODEL, REFERENCE = "model.safetensors", "reference.safetensors"
 
 
 @dataclass(frozen=True)
@@ -42,9 +49,10 @@ class Unlearned:
     about: dict = field(repr=False)
 
     def save(self, folder):
-        """Write model.safetensors, report.html and report.json into a folder."""
-        folder = report.write(self.report, folder)
-        models.save(self.model, folder / "model.safetensors", self.about)
+        """Write model.safetensors, report.html, report.json and SHA256SUMS into a folder."""
+        with atomic(Path(folder) / MODEL, locked=True) as part:
+            models.save(self.model, part, self.about)
+        report.write(self.report, folder, [MODEL])
 
 
 def unlearn(model, data, forget, *, out=None, **options) -> Unlearned:
@@ -52,7 +60,8 @@ def unlearn(model, data, forget, *, out=None, **options) -> Unlearned:
 
     Args:
         model, data, forget, options: see `megu.own.request.Request`.
-        out: folder for answers, model and report, where an interrupted call goes on.
+        out: folder for model and report; an interrupted call goes on from its ``work``, which is not handed over: it
+            keeps what the models say of each forgotten image.
     Raises: SettingsError before any work; DivergedError with ``last_good`` where the training runs away.
     """
     return carry_out(CheckedRequest(Request(model, data, forget, **options)), out)
@@ -61,17 +70,26 @@ def unlearn(model, data, forget, *, out=None, **options) -> Unlearned:
 def carry_out(checked, out=None) -> Unlearned:
     """The work of `unlearn` on a `megu.own.request.CheckedRequest`."""
     folder = None if out is None else Path(out)
-    with alone(folder) if folder else nullcontext(), collect_notices(checked.notices):
-        store = RunDirectory(folder, _dependencies(checked), [checked.settings.seed]) if folder else _in_memory()
+    work = folder and folder / report.WORK
+    if folder and (folder / "manifest.json").exists():
+        raise StageError(f"{folder.name!r} is a run, or of an earlier version: choose another folder")
+    with alone(work) if folder else nullcontext(), collect_notices(checked.notices):
+        store = RunDirectory(work, _dependencies(checked), [checked.settings.seed]) if folder else _in_memory()
         matrix, guide = transition(checked, store)
         new, training = _unlearned(checked, store, matrix)
-        found, changes = measure(checked, store, new, matrix)
+        if checked.request.retrain:
+            checked.reference = _retrained(checked, store)
+        found = measure(checked, store, new, matrix)
         if weights_digest(checked.given) != checked.weights:
             raise StageError("the model has changed while its copy was at work: do not train it meanwhile")
-        facts = report.compose(checked, new, guide, training, found, changes)
+        facts = report.compose(checked, new, guide, training, found)
         done = facts["done"]
         if folder:
-            report.write(facts, folder)
+            names = [MODEL, REFERENCE][: 1 + checked.request.retrain]
+            for name in names:
+                with atomic(folder / name, locked=True) as part:
+                    shutil.copyfile(work / name, part)
+            facts = report.write(facts, folder, names)
             store.note("report", done["model"]["sha256_after"])
     return Unlearned(
         given_back(checked.given, new), done["history"], done["seconds"], facts, folder, about(checked, new)
@@ -116,32 +134,48 @@ def _dependencies(checked):
         "normalise": [images.mean.tolist(), images.std.tolist()],
         "model": checked.weights,
         "reference": checked.reference and weights_digest(checked.reference),
+        "retrain": settings["training"] if checked.request.retrain else None,
         "forget": checked.digest,
         "code": CODE,
     }
 
 
-def _unlearned(checked, store, matrix):
+def _made(checked, store, file, name, parameters, matrix=None):
+    method = METHODS[name]
     original, images, split, settings = checked.original, checked.images, checked.split, checked.settings
 
     def make():
         gone, sample, recipe = forgotten_classes(images, split, settings), settings.retain_images, settings.training
         task = Task(original, images, split, gone, matrix, sample, None, recipe, settings.seed, checked.compute)
-        with seeded(generator(settings.seed, "unlearn", "layers")):  # dropout draws from the global one
-            new = checked.method.unlearn(task, checked.parameters)
+        clock = Stopwatch()
+        with clock("total"), seeded(generator(settings.seed, "unlearn", "layers")):  # dropout draws from the global one
+            new = method.unlearn(task, parameters)
         if not predict(new, images, split.forget[:1]).isfinite().all():
-            raise DivergedError(f"{checked.method.title}: the new model's logits are no numbers; nothing was kept")
-        seconds = {part: round(value, 3) for part, value in task.clock.seconds.items()}
+            raise DivergedError(f"{method.title}: the new model's logits are no numbers; nothing was kept")
+        parts = {"retraining": clock.total} if method.reference else task.clock.seconds
+        seconds = {part: round(value, 3) for part, value in parts.items()}
         return new.eval(), {"seconds": seconds, "history": task.history}
 
     def save(model, path):
-        models.save(model, path, about(checked, model))
+        models.save(model, path, {**about(checked, model), "method": name})
 
     try:
-        new = store.once("model.safetensors", make, save, lambda path: models.load(path, models.copy_of(original)))
+        return store.once(file, make, save, lambda path: models.load(path, models.copy_of(original)))
     except DivergedError as error:
         if store.path and error.last_good is not None:
             save(error.last_good, store.path / "last_good.safetensors")
-            error.args = (f"{error}; the last good state is kept in last_good.safetensors",)
+            error.args = (f"{error}; the last good state is kept in {report.WORK}/last_good.safetensors",)
         raise
-    return new, store.facts("model.safetensors")
+
+
+def _unlearned(checked, store, matrix):
+    new = _made(checked, store, MODEL, checked.request.method, checked.parameters, matrix)
+    return new, store.facts(MODEL)
+
+
+def _retrained(checked, store):
+    if not (store.path and (store.path / REFERENCE).exists()):
+        log.warning("the reference is retrained, which takes %s", retraining_time(checked))
+    model = _made(checked, store, REFERENCE, "retrain", None)
+    checked.clock.seconds.update(store.facts(REFERENCE)["seconds"])
+    return model

@@ -4,120 +4,246 @@ import math
 
 from megu.figures.deletion import PARTS
 
+LEVEL = 0.05 / 3  # of each test: two attacks and the accuracy together raise a false alarm in 5 % of requests
 _FEW = 5.0  # percent of a class that a model which forgot it may name right
+_MARK = 0.15  # in AUC: what a test of a whole class must be able to find before "none found" is said
+_LEFT = {"ruined": 0.5, "damaged": 0.95}  # of the accuracy above chance: with less left, the model is called so
+_KEPT = ("test_retain", "retain")
 
 
-def verdict(asked, measured, changes, attacked):
-    """Word, its rule, what, and findings and limits in sentences.
-
-    A reference whose interval lies above 5 % knows the class and sets no limit.  Attacks alone judge single images and
-    sub-classes, whose labels stay.
+def verdict(asked: dict, measured: list[dict], changes: list[dict], attacked: list[dict]) -> dict:
+    """Word, its parts (forgetting, trace, utility), its rule, what, and findings and limits in sentences.
 
     Args:
-        asked, measured, attacked: "asked", "accuracy" and "attacks" of the report.
-        changes: part -> `megu.own.findings.change`.
+        asked, measured, changes, attacked: "asked", "accuracy", "changes" and "attacks" of the report; the intervals of
+            the last two miss with probability `LEVEL`.
     """
-    rows = {row["model"]: row for row in measured if row["part"] == "forget"}
-    before, after, reference = (rows.get(model) for model in ("before", "after", "reference"))
-    whole, (success, sentences) = asked["scenario"] == "class", attack_succeeds(attacked)
-    compared = "; no retrained reference was given"
-    if reference:
-        compared = f", {_percent(reference)} by the retrained reference"
-    findings = [
-        f"{PARTS['forget'].capitalize()} named right: {_percent(before)} before, {_percent(after)} after{compared}.",
-        *sentences,
-    ]
-    for part, (by, reach) in changes.items():
-        findings.append(f"{PARTS[part].capitalize()}: {by:+.1f} ± {reach:.1f} points of accuracy.")
-    if whole:
-        word, rule = _of_class(before, after, reference, success)
+    rows = {(row["model"], row["part"]): row for row in measured}
+    moved = {(row["model"], row["than"], row["part"]): row for row in changes}
+    whole = asked["scenario"] == "class"
+    unfit = _unfit(rows, moved, whole)
+    judge = "reference" if ("reference", "forget") in rows and not unfit else None
+    attacks = {(row["model"], row["attack"]): row for row in attacked}
+    trace, without, trace_rule, sentences = _trace(attacks, moved, judge, whole)
+    utility, utility_rule = _utility(rows, moved, judge)
+    forgetting, rule = _forgetting(asked, rows, moved, judge) if whole else (None, None)
+    untold = f"cannot be told {without}"
+    word = [forgetting or (untold if trace == "cannot be told" else trace)]
+    word += [f"model {utility}"] if utility in _LEFT else []
+    if forgetting == "forgotten" and trace != "none found":
+        word.append("with a trace" if trace == "trace" else f"a trace {untold}")
+    hints = {
+        "More epochs (recipe.epochs), a larger learning rate (recipe.lr) or another method may forget more; choose on"
+        " images outside the test.": forgetting in ("partly", "not forgotten"),
+        "Fewer epochs (recipe.epochs), a smaller learning rate (recipe.lr) or more retain images may keep more; choose"
+        " on images outside the test.": utility in _LEFT,
+    }
+    findings = [_first(rows), *sentences, *_said_of_changes(changes), *_holding(hints)]
+    return {
+        "word": ", ".join(word),
+        "parts": {"forgetting": forgetting, "trace": trace, "utility": utility},
+        "rule": " ".join(filter(None, (rule, trace_rule, utility_rule))),
+        "what": ", ".join(asked["names"]) or f"{rows['after', 'forget']['images']} single images",
+        "findings": findings,
+        "limits": _limits(whole, judge, unfit, asked["data"], rows, moved),
+    }
+
+
+def _limit(base, chance, left):
+    return chance + _LEFT[left] * (base - chance)
+
+
+def _unfit(rows, moved, whole):
+    """Why a reference is not taken as a measure, or None."""
+    if ("reference", "forget") not in rows:
+        return None
+    if whole and rows["reference", "forget"]["low"] > _FEW:
+        return "names images of the class right, which a model that never saw it does not"
+    worse = _worse(rows, moved, "ruined")
+    return worse and f"names the {worse} far worse than the model before"
+
+
+def _worse(rows, moved, grade):
+    """What is retained and so much worse named by the reference than by the model before, or None."""
+    for part in _KEPT:
+        if (row := rows.get(("reference", part))) and moved["before", "reference", part]["low"] > 0:
+            base, chance = rows["before", part]["percent"], row["chance"]
+            if base > chance and row["percent"] < _limit(base, chance, grade):
+                return PARTS[part]
+    return None
+
+
+def _forgetting(asked, rows, moved, judge):
+    before, after = rows["before", "forget"], rows["after", "forget"]
+    chance = max(_FEW, 100 / len(asked["data"]["classes"]))
+    down = after["high"] < before["low"]
+    if judge:
+        gap = moved["after", judge, "forget"]
+        done = gap["points"] <= 0 or gap["high"] <= _FEW or (gap["low"] <= 0 and gap["points"] <= _FEW)
+        told = done or gap["low"] > 0
+        means = (
+            "of the forgotten training images no more are named right than by the retrained reference, or at most"
+            f" {_FEW:g} points more, by the upper end of the interval or where the interval leaves room for none"
+        )
     else:
-        word = {None: "not told", True: "trace", False: "no trace"}[success]
-        rule = (
-            "trace = an attack's 95 % interval leaves 0.5 out, and its AUC differs from the reference's where there is"
-            " one; accuracy does not enter."
-        )
-    if word in ("partly", "not forgotten"):
-        findings.append(
-            "More epochs (recipe.epochs), a larger learning rate (recipe.lr) or another method may forget more; choose"
-            " on images outside the test."
-        )
-    what = ", ".join(asked["names"]) or f"{before['images']} single images"
-    limits = _limits(whole, reference, asked["data"])
-    return {"word": word, "rule": rule, "what": what, "findings": findings, "limits": limits}
-
-
-def _of_class(before, after, reference, success):
-    limit = max(_FEW, reference["high"] if reference and reference["low"] <= _FEW else 0)
-    word = "partly" if after["high"] < before["low"] else "not forgotten"
-    if after["high"] <= limit or after["percent"] == 0:
-        word = "forgotten, with a trace" if success else "forgotten"
-    whose = ", which is the retrained reference's" if limit > _FEW else ""
+        done, told = after["high"] <= _FEW or after["percent"] == 0, True
+        means = f"at most {_FEW:g} % of the forgotten training images (upper end of 95 %), or none, are named right"
     rule = (
-        f"forgotten = at most {limit:.3g} % of the forgotten training images are named right by the upper end of the 95"
-        f" % interval{whose}, or none at all; partly = fewer than before by both intervals; a trace = an attack's 95 %"
-        f" interval leaves 0.5 out{', and its AUC differs from the reference' if reference else ''}"
-        f"{'; no attack was measured' if success is None else ''}."
+        f"Forgotten = {means}; partly = fewer than before by both intervals; a class of which no more than"
+        f" {chance:.3g} % was surely named right before cannot be said to be forgotten."
     )
-    return word, rule
+    if before["low"] <= chance:
+        return "cannot be told, the class was not known before", rule
+    untold = f"cannot be told with {after['images']} forgotten images"
+    return "forgotten" if done else untold if not told else "partly" if down else "not forgotten", rule
 
 
-def _limits(whole, reference, data):
+def _trace(attacks, moved, judge, whole):
+    """(trace, no trace, none found or cannot be told; with how many unseen images; rule; sentences)."""
+    tests = [_attack(attacks, name, judge) for model, name in attacks if model == "after"]
+    without = f"with {tests[0]['others']} unseen images" if tests else "without unseen images"
+    sentences = [] if tests else ["No attack was measured: there are no unseen images of the same classes."]
+    if judge and not whole:
+        tests.append(_accuracy(moved, judge))
+    goal = "the reference's value" if judge else "0.5"
+    rule = (
+        f"A trace = an interval of an attack's AUC{' or of the accuracy' if judge and not whole else ''} leaves {goal}"
+        " out, above or below (5 % false alarms for all of them together); "
+    )
+    shown = max(tests, key=lambda test: abs(test["before"]) / test["reach"], default=None)
+    if whole:
+        rule += f"none found = no trace, though each test would find an AUC {_MARK:g} off with 80 % power."
+        clear = bool(tests) and all((test["detectable"] or 9) <= test["goal"] + _MARK for test in tests)
+    else:
+        rule += "no trace = the interval of what sees the model before best lies less than half as far off as that did."
+        clear = bool(tests) and max(-shown["low"], shown["high"]) < abs(shown["before"]) / 2
+    state = ("none found" if whole else "no trace") if clear else "cannot be told"
+    if marks := [test for test in tests if not test["low"] <= 0 <= test["high"]]:
+        state, shown = "trace", max(marks, key=lambda test: abs(test["at"]) / test["reach"])
+    if shown:
+        sentences.append(shown["said"].format("can still" if marks else "cannot"))
+        sentences += [shown["other_way"]] if marks and shown["at"] < 0 and "other_way" in shown else []
+        sentences += [_power(tests[0], without)] if state == "cannot be told" else []
+    return state, without, rule, sentences
+
+
+def _attack(attacks, name, judge):
+    """One attack on the model after, as distances from a coin, or from what it sees in the reference."""
+    after, before = attacks["after", name], attacks["before", name]
+    coin = {"auc": 0.5, "low": 0.5, "high": 0.5, "detectable": after["detectable"]}
+    goal = attacks[judge, name] if judge else coin
+    at = after["auc"] - goal["auc"]
+    # Newcombe's square-and-add; both see the same images, so that it is rather too wide.
+    low = at - math.hypot(after["auc"] - after["low"], goal["high"] - goal["auc"])
+    high = at + math.hypot(after["high"] - after["auc"], goal["auc"] - goal["low"])
+    gap = f"a difference of {at:+.3f} ({low:+.3f} to {high:+.3f})"
+    against = f"the retrained reference gives {_auc(goal)}, {gap}" if judge else "0.5 is a coin"
+    said = (
+        f"An attacker who sees the {name} of each image {{}} tell forgotten images from unseen ones of the same"
+        f" classes: {_auc(after)}, {before['auc']:.3f} before; {against}."
+    )
+    other_way = "Below that the forgotten images stand out the other way: they look less like training images."
+    more = {"goal": goal["auc"], "detectable": goal["detectable"], "others": after["others"], "seen": before["auc"]}
+    return {**_test(at, low, high, before["auc"] - goal["auc"], said), "other_way": other_way, **more}
+
+
+def _accuracy(moved, judge):
+    """The forgotten images that are named right, as a distance in points from the reference's."""
+    row, before = moved["after", judge, "forget"], moved["before", judge, "forget"]
+    at, low, high = (row[key] for key in ("points", "low", "high"))
+    said = (
+        "By what is named right of the forgotten images the model {} be told from the retrained reference:"
+        f" {at:+.1f} points ({low:+.1f} to {high:+.1f}), {before['points']:+.1f} before."
+    )
+    return _test(at, low, high, before["points"], said)
+
+
+def _test(at, low, high, before, said):
+    """A distance with its interval, that of the model before, and a sentence."""
+    return {"at": at, "low": low, "high": high, "reach": max(at - low, high - at), "before": before, "said": said}
+
+
+def _power(attack, without):
+    if "detectable" not in attack:
+        return f"Whether a trace is left cannot be told {without}: the forgotten images are too few."
+    least = attack["detectable"]
+    finds = f"an AUC of {least:.3f} or more" if least else "not even an AUC of 1"
+    return (
+        f"Whether a trace is left cannot be told {without}: a test of this size finds {finds} with 80 % power at its"
+        f" level (5 % for all tests together); in the model before it was {attack['seen']:.3f}."
+    )
+
+
+def _utility(rows, moved, judge):
+    base, grades, parts = judge or "before", [], []
+    for part in _KEPT:
+        if (after := rows.get(("after", part))) is None or (goal := rows[base, part]["percent"]) <= after["chance"]:
+            continue
+        limits = {name: _limit(goal, after["chance"], name) for name in _LEFT}
+        lost = moved["after", base, part]["high"] < 0
+        grades.append(next((name for name in _LEFT if lost and after["percent"] < limits[name]), "kept"))
+        parts.append(f"{PARTS[part]} {limits['ruined']:.1f} and {limits['damaged']:.1f} %")
+    if not grades:
+        return "not measured", "What is kept was not measured: the model before was no better than one class for all."
+    rule = (
+        "Model ruined, model damaged = fewer are named right than half and 95 % of what the"
+        f" {'retrained reference' if judge else 'model before'} has above always naming one class ({'; '.join(parts)}),"
+        " and by the interval of the change."
+    )
+    return next(name for name in (*_LEFT, "kept") if name in grades), rule
+
+
+def _first(rows):
+    said, kept = [], [part for part in _KEPT if ("after", part) in rows]
+    for part in ("forget", *kept[:1]):
+        compared = f"{_percent(rows['before', part])} before, {_percent(rows['after', part])} after"
+        if row := rows.get(("reference", part)):
+            compared += f", {_percent(row)} by the retrained reference"
+        said.append(f"{PARTS[part]} named right: {compared}")
+    return "; ".join(said).capitalize() + ("." if ("reference", "forget") in rows else "; no reference was given.")
+
+
+def _said_of_changes(changes):
+    names = {"before": "the model before", "reference": "the retrained reference"}
+    return [
+        f"{PARTS[row['part']].capitalize()}: {row['points']:+.1f} points of accuracy ({row['low']:+.1f} to"
+        f" {row['high']:+.1f}) from {names[row['than']]}."
+        for row in changes
+        if row["model"] == "after" and row["part"] in _KEPT
+    ]
+
+
+def _limits(whole, judge, unfit, data, rows, moved):
+    worse = _worse(rows, moved, "damaged")
     limits = {
         "This is evidence, not a proof of deletion: a short training changed the weights, and what remains in them is"
         " seen only as far as these numbers see.": True,
         "A stronger attack may see more: one with shadow models (not run here), with access to the weights, or one that"
         " trains the model on for some steps.": True,
         "Without a model retrained on the retained images alone, nothing says how near the result is to never having"
-        " seen the forgotten ones.": not reference,
-        "The retrained reference names images of the class right, which a model that never saw it does not: it is not"
-        " taken as a measure.": whole and reference and reference["low"] > _FEW,
+        " seen the forgotten ones; that they are harder or easier than unseen ones passes for memory.": (
+            "reference",
+            "forget",
+        )
+        not in rows,
+        f"The retrained reference {unfit}: it is not taken as a measure.": bool(unfit),
+        "The reference is one model: another retraining would differ from it as well.": bool(judge),
+        f"The reference names the {worse} worse than the model before: it may be trained less well.": judge and worse,
         f"Only {data['training_images']:,} of {data['trained_on'] or 0:,} training images were given: what the model"
         " lost on the others was neither repaired nor measured, and no metric on retained training images speaks for"
         " them beyond its interval.": data["retain_is_sample"],
         "Single images and sub-classes share labels with what stays: naming them right is no sign of memory, naming"
-        " them wrong no sign of deletion.": not whole,
+        " them wrong no sign of deletion.": not whole and not judge,
     }
-    return [sentence for sentence, holds in limits.items() if holds]
+    return _holding(limits)
 
 
-def attack_succeeds(attacked):
-    r"""Whether an attack tells forgotten images from unseen ones: (bool, or None without attacks; list of sentences).
-
-    It does where the 95 % interval of its AUC leaves 0.5 out and a reference's AUC differs by more than
-    $\sqrt{h_1^2 + h_2^2}$ of the half-widths: the images may be harder or easier than the unseen ones.
-    """
-    references = {row["attack"]: row for row in attacked if row["model"] == "reference"}
-    judged = []
-    for at, row in enumerate(row for row in attacked if row["model"] == "after"):
-        apart, reference = not row["low"] <= 0.5 <= row["high"], references.get(row["attack"])
-        succeeds = apart and (reference is None or _differ(row, reference))
-        judged.append((succeeds, abs(row["auc"] - 0.5), at, row, apart, reference))
-    if not judged:
-        return None, ["No attack was measured: there are no unseen images of the same classes."]
-    success, _, _, row, apart, reference = max(judged)
-    sentences = [
-        f"An attacker who sees the {row['attack']} of each image can{' still' if apart else 'not'} tell forgotten"
-        f" images from unseen ones of the same classes: {_auc(row)}; 0.5 is a coin."
-    ]
-    if apart and row["auc"] < 0.5:
-        sentences.append(
-            "Below 0.5 the forgotten images stand out the other way: they look less like training images than unseen"
-            " ones do."
-        )
-    if apart and reference:
-        differs = "differs" if success else "cannot be told from it"
-        sentences.append(f"The retrained reference gives {_auc(reference)}, which {differs}.")
-    return success, sentences
-
-
-def _differ(row, reference):
-    reach = [(one["high"] - one["low"]) / 2 for one in (row, reference)]
-    return abs(row["auc"] - reference["auc"]) > math.hypot(*reach)
+def _holding(sentences):
+    return [sentence for sentence, holds in sentences.items() if holds]
 
 
 def _auc(row):
-    return f"AUC {row['auc']:.3f} (95 % interval {row['low']:.3f} to {row['high']:.3f})"
+    return f"AUC {row['auc']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
 
 
 def _percent(row):

@@ -29,3 +29,7 @@ def same(one, two):
 def forget(model, parts, what="trouser", **more):
     usual = {"test": parts[1], "classes": NAMES, "guide": "model", "settings": QUICK}
     return megu.unlearn(model, parts[0], what, **{**usual, **more})
+
+
+def column(result, name):
+    return {row["metric"]: row[name] for row in result.report["metrics"]}

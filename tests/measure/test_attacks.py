@@ -4,9 +4,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import confident
+from scipy import stats
 
 from megu.measure.attacks import (
+    auc_interval,
+    auc_variance,
     class_matched,
+    class_matched_roc,
+    detectable_auc,
     entropy,
     lira_scores,
     logit_confidence,
@@ -104,3 +109,46 @@ def test_lira_finds_members_that_the_average_hides(variant):
 def test_every_image_is_in_half_of_the_shadows():
     chosen = halves(8, 500)
     assert (chosen.sum(0) == 4).all() and not torch.equal(chosen[0], chosen[1]) and torch.equal(chosen, halves(8, 500))
+
+
+@pytest.mark.parametrize(("n", "m"), [(5, 5), (12, 40), (200, 30)])
+@pytest.mark.parametrize("level", [0.05, 0.05 / 3])
+def test_the_interval_leaves_a_half_out_where_mann_and_whitney_do(n, m, level):
+    for u in range(0, n * m + 1, max(1, n * m // 60)):
+        low, high = auc_interval(u / (n * m), np.array([n]), np.array([m]), level)
+        z = (abs(u - n * m / 2) - 0.5) / np.sqrt(n * m * (n + m + 1) / 12)
+        assert low <= u / (n * m) <= high and 0 <= low < high <= 1
+        assert (low > 0.5 or high < 0.5) == (2 * stats.norm.sf(z) < level)
+
+
+def test_the_interval_covers_an_auc_that_is_not_a_half():
+    """Normal scores of two classes, an AUC of 0.8 each; the variance by theory, and a control."""
+    random, missed, values, (n, m) = np.random.default_rng(0), 0, [], (np.array([20, 10]), np.array([15, 30]))
+    shift = np.sqrt(2) * stats.norm.ppf(0.8)
+    for _ in range(400):
+        pairs = [(random.normal(shift, size=a), random.normal(size=b)) for a, b in zip(n, m, strict=True)]
+        values.append(np.average([(a[:, None] > b).mean() for a, b in pairs], weights=n))
+        low, high = auc_interval(float(values[-1]), n, m, 0.05)
+        missed += not low <= 0.8 <= high
+    assert missed <= 32
+    assert np.std(values) == pytest.approx(np.sqrt(auc_variance(n, m)(0.8)), rel=0.15)
+    assert auc_variance(n, m)(0.8) < auc_variance(n[:1], m[:1])(0.8)  # more images tell more
+
+
+def test_a_test_of_the_size_finds_the_detectable_auc_in_four_of_five():
+    random, (n, m) = np.random.default_rng(0), (np.array([60]), np.array([40]))
+    least = detectable_auc(n, m, 0.05)
+    shift, found = np.sqrt(2) * stats.norm.ppf(least), 0
+    for _ in range(400):
+        a, b = random.normal(shift, size=60), random.normal(size=40)
+        found += auc_interval(float((a[:, None] > b).mean()), n, m, 0.05)[0] > 0.5
+    assert 0.74 < found / 400 < 0.86
+    assert detectable_auc(n, m, 0.05, 0.6) > least + 0.1 and detectable_auc(n // 20, m // 20, 0.05) is None
+
+
+def test_the_curve_has_the_auc_and_sizes_of_each_class():
+    y, z = torch.tensor([0, 0, 0, 1]), torch.tensor([0, 1, 2])
+    curve = class_matched_roc(np.array([3.0, 2.0, 0.0, 1.0]), y, np.array([1.0, 2.0, 9.0]), z)
+    assert curve["auc"] == pytest.approx((3 * 2 / 3 + 0) / 4)
+    assert curve["members"].tolist() == [3, 1] and curve["others"].tolist() == [1, 1]
+    assert class_matched_roc(np.ones(1), y[:1], np.ones(1), z[1:2]) is None

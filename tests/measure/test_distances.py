@@ -5,7 +5,17 @@ import math
 import pytest
 import torch
 
-from megu.measure.distances import activation_distance, js, linear_cka, probe, tug_of_war, zrf, zrf_reversed
+from megu.measure.distances import (
+    activation_distance,
+    js,
+    linear_cka,
+    paired_difference,
+    probe,
+    rf_jsd,
+    tug_of_war,
+    zrf,
+    zrf_reversed,
+)
 
 P, Q = torch.tensor([[0.9, 0.1]]).log(), torch.tensor([[0.1, 0.9]]).log()
 FAR = torch.tensor([[400.0, 0.0]])
@@ -48,3 +58,27 @@ def test_probe_finds_a_class_but_not_in_noise(gen):
 ])  # fmt: skip
 def test_tug_of_war_by_hand(values, goals, product):
     assert tug_of_war([*values], [*goals]) == product
+
+
+def test_rf_jsd_is_by_class_and_of_mean_answers():
+    y, logits = torch.tensor([0, 0, 1]), torch.tensor([[0.0, 2.0], [2.0, 0.0], [3.0, 0.0]])
+    assert rf_jsd(logits, y, logits[[1, 0, 2]], y) == pytest.approx(0, abs=1e-12)  # means alone are seen
+    far = torch.tensor([[60.0, 0.0], [0.0, 60.0]])
+    labels = torch.tensor([0, 1])
+    assert rf_jsd(far, labels, far.flip(1), labels) == pytest.approx(math.log(2))
+    assert rf_jsd(far, labels, far[[0, 0]].flip(1), torch.tensor([0, 2])) == pytest.approx(math.log(2))
+    assert math.isnan(rf_jsd(far, labels, far, labels + 2))
+
+
+@pytest.mark.parametrize("n", [8, 60])
+def test_the_interval_of_a_paired_difference_covers_it(n):
+    random, missed, level = torch.Generator().manual_seed(0), 0, 0.05
+    for _ in range(500):
+        first = torch.rand(n, generator=random) < 0.8
+        second = torch.where(torch.rand(n, generator=random) < 0.3, torch.rand(n, generator=random) < 0.4, first)
+        points, low, high = paired_difference(first, second, level)
+        missed += not low <= 0.3 * 0.4 <= high  # 0.8 less 0.7 * 0.8 + 0.3 * 0.4
+        assert low <= points <= high
+    assert missed <= 35
+    same = torch.arange(n) < n // 2
+    assert paired_difference(same, same, level)[1] < 0 < paired_difference(same, same, level)[2]

@@ -1,5 +1,6 @@
 """The deletion report: its schema, and a page that needs no other."""
 
+import hashlib
 import json
 import re
 import sys
@@ -15,6 +16,7 @@ from torch import nn
 
 from megu.cli import main as command
 from megu.own import report
+from megu.settings.files import hash_file
 
 
 def test_every_report_fits_the_schema_and_a_wrong_one_does_not(model, parts, done):
@@ -23,7 +25,7 @@ def test_every_report_fits_the_schema_and_a_wrong_one_does_not(model, parts, don
     convolutional[0].weight.data.copy_(torch.stack([x[y == k].mean(0) - x.mean() for k in range(10)]))
     plain = forget(convolutional, parts, range(20), method="finetune", test=None, settings={})
     assert plain.report["asked"]["scenario"] == "random" and plain.report["done"]["guide"] is None
-    assert plain.report["verdict"]["word"] == "not told"
+    assert plain.report["verdict"]["word"] == "cannot be told without unseen images"
     why = {row["metric"]: row["not_available"] for row in plain.report["metrics"]}
     assert why["cka_original_forget"] == "needs a model whose head is a linear layer"
     for facts in (done.report, plain.report):
@@ -60,6 +62,7 @@ def test_the_disentanglement_score_is_in_the_report_where_it_can_be_measured(don
 
 def test_the_page_is_written_again_from_its_json(done, tmp_path, monkeypatch, capsys):
     done.save(tmp_path)
+    sums = (tmp_path / report.SUMS).read_text()
     page = (tmp_path / "report.html").read_text()
     (tmp_path / "report.html").unlink()
     monkeypatch.setattr(sys, "argv", ["megu", "report", str(tmp_path)])
@@ -68,6 +71,39 @@ def test_the_page_is_written_again_from_its_json(done, tmp_path, monkeypatch, ca
     assert not end.value.code and "written" in capsys.readouterr().out
     assert (tmp_path / "report.html").read_text() == page
     assert load_file(tmp_path / "model.safetensors").keys() == done.model.state_dict().keys()
+    assert (tmp_path / report.SUMS).read_text() == sums
+
+
+def test_what_is_handed_over_has_hashes_that_anyone_can_check_and_nothing_image_by_image(model, parts, tmp_path):
+    result = forget(model, parts, [3, 17], method="finetune", out=tmp_path / "out", settings={"recipe.epochs": 1})
+    out, given = tmp_path / "out", ["SHA256SUMS", "model.safetensors", "report.html", "report.json"]
+    assert sorted(path.name for path in out.iterdir()) == [*given, report.WORK]
+    sums = dict(reversed(line.split("  ")) for line in (out / "SHA256SUMS").read_text().splitlines())
+    assert sums == {name: hash_file(out / name) for name in given[1:]}
+    facts = report.read(out)
+    assert facts["files"] == {"model.safetensors": sums["model.safetensors"]} == result.report["files"]
+    jsonschema.validate(facts, SCHEMA)
+    asked = facts["asked"]
+    x = parts[0].tensors[0][[3, 17]]
+    assert asked["pixels_sha256"] == hashlib.sha256(x.numpy().tobytes()).hexdigest()
+    assert set(facts["hashes"]) >= {key for key in asked if key.endswith("sha256")}
+    assert "probability" not in (out / "report.json").read_text() and not list(out.glob("*outputs*"))
+    page = (out / "report.html").read_text()
+    assert "Not to be handed over: the folder work" in page and sums["model.safetensors"] in page
+    kept = {path.name for path in (out / report.WORK).iterdir()}
+    assert {"outputs-before.safetensors", "outputs-after.safetensors", "predictions.json"} <= kept
+    listed = json.loads((out / report.WORK / "predictions.json").read_text())
+    assert [one["image"] for one in listed] == ["3", "17"]
+    (out / "model.safetensors").write_bytes(b"")  # the control
+    assert hash_file(out / "model.safetensors") != sums["model.safetensors"]
+
+
+def test_without_a_reference_the_field_has_rf_jsd_and_the_report_its_limits(model, parts, done):
+    assert "whole class" in done.report["without_reference"]["not_available"]
+    single = forget(model, parts, range(20), method="finetune", settings={"recipe.epochs": 1}).report
+    apart = single["without_reference"]
+    assert apart["not_available"] is None and 0 <= apart["after"] <= 0.7 and apart["reference"] is None
+    assert f"after {apart['after']:.4f}" in report.html(single) and "enters no verdict" in report.html(single)
 
 
 def test_no_key_reaches_model_log_or_report(model, parts, tmp_path, monkeypatch, caplog, capfd, request):
@@ -90,5 +126,5 @@ def test_no_key_reaches_model_log_or_report(model, parts, tmp_path, monkeypatch,
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"report": "other"}', "\x00"])
 def test_reports_that_are_none(tmp_path, content):
     (tmp_path / "report.json").write_text(content)
-    with refused("report.json is no 'megu deletion report 1'.*: give"):
+    with refused("report.json is no 'megu deletion report 2'.*: give"):
         report.read(tmp_path)
