@@ -1,16 +1,32 @@
 r"""``megu run | unlearn | report | study | guide | cost | tune | pretrain | export``, or ``python -m megu``."""
 
 import os
-from dataclasses import fields
 from pathlib import Path
 
 import typer
 from typer.core import TyperGroup
 
 from megu.cli import cost, guide, study
-from megu.cli.options import DryRun, Out, Profile, RunDir, Seed, Set, Workers, argument, one_voice, option, parse, write
+from megu.cli.options import (
+    DryRun,
+    Out,
+    Profile,
+    RunDir,
+    Seed,
+    Set,
+    Workers,
+    argument,
+    literal,
+    one_voice,
+    option,
+    parse,
+    write,
+)
 from megu.settings.errors import MeguError, SettingsError
 from megu.settings.files import shipped, writing
+from megu.settings.progress import watching
+from megu.settings.request_file import RequestFile, request_of
+from megu.settings.request_file import write as write_request
 
 RENAMED = {
     "compare": "study comparison", "ablate": "study ablation", "disentangle": "study disentanglement",
@@ -34,6 +50,8 @@ Another method, guide or setting; 8-bit images in [0, 1] without further normali
   ... --method finetune    ... --guide model    ... --set recipe.lr=0.005    ... --normalise unit
 A ResNet-18 of weiaicunzai/pytorch-cifar100, its state_dict as .safetensors:
   ... --arch resnet18 --normalise cifar100
+All of it from a file, which --save-config writes: model = "model.safetensors", forget = ["rocket"], ...
+  megu unlearn --config request.toml    ... --config request.toml --seed 1 --out again/
 
 Repeat the command after an interrupt: it goes on.  The model file is read, never written."""
 
@@ -79,39 +97,54 @@ def run(profile: Profile = "quick", seed: Seed = 0, run_dir: RunDir = None, set:
 
 @app.command(help=EXAMPLES)
 def unlearn(
-    model: option(Path, "Weights as .safetensors (nothing else is opened)."),
-    arch: option(str, "A torchvision classifier, one of ours, or module:function of your own."),
-    data: option(Path, "Folder of training images by class, or of train/ and test/."),
+    model: option(Path, "Weights as .safetensors (nothing else is opened).") = None,
+    arch: option(str, "A torchvision classifier, one of ours, or module:function of your own.") = None,
+    data: option(str, "Folder of training images by class, or of train/ and test/.") = None,
     forget: option(list[str], "Class or class/sub-class to forget") = None,
     forget_list: option(Path, "Text file of single images instead: a file name or position a line.") = None,
     out: Out = None,
-    test: option(Path, "Folder of unseen images by class, if not data/test.") = None,
+    test: option(str, "Folder of unseen images by class, if not data/test.") = None,
     reference: option(Path, "Weights of a model retrained without what goes.") = None,
     classes: option(Path, "Text file of class names in the order of the outputs, one a line.") = None,
-    method: option(str, "See `megu.methods.METHODS`.") = "megu",
+    method: option(str, "`megu` by default; a wrong name lists all.") = None,
     guide: option(str, "A guide.source, `model` (its own features), or a .csv or .npy matrix.") = None,
-    normalise: option(str, "What the model expects: imagenet, unit, half, cifar100 or data.") = "imagenet",
+    normalise: option(str, 'imagenet (default), cifar10, cifar100, unit, half, data, or "((mean,), (std,))".') = None,
     size: option(int, "Pixels that images are resized to; else their own, or 224.") = None,
     retain_images: option(int, "Retain images to fine-tune on, at most.", min=1) = None,
     trained_on: option(int, "Images that it was trained on, where data is a sample.", min=1) = None,
-    seed: option(int, "Of everything random.", min=0) = 0,
+    seed: option(int, "Of everything random, 0 by default.", min=0) = None,
     set: Set = None,
+    config: option(Path, "TOML or YAML file of these options (forget_list for --forget-list); options win.") = None,
+    save_config: option(Path, "Write the request to a TOML or YAML file, for --config.") = None,
+    log: option(str, "csv (default: log.csv in --out), tensorboard, wandb or mlflow.") = None,
     dry_run: DryRun = False,
 ):
     """Unlearn with a classifier and images of the user's own."""
-    given = dict(locals())
-    from megu.own.estimate import estimate
-    from megu.own.request import CheckedRequest, Request
-    from megu.own.unlearn import carry_out
+    given = dict(locals()) | {"settings": parse(set) or None, "normalise": literal(normalise), "forget": forget or None}
+    # What is missing is said before torch, which takes seconds, is imported.
+    request = request_of({name: given[name] for name in RequestFile.model_fields}, config)
+    arguments = request.arguments()
+    needed = ("model", "arch", "data", "forget", *([] if dry_run else ["out"]))
+    if lacking := [name for name in needed if name not in arguments]:
+        hint = "" if dry_run else ", or --dry-run"
+        raise SettingsError(f"no {' and no '.join(lacking)} given: add --{' --'.join(lacking)} (or --config{hint})")
+    if save_config:
+        write_request(request, save_config)
+    out = arguments.pop("out", None)
+    from megu.own.loggers import loggers
 
-    if bool(forget) == bool(forget_list) or (out is None and not dry_run):
-        raise SettingsError("give --forget or --forget-list (one of them), and --out FOLDER (or --dry-run)")
-    given |= {"forget": forget_list or forget, "settings": parse(set)}
-    names = given.keys() & {field.name for field in fields(Request)}
-    checked = CheckedRequest(Request(**{name: given[name] for name in names}))
-    typer.echo(estimate(checked))
+    watchers = [] if dry_run else loggers(log, out)
+    from megu.own.request import CheckedRequest, Request
+
+    checked = CheckedRequest(Request.of(arguments))
+    from megu.own.estimate import plan
+
+    typer.echo(plan(checked, out))
     if not dry_run:
-        verdict = carry_out(checked, out).report["verdict"]
+        from megu.own.unlearn import carry_out
+
+        with watching(watchers):
+            verdict = carry_out(checked, out).report["verdict"]
         typer.echo(f"verdict  {verdict['word']}: {verdict['findings'][0]}\nrule     {verdict['rule']}")
         typer.echo(f"written  model.safetensors, report.html, report.json in {os.path.relpath(out)}")
 

@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from megu.datasets.images import different
 from megu.datasets.npz import fits_memory
 from megu.settings.errors import SettingsError
+from megu.settings.progress import Bar
 from megu.settings.values import closest
 
 SUFFIXES = set(Image.registered_extensions())
@@ -50,7 +50,7 @@ class ClassFolders(NamedTuple):
         shape = height, width, channels = *self.size, len(mode)
         fits_memory(len(files) * height * width * channels, "set a smaller size, or give fewer images")
         x = torch.empty(len(files), channels, height, width, dtype=torch.uint8)
-        for i, file in enumerate(tqdm(files, desc=f"images of {folder.name}", unit="image", leave=False)):
+        for i, file in enumerate(Bar(files, desc=f"images of {folder.name}", unit="image")):
             pixels = torch.from_numpy(read_image(file, self.size, mode).copy())
             x[i] = pixels.view(shape).permute(2, 0, 1)
         names = (self.classes[k] for k in y)

@@ -8,17 +8,18 @@ import torch
 from jaxtyping import Float32, UInt8
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from megu.datasets.folder import ImagePart, class_name
 from megu.datasets.images import Images
 from megu.datasets.npz import fits_memory
 from megu.settings.errors import SettingsError
+from megu.settings.progress import Bar
 
 NORMALISE = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "unit": ((0.0,), (1.0,)),
     "half": ((0.5,), (0.5,)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     # Public unlearning code gives these to every CIFAR
     "cifar100": ((0.50707516, 0.48654887, 0.44091784), (0.26733429, 0.25643846, 0.27615047)),
 }
@@ -40,7 +41,7 @@ def read_dataset(data, num_classes, mode, what, subclasses=None) -> ImagePart:
     if subclasses is not None and len(subclasses) != count:
         raise SettingsError(f"subclasses has {len(subclasses)} names for {count} images of {what}: give one for each")
     images, labels = [], []
-    for i in tqdm(range(count), desc=what, unit="image", leave=False):
+    for i in Bar(range(count), desc=what, unit="image"):
         item, where = data[i], f"image {i} of {what}"
         if not isinstance(item, tuple | list) or len(item) != 2:
             raise SettingsError(f"{where} is a {type(item).__name__}: give (image, class) pairs")

@@ -83,13 +83,19 @@ def transition(checked, store):
     return matrix, {**about, "origin": first["about"]["origin"]}
 
 
+def named_source(checked) -> str:
+    """Which guide is asked: that of the request, or one without language where the classes have no names."""
+    if checked.request.guide is None and all(name.isdigit() for name in checked.images.classes):
+        what = "the classes have no names: the guide without language (features) is asked, not the composed one"
+        logging.getLogger("megu").warning(what)
+        return "features"
+    return checked.guide
+
+
 def _chosen(checked, path):
-    source, free, log = checked.guide, checked.request.guide is None, logging.getLogger("megu")
+    source, free, log = named_source(checked), checked.request.guide is None, logging.getLogger("megu")
     if source == "matrix":
         return _described(source, "a matrix that was given", checked.matrix)
-    if free and all(name.isdigit() for name in checked.images.classes):
-        source = "features"
-        log.warning("the classes have no names: the guide without language (features) is asked, not the composed one")
     if source != "model":
         try:
             return _of_guide(source, checked, path)
@@ -100,14 +106,20 @@ def _chosen(checked, path):
     return _of_features(checked.original, checked.images, checked.split.train)
 
 
-def _of_guide(source, checked, path):
+def session_of(source, checked, path) -> GuideSession:
+    """What a guide of `SOURCES` is asked about a request.  Args: path: of the answers, or None."""
     guide = checked.settings.guide.model_copy(update={"source": source})
     settings, images = checked.settings.model_copy(update={"guide": guide}), checked.images
     pool = draw_exemplars(images, checked.split.train, guide.exemplars + 1, guide.exemplar_seed)
     pictures = as_pictures(images, pool.to(images.x.device))
     how = {"answers": guide.answers or path, "allowed": torch.arange(len(pictures.y))}
-    scores = GuideSession(settings, pictures, checked.compute.device, **how).scores()
-    matrix = transition_matrix(similarity(scores.values, scores.of_class, pictures.num_classes, scores.calibration))
+    return GuideSession(settings, pictures, checked.compute.device, **how)
+
+
+def _of_guide(source, checked, path):
+    scores = session_of(source, checked, path).scores()
+    classes = checked.images.num_classes
+    matrix = transition_matrix(similarity(scores.values, scores.of_class, classes, scores.calibration))
     guide, count, new = scores.guide, len(scores.answers), scores.new
     origin = f"{count} answers of {guide.name} ({guide.version}), {new} asked now, {count - new} asked before"
     lines = "\n".join(f"{answer.question} {answer.raw!r}" for answer in scores.answers)

@@ -14,12 +14,16 @@ from megu.core.splits import forgotten_classes
 from megu.core.train import DivergedError, predict
 from megu.methods.task import Task
 from megu.own import report
+from megu.own.estimate import Plan, plan
 from megu.own.findings import measure
 from megu.own.guide_choice import transition
+from megu.own.loggers import loggers
 from megu.own.request import CheckedRequest, Request, collect_notices
 from megu.runs.store import CODE, RunDirectory
 from megu.settings.errors import StageError
 from megu.settings.files import alone
+from megu.settings.progress import tell, watching
+from megu.settings.request_file import overlay, request_of
 
 
 @dataclass(frozen=True)
@@ -44,15 +48,27 @@ class Unlearned:
         models.save(self.model, folder / "model.safetensors", {"report": self.report["asked"]["index_sha256"]})
 
 
-def unlearn(model, data, forget, *, out=None, **options) -> Unlearned:
+def unlearn(
+    model=None, data=None, forget=None, *, config=None, out=None, dry_run=False, callbacks=(), log=None, **options
+) -> "Unlearned | Plan":
     """Make a copy of a classifier forget, and report what can still be seen.
 
     Args:
         model, data, forget, options: see `megu.own.request.Request`.
+        config: a TOML or YAML file of them, see `megu.settings.request_file`; what is given here wins.
         out: folder for answers, model and report, where an interrupted call goes on.
+        dry_run: read and check everything, write nothing, and return the `megu.own.estimate.Plan`.
+        callbacks: see `megu.settings.progress.Callback`.  log: see `megu.own.loggers.loggers`.
     Raises: SettingsError before any work; DivergedError with ``last_good`` where the training runs away.
     """
-    return carry_out(CheckedRequest(Request(model, data, forget, **options)), out)
+    given = {"model": model, "data": data, "forget": forget, "out": out}
+    given = options | {name: value for name, value in given.items() if value is not None}
+    if config is not None:
+        given = overlay(request_of({}, config).arguments(), given)
+    out = given.pop("out", None)
+    with watching([*callbacks, *([] if dry_run else loggers(log, out))]):
+        checked = CheckedRequest(Request.of(given))
+        return plan(checked, out) if dry_run else carry_out(checked, out)
 
 
 def carry_out(checked, out=None) -> Unlearned:
@@ -70,7 +86,9 @@ def carry_out(checked, out=None) -> Unlearned:
         if folder:
             report.write(facts, folder)
             store.note("report", done["model"]["sha256_after"])
-    return Unlearned(new, done["history"], done["seconds"], facts, folder)
+        result = Unlearned(new, done["history"], done["seconds"], facts, folder)
+        tell("on_end", result)
+    return result
 
 
 def _in_memory():
