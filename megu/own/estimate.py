@@ -68,7 +68,8 @@ def plan(checked, out=None) -> Plan:
         "method": title,
         "guide": guide,
         "time": f"about {readable(sum(seconds.values()))} on {checked.compute.device.type}"
-        f" ({', '.join(f'{stage} {readable(value)}' for stage, value in seconds.items())})",
+        f" ({', '.join(f'{stage} {readable(value)}' for stage, value in seconds.items())}"
+        f"{'' if 'guide' in seconds else ', without the guide'})",
     }
     return Plan(lines, seconds)
 
