@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 from megu.cli import cost, guide, study
 from megu.cli.options import (
     DryRun,
+    Onnx,
     Out,
     Profile,
     RunDir,
@@ -117,6 +118,7 @@ def unlearn(
     config: option(Path, "TOML or YAML file of these options (forget_list for --forget-list); options win.") = None,
     save_config: option(Path, "Write the request to a TOML or YAML file, for --config.") = None,
     log: option(str, "csv (default: log.csv in --out), tensorboard, wandb or mlflow.") = None,
+    onnx: Onnx = False,
     dry_run: DryRun = False,
 ):
     """Unlearn with a classifier and images of the user's own."""
@@ -131,7 +133,7 @@ def unlearn(
     if save_config:
         write_request(request, save_config)
     out = arguments.pop("out", None)
-    from megu.own.loggers import loggers
+    from megu.runs.loggers import loggers
 
     watchers = [] if dry_run else loggers(log, out)
     from megu.own.request import CheckedRequest, Request
@@ -141,12 +143,19 @@ def unlearn(
 
     typer.echo(plan(checked, out))
     if not dry_run:
+        from megu.core.onnx import runtime
         from megu.own.unlearn import carry_out
 
+        if onnx:
+            runtime()
         with watching(watchers):
-            verdict = carry_out(checked, out).report["verdict"]
+            result = carry_out(checked, out)
+        verdict = result.report["verdict"]
         typer.echo(f"verdict  {verdict['word']}: {verdict['findings'][0]}\nrule     {verdict['rule']}")
         typer.echo(f"written  model.safetensors, report.html, report.json in {os.path.relpath(out)}")
+        if onnx:
+            off = result.write_onnx(out / "model.onnx")
+            typer.echo(f"written  model.onnx, within {off:.1g} of it by onnxruntime; it takes what the model takes")
 
 
 @app.command()
@@ -193,17 +202,24 @@ def export(
     out: Out,
     push: option(str, "Send it to the hub as owner/name, too, after `hf auth login`.") = None,
     public: option(bool, "Let everyone see it on the hub.", "--public") = False,
+    onnx: Onnx = False,
 ):
     """Write a model of a run for others: `megu.own.checkpoint.Checkpoint.from_pretrained`."""
+    from megu.core.onnx import runtime, write_onnx
     from megu.own.checkpoint import CONFIG, WEIGHTS
     from megu.own.export import export
 
+    if onnx:
+        runtime()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SettingsError(f"--out {out.name!r} is not empty: name a new folder")
     made = export(run_dir, method, seed)
     with writing(out):
         made.save_pretrained(out)
     typer.echo(f"written  {WEIGHTS}, {CONFIG}, README.md in {os.path.relpath(out)}")
+    if onnx:
+        off = write_onnx(made, made.about.shape, out / "model.onnx")
+        typer.echo(f"written  model.onnx, within {off:.1g} of it by onnxruntime; it takes images in [0, 1]")
     if push:
         try:
             url = made.push_to_hub(push, private=not public, commit_message=f"{method}, seed {seed}")

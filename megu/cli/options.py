@@ -36,6 +36,7 @@ Repeats = option(int, "Seeds of unlearning for each of them.", min=1)
 RunDir = option(Path, "Run directory; by default one under runs/ named after the settings.")
 Workers = option(int, "Processes; by default one per GPU, or else per core (at most 8).", min=1)
 DryRun = option(bool, "Check everything, say what is to be done, do nothing.", "--dry-run")
+Onnx = option(bool, "Write model.onnx, too, checked by onnxruntime (needs the extra onnx).", "--onnx")
 Set = option(list[str], "A setting, e.g. --set forget.classes='[\"sandal\"]' --set seeds=5")
 
 

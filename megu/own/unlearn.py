@@ -10,6 +10,7 @@ from torch import nn
 from megu.core import models
 from megu.core.device import generator, seeded
 from megu.core.loading import weights_digest
+from megu.core.onnx import write_onnx
 from megu.core.splits import forgotten_classes
 from megu.core.train import DivergedError, predict
 from megu.methods.task import Task
@@ -17,8 +18,8 @@ from megu.own import report
 from megu.own.estimate import Plan, plan
 from megu.own.findings import measure
 from megu.own.guide_choice import transition
-from megu.own.loggers import loggers
 from megu.own.request import CheckedRequest, Request, collect_notices
+from megu.runs.loggers import loggers
 from megu.runs.store import CODE, RunDirectory
 from megu.settings.errors import StageError
 from megu.settings.files import alone
@@ -47,6 +48,10 @@ class Unlearned:
         folder = report.write(self.report, folder)
         models.save(self.model, folder / "model.safetensors", {"report": self.report["asked"]["index_sha256"]})
 
+    def write_onnx(self, path) -> float:
+        """Write the classifier as ONNX; it takes what the given one takes, see `megu.core.onnx.write_onnx`."""
+        return write_onnx(self.model, tuple(self.report["asked"]["data"]["shape"]), Path(path))
+
 
 def unlearn(
     model=None, data=None, forget=None, *, config=None, out=None, dry_run=False, callbacks=(), log=None, **options
@@ -58,7 +63,7 @@ def unlearn(
         config: a TOML or YAML file of them, see `megu.settings.request_file`; what is given here wins.
         out: folder for answers, model and report, where an interrupted call goes on.
         dry_run: read and check everything, write nothing, and return the `megu.own.estimate.Plan`.
-        callbacks: see `megu.settings.progress.Callback`.  log: see `megu.own.loggers.loggers`.
+        callbacks: see `megu.settings.progress.Callback`.  log: see `megu.runs.loggers.loggers`.
     Raises: SettingsError before any work; DivergedError with ``last_good`` where the training runs away.
     """
     given = {"model": model, "data": data, "forget": forget, "out": out}

@@ -19,7 +19,7 @@ from megu.guide import GuideUnavailableError
 from megu.guide.composed import lite0
 from megu.measure.count import counting, total
 from megu.own import estimate, guide_choice
-from megu.own.loggers import loggers
+from megu.runs.loggers import loggers
 from megu.settings.errors import MeguError
 
 
