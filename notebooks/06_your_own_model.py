@@ -142,7 +142,7 @@ print("exit code", refused.returncode, "| something was written:", (here / "forg
 print(unlearn(config=here / "request.toml", dry_run=True))
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 class Told:
     def on_stage(self, stage):
         print(stage)

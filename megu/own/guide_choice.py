@@ -9,7 +9,6 @@ import torch
 from megu.core.device import Stopwatch
 from megu.datasets.user_images import as_pictures
 from megu.guide import SOURCES, GuideSession, GuideUnavailableError, draw_exemplars
-from megu.measure.views import centroid_similarity, feature_table
 from megu.perturbing_labels import similarity, transition_matrix
 from megu.settings.errors import SettingsError
 from megu.settings.files import hash_bytes
@@ -128,6 +127,8 @@ def _of_guide(source, checked, path):
 
 def _of_features(model, images, index):
     r"""$S_{kl} = (1 + \cos(\mu_k - \mu, \mu_l - \mu)) / 2$ of class-mean features."""
+    from megu.measure.views import centroid_similarity, feature_table  # noqa: PLC0415  (a refusal waits for no sklearn)
+
     sim = centroid_similarity(feature_table(model, images, index), images.y[index].cpu().numpy(), images.num_classes)
     return _described("model", "the model's own class-mean features", transition_matrix((1 + sim.clip(-1, 1)) / 2))
 

@@ -3,6 +3,8 @@ r"""A request in words: a TOML or YAML file, the options of the command line, or
 import os
 import re
 import tomllib
+import unicodedata
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +24,7 @@ FILES = {  # what must be there, and what to give
     "classes": "give a text file with one name a line",
     "forget_list": "give a text file with a file name or a position a line",
 }
+SPLITS = "train", "test", "val", "validation"
 KINDS = ".toml", ".yaml", ".yml"
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]+:")  # no path: hf:name, https://...
 
@@ -88,6 +91,7 @@ class RequestFile(Part):
                 raise SettingsError(f"{name} {Path(path).name!r} does not exist: {remedy}")
         if isinstance(given.get("classes"), str):
             given["classes"] = Path(given["classes"])
+        _check_names(given)
         if "forget_list" in given:
             given["forget"] = given.pop("forget_list")
         return given
@@ -115,6 +119,24 @@ def read(path: Path | str) -> dict[str, Any]:
         return _moved(dict(_checked(values)), lambda place: str(path.parent.absolute() / place))
     except SettingsError as error:
         raise SettingsError(f"config {path.name!r}: {error}") from None
+
+
+def _check_names(given):
+    """A name to be forgotten that no folder has is refused here: the readers, which check it all, wait for torch."""
+    forget, root = given.get("forget"), Path(given.get("data", "")).expanduser()
+    names = [forget] if isinstance(forget, str) else forget or []
+    if "data" not in given or "classes" in given or not root.is_dir() or not all(isinstance(n, str) for n in names):
+        return
+    depth = 3 if any("/" in name for name in names) else 2  # data/train/class/sub-class
+    there, level = {}, [root]
+    for _ in range(depth):
+        with suppress(OSError):  # what cannot be listed is for the readers
+            level = [path for folder in level for path in sorted(folder.iterdir()) if path.is_dir()]
+        there |= dict.fromkeys(unicodedata.normalize("NFC", path.name).strip() for path in level)
+    for name in names:
+        if unicodedata.normalize("NFC", name).strip().rpartition("/")[2] not in there:
+            known = [one for one in there if one not in SPLITS and not one.startswith(".")]
+            raise SettingsError(closest(name, known, f"forget: in {root.name!r} the class"))
 
 
 def _is_path(value):

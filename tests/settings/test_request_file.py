@@ -1,9 +1,13 @@
 """A request in a TOML or YAML file: what it says is what is asked, and what it cannot say is refused."""
 
+import os
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from refusals import refused
 
 from megu.own.request import Request
@@ -78,3 +82,41 @@ def test_other_files_are_refused(tmp_path):
 def test_a_file_that_is_not_there_is_said(name):
     with refused(f"{name} 'none.txt' does not exist: give"):
         request_of({name: "none.txt"}).arguments()
+
+
+def test_a_name_that_no_folder_has_is_refused_without_torch(tmp_path):
+    for name in ("train/ape/big", "train/bee", "test/ape"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "1.png").touch()
+    for name, said in (("aep", "did you mean 'ape'"), ("ape/bgi", "did you mean 'ape'"), ("1.png", "'1.png' does not")):
+        with refused(f"forget: in '{tmp_path.name}' the class.*{said}"):
+            request_of({"data": str(tmp_path), "forget": name}).arguments()
+    for good in ("bee", "ape/big", ["ape", "bee "], [3]):
+        assert request_of({"data": str(tmp_path), "forget": good}).arguments()["forget"] == good
+    (names := tmp_path / "names.txt").write_text("a b")  # a reader of its own may know other names
+    assert request_of({"data": str(tmp_path), "forget": "b", "classes": str(names)}).arguments()
+
+
+@pytest.mark.slow
+def test_the_command_refuses_common_mistakes_before_torch_is_imported(tmp_path):
+    (tmp_path / "photos" / "ape").mkdir(parents=True)
+    (tmp_path / "model.safetensors").touch()
+    good = {"model": "model.safetensors", "arch": "resnet18", "data": "photos", "forget": "ape", "out": "out"}
+    wrong = [{"model": "none"}, {"data": "none"}, {"forget": "aep"}, {"config": "none.toml"}, {"classes": "none"},
+             {"set": "recipe.lr"}, {"out": None}, {"log": "wandbb"}, {"reference": "none"}, {"seed": "-1"}]  # fmt: skip
+    code = f"""
+import sys
+from megu.cli.main import main
+for one in {wrong}:
+    words = [word for k, v in ({good} | one).items() if v for word in ("--" + k.replace("_", "-"), v)]
+    sys.argv = ["megu", "unlearn", *words]
+    try:
+        main()
+    except SystemExit as end:
+        assert end.code == 2 and "torch" not in sys.modules, one
+    else:
+        raise AssertionError(one)
+"""
+    how = {"capture_output": True, "text": True, "cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(ROOT)}}
+    said = subprocess.run([sys.executable, "-c", code], **how)
+    assert said.returncode == 0, said.stderr
