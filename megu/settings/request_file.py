@@ -6,12 +6,12 @@ import tomllib
 import unicodedata
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import yaml
 from pydantic import AfterValidator, Field, StrictInt, StrictStr
 
-from megu.settings.config import Part
+from megu.settings.config import Part, Source
 from megu.settings.errors import SettingsError
 from megu.settings.files import atomic
 from megu.settings.values import build, closest, merge, nest
@@ -24,6 +24,7 @@ FILES = {  # what must be there, and what to give
     "classes": "give a text file with one name a line",
     "forget_list": "give a text file with a file name or a position a line",
 }
+GUIDES = [name for name in get_args(Source) if name not in ("posterior", "confusion", "own-features")] + ["model"]
 SPLITS = "train", "test", "val", "validation"
 KINDS = ".toml", ".yaml", ".yml"
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]+:")  # no path: hf:name, https://...
@@ -91,6 +92,8 @@ class RequestFile(Part):
                 raise SettingsError(f"{name} {Path(path).name!r} does not exist: {remedy}")
         if isinstance(given.get("classes"), str):
             given["classes"] = Path(given["classes"])
+        if not str(guide := given.get("guide", "model")).endswith((".csv", ".npy")) and guide not in GUIDES:
+            raise SettingsError(closest(guide, GUIDES, "guide") + "; or give a matrix, or its .csv or .npy")
         _check_names(given)
         if "forget_list" in given:
             given["forget"] = given.pop("forget_list")

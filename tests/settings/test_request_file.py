@@ -10,8 +10,9 @@ import pytest
 from conftest import ROOT
 from refusals import refused
 
+from megu.own.guide_choice import NAMED
 from megu.own.request import Request
-from megu.settings.request_file import KINDS, RequestFile, overlay, read, request_of, write
+from megu.settings.request_file import GUIDES, KINDS, RequestFile, overlay, read, request_of, write
 
 WHOLE = {
     "model": Path("m.safetensors"), "arch": "resnet18", "data": "photos", "forget": ["ape", "1"], "test": "hf:cifar10",
@@ -28,6 +29,13 @@ def plain(request):
 def test_every_argument_of_a_request_has_a_key():
     arguments = {field.name for field in fields(Request)} - {"subclasses"}  # of a Dataset only
     assert set(RequestFile.model_fields) == arguments | {"forget_list", "out"}
+
+
+def test_the_guides_that_are_refused_are_those_that_nobody_can_ask():
+    assert sorted(GUIDES) == sorted(NAMED)
+    with refused("guide 'composd' does not exist; did you mean 'composed'"):
+        request_of({"guide": "composd"}).arguments()
+    assert request_of({"guide": "matrix.csv"}).arguments() == {"guide": "matrix.csv"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -103,7 +111,8 @@ def test_the_command_refuses_common_mistakes_before_torch_is_imported(tmp_path):
     (tmp_path / "model.safetensors").touch()
     good = {"model": "model.safetensors", "arch": "resnet18", "data": "photos", "forget": "ape", "out": "out"}
     wrong = [{"model": "none"}, {"data": "none"}, {"forget": "aep"}, {"config": "none.toml"}, {"classes": "none"},
-             {"set": "recipe.lr"}, {"out": None}, {"log": "wandbb"}, {"reference": "none"}, {"seed": "-1"}]  # fmt: skip
+             {"set": "recipe.lr"}, {"out": None}, {"log": "wandbb"}, {"reference": "none"}, {"seed": "-1"},
+             {"guide": "composd"}]  # fmt: skip
     code = f"""
 import sys
 from megu.cli.main import main
