@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from megu.core.device import in_batches
 from megu.core.models import frozen
 from megu.settings.config import Noise
+from megu.settings.progress import Bar
 
 AT_ONCE = 256  # noises in memory at a time, fewer where the device holds fewer
 
@@ -56,7 +57,7 @@ def optimise_noise(
         part = part.to(labels.device)
         y, base = labels[part], 0.0 if around is None else around[part]
         opt = torch.optim.Adam([n], noise.lr)
-        for _ in range(noise.steps):
+        for _ in Bar(range(noise.steps), desc="noise", unit="step"):
             logits = model((base + n).contiguous(memory_format=torch.channels_last))
             loss = sign * F.cross_entropy(logits, y, reduction="sum") + noise.lam * n.square().sum()
             opt.zero_grad()
@@ -64,7 +65,7 @@ def optimise_noise(
             opt.step()
         return n.detach()
 
-    return torch.cat(in_batches(optimised, torch.arange(len(labels)), AT_ONCE, "noise"))
+    return torch.cat(in_batches(optimised, torch.arange(len(labels)), AT_ONCE, "noises"))
 
 
 def noise_pair(

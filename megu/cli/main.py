@@ -1,16 +1,32 @@
 r"""``megu run | unlearn | report | study | guide | cost | tune | pretrain | export``, or ``python -m megu``."""
 
 import os
-from dataclasses import fields
 from pathlib import Path
 
 import typer
 from typer.core import TyperGroup
 
 from megu.cli import cost, guide, study
-from megu.cli.options import DryRun, Out, Profile, RunDir, Seed, Set, Workers, argument, one_voice, option, parse, write
+from megu.cli.options import (
+    DryRun,
+    Onnx,
+    Out,
+    Profile,
+    RunDir,
+    Seed,
+    Set,
+    Workers,
+    argument,
+    one_voice,
+    option,
+    parse,
+    write,
+)
 from megu.settings.errors import MeguError, SettingsError
 from megu.settings.files import shipped, writing
+from megu.settings.progress import watching
+from megu.settings.request_file import RequestFile, request_of
+from megu.settings.request_file import write as write_request
 
 RENAMED = {
     "compare": "study comparison", "ablate": "study ablation", "disentangle": "study disentanglement",
@@ -34,6 +50,8 @@ Another method, guide or setting; 8-bit images in [0, 1] without further normali
   ... --method finetune    ... --guide model    ... --set recipe.lr=0.005    ... --normalise unit
 A ResNet-18 of weiaicunzai/pytorch-cifar100, its state_dict as .safetensors:
   ... --arch resnet18 --normalise cifar100
+All of it from a file, which --save-config writes: model = "model.safetensors", forget = ["rocket"], ...
+  megu unlearn --config request.toml    ... --config request.toml --seed 1 --out again/
 
 Repeat the command after an interrupt: it goes on.  The model file is read, never written."""
 
@@ -79,44 +97,71 @@ def run(profile: Profile = "quick", seed: Seed = 0, run_dir: RunDir = None, set:
 
 @app.command(help=EXAMPLES)
 def unlearn(
-    model: option(Path, "Weights as .safetensors (nothing else is opened)."),
-    arch: option(str, "Of torchvision or ours, timm:NAME, hf:FOLDER, or file.py:function(num_classes, in_channels)."),
-    data: option(Path, "Folder of training images by class, or of train/ and test/; or a .csv of path, label, split."),
+    model: option(Path, "Weights as .safetensors (nothing else is opened).") = None,
+    arch: option(
+        str, "Of torchvision or ours, timm:NAME, hf:FOLDER, or file.py:function(num_classes, in_channels)."
+    ) = None,
+    data: option(
+        str, "Folder of training images by class, or of train/ and test/; or a .csv of path, label, split."
+    ) = None,
     forget: option(list[str], "Class or class/sub-class to forget") = None,
     forget_list: option(Path, "File of single images instead: a name or position a line, or .json, .npy.") = None,
     out: Out = None,
-    test: option(Path, "Folder of unseen images by class, if not data/test.") = None,
+    test: option(str, "Folder of unseen images by class, if not data/test.") = None,
     reference: option(Path, "Weights of a model retrained without what goes.") = None,
     retrain: option(bool, "Train that reference here, anew (--set training.epochs=20).", "--retrain") = False,
     classes: option(Path, "Text file of class names in the order of the outputs, one a line.") = None,
     copies: option(str, "Retained images with the pixels of forgotten ones: forget or keep them.") = None,
-    method: option(str, "See `megu.methods.METHODS`.") = "megu",
+    method: option(str, "`megu` by default; a wrong name lists all.") = None,
     guide: option(str, "A guide.source, `model` (its own features), or a .csv or .npy matrix.") = None,
-    normalise: option(str, "Of the model: imagenet, unit, half, cifar10, cifar100, data or 'mean; std'.") = "imagenet",
+    normalise: option(str, "imagenet (default), cifar10, cifar100, unit, half, data or 'mean; std'.") = None,
     size: option(int, "Pixels that images are resized to; else their own, or 224.") = None,
     retain_images: option(int, "Retain images to fine-tune on, at most.", min=1) = None,
     trained_on: option(int, "Images that it was trained on, where data is a sample.", min=1) = None,
-    seed: option(int, "Of everything random.", min=0) = 0,
+    seed: option(int, "Of everything random, 0 by default.", min=0) = None,
     set: Set = None,
+    config: option(Path, "TOML or YAML file of these options (forget_list for --forget-list); options win.") = None,
+    save_config: option(Path, "Write the request to a TOML or YAML file, for --config.") = None,
+    log: option(str, "csv (default: log.csv in --out), tensorboard, wandb or mlflow.") = None,
+    onnx: Onnx = False,
     dry_run: DryRun = False,
 ):
     """Unlearn with a classifier and images of the user's own."""
-    given = dict(locals())
-    from megu.own.estimate import estimate
-    from megu.own.request import CheckedRequest, Request
-    from megu.own.unlearn import carry_out
+    given = dict(locals()) | {"settings": parse(set) or None, "forget": forget or None, "retrain": retrain or None}
+    # What is missing is said before torch, which takes seconds, is imported.
+    request = request_of({name: given[name] for name in RequestFile.model_fields}, config)
+    arguments = request.arguments()
+    needed = ("model", "arch", "data", "forget", *([] if dry_run else ["out"]))
+    if lacking := [name for name in needed if name not in arguments]:
+        hint = "" if dry_run else ", or --dry-run"
+        raise SettingsError(f"no {' and no '.join(lacking)} given: add --{' --'.join(lacking)} (or --config{hint})")
+    if save_config:
+        write_request(request, save_config)
+    out = arguments.pop("out", None)
+    from megu.runs.loggers import loggers
 
-    if bool(forget) == bool(forget_list) or (out is None and not dry_run):
-        raise SettingsError("give --forget or --forget-list (one of them), and --out FOLDER (or --dry-run)")
-    given |= {"forget": forget_list or forget, "settings": parse(set)}
-    names = given.keys() & {field.name for field in fields(Request)}
-    checked = CheckedRequest(Request(**{name: given[name] for name in names}))
-    typer.echo(estimate(checked))
+    watchers = [] if dry_run else loggers(log, out)
+    from megu.own.request import CheckedRequest, Request
+
+    checked = CheckedRequest(Request.of(arguments))
+    from megu.own.estimate import plan
+
+    typer.echo(plan(checked, out))
     if not dry_run:
-        verdict = carry_out(checked, out).report["verdict"]
+        from megu.core.onnx import runtime
+        from megu.own.unlearn import carry_out
+
+        if onnx:
+            runtime()
+        with watching(watchers):
+            result = carry_out(checked, out)
+        verdict = result.report["verdict"]
         typer.echo(f"verdict  {verdict['word']}: {verdict['findings'][0]}\nrule     {verdict['rule']}")
         typer.echo(f"written  model.safetensors, report.html, report.json, SHA256SUMS in {os.path.relpath(out)}")
         typer.echo("keep     work/ in it is for going on: it holds what the models say of the forgotten images")
+        if onnx:
+            off = result.write_onnx(out / "model.onnx")
+            typer.echo(f"written  model.onnx, within {off:.1g} of it by onnxruntime; it takes what the model takes")
 
 
 @app.command()
@@ -163,17 +208,24 @@ def export(
     out: Out,
     push: option(str, "Send it to the hub as owner/name, too, after `hf auth login`.") = None,
     public: option(bool, "Let everyone see it on the hub.", "--public") = False,
+    onnx: Onnx = False,
 ):
     """Write a model of a run for others: `megu.own.checkpoint.Checkpoint.from_pretrained`."""
+    from megu.core.onnx import runtime, write_onnx
     from megu.own.checkpoint import CONFIG, WEIGHTS
     from megu.own.export import export
 
+    if onnx:
+        runtime()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SettingsError(f"--out {out.name!r} is not empty: name a new folder")
     made = export(run_dir, method, seed)
     with writing(out):
         made.save_pretrained(out)
     typer.echo(f"written  {WEIGHTS}, {CONFIG}, README.md in {os.path.relpath(out)}")
+    if onnx:
+        off = write_onnx(made, made.about.shape, out / "model.onnx")
+        typer.echo(f"written  model.onnx, within {off:.1g} of it by onnxruntime; it takes images in [0, 1]")
     if push:
         try:
             url = made.push_to_hub(push, private=not public, commit_message=f"{method}, seed {seed}")

@@ -36,6 +36,7 @@ Repeats = option(int, "Seeds of unlearning for each of them.", min=1)
 RunDir = option(Path, "Run directory; by default one under runs/ named after the settings.")
 Workers = option(int, "Processes; by default one per GPU, or else per core (at most 8).", min=1)
 DryRun = option(bool, "Check everything, say what is to be done, do nothing.", "--dry-run")
+Onnx = option(bool, "Write model.onnx, too, checked by onnxruntime (needs the extra onnx).", "--onnx")
 Set = option(list[str], "A setting, e.g. --set forget.classes='[\"sandal\"]' --set seeds=5")
 
 
@@ -46,11 +47,16 @@ def parse(pairs):
         name, equals, text = pair.partition("=")
         if not equals:
             raise SettingsError(f"--set {pair!r} has no '=': write --set name=value")
-        try:
-            out[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            out[name] = text
+        out[name] = literal(text)
     return out
+
+
+def literal(text):
+    r"""``"5"`` to 5, ``"((0.5,), (0.5,))"`` to a pair, what is no literal to itself."""
+    try:
+        return text and ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def write(table, out, name, float_format="%.6g"):

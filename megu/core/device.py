@@ -16,6 +16,7 @@ from torch import Tensor
 
 from megu.core.parallel import Team
 from megu.settings.errors import SettingsError
+from megu.settings.progress import Bar, tell
 
 
 @dataclass(frozen=True)
@@ -144,15 +145,17 @@ def in_batches(look: Callable, index: Int[Tensor, " n"], batch: int, what: str =
     Args: look: function of ``(b,)`` int64, each image on its own.  what: for messages.
     """
     out, parts = [], 1
-    while len(index):
-        part = index[: -(-batch // parts)]
-        try:
-            out.append(look(part))
-            index = index[len(part) :]
-            continue
-        except torch.OutOfMemoryError:
-            pass  # its memory is freed when this block ends
-        parts = too_big(parts, batch, what)
+    with Bar(total=len(index), desc=what, unit="image") as bar:
+        while len(index):
+            part = index[: -(-batch // parts)]
+            try:
+                out.append(look(part))
+                index = index[len(part) :]
+                bar.update(len(part))
+                continue
+            except torch.OutOfMemoryError:
+                pass  # its memory is freed when this block ends
+            parts = too_big(parts, batch, what)
     return out
 
 
@@ -169,7 +172,8 @@ class Stopwatch:
 
     @contextmanager
     def __call__(self, part):
-        """Add the block's seconds to ``part``."""
+        """Add the block's seconds to ``part``, a stage that callbacks hear of."""
+        tell("on_stage", part)
         _synchronise()
         start = time.perf_counter()
         try:

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from megu.core.device import Compute, compile_errors, forward, in_batches, too_big
 from megu.settings.config import Recipe
 from megu.settings.errors import MeguError, SettingsError
+from megu.settings.progress import Bar
 
 EXPLODED = 1e4  # nats: no classifier that still learns is so wrong
 
@@ -113,7 +113,7 @@ def fit(
                 raise SettingsError(f"{what}: use more, or a smaller batch")
             parts = too_big(parts, len(index), label)
 
-    with tqdm(total=recipe.epochs * batches, desc=label, unit="batch", leave=False) as bar:
+    with Bar(total=recipe.epochs * batches, desc=label, unit="batch") as bar:
         for epoch in range(recipe.epochs):
             total = torch.zeros((), device=compute.device)
             for index in torch.randperm(count, generator=gen).tensor_split(batches):
@@ -134,7 +134,7 @@ def fit(
                 what = f"{label}: the loss is {history[-1]:.3g} in epoch {epoch + 1}"
                 raise DivergedError(f"{what}; try a smaller learning rate than {recipe.lr:g}", model.eval())
             good = deepcopy(model.state_dict())
-            bar.set_postfix(loss=f"{history[-1]:.3f}")
+            bar.epoch(epoch + 1, loss=history[-1])
     team.left()
     model.eval()
     return history

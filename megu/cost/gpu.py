@@ -2,7 +2,7 @@ r"""How fast a graphics card is: by its data sheet and an assumed share of it, o
 
 from typing import NamedTuple
 
-from megu.cost.count import Passes
+from megu.measure.count import Passes
 from megu.settings.errors import SettingsError
 
 

@@ -18,12 +18,12 @@ from tqdm import tqdm
 from megu.core.device import choose, generator
 from megu.core.models import ResNet, build
 from megu.core.splits import Split, make_split
-from megu.cost.count import counting, similar, total
 from megu.cost.flops import counted, forward_flops
 from megu.cost.memory import peak_memory
 from megu.datasets.sources import load
 from megu.guide import SOURCES, GuideContext, GuideUnavailableError, Question
 from megu.guide.composed import imagenet_labels
+from megu.measure.count import counting, similar, total
 from megu.measure.outputs import collect_outputs
 from megu.methods import METHODS, method_settings
 from megu.methods.megu import make_noise

@@ -9,11 +9,11 @@ import torch
 from scipy.optimize import nnls
 
 from megu.core.splits import Split, make_split
-from megu.cost.count import Passes, passes_of
 from megu.cost.dummy import balanced, stand_in
 from megu.cost.flops import forward_flops
 from megu.cost.gpu import CARD, hours
 from megu.datasets.identity import SHAPE
+from megu.measure.count import Passes, passes_of
 from megu.methods import METHODS, method_settings
 from megu.settings.cells import CELLS
 from megu.settings.errors import SettingsError

@@ -13,10 +13,10 @@ from megu import methods
 from megu.core import models, splits
 from megu.core.device import choose, generator
 from megu.core.loading import weights_digest
-from megu.cost.count import Passes, passes_of, similar
 from megu.cost.dummy import few_of, shortened, stand_in
 from megu.datasets.identity import CIFAR
 from megu.datasets.sources import load
+from megu.measure.count import Passes, passes_of, similar
 from megu.measure.metrics import References, expected, metrics
 from megu.measure.outputs import Outputs, blank_logits, collect_outputs
 from megu.methods.task import Task

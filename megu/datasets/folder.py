@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 from PIL import ExifTags, Image
 from torch import Tensor
-from tqdm import tqdm
 
 from megu.datasets.listing import (
     SUFFIXES,
@@ -27,6 +26,7 @@ from megu.datasets.listing import (
 )
 from megu.datasets.npz import room
 from megu.settings.errors import SettingsError
+from megu.settings.progress import Bar
 
 TURNED = (
     "photos carry a turn (EXIF) and are read without it, as torchvision does: if the model was trained on turned ones,"
@@ -60,7 +60,7 @@ class ClassFolders(NamedTuple):
             raise SettingsError(f"{what!r} holds no images: put them into one folder per class")
         files, y, subs = zip(*listing.files, strict=True)
         x, turned = room(self.shape_of(mode, listing)) if into is None else into, []
-        for i, file in enumerate(tqdm(files, desc=f"images of {what}", unit="image", leave=False)):
+        for i, file in enumerate(Bar(files, desc=f"images of {what}", unit="image")):
             pixels, turn = _read(file, self.size, mode)
             x[i] = torch.from_numpy(pixels.copy()).view(*self.size, len(mode)).permute(2, 0, 1)
             turned += [i] if turn else []

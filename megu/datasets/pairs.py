@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float32, UInt8
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from megu.datasets.folder import TURNED, ImagePart, in_8_bits, is_turned
 from megu.datasets.listing import class_name
 from megu.datasets.npz import fits_memory
 from megu.settings.errors import SettingsError
+from megu.settings.progress import Bar
 
 
 class _Rows:
@@ -84,7 +84,7 @@ def read_dataset(data, num_classes, mode, what, subclasses=None) -> ImagePart:
     if subclasses is not None and len(subclasses) != count:
         raise SettingsError(f"subclasses has {len(subclasses)} names for {count} images of {what}: give one for each")
     images, labels, turned = [], [], []
-    for i in tqdm(range(count), desc=what, unit="image", leave=False):
+    for i in Bar(range(count), desc=what, unit="image"):
         item, where = data[i], f"image {i} of {what}"
         if not isinstance(item, tuple | list) or len(item) != 2:
             raise SettingsError(f"{where} is a {type(item).__name__}: give (image, class) pairs")

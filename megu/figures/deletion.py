@@ -1,4 +1,4 @@
-r"""Figures of a deletion report as inline SVG."""
+r"""Figures of a deletion report: inline SVG for the page, or PNG, which a notebook shows untrusted as well."""
 
 import io
 import re
@@ -44,8 +44,8 @@ def _models(names):
     return [(model, i - (len(models) - 1) / 2, _LOOK[model]) for i, model in enumerate(models)]
 
 
-def _svg(fig):
-    """Its black is the page's own text colour, its bytes are the same each time."""
+def svg(fig):
+    """Text of a page: its black is the page's own text colour, its bytes are the same each time."""
     out = io.StringIO()
     with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "megu"}):
         fig.savefig(out, format="svg", transparent=True, metadata={"Date": None})
@@ -55,7 +55,15 @@ def _svg(fig):
     return re.sub(r"#000000|\bblack\b", "currentColor", text.replace("<svg ", '<svg role="img" ', 1))
 
 
-def curves(attacks):
+def png(fig):
+    """The bytes of an image file on white."""
+    out = io.BytesIO()
+    fig.savefig(out, format="png", dpi=110, facecolor="white", metadata={"Software": None})
+    plt.close(fig)
+    return out.getvalue()
+
+
+def curves(attacks, write=svg):
     r"""ROC of every attack, one panel each; grey: chance.  None without attacks."""
     kinds = list(dict.fromkeys(row["attack"] for row in attacks))
     if not kinds:
@@ -72,10 +80,10 @@ def curves(attacks):
         ax.set(title=ATTACKS[kind], xlabel="unseen images called members", aspect="equal")
         ax.set_ylabel("forgotten images called members")
         ax.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.2))
-    return _svg(fig)
+    return write(fig)
 
 
-def bars(rows):
+def bars(rows, write=svg):
     r"""Accuracies with their 95 % intervals, one row for each part of the data."""
     table = pd.DataFrame(rows)
     parts = [part for part in PARTS if part in set(table["part"])]
@@ -87,10 +95,10 @@ def bars(rows):
         ax.errorbar(own["percent"], y, xerr=reach(own[["percent", "low", "high"]]).clip(0), **look)
     ax.set(xlim=(-3, 103), xlabel="named right, percent")
     _rows(ax, [PARTS[part] for part in parts])
-    return _svg(fig)
+    return write(fig)
 
 
-def shares(by_model):
+def shares(by_model, write=svg):
     r"""What the forget images are taken for, in percent: the twelve labels with the largest shares."""
     table = pd.DataFrame(by_model).fillna(0)
     table = table.loc[table.max(axis=1).sort_values(ascending=False, kind="stable").index[:12]]
@@ -102,4 +110,4 @@ def shares(by_model):
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     short = (label if len(label) <= 30 else label[:29] + "…" for label in table.index)
     _rows(ax, [label.replace("$", r"\$") for label in short])
-    return _svg(fig)
+    return write(fig)

@@ -14,10 +14,10 @@ from typing import Annotated
 
 from filelock import FileLock
 from pydantic import ConfigDict, Field, FiniteFloat
-from tqdm import tqdm
 
 from megu.guide.base import AnswersMissingError, Guide
 from megu.guide.questions import Question
+from megu.settings.progress import Bar
 
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
 Text = Annotated[str, Field(min_length=1)]
@@ -153,7 +153,7 @@ def _ask_open(guide, questions, store, at_once):
     fresh, silent = [], 0
     try:
         stream = guide.stream(questions)
-        for at, score in tqdm(stream, total=len(questions), desc=guide.name, unit="question", leave=False):
+        for at, score in Bar(stream, total=len(questions), desc=guide.name, unit="question"):
             silent = 0 if math.isfinite(score) else silent + 1
             if not silent:
                 fresh.append(Answer.of(guide, questions[at], score))

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from megu.core import models
 from megu.core.device import Compute, Stopwatch, generator
@@ -16,6 +15,7 @@ from megu.core.splits import Split
 from megu.core.train import fit
 from megu.datasets.images import Images
 from megu.settings.config import Recipe
+from megu.settings.progress import Bar
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Task:
         r"""Sum over parts of ``value(gradient)`` of the cross-entropy in each trainable weight of the original."""
         weights = models.trainable(self.original)
         total = [torch.zeros_like(w) for w in weights]
-        for part in tqdm(parts, desc="gradients", unit="batch", leave=False):
+        for part in Bar(parts, desc="gradients", unit="batch"):
             loss = F.cross_entropy(self.original(self.images.batch(part)), self.images.y[part], reduction=reduction)
             found = torch.autograd.grad(loss, weights, materialize_grads=True)  # 0 where a weight plays no part
             for sum_, gradient in zip(total, found, strict=True):

@@ -1,82 +1,167 @@
 """What a request will do, and how long it may take by a few measured steps."""
 
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
+
 import torch
 from torch.nn import functional as F
 
 from megu.core import models
 from megu.core.device import Stopwatch, generator, in_batches, seeded
+from megu.guide import GuideUnavailableError
+from megu.measure.count import Passes, passes_of
+from megu.own.guide_choice import session_of
 from megu.own.request import collect_notices
 
+ASKED = 4  # images that a guide is tried on
+ATTACKS = 1.0  # seconds for each model that is compared: attacks and report, whatever the network
 
-def estimate(checked) -> str:
-    """Lines of text on a `megu.own.request.CheckedRequest`."""
+
+@dataclass(frozen=True)
+class Plan:
+    """What was read and will be done: ``print`` it.
+
+    Attributes:
+        lines: text by subject.  seconds: estimated, by stage; a stage that cannot be estimated is missing.
+    """
+
+    lines: dict[str, str]
+    seconds: dict[str, float] = field(repr=False)
+
+    def __str__(self):
+        return "\n".join(f"{name:8} {line}" for name, line in self.lines.items())
+
+
+def plan(checked, out=None) -> Plan:
+    """The plan of a `megu.own.request.CheckedRequest`; ``out``: a folder that may hold answers of a guide.
+    Raises: GuideUnavailableError for a guide asked for by name."""
     images, split, settings, parameters = checked.images, checked.split, checked.settings, checked.parameters
-    recipe, noise, asked = getattr(parameters, "recipe", None), getattr(parameters, "noise", None), settings.forget
-    forget, retain, tested = len(split.forget), len(split.retain), len(images.y) - images.num_train
-    used = min(settings.retain_images, retain)
-    count = min(getattr(recipe, "batch", 64), forget + used, 64)
+    recipe, forget, used = getattr(parameters, "recipe", None), len(split.forget), settings.retain_images
+    used, tested = min(used, len(split.retain)), len(images.y) - images.num_train
     with collect_notices(checked.notices):
-        step, look = _seconds_per_image(checked.original, images, split.train[:count], checked.compute)
-    visits = (forget + used) * getattr(recipe, "epochs", 1)
-    visits += getattr(noise, "steps", 0) * 2 * min(images.num_classes, forget)
-    seconds = step * visits + look * 4 * (min(retain, 5000) + forget + tested)
-    training = settings.training
+        guide, asking = _guide(checked, out and Path(out) / "answers.jsonl")
+        passes = passes_of(checked.request.method, parameters, settings, _few_pixels(images), split)
+        count = min(passes.most, len(split.train), 64)
+        trained, noised, seen = _seconds_per_image(checked.original, images, split.train[:count], checked.compute)
+    compared = 2 + (checked.reference is not None or checked.request.retrain)
+    looks = (compared + 1) * (min(len(split.retain), 5000) + forget + tested)  # and an untrained one
+    seconds = {
+        "guide": seen * asking.seen if isinstance(asking, Passes) else asking,
+        "method": trained * passes.trained + noised * passes.noised + seen * passes.seen,
+        "evaluation": seen * looks + ATTACKS * compared,
+    }
+    if checked.request.retrain:
+        seconds["retraining"] = _retraining(checked, trained)
+    seconds = {stage: value for stage, value in seconds.items() if value is not None}
     weights = sum(p.numel() for p in checked.original.parameters())
-    title, guide = checked.method.title, "none: this method asks none"
+    title = checked.method.title
     if recipe:
         title += f", {recipe.epochs} epochs of batches of {recipe.batch}, learning rate {recipe.lr:g}"
-    if checked.method.guided:
-        guide = checked.guide
-        if guide != "matrix":
-            guide += f", {settings.guide.exemplars} exemplars of each class"
-    names, shape = ", ".join(asked.classes) or "single images", "x".join(map(str, images.shape))
+    names, shape = ", ".join(settings.forget.classes), "x".join(map(str, images.shape))
+    if not names:
+        some = [checked.ids[i] for i in split.forget[:3].tolist()]
+        names = f"single images: {', '.join(some)}{', ...' if forget > 3 else ''}"
     lines = {
-        "forget": f"{asked.scenario}: {names}, {forget} of {images.num_train} training images",
-        "retain": f"{retain} images, {used} of them to fine-tune on; {tested} test images",
+        "forget": f"{settings.forget.scenario}: {names}, {forget} of {images.num_train} training images",
+        "retain": f"{len(split.retain)} images, {used} of them to fine-tune on; {tested} test images",
         "model": f"{type(checked.original).__name__}, {weights:,} weights, {images.num_classes} classes, images {shape}"
         f"; names {100 * checked.accuracy:.0f} % of a sample of the training images right",
         "method": title,
         "guide": guide,
-        "retrain": f"the reference, {training.epochs} epochs on {retain} images: {_retraining(checked, step)} more",
-        "time": f"about {_readable(seconds)} on {checked.compute.device.type}, from {count} images measured; the"
-        " guide's time is not in it",
+        "time": f"about {readable(sum(seconds.values()))} on {checked.compute.device.type}"
+        f" ({', '.join(f'{stage} {readable(value)}' for stage, value in seconds.items())}"
+        f"{'' if 'guide' in seconds else ', without the guide'})",
     }
-    if not checked.request.retrain:
-        del lines["retrain"]
-    return "\n".join(f"{name:8} {line}" for name, line in lines.items())
+    if checked.request.retrain:
+        lines["retrain"] = f"the reference, {settings.training.epochs} epochs on {len(split.retain)} images"
+    return Plan(lines, seconds)
 
 
 def retraining_time(checked) -> str:
     """How long the reference of a `megu.own.request.CheckedRequest` will take, by a few measured steps."""
     index = checked.split.train[: min(checked.settings.training.batch, 64)]
-    return _retraining(checked, _seconds_per_image(checked.original, checked.images, index, checked.compute)[0])
+    step = _seconds_per_image(checked.original, checked.images, index, checked.compute)[0]
+    return f"about {readable(_retraining(checked, step))}"
 
 
 def _retraining(checked, step):
-    return "about " + _readable(step * len(checked.split.retain) * checked.settings.training.epochs)
+    return step * len(checked.split.retain) * checked.settings.training.epochs
 
 
-def _readable(seconds):
+def readable(seconds: float) -> str:
+    """Seconds, minutes or hours in words."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
-def _seconds_per_image(original, images, index, compute):
-    """(Training, prediction), measured on a copy; the first of three steps is not counted."""
-    model = models.copy_of(original).train()
+def _few_pixels(images):
+    """The same images in number and labels, of random 2 x 2 pixels."""
+    x = torch.randint(256, (len(images.y), images.shape[0], 2, 2), generator=generator(0, "plan"), dtype=torch.uint8)
+    x = x.to(images.x.device)
+    return replace(images, x=x if images.x.dtype == torch.uint8 else x / 255)
 
-    def step(part):
-        with compute.cast(), seeded(generator(0, "plan")):  # dropout draws from the global one
+
+def _guide(checked, answers):
+    """(What is said of the guide, the seconds that asking it takes or `Passes` of the model, or None.)"""
+    if not checked.method.guided:
+        return "none: this method asks none", 0.0
+    source, exemplars = checked.guide, f"{checked.settings.guide.exemplars} exemplars of each class"
+    if source == "matrix":
+        return "a matrix that was given", 0.0
+    if source != "model":
+        try:
+            return _asked(session_of(source, checked, answers), f"{source}, {exemplars}")
+        except GuideUnavailableError as missing:
+            if checked.request.guide is not None:
+                raise
+            source = f"the model's own features, since the composed guide cannot be asked ({missing})"
+    return source, Passes(seen=len(checked.split.train))
+
+
+def _asked(session, said):
+    guide, questions = session.open_questions()
+    by_image = [list(group) for _, group in groupby(questions, key=lambda one: one.image_hash)]
+    if guide.costly:  # a dry run sends nothing and loads no large model
+        return f"{said}: {len(questions)} questions to {guide.name}, whose time is not known", None
+    first, some = by_image[:1], by_image[1 : 1 + ASKED]
+    load, ask = Stopwatch(), Stopwatch()
+    with load("plan"):
+        list(guide.score(sum(first, [])))
+    with ask("plan"):
+        list(guide.score(sum(some, [])))
+    return said, load.total + ask.total * max(0, len(by_image) - 1) / max(1, len(some))
+
+
+def _seconds_per_image(original, images, index, compute):
+    """(Training, noise, prediction), measured on copies."""
+    model, frozen = models.copy_of(original).train(), models.frozen(original)
+
+    def train(part):
+        with compute.cast():
             F.cross_entropy(model(images.batch(part)).float(), images.y[part]).backward()
 
-    def timed(work):
-        clock = Stopwatch()
-        with clock("work"):
-            in_batches(work, index, len(index), "plan")
-        return clock.total / len(index)
+    def noise(part):
+        x = images.batch(part).requires_grad_()
+        F.cross_entropy(frozen(x), images.y[part]).backward()
 
-    _, *steps = [timed(step) for _ in range(3)]
-    model.eval()
-    with torch.no_grad():
-        return min(steps), timed(lambda part: model(images.batch(part)))
+    def look(part):
+        with torch.no_grad():
+            frozen(images.batch(part))
+
+    with seeded(generator(0, "plan")):  # dropout draws from the global one
+        return [_timed(work, index) for work in (train, noise, look)]
+
+
+def _timed(work, index):
+    """Seconds for each image: of few, or of more where these take no time; the first attempt is not counted."""
+    count, clock = min(4, len(index)), Stopwatch()
+    in_batches(work, index[:count], count, "plan")
+    while True:
+        clock.seconds.clear()
+        with clock("plan"):
+            in_batches(work, index[:count], count, "plan")
+        if clock.total > 0.3 or count == len(index):
+            return clock.total / count
+        count = min(4 * count, len(index))

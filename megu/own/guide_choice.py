@@ -10,7 +10,6 @@ import torch
 from megu.core.device import Stopwatch
 from megu.datasets.user_images import as_pictures
 from megu.guide import SOURCES, GuideSession, GuideUnavailableError, draw_exemplars
-from megu.measure.views import centroid_similarity, feature_table
 from megu.perturbing_labels import similarity, transition_matrix
 from megu.settings.errors import SettingsError
 from megu.settings.files import hash_bytes
@@ -120,14 +119,20 @@ def _chosen(checked, path):
     return _of_features(checked.original, checked.images, checked.split.train)
 
 
-def _of_guide(source, checked, path):
+def session_of(source, checked, path) -> GuideSession:
+    """What a guide of `SOURCES` is asked about a request.  Args: path: of the answers, or None."""
     guide = checked.settings.guide.model_copy(update={"source": source})
     settings, images = checked.settings.model_copy(update={"guide": guide}), checked.images
     pool = draw_exemplars(images, checked.split.train, guide.exemplars + 1, guide.exemplar_seed)
     pictures = as_pictures(images, pool.to(images.x.device))
     how = {"answers": guide.answers or path, "allowed": torch.arange(len(pictures.y))}
-    scores = GuideSession(settings, pictures, checked.compute.device, **how).scores()
-    matrix = transition_matrix(similarity(scores.values, scores.of_class, pictures.num_classes, scores.calibration))
+    return GuideSession(settings, pictures, checked.compute.device, **how)
+
+
+def _of_guide(source, checked, path):
+    scores = session_of(source, checked, path).scores()
+    classes = checked.images.num_classes
+    matrix = transition_matrix(similarity(scores.values, scores.of_class, classes, scores.calibration))
     guide, count, new = scores.guide, len(scores.answers), scores.new
     origin = f"{count} answers of {guide.name} ({guide.version}), {new} asked now, {count - new} asked before"
     lines = "\n".join(f"{answer.question} {answer.raw!r}" for answer in scores.answers)
@@ -136,6 +141,8 @@ def _of_guide(source, checked, path):
 
 def _of_features(model, images, index):
     r"""$S_{kl} = (1 + \cos(\mu_k - \mu, \mu_l - \mu)) / 2$ of class-mean features."""
+    from megu.measure.views import centroid_similarity, feature_table  # noqa: PLC0415  (a refusal waits for no sklearn)
+
     sim = centroid_similarity(feature_table(model, images, index), images.y[index].cpu().numpy(), images.num_classes)
     return _described("model", "the model's own class-mean features", transition_matrix((1 + sim.clip(-1, 1)) / 2))
 

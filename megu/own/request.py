@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from megu.own.inputs import forget_set, read_inputs
 from megu.settings.errors import SettingsError
 from megu.settings.files import hash_bytes
 from megu.settings.profiles import resolve
+from megu.settings.values import closest, nest
 
 # Settings of no method.
 _SHARED = ("guide", "training", "device", "threads", "autocast", "compile", "deterministic", "tf32")
@@ -66,6 +67,17 @@ class Request:
     trained_on: int | None = None
     settings: dict | None = None
 
+    @classmethod
+    def of(cls, given: dict) -> "Request":
+        """A request of these arguments.  Raises: SettingsError for an unknown one, or where one lacks that it needs."""
+        known = {field.name: field.default is MISSING for field in fields(cls)}
+        for name in given:
+            if name not in known:
+                raise SettingsError(closest(name, known, "the argument"))
+        if lacking := [name for name, needed in known.items() if needed and given.get(name) is None]:
+            raise SettingsError(f"{' and '.join(lacking)} is None: say which, or give a config that does")
+        return cls(**given)
+
 
 class CheckedRequest:
     """A request, read and checked.  Raises: SettingsError.
@@ -79,10 +91,8 @@ class CheckedRequest:
     """
 
     def __init__(self, request: Request):
-        self.request, self.method = request, methods.method(request.method)
+        self.request, self.method = request, _method(request.method)
         self.clock, self.notices = device.Stopwatch(), []
-        if self.method.reference:
-            raise SettingsError(f"method {request.method!r} is what unlearning is compared with: choose e.g. megu")
         _check_integer("size", request.size, 2, 4096)
         settings = resolve("quick", request.seed, _overrides(request, self.method))
         self.compute = device.choose(settings, own=True)
@@ -107,16 +117,26 @@ class CheckedRequest:
         self.digest = hash_bytes("\n".join(sorted(self.ids[i] for i in self.split.forget.tolist())))
 
 
+def _method(name):
+    usable = [one for one, entry in methods.METHODS.items() if not entry.reference]
+    if name in methods.METHODS and name not in usable:
+        raise SettingsError(f"method {name!r} is what unlearning is compared with: choose e.g. megu")
+    if name not in usable:
+        raise SettingsError(closest(name, usable, "method"))
+    return methods.method(name)
+
+
 def _overrides(request, method):
     given = {} if request.settings is None else request.settings
     if not isinstance(given, dict):
         raise SettingsError(f"settings is {given!r}: give e.g. {{'recipe.lr': 0.01}}")
-    if "guide.source" in given:
-        raise SettingsError(f"guide.source is {given['guide.source']!r}: say which guide by guide= (--guide)")
+    given = nest(given)
+    if isinstance(given.get("guide"), dict) and "source" in given["guide"]:
+        raise SettingsError(f"guide.source is {given['guide']['source']!r}: say which guide by guide= (--guide)")
     usual = {"data.name": "folder", "threads": 0, "autocast": "off", "compare": [request.method]}
     usual["forget.scenario"], prefix = method.scenarios[0], f"methods.{request.method}."
     for name, value in given.items():
-        usual[name if name.partition(".")[0] in _SHARED else prefix + name] = value
+        usual[name if name in _SHARED else prefix + name] = value
     return usual
 
 

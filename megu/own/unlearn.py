@@ -14,20 +14,24 @@ from megu.core import models
 from megu.core.adapted import given_back
 from megu.core.device import Stopwatch, generator, seeded
 from megu.core.loading import weights_digest
+from megu.core.onnx import write_onnx
 from megu.core.splits import forgotten_classes
 from megu.core.train import DivergedError, predict
 from megu.methods import METHODS
 from megu.methods.task import Task
 from megu.own import report
-from megu.own.estimate import retraining_time
+from megu.own.estimate import Plan, plan, retraining_time
 from megu.own.findings import measure
 from megu.own.guide_choice import transition
 from megu.own.request import CheckedRequest, Request, collect_notices
+from megu.runs.loggers import loggers
 from megu.runs.store import CODE, RunDirectory
 from megu.settings.errors import StageError
 from megu.settings.files import alone, atomic
+from megu.settings.progress import tell, watching
+from megu.settings.request_file import overlay, request_of
 
-log = logging.getLogger("megu")
+LOG = logging.getLogger("megu")
 MODEL, REFERENCE = "model.safetensors", "reference.safetensors"
 
 
@@ -54,17 +58,33 @@ class Unlearned:
             models.save(self.model, part, self.about)
         report.write(self.report, folder, [MODEL])
 
+    def write_onnx(self, path) -> float:
+        """Write the classifier as ONNX; it takes what the given one takes, see `megu.core.onnx.write_onnx`."""
+        return write_onnx(self.model, tuple(self.report["asked"]["data"]["shape"]), Path(path))
 
-def unlearn(model, data, forget, *, out=None, **options) -> Unlearned:
+
+def unlearn(
+    model=None, data=None, forget=None, *, config=None, out=None, dry_run=False, callbacks=(), log=None, **options
+) -> "Unlearned | Plan":
     """Make a copy of a classifier forget, and report what can still be seen.
 
     Args:
         model, data, forget, options: see `megu.own.request.Request`.
+        config: a TOML or YAML file of them, see `megu.settings.request_file`; what is given here wins.
         out: folder for model and report; an interrupted call goes on from its ``work``, which is not handed over: it
             keeps what the models say of each forgotten image.
+        dry_run: read and check everything, write nothing, and return the `megu.own.estimate.Plan`.
+        callbacks: see `megu.settings.progress.Callback`.  log: see `megu.runs.loggers.loggers`.
     Raises: SettingsError before any work; DivergedError with ``last_good`` where the training runs away.
     """
-    return carry_out(CheckedRequest(Request(model, data, forget, **options)), out)
+    given = {"model": model, "data": data, "forget": forget, "out": out}
+    given = options | {name: value for name, value in given.items() if value is not None}
+    if config is not None:
+        given = overlay(request_of({}, config).arguments(), given)
+    out = given.pop("out", None)
+    with watching([*callbacks, *([] if dry_run else loggers(log, out))]):
+        checked = CheckedRequest(Request.of(given))
+        return plan(checked, out) if dry_run else carry_out(checked, out)
 
 
 def carry_out(checked, out=None) -> Unlearned:
@@ -91,9 +111,10 @@ def carry_out(checked, out=None) -> Unlearned:
                     shutil.copyfile(work / name, part)
             facts = report.write(facts, folder, names)
             store.note("report", done["model"]["sha256_after"])
-    return Unlearned(
-        given_back(checked.given, new), done["history"], done["seconds"], facts, folder, about(checked, new)
-    )
+        new = given_back(checked.given, new)
+        result = Unlearned(new, done["history"], done["seconds"], facts, folder, about(checked, new))
+        tell("on_end", result)
+    return result
 
 
 def about(checked, new):
@@ -175,7 +196,7 @@ def _unlearned(checked, store, matrix):
 
 def _retrained(checked, store):
     if not (store.path and (store.path / REFERENCE).exists()):
-        log.warning("the reference is retrained, which takes %s", retraining_time(checked))
+        LOG.warning("the reference is retrained, which takes %s", retraining_time(checked))
     model = _made(checked, store, REFERENCE, "retrain", None)
     checked.clock.seconds.update(store.facts(REFERENCE)["seconds"])
     return model

@@ -57,7 +57,8 @@ def build(part, values, where="", over=None):
                     group = group.get(key) or {}
                 lines.append(closest(name.rpartition(".")[2], group, f"setting {name!r}: the name"))
             else:
-                lines.append(f"setting {name!r} is {item['input']!r}: {item['msg']}")
+                why = item["msg"].removeprefix("Value error, ")
+                lines.append(f"setting {name!r} is {item['input']!r}: {why}")
         raise SettingsError("; ".join(lines)) from None
 
 

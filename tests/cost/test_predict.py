@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from megu.cli.main import app
 from megu.cost import gpu
 from megu.cost import predict as cost
-from megu.cost.count import Passes
 from megu.cost.flops import forward_flops
 from megu.figures import cost as cost_figures
+from megu.measure.count import Passes
 from megu.measure.outputs import collect_outputs
 from megu.runs import evaluation
 from megu.settings.cells import CELLS

@@ -12,11 +12,11 @@ from megu import methods
 from megu.cli.main import app
 from megu.core.splits import make_split
 from megu.cost import stages
-from megu.cost.count import counting, passes_of, total
 from megu.cost.dummy import shortened, stand_in
 from megu.cost.flops import counted, forward_flops
 from megu.cost.rehearse import rehearse, verdict
 from megu.datasets.sources import load
+from megu.measure.count import counting, passes_of, total
 from megu.settings.profiles import resolve
 
 

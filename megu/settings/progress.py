@@ -1,0 +1,103 @@
+r"""How far the work is: bars in a terminal, and the callbacks of a call, by one mechanism."""
+
+from collections.abc import Iterable
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from tqdm import tqdm
+
+from megu.settings.errors import SettingsError
+from megu.settings.values import closest
+
+
+class Callback:
+    """What `megu.unlearn` tells while it works; any object with some of these methods will do.
+
+    An error that a callback raises ends the call; with ``out``, what is finished is kept.  A method ``close``, if there
+    is one, is called in the end, come what may.  What an earlier call finished is not told again.
+    """
+
+    def on_stage(self, stage: str):
+        """A stage begins: reading, guide, labels, noise, fine-tuning, evaluation or another of the method."""
+
+    def on_progress(self, what: str, done: int, total: int | None):
+        """``done`` of ``total`` steps (None: nobody knows how many) of what a bar in a terminal is named after."""
+
+    def on_epoch(self, training: str, epoch: int, values: dict[str, float]):
+        """Epoch number ``epoch``, from 1, of a training has ended; ``values``: its mean loss."""
+
+    def on_end(self, result):
+        """All is done and written; ``result``: what the call returns."""
+
+
+EVENTS = tuple(name for name in vars(Callback) if name.startswith("on_"))
+
+
+class _Watchers:
+    """Callbacks, and the stage that they know."""
+
+    def __init__(self, callbacks=()):
+        self.callbacks, self.stage = callbacks, None
+
+
+_NOBODY = _Watchers()
+_WATCHING: ContextVar[_Watchers] = ContextVar("watching", default=_NOBODY)
+
+
+@contextmanager
+def watching(callbacks: Iterable):
+    """The block tells ``callbacks`` what it does.  Raises: SettingsError for one that would never hear of anything."""
+    callbacks = tuple(callbacks)
+    for one in callbacks:
+        named = [name for name in dir(one) if name.startswith("on_") and callable(getattr(one, name))]
+        if unknown := [name for name in named if name not in EVENTS]:
+            raise SettingsError(closest(unknown[0], EVENTS, f"callback {type(one).__name__}: the event"))
+        if not named or isinstance(one, type):
+            what = f"the class {one.__name__}: give an object of it" if isinstance(one, type) else "no callback"
+            raise SettingsError(f"{type(one).__name__} is {what}; its methods are some of {', '.join(EVENTS)}")
+    token = _WATCHING.set(_Watchers((*_WATCHING.get().callbacks, *callbacks)))
+    try:
+        yield
+    finally:
+        _WATCHING.reset(token)
+        for one in callbacks:
+            getattr(one, "close", lambda: None)()
+
+
+def tell(event: str, *about):
+    """Call ``event``, in `EVENTS`, of every callback that has it; a stage is told once."""
+    watchers = _WATCHING.get()
+    if event == "on_stage" and watchers is not _NOBODY:
+        if about == (watchers.stage,):
+            return
+        (watchers.stage,) = about
+    for one in watchers.callbacks:
+        if hear := getattr(one, event, None):
+            hear(*about)
+
+
+class Bar(tqdm):
+    """A bar of tqdm, of which callbacks hear as well, also where it is not shown; ``desc`` names it."""
+
+    def __init__(self, *args, desc: str, **how):
+        super().__init__(*args, desc=desc, **{"leave": False, "delay": 0.5, **how})
+        self.what, self.done = desc, 0
+
+    def __iter__(self):
+        try:
+            for item in self.iterable:
+                yield item
+                self.update()
+        finally:
+            self.close()
+
+    def update(self, n: int = 1):
+        """``n`` more are done."""
+        super().update(n)
+        self.done += n
+        tell("on_progress", self.what, self.done, self.total)
+
+    def epoch(self, number: int, **values: float):
+        """The end of an epoch, from 1, of a training."""
+        self.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
+        tell("on_epoch", self.what, number, values)

@@ -1,0 +1,224 @@
+r"""A request in words: a TOML or YAML file, the options of the command line, or both."""
+
+import os
+import re
+import tomllib
+import unicodedata
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import yaml
+from pydantic import AfterValidator, Field, StrictInt, StrictStr
+
+from megu.settings.config import Part, Source
+from megu.settings.errors import SettingsError
+from megu.settings.files import atomic
+from megu.settings.values import build, closest, merge, nest
+
+FILES = {  # what must be there, and what to give
+    "model": "give the weights as a .safetensors file",
+    "reference": "give the weights as a .safetensors file",
+    "data": "give a folder of images by class",
+    "test": "give a folder of images by class",
+    "classes": "give a text file with one name a line",
+    "forget_list": "give a text file with a file name or a position a line",
+}
+GUIDES = [name for name in get_args(Source) if name not in ("posterior", "confusion", "own-features")] + ["model"]
+SPLITS = "train", "test", "val", "validation"
+KINDS = ".toml", ".yaml", ".yml"
+_ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]+:")  # no path: hf:name, https://...
+
+
+def _either(holds, wanted):
+    def checked(value):
+        if not holds(value):
+            raise ValueError(wanted)
+        return value
+
+    return Annotated[Any, AfterValidator(checked)]
+
+
+def _all(kind, values):
+    return isinstance(values, list | tuple) and all(type(value) in kind for value in values)
+
+
+def _are_moments(value):
+    return isinstance(value, list | tuple) and len(value) == 2 and all(_all((int, float), part) for part in value)
+
+
+Forget = _either(
+    lambda value: type(value) in (str, int) or _all((str,), value) or _all((int,), value),
+    "give names of classes in quotes, or positions of images as integers",
+)
+Names = _either(
+    lambda value: isinstance(value, str | Path) or _all((str,), value), "give names in quotes, or a text file of them"
+)
+Normalise = _either(
+    lambda value: isinstance(value, str) or _are_moments(value), "give a name, or mean and deviation of each channel"
+)
+
+
+class RequestFile(Part):
+    """What `megu.unlearn` can be told in words; a key that is not given has the default of `megu.own.request.Request`.
+
+    A string in ``forget`` is a name, an integer a position; ``forget_list`` is a file of them instead.  A string in
+    ``classes`` is a file of names.  ``settings``: nested or dotted.  ``out``: folder for what is written.
+    """
+
+    model: Path | None = None
+    arch: str | None = None
+    data: StrictStr | None = None
+    forget: Forget | None = None
+    forget_list: Path | None = None
+    test: StrictStr | None = None
+    reference: Path | None = None
+    retrain: bool | None = None
+    classes: Names | None = None
+    copies: str | None = None
+    method: str | None = None
+    guide: str | None = None
+    normalise: Normalise | None = None
+    size: StrictInt | None = None
+    retain_images: StrictInt | None = None
+    trained_on: StrictInt | None = None
+    seed: Annotated[StrictInt, Field(ge=0)] | None = None
+    settings: dict[str, Any] | None = None
+    out: Path | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """What is given, as arguments of `megu.unlearn`.  Raises: SettingsError for a file that is not there."""
+        given = {name: value for name, value in self if value is not None}
+        for name, remedy in FILES.items():
+            if _is_path(path := given.get(name)) and not Path(path).expanduser().exists():
+                raise SettingsError(f"{name} {Path(path).name!r} does not exist: {remedy}")
+        if isinstance(given.get("classes"), str):
+            given["classes"] = Path(given["classes"])
+        if not str(guide := given.get("guide", "model")).endswith((".csv", ".npy")) and guide not in GUIDES:
+            raise SettingsError(closest(guide, GUIDES, "guide") + "; or give a matrix, or its .csv or .npy")
+        _check_names(given)
+        if "forget_list" in given:
+            given["forget"] = given.pop("forget_list")
+        return given
+
+
+def read(path: Path | str) -> dict[str, Any]:
+    """The values of a request's file; relative paths in it are relative to it.
+
+    Raises: SettingsError where it cannot be read, or has a key or a value that no request has.
+    """
+    path = Path(path).expanduser()
+    try:
+        if path.suffix not in KINDS:
+            raise SettingsError(f"config {path.name!r} is of another kind: name a file that ends in {', '.join(KINDS)}")
+        text = path.read_text(encoding="utf-8-sig")
+        values = tomllib.loads(text) if path.suffix == ".toml" else yaml.load(text, _NoKeyTwice)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        if isinstance(error, SettingsError):
+            raise
+        why = getattr(error, "strerror", None) or " ".join(str(error).split())[:150]
+        raise SettingsError(f"config {path.name!r} cannot be read ({why}): correct it") from None
+    if not isinstance(values, dict):
+        raise SettingsError(f"config {path.name!r} is a {type(values).__name__}: write e.g. forget: trouser")
+    try:
+        return _moved(dict(_checked(values)), lambda place: str(path.parent.absolute() / place))
+    except SettingsError as error:
+        raise SettingsError(f"config {path.name!r}: {error}") from None
+
+
+def _check_names(given):
+    """A name to be forgotten that no folder has is refused here: the readers, which check it all, wait for torch."""
+    forget, root = given.get("forget"), Path(given.get("data", "")).expanduser()
+    names = [forget] if isinstance(forget, str) else forget or []
+    if "data" not in given or "classes" in given or not root.is_dir() or not all(isinstance(n, str) for n in names):
+        return
+    depth = 3 if any("/" in name for name in names) else 2  # data/train/class/sub-class
+    there, level = {}, [root]
+    for _ in range(depth):
+        with suppress(OSError):  # what cannot be listed is for the readers
+            level = [path for folder in level for path in sorted(folder.iterdir()) if path.is_dir()]
+        there |= dict.fromkeys(unicodedata.normalize("NFC", path.name).strip() for path in level)
+    for name in names:
+        if unicodedata.normalize("NFC", name).strip().rpartition("/")[2] not in there:
+            known = [one for one in there if one not in SPLITS and not one.startswith(".")]
+            raise SettingsError(closest(name, known, f"forget: in {root.name!r} the class"))
+
+
+def _is_path(value):
+    return isinstance(value, str | Path) and not _ELSEWHERE.match(str(value))
+
+
+class _NoKeyTwice(yaml.SafeLoader):
+    """As in TOML, a key that stands twice is an error."""
+
+    def construct_mapping(self, node, deep=False):
+        """A mapping.  Raises: ValueError for a key twice."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise ValueError(f"{twice[0]!r} stands in it twice")
+        return super().construct_mapping(node, deep)
+
+
+def _moved(values, move):
+    """The values that are given, with ``move`` of every path."""
+    out = {name: value for name, value in values.items() if value is not None}
+
+    def change(group, names):
+        for name in names:
+            if _is_path(place := group.get(name)):
+                group[name] = move(os.path.expanduser(place))
+
+    change(out, (*FILES, "out"))
+    if str(out.get("guide")).endswith((".csv", ".npy")):
+        change(out, ["guide"])
+    if "settings" in out:
+        out["settings"] = nest(out["settings"])
+        if isinstance(guide := out["settings"].get("guide"), dict):
+            out["settings"]["guide"] = guide = dict(guide)
+            change(guide, ("answers", "path"))
+    return out
+
+
+def overlay(base: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """``options`` over what a file says: settings one by one, everything else as a whole.
+
+    >>> overlay({"seed": 1, "forget_list": "a.txt", "settings": {"recipe": {"lr": 1, "batch": 2}}},
+    ...         {"forget": "ape", "settings": {"recipe.lr": 3}})
+    {'seed': 1, 'settings': {'recipe': {'lr': 3, 'batch': 2}}, 'forget': 'ape'}
+    """
+    if options.keys() & {"forget", "forget_list"}:
+        base = {name: value for name, value in base.items() if name not in ("forget", "forget_list")}
+    out = base | options
+    if "settings" in base.keys() & options.keys():
+        out["settings"] = merge(nest(base["settings"]), nest(options["settings"]))
+    return out
+
+
+def request_of(options: dict[str, Any], config: Path | None = None) -> RequestFile:
+    """Options of the command line, None where one is not given, over a file.  Raises: SettingsError."""
+    given = {name: value for name, value in options.items() if value is not None}
+    return _checked(overlay(read(config) if config else {}, given))
+
+
+def _checked(values):
+    request = build(RequestFile, values)
+    if request.forget is not None and request.forget_list is not None:
+        raise SettingsError("forget and forget_list are both given: choose one")
+    return request
+
+
+def write(request: RequestFile, path: Path):
+    """Write a request for `read`; its paths are written relative to the file.  Raises: SettingsError, StageError."""
+    path = Path(path)
+    if path.suffix not in KINDS:
+        raise SettingsError(closest(path.suffix, KINDS, f"--save-config {path.name!r}: the ending"))
+    folder = path.parent.absolute()
+    values = _moved(request.model_dump(), lambda place: Path(os.path.relpath(place, folder)).as_posix())
+    if path.suffix == ".toml":
+        import tomlkit  # noqa: PLC0415  (nobody else needs it)
+
+        text = tomlkit.dumps(values)
+    else:
+        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    with atomic(path) as part:
+        part.write_text(text, encoding="utf-8")

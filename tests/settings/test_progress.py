@@ -1,0 +1,66 @@
+"""Bars and callbacks: one mechanism, heard also where nothing is shown."""
+
+import io
+
+import pytest
+from refusals import refused
+
+from megu.settings.progress import EVENTS, Bar, Callback, tell, watching
+
+
+class Heard(Callback):
+    """Everything that is told."""
+
+    def __init__(self):
+        self.said, self.closed = [], 0
+        for name in EVENTS:
+            setattr(self, name, lambda *about, name=name: self.said.append((name, *about)))
+
+    def close(self):
+        self.closed += 1
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_bar_tells_each_step_and_each_epoch(shown):
+    heard, screen = Heard(), io.StringIO()
+    how = {"disable": not shown, "file": screen, "delay": 0, "mininterval": 0}
+    with watching([heard]):
+        assert list(Bar(range(2), desc="steps", **how)) == [0, 1]
+        with Bar(total=4, desc="training", **how) as bar:
+            bar.update(3)
+            bar.epoch(1, loss=0.25)
+    steps = [("on_progress", "steps", 1, 2), ("on_progress", "steps", 2, 2), ("on_progress", "training", 3, 4)]
+    assert heard.said == [*steps, ("on_epoch", "training", 1, {"loss": 0.25})]
+    assert ("steps" in screen.getvalue() and "loss=0.250" in screen.getvalue()) == shown
+
+
+def test_a_stage_is_told_once_and_nobody_hears_after_the_block():
+    outer, inner = Heard(), Heard()
+    with watching([outer]):
+        with watching([inner]):
+            for stage in ("noise", "noise", "guide", "noise"):
+                tell("on_stage", stage)
+        tell("on_end", 1)
+    tell("on_stage", "late")
+    assert [stage for _, stage in inner.said] == ["noise", "guide", "noise"] and inner.closed == 1
+    assert outer.said == [*inner.said, ("on_end", 1)]
+
+
+def test_an_error_of_a_callback_ends_the_block_and_all_are_closed():
+    class Stop:
+        def on_stage(self, stage):
+            raise KeyboardInterrupt
+
+    heard = Heard()
+    with pytest.raises(KeyboardInterrupt), watching([heard, Stop()]):
+        tell("on_stage", "noise")
+    assert heard.closed == 1
+
+
+@pytest.mark.parametrize(("callback", "said"), [
+    (type("Mine", (), {"on_epohc": lambda self: 0})(), "did you mean 'on_epoch'"),
+    (Callback, "an object of it"), (print, "no callback"),
+])  # fmt: skip
+def test_what_would_never_hear_of_anything_is_refused(callback, said):
+    with refused(said), watching([callback]):
+        pytest.fail("work began")

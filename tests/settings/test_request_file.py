@@ -1,0 +1,131 @@
+"""A request in a TOML or YAML file: what it says is what is asked, and what it cannot say is refused."""
+
+import os
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from refusals import refused
+
+from megu.own.guide_choice import NAMED
+from megu.own.request import Request
+from megu.settings.request_file import GUIDES, KINDS, RequestFile, overlay, read, request_of, write
+
+WHOLE = {
+    "model": Path("m.safetensors"), "arch": "resnet18", "data": "photos", "forget": ["ape", "1"], "test": "hf:cifar10",
+    "classes": ["ape", "bee", "1"], "normalise": ((0.5,), (0.25,)), "guide": "model", "seed": 3, "trained_on": 900,
+    "settings": {"recipe.lr": 1e-3, "guide.answers": "answers.jsonl"}, "out": Path("out"),
+}  # fmt: skip
+
+
+def plain(request):
+    return {name: [list(v) if isinstance(v, tuple) else v for v in value] if isinstance(value, tuple) else value
+            for name, value in dict(request).items()}  # fmt: skip
+
+
+def test_every_argument_of_a_request_has_a_key():
+    arguments = {field.name for field in fields(Request)} - {"subclasses"}  # of a Dataset only
+    assert set(RequestFile.model_fields) == arguments | {"forget_list", "out"}
+
+
+def test_the_guides_that_are_refused_are_those_that_nobody_can_ask():
+    assert sorted(GUIDES) == sorted(NAMED)
+    with refused("guide 'composd' does not exist; did you mean 'composed'"):
+        request_of({"guide": "composd"}).arguments()
+    assert request_of({"guide": "matrix.csv"}).arguments() == {"guide": "matrix.csv"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_written_is_read_from_another_folder(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kept").mkdir()
+    write(request_of(WHOLE), Path("kept") / f"request{kind}")
+    monkeypatch.chdir("/")
+    found = request_of({}, tmp_path / "kept" / f"request{kind}")
+    for name in ("model", "data", "out"):
+        assert Path(getattr(found, name)).resolve() == tmp_path / WHOLE[name]
+    assert Path(found.settings["guide"]["answers"]).resolve() == tmp_path / "answers.jsonl"
+    assert found.test == "hf:cifar10" and found.settings["recipe"] == {"lr": 1e-3}
+    same = set(WHOLE) - {"model", "data", "out", "settings"}
+    assert {name: plain(found)[name] for name in same} == {name: plain(request_of(WHOLE))[name] for name in same}
+
+
+def test_options_win_over_the_file(tmp_path):
+    (file := tmp_path / "a.yaml").write_text("seed: 1\nforget_list: a.txt\nsettings: {recipe.lr: 1, recipe.batch: 2}")
+    request = request_of({"forget": ["ape"], "seed": None, "settings": {"recipe": {"lr": 3}}}, file)
+    assert (request.seed, request.forget, request.forget_list) == (1, ["ape"], None)
+    assert request.settings == {"recipe": {"lr": 3, "batch": 2}}
+    assert request_of({"seed": 0}, file).seed == 0 and overlay({"seed": 1}, {}) == {"seed": 1}
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("modle: a", "did you mean 'model'"), ("seed: -1", "'seed' is -1"),
+    ("seed: 1\nseed: 2", "'seed' stands in it twice"),
+    ("forget: no", "'forget' is False: give names of classes in quotes"), ("forget: [1, ape]", "positions of images"),
+    ("forget: [true]", "positions"), ("classes: [ape, 2]", "names in quotes"), ("normalise: [[x], [1]]", "mean"),
+    ("settings: 3", "'settings' is 3"), ("size: 3.5", "'size' is 3.5"),
+    ("a: [", "cannot be read"), ("- 1", "is a list"),
+    ("forget: a\nforget_list: b", "both given"), ("", "NoneType"), ("!!python/object/apply:os.getcwd []", "cannot be"),
+])  # fmt: skip
+def test_what_no_request_has_is_refused_with_the_files_name(text, said, tmp_path):
+    (file := tmp_path / "a.yaml").write_text(text)
+    with refused(f"config 'a.yaml'.*{said}"):
+        read(file)
+
+
+def test_other_files_are_refused(tmp_path):
+    (tmp_path / "a.ini").write_text("seed=1")
+    (tmp_path / "a.toml").write_text("seed = 1\nseed = 2")
+    for name, said in (("a.ini", "ends in .toml"), ("none.toml", "No such file"), ("a.toml", "cannot be read")):
+        with refused(f"config '{name}'.*{said}"):
+            read(tmp_path / name)
+    with refused("--save-config 'a.ini'"):
+        write(request_of({}), tmp_path / "a.ini")
+
+
+@pytest.mark.parametrize("name", ["model", "data", "test", "reference", "classes", "forget_list"])
+def test_a_file_that_is_not_there_is_said(name):
+    with refused(f"{name} 'none.txt' does not exist: give"):
+        request_of({name: "none.txt"}).arguments()
+
+
+def test_a_name_that_no_folder_has_is_refused_without_torch(tmp_path):
+    for name in ("train/ape/big", "train/bee", "test/ape"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "1.png").touch()
+    for name, said in (("aep", "did you mean 'ape'"), ("ape/bgi", "did you mean 'ape'"), ("1.png", "'1.png' does not")):
+        with refused(f"forget: in '{tmp_path.name}' the class.*{said}"):
+            request_of({"data": str(tmp_path), "forget": name}).arguments()
+    for good in ("bee", "ape/big", ["ape", "bee "], [3]):
+        assert request_of({"data": str(tmp_path), "forget": good}).arguments()["forget"] == good
+    (names := tmp_path / "names.txt").write_text("a b")  # a reader of its own may know other names
+    assert request_of({"data": str(tmp_path), "forget": "b", "classes": str(names)}).arguments()
+
+
+@pytest.mark.slow
+def test_the_command_refuses_common_mistakes_before_torch_is_imported(tmp_path):
+    (tmp_path / "photos" / "ape").mkdir(parents=True)
+    (tmp_path / "model.safetensors").touch()
+    good = {"model": "model.safetensors", "arch": "resnet18", "data": "photos", "forget": "ape", "out": "out"}
+    wrong = [{"model": "none"}, {"data": "none"}, {"forget": "aep"}, {"config": "none.toml"}, {"classes": "none"},
+             {"set": "recipe.lr"}, {"out": None}, {"log": "wandbb"}, {"reference": "none"}, {"seed": "-1"},
+             {"guide": "composd"}]  # fmt: skip
+    code = f"""
+import sys
+from megu.cli.main import main
+for one in {wrong}:
+    words = [word for k, v in ({good} | one).items() if v for word in ("--" + k.replace("_", "-"), v)]
+    sys.argv = ["megu", "unlearn", *words]
+    try:
+        main()
+    except SystemExit as end:
+        assert end.code == 2 and "torch" not in sys.modules, one
+    else:
+        raise AssertionError(one)
+"""
+    how = {"capture_output": True, "text": True, "cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(ROOT)}}
+    said = subprocess.run([sys.executable, "-c", code], **how)
+    assert said.returncode == 0, said.stderr
