@@ -1,4 +1,4 @@
-r"""``megu run | unlearn | report | study | guide | cost | tune | pretrain | export``, or ``python -m megu``."""
+r"""``megu run | unlearn | compare | report | study | guide | cost | tune | pretrain | export``, ``python -m megu``."""
 
 import os
 from dataclasses import fields
@@ -7,13 +7,13 @@ from pathlib import Path
 import typer
 from typer.core import TyperGroup
 
-from megu.cli import cost, guide, study
+from megu.cli import compare, cost, guide, study
 from megu.cli.options import DryRun, Out, Profile, RunDir, Seed, Set, Workers, argument, one_voice, option, parse, write
 from megu.settings.errors import MeguError, SettingsError
 from megu.settings.files import shipped, writing
 
 RENAMED = {
-    "compare": "study comparison", "ablate": "study ablation", "disentangle": "study disentanglement",
+    "ablate": "study ablation", "disentangle": "study disentanglement",
     "grid": "study paper", "truth": "study recovery", "answers": "guide answers", "rehearse": "cost rehearse",
 }  # fmt: skip
 SEVERAL = """Make the originals and retrained models of a run, with one process or several; repeat it to go on.
@@ -32,6 +32,8 @@ Several classes; a sub-class (a folder in a class's folder); single images, one 
   ... --forget rocket --forget "lawn mower"    ... --forget tops/shirt    ... --forget-list images.txt
 Another method, guide or setting; 8-bit images in [0, 1] without further normalisation:
   ... --method finetune    ... --guide model    ... --set recipe.lr=0.005    ... --normalise unit
+A search of the settings on training images, 20 times as long; which method to take: megu compare --help
+  ... --tune 20
 A ResNet-18 of weiaicunzai/pytorch-cifar100, its state_dict as .safetensors:
   ... --arch resnet18 --normalise cifar100
 
@@ -57,6 +59,7 @@ app = typer.Typer(cls=Commands, help=ABOUT, no_args_is_help=True, pretty_excepti
 app.add_typer(study.app, name="study")
 app.add_typer(guide.app, name="guide")
 app.add_typer(cost.app, name="cost")
+app.command(help=compare.EXAMPLES)(compare.compare)
 
 
 @app.command()
@@ -94,6 +97,7 @@ def unlearn(
     size: option(int, "Pixels that images are resized to; else their own, or 224.") = None,
     retain_images: option(int, "Retain images to fine-tune on, at most.", min=1) = None,
     trained_on: option(int, "Images that it was trained on, where data is a sample.", min=1) = None,
+    tune: option(int, "Trials of a search of the settings, each as long as the unlearning.", min=0) = 0,
     seed: option(int, "Of everything random.", min=0) = 0,
     set: Set = None,
     dry_run: DryRun = False,

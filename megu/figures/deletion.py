@@ -1,4 +1,4 @@
-r"""Figures of a deletion report as inline SVG."""
+r"""Figures of a deletion report, and of a comparison of methods, as inline SVG."""
 
 import io
 import re
@@ -102,4 +102,29 @@ def shares(by_model):
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     short = (label if len(label) <= 30 else label[:29] + "…" for label in table.index)
     _rows(ax, [label.replace("$", r"\$") for label in short])
+    return _svg(fig)
+
+
+def pareto(rows):
+    r"""Points from the goal on what is forgotten and on what is retained: lower left is better.
+
+    Args: rows: title, forget, retain (points), front (no other is nearer on both), recommended.
+    """
+    table = pd.DataFrame(rows).sort_values(["forget", "retain"])
+    fig, (ax,) = _axes(7.2, 4.6)
+    front = table[table["front"]]
+    look = {"color": "#7f7f7f", "lw": 0.8, "ls": "--", "label": "no other is better"}
+    ax.step(front["forget"], front["retain"], where="post", **look)
+    for best, part in table.groupby("recommended"):
+        colour, _, mark, _ = _LOOK["reference" if best else "after"]
+        look = {"color": colour, "marker": mark, "s": 36, "label": "recommended" if best else "method"}
+        ax.scatter(part["forget"], part["retain"], **look, clip_on=False)
+    for row in table.itertuples():
+        ax.annotate(row.title, (row.forget, row.retain), (4, 4), textcoords="offset points", fontsize=8)
+    ax.set_xscale("symlog", linthresh=5)
+    ax.set_yscale("symlog", linthresh=5)
+    ax.set(xlim=(0, max(10, 1.6 * table["forget"].max())), ylim=(0, max(10, 1.3 * table["retain"].max())))
+    ax.set_xlabel("forgotten images: points from the goal")
+    ax.set_ylabel("held-out retained images: points from the goal")
+    ax.legend(frameon=False, fontsize=9, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
     return _svg(fig)

@@ -15,11 +15,12 @@ from megu.core import device
 from megu.core.loading import check_accuracy, check_and_copy, weights_digest
 from megu.own.guide_choice import choose_guide
 from megu.own.inputs import forget_set, read_inputs
+from megu.own.tuning import check_tune, scaled
 from megu.settings.errors import SettingsError
 from megu.settings.files import hash_bytes
 from megu.settings.profiles import resolve
 
-_SHARED = ("guide", "device", "threads", "autocast", "compile", "deterministic", "tf32")  # settings of no method
+SHARED = ("guide", "device", "threads", "autocast", "compile", "deterministic", "tf32")  # settings of no method
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Request:
         normalise: of 8-bit images, see `megu.datasets.user_images.moments`.
         size: pixels that images of a folder are resized to; by default their own where all have one, else 224.
         retain_images: to fine-tune on, at most; by default a fifth, at least 1,600.
+        tune: trials of a search of the method's settings before it, see `megu.own.tuning.tuned`; each takes as long as
+            the unlearning.  0: the defaults, scaled by `megu.own.tuning.scaled`.
         trained_on: how many images the model was trained on, where ``data`` is a sample.
         settings: the method's (``"recipe.lr"``), the guide's (``"guide.exemplars"``), or device, threads, autocast.
     """
@@ -58,6 +61,7 @@ class Request:
     size: int | None = None
     retain_images: int | None = None
     trained_on: int | None = None
+    tune: int = 0
     settings: dict | None = None
 
 
@@ -78,6 +82,7 @@ class CheckedRequest:
         if self.method.reference:
             raise SettingsError(f"method {request.method!r} is what unlearning is compared with: choose e.g. megu")
         _check_integer("size", request.size, 2, 4096)
+        _check_integer("tune", request.tune, 0, 10_000)
         settings = resolve("quick", request.seed, _overrides(request, self.method))
         self.compute = device.choose(settings, own=True)
         with self.clock("reading"), collect_notices(self.notices):
@@ -91,7 +96,9 @@ class CheckedRequest:
             self.guide, self.matrix = choose_guide(request.guide, self.images.num_classes)
             self.original = check_and_copy(self.given, self.images)
             self.reference = None if reference is None else check_and_copy(reference, self.images, "reference")
+        check_tune(self)
         self.accuracy = check_accuracy(self.original, self.images, self.split.train)
+        self.parameters = scaled(self)
         self.weights = weights_digest(self.original)
         self.digest = hash_bytes("\n".join(sorted(self.ids[i] for i in self.split.forget.tolist())))
 
@@ -105,7 +112,7 @@ def _overrides(request, method):
     usual = {"data.name": "folder", "threads": 0, "autocast": "off", "compare": [request.method]}
     usual["forget.scenario"], prefix = method.scenarios[0], f"methods.{request.method}."
     for name, value in given.items():
-        usual[name if name.partition(".")[0] in _SHARED else prefix + name] = value
+        usual[name if name.partition(".")[0] in SHARED else prefix + name] = value
     return usual
 
 

@@ -8,15 +8,13 @@ from types import SimpleNamespace
 from torch import nn
 
 from megu.core import models
-from megu.core.device import generator, seeded
 from megu.core.loading import weights_digest
-from megu.core.splits import forgotten_classes
-from megu.core.train import DivergedError, predict
-from megu.methods.task import Task
+from megu.core.train import DivergedError
 from megu.own import report
 from megu.own.findings import measure
 from megu.own.guide_choice import transition
 from megu.own.request import CheckedRequest, Request, collect_notices
+from megu.own.tuning import Trial, tuned, warn
 from megu.runs.store import CODE, RunDirectory
 from megu.settings.errors import StageError
 from megu.settings.files import alone
@@ -61,7 +59,11 @@ def carry_out(checked, out=None) -> Unlearned:
     with alone(folder) if folder else nullcontext(), collect_notices(checked.notices):
         store = RunDirectory(folder, _dependencies(checked), [checked.settings.seed]) if folder else _in_memory()
         matrix, guide = transition(checked, store)
+        checked, search = tuned(checked, store, matrix)
         new, training = _unlearned(checked, store, matrix)
+        training["search"] = search
+        checked.clock.seconds |= {"search": search["seconds"]} if search else {}
+        warn(checked, training["check"])
         found, changes = measure(checked, store, new, matrix)
         if weights_digest(checked.given) != checked.weights:
             raise StageError("the model has changed while its copy was at work: do not train it meanwhile")
@@ -95,6 +97,7 @@ def _dependencies(checked):
         "settings": {name: settings[name] for name in ("seed", "device", "threads", "autocast", "retain_images")},
         "guide": guide,
         "parameters": {checked.request.method: checked.parameters.model_dump(mode="json")},
+        "tune": checked.request.tune,
         "data": images.digest(),
         "normalise": [images.mean.tolist(), images.std.tolist()],
         "model": checked.weights,
@@ -105,23 +108,20 @@ def _dependencies(checked):
 
 
 def _unlearned(checked, store, matrix):
-    original, images, split, settings = checked.original, checked.images, checked.split, checked.settings
-
     def make():
-        gone, sample, recipe = forgotten_classes(images, split, settings), settings.retain_images, settings.training
-        task = Task(original, images, split, gone, matrix, sample, None, recipe, settings.seed, checked.compute)
-        with seeded(generator(settings.seed, "unlearn", "layers")):  # dropout draws from the global one
-            new = checked.method.unlearn(task, checked.parameters)
-        if not predict(new, images, split.forget[:1]).isfinite().all():
-            raise DivergedError(f"{checked.method.title}: the new model's logits are no numbers; nothing was kept")
+        trial = Trial(checked, matrix)
+        new, task = trial.unlearn(checked.parameters)
         seconds = {part: round(value, 3) for part, value in task.clock.seconds.items()}
-        return new.eval(), {"seconds": seconds, "history": task.history}
+        return new, {"seconds": seconds, "history": task.history, "check": trial.look(new)}
 
     def save(model, path):
         models.save(model, path, {"method": checked.request.method, "forget": checked.digest})
 
+    def load(path):
+        return models.load(path, models.copy_of(checked.original))
+
     try:
-        new = store.once("model.safetensors", make, save, lambda path: models.load(path, models.copy_of(original)))
+        new = store.once("model.safetensors", make, save, load)
     except DivergedError as error:
         if store.path and error.last_good is not None:
             save(error.last_good, store.path / "last_good.safetensors")
