@@ -9,7 +9,16 @@ from pathlib import Path
 
 import table1_results
 import table1_to_8_paper
-from shared import assumptions, findings, findings_cost, findings_guides, findings_more, findings_patterns, notebook_map
+from shared import (
+    assumptions,
+    findings,
+    findings_cost,
+    findings_guides,
+    findings_more,
+    findings_patterns,
+    notebook_map,
+    which_method,
+)
 from shared.drawing import HERE
 
 from megu.figures.markdown import fill
@@ -24,6 +33,7 @@ DOCUMENTS = {  # path -> {span: function of the folder of tidy tables}
     },
     "megu/guide/README.md": {"guides": findings_guides.guide_findings},
     "megu/guide/assets/tiny_mllm.md": {"quality": findings_guides.quality},
+    "megu/methods/README.md": {"which-method": which_method.page},
     "megu/own/README.md": {},
     "paper_figures/README.md": {
         "made": findings_more.made,
