@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import pandas as pd
@@ -67,7 +68,14 @@ def compare(
         raise SettingsError(f"method is {options['method']!r}: name what to compare by methods")
     if wrong := [name for name in options.get("settings") or {} if name.partition(".")[0] not in SHARED]:
         raise SettingsError(f"setting {wrong[0]!r} is of one method: a comparison takes those of guide and device only")
-    return carry_out_all(Request(model, data, forget, **options), Path(out), methods, executor(workers))
+    request = Request(model, data, forget, **options)
+    if workers != 1:
+        try:
+            ForkingPickler.dumps(request)
+        except Exception as error:  # whatever a foreign object may raise
+            what = f"model or data cannot be sent to other processes ({type(error).__name__}: {str(error)[:100]})"
+            raise SettingsError(f"{what}: give workers=1, or files") from None
+    return carry_out_all(request, Path(out), methods, executor(workers))
 
 
 def carry_out_all(request: Request, out: Path, methods: Sequence[str] | None, how: Callable) -> Comparison:

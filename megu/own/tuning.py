@@ -5,7 +5,8 @@ import importlib
 import logging
 from copy import copy
 from dataclasses import replace
-from math import inf, isfinite, nan, sqrt
+from functools import partial
+from math import inf, nan, sqrt
 from operator import attrgetter
 from statistics import median
 
@@ -95,11 +96,9 @@ class Trial:
         """Facts on a new model: of each part, images, accuracy before and after, goal in percent; the score."""
         after = self._accuracies(model)
         shares = ([of[part] / 100 for part in PARTS] for of in (after, self.goals))
-        parts = {
-            part: {"images": len(self.index[part]), "before": self.before[part], "after": after[part], "goal": goal}
-            for part, goal in self.goals.items()
-        }
-        parts = {part: {name: _number(value) for name, value in row.items()} for part, row in parts.items()}
+        percent = pd.DataFrame({"before": self.before, "after": after, "goal": self.goals}).round(4)
+        rows = percent.astype(object).where(percent.notna(), None).to_dict("index")
+        parts = {part: {"images": len(index), **rows[part]} for part, index in self.index.items()}
         return {"parts": parts, "score": round(tug_of_war(*shares), 6)}
 
 
@@ -112,50 +111,38 @@ def _held_out(images, retain, seed):
     return torch.cat(chosen).sort().values
 
 
-def _number(value):
-    return round(value, 4) if isfinite(value) else None
-
-
 def complaints(check: dict) -> list[str]:
     r"""Sentences on what `Trial.look` found farther from its goal than `NEAR` and two standard errors."""
     forget, fine_tuned, held = (check["parts"][part] for part in PARTS)
-    said = []
-    if (away := _away(forget)) > 0:
-        said.append(f"{forget['after']:.0f} % of the {PARTS['forget']} are still named right; about {_goal(forget)}")
-    elif away < 0:
-        said.append(
-            f"only {forget['after']:.0f} % of the {PARTS['forget']} are named right, which marks them; about"
-            f" {_goal(forget)}"
-        )
-    if _away(held) < 0:
-        lost = held["goal"] - held["after"]
-        said.append(f"{lost:.0f} points of accuracy are lost on {PARTS['held_out']} ({held['images']})")
-    if _away(fine_tuned) > 0:
-        won = fine_tuned["after"] - fine_tuned["goal"]
-        said.append(f"{won:.0f} points of accuracy are won on {PARTS['fine_tuned']}: a retrained model would not")
-    return said
-
-
-def _goal(row):
-    return f"{row['goal']:.0f} % would be expected of a retrained model"
+    of_goal = (
+        f"{forget['after']:.0f} % of the {PARTS['forget']} are %s; about {forget['goal'] or 0:.0f} % would be expected"
+    )
+    said = {
+        of_goal % "still named right": _away(forget) > 0,
+        of_goal % "named right, too few, which marks them": _away(forget) < 0,
+        f"{-_away(held):.0f} points of accuracy are lost on {PARTS['held_out']}": _away(held) < 0,
+        f"{_away(fine_tuned):.0f} points of accuracy are won on {PARTS['fine_tuned']}": _away(fine_tuned) > 0,
+    }
+    return [sentence for sentence, holds in said.items() if holds]
 
 
 def _away(row):
-    """Points beyond what is near enough, 0 where it is near, with the sign of the difference."""
+    """Points from the goal, 0 where it is near or not known."""
     if row["goal"] is None or row["after"] is None:
         return 0.0
-    share = min(max(row["goal"] / 100, 0.02), 0.98)
-    reach = NEAR + 200 * sqrt(share * (1 - share) / row["images"])
-    difference = row["after"] - row["goal"]
-    return 0.0 if abs(difference) <= reach else difference
+    share, difference = min(max(row["goal"] / 100, 0.02), 0.98), row["after"] - row["goal"]
+    return difference if abs(difference) > NEAR + 200 * sqrt(share * (1 - share) / row["images"]) else 0.0
 
 
 def warn(checked, check: dict):
     """Say in the log what is not near enough, and what to do."""
     if said := complaints(check):
-        how = "search for better settings by --tune 20" if not checked.request.tune else "try another method"
-        message = "the check on training images: %s.  %s (tune=20), or compare methods by `megu compare`"
-        logging.getLogger("megu").warning(message, "; ".join(said), how.capitalize())
+        how = (
+            "compare methods (megu compare)"
+            if checked.request.tune
+            else "search for other settings (tune=20, --tune 20)"
+        )
+        logging.getLogger("megu").warning("a check on training images: %s.  Remedy: %s", "; ".join(said), how)
 
 
 def scaled(checked):
@@ -234,7 +221,8 @@ def tuned(checked, store, matrix):
             shown = {key: attrgetter(key)(with_values(values)) for key in space}
             return pd.DataFrame([shown | _attempt(trial, with_values(values))]), {}
 
-        return store.once(f"tuning/{hash_json(values)}.csv", make, _save, pd.read_csv)
+        save = partial(pd.DataFrame.to_csv, index=False)
+        return store.once(f"tuning/{hash_json(values)}.csv", make, save, pd.read_csv)
 
     table = search(space, attempt, checked.request.tune, trial.seed, "tuning", [{}])
     best = int(table["score"].idxmax())
@@ -247,10 +235,6 @@ def tuned(checked, store, matrix):
     settled = copy(checked)
     settled.parameters = with_values(chosen)
     return settled, facts
-
-
-def _save(table, path):
-    table.to_csv(path, index=False)
 
 
 def _attempt(trial, parameters):

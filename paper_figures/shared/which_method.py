@@ -31,8 +31,8 @@ def cells(data):
 
 
 def ranked(cell):
-    r"""(Methods of a cell by mean tug-of-war; those within `CLOSE` of the first that its seeds' paired differences do not
-    tell apart, none of one seed; those no better than the original)."""
+    r"""(Methods of a cell by mean tug-of-war; those within `CLOSE` of the first that the seeds' paired differences do
+    not tell apart, none of one seed; those no better than the original)."""
     cell = cell.dropna(axis=1, how="all")
     mean = cell.drop("original").mean(axis=1).sort_values(ascending=False, kind="stable")
     first, worse = cell.loc[mean.index[0]], [name for name in mean.index if mean[name] <= cell.loc["original"].mean()]
