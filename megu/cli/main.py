@@ -114,6 +114,8 @@ def unlearn(
     names = given.keys() & {field.name for field in fields(Request)}
     checked = CheckedRequest(Request(**{name: given[name] for name in names}))
     typer.echo(estimate(checked))
+    if tune:
+        typer.echo(f"search   {tune} trials before it, each about as long as its training: {tune} times more")
     if not dry_run:
         verdict = carry_out(checked, out).report["verdict"]
         typer.echo(f"verdict  {verdict['word']}: {verdict['findings'][0]}\nrule     {verdict['rule']}")

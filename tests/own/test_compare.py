@@ -7,9 +7,14 @@ import re
 import pandas as pd
 import pytest
 from own_model import NAMES
+from PIL import Image
+from refusals import refused
+from safetensors.torch import save_file
+from typer.testing import CliRunner
 
 import megu
 from megu import methods
+from megu.cli.main import app
 from megu.core.train import DivergedError
 from megu.figures import deletion
 from megu.methods.task import Task
@@ -40,7 +45,12 @@ def test_methods_stand_side_by_side(compared):
     wide = table.pivot(index="metric", columns="method", values="value")
     assert set(wide) == {"original", *THREE} and found.recommended in THREE and not found.failed
     assert wide.loc["acc_forget_train", "finetune"] < wide.loc["acc_forget_train", "original"]
-    assert wide.loc[["acc_retain_test", "mia_loss_auc", "check_held_out", "score", "seconds"], THREE].notna().all(None)
+    assert (
+        wide.loc[["acc_retain_test", "mia_loss_auc", "check_held_out", "score", "seconds"], THREE]
+        .notna()
+        .to_numpy()
+        .all()
+    )
     page = (out / "comparison.html").read_text()
     assert all(methods.METHODS[name].title in page for name in THREE) and found.reasons[0].split(";")[0] in page
     assert page.count("<svg") == 1 and not re.search(r"(src|href)\s*=\s*[\"'](?!#)", page.replace("xlink:href", "href"))
@@ -89,6 +99,46 @@ def test_a_wrong_comparison_is_refused_before_any_work(model, parts, tmp_path, m
 def test_a_method_that_needs_a_whole_class_is_refused_for_single_images(model, parts, tmp_path):
     with pytest.raises(SettingsError, match="'unsir' does not fit a request of random"):
         megu.compare(model, parts[0], range(20), out=tmp_path, classes=NAMES, methods=["finetune", "unsir"])
+
+
+@pytest.fixture
+def command(model, parts, tmp_path):
+    """``megu compare`` on files, without what is asked and where it goes."""
+    for part, data in zip(("train", "test"), parts, strict=True):
+        for i, (x, k) in enumerate(data):
+            folder = tmp_path / "photos" / part / NAMES[k]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((x[0] * 255).round().byte().numpy()).save(folder / f"{i:03d}.png")
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    words = f"compare --model {tmp_path}/model.safetensors --arch own_model:network --data {tmp_path}/photos"
+    return [*words.split(), *"--normalise unit --guide model --classes".split(), str(named(tmp_path))]
+
+
+def named(folder):
+    path = folder / "names.txt"
+    path.write_text("\n".join(NAMES))
+    return path
+
+
+@pytest.mark.slow
+def test_the_command_compares_in_processes_and_says_what_to_take(command, tmp_path):
+    out = tmp_path / "out"
+    words = ["--forget", "trouser", "--method", "finetune", "--method", "ssd", "--workers", "2", "--out", str(out)]
+    said = CliRunner().invoke(app, [*command, *words])
+    assert said.exit_code == 0, said.output
+    assert re.search(r"^take     (finetune|ssd)$", said.output, re.M) and "why      " in said.output
+    assert {"comparison.csv", "comparison.html", "finetune", "ssd"} <= {path.name for path in out.iterdir()}
+
+
+def test_the_command_plans_and_refuses(command, model, parts, tmp_path):
+    said = CliRunner().invoke(app, [*command, "--forget", "trouser", "--dry-run", "--tune", "2"])
+    assert said.exit_code == 0 and "16 x 3 times an unlearning" in said.output and not (tmp_path / "out").exists()
+    with refused("give --forget or --forget-list"):
+        raise CliRunner().invoke(app, [*command, "--dry-run"]).exception
+    with refused("cannot be sent to other processes .*give workers=1, or files"):
+        local = copy.deepcopy(model)
+        local.hook = lambda x: x
+        compare(local, parts, tmp_path, workers=2)
 
 
 def facts(title, score, seconds, forget=0.0, held=90.0):
