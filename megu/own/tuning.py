@@ -114,12 +114,10 @@ def _held_out(images, retain, seed):
 def complaints(check: dict) -> list[str]:
     r"""Sentences on what `Trial.look` found farther from its goal than `NEAR` and two standard errors."""
     forget, fine_tuned, held = (check["parts"][part] for part in PARTS)
-    of_goal = (
-        f"{forget['after']:.0f} % of the {PARTS['forget']} are %s; about {forget['goal'] or 0:.0f} % would be expected"
-    )
+    left, goal = (f"{forget[name] or 0:.0f} %" for name in ("after", "goal"))
     said = {
-        of_goal % "still named right": _away(forget) > 0,
-        of_goal % "named right, too few, which marks them": _away(forget) < 0,
+        f"{left} of the {PARTS['forget']} are still named right, about {goal} would be expected": _away(forget) > 0,
+        f"only {left} of the {PARTS['forget']} are named right, about {goal} would be expected": _away(forget) < 0,
         f"{-_away(held):.0f} points of accuracy are lost on {PARTS['held_out']}": _away(held) < 0,
         f"{_away(fine_tuned):.0f} points of accuracy are won on {PARTS['fine_tuned']}": _away(fine_tuned) > 0,
     }
