@@ -46,7 +46,7 @@ def compare(
     from megu.own.compare import check_methods, compare
     from megu.own.request import Request
 
-    if bool(forget) == bool(forget_list) or (out is None and not dry_run):
+    if not (forget or forget_list) or (forget and forget_list) or not (out or dry_run):
         raise SettingsError("give --forget or --forget-list (one of them), and --out FOLDER (or --dry-run)")
     given |= {"forget": forget_list or forget, "settings": parse(set)}
     options = {field.name: given[field.name] for field in fields(Request) if field.name in given}
