@@ -92,7 +92,7 @@ def bars(rows):
 
 def shares(by_model):
     r"""What the forget images are taken for, in percent: the twelve labels with the largest shares."""
-    table = pd.DataFrame(by_model).fillna(0)
+    table = pd.DataFrame(by_model).fillna(0).sort_index()  # else the order of equal shares is the dictionary's
     table = table.loc[table.max(axis=1).sort_values(ascending=False, kind="stable").index[:12]]
     fig, (ax,) = _axes(7.2, 0.45 * len(table) + 1.1)
     for model, shift, (colour, _, _, hatch) in _models(table):
