@@ -12,8 +12,8 @@ from megu.methods import METHODS, method
 from megu.own import report
 from megu.own.guide_choice import transition
 from megu.own.request import SHARED, CheckedRequest, Request
-from megu.own.tuning import NEAR, PARTS, complaints
-from megu.own.unlearn import carry_out
+from megu.own.tuning import PARTS
+from megu.own.unlearn import NEAR, carry_out, complaints
 from megu.runs.executors import executor
 from megu.runs.runner import Job, run_jobs
 from megu.runs.store import CODE, RunDirectory

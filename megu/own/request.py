@@ -40,8 +40,8 @@ class Request:
         normalise: of 8-bit images, see `megu.datasets.user_images.moments`.
         size: pixels that images of a folder are resized to; by default their own where all have one, else 224.
         retain_images: to fine-tune on, at most; by default a fifth, at least 1,600.
-        tune: trials of a search of the method's settings before it, see `megu.own.tuning.tuned`; each takes as long as
-            the unlearning.  0: the defaults, scaled by `megu.own.tuning.scaled`.
+        tune: trials of a search of the method's settings before it, see `megu.own.tuning.settled`; each takes as long
+            as the unlearning.  0: the defaults, scaled to the request.
         trained_on: how many images the model was trained on, where ``data`` is a sample.
         settings: the method's (``"recipe.lr"``), the guide's (``"guide.exemplars"``), or device, threads, autocast.
     """

@@ -2,13 +2,13 @@
 training data."""
 
 import importlib
+import json
 import logging
 from copy import copy
 from dataclasses import replace
 from functools import partial
-from math import inf, nan, sqrt
+from math import nan
 from operator import attrgetter
-from statistics import median
 
 import pandas as pd
 import torch
@@ -32,11 +32,10 @@ PARTS = {
     "fine_tuned": "retained images to fine-tune on",
     "held_out": "retained training images held out of it",
 }
-NEAR = 5.0  # points from the goal that are near enough
 _SHARE, _MOST = 0.1, 500  # of every class are held out; images of each part
 _EPOCHS = (1, 10)
 _STEPS, _LEAST = 12, 8  # steps of an epoch, images of a batch, at least
-_STEP, _FEW = 0.03, 32  # see `scaled`; images of a batch there
+_SHARES, _FEW, _CALM = (1, 0.3, 0.1, 0.03), 64, 0.2  # see `settled`; images of a batch there; nats
 _SEEDS = 100_000  # what is added to the request's for trials
 
 
@@ -92,6 +91,24 @@ class Trial:
         seen, asked = (collect_features(model, images, index).float() for index in (retain[:5000], forget))
         return probe(seen, images.y[retain[:5000]], asked, images.y[forget], images.num_classes)
 
+    def calm(self, recipe, rate) -> bool:
+        """Whether ten steps of a rate leave the loss on held-out images nearly as it was."""
+        images, retain = self.checked.images, self._task.retain_sample()[: 10 * _FEW]
+        if not len(self.index["held_out"]):
+            return True
+        steps = {"epochs": 1, "schedule": "constant", "batch": _FEW, "lr": rate, "warmup_epochs": 0.0}
+        try:
+            task, recipe = replace(self._task, history={}), recipe.model_copy(update=steps)
+            with seeded(generator(self.seed, "rate")):
+                model = task.fine_tune(retain, images.y[retain], recipe, label="rate")
+        except DivergedError:
+            return False
+        return self._loss(model) <= self._loss(self.checked.original) + _CALM
+
+    def _loss(self, model):
+        images, held = self.checked.images, self.index["held_out"]
+        return F.cross_entropy(predict(model, images, held), images.y[held]).item()
+
     def look(self, model) -> dict:
         """Facts on a new model: of each part, images, accuracy before and after, goal in percent; the score."""
         after = self._accuracies(model)
@@ -111,71 +128,30 @@ def _held_out(images, retain, seed):
     return torch.cat(chosen).sort().values
 
 
-def complaints(check: dict) -> list[str]:
-    r"""Sentences on what `Trial.look` found farther from its goal than `NEAR` and two standard errors."""
-    forget, fine_tuned, held = (check["parts"][part] for part in PARTS)
-    left, goal = (f"{forget[name] or 0:.0f} %" for name in ("after", "goal"))
-    said = {
-        f"{left} of the {PARTS['forget']} are still named right, about {goal} would be expected": _away(forget) > 0,
-        f"only {left} of the {PARTS['forget']} are named right, about {goal} would be expected": _away(forget) < 0,
-        f"{-_away(held):.0f} points of accuracy are lost on {PARTS['held_out']}": _away(held) < 0,
-        f"{_away(fine_tuned):.0f} points of accuracy are won on {PARTS['fine_tuned']}": _away(fine_tuned) > 0,
-    }
-    return [sentence for sentence, holds in said.items() if holds]
-
-
-def _away(row):
-    """Points from the goal, 0 where it is near or not known."""
-    if row["goal"] is None or row["after"] is None:
-        return 0.0
-    share, difference = min(max(row["goal"] / 100, 0.02), 0.98), row["after"] - row["goal"]
-    return difference if abs(difference) > NEAR + 200 * sqrt(share * (1 - share) / row["images"]) else 0.0
-
-
-def warn(checked, check: dict):
-    """Say in the log what is not near enough, and what to do."""
-    if said := complaints(check):
-        how = (
-            "compare methods (megu compare)"
-            if checked.request.tune
-            else "search for other settings (tune=20, --tune 20)"
-        )
-        logging.getLogger("megu").warning("a check on training images: %s.  Remedy: %s", "; ".join(said), how)
-
-
 def scaled(checked):
-    r"""The method's settings for this request: what was not given follows the images and the model.
-
-    Batches are made smaller where an epoch would have fewer than `_STEPS` steps, but not below `_LEAST` images.  The
-    rates of SGD are multiplied by $\min(1, \eta / \eta_0)$, at least 0.1, where $\eta = L / \lVert \nabla L
-    \rVert^2$ is the step that would bring the loss L of retained training images to 0 along its gradient (median of
-    three batches of 32), and $\eta_0$ is `_STEP`, half of what the network has that the rates were tuned on.
-    Source: Polyak 1987, Introduction to Optimization, step size with a known optimum.
-    """
+    r"""The method's settings, with smaller batches where an epoch would have fewer than `_STEPS` steps; what was given
+    stays."""
     given, usual = set(checked.request.settings or {}), checked.parameters
-    recipes = {name: recipe for name, recipe in usual if isinstance(recipe, Recipe)}
-    if not recipes:
-        return usual
-    count, changes = len(checked.split.forget) + min(checked.settings.retain_images, len(checked.split.retain)), {}
-    share = max(0.1, min(1.0, _natural_step(checked) / _STEP))
-    for name, recipe in recipes.items():
-        changes[f"{name}.batch"] = min(recipe.batch, max(_LEAST, count // _STEPS))
-        if recipe.optimiser == "sgd":
-            changes[f"{name}.lr"] = float(f"{share * recipe.lr:.2g}")
-    changes = {name: value for name, value in changes.items() if name not in given}
-    return build(type(usual), nest(changes), f"methods.{checked.request.method}", over=usual)
+    count = len(checked.split.forget) + min(checked.settings.retain_images, len(checked.split.retain))
+    most = max(_LEAST, count // _STEPS)
+    changes = {f"{name}.batch": min(recipe.batch, most) for name, recipe in usual if isinstance(recipe, Recipe)}
+    return _changed(checked, {name: value for name, value in changes.items() if name not in given})
 
 
-def _natural_step(checked):
-    model, images, retain, steps = checked.original, checked.images, checked.split.retain, []
-    order = torch.randperm(len(retain), generator=generator(0, "natural step"))[: 3 * _FEW]
-    for part in retain[order.to(retain.device)].chunk(3):
-        weights = [weight for weight in model.parameters() if weight.requires_grad]
-        loss = F.cross_entropy(model(images.batch(part)).float(), images.y[part])
-        gradients = torch.autograd.grad(loss, weights, allow_unused=True)
-        square = sum(gradient.square().sum().item() for gradient in gradients if gradient is not None)
-        steps.append(loss.item() / square if square else inf)
-    return median(steps)
+def _changed(checked, values):
+    usual = checked.parameters
+    return build(type(usual), nest(values), f"methods.{checked.request.method}", over=usual)
+
+
+def _calm_rates(trial):
+    """Learning rate of each recipe that ten steps of it showed to be too large -> a smaller one."""
+    given, out = set(trial.checked.request.settings or {}), {}
+    for name, recipe in trial.checked.parameters:
+        if isinstance(recipe, Recipe) and f"{name}.lr" not in given:
+            rates = [float(f"{share * recipe.lr:.2g}") for share in _SHARES]
+            calm = next((rate for rate in rates if trial.calm(recipe, rate)), rates[-1])
+            out |= {f"{name}.lr": calm} if calm < rates[0] else {}
+    return out
 
 
 def space_of(checked) -> dict[str, tuple]:
@@ -199,40 +175,53 @@ def check_tune(checked):
             raise SettingsError(f"{what}: leave tune out, or give fewer settings")
 
 
-def tuned(checked, store, matrix):
-    r"""(The request with the settings of its best trial, what was tried); the request as it is and None without a
-    search.
+def settled(checked, store, matrix):
+    r"""(The request with the settings that are used, what a search tried or None).
 
-    Args: store, matrix: see `megu.own.guide_choice.transition`; every trial is kept.
+    A learning rate is lowered to 0.3, 0.1 or 0.03 of itself where ten steps of it on retained images raise the loss on
+    those that are held out by more than `_CALM` nats; the network that the rates were tuned on keeps them.  With
+    ``tune``, a search follows, and its best trial is taken.
+
+    Args: store, matrix: see `megu.own.guide_choice.transition`; what is tried is kept.
     """
+    trial, settled = Trial(checked, matrix, _SEEDS), copy(checked)
+    rates = store.once("tuning/rates.json", lambda: (_calm_rates(trial), {}), _write, _read)
+    settled.parameters = _changed(checked, rates)
+    for name, rate in rates.items():
+        what = "%s is lowered to %g: ten steps of a larger one raised the loss on held-out training images"
+        logging.getLogger("megu").warning(what, name, rate)
     if not checked.request.tune:
-        return checked, None
+        return settled, None
     from megu.runs.tune import search  # noqa: PLC0415  (optuna is optional)
 
-    space, trial, usual = space_of(checked), Trial(checked, matrix, _SEEDS), checked.parameters
-
-    def with_values(values):
-        return build(type(usual), nest(values), f"methods.{checked.request.method}", over=usual)
+    space = space_of(checked)
 
     def attempt(values):
         def make():
-            shown = {key: attrgetter(key)(with_values(values)) for key in space}
-            return pd.DataFrame([shown | _attempt(trial, with_values(values))]), {}
+            parameters = _changed(settled, values)
+            shown = {key: attrgetter(key)(parameters) for key in space}
+            return pd.DataFrame([shown | _attempt(trial, parameters)]), {}
 
         save = partial(pd.DataFrame.to_csv, index=False)
         return store.once(f"tuning/{hash_json(values)}.csv", make, save, pd.read_csv)
 
     table = search(space, attempt, checked.request.tune, trial.seed, "tuning", [{}])
     best = int(table["score"].idxmax())
-    chosen = {key: table[key].iloc[best].item() for key in space}
     facts = {
         "trials": len(table), "chosen": best, "seed": trial.seed, "seconds": round(table["seconds"].sum(), 3),
         "searched": {key: list(reach) for key, reach in space.items()},
         "table": table.astype(object).where(table.notna(), None).to_dict("records"),
     }  # fmt: skip
-    settled = copy(checked)
-    settled.parameters = with_values(chosen)
+    settled.parameters = _changed(settled, {key: table[key].iloc[best].item() for key in space})
     return settled, facts
+
+
+def _write(values, path):
+    path.write_text(json.dumps(values))
+
+
+def _read(path):
+    return json.loads(path.read_text())
 
 
 def _attempt(trial, parameters):

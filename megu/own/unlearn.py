@@ -1,7 +1,9 @@
 """One call from a request to a new model and its report."""
 
+import logging
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from math import sqrt
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,10 +16,12 @@ from megu.own import report
 from megu.own.findings import measure
 from megu.own.guide_choice import transition
 from megu.own.request import CheckedRequest, Request, collect_notices
-from megu.own.tuning import Trial, tuned, warn
+from megu.own.tuning import PARTS, Trial, settled
 from megu.runs.store import CODE, RunDirectory
 from megu.settings.errors import StageError
 from megu.settings.files import alone
+
+NEAR = 5.0  # points from the goal of the check that are near enough
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def carry_out(checked, out=None) -> Unlearned:
     with alone(folder) if folder else nullcontext(), collect_notices(checked.notices):
         store = RunDirectory(folder, _dependencies(checked), [checked.settings.seed]) if folder else _in_memory()
         matrix, guide = transition(checked, store)
-        checked, search = tuned(checked, store, matrix)
+        checked, search = settled(checked, store, matrix)
         new, training = _unlearned(checked, store, matrix)
         training["search"] = search
         checked.clock.seconds |= {"search": search["seconds"]} if search else {}
@@ -130,3 +134,35 @@ def _unlearned(checked, store, matrix):
     for mine, theirs in zip(new.parameters(), checked.given.parameters(), strict=True):
         mine.requires_grad_(theirs.requires_grad)
     return new, store.facts("model.safetensors")
+
+
+def complaints(check: dict) -> list[str]:
+    r"""Sentences on what `Trial.look` found farther from its goal than `NEAR` and two standard errors."""
+    forget, fine_tuned, held = (check["parts"][part] for part in PARTS)
+    left, goal = (f"{forget[name] or 0:.0f} %" for name in ("after", "goal"))
+    said = {
+        f"{left} of the {PARTS['forget']} are still named right, about {goal} would be expected": _away(forget) > 0,
+        f"only {left} of the {PARTS['forget']} are named right, about {goal} would be expected": _away(forget) < 0,
+        f"{-_away(held):.0f} points of accuracy are lost on {PARTS['held_out']}": _away(held) < 0,
+        f"{_away(fine_tuned):.0f} points of accuracy are won on {PARTS['fine_tuned']}": _away(fine_tuned) > 0,
+    }
+    return [sentence for sentence, holds in said.items() if holds]
+
+
+def _away(row):
+    """Points from the goal, 0 where it is near or not known."""
+    if row["goal"] is None or row["after"] is None:
+        return 0.0
+    share, difference = min(max(row["goal"] / 100, 0.02), 0.98), row["after"] - row["goal"]
+    return difference if abs(difference) > NEAR + 200 * sqrt(share * (1 - share) / row["images"]) else 0.0
+
+
+def warn(checked, check: dict):
+    """Say in the log what is not near enough, and what to do."""
+    if said := complaints(check):
+        how = (
+            "compare methods (megu compare)"
+            if checked.request.tune
+            else "search for other settings (tune=20, --tune 20)"
+        )
+        logging.getLogger("megu").warning("a check on training images: %s.  Remedy: %s", "; ".join(said), how)

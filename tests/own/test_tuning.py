@@ -13,7 +13,8 @@ from megu import methods
 from megu.methods.task import Task
 from megu.own import report
 from megu.own.request import CheckedRequest, Request
-from megu.own.tuning import PARTS, Trial, complaints, space_of
+from megu.own.tuning import PARTS, Trial, settled, space_of
+from megu.own.unlearn import complaints
 from megu.settings.errors import SettingsError
 
 BATCH = {"recipe.batch": 32}
@@ -108,15 +109,31 @@ def test_complaints(forgotten, fine_tuned, held, words):
     assert len(said) == len(words) and all(word in line for word, line in zip(words, said, strict=True))
 
 
-def test_defaults_follow_images_and_model_and_what_is_given_stays(model, parts):
+def test_batches_follow_the_images_and_what_is_given_stays(model, parts):
     usual = methods.METHODS["finetune"].settings().recipe
     own = checked(model, parts[0]).parameters.recipe
-    assert (usual.batch, own.batch, own.epochs) == (128, 33, usual.epochs)
+    assert (usual.batch, own.batch, own.epochs, own.lr) == (128, 33, usual.epochs, usual.lr)
+    assert checked(model, parts[0], settings={"recipe.batch": 100}).parameters.recipe.batch == 100
+
+
+def test_a_rate_that_raises_the_loss_on_held_out_images_is_lowered(model, parts, tmp_path):
+    class Store:
+        made = {}
+
+        def once(self, name, make, save, load):
+            save(make()[0], tmp_path / "kept")
+            self.made[name] = load(tmp_path / "kept")
+            return self.made[name]
+
+    def rate(model, **settings):
+        request = checked(model, parts[0], settings={"recipe.batch": 32, **settings})
+        used, search = settled(request, Store(), None)
+        assert search is None and request.parameters.recipe.lr == settings.get("recipe.lr", 0.11)
+        return used.parameters.recipe.lr
+
     steep = torch.nn.Sequential(copy.deepcopy(model), Times(30))
-    rate = checked(steep, parts[0]).parameters.recipe.lr
-    assert 0.1 * usual.lr <= rate < own.lr <= usual.lr
-    given = checked(steep, parts[0], settings={"recipe.lr": 0.5, "recipe.batch": 100}).parameters.recipe
-    assert (given.lr, given.batch) == (0.5, 100)
+    assert rate(model) == 0.11 and rate(steep) in (0.033, 0.011, 0.0033) and Store.made["tuning/rates.json"]
+    assert rate(steep, **{"recipe.lr": 0.5}) == 0.5
 
 
 class Times(torch.nn.Module):
