@@ -1,6 +1,7 @@
 r"""Machine unlearning guided by a multimodal model: a reference reproduction of MeGU (arXiv 2602.17088).
 
-`megu.unlearn` makes your own classifier forget.  The rooms, in the order of the paper:
+`megu.unlearn` makes your own classifier forget, `megu.compare` does so by every method that fits.  The rooms, in the
+order of the paper:
 
     perturbing_labels  from a guide's answers to a label for each forget image (eq. 4-8)
     noise_pair         the positive-negative noise pair (eq. 9-11)
@@ -29,4 +30,8 @@ def __getattr__(name):
         from megu.own.unlearn import unlearn  # noqa: PLC0415
 
         return unlearn
+    if name == "compare":
+        from megu.own.compare import compare  # noqa: PLC0415
+
+        return compare
     raise AttributeError(f"module 'megu' has no attribute {name!r}")

@@ -17,6 +17,7 @@ from shared import (
     findings_patterns,
     notebook_map,
     reproduced,
+    which_method,
 )
 from shared.drawing import HERE
 
@@ -28,6 +29,7 @@ DOCUMENTS = {  # path -> {span: function of the folder of tidy tables}
     "megu/guide/README.md": {"guides": findings_guides.guide_findings},
     "megu/guide/assets/tiny_mllm.md": {"quality": findings_guides.quality},
     "megu/cli/README.md": {},
+    "megu/methods/README.md": {"which-method": which_method.page},
     "megu/own/README.md": {},
     "paper_figures/README.md": {
         "made": findings_more.made,

@@ -1,4 +1,4 @@
-r"""``megu run | unlearn | report | study | guide | cost | tune | pretrain | export``, or ``python -m megu``."""
+r"""``megu run | unlearn | compare | report | study | guide | cost | tune | pretrain | export``, ``python -m megu``."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import typer
 from typer.core import TyperGroup
 
-from megu.cli import cost, guide, study
+from megu.cli import compare, cost, guide, study
 from megu.cli.options import (
     DryRun,
     Onnx,
@@ -29,7 +29,7 @@ from megu.settings.request_file import RequestFile, request_of
 from megu.settings.request_file import write as write_request
 
 RENAMED = {
-    "compare": "study comparison", "ablate": "study ablation", "disentangle": "study disentanglement",
+    "ablate": "study ablation", "disentangle": "study disentanglement",
     "grid": "study paper", "truth": "study recovery", "answers": "guide answers", "rehearse": "cost rehearse",
 }  # fmt: skip
 SEVERAL = """Make the originals and retrained models of a run, with one process or several; repeat it to go on.
@@ -48,6 +48,8 @@ Several classes; a sub-class (a folder in a class's folder); single images, one 
   ... --forget rocket --forget "lawn mower"    ... --forget tops/shirt    ... --forget-list images.txt
 Another method, guide or setting; 8-bit images in [0, 1] without further normalisation:
   ... --method finetune    ... --guide model    ... --set recipe.lr=0.005    ... --normalise unit
+A search of the settings on training images, 20 times as long; which method to take: megu compare --help
+  ... --tune 20
 A ResNet-18 of weiaicunzai/pytorch-cifar100, its state_dict as .safetensors:
   ... --arch resnet18 --normalise cifar100
 All of it from a file, which --save-config writes: model = "model.safetensors", forget = ["rocket"], ...
@@ -75,6 +77,7 @@ app = typer.Typer(cls=Commands, help=ABOUT, no_args_is_help=True, pretty_excepti
 app.add_typer(study.app, name="study")
 app.add_typer(guide.app, name="guide")
 app.add_typer(cost.app, name="cost")
+app.command(help=compare.EXAMPLES)(compare.compare)
 
 
 @app.command()
@@ -118,6 +121,7 @@ def unlearn(
     size: option(int, "Pixels that images are resized to; else their own, or 224.") = None,
     retain_images: option(int, "Retain images to fine-tune on, at most.", min=1) = None,
     trained_on: option(int, "Images that it was trained on, where data is a sample.", min=1) = None,
+    tune: option(int, "Trials of a search of the settings, each as long as the unlearning.", min=0) = None,
     seed: option(int, "Of everything random, 0 by default.", min=0) = None,
     set: Set = None,
     config: option(Path, "TOML or YAML file of these options (forget_list for --forget-list); options win.") = None,
@@ -147,6 +151,8 @@ def unlearn(
     from megu.own.estimate import plan
 
     typer.echo(plan(checked, out))
+    if tune:
+        typer.echo(f"search   {tune} trials before it, each about as long as its training: {tune} times more")
     if not dry_run:
         from megu.core.onnx import runtime
         from megu.own.unlearn import carry_out
@@ -211,9 +217,9 @@ def export(
     onnx: Onnx = False,
 ):
     """Write a model of a run for others: `megu.own.checkpoint.Checkpoint.from_pretrained`."""
+    from megu.cli.export import export
     from megu.core.onnx import runtime, write_onnx
     from megu.own.checkpoint import CONFIG, WEIGHTS
-    from megu.own.export import export
 
     if onnx:
         runtime()

@@ -1,4 +1,4 @@
-r"""Figures of a deletion report: inline SVG for the page, or PNG, which a notebook shows untrusted as well."""
+r"""Figures of a deletion report and of a comparison: inline SVG, or PNG, which a notebook shows untrusted as well."""
 
 import io
 import re
@@ -100,7 +100,7 @@ def bars(rows, write=svg):
 
 def shares(by_model, write=svg):
     r"""What the forget images are taken for, in percent: the twelve labels with the largest shares."""
-    table = pd.DataFrame(by_model).fillna(0)
+    table = pd.DataFrame(by_model).fillna(0).sort_index()  # else the order of equal shares is the dictionary's
     table = table.loc[table.max(axis=1).sort_values(ascending=False, kind="stable").index[:12]]
     fig, (ax,) = _axes(7.2, 0.45 * len(table) + 1.1)
     for model, shift, (colour, _, _, hatch) in _models(table):
@@ -110,4 +110,29 @@ def shares(by_model, write=svg):
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     short = (label if len(label) <= 30 else label[:29] + "…" for label in table.index)
     _rows(ax, [label.replace("$", r"\$") for label in short])
+    return write(fig)
+
+
+def pareto(rows, write=svg):
+    r"""Points from the goal on what is forgotten and on what is retained: lower left is better.
+
+    Args: rows: title, forget, retain (points), front (no other is nearer on both), recommended.
+    """
+    table = pd.DataFrame(rows).sort_values(["forget", "retain"])
+    fig, (ax,) = _axes(7.2, 4.6)
+    front = table[table["front"]]
+    look = {"color": "#7f7f7f", "lw": 0.8, "ls": "--", "label": "no other is better"}
+    ax.step(front["forget"], front["retain"], where="post", **look)
+    for best, part in table.groupby("recommended"):
+        colour, _, mark, _ = _LOOK["reference" if best else "after"]
+        look = {"color": colour, "marker": mark, "s": 36, "label": "recommended" if best else "method"}
+        ax.scatter(part["forget"], part["retain"], **look, clip_on=False)
+    for row in table.itertuples():
+        ax.annotate(row.title, (row.forget, row.retain), (4, 4), textcoords="offset points", fontsize=8)
+    ax.set_xscale("symlog", linthresh=5)
+    ax.set_yscale("symlog", linthresh=5)
+    ax.set(xlim=(0, max(10, 1.6 * table["forget"].max())), ylim=(0, max(10, 1.3 * table["retain"].max())))
+    ax.set_xlabel("forgotten images: points from the goal")
+    ax.set_ylabel("held-out retained images: points from the goal")
+    ax.legend(frameon=False, fontsize=9, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
     return write(fig)

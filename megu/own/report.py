@@ -53,6 +53,7 @@ def compose(checked, new, guide, training, found):
         "settings": checked.parameters.model_dump(mode="json"), "seed": checked.settings.seed, "guide": guide,
         "device": compute.device.type, "precision": "bfloat16 autocast" if compute.autocast else "float32",
         "versions": versions(PACKAGES), "history": training["history"],
+        "check": training["check"], "search": training["search"],
         "notices": list(dict.fromkeys(checked.notices)),
         "seconds": {part: round(value, 3) for part, value in checked.clock.seconds.items()} | training["seconds"],
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -104,13 +105,18 @@ def read(path):
 
 def html(facts):
     """One HTML page without outside references, for screens and paper."""
-    place = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    place.filters |= {"num": _num, "count": "{:,}".format}
-    page = place.from_string((Path(__file__).parent / "assets" / "report.html.j2").read_text(encoding="utf-8"))
     try:
-        return page.render(r=facts, figures=deletion, work=WORK, sums=SUMS)
+        return render("report", r=facts, work=WORK, sums=SUMS)
     except (jinja2.UndefinedError, TypeError, KeyError) as error:
         raise SettingsError(f"the report is not complete ({error}): make it again by `megu unlearn`") from None
+
+
+def render(template, **values):
+    """``assets/<template>.html.j2`` with these values; figures are those of `megu.figures.deletion`."""
+    place = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    place.filters |= {"num": _num, "count": "{:,}".format}
+    text = (Path(__file__).parent / "assets" / f"{template}.html.j2").read_text(encoding="utf-8")
+    return place.from_string(text).render(**values, figures=deletion)
 
 
 def _num(value, digits=1):

@@ -16,13 +16,14 @@ from megu.core.loading import check_accuracy, check_and_copy, weights_digest
 from megu.own.class_order import check_class_order, check_known
 from megu.own.guide_choice import choose_guide
 from megu.own.inputs import forget_set, read_inputs
+from megu.own.tuning import check_tune, scaled
 from megu.settings.errors import SettingsError
 from megu.settings.files import hash_bytes
 from megu.settings.profiles import resolve
 from megu.settings.values import closest, nest
 
 # Settings of no method.
-_SHARED = ("guide", "training", "device", "threads", "autocast", "compile", "deterministic", "tf32")
+SHARED = ("guide", "training", "device", "threads", "autocast", "compile", "deterministic", "tf32")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Request:
         normalise: of 8-bit images, see `megu.datasets.user_images.moments`.
         size: pixels that images of a folder are resized to; by default their own where all have one, else 224.
         retain_images: to fine-tune on, at most; by default a fifth, at least 1,600.
+        tune: trials of a search of the method's settings before it, see `megu.own.tuning.settled`; each takes as long
+            as the unlearning.  0: the defaults, scaled to the request.
         trained_on: how many images the model was trained on, where ``data`` is a sample.
         settings: of the method (``"recipe.lr"``), guide, training (``"training.epochs"``), or device, threads.
     """
@@ -65,6 +68,7 @@ class Request:
     size: int | None = None
     retain_images: int | None = None
     trained_on: int | None = None
+    tune: int = 0
     settings: dict | None = None
 
     @classmethod
@@ -94,6 +98,7 @@ class CheckedRequest:
         self.request, self.method = request, _method(request.method)
         self.clock, self.notices = device.Stopwatch(), []
         _check_integer("size", request.size, 2, 4096)
+        _check_integer("tune", request.tune, 0, 10_000)
         settings = resolve("quick", request.seed, _overrides(request, self.method))
         self.compute = device.choose(settings, own=True)
         with self.clock("reading"), collect_notices(self.notices):
@@ -110,9 +115,11 @@ class CheckedRequest:
             self.reference = None if reference is None else check_and_copy(reference, self.images, "reference")
             if request.retrain:
                 _check_retrain(self.original, reference)
+        check_tune(self)
         check_class_order(self)
         self.accuracy = check_accuracy(self.original, self.images, self.split.train)
         check_known(self)
+        self.parameters = scaled(self)
         self.weights = weights_digest(self.given)
         self.digest = hash_bytes("\n".join(sorted(self.ids[i] for i in self.split.forget.tolist())))
 
@@ -136,7 +143,7 @@ def _overrides(request, method):
     usual = {"data.name": "folder", "threads": 0, "autocast": "off", "compare": [request.method]}
     usual["forget.scenario"], prefix = method.scenarios[0], f"methods.{request.method}."
     for name, value in given.items():
-        usual[name if name in _SHARED else prefix + name] = value
+        usual[name if name.partition(".")[0] in SHARED else prefix + name] = value
     return usual
 
 

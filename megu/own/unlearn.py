@@ -5,6 +5,7 @@ import re
 import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from math import sqrt
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,6 +25,7 @@ from megu.own.estimate import Plan, plan, retraining_time
 from megu.own.findings import measure
 from megu.own.guide_choice import transition
 from megu.own.request import CheckedRequest, Request, collect_notices
+from megu.own.tuning import PARTS, Trial, settled
 from megu.runs.loggers import loggers
 from megu.runs.store import CODE, RunDirectory
 from megu.settings.errors import StageError
@@ -33,6 +35,8 @@ from megu.settings.request_file import overlay, request_of
 
 LOG = logging.getLogger("megu")
 MODEL, REFERENCE = "model.safetensors", "reference.safetensors"
+
+NEAR = 5.0  # points from the goal of the check that are near enough
 
 
 @dataclass(frozen=True)
@@ -96,9 +100,13 @@ def carry_out(checked, out=None) -> Unlearned:
     with alone(work) if folder else nullcontext(), collect_notices(checked.notices):
         store = RunDirectory(work, _dependencies(checked), [checked.settings.seed]) if folder else _in_memory()
         matrix, guide = transition(checked, store)
-        new, training = _unlearned(checked, store, matrix)
         if checked.request.retrain:
             checked.reference = _retrained(checked, store)
+        checked, search = settled(checked, store, matrix)
+        new, training = _unlearned(checked, store, matrix)
+        training["search"] = search
+        checked.clock.seconds |= {"search": search["seconds"]} if search else {}
+        warn(checked, training["check"])
         found = measure(checked, store, new, matrix)
         if weights_digest(checked.given) != checked.weights:
             raise StageError("the model has changed while its copy was at work: do not train it meanwhile")
@@ -151,6 +159,7 @@ def _dependencies(checked):
         "settings": {name: settings[name] for name in ("seed", "device", "threads", "autocast", "retain_images")},
         "guide": guide,
         "parameters": {checked.request.method: checked.parameters.model_dump(mode="json")},
+        "tune": checked.request.tune,
         "data": images.digest(),
         "normalise": [images.mean.tolist(), images.std.tolist()],
         "model": checked.weights,
@@ -161,27 +170,15 @@ def _dependencies(checked):
     }
 
 
-def _made(checked, store, file, name, parameters, matrix=None):
-    method = METHODS[name]
-    original, images, split, settings = checked.original, checked.images, checked.split, checked.settings
-
-    def make():
-        gone, sample, recipe = forgotten_classes(images, split, settings), settings.retain_images, settings.training
-        task = Task(original, images, split, gone, matrix, sample, None, recipe, settings.seed, checked.compute)
-        clock = Stopwatch()
-        with clock("total"), seeded(generator(settings.seed, "unlearn", "layers")):  # dropout draws from the global one
-            new = method.unlearn(task, parameters)
-        if not predict(new, images, split.forget[:1]).isfinite().all():
-            raise DivergedError(f"{method.title}: the new model's logits are no numbers; nothing was kept")
-        parts = {"retraining": clock.total} if method.reference else task.clock.seconds
-        seconds = {part: round(value, 3) for part, value in parts.items()}
-        return new.eval(), {"seconds": seconds, "history": task.history}
-
+def _kept(checked, store, file, method, make):
     def save(model, path):
-        models.save(model, path, {**about(checked, model), "method": name})
+        models.save(model, path, {**about(checked, model), "method": method})
+
+    def load(path):
+        return models.load(path, models.copy_of(checked.original))
 
     try:
-        return store.once(file, make, save, lambda path: models.load(path, models.copy_of(original)))
+        return store.once(file, make, save, load)
     except DivergedError as error:
         if store.path and error.last_good is not None:
             save(error.last_good, store.path / "last_good.safetensors")
@@ -190,13 +187,61 @@ def _made(checked, store, file, name, parameters, matrix=None):
 
 
 def _unlearned(checked, store, matrix):
-    new = _made(checked, store, MODEL, checked.request.method, checked.parameters, matrix)
-    return new, store.facts(MODEL)
+    def make():
+        trial = Trial(checked, matrix)
+        new, task = trial.unlearn(checked.parameters)
+        seconds = {part: round(value, 3) for part, value in task.clock.seconds.items()}
+        return new, {"seconds": seconds, "history": task.history, "check": trial.look(new)}
+
+    return _kept(checked, store, MODEL, checked.request.method, make), store.facts(MODEL)
 
 
 def _retrained(checked, store):
-    if not (store.path and (store.path / REFERENCE).exists()):
+    """The reference, trained anew on all retained images."""
+
+    def make():
         LOG.warning("the reference is retrained, which takes %s", retraining_time(checked))
-    model = _made(checked, store, REFERENCE, "retrain", None)
+        images, split, settings, clock = checked.images, checked.split, checked.settings, Stopwatch()
+        gone, given = forgotten_classes(images, split, settings), (None, settings.retain_images, None)
+        task = Task(checked.original, images, split, gone, *given, settings.training, settings.seed, checked.compute)
+        with clock("retraining"), seeded(generator(settings.seed, "unlearn", "layers")):
+            new = METHODS["retrain"].unlearn(task, None)
+        if not predict(new, images, split.forget[:1]).isfinite().all():
+            raise DivergedError("the retrained reference's logits are no numbers; nothing was kept")
+        return new.eval(), {"seconds": {"retraining": round(clock.total, 3)}, "history": task.history}
+
+    model = _kept(checked, store, REFERENCE, "retrain", make)
     checked.clock.seconds.update(store.facts(REFERENCE)["seconds"])
     return model
+
+
+def complaints(check: dict) -> list[str]:
+    r"""Sentences on what `Trial.look` found farther from its goal than `NEAR` and two standard errors."""
+    forget, fine_tuned, held = (check["parts"][part] for part in PARTS)
+    left, goal = (f"{forget[name] or 0:.0f} %" for name in ("after", "goal"))
+    said = {
+        f"{left} of the {PARTS['forget']} are still named right, about {goal} would be expected": _away(forget) > 0,
+        f"only {left} of the {PARTS['forget']} are named right, about {goal} would be expected": _away(forget) < 0,
+        f"{-_away(held):.0f} points of accuracy are lost on {PARTS['held_out']}": _away(held) < 0,
+        f"{_away(fine_tuned):.0f} points of accuracy are won on {PARTS['fine_tuned']}": _away(fine_tuned) > 0,
+    }
+    return [sentence for sentence, holds in said.items() if holds]
+
+
+def _away(row):
+    """Points from the goal, 0 where it is near or not known."""
+    if row["goal"] is None or row["after"] is None:
+        return 0.0
+    share, difference = min(max(row["goal"] / 100, 0.02), 0.98), row["after"] - row["goal"]
+    return difference if abs(difference) > NEAR + 200 * sqrt(share * (1 - share) / row["images"]) else 0.0
+
+
+def warn(checked, check: dict):
+    """Say in the log what is not near enough, and what to do."""
+    if said := complaints(check):
+        how = (
+            "compare methods (megu compare)"
+            if checked.request.tune
+            else "search for other settings (tune=20, --tune 20)"
+        )
+        LOG.warning("a check on training images: %s.  Remedy: %s", "; ".join(said), how)

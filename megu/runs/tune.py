@@ -1,5 +1,6 @@
 r"""Choice of hyper-parameters on validation images, with equally many trials for every method."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -66,15 +67,41 @@ def tune(profile="quick", seed=100, seeds=3, trials=20, methods=None, overrides=
 
 
 def _search(run, name, trials):
-    # A repeated search draws the same values and finds its trials in the run directory.
+    def attempt(values):
+        return run.run.table(f"tuning/{name} {hash_json(values)}.csv", partial(_attempt, run, name, values))
+
+    return search(method(name).search, attempt, trials, run.settings.seed, name)
+
+
+def search(
+    space: dict[str, tuple[float, float]],
+    attempt: Callable[[dict], pd.DataFrame],
+    trials: int,
+    seed: int,
+    label: str,
+    first: Sequence[dict] = (),
+) -> pd.DataFrame:
+    r"""One row for each trial, with a column ``trial``; a repeated search draws the same values.
+
+    Args:
+        space: setting -> (low, high), drawn on a logarithmic scale; whole numbers where both are integers.
+        attempt: function of values by setting to one row with a ``score``, the larger the better.
+        seed: of the draws.  label: of the progress bar.  first: values that are tried before any is drawn.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampler = optuna.samplers.TPESampler(seed=run.settings.seed, multivariate=True)
+    sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True)
     study, rows = optuna.create_study(direction="maximize", sampler=sampler), []
-    for i in tqdm(range(trials), desc=name, unit="trial", leave=False):
+    for i in tqdm(range(trials), desc=label, unit="trial", leave=False):
+        if i < len(first):
+            rows.append(attempt(first[i]).assign(trial=i))
+            continue
         trial, values = study.ask(), {}
-        for key, (low, high) in method(name).search.items():
-            values[key] = float(f"{trial.suggest_float(key, low, high, log=True):.2g}")
-        row = run.run.table(f"tuning/{name} {hash_json(values)}.csv", partial(_attempt, run, name, values))
+        for key, (low, high) in space.items():
+            if isinstance(low, int):
+                values[key] = trial.suggest_int(key, low, high, log=True)
+            else:
+                values[key] = float(f"{trial.suggest_float(key, low, high, log=True):.2g}")
+        row = attempt(values)
         study.tell(trial, row["score"].item())
         rows.append(row.assign(trial=i))
     return pd.concat(rows, ignore_index=True)

@@ -82,6 +82,7 @@ class RequestFile(Part):
     size: StrictInt | None = None
     retain_images: StrictInt | None = None
     trained_on: StrictInt | None = None
+    tune: StrictInt | None = None
     seed: Annotated[StrictInt, Field(ge=0)] | None = None
     settings: dict[str, Any] | None = None
     out: Path | None = None

@@ -47,7 +47,7 @@ def test_the_core_needs_no_extra(tmp_path):
     said = without(set(EXTRAS) - {"test"}, ALL, cwd=tmp_path)
     need = [line for line in said.stdout.splitlines() if not line.startswith("megu.cost.")]
     assert said.returncode == 0, said.stderr
-    extras = {"own.checkpoint": "guides", "own.export": "guides", "runs.notebooks": "notebooks", "runs.tune": "tune"}
+    extras = {"own.checkpoint": "guides", "cli.export": "guides", "runs.notebooks": "notebooks", "runs.tune": "tune"}
     assert need == [f"megu.{module} [{extra}]'" for module, extra in extras.items()]
 
 

@@ -12,6 +12,7 @@ from refusals import refused
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from megu.cli.export import export
 from megu.cli.main import app
 from megu.core import models
 from megu.core import weights as pretrained
@@ -19,7 +20,6 @@ from megu.core.loading import weights_digest
 from megu.core.train import predict
 from megu.own import checkpoint
 from megu.own.checkpoint import About, Checkpoint
-from megu.own.export import export
 from megu.runs.experiment import Experiment
 from megu.settings.config import Forget
 from megu.settings.errors import SettingsError

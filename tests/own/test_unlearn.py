@@ -25,6 +25,7 @@ from megu.core.loading import weights_digest
 from megu.core.train import DivergedError
 from megu.guide import GuideUnavailableError
 from megu.measure.metrics import METRICS
+from megu.methods.task import Task
 from megu.own import guide_choice
 from megu.own import unlearn as unlearning
 from megu.own.request import CheckedRequest, Request
@@ -124,7 +125,7 @@ def test_the_command_gives_the_same_bits_in_another_process(photos, tmp_path, on
 
 def test_what_is_finished_is_not_made_again(model, parts, tmp_path, monkeypatch):
     one = forget(model, parts, out=tmp_path)
-    monkeypatch.setattr(unlearning.Task, "train_on", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(Task, "train_on", lambda *_, **__: pytest.fail("trained again"))
     two = forget(model, parts, out=tmp_path)
     assert same(one.model.state_dict(), two.model.state_dict()) and two.history == one.history
     assert one.report["accuracy"] == two.report["accuracy"]

@@ -1,0 +1,222 @@
+"""Every method on a user's own request, side by side, and which of them to take."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
+
+import pandas as pd
+
+from megu.core.loading import weights_digest
+from megu.methods import METHODS, method
+from megu.own import report
+from megu.own.guide_choice import transition
+from megu.own.request import SHARED, CheckedRequest, Request
+from megu.own.tuning import PARTS
+from megu.own.unlearn import NEAR, carry_out, complaints
+from megu.runs.executors import executor
+from megu.runs.runner import Job, run_jobs
+from megu.runs.store import CODE, RunDirectory
+from megu.settings.errors import SettingsError, WorkError
+from megu.settings.files import alone, atomic
+
+ALIKE = 0.02  # scores that differ by less are not told apart
+_METRICS = {
+    "forget": "acc_forget_train",
+    "retain": "acc_retain_train",
+    "test_forget": "acc_forget_test",
+    "test_retain": "acc_retain_test",
+}
+_OVERHEAD = ("reading", "evaluation")  # seconds that are no method's
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` returns.
+
+    Attributes:
+        recommended: name of the method to take, and ``reasons`` for it.
+        table: tidy: method (original and reference among them), metric, value, low, high, goal, images; percent, and
+            shares for AUC and score.
+        failed: method -> why it gave no model.
+        folder: ``comparison.html``, ``comparison.csv``, and a folder of each method as `megu.unlearn` writes it.
+    """
+
+    recommended: str
+    reasons: list[str]
+    table: pd.DataFrame = field(repr=False)
+    failed: dict[str, str]
+    folder: Path = field(repr=False)
+
+
+def compare(
+    model, data, forget, *, out: str | Path, methods: Sequence[str] | None = None, workers: int | None = 1, **options
+) -> Comparison:
+    """Make copies of a classifier forget by every method that fits the request, and recommend one.
+
+    The choice is made on training images (`megu.own.tuning.Trial`), so that test images stay what they are: unseen.
+
+    Args:
+        model, data, forget, options: see `megu.own.request.Request`; ``settings`` of guide and device only.
+        out: folder, where an interrupted call goes on.
+        methods: names in `megu.methods.METHODS`; None: all that fit.
+        workers: processes, see `megu.runs.executors.executor`; several need a model and data that can be sent to them,
+            e.g. files.
+    Raises: SettingsError before any work; WorkError where no method gave a model.
+    """
+    if "method" in options:
+        raise SettingsError(f"method is {options['method']!r}: name what to compare by methods")
+    if wrong := [name for name in options.get("settings") or {} if name.partition(".")[0] not in SHARED]:
+        raise SettingsError(f"setting {wrong[0]!r} is of one method: a comparison takes those of guide and device only")
+    request = Request(model, data, forget, **options)
+    if workers != 1:
+        try:
+            ForkingPickler.dumps(request)
+        except Exception as error:  # whatever a foreign object may raise
+            what = f"model or data cannot be sent to other processes ({type(error).__name__}: {str(error)[:100]})"
+            raise SettingsError(f"{what}: give workers=1, or files") from None
+    return carry_out_all(request, Path(out), methods, executor(workers))
+
+
+def carry_out_all(request: Request, out: Path, methods: Sequence[str] | None, how: Callable) -> Comparison:
+    """The work of `compare`; ``how``: see `megu.runs.executors.executor`."""
+    checked, names = check_methods(request, methods)
+    about = {
+        "data": checked.images.digest(), "model": checked.weights, "forget": checked.digest, "code": CODE,
+        "reference": checked.reference and weights_digest(checked.reference), "seed": request.seed,
+        "tune": request.tune, "retain_images": checked.settings.retain_images,
+    }  # fmt: skip
+    with alone(out):
+        store = RunDirectory(out, about, [request.seed])
+        failed = run_jobs(_jobs(request, names, store), how, "comparison")
+        facts = {name: report.read(out / name) for name in names if name not in failed}
+        why = {name: str(failed[name]) for name in names if name in failed}
+        if not facts:
+            raise WorkError("no method gave a model: " + "; ".join(f"{name}: {said}" for name, said in why.items()))
+        table, (best, reasons) = tidy(facts), recommend(facts)
+        with atomic(out / "comparison.csv", locked=True) as part:
+            table.to_csv(part, index=False)
+        with atomic(out / "comparison.html", locked=True) as part:
+            part.write_text(_page(facts, table, best, reasons, why), encoding="utf-8")
+    return Comparison(best, reasons, table, why, out)
+
+
+def check_methods(request, methods=None) -> tuple[CheckedRequest, list[str]]:
+    """(The request of the first method, names of all).  Raises: SettingsError where one does not fit."""
+    for name in methods or ():
+        if method(name).reference:
+            raise SettingsError(f"method {name!r} is what unlearning is compared with: leave it out")
+    first = next(iter(methods or ("finetune",)))
+    checked = CheckedRequest(replace(request, method=first))
+    scenario = checked.settings.forget.scenario
+    fits = [name for name, about in METHODS.items() if scenario in about.scenarios and not about.reference]
+    if unfit := [name for name in methods or () if name not in fits]:
+        raise SettingsError(f"method {unfit[0]!r} does not fit a request of {scenario}: choose from {', '.join(fits)}")
+    return checked, list(dict.fromkeys(methods or fits))
+
+
+def _jobs(request, names, store):
+    settings = {"guide.answers": str(store.path / "answers.jsonl"), **(request.settings or {})}
+    request, guided = replace(request, settings=settings), [name for name in names if METHODS[name].guided]
+    jobs = [Job("guide", _ask, (replace(request, method=guided[0]), store))] if guided else []
+    for name in names:
+        needs = ("guide",) if name in guided else ()
+        jobs.append(Job(name, _unlearn, (replace(request, method=name), store.path / name), needs))
+    return jobs
+
+
+def _ask(request, store):
+    # Once: its answers are kept.
+    transition(CheckedRequest(request), store)
+
+
+def _unlearn(request, folder):
+    carry_out(CheckedRequest(request), folder)
+
+
+def tidy(facts: dict[str, dict]) -> pd.DataFrame:
+    """The table of a `Comparison` from the deletion report of each method."""
+    rows = []
+
+    def add(name, metric, value, **more):
+        if value is not None:
+            rows.append({"method": name, "metric": metric, "value": value, **more})
+
+    first, *others = facts
+    for name, one in facts.items():
+        called = {"after": name} | ({"before": "original", "reference": "reference"} if name == first else {})
+        for row in one["accuracy"]:
+            if row["model"] in called:
+                more = {key: row[key] for key in ("low", "high", "images")}
+                add(called[row["model"]], _METRICS[row["part"]], row["percent"], **more)
+        for row in one["attacks"]:
+            if row["model"] in called:
+                more = {"low": row["low"], "high": row["high"], "images": row["members"]}
+                add(called[row["model"]], f"mia_{row['attack']}_auc", row["auc"], **more)
+        for part, row in one["done"]["check"]["parts"].items():
+            add(name, f"check_{part}", row["after"], goal=row["goal"], images=row["images"])
+        add(name, "score", one["done"]["check"]["score"], goal=1.0)
+        add(name, "seconds", _seconds(one))
+    return pd.DataFrame(rows, columns="method metric value low high goal images".split())
+
+
+def _seconds(one):
+    return round(sum(value for part, value in one["done"]["seconds"].items() if part not in _OVERHEAD), 3)
+
+
+def recommend(facts: dict[str, dict]) -> tuple[str, list[str]]:
+    """(Method to take, why): of those that the check on training images does not complain of, or of all where there is
+    none, the fastest of the ones whose score is within `ALIKE` of the best."""
+    checks = {name: one["done"]["check"] for name, one in facts.items()}
+    passed = [name for name in facts if not complaints(checks[name])]
+    among = passed or list(facts)
+    most = max(checks[name]["score"] for name in among)
+    alike = [name for name in among if checks[name]["score"] >= most - ALIKE]
+    best = min(alike, key=lambda name: _seconds(facts[name]))
+    parts, title = checks[best]["parts"], facts[best]["done"]["title"]
+    reasons = [f"{_accuracy(parts[part])} of the {words} are named right" for part, words in PARTS.items()]
+    reasons = [f"{title}: {'; '.join(reasons)}."]
+    others = ", ".join(facts[name]["done"]["title"] for name in alike if name != best)
+    if others:
+        reasons.append(
+            f"Its score, {checks[best]['score']:.3f} of 1, is not told apart from that of {others} (within {ALIKE} of"
+            f" the best); it is the fastest of them, {_seconds(facts[best]):.1f} s."
+        )
+    else:
+        reasons.append(f"Its score, {checks[best]['score']:.3f} of 1, is the largest by more than {ALIKE}.")
+    if passed:
+        reasons.append(f"{len(passed)} of {len(facts)} methods come within about {NEAR:g} points of every goal.")
+    else:
+        said = "; ".join(complaints(checks[best]))
+        reasons.append(f"No method comes near enough to its goals.  Of this one: {said}.  A search may help: tune.")
+    reasons.append("The choice was made on training images; the numbers on test images had no part in it.")
+    return best, reasons
+
+
+def _accuracy(row):
+    goal = "goal not known" if row["goal"] is None else f"goal {row['goal']:.1f}"
+    return f"{row['after']:.1f} % ({goal}; before {row['before']:.1f})"
+
+
+def front(table: pd.DataFrame) -> list[bool]:
+    """Of each row whether no other is smaller in one column and not larger in the rest."""
+    values = table.to_numpy(float)
+    return [not ((values <= row).all(1) & (values < row).any(1)).any() for row in values]
+
+
+def _page(facts, table, best, reasons, failed):
+    away = []
+    for name, one in facts.items():
+        parts = one["done"]["check"]["parts"]
+        points = {
+            key: abs(parts[part]["after"] - (parts[part]["goal"] or 0.0))
+            for key, part in (("forget", "forget"), ("retain", "held_out"))
+        }
+        away.append({"title": one["done"]["title"], **points, "recommended": name == best})
+    for row, first in zip(away, front(pd.DataFrame(away)[["forget", "retain"]]), strict=True):
+        row["front"] = first
+    wide = {name: rows.set_index("metric").to_dict("index") for name, rows in table.groupby("method", sort=False)}
+    order = sorted(facts, key=lambda name: (name != best, -facts[name]["done"]["check"]["score"]))
+    more = {"order": order, "wide": wide, "reasons": reasons, "failed": failed, "points": away, "best": best}
+    said = {name: complaints(one["done"]["check"]) for name, one in facts.items()}
+    return report.render("comparison", facts=facts, said=said, titles=METHODS, **more)

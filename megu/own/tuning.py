@@ -1,0 +1,235 @@
+"""Settings for a model that nobody tuned for: scaled to the request, searched and checked on images held out of its own
+training data."""
+
+import importlib
+import json
+import logging
+from copy import copy
+from dataclasses import replace
+from functools import partial
+from math import nan
+from operator import attrgetter
+
+import pandas as pd
+import torch
+from torch.nn import functional as F
+
+from megu.core.device import Stopwatch, generator, seeded
+from megu.core.loading import has_features
+from megu.core.splits import forgotten_classes
+from megu.core.train import DivergedError, predict
+from megu.measure.distances import accuracy, probe, tug_of_war
+from megu.measure.outputs import collect_features
+from megu.methods import METHODS
+from megu.methods.task import Task
+from megu.settings.config import Recipe
+from megu.settings.errors import SettingsError
+from megu.settings.files import hash_json
+from megu.settings.values import build, nest
+
+PARTS = {
+    "forget": "forgotten training images",
+    "fine_tuned": "retained images to fine-tune on",
+    "held_out": "retained training images held out of it",
+}
+_SHARE, _MOST = 0.1, 500  # of every class are held out; images of each part
+_EPOCHS = (1, 10)
+_STEPS, _LEAST = 12, 8  # steps of an epoch, images of a batch, at least
+_SHARES, _FEW, _CALM = (1, 0.3, 0.1, 0.03), 64, 0.2  # see `settled`; images of a batch there; nats
+_SEEDS = 100_000  # what is added to the request's for trials
+
+
+class Trial:
+    r"""A request as a method receives it, and how far a new model is from what a retrained one would do.
+
+    A tenth of the retained training images of every class, at most 500 in all, is held out of the method.  Goals, in
+    percent, are the retrained reference's accuracies where one was given.  Else: on retained images the original's,
+    which a retrained model was trained on as well; on forget images 0 where whole classes go, and for other requests
+    that of a linear head refitted without them on the original's features.  These features know the forget images, so
+    it is an upper bound; without a linear head there is no goal for them.
+
+    score $= \prod_i (1 - |a_i - g_i|)$ over `PARTS`, see `megu.measure.distances.tug_of_war`.  No test image enters.
+    Source: refitted head: exact unlearning of the last layer, Goel et al. 2022, arXiv 2201.06640.
+
+    Args: matrix: of a guided method.  seed: added to the request's.
+    """
+
+    def __init__(self, checked, matrix, seed=0):
+        images, settings, split = checked.images, checked.settings, checked.split
+        held = _held_out(images, split.retain, settings.seed)
+        split = replace(split, retain=split.retain[~torch.isin(split.retain, held)])
+        gone = forgotten_classes(images, split, settings)
+        given = checked.original, images, split, gone, matrix, settings.retain_images, None, settings.training
+        self.checked, self.seed = checked, settings.seed + seed
+        self._task = Task(*given, self.seed, checked.compute)
+        retain = self._task.retain_sample()
+        forget = self._task.sample(split.forget, _MOST, "checked")
+        self.index = {"forget": forget, "fine_tuned": retain[:_MOST], "held_out": held}
+        self.before = self._accuracies(checked.original)
+        if checked.reference is not None:
+            self.goals = self._accuracies(checked.reference)
+        else:
+            self.goals = {**self.before, "forget": 0.0 if gone else self._refitted(retain, forget)}
+
+    def unlearn(self, parameters):
+        """(New model in eval mode, its `Task`).  Raises: DivergedError where it runs away or gives no numbers."""
+        method, task = self.checked.method, replace(self._task, clock=Stopwatch(), history={})
+        with seeded(generator(self.seed, "unlearn", "layers")):  # dropout draws from the global one
+            new = method.unlearn(task, parameters).eval()
+        if not predict(new, task.images, task.split.forget[:1]).isfinite().all():
+            raise DivergedError(f"{method.title}: the new model's logits are no numbers; nothing was kept")
+        return new, task
+
+    def _accuracies(self, model):
+        images = self.checked.images
+        return {part: accuracy(predict(model, images, index), images.y[index]) for part, index in self.index.items()}
+
+    def _refitted(self, retain, forget):
+        model, images = self.checked.original, self.checked.images
+        if not has_features(model, images):
+            return nan
+        seen, asked = (collect_features(model, images, index).float() for index in (retain[:5000], forget))
+        return probe(seen, images.y[retain[:5000]], asked, images.y[forget], images.num_classes)
+
+    def calm(self, recipe, rate) -> bool:
+        """Whether ten steps of a rate leave the loss on held-out images nearly as it was."""
+        images, retain = self.checked.images, self._task.retain_sample()[: 10 * _FEW]
+        if not len(self.index["held_out"]):
+            return True
+        steps = {"epochs": 1, "schedule": "constant", "batch": _FEW, "lr": rate, "warmup_epochs": 0.0}
+        try:
+            task, recipe = replace(self._task, history={}), recipe.model_copy(update=steps)
+            with seeded(generator(self.seed, "rate")):
+                model = task.fine_tune(retain, images.y[retain], recipe, label="rate")
+        except DivergedError:
+            return False
+        return self._loss(model) <= self._loss(self.checked.original) + _CALM
+
+    def _loss(self, model):
+        images, held = self.checked.images, self.index["held_out"]
+        return F.cross_entropy(predict(model, images, held), images.y[held]).item()
+
+    def look(self, model) -> dict:
+        """Facts on a new model: of each part, images, accuracy before and after, goal in percent; the score."""
+        after = self._accuracies(model)
+        shares = ([of[part] / 100 for part in PARTS] for of in (after, self.goals))
+        percent = pd.DataFrame({"before": self.before, "after": after, "goal": self.goals}).round(4)
+        rows = percent.astype(object).where(percent.notna(), None).to_dict("index")
+        parts = {part: {"images": len(index), **rows[part]} for part, index in self.index.items()}
+        return {"parts": parts, "score": round(tug_of_war(*shares), 6)}
+
+
+def _held_out(images, retain, seed):
+    share, chosen = min(_SHARE, _MOST / len(retain)), []
+    for k in range(images.num_classes):
+        members = retain[images.y[retain] == k]
+        order = torch.randperm(len(members), generator=generator(seed, "held out", str(k)))
+        chosen.append(members[order[: int(share * len(members))].to(members.device)])
+    return torch.cat(chosen).sort().values
+
+
+def scaled(checked):
+    r"""The method's settings, with smaller batches where an epoch would have fewer than `_STEPS` steps; what was given
+    stays."""
+    given, usual = set(checked.request.settings or {}), checked.parameters
+    count = len(checked.split.forget) + min(checked.settings.retain_images, len(checked.split.retain))
+    most = max(_LEAST, count // _STEPS)
+    changes = {f"{name}.batch": min(recipe.batch, most) for name, recipe in usual if isinstance(recipe, Recipe)}
+    return _changed(checked, {name: value for name, value in changes.items() if name not in given})
+
+
+def _changed(checked, values):
+    usual = checked.parameters
+    return build(type(usual), nest(values), f"methods.{checked.request.method}", over=usual)
+
+
+def _calm_rates(trial):
+    """Learning rate of each recipe that ten steps of it showed to be too large -> a smaller one."""
+    given, out = set(trial.checked.request.settings or {}), {}
+    for name, recipe in trial.checked.parameters:
+        if isinstance(recipe, Recipe) and f"{name}.lr" not in given:
+            rates = [float(f"{share * recipe.lr:.2g}") for share in _SHARES]
+            calm = next((rate for rate in rates if trial.calm(recipe, rate)), rates[-1])
+            out |= {f"{name}.lr": calm} if calm < rates[0] else {}
+    return out
+
+
+def space_of(checked) -> dict[str, tuple]:
+    r"""Settings to search and their bounds: those of the method's registration and the epochs, less what was given."""
+    entry, parameters = checked.method, checked.parameters
+    space = dict(entry.search or getattr(METHODS.get(entry.variant_of), "search", {}))
+    if isinstance(getattr(parameters, "recipe", None), Recipe) and "epochs" not in type(parameters).model_fields:
+        space["recipe.epochs"] = _EPOCHS
+    silent = getattr(getattr(parameters, "noise", None), "kind", None) == "none"
+    given = set(checked.request.settings or {})
+    unused = {key for key in space if key in given or (silent and key.startswith("noise."))}
+    return {key: reach for key, reach in space.items() if key not in unused}
+
+
+def check_tune(checked):
+    """Raises: SettingsError, before any work, where a search is asked for and cannot be made."""
+    if checked.request.tune:
+        importlib.import_module("megu.runs.tune")  # says what to install
+        if not space_of(checked):
+            what = f"tune is {checked.request.tune}, but method {checked.request.method!r} has nothing left to search"
+            raise SettingsError(f"{what}: leave tune out, or give fewer settings")
+
+
+def settled(checked, store, matrix):
+    r"""(The request with the settings that are used, what a search tried or None).
+
+    A learning rate is lowered to 0.3, 0.1 or 0.03 of itself where ten steps of it on retained images raise the loss on
+    those that are held out by more than `_CALM` nats; the network that the rates were tuned on keeps them.  With
+    ``tune``, a search follows, and its best trial is taken.
+
+    Args: store, matrix: see `megu.own.guide_choice.transition`; what is tried is kept.
+    """
+    trial, settled = Trial(checked, matrix, _SEEDS), copy(checked)
+    rates = store.once("tuning/rates.json", lambda: (_calm_rates(trial), {}), _write, _read)
+    settled.parameters = _changed(checked, rates)
+    for name, rate in rates.items():
+        what = "%s is lowered to %g: ten steps of a larger one raised the loss on held-out training images"
+        logging.getLogger("megu").warning(what, name, rate)
+    if not checked.request.tune:
+        return settled, None
+    from megu.runs.tune import search  # noqa: PLC0415  (optuna is optional)
+
+    space = space_of(checked)
+
+    def attempt(values):
+        def make():
+            parameters = _changed(settled, values)
+            shown = {key: attrgetter(key)(parameters) for key in space}
+            return pd.DataFrame([shown | _attempt(trial, parameters)]), {}
+
+        save = partial(pd.DataFrame.to_csv, index=False)
+        return store.once(f"tuning/{hash_json(values)}.csv", make, save, pd.read_csv)
+
+    table = search(space, attempt, checked.request.tune, trial.seed, "tuning", [{}])
+    best = int(table["score"].idxmax())
+    facts = {
+        "trials": len(table), "chosen": best, "seed": trial.seed, "seconds": round(table["seconds"].sum(), 3),
+        "searched": {key: list(reach) for key, reach in space.items()},
+        "table": table.astype(object).where(table.notna(), None).to_dict("records"),
+    }  # fmt: skip
+    settled.parameters = _changed(settled, {key: table[key].iloc[best].item() for key in space})
+    return settled, facts
+
+
+def _write(values, path):
+    path.write_text(json.dumps(values))
+
+
+def _read(path):
+    return json.loads(path.read_text())
+
+
+def _attempt(trial, parameters):
+    clock = Stopwatch()
+    with clock("trial"):
+        try:
+            found = trial.look(trial.unlearn(parameters)[0])
+        except DivergedError:
+            found = {"parts": {}, "score": 0.0}
+    accuracies = {part: found["parts"].get(part, {}).get("after", nan) for part in PARTS}
+    return {**accuracies, "score": found["score"], "seconds": round(clock.total, 3)}

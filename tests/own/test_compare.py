@@ -1,0 +1,173 @@
+"""Every method on a user's own request: a table, a picture, a choice with its reasons."""
+
+import copy
+import dataclasses
+import re
+
+import pandas as pd
+import pytest
+from own_model import NAMES
+from PIL import Image
+from refusals import refused
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+import megu
+from megu import methods
+from megu.cli.main import app
+from megu.core.train import DivergedError
+from megu.figures import deletion
+from megu.methods.task import Task
+from megu.own.compare import front, recommend
+from megu.settings.errors import SettingsError, StageError, WorkError
+
+THREE = ["finetune", "ssd", "megu"]
+
+
+def compare(model, parts, out, **more):
+    usual = {"test": parts[1], "classes": NAMES, "guide": "model", "methods": THREE}
+    return megu.compare(model, parts[0], "trouser", out=out, **{**usual, **more})
+
+
+@pytest.fixture(scope="module")
+def compared(model, parts, tmp_path_factory):
+    out = tmp_path_factory.mktemp("compared")
+    return compare(model, parts, out), out
+
+
+def test_methods_stand_side_by_side(compared):
+    found, out = compared
+    table = pd.read_csv(out / "comparison.csv")
+    assert (
+        list(table) == "method metric value low high goal images".split()
+        and not table.duplicated(["method", "metric"]).any()
+    )
+    wide = table.pivot(index="metric", columns="method", values="value")
+    assert set(wide) == {"original", *THREE} and found.recommended in THREE and not found.failed
+    assert wide.loc["acc_forget_train", "finetune"] < wide.loc["acc_forget_train", "original"]
+    assert (
+        wide.loc[["acc_retain_test", "mia_loss_auc", "check_held_out", "score", "seconds"], THREE]
+        .notna()
+        .to_numpy()
+        .all()
+    )
+    page = (out / "comparison.html").read_text()
+    assert all(methods.METHODS[name].title in page for name in THREE) and found.reasons[0].split(";")[0] in page
+    assert page.count("<svg") == 1 and not re.search(r"(src|href)\s*=\s*[\"'](?!#)", page.replace("xlink:href", "href"))
+    assert all((out / name / "report.html").exists() for name in THREE)
+
+
+def test_a_comparison_goes_on_where_it_stopped(compared, model, parts, monkeypatch):
+    found, out = compared
+    monkeypatch.setattr(Task, "train_on", lambda *_, **__: pytest.fail("trained again"))
+    again = compare(model, parts, out)
+    own = "metric not in ['seconds']"
+    assert again.table.query(own).equals(found.table.query(own)) and again.recommended == found.recommended
+    with pytest.raises(StageError, match="seed was 0, is 1"):
+        compare(model, parts, out, seed=1)
+
+
+def test_a_method_that_fails_does_not_stop_the_others(model, parts, tmp_path, monkeypatch):
+    def diverges(task, settings):
+        raise DivergedError("the loss is inf")
+
+    null = dataclasses.replace(methods.METHODS["ssd"], unlearn=lambda task, settings: copy.deepcopy(task.original))
+    monkeypatch.setitem(methods.METHODS, "ssd", null)
+    monkeypatch.setitem(methods.METHODS, "finetune", dataclasses.replace(methods.METHODS["finetune"], unlearn=diverges))
+    found = compare(model, parts, tmp_path / "some", methods=["finetune", "ssd"])
+    assert found.recommended == "ssd" and "the loss is inf" in found.failed["finetune"]
+    assert any("No method comes near enough" in reason for reason in found.reasons)
+    assert "gave no model" in (tmp_path / "some" / "comparison.html").read_text()
+    with pytest.raises(WorkError, match="no method gave a model: finetune.*the loss is inf"):
+        compare(model, parts, tmp_path / "none", methods=["finetune"])
+
+
+@pytest.mark.parametrize(("more", "said"), [
+    ({"methods": ["retrain"]}, "'retrain' is what unlearning is compared with"),
+    ({"methods": ["megoo"]}, "did you mean 'megu'"),
+    ({"method": "megu"}, "name what to compare by methods"),
+    ({"settings": {"recipe.lr": 0.1}}, "'recipe.lr' is of one method"),
+    ({"forget": "trousers"}, "did you mean 'trouser'"),
+])  # fmt: skip
+def test_a_wrong_comparison_is_refused_before_any_work(model, parts, tmp_path, more, said):
+    what = more.pop("forget", "trouser")
+    with pytest.raises(SettingsError, match=said):
+        megu.compare(model, parts[0], what, out=tmp_path / "out", **{"classes": NAMES, **more})
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_method_that_needs_a_whole_class_is_refused_for_single_images(model, parts, tmp_path):
+    with pytest.raises(SettingsError, match="'unsir' does not fit a request of random"):
+        megu.compare(model, parts[0], range(20), out=tmp_path, classes=NAMES, methods=["finetune", "unsir"])
+
+
+@pytest.fixture
+def command(model, parts, tmp_path):
+    """``megu compare`` on files, without what is asked and where it goes."""
+    for part, data in zip(("train", "test"), parts, strict=True):
+        for i, (x, k) in enumerate(data):
+            folder = tmp_path / "photos" / part / NAMES[k]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((x[0] * 255).round().byte().numpy()).save(folder / f"{i:03d}.png")
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    words = f"compare --model {tmp_path}/model.safetensors --arch own_model:network --data {tmp_path}/photos"
+    return [*words.split(), *"--normalise unit --guide model --classes".split(), str(named(tmp_path))]
+
+
+def named(folder):
+    path = folder / "names.txt"
+    path.write_text("\n".join(NAMES))
+    return path
+
+
+@pytest.mark.slow
+def test_the_command_compares_in_processes_and_says_what_to_take(command, tmp_path):
+    out = tmp_path / "out"
+    words = ["--forget", "trouser", "--method", "finetune", "--method", "ssd", "--workers", "2", "--out", str(out)]
+    said = CliRunner().invoke(app, [*command, *words])
+    assert said.exit_code == 0, said.output
+    assert re.search(r"^take     (finetune|ssd)$", said.output, re.M) and "why      " in said.output
+    assert {"comparison.csv", "comparison.html", "finetune", "ssd"} <= {path.name for path in out.iterdir()}
+
+
+def test_the_command_plans_and_refuses(command, model, parts, tmp_path):
+    said = CliRunner().invoke(app, [*command, "--forget", "trouser", "--dry-run", "--tune", "2"])
+    assert said.exit_code == 0 and "16 x 3 times an unlearning" in said.output and not (tmp_path / "out").exists()
+    with refused("give --forget or --forget-list"):
+        raise CliRunner().invoke(app, [*command, "--dry-run"]).exception
+    with refused("cannot be sent to other processes .*give workers=1, or files"):
+        local = copy.deepcopy(model)
+        local.hook = lambda x: x
+        compare(local, parts, tmp_path, workers=2)
+
+
+def facts(title, score, seconds, forget=0.0, held=90.0):
+    part = {"images": 400, "before": 90.0, "goal": 90.0}
+    parts = {"forget": {**part, "after": forget, "goal": 0.0}, "fine_tuned": {**part, "after": 90.0}}
+    check = {"score": score, "parts": {**parts, "held_out": {**part, "after": held}}}
+    return {"done": {"title": title, "check": check, "seconds": {"fine-tuning": seconds, "evaluation": 1000.0}}}
+
+
+GOOD, QUICK, LEAVES, RUINS = (
+    facts("Good", 0.99, 9.0), facts("Quick", 0.98, 2.0), facts("Leaves", 0.88, 1.0, forget=12.0),
+    facts("Ruins", 0.6, 1.0, held=60.0),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "best", "said"), [
+    ([GOOD, LEAVES, RUINS], "Good", "the largest by more than"),
+    ([GOOD, QUICK, LEAVES], "Quick", "not told apart from that of Good"),
+    ([facts("Best", 0.999, 3.0, forget=12.0), RUINS, QUICK], "Quick", "1 of 3 methods come within"),
+    ([LEAVES, RUINS], "Leaves", "No method comes near enough to its goals"),
+])  # fmt: skip
+def test_the_choice_follows_its_rule(given, best, said):
+    name, reasons = recommend({one["done"]["title"].lower(): one for one in given})
+    assert name == best.lower() and said in " ".join(reasons)
+    assert reasons[0].startswith(best) and "test images had no part" in reasons[-1]
+
+
+def test_the_front_holds_what_no_other_beats():
+    table = pd.DataFrame({"forget": [0, 5, 5, 9, 0], "retain": [5, 1, 2, 1, 5]})
+    assert front(table) == [True, True, False, False, True]
+    rows = [{"title": str(i), "forget": 1.0, "retain": 2.0, "front": True, "recommended": not i} for i in range(3)]
+    assert "recommended" in deletion.pareto(rows)

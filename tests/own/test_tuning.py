@@ -1,0 +1,164 @@
+"""Settings for a model that nobody tuned for: scaled, searched and checked on training images, never on test images."""
+
+import copy
+import dataclasses
+
+import jsonschema
+import pytest
+import torch
+from own_model import NAMES, SCHEMA, forget, same
+from torch.utils.data import TensorDataset
+
+from megu import methods
+from megu.methods.task import Task
+from megu.own import report
+from megu.own.request import CheckedRequest, Request
+from megu.own.tuning import PARTS, Trial, settled, space_of
+from megu.own.unlearn import complaints
+from megu.settings.errors import SettingsError
+
+BATCH = {"recipe.batch": 32}
+
+
+def checked(model, data, what="trouser", **more):
+    return CheckedRequest(Request(model, data, what, **{"classes": NAMES, "method": "finetune", **more}))
+
+
+@pytest.fixture(scope="module")
+def searched(model, parts, tmp_path_factory):
+    out = tmp_path_factory.mktemp("searched")
+    return forget(model, parts, method="finetune", settings=BATCH, tune=3, out=out), out
+
+
+def without_seconds(rows):
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def test_a_search_is_recorded_keeps_what_was_given_and_takes_its_best_trial(searched):
+    result, done = searched[0], searched[0].report["done"]
+    jsonschema.validate(result.report, SCHEMA)
+    rows, chosen = done["search"]["table"], done["search"]["chosen"]
+    assert [row["trial"] for row in rows] == [0, 1, 2] and set(done["search"]["searched"]) == {
+        "recipe.lr",
+        "recipe.epochs",
+    }
+    assert rows[chosen]["score"] == max(row["score"] for row in rows) and done["settings"]["recipe"]["batch"] == 32
+    for name in ("lr", "epochs"):
+        assert done["settings"]["recipe"][name] == rows[chosen][f"recipe.{name}"]
+    assert len({row["recipe.lr"] for row in rows}) == 3 and all(type(row["recipe.epochs"]) is int for row in rows)
+    assert f"trial {chosen} of 3" in report.html(result.report) and done["seconds"]["search"] > 0
+
+
+def test_a_search_goes_on_where_it_stopped(searched, model, parts, monkeypatch):
+    result, out = searched
+    monkeypatch.setattr(Task, "train_on", lambda *_, **__: pytest.fail("trained again"))
+    again = forget(model, parts, method="finetune", settings=BATCH, tune=3, out=out)
+    assert again.report["done"]["search"] == result.report["done"]["search"]
+    assert same(again.model.state_dict(), result.model.state_dict())
+
+
+def test_test_images_have_no_part_in_it(searched, model, parts):
+    x, y = parts[1].tensors
+    other = forget(model, (parts[0], TensorDataset(x.flip(0), y)), method="finetune", settings=BATCH, tune=3)
+    one, two = (without_seconds(found.report["done"]["search"]["table"]) for found in (searched[0], other))
+    assert one == two and searched[0].report["done"]["check"] == other.report["done"]["check"]
+    assert searched[0].report["accuracy"] != other.report["accuracy"]  # the control: they are other images
+
+
+def test_what_is_held_out_is_not_trained_on(model, parts):
+    trial = Trial(checked(model, parts[0]), None)
+    held, retain = (set(index.tolist()) for index in (trial.index["held_out"], trial._task.split.retain))
+    assert len(held) == 36 and not held & retain and len(held | retain) == 360
+    assert max(held | retain) < 400 and set(trial.index["fine_tuned"].tolist()) <= retain
+
+
+@pytest.mark.parametrize(
+    ("what", "goal"), [("trouser", lambda goal: goal == 0), (range(30), lambda goal: 20 < goal < 100)]
+)
+def test_goals_are_those_of_a_retrained_model(model, parts, what, goal):
+    request = checked(model, parts[0], what)
+    trial = Trial(request, None)
+    assert goal(trial.goals["forget"]) and trial.goals["held_out"] == trial.before["held_out"]
+    look = trial.look(request.original)
+    assert (look["score"] < 0.5) == (what == "trouser") and bool(complaints(look)) == (what == "trouser")
+    given = Trial(checked(model, parts[0], what, reference=model), None)
+    assert given.goals == given.before and given.look(request.original)["score"] == 1
+
+
+def test_a_method_that_changes_nothing_or_too_much_is_complained_of(model, parts, monkeypatch):
+    null = dataclasses.replace(methods.METHODS["finetune"], unlearn=lambda task, settings: copy.deepcopy(task.original))
+    monkeypatch.setitem(methods.METHODS, "finetune", null)
+    said = forget(model, parts, method="finetune", settings={}).report["done"]["notices"]
+    assert any("are still named right, about 0 %" in line and "--tune" in line for line in said)
+
+
+def part(after, goal, images=400, before=90.0):
+    return {"images": images, "before": before, "after": after, "goal": goal}
+
+
+@pytest.mark.parametrize(("forgotten", "fine_tuned", "held", "words"), [
+    (part(0, 0), part(90, 90), part(88, 90), []),
+    (part(12, 0), part(90, 90), part(90, 90), ["12 % of the forgotten"]),
+    (part(12, 0, images=10), part(90, 90), part(90, 90), []),  # two standard errors of ten images
+    (part(30, 48), part(90, 90), part(90, 90), ["only 30 % of the forgotten"]),
+    (part(0, 0), part(104, 90), part(60, 90), ["30 points of accuracy are lost", "14 points of accuracy are won"]),
+    (part(72, None), part(90, 90), part(90, 90), []),
+])  # fmt: skip
+def test_complaints(forgotten, fine_tuned, held, words):
+    said = complaints({"parts": dict(zip(PARTS, (forgotten, fine_tuned, held), strict=True))})
+    assert len(said) == len(words) and all(word in line for word, line in zip(words, said, strict=True))
+
+
+def test_batches_follow_the_images_and_what_is_given_stays(model, parts):
+    usual = methods.METHODS["finetune"].settings().recipe
+    own = checked(model, parts[0]).parameters.recipe
+    assert (usual.batch, own.batch, own.epochs, own.lr) == (128, 33, usual.epochs, usual.lr)
+    assert checked(model, parts[0], settings={"recipe.batch": 100}).parameters.recipe.batch == 100
+
+
+def test_a_rate_that_raises_the_loss_on_held_out_images_is_lowered(model, parts, tmp_path):
+    class Store:
+        made = {}
+
+        def once(self, name, make, save, load):
+            save(make()[0], tmp_path / "kept")
+            self.made[name] = load(tmp_path / "kept")
+            return self.made[name]
+
+    def rate(model, **settings):
+        request = checked(model, parts[0], settings={"recipe.batch": 32, **settings})
+        used, search = settled(request, Store(), None)
+        assert search is None and request.parameters.recipe.lr == settings.get("recipe.lr", 0.11)
+        return used.parameters.recipe.lr
+
+    steep = torch.nn.Sequential(copy.deepcopy(model), Times(30))
+    assert rate(model) == 0.11 and rate(steep) in (0.033, 0.011, 0.0033) and Store.made["tuning/rates.json"]
+    assert rate(steep, **{"recipe.lr": 0.5}) == 0.5
+
+
+class Times(torch.nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        return self.factor * x
+
+
+@pytest.mark.parametrize(("method", "keys"), [
+    ("megu", {"recipe.lr", "recipe.epochs", "noise."}), ("megu-no-noise", {"recipe.lr", "recipe.epochs"}),
+    ("ssd", {"alpha", "lam"}), ("scrub", {"recipe.lr", "alpha"}),
+])  # fmt: skip
+def test_what_is_searched_is_what_the_method_registers_and_can_feel(model, parts, method, keys):
+    space = space_of(checked(model, parts[0], method=method))
+    assert {"noise." if key.startswith("noise.") else key for key in space} == keys
+
+
+@pytest.mark.parametrize(("more", "said"), [
+    ({"tune": 3, "method": "unsir-ssd"}, "nothing left to search"),
+    ({"tune": 3, "settings": {"recipe.lr": 0.1, "recipe.epochs": 2}}, "nothing left to search"),
+    ({"tune": -1}, "tune is -1"), ({"tune": 2.5}, "tune is 2.5"), ({"tune": True}, "tune is True"),
+])  # fmt: skip
+def test_a_search_that_cannot_be_made_is_refused(model, parts, more, said):
+    with pytest.raises(SettingsError, match=said):
+        checked(model, parts[0], **more)
