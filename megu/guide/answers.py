@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 import os
+import sys
 import zlib
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -132,28 +133,34 @@ def ask(guide: Guide, questions: list[Question], store: AnswerStore, *, at_once:
     Raises: GuideUnavailableError where the weights are missing; AnswersMissingError where some have no finite answer:
         the others are kept.
     """
-    keys = [one.key(guide) for one in questions]
-    asked = dict(zip(keys, questions, strict=True))
-
-    def still_open():
-        return [one for key, one in asked.items() if key not in store.answers]
-
-    if still_open():
+    guide.recall(questions, store.answers)
+    while missing := open_questions(guide, questions, store):
+        name = guide.name
         with store.turn():
-            _ask_open(guide, sorted(still_open(), key=guide.shared), store, at_once)
-    if missing := still_open():
+            _ask_open(guide, sorted(open_questions(guide, questions, store), key=guide.shared), store, at_once)
+        if guide.name == name:
+            missing = open_questions(guide, questions, store)
+            break  # else it goes on under another name
+    if missing:
         some = ", ".join(f"image {one.image_hash} with {one.label!r}" for one in missing[:3])
-        why = f" ({dict(guide.failures)})" if guide.failures else ""
-        counted = f"{len(missing)} of {len(questions)} answers of {guide.name} are missing{why}"
+        why = "; ".join(f"{count} x {reason}" for reason, count in guide.failures.most_common(2))
+        counted = f"{len(missing)} of {len(questions)} answers of {guide.name} are missing{f' ({why})' if why else ''}"
         raise AnswersMissingError(f"{counted}, e.g. {some}.  The others are kept: ask again")
-    return [store.answers[key] for key in keys]
+    return [store.answers[one.key(guide)] for one in questions]
+
+
+def open_questions(guide: Guide, questions: list[Question], store: AnswerStore) -> list[Question]:
+    """Those without an answer in the store, each once."""
+    asked = {one.key(guide): one for one in questions}
+    return [one for key, one in asked.items() if key not in store.answers]
 
 
 def _ask_open(guide, questions, store, at_once):
-    fresh, silent = [], 0
+    fresh, silent, told = [], 0, False
     try:
         stream = guide.stream(questions)
-        for at, score in tqdm(stream, total=len(questions), desc=guide.name, unit="question", leave=False):
+        bar = tqdm(stream, total=len(questions), desc=guide.name, unit="question", leave=False)
+        for done, (at, score) in enumerate(bar, 1):
             silent = 0 if math.isfinite(score) else silent + 1
             if not silent:
                 fresh.append(Answer.of(guide, questions[at], score))
@@ -162,5 +169,15 @@ def _ask_open(guide, questions, store, at_once):
                 fresh = []
             if silent >= at_once:
                 guide.stop()  # what is under way still comes
+            if guide.seconds_each and not told:
+                told = True
+                _estimate(guide, len(questions) - done)
     finally:
         store.add(fresh)  # also after an interrupt or an error in the guide
+
+
+def _estimate(guide, left):
+    seconds = guide.seconds_each * left
+    if guide.costly or seconds >= 10:
+        about = f"about {seconds:.2g} s" if seconds < 90 else f"about {seconds / 60:.0f} minutes"
+        tqdm.write(f"{guide.name}: {left} more questions take {about}", file=sys.stderr)

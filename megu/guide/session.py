@@ -16,7 +16,7 @@ from torch import nn
 from megu.core import splits
 from megu.core.device import Stopwatch
 from megu.datasets.images import Images
-from megu.guide.answers import Answer, AnswerStore, ask, shipped_answers
+from megu.guide.answers import Answer, AnswerStore, ask, open_questions, shipped_answers
 from megu.guide.base import SOURCES, Guide, GuideContext, GuideUnavailableError
 from megu.guide.prompt import characters
 from megu.guide.questions import Index, Question, draw_exemplars, draw_shots, only_classes, questions_for
@@ -135,10 +135,12 @@ class GuideSession:
 
     def _scores(self, guide, questions, draw):
         notes, about = self.directory if draw is None else None, f"guide {guide.source}"
-        if notes:
-            notes.same(f"{about}, version", guide.version)
+        version = f"{about}, version"
+        if notes and notes.manifest["notes"].get(version, guide.version) not in guide.versions:
+            notes.same(version, guide.version)  # refuses it before anything is asked
         answers, origin, new, seconds = self._answers(guide, questions)
         if notes:
+            notes.same(version, guide.version)
             if about not in notes.manifest["notes"]:
                 notes.note(about, origin)
             if new == len(questions):
@@ -164,9 +166,10 @@ class GuideSession:
         return given, f"{len(given)} answers of {guide.name}, {why}", 0, 0.0
 
     def _ask(self, guide, questions):
-        clock, new = Stopwatch(), len(self._open(guide, questions))
+        clock, before = Stopwatch(), set(self.store.answers)
         with clock("guide"):
             answers = ask(guide, questions, self.store)
+        new = sum(one.question not in before for one in answers)
         cost = f" ({guide.cost})" if str(guide.cost) else ""
         took = f" in {clock.total:.1f} s{cost}" if new else ""
         origin = f"{len(answers)} answers of {guide.name}: {new} asked now{took}, {len(answers) - new} asked before"
@@ -182,7 +185,8 @@ class GuideSession:
         return guide, self._open(guide, questions)
 
     def _open(self, guide, questions):
-        return [one for one in questions if one.key(guide) not in self.store.answers]
+        guide.recall(questions, self.store.answers)
+        return open_questions(guide, questions, self.store)
 
     def bill(self, price: float | None, image_tokens: int | None) -> str:
         """What asking the open questions takes, as a sentence; ``price`` of a million input tokens, ``image_tokens`` of
