@@ -19,6 +19,8 @@ from tqdm import tqdm
 
 from megu.guide.base import AnswersMissingError, Guide
 from megu.guide.questions import Question
+from megu.settings.errors import SettingsError
+from megu.settings.files import writing
 
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
 Text = Annotated[str, Field(min_length=1)]
@@ -70,11 +72,16 @@ class AnswerStore:
         self.damaged = 0
         if not self.path or not self.path.exists():
             return
-        content = self.path.read_bytes()
-        for line in (gzip.decompress(content) if self.path.suffix == ".gz" else content).splitlines():
+        try:
+            content = self.path.read_bytes()
+            lines = (gzip.decompress(content) if self.path.suffix == ".gz" else content).splitlines()
+        except (OSError, EOFError, zlib.error) as error:
+            why = f"{self.path.name!r} cannot be read ({getattr(error, 'strerror', None) or error})"
+            raise SettingsError(f"{why}: name JSON lines of answers, or none") from None
+        for line in lines:
             try:
                 values = json.loads(line)
-                if values.pop("check") != _check(values):
+                if values.pop("check") != checksum(values):
                     raise ValueError("checksum")
                 answer = Answer(**values)
             except (ValueError, TypeError, KeyError, AttributeError):
@@ -83,8 +90,9 @@ class AnswerStore:
                 self.answers.setdefault(answer.question, answer)  # the first of two writers stands
 
     def _lock(self, what=""):
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.path.with_name(f".{self.path.name}{what}.lock"))
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return FileLock(self.path.with_name(f".{self.path.name}{what}.lock")).acquire()
 
     @contextmanager
     def turn(self):
@@ -100,17 +108,20 @@ class AnswerStore:
             if answer.question not in self.answers:
                 fresh.setdefault(answer.question, replace(answer, time=answer.time or now))
         if fresh and self.path:
-            with self._lock(), open(self.path, "a+b") as file:
+            if self.path.suffix == ".gz":
+                raise SettingsError(f"nothing can be added to {self.path.name!r}: unpack it, and name what comes out")
+            with writing(self.path), self._lock(), open(self.path, "a+b") as file:
                 if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
                     file.write(b"\n")  # after a crash in the middle of a line
                 for values in map(vars, fresh.values()):
-                    file.write(json.dumps({**values, "check": _check(values)}).encode() + b"\n")
+                    file.write(json.dumps({**values, "check": checksum(values)}).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
         self.answers.update(fresh)  # last: after an interrupt above they are added again
 
 
-def _check(values):
+def checksum(values: dict) -> str:
+    """Eight hex digits over the values of an answer."""
     return f"{zlib.crc32(json.dumps(values, sort_keys=True).encode()):08x}"
 
 

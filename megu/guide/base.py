@@ -3,7 +3,7 @@
 import importlib
 import time
 from abc import ABC, abstractmethod
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -64,6 +64,13 @@ class GuideContext:
     def _positions(self):
         return {image.tobytes(): at for at, image in enumerate(self.exemplar_images[0])}
 
+    @cached_property
+    def _classes(self):
+        out = defaultdict(set)
+        for image, k in zip(*self.exemplar_images[:2], strict=True):
+            out[image.tobytes()].add(int(k))
+        return out
+
     def _position(self, image):
         if (at := self._positions.get(image.tobytes())) is None:
             raise SettingsError("this guide knows its exemplars, and was asked about another image")
@@ -74,8 +81,12 @@ class GuideContext:
         return self.exemplars[list(map(self._position, images))].to(self.images.y.device)
 
     def class_of(self, image: Pixels) -> str:
-        """Name of the class of an exemplar.  Raises: as `pool_index`."""
-        return self.class_names[self.exemplar_images[1][self._position(image)]]
+        """Name of the class of an exemplar.  Raises: as `pool_index`, and where two classes have the same image."""
+        k = self.exemplar_images[1][self._position(image)]
+        if len(both := self._classes[image.tobytes()]) > 1:
+            names = " and ".join(repr(self.class_names[one]) for one in sorted(both))
+            raise SettingsError(f"one exemplar is in {names}, pixel by pixel: remove it from one of them")
+        return self.class_names[k]
 
 
 class Guide(ABC):
@@ -115,6 +126,10 @@ class Guide(ABC):
         self.context, self.settings, self.class_names = context, context.settings, tuple(context.class_names)
         self.failures: Counter[str] = Counter()
         self._columns = {name: k for k, name in enumerate(self.class_names)}
+        for name in self.class_names:
+            if self.class_names.count(name) > 1 or not _is_text(name):
+                what = f"twice as {name!r}" if _is_text(name) else f"as {name!r}, which is no text"
+                raise SettingsError(f"a guide cannot tell classes apart that are named {what}: rename one")
 
     @abstractmethod
     def score(self, questions: list[Question]) -> Iterable[float]:
@@ -153,6 +168,11 @@ class Guide(ABC):
         if (at := self._columns.get(label)) is None:
             raise SettingsError(closest(label, self.class_names, f"{self.name}: the label"))
         return at
+
+
+def _is_text(name):
+    # Names of files may hold bytes that are none.
+    return name.isascii() or name.encode(errors="replace").decode() == name
 
 
 class ImageGuide(Guide):

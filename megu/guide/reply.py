@@ -65,7 +65,7 @@ def read(text: str, status: int = 200) -> dict:
     if status >= 400 or error:
         code = error.get("code") if isinstance(error, dict) else None
         at = code if status < 400 and isinstance(code, int) else status
-        raise ReplyError(f"the server says {quoted(_words(body))} ({at})", at)
+        raise ReplyError(f"the server says {quoted(_words(body))}{f' ({at})' * (at >= 400)}", at)
     return body
 
 

@@ -15,7 +15,7 @@ from megu.guide.prompt import PROMPT_VERSION, Cost, conversation
 from megu.guide.reply import ReplyError, choices_of, given_key, log_odds, log_odds_of_texts, mass, quoted, read
 
 TOP = (20, 10, 5, 3, 2)  # log-probabilities that are asked for, fewer where the server refuses
-LISTENING = 5  # seconds to say that nobody does
+LISTENING = 5  # seconds in which a server takes a connection
 TRIAL = 2  # questions that are asked one by one before the others
 REFUSED, UNSUPPORTED = (401, 402, 403, 404), (400, 422)  # statuses: key or model; what is asked for
 IMAGES = re.compile(r"(?i)image|vision|visual|picture|multi-?modal")
@@ -43,7 +43,7 @@ class ServedMllm(Guide, source="served"):
         super().__init__(context)
         self.shots, self.cost = self.settings.shots, Cost()
         need(self.settings.model, "served needs guide.model, the name that the server gives its model")
-        self._took, self._refused = [], None
+        self._took, self._refused, self._heard = [], None, False
         self._limit, self._top, self._temperature, self._many = "max_tokens", TOP[0], True, True
 
     @property
@@ -79,17 +79,8 @@ class ServedMllm(Guide, source="served"):
         odd = not key.isascii() or not key.isprintable() or " " in key
         need(not odd, "the key in $MEGU_GUIDE_KEY has characters that no key has (a line break?): set it again")
         where = {"base_url": url.rstrip("/").removesuffix("/chat/completions"), "api_key": key or "none"}
-        client = self._openai.OpenAI(**where, timeout=s.timeout, max_retries=s.retries)
-        try:
-            client.with_options(timeout=LISTENING, max_retries=0).models.with_raw_response.list()
-        except self._openai.APIConnectionError as error:
-            cause = type(error.__cause__).__name__
-            listens = cause not in ("ConnectError", "ConnectTimeout", "UnsupportedProtocol")
-            why = quoted(error.__cause__ or error)
-            need(listens, f"{self.name}: nobody listens at guide.url, {why}: start the server, or check the address")
-        except self._openai.OpenAIError:
-            pass  # it listens
-        return client
+        timeout = self._openai.Timeout(s.timeout, connect=min(LISTENING, s.timeout))
+        return self._openai.OpenAI(**where, timeout=timeout, max_retries=s.retries)
 
     def body(self, question, limit="max_completion_tokens"):
         """A request, JSON-like: for log-probabilities, or where there is ``sampling`` for so many replies.
@@ -207,6 +198,8 @@ class ServedMllm(Guide, source="served"):
 
     def _remedy(self, error):
         words, one_image = str(error), "set guide.shots=0, which shows one image in a question" if self.shots else ""
+        if "nobody listens" in words:
+            return "start the server, or check the address"
         if "no reply within" in words:
             return "raise guide.timeout"
         if "it thinks" in words:
@@ -236,8 +229,7 @@ class ServedMllm(Guide, source="served"):
         if self.sampling:
             body["n"] = (left or body["n"]) if self._many else 1
         try:
-            raw = self._client.chat.completions.with_raw_response.create(**body)
-            whole = read(raw.text)
+            whole = read(self._raw(body).text)
         except self._openai.APIStatusError as error:
             whole = read(error.response.text, error.status_code)  # raises
         except self._openai.APITimeoutError:
@@ -247,6 +239,21 @@ class ServedMllm(Guide, source="served"):
         usage = whole.get("usage") if isinstance(whole, dict) else None
         tokens = usage.get("total_tokens") if isinstance(usage, dict) else 0
         return choices_of(whole), tokens if isinstance(tokens, int) else 0
+
+    def _raw(self, body):
+        # The first request is tried once, so that it is said soon that nobody listens.
+        first, self._heard = not self._heard, True
+        client = self._client.with_options(max_retries=0) if first else self._client
+        try:
+            return client.chat.completions.with_raw_response.create(**body)
+        except self._openai.APIError as error:
+            if type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout"):
+                self._heard = not first
+                why = quoted(error.__cause__)
+                raise ReplyError(f"nobody listens at guide.url, {why}") from None
+            if not first or not self.settings.retries or getattr(error, "status_code", 500) < 429:
+                raise
+        return self._raw(body)
 
 
 def _data_url(image):
