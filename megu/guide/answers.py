@@ -145,6 +145,7 @@ def ask(guide: Guide, questions: list[Question], store: AnswerStore, *, at_once:
         the others are kept.
     """
     guide.recall(questions, store.answers)
+    guide.failures.clear()
     while missing := open_questions(guide, questions, store):
         name = guide.name
         with store.turn():

@@ -1,6 +1,7 @@
 """What every guide is: a name, a version, and one raw score for each question."""
 
 import importlib
+import json
 import time
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
@@ -96,6 +97,7 @@ class Guide(ABC):
         name; version: pins model, weights and prompt; both are part of every answer's key.
         compared: every run compares it.  shots: worked examples that each question needs.
         log_odds: raw scores are those of a probability.
+        language: it reads the names of the classes.
         any_image: it can be asked about images other than exemplars.
         slow: answers that come with the package are read rather than asked again.
         costly: an answer takes a second or is paid for: each is stored at once.
@@ -110,6 +112,7 @@ class Guide(ABC):
     compared: bool = False
     shots: int = 0
     log_odds: bool = False
+    language: bool = True
     any_image: bool = True
     slow: bool = False
     costly: bool = False
@@ -194,6 +197,11 @@ class ImageGuide(Guide):
             if number:  # the first has loaded the weights
                 self.took((time.perf_counter() - start) / sum(map(len, part)))
             yield from (row[next(columns)] for row, group in zip(rows, part, strict=True) for _ in group)
+
+
+def joined(names: Sequence[str]) -> str:
+    """One text for names in their order, that no other names have."""
+    return json.dumps(list(names)) if any("|" in name for name in names) else "|".join(names)
 
 
 def batches(items: Sequence, size: int) -> Iterator[Sequence]:

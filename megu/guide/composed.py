@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from megu.guide.base import INSTALL, ImageGuide, batches, need, require
+from megu.guide.base import INSTALL, ImageGuide, batches, joined, need, require
 from megu.guide.questions import PixelBatch
 from megu.settings.files import hash_bytes, hash_file
 
@@ -112,7 +112,7 @@ class ComposedGuide(ImageGuide, source="composed", compared=True):
 
     def __init__(self, context):
         super().__init__(context)
-        of = hash_bytes("|".join(sorted(self.class_names)))[:8]
+        of = hash_bytes(joined(sorted(self.class_names)))[:8]
         self.version = f"lite0 {LITE0_SHA[:8]}, minilm {MINILM_SHA[:8]}, {WORDS} words, T {TEMPERATURE:g}, names {of}"
 
     @cached_property

@@ -81,7 +81,7 @@ def _replies(guide, questions, path):
     for guide.sampling in (True, False):  # so that answers of either kind have their own key
         pending |= {one.key(guide): one for one in questions}
     with open(path, "rb") as file:
-        for line in filter(bytes.strip, file):
+        for line in tqdm(filter(bytes.strip, file), desc="replies", unit="line", leave=False):
             key, answer, why = None, None, "no reply to any of the questions"
             with suppress(*GARBAGE):
                 reply = json.loads(line)

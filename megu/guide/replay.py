@@ -16,6 +16,8 @@ class ReplayGuide(Guide, source="replay"):
         several answers for one image and label.
     """
 
+    language = False
+
     def __init__(self, context):
         super().__init__(context)
         settings, path = self.settings, Path(self.settings.path or "")

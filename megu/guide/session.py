@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from megu.settings.config import Settings
 from megu.settings.errors import SettingsError
 from megu.settings.values import closest
 
+NUMBER = re.compile(r"[A-Za-z]{0,5}[ _-]?[0-9]+")  # "7", "n01440764", "class_7"
 KNOWN = ("fashion-mini", "cifar10", "cifar20", "cifar100")
 
 
@@ -96,6 +98,10 @@ class GuideSession:
                 name = f"guide.source={name}"
                 raise SettingsError(f"{name} asks the classifier of a run: `python -m megu run --set {name}`")
             model = self._original(), splits.validation_indices(self._drawn_from, self._validation)
+        if made.language and all(map(NUMBER.fullmatch, images.classes)):
+            some = f"{images.classes[0]!r}, {images.classes[1]!r}"
+            what = "the classes are called %s...: a guide that reads names cannot know them; rename them, or %s"
+            logging.getLogger("megu").warning(what, some, "set guide.source=features")
         return made(GuideContext(images.classes, self.settings, images, self.exemplars(draw), self.device, *model))
 
     def questions(self, source: str | None = None, draw: int | None = None) -> tuple[Guide, list[Question]]:

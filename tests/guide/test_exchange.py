@@ -79,9 +79,9 @@ def test_lines_of_a_batch_that_are_no_answer_are_counted_by_reason(tmp_path):
         {"custom_id": ids[2], "response": {"body": well}}, {"custom_id": ids[3], "response": {"body": single}},
         {"custom_id": "other", "response": {"body": json.loads(reply(0.0))}}, {"custom_id": [1]}, 17,
     ]  # fmt: skip
-    first, again = replies(lines[4:5]), replies(lines[4:5]).replace("-0.", "-1.")
+    first, again = replies(lines[4:5]), json.dumps({"custom_id": ids[4], "response": {"body": json.loads(reply(2.5))}})
     file, store = tmp_path / "out.jsonl", AnswerStore()
-    file.write_text("\n".join(map(json.dumps, odd)) + "\n\nhalf\n" + first + again + replies(lines[:1]))
+    file.write_text("\n".join(map(json.dumps, odd)) + "\n\nhalf\n" + first + again + "\n" + replies(lines[:1]))
     stored, left_out = read_batch(one, questions, file, store)
     # An error first, an answer later; and of two lines for one question the first stands.
     expected = {ids[at]: pytest.approx(odds_of(lines[at]["body"]), abs=1e-5) for at in (0, 4)}
@@ -212,9 +212,18 @@ def test_answers_are_replayed_without_the_guide(store, tmp_path):
     assert [answer.raw for answer in ask(one, questions[::-1], AnswerStore())] == pytest.approx(expected, abs=1e-6)
     part, answered = replayed(path, model="another"), AnswerStore()
     assert np.isnan(part.score(questions)).tolist() == [False] * 2 + [True] * 7
-    with pytest.raises(AnswersMissingError, match=r"7 of 9 .*not in a\.jsonl"):
+    absent = (
+        r"7 of 9 .*4 x the image is not in a\.jsonl: were other exemplars asked about\?; 3 x the label 'naïve 👟' is"
+        r" not in a\.jsonl, which has 'a, "
+    )
+    with pytest.raises(AnswersMissingError, match=absent):
         ask(part, questions[::-1], answered)
     assert len(answered.answers) == 2
+    (tmp_path / "a.csv").write_text(HEAD)
+    with pytest.raises(
+        GuideUnavailableError, match="no answers as JSON lines: `megu guide answers NEW.jsonl --import a.csv"
+    ):
+        replayed(tmp_path / "a.csv")
 
 
 def test_a_replay_takes_one_guide_one_version_and_one_answer_to_a_question(store, tmp_path):
