@@ -62,32 +62,28 @@ class GuideContext:
         return x.numpy(), y, hash_bytes(x.numpy().tobytes(), y.numpy().tobytes())[:8]
 
     @cached_property
-    def _positions(self):
-        return {image.tobytes(): at for at, image in enumerate(self.exemplar_images[0])}
+    def _places(self):
+        places = defaultdict(list)
+        for at, image in enumerate(self.exemplar_images[0]):
+            places[image.tobytes()].append(at)
+        return dict(places)
 
-    @cached_property
-    def _classes(self):
-        out = defaultdict(set)
-        for image, k in zip(*self.exemplar_images[:2], strict=True):
-            out[image.tobytes()].add(int(k))
-        return out
-
-    def _position(self, image):
-        if (at := self._positions.get(image.tobytes())) is None:
+    def _of_image(self, image):
+        # Positions among the exemplars, several where an image is there several times.
+        if (places := self._places.get(image.tobytes())) is None:
             raise SettingsError("this guide knows its exemplars, and was asked about another image")
-        return at
+        return places
 
     def pool_index(self, images: PixelBatch) -> Index:
         """Positions of exemplars among all images.  Raises: SettingsError where an image is no exemplar."""
-        return self.exemplars[list(map(self._position, images))].to(self.images.y.device)
+        return self.exemplars[[self._of_image(image)[-1] for image in images]].to(self.images.y.device)
 
     def class_of(self, image: Pixels) -> str:
         """Name of the class of an exemplar.  Raises: as `pool_index`, and where two classes have the same image."""
-        k = self.exemplar_images[1][self._position(image)]
-        if len(both := self._classes[image.tobytes()]) > 1:
-            names = " and ".join(repr(self.class_names[one]) for one in sorted(both))
-            raise SettingsError(f"one exemplar is in {names}, pixel by pixel: remove it from one of them")
-        return self.class_names[k]
+        name, *others = sorted({self.class_names[self.exemplar_images[1][at]] for at in self._of_image(image)})
+        if others:
+            raise SettingsError(f"one exemplar is in {name!r} and {others[0]!r}, pixel by pixel: remove it from one")
+        return name
 
 
 class Guide(ABC):
@@ -103,7 +99,7 @@ class Guide(ABC):
         costly: an answer takes a second or is paid for: each is stored at once.
         needs_model: it is made from the classifier.
         cost: what the answers took.  failures: how many questions have no answer, by the reason.
-        seconds_each: of one question, measured on the first; None until then.
+        seconds_each: of one question, measured on the first; None until then.  parallel: so many at once.
     """
 
     name: str
@@ -119,6 +115,7 @@ class Guide(ABC):
     needs_model: bool = False
     cost: object = ""
     seconds_each: float | None = None
+    parallel: int = 1
     _stopped: bool = False
 
     def __init_subclass__(cls, source: str = "", compared: bool = False):
@@ -130,9 +127,10 @@ class Guide(ABC):
         self.failures: Counter[str] = Counter()
         self._columns = {name: k for k, name in enumerate(self.class_names)}
         for name in self.class_names:
-            if self.class_names.count(name) > 1 or not _is_text(name):
-                what = f"twice as {name!r}" if _is_text(name) else f"as {name!r}, which is no text"
-                raise SettingsError(f"a guide cannot tell classes apart that are named {what}: rename one")
+            text = name.encode(errors="replace").decode() == name  # names of files may be none
+            if not text or self.class_names.count(name) > 1:
+                what = f"two classes are called {name!r}" if text else f"a class is called {name!r}, which is no text"
+                raise SettingsError(f"{what}, and no guide can tell what it is: rename it")
 
     @abstractmethod
     def score(self, questions: list[Question]) -> Iterable[float]:
@@ -171,11 +169,6 @@ class Guide(ABC):
         if (at := self._columns.get(label)) is None:
             raise SettingsError(closest(label, self.class_names, f"{self.name}: the label"))
         return at
-
-
-def _is_text(name):
-    # Names of files may hold bytes that are none.
-    return name.isascii() or name.encode(errors="replace").decode() == name
 
 
 class ImageGuide(Guide):

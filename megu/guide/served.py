@@ -16,9 +16,17 @@ from megu.guide.reply import ReplyError, choices_of, given_key, log_odds, log_od
 
 TOP = (20, 10, 5, 3, 2)  # log-probabilities that are asked for, fewer where the server refuses
 LISTENING = 5  # seconds in which a server takes a connection
+UNANIMOUS = 10  # sampled answers, of which one at least has replies that differ
 TRIAL = 2  # questions that are asked one by one before the others
 REFUSED, UNSUPPORTED = (401, 402, 403, 404), (400, 422)  # statuses: key or model; what is asked for
-IMAGES = re.compile(r"(?i)image|vision|visual|picture|multi-?modal")
+REMEDIES = {
+    "nobody listens": "start the server, or check the address",
+    "no reply within": "raise guide.timeout",
+    "it thinks": "switch that off at the server, or choose a model that answers at once",
+    "begins with": "choose a model that answers with True or False",
+}
+ONE_IMAGE, SEES = "set guide.shots=0, which shows one image in a question", "choose a model that is shown images"
+ELSE = "check guide.model, guide.url (it mostly ends in /v1) and the key in $MEGU_GUIDE_KEY"
 
 
 class ServedMllm(Guide, source="served"):
@@ -41,9 +49,9 @@ class ServedMllm(Guide, source="served"):
 
     def __init__(self, context):
         super().__init__(context)
-        self.shots, self.cost = self.settings.shots, Cost()
+        self.shots, self.parallel, self.cost = self.settings.shots, self.settings.concurrency, Cost()
         need(self.settings.model, "served needs guide.model, the name that the server gives its model")
-        self._took, self._refused, self._heard = [], None, False
+        self._took, self._refused, self._heard, self._mixed = [], None, False, False
         self._limit, self._top, self._temperature, self._many = "max_tokens", TOP[0], True, True
 
     @property
@@ -63,9 +71,11 @@ class ServedMllm(Guide, source="served"):
         return self.versions[self.sampling]
 
     def recall(self, questions, known):
-        """Go on sampling where all questions were answered so."""
-        before, self.sampling = self.sampling, True
-        self.sampling = before or bool(questions) and all(one.key(self) in known for one in questions)
+        """Go on as most of these were answered before."""
+        counts = []
+        for self.sampling in (False, True):
+            counts.append(sum(one.key(self) in known for one in questions))
+        self.sampling = counts[True] > counts[False]
 
     @cached_property
     def _openai(self):
@@ -140,6 +150,9 @@ class ServedMllm(Guide, source="served"):
         finally:
             pool.shutdown(cancel_futures=True)
         need(not self._refused, f"{self.name}: {self._refused}")
+        if self.sampling and self.cost.answers >= UNANIMOUS and not self._mixed:
+            said = "%s: all replies to each of %d questions are equal: does the server sample at temperature 1?"
+            logging.getLogger("megu").warning(said, self.name, self.cost.answers)
 
     def _one(self, question):
         # (log-odds or NaN, why it is NaN, what the answer took)
@@ -166,7 +179,7 @@ class ServedMllm(Guide, source="served"):
                 if odds is not None:
                     self._took.append(time.perf_counter() - start)
                     if len(self._took) == TRIAL:  # the first may have waited for the model
-                        self.took(min(self._took) / self.settings.concurrency)
+                        self.took(min(self._took))
                     self.cost.add(**cost)
                     return odds
                 self.sampling, why = True, "the server gives too few log-probabilities"
@@ -174,14 +187,10 @@ class ServedMllm(Guide, source="served"):
             logging.getLogger("megu").warning("%s: %s: %s", self.settings.model, why, sampled)
             return None
 
-    def _about_images(self, error):
-        words = str(error).replace(self.settings.model, "")  # whose name may be of vision
-        return "logprob" not in words and IMAGES.search(words)
-
     def _asks_less(self, error):
         # Leaves out of a request what the server does not take; False where nothing is left to leave out.
         words = str(error)
-        if error.status not in UNSUPPORTED or self._about_images(error):
+        if error.status not in UNSUPPORTED or "shown images" in self._remedy(error):
             return False
         if self._limit == "max_tokens" and re.search("max_(completion_)?tokens", words):
             self._limit = "max_completion_tokens"
@@ -197,21 +206,15 @@ class ServedMllm(Guide, source="served"):
         return True
 
     def _remedy(self, error):
-        words, one_image = str(error), "set guide.shots=0, which shows one image in a question" if self.shots else ""
-        if "nobody listens" in words:
-            return "start the server, or check the address"
-        if "no reply within" in words:
-            return "raise guide.timeout"
-        if "it thinks" in words:
-            return "switch that off at the server, or choose a model that answers at once"
-        if "begins with" in words:
-            return "choose a model that answers with True or False"
-        if self._about_images(error):
-            return ", or ".join(filter(None, (one_image, "choose a model that is shown images")))
+        words, one_image = str(error).replace(self.settings.model, ""), self.shots and ONE_IMAGE
+        for begin, remedy in REMEDIES.items():
+            if begin in words:
+                return remedy
+        if "logprob" not in words and re.search("(?i)image|vision|visual|picture|multi-?modal", words):
+            return f"{one_image}, or {SEES}" if one_image else SEES
         if error.status == 429:
             return "wait, or raise the quota"
-        others = "check guide.model, guide.url (it mostly ends in /v1) and the key in $MEGU_GUIDE_KEY"
-        return f"{others}, or {one_image}" if one_image and error.status in (*UNSUPPORTED, 413, 500) else others
+        return f"{ELSE}, or {one_image}" if one_image and error.status in (*UNSUPPORTED, 413, 500) else ELSE
 
     def _answer(self, question):
         # (log-odds, or None where the first token does not tell; what it took).  Raises: ReplyError.
@@ -221,6 +224,7 @@ class ServedMllm(Guide, source="served"):
                 replies.append(self._reply(question, left))
         choices = [choice for some, _ in replies for choice in some]
         odds = log_odds_of_texts(choices) if self.sampling else log_odds(choices)
+        self._mixed |= len({one.text for one in choices}) > 1
         return odds, {"answers": 1, "tokens": sum(tokens for _, tokens in replies), "mass": mass(choices)}
 
     def _reply(self, question, left=None):

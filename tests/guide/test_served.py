@@ -188,10 +188,23 @@ def test_sampled_answers_are_never_taken_for_exact_ones(serve, caplog):
     assert "tiny: the server gives too few log-probabilities: 10 sampled replies are counted" in caplog.text
     count = seen["requests"]
     assert ask(client(None), questions, store) == sampled  # all are known: nobody is asked
-    # What is new is asked again from the first, and exactly where the server can.
-    more = ask(client(exact), asked(4), store)
-    assert {one.source for one in more} == {"tiny (served)"} and len(store.answers) == 6 + 8
-    assert not {one.question for one in more} & {one.question for one in sampled} and seen["requests"] == count
+    # What was begun goes on as it was; other questions are asked exactly where the server can.
+    more = ask(client(url), asked(4), store)
+    assert more[:6] == sampled and {one.source for one in more} == {"tiny (served, sampled)"}
+    assert seen["requests"] == count + 2
+    others = ask(client(exact), asked(3, labels=("bag",)), store)
+    assert {one.source for one in others} == {"tiny (served)"} and len(store.answers) == 8 + 3
+
+
+def test_a_server_that_does_not_sample_is_told(serve, caplog):
+    def greedy(body, number):
+        word = {"message": {"content": "True" if odds_of(body) > 0 else "False"}}
+        return changed(0.0, lambda whole: whole.update(choices=[word] * 10), with_probabilities=False)
+
+    by_chance = lambda body, number: (200, reply(odds_of(body), with_probabilities=False))  # noqa: E731
+    for answer, told in ((by_chance, False), (greedy, True)):
+        ask(client(serve(answer)[0]), asked(6), AnswerStore())
+        assert ("are equal: does the server sample at temperature 1?" in caplog.text) == told
 
 
 def test_the_time_is_estimated_from_the_first_questions(serve, capsys):
@@ -199,5 +212,7 @@ def test_the_time_is_estimated_from_the_first_questions(serve, capsys):
     one, clock = client(url, concurrency=2), time.monotonic()
     ask(one, asked(20), AnswerStore())
     took = time.monotonic() - clock - 0.35
-    said = re.search(r"tiny \(served\): 38 more questions take about (.*) s\n", capsys.readouterr().err)
+    said = re.search(
+        r"38 more questions take about (.*) s if 2 are answered at once, else up to", capsys.readouterr().err
+    )
     assert took / 2 < float(said[1]) < took * 2
