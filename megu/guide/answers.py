@@ -193,7 +193,7 @@ def _estimate(guide, left):
         return f"{seconds:.2g} s" if seconds < 90 else f"{seconds / 60:.0f} minutes"
 
     alone = guide.seconds_each * left
-    if guide.costly or alone >= 10:
+    if left and guide.costly or alone >= 10:
         took, n = about(alone / guide.parallel), guide.parallel
         one_by_one = f" if {n} are answered at once, else up to {about(alone)}" if n > 1 else ""
         tqdm.write(f"{guide.name}: {left} more questions take about {took}{one_by_one}", file=sys.stderr)

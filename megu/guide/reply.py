@@ -13,6 +13,14 @@ SURE = 0.99  # of a token that is given alone
 LENGTH = 150  # characters of a server's own words
 WORDS = ("true", "false")
 THOUGHT = ("<think", "<|channel", "◁think")
+_REMEDIES = {
+    "nobody listens": "start the server, or check the address",
+    "no reply within": "raise guide.timeout",
+    "it thinks": "switch that off at the server, or choose a model that answers at once",
+    "begins with": "choose a model that answers with True or False",
+}
+_ONE_IMAGE, SEES = "set guide.shots=0, which shows one image in a question", "choose a model that is shown images"
+_ELSE = "check guide.model, guide.url (it mostly ends in /v1) and the key in $MEGU_GUIDE_KEY"
 _SECRETS = (
     (r"(?i)(bearer\s+)\S+|(api[ _-]?key(?: provided)?\s*[:=]\s*)\S+", r"\1\2***"),
     (r"\b(?:sk|pk|rk|hf|gsk|xai|nvapi|csk)[-_][^\s'\",]{3,}|\beyJ[\w.-]{10,}|[\w.-]*\*{2,}[\w.-]*", "***"),
@@ -28,6 +36,19 @@ class ReplyError(ValueError):
     def __init__(self, message: str, status: int = 0):
         super().__init__(message)
         self.status = status
+
+
+def remedy(error: ReplyError, model: str, shots: int) -> str:
+    """What can be done where a model cannot be asked with so many worked examples."""
+    words, one_image = str(error).replace(model, ""), shots and _ONE_IMAGE  # a model's name may be of vision
+    for begin, what in _REMEDIES.items():
+        if begin in words:
+            return what
+    if "logprob" not in words and re.search("(?i)image|vision|visual|picture|multi-?modal", words):
+        return f"{one_image}, or {SEES}" if one_image else SEES
+    if error.status == 429:
+        return "wait, or raise the quota"
+    return f"{_ELSE}, or {one_image}" if one_image and error.status in (400, 413, 422, 500) else _ELSE
 
 
 def given_key() -> str:

@@ -10,23 +10,16 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cached_property
 from itertools import islice
 
+from megu.guide import reply
 from megu.guide.base import Guide, need, require
 from megu.guide.prompt import PROMPT_VERSION, Cost, conversation
-from megu.guide.reply import ReplyError, choices_of, given_key, log_odds, log_odds_of_texts, mass, quoted, read
+from megu.guide.reply import SEES, ReplyError
 
 TOP = (20, 10, 5, 3, 2)  # log-probabilities that are asked for, fewer where the server refuses
 LISTENING = 5  # seconds in which a server takes a connection
 UNANIMOUS = 10  # sampled answers, of which one at least has replies that differ
 TRIAL = 2  # questions that are asked one by one before the others
 REFUSED, UNSUPPORTED = (401, 402, 403, 404), (400, 422)  # statuses: key or model; what is asked for
-REMEDIES = {
-    "nobody listens": "start the server, or check the address",
-    "no reply within": "raise guide.timeout",
-    "it thinks": "switch that off at the server, or choose a model that answers at once",
-    "begins with": "choose a model that answers with True or False",
-}
-ONE_IMAGE, SEES = "set guide.shots=0, which shows one image in a question", "choose a model that is shown images"
-ELSE = "check guide.model, guide.url (it mostly ends in /v1) and the key in $MEGU_GUIDE_KEY"
 
 
 class ServedMllm(Guide, source="served"):
@@ -36,8 +29,8 @@ class ServedMllm(Guide, source="served"):
     ``sampling``: the server gives no such probabilities; ``repeats`` sampled replies are counted instead, under another
     name.
 
-    Two questions are tried before the others: what the server refuses of a request is left out, fewer
-    log-probabilities are asked for before there is sampling.
+    Two questions are tried first: what the server refuses of a request is left out, and fewer log-probabilities are
+    asked for before there is sampling.
     The key comes from ``$MEGU_GUIDE_KEY`` or ``$OPENAI_API_KEY`` and is kept nowhere.
     Raises: GuideUnavailableError without a model; when asked, without url or client, where nobody listens, or the
         server or its model does not answer, in its own words.
@@ -83,7 +76,7 @@ class ServedMllm(Guide, source="served"):
 
     @cached_property
     def _client(self):
-        s, url, key = self.settings, self.settings.url or "", given_key()
+        s, url, key = self.settings, self.settings.url or "", reply.given_key()
         need(url, "served needs guide.url or $MEGU_GUIDE_URL, e.g. http://localhost:8000/v1")
         need(re.match("https?://", url), "guide.url has no http:// or https:// at its beginning")
         odd = not key.isascii() or not key.isprintable() or " " in key
@@ -149,7 +142,7 @@ class ServedMllm(Guide, source="served"):
             raise
         finally:
             pool.shutdown(cancel_futures=True)
-        need(not self._refused, f"{self.name}: {self._refused}")
+        need(not self._refused, self._refused)
         if self.sampling and self.cost.answers >= UNANIMOUS and not self._mixed:
             said = "%s: all replies to each of %d questions are equal: does the server sample at temperature 1?"
             logging.getLogger("megu").warning(said, self.name, self.cost.answers)
@@ -161,36 +154,34 @@ class ServedMllm(Guide, source="served"):
             return (math.nan, "too few log-probabilities to tell", {}) if odds is None else (odds, "", cost)
         except ReplyError as error:
             if error.status in REFUSED:
-                self._refused = f"{error}: {self._remedy(error)}"
+                self._refused = self._refusal(error)
             return math.nan, str(error), {}
 
     def _try(self, question):
         # The answer to one of the first questions; None where there must be sampling from now on.
-        while True:
-            start = time.perf_counter()
-            try:
-                odds, cost = self._answer(question)
-            except ReplyError as error:
-                sampled, why = self.sampling, str(error)
-                need(self._asks_less(error), f"{self.name}: {error}: {self._remedy(error)}")
-                if sampled == self.sampling:
-                    continue
-            else:
-                if odds is not None:
-                    self._took.append(time.perf_counter() - start)
-                    if len(self._took) == TRIAL:  # the first may have waited for the model
-                        self.took(min(self._took))
-                    self.cost.add(**cost)
-                    return odds
-                self.sampling, why = True, "the server gives too few log-probabilities"
-            sampled = f"{self.settings.repeats} sampled replies are counted for each question, apart from exact answers"
-            logging.getLogger("megu").warning("%s: %s: %s", self.settings.model, why, sampled)
-            return None
+        sampled, start, odds = self.sampling, time.perf_counter(), None
+        try:
+            odds, cost = self._answer(question)
+            self.sampling, why = sampled or odds is None, "the server gives too few log-probabilities"
+        except ReplyError as error:
+            need(self._asks_less(error), self._refusal(error))
+            why = str(error)
+        if odds is not None:
+            self._took.append(time.perf_counter() - start)
+            if len(self._took) == TRIAL:  # the first may have waited for the model
+                self.took(min(self._took))
+            self.cost.add(**cost)
+            return odds
+        if self.sampling == sampled:
+            return self._try(question)
+        how = f"{self.settings.repeats} sampled replies are counted for each question, apart from exact answers"
+        logging.getLogger("megu").warning("%s: %s: %s", self.settings.model, why, how)
+        return None
 
     def _asks_less(self, error):
         # Leaves out of a request what the server does not take; False where nothing is left to leave out.
         words = str(error)
-        if error.status not in UNSUPPORTED or "shown images" in self._remedy(error):
+        if error.status not in UNSUPPORTED or SEES in self._refusal(error):
             return False
         if self._limit == "max_tokens" and re.search("max_(completion_)?tokens", words):
             self._limit = "max_completion_tokens"
@@ -205,16 +196,8 @@ class ServedMllm(Guide, source="served"):
             return False
         return True
 
-    def _remedy(self, error):
-        words, one_image = str(error).replace(self.settings.model, ""), self.shots and ONE_IMAGE
-        for begin, remedy in REMEDIES.items():
-            if begin in words:
-                return remedy
-        if "logprob" not in words and re.search("(?i)image|vision|visual|picture|multi-?modal", words):
-            return f"{one_image}, or {SEES}" if one_image else SEES
-        if error.status == 429:
-            return "wait, or raise the quota"
-        return f"{ELSE}, or {one_image}" if one_image and error.status in (*UNSUPPORTED, 413, 500) else ELSE
+    def _refusal(self, error):
+        return f"{self.name}: {error}: {reply.remedy(error, self.settings.model, self.shots)}"
 
     def _answer(self, question):
         # (log-odds, or None where the first token does not tell; what it took).  Raises: ReplyError.
@@ -223,9 +206,9 @@ class ServedMllm(Guide, source="served"):
             while (left := self.settings.repeats - sum(len(choices) for choices, _ in replies)) > 0:
                 replies.append(self._reply(question, left))
         choices = [choice for some, _ in replies for choice in some]
-        odds = log_odds_of_texts(choices) if self.sampling else log_odds(choices)
+        odds = reply.log_odds_of_texts(choices) if self.sampling else reply.log_odds(choices)
         self._mixed |= len({one.text for one in choices}) > 1
-        return odds, {"answers": 1, "tokens": sum(tokens for _, tokens in replies), "mass": mass(choices)}
+        return odds, {"answers": 1, "tokens": sum(tokens for _, tokens in replies), "mass": reply.mass(choices)}
 
     def _reply(self, question, left=None):
         # (choices, tokens)
@@ -233,16 +216,16 @@ class ServedMllm(Guide, source="served"):
         if self.sampling:
             body["n"] = (left or body["n"]) if self._many else 1
         try:
-            whole = read(self._raw(body).text)
+            whole = reply.read(self._raw(body).text)
         except self._openai.APIStatusError as error:
-            whole = read(error.response.text, error.status_code)  # raises
+            whole = reply.read(error.response.text, error.status_code)  # raises
         except self._openai.APITimeoutError:
             raise ReplyError(f"no reply within {self.settings.timeout:g} s") from None
         except self._openai.OpenAIError as error:
-            raise ReplyError(f"the connection broke, {quoted(error.__cause__ or error)}") from None
+            raise ReplyError(f"the connection broke, {reply.quoted(error.__cause__ or error)}") from None
         usage = whole.get("usage") if isinstance(whole, dict) else None
         tokens = usage.get("total_tokens") if isinstance(usage, dict) else 0
-        return choices_of(whole), tokens if isinstance(tokens, int) else 0
+        return reply.choices_of(whole), tokens if isinstance(tokens, int) else 0
 
     def _raw(self, body):
         # The first request is tried once, so that it is said soon that nobody listens.
@@ -253,8 +236,7 @@ class ServedMllm(Guide, source="served"):
         except self._openai.APIError as error:
             if type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout"):
                 self._heard = not first
-                why = quoted(error.__cause__)
-                raise ReplyError(f"nobody listens at guide.url, {why}") from None
+                raise ReplyError(f"nobody listens at guide.url, {reply.quoted(error.__cause__)}") from None
             if not first or not self.settings.retries or getattr(error, "status_code", 500) < 429:
                 raise
         return self._raw(body)

@@ -174,7 +174,7 @@ WRONG = {
     "one class": (("--classes", "shirt,shirt"), "names 1 class: give at least two"),
     "source": (
         ("--source", "compsed"),
-        "did you mean 'composed'? choose from: composed, tiny, features, names, llm-names, sh",
+        "choose from: composed, mllm, tiny, features, names, llm-names, shuffled, clip, served, replay",
     ),
     "classes": (("--classes", '"fruit, veg",shirt'), "the class 'fruit, veg' does not exist"),
     "data": (("--data", "cifar11"), "did you mean 'cifar10'"),
