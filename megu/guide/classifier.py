@@ -16,7 +16,7 @@ from megu.settings.files import hash_bytes
 class OwnGuide(ImageGuide):
     """A guide that is made from the original model and knows its exemplars alone."""
 
-    needs_model, any_image = True, False
+    needs_model, any_image, language = True, False, False
 
     def __init__(self, context):
         super().__init__(context)

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from megu.guide.base import ImageGuide, need, require, unavailable
+from megu.guide.base import ImageGuide, joined, need, require, unavailable
 from megu.guide.prompt import files_digest, image_of
 
 CAPTION = "a photo of a {}"
@@ -29,7 +29,7 @@ class ClipGuide(ImageGuide, source="clip"):
         need(not (s.revision and s.path), "guide.revision and guide.path both name weights of clip: set one of them")
         need(s.revision or path.is_file(), f"guide.path: {path.name!r} is no file: name weights (.safetensors)")
         self.name, weights = f"open_clip {s.model}", s.revision or f"weights {files_digest([path])}"
-        self.version = f"{weights}, {CAPTION!r}, {len(self.class_names)} labels: {'|'.join(self.class_names)}"
+        self.version = f"{weights}, {CAPTION!r}, {len(self.class_names)} labels: {joined(self.class_names)}"
 
     @cached_property
     def _loaded(self):

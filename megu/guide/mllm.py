@@ -1,7 +1,9 @@
 """A multimodal LLM on this machine, asked the paper's True/False question; what questions share is computed once."""
 
 import copy
+import math
 import re
+import time
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -10,6 +12,7 @@ import torch
 
 from megu.guide.base import Guide, batches, need, require, unavailable
 from megu.guide.prompt import PROMPT_VERSION, Cost, conversation, files_digest
+from megu.guide.reply import ENOUGH
 
 # Rounding of log-odds in a forward pass, by type of the weights.
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.5}
@@ -39,7 +42,7 @@ class LocalMllm(Guide, source="mllm"):
     Source: arXiv 2602.17088 section 4.1.  Departs: A12; a chat model in place of MMICL, its words are ours.
     """
 
-    log_odds, costly, _checked = True, True, False
+    log_odds, costly, _checked, _began = True, True, False, False
 
     def __init__(self, context):
         super().__init__(context)
@@ -98,7 +101,10 @@ class LocalMllm(Guide, source="mllm"):
                 yield from self._with_prefix(list(group))
         else:
             for part in batches(questions, self.settings.batch):
-                yield from self._whole(part)
+                _, start = self._loaded, time.perf_counter()
+                odds = self._whole(part)
+                self.took((time.perf_counter() - start) / len(part))
+                yield from odds
 
     def _inputs(self, texts, images, side):
         how = {"padding": True, "padding_side": side, "add_special_tokens": False, "return_tensors": "pt"}
@@ -112,8 +118,18 @@ class LocalMllm(Guide, source="mllm"):
     def _log_odds(self, logits):
         logits = logits.float()  # in half precision 20 has steps of 0.1
         true, false = (logits[:, tokens].logsumexp(1) for tokens in self._loaded[2])
-        self.cost.add(mass=(torch.logaddexp(true, false) - logits.logsumexp(1)).exp().sum().item())
-        return (true - false).tolist()
+        log_p = logits.log_softmax(1)
+        together = (torch.logaddexp(true, false) - logits.logsumexp(1)).exp()
+        self.cost.add(mass=together.sum().item())
+        out = (true - false).tolist()
+        for at in (together < ENOUGH).nonzero().flatten().tolist():
+            token, p = self._loaded[1].tokenizer.decode(log_p[at].argmax()), log_p[at].max().exp()
+            why = f"begins with {token!r} ({p:.0%}), True and False had {together[at]:.2g} of the probability"
+            need(self._began, f"{self.name} {why}: choose another model")
+            self.failures[f"it {why}"] += 1
+            out[at] = math.nan
+        self._began = True
+        return out
 
     def _whole(self, questions):
         inputs = self._inputs(*zip(*map(self._rendered, questions), strict=True), "left")
@@ -139,11 +155,15 @@ class LocalMllm(Guide, source="mllm"):
         n_shared = len(images) - two_shot
         prefix = self._inputs([first[: cut(first)]], [images[:n_shared]], "right")
         length = prefix["input_ids"].shape[1]
+        start = time.perf_counter()
         known = self._run(prefix, use_cache=True, logits_to_keep=1).past_key_values
+        shared = (time.perf_counter() - start) / len(rendered)
         self.cost.add(prefills=1, tokens=length, spared=(len(rendered) - 1) * length)
         for part in batches(rendered, self.settings.batch):
             texts, images = [text[cut(text) :] for text, _ in part], [images[n_shared:] for _, images in part]
+            start = time.perf_counter()
             odds = self._answers(prefix, self._inputs(texts, images, "right"), known)
+            self.took(shared + (time.perf_counter() - start) / len(part))
             if not self._checked:
                 self._check(questions[0], odds[0])
             yield from odds

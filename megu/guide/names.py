@@ -1,5 +1,6 @@
 """No image is seen: how alike the names of two classes are to a sentence model and a language model."""
 
+import time
 from functools import cache
 
 import torch
@@ -51,9 +52,14 @@ class LlmNamesGuide(NamesGuide, source="llm-names", compared=True):
     name, slow = "SmolLM2-135M on class names", True
     words = f"smollm2 {SMOLLM2_SHA[:8]}, bfloat16, {len(TEMPLATES)} sentences"
 
+    def shared(self, question):
+        """The class, whose name stands in the sentences."""
+        return self.context.class_of(question.image)
+
     @torch.no_grad()
     def _score_labels(self, name):
         tokenizer, model = _speaker()
+        start = time.perf_counter()
         labels = [tokenizer.encode(f" {label}", add_special_tokens=False) for label in self.class_names]
         longest, total = max(map(len, labels)), torch.zeros(len(labels), dtype=torch.float64)
         for template in TEMPLATES:
@@ -63,6 +69,8 @@ class LlmNamesGuide(NamesGuide, source="llm-names", compared=True):
             log_p = model(input_ids=ids).logits[:, len(before) - 1 : -1].float().log_softmax(2)
             for i, label in enumerate(labels):
                 total[i] += log_p[i, torch.arange(len(label)), label].double().sum()
+        # Every exemplar of a class has the same answers.
+        self.took((time.perf_counter() - start) / len(labels) / self.settings.exemplars)
         return (total / len(TEMPLATES)).tolist()
 
     def score(self, questions):

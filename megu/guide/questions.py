@@ -52,10 +52,14 @@ class Question:
 
 
 def draw_exemplars(images: Images, allowed: Index, count: int, seed: int = 0) -> Index:
-    """``count`` exemplars of each class (fewer where it is smaller) among ``allowed``, class by class (A1)."""
+    """``count`` exemplars of each class (fewer where it is smaller) among ``allowed``, class by class (A1).  Raises:
+    SettingsError where a class has none."""
     allowed, gen = allowed.cpu(), generator(seed, images.name, "exemplars", *images.classes)
     y = images.y.cpu()[allowed]
-    members = (allowed[y == k] for k in range(images.num_classes))
+    members = [allowed[y == k] for k in range(images.num_classes)]
+    for name, some in zip(images.classes, members, strict=True):
+        if not len(some):
+            raise SettingsError(f"class {name!r} has no image that could be an exemplar: add training images of it")
     return torch.cat([some[torch.randperm(len(some), generator=gen)[:count]] for some in members])
 
 

@@ -16,6 +16,8 @@ class ReplayGuide(Guide, source="replay"):
         several answers for one image and label.
     """
 
+    language = False
+
     def __init__(self, context):
         super().__init__(context)
         settings, path = self.settings, Path(self.settings.path or "")
@@ -26,7 +28,10 @@ class ReplayGuide(Guide, source="replay"):
         guides = {(a.source, a.version) for a in answers}
         self._known = {(a.image, a.label): a.raw for a in answers}
         wrong, damaged = "", f", {store.damaged} lines are damaged" if store.damaged else ""
-        if not guides:
+        if store.damaged and not every:
+            how = f"`megu guide answers NEW.jsonl --import {path.name}` makes them of a table"
+            wrong = f"no answers as JSON lines: {how}"
+        elif not guides:
             known = ", ".join(sorted({repr(a.source) for a in every})) or "nobody"
             wrong = f"no answers of the guide that is asked for, but of {known}{damaged}: see guide.model and revision"
         elif len(guides) > 1:
@@ -46,8 +51,16 @@ class ReplayGuide(Guide, source="replay"):
     def score(self, questions):
         """See `Guide.score`."""
         scores = [self._known.get((one.image_hash, one.label), math.nan) for one in questions]
-        if missing := sum(map(math.isnan, scores)):
-            self.failures[self._absent] = missing
+        images, labels = (set(known) for known in zip(*self._known, strict=True))
+        some, where = ", ".join(map(repr, sorted(labels)[:5])), self._absent
+        for one in (one for one, score in zip(questions, scores, strict=True) if math.isnan(score)):
+            if one.label not in labels:
+                why = f"the label {one.label!r} is {where}, which has {some}"
+            elif one.image_hash not in images:
+                why = f"the image is {where}: were other exemplars asked about?"
+            else:
+                why = f"the image is {where} with this label"
+            self.failures[why] += 1
         return scores
 
     def stream(self, questions):

@@ -2,76 +2,124 @@
 
 import base64
 import io
+import logging
 import math
-import os
-from collections import Counter
+import re
+import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cached_property
 from itertools import islice
 
+from megu.guide import reply
 from megu.guide.base import Guide, need, require
 from megu.guide.prompt import PROMPT_VERSION, Cost, conversation
+from megu.guide.reply import SEES, ReplyError
 
-LEAST = 1e-6  # probability of a word that a server rounds to nothing
-WORDS = ("true", "false")
-REFUSED, UNSUPPORTED = (401, 403, 404), (400, 422)  # statuses: key or model; what is asked for
-GARBAGE = (ValueError, AttributeError, TypeError, LookupError, ArithmeticError)  # errors of a reply that is none
+TOP = (20, 10, 5, 3, 2)  # log-probabilities that are asked for, fewer where the server refuses
+LISTENING = 5  # seconds in which a server takes a connection
+UNANIMOUS = 10  # sampled answers, of which one at least has replies that differ
+TRIAL = 2  # questions that are asked one by one before the others
+REFUSED, UNSUPPORTED = (401, 402, 403, 404), (400, 422)  # statuses: key or model; what is asked for
 
 
 class ServedMllm(Guide, source="served"):
     r"""Log-odds of True against False as the first token of the reply.
 
-    $s = \log \sum_{\mathrm{True}} p - \log \sum_{\mathrm{False}} p$ over the likely tokens, see `log_odds`; where the
-    server gives no log-probabilities, or too few to tell, over ``repeats`` sampled replies, see `log_odds_of_texts`.
+    $s = \log \sum_{\mathrm{True}} p - \log \sum_{\mathrm{False}} p$ over the likely tokens, see `megu.guide.reply`.
+    ``sampling``: the server gives no such probabilities; ``repeats`` sampled replies are counted instead, under another
+    name.
 
+    Two questions are tried first: what the server refuses of a request is left out, and fewer log-probabilities are
+    asked for before there is sampling.
     The key comes from ``$MEGU_GUIDE_KEY`` or ``$OPENAI_API_KEY`` and is kept nowhere.
-    Raises: GuideUnavailableError without a model; when asked, without url or client, or where key or model are refused.
+    Raises: GuideUnavailableError without a model; when asked, without url or client, where nobody listens, or the
+        server or its model does not answer, in its own words.
     Source: arXiv 2602.17088 section 4.1.  Departs: A12.
     """
 
     log_odds = costly = True
+    sampling = False
 
     def __init__(self, context):
         super().__init__(context)
-        s, self.shots, self.cost = self.settings, self.settings.shots, Cost()
-        need(s.model, "served needs guide.model, the name that the server gives its model")
-        self.name, how = f"{s.model} (served)", f"{self.shots}-shot, up to {s.repeats} replies"
-        self.version = f"{s.revision or 'as served'}, {how}, prompt {PROMPT_VERSION}"
-        # Does the server give log-probabilities, several replies at once?
-        self._refused, self._tells, self._many = None, True, True
+        self.shots, self.parallel, self.cost = self.settings.shots, self.settings.concurrency, Cost()
+        need(self.settings.model, "served needs guide.model, the name that the server gives its model")
+        self._took, self._refused, self._heard, self._mixed = [], None, False, False
+        self._limit, self._top, self._temperature, self._many = "max_tokens", TOP[0], True, True
+
+    @property
+    def name(self):
+        """The model's, and whether its replies are sampled."""
+        return f"{self.settings.model} (served{', sampled' if self.sampling else ''})"
+
+    @property
+    def versions(self):
+        """Of exact and of sampled answers."""
+        s, ways = self.settings, ("first token", f"{self.settings.repeats} replies")
+        return tuple(f"{s.revision or 'as served'}, {self.shots}-shot, {how}, prompt {PROMPT_VERSION}" for how in ways)
+
+    @property
+    def version(self):
+        """What a score depends on."""
+        return self.versions[self.sampling]
+
+    def recall(self, questions, known):
+        """Go on as most of these were answered before."""
+        counts = []
+        for self.sampling in (False, True):
+            counts.append(sum(one.key(self) in known for one in questions))
+        self.sampling = counts[True] > counts[False]
 
     @cached_property
     def _openai(self):
-        return require("openai", "pip install 'megu[served]'")
+        return require("openai", "served")
 
     @cached_property
     def _client(self):
-        s = self.settings
-        need(s.url, "served needs guide.url or $MEGU_GUIDE_URL, e.g. http://localhost:8000/v1")
-        key = os.environ.get("MEGU_GUIDE_KEY") or os.environ.get("OPENAI_API_KEY") or "none"
-        return self._openai.OpenAI(base_url=s.url, api_key=key, timeout=s.timeout, max_retries=s.retries)
+        s, url, key = self.settings, self.settings.url or "", reply.given_key()
+        need(url, "served needs guide.url or $MEGU_GUIDE_URL, e.g. http://localhost:8000/v1")
+        need(re.match("https?://", url), "guide.url has no http:// or https:// at its beginning")
+        odd = not key.isascii() or not key.isprintable() or " " in key
+        need(not odd, "the key in $MEGU_GUIDE_KEY has characters that no key has (a line break?): set it again")
+        where = {"base_url": url.rstrip("/").removesuffix("/chat/completions"), "api_key": key or "none"}
+        timeout = self._openai.Timeout(s.timeout, connect=min(LISTENING, s.timeout))
+        return self._openai.OpenAI(**where, timeout=timeout, max_retries=s.retries)
 
-    def body(self, question, sampled=0):
-        """The request for log-probabilities, or for so many ``sampled`` replies, JSON-like."""
+    def body(self, question, limit="max_completion_tokens"):
+        """A request, JSON-like: for log-probabilities, or where there is ``sampling`` for so many replies.
+
+        limit: name of the largest number of tokens; that of OpenAI, unless the server is asked here.
+        """
         messages, images = conversation(question)
         urls = iter({"type": "image_url", "image_url": {"url": _data_url(image)}} for image in images)
         for message in messages:
             message["content"] = [next(urls) if part["type"] == "image" else part for part in message["content"]]
-        how = {"max_tokens": 1, "temperature": 0, "logprobs": True, "top_logprobs": 20}
-        if sampled:
-            how = {"n": sampled, "temperature": 1, "max_tokens": 4}
+        if self.sampling:
+            how = {"n": self.settings.repeats, limit: 4, "temperature": 1}
+        else:
+            how = {limit: 1, "temperature": 0, "logprobs": True, "top_logprobs": self._top}
+        if not self._temperature:
+            del how["temperature"]
         return {"model": self.settings.model, "messages": messages, **how}
 
     def score(self, questions):
         """See `Guide.score`."""
-        scores = dict(self.stream(questions))
+        name, scores = self.name, dict(self.stream(questions))
+        if name != self.name:
+            return self.score(questions)
         return [scores.get(at, math.nan) for at in range(len(questions))]
 
     def stream(self, questions):
-        """See `Guide.stream`; what is under way when the server refuses, or at an interrupt, is still given."""
-        _ = self._client  # before the threads
-        pool, rest, under_way = ThreadPoolExecutor(self.settings.concurrency), iter(enumerate(questions)), {}
-        self._stopped = False
+        """See `Guide.stream`; what is under way when the server refuses, or at an interrupt, is still given.  It ends
+        without an answer where there must be ``sampling``: other questions, by their keys."""
+        _ = self._client  # before the clock and the threads
+        self._stopped, rest, under_way = False, iter(enumerate(questions)), {}
+        for at, question in islice(rest, max(0, TRIAL - len(self._took))):
+            sampled = self.sampling
+            odds = self._try(question)
+            if sampled != self.sampling:
+                return
+            yield at, odds
 
         def take(future):
             at, (odds, why, cost) = under_way.pop(future), future.result()
@@ -79,6 +127,7 @@ class ServedMllm(Guide, source="served"):
             self.failures.update([why] if math.isnan(odds) else [])
             return at, odds
 
+        pool = ThreadPoolExecutor(self.settings.concurrency)
         try:
             while True:  # asks the next question when a reply has been taken, and so kept
                 free = 0 if self._refused or self._stopped else self.settings.concurrency - len(under_way)
@@ -93,110 +142,106 @@ class ServedMllm(Guide, source="served"):
             raise
         finally:
             pool.shutdown(cancel_futures=True)
-        refused = f"{self.name}: the server refuses ({self._refused})"
-        need(not self._refused, f"{refused}: check guide.model, guide.url and the key")
+        need(not self._refused, self._refused)
+        if self.sampling and self.cost.answers >= UNANIMOUS and not self._mixed:
+            said = "%s: all replies to each of %d questions are equal: does the server sample at temperature 1?"
+            logging.getLogger("megu").warning(said, self.name, self.cost.answers)
 
     def _one(self, question):
         # (log-odds or NaN, why it is NaN, what the answer took)
         try:
-            odds, replies, choices = self._answer(question)
-            tokens = sum(one.usage.total_tokens for one in replies if one.usage)
-            return odds, "neither True nor False", {"answers": 1, "tokens": tokens, "mass": mass(choices)}
-        except (self._openai.OpenAIError, *GARBAGE) as error:
-            why = type(error).__name__
-            if getattr(error, "status_code", 0) in REFUSED:
-                self._refused = why
-            return math.nan, why, {}
+            odds, cost = self._answer(question)
+            return (math.nan, "too few log-probabilities to tell", {}) if odds is None else (odds, "", cost)
+        except ReplyError as error:
+            if error.status in REFUSED:
+                self._refused = self._refusal(error)
+            return math.nan, str(error), {}
+
+    def _try(self, question):
+        # The answer to one of the first questions; None where there must be sampling from now on.
+        sampled, start, odds = self.sampling, time.perf_counter(), None
+        try:
+            odds, cost = self._answer(question)
+            self.sampling, why = sampled or odds is None, "the server gives too few log-probabilities"
+        except ReplyError as error:
+            need(self._asks_less(error), self._refusal(error))
+            why = str(error)
+        if odds is not None:
+            self._took.append(time.perf_counter() - start)
+            if len(self._took) == TRIAL:  # the first may have waited for the model
+                self.took(min(self._took))
+            self.cost.add(**cost)
+            return odds
+        if self.sampling == sampled:
+            return self._try(question)
+        how = f"{self.settings.repeats} sampled replies are counted for each question, apart from exact answers"
+        logging.getLogger("megu").warning("%s: %s: %s", self.settings.model, why, how)
+        return None
+
+    def _asks_less(self, error):
+        # Leaves out of a request what the server does not take; False where nothing is left to leave out.
+        words = str(error)
+        if error.status not in UNSUPPORTED or SEES in self._refusal(error):
+            return False
+        if self._limit == "max_tokens" and re.search("max_(completion_)?tokens", words):
+            self._limit = "max_completion_tokens"
+        elif self._temperature and "temperature" in words:
+            self._temperature = False
+        elif not self.sampling:
+            fewer = [count for count in TOP if count < self._top]
+            self._top, self.sampling = (fewer or TOP)[0], not fewer
+        elif self._many and self.settings.repeats > 1:
+            self._many = False
+        else:
+            return False
+        return True
+
+    def _refusal(self, error):
+        return f"{self.name}: {error}: {reply.remedy(error, self.settings.model, self.shots)}"
 
     def _answer(self, question):
-        # (log-odds, all replies, the choices it is from)
-        replies, odds, tells = [], None, self._tells
-        if tells:
-            try:
-                replies = [self._reply(question)]
-                choices = replies[0].choices
-                odds, tells = log_odds(choices), _likely(choices) is not None
-            except self._openai.APIStatusError as error:
-                if error.status_code not in UNSUPPORTED:
-                    raise
-                tells = False
-        if odds is None:
-            sampled = self._sampled(question)
-            replies, choices = replies + sampled, [choice for one in sampled for choice in one.choices]
-            odds, self._tells = log_odds_of_texts(choices), tells
-        return odds, replies, choices
+        # (log-odds, or None where the first token does not tell; what it took).  Raises: ReplyError.
+        replies = [self._reply(question)]
+        if self.sampling:  # some servers ignore n, some refuse it
+            while (left := self.settings.repeats - sum(len(choices) for choices, _ in replies)) > 0:
+                replies.append(self._reply(question, left))
+        choices = [choice for some, _ in replies for choice in some]
+        odds = reply.log_odds_of_texts(choices) if self.sampling else reply.log_odds(choices)
+        self._mixed |= len({one.text for one in choices}) > 1
+        return odds, {"answers": 1, "tokens": sum(tokens for _, tokens in replies), "mass": reply.mass(choices)}
 
-    def _sampled(self, question):
-        # Some servers ignore n, some refuse it.
-        replies, wanted = [], self.settings.repeats
-        while len(replies) < wanted and (left := wanted - sum(len(one.choices) for one in replies)) > 0:
-            try:
-                replies.append(self._reply(question, left if self._many else 1))
-            except self._openai.APIStatusError as error:
-                if error.status_code not in UNSUPPORTED or left == 1 or not self._many:
-                    raise
-                self._many = False
-        return replies
+    def _reply(self, question, left=None):
+        # (choices, tokens)
+        body = self.body(question, self._limit)
+        if self.sampling:
+            body["n"] = (left or body["n"]) if self._many else 1
+        try:
+            whole = reply.read(self._raw(body).text)
+        except self._openai.APIStatusError as error:
+            whole = reply.read(error.response.text, error.status_code)  # raises
+        except self._openai.APITimeoutError:
+            raise ReplyError(f"no reply within {self.settings.timeout:g} s") from None
+        except self._openai.OpenAIError as error:
+            raise ReplyError(f"the connection broke, {reply.quoted(error.__cause__ or error)}") from None
+        usage = whole.get("usage") if isinstance(whole, dict) else None
+        tokens = usage.get("total_tokens") if isinstance(usage, dict) else 0
+        return reply.choices_of(whole), tokens if isinstance(tokens, int) else 0
 
-    def _reply(self, question, sampled=0):
-        return self._client.chat.completions.create(**self.body(question, sampled))
+    def _raw(self, body):
+        # The first request is tried once, so that it is said soon that nobody listens.
+        first, self._heard = not self._heard, True
+        client = self._client.with_options(max_retries=0) if first else self._client
+        try:
+            return client.chat.completions.with_raw_response.create(**body)
+        except self._openai.APIError as error:
+            if type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout"):
+                self._heard = not first
+                raise ReplyError(f"nobody listens at guide.url, {reply.quoted(error.__cause__)}") from None
+            if not first or not self.settings.retries or getattr(error, "status_code", 500) < 429:
+                raise
+        return self._raw(body)
 
 
 def _data_url(image):
     image.save(content := io.BytesIO(), "PNG")
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
-
-
-def _word(text):
-    # ▁ and Ġ: a space in raw tokens.
-    return (text.strip(" \n\t.,!*\"'▁Ġ").split() or [""])[0].strip(".,!").lower()
-
-
-def _likely(choices):
-    # The likely first tokens, None without log-probabilities.
-    content = getattr(getattr(choices[0], "logprobs", None), "content", None)
-    return (getattr(content[0], "top_logprobs", None) or [content[0]]) if content else None
-
-
-def _shares(likely):
-    shares = Counter()
-    for one in likely:
-        shares[_word(one.token)] += math.exp(one.logprob)
-    return shares
-
-
-def _said(choices):
-    return Counter(_word(one.message.content or "") for one in choices)
-
-
-def log_odds(choices):
-    """Log-odds from the first token's log-probabilities; None where they are missing or do not tell, NaN without either
-    word.
-
-    A word that is missing counts what it has at most: the probability of the least likely token, or what all leave over
-    (1e-6 at least); that does not tell where the other word has no more.
-    Raises: ValueError for what is no probability.
-    """
-    if (likely := _likely(choices)) is None:
-        return None
-    if not all(one.logprob < 0.01 for one in likely):
-        raise ValueError("a log-probability above 0")
-    shares, each = _shares(likely), [math.exp(one.logprob) for one in likely]
-    if not (given := [word for word in WORDS if word in shares]):
-        return math.nan
-    left = max(LEAST, min(*each, 1 - sum(each)))
-    true, false = (max(LEAST, shares[word]) if word in given else left for word in WORDS)
-    return None if len(given) == 1 and left >= max(true, false) else math.log(true) - math.log(false)
-
-
-def mass(choices):
-    """Probability of True or False at all: of the first token, without log-probabilities of a reply."""
-    likely = _likely(choices)
-    words, whole = (_said(choices), len(choices)) if likely is None else (_shares(likely), 1)
-    return sum(words[word] for word in WORDS) / whole
-
-
-def log_odds_of_texts(choices):
-    """Log-odds from sampled replies, half a reply added to either side; NaN where none says True or False."""
-    said = _said(choices)
-    return math.log(said["true"] + 0.5) - math.log(said["false"] + 0.5) if said["true"] + said["false"] else math.nan

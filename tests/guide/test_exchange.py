@@ -3,7 +3,6 @@
 import json
 import math
 from dataclasses import asdict, replace
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,42 +13,12 @@ from test_asking import Constant
 from megu.guide import Answer, AnswersMissingError, AnswerStore, GuideContext, GuideUnavailableError, ask, exchange
 from megu.guide.exchange import export_answers, import_answers, read_batch, write_batch
 from megu.guide.replay import ReplayGuide
-from megu.guide.served import LEAST, log_odds
 from megu.settings.config import Guide
 from megu.settings.errors import SettingsError
 
-LABELS = ("null", 'a, "b"', "naïve")  # hard on a table
-COLUMNS = "question image label source version raw time data scale".split()
+LABELS = ("null", 'a, "b"\n\'c', "naïve 👟")  # hard on a table
+COLUMNS = "question image label source version raw time data scale check".split()
 log = math.log
-
-
-def top(**likely):
-    """Choices whose first token is one of ``likely``, word -> log-probability."""
-    tokens = [SimpleNamespace(token=word, logprob=logprob) for word, logprob in likely.items()]
-    return [SimpleNamespace(logprobs=SimpleNamespace(content=[SimpleNamespace(top_logprobs=tokens)]))]
-
-
-@pytest.mark.parametrize(
-    ("likely", "odds"),
-    [
-        # One token alone: the other word has at most the rest, and no more than the least likely one.
-        ({"True": log(0.9)}, 0.9 / 0.1), ({"False": log(0.9)}, 0.1 / 0.9),
-        ({"True": log(0.6), "Well": log(0.05)}, 0.6 / 0.05), ({"True": log(0.2), "Well": log(0.7)}, 0.2 / 0.1),
-        # A server that says "none", or leaves nothing over.
-        ({"True": 0.0, "False": -9999.0}, 1 / LEAST), ({"True": 0.0}, 1 / LEAST),
-        # Neither word; False may have .3 or .7 or nothing.
-        ({"Well": log(0.6), "Yes": log(0.4)}, math.nan), ({"True": log(0.3)}, None),
-        ({"True": log(0.1), "Well": log(0.1)}, None),
-        *(({"True": odd, "False": -1.0}, ValueError) for odd in (5.0, math.inf, math.nan)),
-    ],
-)  # fmt: skip
-def test_what_the_likely_tokens_tell(likely, odds):
-    if odds is ValueError:
-        with pytest.raises(ValueError, match="above 0"):
-            log_odds(top(**likely))
-    else:
-        assert log_odds(top(**likely)) == (odds and pytest.approx(log(odds), nan_ok=True))
-    assert log_odds([SimpleNamespace(logprobs=None)]) is None
 
 
 def batch(tmp_path, n, sampled=False):
@@ -72,13 +41,15 @@ def test_a_batch_written_here_and_run_elsewhere_is_read_back(sampled, tmp_path):
     assert len({line["custom_id"] for line in lines}) == 6
     about = {(line["url"], line["body"].get("n"), "logprobs" in line["body"]) for line in lines}
     assert about == {("/v1/chat/completions", 10 if sampled else None, not sampled)}
+    assert all("max_completion_tokens" in line["body"] for line in lines)  # OpenAI refuses its older name
     (tmp_path / "out.jsonl").write_text(replies(lines[::-1], with_probabilities=not sampled))
     store = AnswerStore(tmp_path / "a.jsonl")
     assert read_batch(one, questions, tmp_path / "out.jsonl", store) == (6, {})
     expected = [odds_of(line["body"]) for line in lines]
     if sampled:
         expected = [log((n + 0.5) / (10 - n + 0.5)) for n in (round(10 / (1 + math.exp(-odds))) for odds in expected)]
-    answers = ask(one, questions, AnswerStore(tmp_path / "a.jsonl"))  # nothing is open: there is no server to ask
+    answers = ask(client(None), questions, AnswerStore(tmp_path / "a.jsonl"))  # all are known: there is no server
+    assert {answer.source for answer in answers} == {"tiny (served, sampled)" if sampled else "tiny (served)"}
     assert [answer.raw for answer in answers] == pytest.approx(expected, abs=1e-5)
     assert read_batch(one, questions, tmp_path / "out.jsonl", store) == (0, {"answered before": 6})
 
@@ -104,20 +75,22 @@ def test_lines_of_a_batch_that_are_no_answer_are_counted_by_reason(tmp_path):
     single["choices"] = single["choices"][:1]  # greedy and alone: a count of one would be no probability
     odd = [
         {"custom_id": ids[0], "response": {"status_code": 500, "body": {"error": {"message": "overloaded"}}}},
-        {"custom_id": ids[1], "response": None, "error": {"code": "batch_expired"}},
+        {"custom_id": ids[1], "response": None, "error": {"code": 7, "message": "batch_expired"}},
         {"custom_id": ids[2], "response": {"body": well}}, {"custom_id": ids[3], "response": {"body": single}},
         {"custom_id": "other", "response": {"body": json.loads(reply(0.0))}}, {"custom_id": [1]}, 17,
     ]  # fmt: skip
-    first, again = replies(lines[4:5]), replies(lines[4:5]).replace("-0.", "-1.")
+    first, again = replies(lines[4:5]), json.dumps({"custom_id": ids[4], "response": {"body": json.loads(reply(2.5))}})
     file, store = tmp_path / "out.jsonl", AnswerStore()
-    file.write_text("\n".join(map(json.dumps, odd)) + "\n\nhalf\n" + first + again + replies(lines[:1]))
+    file.write_text("\n".join(map(json.dumps, odd)) + "\n\nhalf\n" + first + again + "\n" + replies(lines[:1]))
     stored, left_out = read_batch(one, questions, file, store)
     # An error first, an answer later; and of two lines for one question the first stands.
     expected = {ids[at]: pytest.approx(odds_of(lines[at]["body"]), abs=1e-5) for at in (0, 4)}
     assert stored == 2 and {key: answer.raw for key, answer in store.answers.items()} == expected
     assert left_out == {
-        "errors": 2, "neither True nor False": 1, "without log-probabilities and with fewer than 10 replies": 1,
-        "no reply to any of the questions": 4, "answered before": 1,
+        "the server says 'overloaded' (500)": 1, "the server says 'batch_expired'": 1,
+        "it begins with 'Well' (90%), neither True nor False": 1,
+        "without log-probabilities and with fewer than 10 replies": 1,
+        "no reply to any of the questions": 4, "another answer stands": 1,
     }  # fmt: skip
 
 
@@ -172,12 +145,45 @@ def test_rows_that_are_no_answers_are_refused_and_counted(store, kind, tmp_path)
     assert stored == 11 - len(wrong) == len(AnswerStore(tmp_path / "back.jsonl").answers)
     once = {f"no answer ({column})": 1 for column in ("question", "image", "label", "time", "scale")}
     assert left_out == {**once, "no answer (raw)": 2}
-    table.drop(columns="source").assign(more=1).to_csv(tmp_path / "other.csv", index=False)
-    assert import_answers(tmp_path / "other.csv", AnswerStore())[0] == 0
 
 
-NO_TABLE = {"a.parquet": (b"PAR1", "cannot be read|needs pyarrow"), "a.csv": (b"", "cannot be read")}
-NO_TABLE |= {"b.csv": (None, "does not exist"), "a.xls": (b"", "is no .parquet")}
+HEAD = "question,image,label,source,version,raw"
+NO_TABLE = {
+    "a.parquet": (b"PAR1", "cannot be read|needs pyarrow"), "a.csv": (b"", "cannot be read"),
+    "b.csv": (None, "does not exist"), "a.xls": (b"", "is no .parquet"),
+    "source.csv": (HEAD.replace("source", "guide").encode(), "no column 'source': give question, image, label, source"),
+    "more.csv": (f"{HEAD},more\n".encode(), "a column 'more' that no answer has"),
+    "index.csv": (f",{HEAD}\n".encode(), "a column 'Unnamed: 0' that no answer has"),
+    "german.csv": (HEAD.replace(",", ";").encode(), "put commas between columns, a point in numbers"),
+    "latin.csv": (f"{HEAD},data\n0,0,Mütze,s,v,1,".encode("latin1"), "is not in UTF-8"),
+    "wide.csv": (HEAD.encode("utf-16"), "is not in UTF-8"),
+    "half.csv": (f"{HEAD}\n1,2,3,4,5,6,7,8,9\n1,\"".encode(), "cannot be read|no answer"),
+}  # fmt: skip
+
+
+def test_a_table_that_was_edited_by_hand_gives_what_was_said_or_nothing(store, tmp_path):
+    file = tmp_path / "a.csv"
+    export_answers(store, file)
+    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+
+    def taken(table, **how):
+        table.to_csv(file, index=False, **how)
+        back = AnswerStore()
+        count, left_out = import_answers(file, back)
+        assert all(store.answers[key] == answer for key, answer in back.answers.items()) and count == len(back.answers)
+        return count, dict(left_out)
+
+    assert taken(table[::-1]) == taken(table, encoding="utf-8-sig") == taken(table, quoting=1) == (11, {})
+    assert taken(table[:3]) == (3, {}) and taken(table[[*COLUMNS[::-1]]]) == (11, {})
+    assert taken(pd.concat([table, table[:2]])) == (11, {"answered before": 2})
+    assert taken(pd.concat([table, table[:1].assign(raw="7", check="")])) == (11, {"another answer stands": 1})
+    assert taken(table.assign(raw=table["raw"].str.replace(".", ","))) == (0, {"no answer (raw)": 11})
+    assert (
+        taken(table.assign(raw=table["raw"].iloc[::-1].to_numpy()))[1]["changed since its export"] >= 8
+    )  # sorted alone
+    labels = {"null": "naïve 👟", "naïve 👟": "null"}
+    assert taken(table.assign(label=table["label"].replace(labels)))[1] == {"changed since its export": 7}
+    assert len(import_answers(file, AnswerStore())[1]) and taken(table.drop(columns="check")) == (11, {})  # of others
 
 
 @pytest.mark.parametrize("name", NO_TABLE)
@@ -206,9 +212,18 @@ def test_answers_are_replayed_without_the_guide(store, tmp_path):
     assert [answer.raw for answer in ask(one, questions[::-1], AnswerStore())] == pytest.approx(expected, abs=1e-6)
     part, answered = replayed(path, model="another"), AnswerStore()
     assert np.isnan(part.score(questions)).tolist() == [False] * 2 + [True] * 7
-    with pytest.raises(AnswersMissingError, match=r"7 of 9 .*not in a\.jsonl"):
+    absent = (
+        r"7 of 9 .*4 x the image is not in a\.jsonl: were other exemplars asked about\?; 3 x the label 'naïve 👟' is"
+        r" not in a\.jsonl, which has 'a, "
+    )
+    with pytest.raises(AnswersMissingError, match=absent):
         ask(part, questions[::-1], answered)
     assert len(answered.answers) == 2
+    (tmp_path / "a.csv").write_text(HEAD)
+    with pytest.raises(
+        GuideUnavailableError, match="no answers as JSON lines: `megu guide answers NEW.jsonl --import a.csv"
+    ):
+        replayed(tmp_path / "a.csv")
 
 
 def test_a_replay_takes_one_guide_one_version_and_one_answer_to_a_question(store, tmp_path):

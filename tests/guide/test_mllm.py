@@ -101,10 +101,22 @@ def test_a_model_whose_image_tokens_look_ahead_is_refused_before_any_answer(fold
 def test_log_odds_are_taken_in_float32(folders):
     one = local(folders / "llava")
     logits = (20 + torch.randn(50, 300, generator=torch.Generator().manual_seed(0))).bfloat16()
+    logits[:, sum(one._loaded[2], [])] += 3
     true, false = (logits.double()[:, tokens].logsumexp(1) for tokens in one._loaded[2])
     rounded = [logits[:, tokens].logsumexp(1) for tokens in one._loaded[2]]
     assert one._log_odds(logits) == pytest.approx((true - false).tolist(), abs=1e-4)
     assert (rounded[0] - rounded[1] - (true - false)).abs().max() > 0.03  # what bfloat16 would have made of them
+
+
+def test_a_model_that_begins_with_something_else_is_refused(folders):
+    one, logits = local(folders / "llava"), torch.zeros(2, 264)
+    logits[1, 70] = 20.0
+    with pytest.raises(
+        GuideUnavailableError, match=r"llava begins with 'D' \(100%\), True and False had .* choose another"
+    ):
+        one._log_odds(logits[1:])
+    assert np.isnan(one._log_odds(logits)).tolist() == [False, True]  # later it is one answer that is missing
+    assert ["it begins with 'D'" in why for why in one.failures] == [True]
 
 
 @pytest.mark.parametrize("reuse", [True, False])

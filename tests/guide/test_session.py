@@ -4,12 +4,14 @@ import itertools
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from loopback import odds_of, reply
 from PIL import Image
+from refusals import refused
 from tiny_mllm import llava
 from typer.testing import CliRunner
 
@@ -19,7 +21,9 @@ from megu.datasets.sources import load
 from megu.guide import AnswerStore, GuideSession
 from megu.guide.prompt import PROMPT
 from megu.runs.experiment import Experiment
-from megu.settings.errors import SettingsError
+from megu.runs.store import RunDirectory
+from megu.settings.config import Guide
+from megu.settings.errors import MeguError, SettingsError
 from megu.settings.profiles import resolve
 
 ASK, ANSWERS, OUT = ("guide", "ask"), ("guide", "answers"), ""  # OUT in tmp_path: the folder itself
@@ -104,6 +108,24 @@ def test_data_may_be_a_folder(tmp_path):
     assert said.startswith("12 of 12 questions")
 
 
+def test_a_run_knows_that_its_answers_are_sampled(serve, tiny_npz, tmp_path):
+    url, seen = serve(lambda body, number: (200, reply(odds_of(body), with_probabilities=False)))
+    values = {"source": "served", "model": "tiny", "url": url, "exemplars": 1, "shots": 0, "retries": 0}
+    about = {"forget.scenario": "random", "guide": values, **guide.data_settings(str(tiny_npz))}
+    settings, directory = resolve(overrides=about), RunDirectory(tmp_path, {})
+    classes = ("bag", "shirt")
+    first, again = (
+        GuideSession(settings, load(settings), "cpu", directory, classes=classes).scores() for _ in range(2)
+    )
+    assert first.origin.startswith("4 answers of tiny (served, sampled): 4 asked now") and seen["requests"] == 1 + 4
+    assert again.origin == "4 answers of tiny (served, sampled): 0 asked now, 4 asked before"
+    assert ", 10 replies, " in directory.manifest["notes"]["guide served, version"]
+    exact = [replace(one, question="0" * 16, source="tiny (served)") for one in first.answers[:1]]
+    AnswerStore(both := tmp_path / "both.jsonl").add([*first.answers, *exact])
+    with refused("of 2 guides: set guide.model to one of 'tiny .served.', 'tiny .served, sampled.'", MeguError):
+        guide.SOURCES["replay"](guide.GuideContext(settings=Guide(path=str(both))))
+
+
 def test_a_run_replays_what_the_command_has_collected(url, tiny_npz, tiny_overrides, tmp_path):
     every_class = *ASK, *SERVED, "--data", tiny_npz, "--exemplars", 2, "--out", tmp_path / OUT
     megu(*every_class, "--set", f"guide.url={url}")
@@ -150,6 +172,11 @@ def test_worked_examples_are_no_exemplars_and_tell_the_truth(mini):
 WRONG = {
     "class": (("--classes", "shirt,coatt"), "did you mean 'coat'"),
     "one class": (("--classes", "shirt,shirt"), "names 1 class: give at least two"),
+    "source": (
+        ("--source", "compsed"),
+        "choose from: composed, mllm, tiny, features, names, llm-names, shuffled, clip, served, replay",
+    ),
+    "classes": (("--classes", '"fruit, veg",shirt'), "the class 'fruit, veg' does not exist"),
     "data": (("--data", "cifar11"), "did you mean 'cifar10'"),
     "no such file": (("--data", "nowhere.npz"), "'nowhere.npz' does not exist"),
     "no requests": (("--source", "features", "--write-batch", "in.jsonl"), "source=features sends no requests"),

@@ -28,6 +28,21 @@ def odds_of(body):
     return len(json.dumps(body["messages"])) % 97 / 40 - 1
 
 
+def fine(body, number=0):
+    return 200, reply(odds_of(body))
+
+
+def changed(odds, change, with_probabilities=True):
+    """A reply whose JSON was changed in place."""
+    whole = json.loads(reply(odds, with_probabilities))
+    change(whole)
+    return 200, json.dumps(whole).encode()
+
+
+def first_token(whole):
+    return whole["choices"][0]["logprobs"]["content"][0]
+
+
 class Servers:
     """servers(function of (body, number) -> (status, bytes), or None to cut the connection) -> (address, Counter)."""
 

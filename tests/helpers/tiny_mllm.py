@@ -9,6 +9,7 @@ CHAT = (
     "{% for m in messages %}{{ m['role'] }}: {% for c in m['content'] %}{% if c['type'] == 'image' %}IMAGE{% else %}{{"
     " c['text'] }}{% endif %}{% endfor %}\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
 )
+WORDS = (("True", "False"), ("true", "false"))
 _LAYERS = {"num_hidden_layers": 2, "num_attention_heads": 2}
 _VISION = {**_LAYERS, "hidden_size": 32, "intermediate_size": 64, "image_size": 32, "patch_size": 8}
 _TEXT = {**_LAYERS, "hidden_size": 64, "intermediate_size": 128, "num_key_value_heads": 2}
@@ -32,6 +33,13 @@ def _save(path, config, processor, image="<image>"):
     torch.manual_seed(0)
     for weight in model.parameters():
         weight.data.normal_(std=0.15) if weight.ndim > 1 else None
+    # And the two words have more than a hundredth of the probability, wherever the rest of it is.
+    known, head = processor.tokenizer.get_vocab(), model.get_output_embeddings().weight.data
+    pairs = [[known.get(form + word) for word in words] for form in ("", "Ġ", " ") for words in WORDS]
+    head *= 0.1
+    for true, false in (pair for pair in pairs if None not in pair):
+        head[true] *= 10
+        head[false] = -head[true]
     model.save_pretrained(path)
     processor.chat_template = CHAT.replace("IMAGE", image)
     processor.save_pretrained(path)
