@@ -45,7 +45,7 @@ def tune(profile="quick", seed=100, seeds=3, trials=20, methods=None, overrides=
     Args:
         profile, overrides, run_dir: see `Experiment`, which keeps every trial.
         seed, seeds: first one, not of any reported table, and how many.
-        trials: of each method.  methods: None for all that have a search.
+        trials: of each method; a range of one value is fixed.  methods: None for all that have a search.
         workers: see `executor`; each takes whole methods.
     Returns: method, trial, the values tried, val_retain, val_forget, score, recipe, chosen (best of its method).
     """

@@ -84,11 +84,11 @@ ABLATIONS = {  # point of the assumption log -> variant -> what it changes in Me
     "A7": {"one noise per image": {"noise.per": "image"}},
     "A8": {"image + noise optimised": {"noise.per": "image", "noise.around": "image"}},
     "A9": {
-        "convex mix": {"noise.combine": "mix", "noise.weight_pos": 0.3, "noise.weight_neg": 0.3},
+        "convex mix": {"noise.combine": "mix", "noise.alpha": 0.5, "noise.scale": 0.6},
         "separate items": {"noise.combine": "separate"},
     },
     "A10": {
-        f"weights {pos}, {neg}": {"noise.weight_pos": pos, "noise.weight_neg": neg}
+        f"weights {pos}, {neg}": {"noise.alpha": pos / (pos + neg), "noise.scale": pos + neg}
         for pos, neg in ((0.13, 0.5), (1.2, 4.5))
     },
     "noise": _each("{}", "noise.kind", "none", "pos", "neg", "random"),

@@ -1,20 +1,18 @@
 """Every method against a closed form or a small independent reference; what it trains on."""
 
 import dataclasses
-from types import SimpleNamespace
+from functools import partial
 
 import pytest
 import torch
+from recording import recorded, unlearn
 from torch import nn
 from torch.nn import functional as F
 
 from megu.core.models import build, copy_of, frozen, head
 from megu.core.train import predict
-from megu.methods import METHODS, boundary_shrink, method_settings, neggrad, projection, salun, scrub
-from megu.methods.megu import choose_labels, training_items
-from megu.methods.task import Task
-from megu.noise_pair import NoisePair
-from megu.settings.config import Noise, Recipe
+from megu.methods import boundary_shrink, method_settings, neggrad, projection, salun, scrub
+from megu.settings.config import Recipe
 from megu.settings.profiles import resolve
 
 
@@ -23,26 +21,9 @@ def task(tasks):
     return tasks["class", "resnet-small"]
 
 
-def unlearn(name, task, **values):
-    return METHODS[name].unlearn(task, METHODS[name].settings(**values))
-
-
 @pytest.fixture
 def calls(task, monkeypatch):
-    """How a method calls train_on; nothing is trained."""
-
-    def of(name, **values):
-        seen = []
-
-        def train_on(self, model, index, labels, recipe, **how):
-            seen.append(SimpleNamespace(model=model, index=index, labels=labels, **how))
-            return model
-
-        monkeypatch.setattr(Task, "train_on", train_on)
-        unlearn(name, task, **values)
-        return seen
-
-    return of
+    return partial(recorded, monkeypatch, task)
 
 
 def test_retrain_shares_nothing_with_the_original(task):
@@ -75,36 +56,6 @@ def test_random_labels_are_wrong_and_fixed(task, calls):
     y, wrong = task.images.y[one.index], one.labels[:n]
     assert one.labels.equal(two.labels) and one.labels[n:].equal(y[n:])
     assert (wrong != y[:n]).all() and len(wrong.unique()) > 5
-
-
-def test_megu_trains_on_perturbed_forget_images_and_clean_retain_images(task, calls):
-    (call,), forget = calls("megu"), task.split.forget
-    n, x = len(forget), task.images.batch(call.index)
-    assert call.index[:n].equal(forget)
-    change = call.shift(x, torch.arange(len(x))) - x
-    assert not change[n:].any() and (change[:n].flatten(1).norm(dim=1) > 0.1).all()
-
-
-@pytest.mark.parametrize("barred", [True, False])
-def test_a_forgotten_class_is_chosen_only_where_it_may_be(task, barred):
-    transition = torch.full((10, 10), 0.05)
-    transition[task.forgotten] = 0.55  # the most associated class of every image
-    settings = METHODS["megu"].settings(labels={"tau": 0.1, "exclude_forgotten": barred})
-    found = choose_labels(dataclasses.replace(task, transition=transition), settings)
-    assert (found == task.forgotten[0]).any() != barred
-
-
-@pytest.mark.parametrize(("kind", "where", "called", "pixels"), [
-    ("both", [10, 11, 10, 11], [1, 2, 5, 5], [3, 3, -3, -3]), ("neg", [10, 11], [5, 5], [-3, -3]),
-    ("pos", [10, 11], [1, 2], [3, 3]),
-])  # fmt: skip
-def test_separate_noise_items_keep_the_forget_label(kind, where, called, pixels):
-    given = torch.tensor([10, 11, 20]), torch.tensor([1, 2, 7]), torch.tensor([5, 5])
-    pair = NoisePair(*(torch.full((2, 1, 2, 2), value) for value in (3.0, -3.0)))
-    index, labels, replace = training_items(*given, pair, Noise(combine="separate", kind=kind))
-    assert index.tolist() == [10, 11, 20, *where] and labels.tolist() == [1, 2, 7, *called]
-    x = replace(torch.zeros(len(index), 1, 2, 2), torch.arange(len(index)))
-    assert x[:, 0, 0, 0].tolist() == [0, 0, 0, *pixels]
 
 
 def test_bad_teacher_targets(task, calls):
