@@ -26,7 +26,7 @@ class MeguSettings(Part):
 # the public code that the paper follows, where noise is learnt in train mode; eq. 9-10 freeze the model (A14).
 _PRINTED = {"labels.tau": 0.3, "noise.alpha": 0.7, "noise.scale": 1.0, "noise.lam": 0.1, "noise.steps": 25}
 _PRINTED |= {"noise.mode": "eval", "recipe.optimiser": "adam", "recipe.lr": 1e-4, "recipe.batch": 128}
-_PRINTED |= {"recipe.schedule": "constant", "recipe.weight_decay": 0.0, "recipe.augment": None}
+_PRINTED |= {"recipe.schedule": "constant", "recipe.weight_decay": 0.0, "recipe.cut": "rest"}
 _TUNED = RATE | {"noise.alpha": (0.7, 0.7), "noise.scale": (1.0, 1.0), "noise.lam": (0.01, 100.0)}  # as eq. 11
 _VARIANT = {"guided": True, "variant_of": "megu"}
 _RANDOM, _NONE = {"labels.choice": "random"}, {"noise.kind": "none"}

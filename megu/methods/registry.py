@@ -59,8 +59,8 @@ def register(name: str, title: str, **about) -> Callable:
 
 
 def published(epochs: int, lr: float, batch: int, optimiser: str = "sgd", **more) -> dict:
-    r"""Settings of a published recipe: constant rate, no Nesterov momentum, weight decay for SGD."""
-    recipe = {"epochs": epochs, "lr": lr, "batch": batch, "optimiser": optimiser, "schedule": "constant"}
+    r"""Settings of a published recipe: constant rate, no Nesterov momentum, decay for SGD, a last batch of the rest."""
+    recipe = {"epochs": epochs, "lr": lr, "batch": batch, "optimiser": optimiser, "schedule": "constant", "cut": "rest"}
     return {"recipe": {**recipe, "nesterov": False, "weight_decay": 0.0 if optimiser == "adam" else 5e-4}, **more}
 
 

@@ -25,6 +25,7 @@ with extra("tune"):
 # Settings, and those of guides, that a search does not depend on.
 _OUTSIDE = set("seed seeds repeats shadows preset methods compare device threads autocast compile".split())
 _OUTSIDE |= {"deterministic", "tf32"}
+_LATER = {"cut": "equal"}  # of the training recipe: came after the tracked search, which it does not change
 _FETCHED = set("shots batch dtype device_map reuse concurrency timeout retries repeats".split())
 
 
@@ -32,6 +33,7 @@ def recipe_digest(settings: Settings) -> str:
     r"""Of what a search was made with: data, training recipe, request, guide, retain images."""
     outside = _OUTSIDE if settings.original.path else {*_OUTSIDE, "original"}
     about = settings.model_dump(mode="json", exclude=outside)
+    about["training"] = {k: v for k, v in about["training"].items() if (k, v) not in _LATER.items()}
     about["guide"] = {k: v for k, v in about["guide"].items() if k not in _FETCHED and v not in ("", None)}
     return hash_json(about)
 

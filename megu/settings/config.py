@@ -67,10 +67,12 @@ class Augment(Part):
 
 
 class Recipe(Part):
-    """One training.  ``lr``: the largest of the schedule."""
+    """One training.  ``lr``: the largest of the schedule.  ``cut``: batches equal up to one, so that no image weighs
+    more than others, or all of ``batch`` but the last, which holds the rest (public code)."""
 
     epochs: Count = 10
     batch: Count = 128
+    cut: Literal["equal", "rest"] = "equal"
     optimiser: Literal["sgd", "adam"] = "sgd"
     lr: Positive = 0.2
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -81,6 +83,13 @@ class Recipe(Part):
     milestones: tuple[int, ...] = ()
     gamma: Fraction = 0.2
     augment: Augment | None = None
+
+    def batches(self, count: int) -> list[int]:
+        """Images in each batch of an epoch over ``count``."""
+        if self.cut == "rest":
+            return [min(self.batch, count - start) for start in range(0, count, self.batch)]
+        size, larger = divmod(count, parts := max(1, round(count / self.batch)))
+        return [size + (i < larger) for i in range(parts)]
 
 
 class Forget(Part):

@@ -6,14 +6,14 @@ from functools import partial
 import pytest
 import torch
 from recording import recorded, unlearn
+from refusals import refused
 from torch import nn
 from torch.nn import functional as F
 
 from megu.core.models import build, copy_of, frozen, head
 from megu.core.train import predict
-from megu.methods import boundary_shrink, method_settings, neggrad, projection, salun, scrub
+from megu.methods import boundary_shrink, head_only, neggrad, projection, salun, scrub
 from megu.settings.config import Recipe
-from megu.settings.profiles import resolve
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_salun_moves_exactly_half_of_the_weights_at_most(task):
 
     forget, weights = task.split.forget, list(task.original.parameters())
     loss = F.cross_entropy(task.original(task.images.batch(forget)), task.images.y[forget], reduction="sum")
-    size, mask = flat(torch.autograd.grad(loss, weights)).abs(), flat(salun.salient(task, 0.5))
+    size, mask = flat(torch.autograd.grad(loss, weights)).abs(), flat(salun.salient(task, salun.SalunSettings()))
     assert mask.sum() == len(mask) // 2 and size[mask].min() >= size[~mask].max() * 0.999
     moved = flat(unlearn("salun", task).parameters()) != flat(weights)
     assert not moved[~mask].any() and moved[mask].float().mean() > 0.9
@@ -179,21 +179,32 @@ def test_layer_inputs_reproduce_the_layers(task):
     assert torch.allclose(made.sort(0).values, output.sort(0).values, atol=1e-4)
 
 
+def test_head_only_moves_the_retained_rows_of_the_last_layer_alone(task):
+    model, (forgotten,) = unlearn("head-only", task), task.forgotten
+    before, after = task.original.state_dict(), model.state_dict()
+    name, last = next((name, m) for name, m in model.named_modules() if m is head(model))
+    moved = {key for key in before if not after[key].equal(before[key])}
+    assert moved == {f"{name}.weight", f"{name}.bias"} and all(p.requires_grad for p in model.parameters())
+    rows = (last.weight != head(task.original).weight).any(1)
+    assert rows.all() and not last.weight[forgotten].any() and last.bias[forgotten] == head_only.MASKED
+    logits = predict(model, task.images, task.split.train)
+    assert (logits[:, forgotten] == head_only.MASKED).all() and (logits.argmax(1) != forgotten).all()
+    retain, masked = task.retain_sample(), torch.eye(10)[forgotten] * -1e9
+    learnt, before = (
+        F.cross_entropy(predict(net, task.images, retain) + masked, task.images.y[retain])
+        for net in (model, task.original)
+    )
+    assert learnt < before
+
+
+def test_head_only_needs_a_bias_to_mask(task):
+    bare = nn.Sequential(nn.Flatten(), nn.Linear(784, 10, bias=False))
+    with refused("head-only: the last layer has no bias"):
+        unlearn("head-only", dataclasses.replace(task, original=bare))
+
+
 def test_head_reset_keeps_the_body(task, calls):
     (call,) = calls("retrain-head")
     *body, weight, _ = map(torch.equal, call.model.parameters(), task.original.parameters())
     assert all(body) and not weight
     assert torch.equal(head(call.model).weight, head(task.fresh_model()).weight)
-
-
-def test_published_settings_are_those_of_the_publications():
-    paper, names = (
-        resolve(overrides={"preset": "paper"}),
-        ("unsir", "unsir-ssd", "ssd", "ssd-code", "amnesiac", "salun"),
-    )
-    unsir, coded, ssd, ssd_code, amnesiac, salun = (method_settings(name, paper) for name in names)
-    assert (unsir.impair.lr, unsir.repair.lr, coded.impair.lr, coded.repair.lr) == (0.02, 0.01, 1e-4, 1e-4)
-    assert (ssd.alpha, ssd.lam, ssd.importance) == (10, 1, "sample")
-    assert (ssd_code.alpha, ssd_code.lam, ssd_code.importance) == (10, 1, "batch")
-    assert (amnesiac.recipe.optimiser, salun.recipe.lr) == ("adam", 0.013)
-    assert method_settings("amnesiac", resolve()).recipe.optimiser == "sgd"  # without the preset
