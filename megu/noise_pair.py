@@ -112,7 +112,7 @@ def add_noise_pair(x: Float[Tensor, "n C H W"], pair: NoisePair, noise: Noise) -
     r"""The perturbed forget images: the weighted pair joined to them (eq. 11).
 
     $x_i + N_i$, $N_i = s\,(\alpha N_{pos,i} + (1 - \alpha) N_{neg,i})$ with $\alpha$ = alpha and s = scale; the paper:
-    $\alpha = 0.7$, s = 1.  ``combine="mix"``, a control: $(1 - s)\,x_i + N_i$.
+    $\alpha = 0.7$, s = 1.  ``combine="mix"``, a control: the image keeps what the weights leave of 1.
 
     Args: noise: its ``weights``, without what its kind leaves out.
     Source: arXiv 2602.17088 eq. 11.  Departs: A9 for ``mix``; A10, A15: the default pair of weights (0.39, 1.5), not on

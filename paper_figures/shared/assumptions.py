@@ -15,6 +15,8 @@ def table(data):
     tow, left = (ablated(data).xs(metric, level="metric") for metric in ("tow", "acc_forget_test"))
 
     def of(point, *variants):
+        if point not in tow.index.get_level_values("point"):
+            return NOT
         found = tow.loc[point]
         return listed(f"{name} {change(found.loc[name])}" for name in variants or found.index)
 
@@ -98,21 +100,21 @@ def table(data):
             "the model's mode while noise is optimised",
             f"{noise.mode}: eq. 9-10 freeze the model (the public code that the paper follows: train)",
             "`methods.megu.noise.mode=train`",
-            NOT,
+            of("A14"),
         ),
         (
             "A15",
             "norm of the pair relative to the image",
             f"what scale {noise.scale:g} and lambda {noise.lam:g} give (eq. 11: scale 1; no lambda is given)",
             "`methods.megu.noise.scale`, `.lam`",
-            "see A6 and A10",
+            f"{of('A15')}; see A6, A10",
         ),
         (
             "A16",
             "forget images that are trained on",
             f"{noise.forget_items}, as in eq. 12",
             "`methods.megu.noise.forget_items=both`: the clean images with the perturbing labels too",
-            NOT,
+            of("A16"),
         ),
     ]
     return markdown.table(HEAD, rows)
