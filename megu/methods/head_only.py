@@ -1,7 +1,7 @@
 r"""Head only, a control: the last layer alone is fine-tuned and the forgotten logits are masked; features stay."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,14 +20,6 @@ class HeadOnlySettings(Part):
     recipe: Recipe = Recipe(epochs=3, lr=0.11)
 
 
-class Still(nn.Sequential):
-    """A classifier that is trained in eval mode, so that no statistics of its features move."""
-
-    def train(self, mode: bool = True) -> nn.Module:
-        """Eval mode, whatever is asked."""
-        return super().train(False)
-
-
 @register("head-only", "Head only, forgotten logit masked", scenarios=("class",))
 def unlearn(task: Task, settings: HeadOnlySettings) -> nn.Module:
     r"""Weights of the last layer minimise $\sum_{D_r} \mathrm{CE}$ over the retained logits; those of the forgotten
@@ -36,18 +28,21 @@ def unlearn(task: Task, settings: HeadOnlySettings) -> nn.Module:
     Raises: SettingsError where the last layer has no bias, which the mask needs.
     Source: the classifier-only control of arXiv 2604.08271.  Departs: the mask is written into the weights.
     """
-    model, retain, forgotten = copy_of(task.original), task.retain_sample(), list(task.forgotten)
+    model, retain, y = copy_of(task.original).eval(), task.retain_sample(), task.images.y
     last, moves = head(model), [weight.requires_grad for weight in model.parameters()]
     if last.bias is None:
         raise SettingsError("head-only: the last layer has no bias, which the mask needs: choose another method")
     model.requires_grad_(False)
     last.requires_grad_(True)
+    forgotten = torch.tensor(task.forgotten, device=y.device)
 
-    def loss(logits: Float[Tensor, "b K"], y: Tensor) -> Tensor:
-        return F.cross_entropy(logits.index_fill(1, logits.new_tensor(forgotten, dtype=torch.long), -torch.inf), y)
+    def loss(logits: Float[Tensor, "b K"], y: Int[Tensor, " b"]) -> Float[Tensor, ""]:
+        return F.cross_entropy(logits.index_fill(1, forgotten, -torch.inf), y)
 
+    model.train = lambda mode=True: model  # it stays in eval mode, so that no statistics of its features move
     with task.clock("fine-tuning"):
-        task.train_on(Still(model), retain, task.images.y[retain], settings.recipe, loss=loss, label="head only")
+        task.train_on(model, retain, y[retain], settings.recipe, loss=loss, label="head only")
+    del model.train
     with torch.no_grad():
         last.weight[forgotten], last.bias[forgotten] = 0.0, MASKED
     for weight, moved in zip(model.parameters(), moves, strict=True):

@@ -197,6 +197,13 @@ def test_head_only_moves_the_retained_rows_of_the_last_layer_alone(task):
     assert learnt < before
 
 
+def test_head_only_learns_among_the_retained_logits_alone(task, calls):
+    (call,), (forgotten,), logits = calls("head-only"), task.forgotten, torch.randn(3, 10, generator=torch.Generator())
+    y = torch.tensor([k for k in range(10) if k != forgotten][:3])
+    retained = logits.exp().sum(1) - logits[:, forgotten].exp()
+    assert call.loss(logits, y).item() == pytest.approx((retained.log() - logits[range(3), y]).mean().item(), rel=1e-5)
+
+
 def test_head_only_needs_a_bias_to_mask(task):
     bare = nn.Sequential(nn.Flatten(), nn.Linear(784, 10, bias=False))
     with refused("head-only: the last layer has no bias"):
