@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from megu.core.device import in_batches
 from megu.core.models import frozen
@@ -43,13 +44,16 @@ def optimise_noise(
     0$ unless given.
 
     Args:
-        model: images to logits; a frozen copy in eval mode is used, so weights and batch statistics stay as they are.
+        model: images to logits; a frozen copy is used, so weights and batch statistics stay as they are.
         shape: (C, H, W) of one image.  sign: +1 or -1.
-        noise: its lam, steps and lr.  gen: CPU generator of the start.  around: the $x_0$.
+        noise: its lam, steps, lr and mode.  gen: CPU generator of the start.  around: the $x_0$.
     Source: arXiv 2602.17088 eq. 9-10; norm, steps and rate from UNSIR (Tarun et al. 2023).  Departs: A6, A8; losses are
-        summed, so one noise does not depend on how many others are optimised beside it.
+        summed, so one noise does not depend on how many others are optimised beside it, but for ``mode="train"`` (A14,
+        UNSIR's code), where batch normalisation takes the statistics of these noises.
     """
     model = frozen(model)
+    for layer in model.modules() if noise.mode == "train" else ():
+        layer.train(isinstance(layer, _BatchNorm))  # dropout stays off: it would draw from the global generator
     start = torch.randn(len(labels), *shape, generator=gen)
 
     def optimised(part):
@@ -108,16 +112,14 @@ def shuffled_pixels(n: Float[Tensor, "m C H W"], gen: Generator) -> Float[Tensor
 def add_noise_pair(x: Float[Tensor, "n C H W"], pair: NoisePair, noise: Noise) -> Float[Tensor, "n C H W"]:
     r"""The perturbed forget images: the weighted pair joined to them (eq. 11).
 
-    The paper: $x_i + \alpha N_{pos,i} + (1 - \alpha) N_{neg,i}$ with $\alpha = 0.7$.  Here: $x + a N_{pos} + b
-    N_{neg}$, which is eq. 11 at a = 0.7, b = 0.3; ``combine="mix"``: $(1 - a - b)\,x + a N_{pos} + b N_{neg}$.
+    $x_i + N_i$, $N_i = s\,(\alpha N_{pos,i} + (1 - \alpha) N_{neg,i})$ with $\alpha$ = alpha and s = scale; the paper:
+    $\alpha = 0.7$, s = 1.  ``combine="mix"``, a control: the image keeps what the weights leave of 1.
 
-    Args:
-        noise: a = weight_pos unless kind is neg, b = weight_neg unless kind is pos; both 0 for kind none.
-    Source: arXiv 2602.17088 eq. 11.  Departs: A10, the defaults (0.39, 1.5) are off the paper's line a + b = 1: they
-        were chosen by a search on validation images of Fashion; A9 for ``mix``, a control.
+    Args: noise: its ``weights``, without what its kind leaves out.
+    Source: arXiv 2602.17088 eq. 11.  Departs: A9 for ``mix``; A10, A15: the default pair of weights (0.39, 1.5), not on
+        the paper's line of sum 1, was chosen by a search on validation images of Fashion.
     """
-    a = noise.weight_pos if noise.kind in ("both", "pos", "random") else 0.0
-    b = noise.weight_neg if noise.kind in ("both", "neg", "random") else 0.0
+    a, b = noise.weights
     keep = 1 - a - b if noise.combine == "mix" else 1.0
     return keep * x + a * pair.pos + b * pair.neg
 

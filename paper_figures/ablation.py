@@ -12,8 +12,8 @@ COLUMNS = {  # metric -> (heading with the mode, digits)
     "mia_ssd_member_rate": ("SSD member rate (compat)", 1),
     "tow": ("ToW (strict)", 3),
 }
-SENSITIVITY = ("tau", "A10", "A6")  # tau, the noise weights, lambda and the steps of the noise
-SOURCES = ("A2", "A12", "noise", "A7", "A8", "A9")  # other sources of labels, other uses of the noise
+SENSITIVITY = ("tau", "A10", "A15", "A6")  # tau, the noise weights, the norm of the pair, lambda and steps of the noise
+SOURCES = ("A2", "A12", "noise", "A7", "A8", "A9", "A14", "A16")  # other sources of labels, other uses of the noise
 
 
 def table(data):

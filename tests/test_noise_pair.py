@@ -1,12 +1,11 @@
 """The noise pair: it means what it should, shuffled pixels do not, and the model is left alone."""
 
-from functools import partial
-
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
 from megu.core.device import generator
+from megu.core.models import frozen
 from megu.noise_pair import NoisePair, add_noise_pair, noise_pair, optimise_noise, shuffled_pixels
 from megu.settings.config import Noise
 
@@ -99,18 +98,43 @@ def test_shuffled_pixels_are_the_same_values_at_other_places():
 
 
 @pytest.mark.parametrize(("settings", "expected"), [
-    ({}, 1 + 0.5 * 2 + 0.25 * 4), ({"kind": "none"}, 1.0),
-    ({"kind": "pos"}, 1 + 0.5 * 2), ({"kind": "neg"}, 1 + 0.25 * 4),
-    ({"combine": "mix"}, 0.25 * 1 + 0.5 * 2 + 0.25 * 4),
+    ({}, 1 + 0.7 * 2 + 0.3 * 4), ({"kind": "random"}, 1 + 0.7 * 2 + 0.3 * 4), ({"kind": "none"}, 1.0),
+    ({"kind": "pos"}, 1 + 0.7 * 2), ({"kind": "neg"}, 1 + 0.3 * 4), ({"scale": 0.5}, 1 + 0.35 * 2 + 0.15 * 4),
+    ({"combine": "mix", "scale": 0.5}, 0.5 * 1 + 0.35 * 2 + 0.15 * 4),
 ])  # fmt: skip
 def test_how_the_pair_is_added(settings, expected):
     x, pos, neg = (torch.full((2, 1, 3, 3), value) for value in (1.0, 2.0, 4.0))
-    found = add_noise_pair(x, NoisePair(pos, neg), Noise(weight_pos=0.5, weight_neg=0.25, **settings))
+    found = add_noise_pair(x, NoisePair(pos, neg), Noise(**{"alpha": 0.7, "scale": 1.0, **settings}))
     assert torch.allclose(found, torch.full_like(x, expected))
 
 
-def test_a_mix_has_weights_of_sum_at_most_one():
-    mixed = partial(Noise, combine="mix", weight_pos=0.5)
-    mixed(weight_neg=0.5)
-    with pytest.raises(ValueError, match="sum is at most 1"):
-        mixed(weight_neg=0.6)
+def test_the_default_is_the_old_pair_of_weights_bit_for_bit():
+    x, pos, neg = torch.randn(3, 5, 1, 9, 9, generator=generator(0))
+    made = {noise: add_noise_pair(x, NoisePair(pos, neg), noise) for noise in (Noise(), Noise(scale=1.8900002))}
+    assert [found.equal(x + 0.39 * pos + 1.5 * neg) for found in made.values()] == [True, False]
+
+
+def test_a_mix_keeps_no_negative_share_of_the_image():
+    Noise(combine="mix", scale=1.0)
+    with pytest.raises(ValueError, match="set scale to at most 1"):
+        Noise(combine="mix", scale=1.01)
+
+
+def test_in_train_mode_a_noise_has_the_statistics_of_its_batch(trained, noise):
+    """And draws nothing, moves no statistics; the objective falls there, not by the running statistics alone."""
+
+    class Dropped(torch.nn.Sequential):
+        def forward(self, x):
+            return torch.nn.functional.dropout(super().forward(x), 0.9, self[-1].training)
+
+    before, drawn = {k: v.clone() for k, v in trained.state_dict().items()}, torch.random.get_rng_state()
+    here, there = (noise(Y, mode=mode, steps=5) for mode in ("train", "eval"))
+    few = noise(Y[:4], mode="train", steps=5)
+    dropped = noise(Y, mode="train", steps=5, model=Dropped(trained, torch.nn.Dropout(0.9)))
+    assert not here.equal(there) and not torch.allclose(here[:4], few, atol=1e-2) and dropped.equal(here)
+    assert all(v.equal(before[k]) for k, v in trained.state_dict().items()) and not trained.training
+    assert drawn.equal(torch.random.get_rng_state())
+    net = frozen(trained)
+    with torch.no_grad():
+        right = [net.train(mode)(here).softmax(1).diagonal().mean() for mode in (True, False)]
+    assert right[0] > right[1]

@@ -58,14 +58,17 @@ def fit(
     loss: Callable = F.cross_entropy,
     after: Callable | None = None,
     label: str = "training",
+    moments: dict | None = None,
 ) -> list[float]:
     r"""Train a model in place; it ends in eval mode.
 
     Args:
         batch: function of positions ``(b,)`` int64 to (images ``(b, C, H, W)`` float, labels ``(b, ...)``).
-        count: of items; each epoch is a permutation by ``gen``, in batches of equal size up to one.
+        count: of items; each epoch is a permutation by ``gen``, in the recipe's batches.
         loss: function of (logits float32, labels), mean over the batch.
         after: function of the model after every step.
+        moments: what the optimiser keeps of each weight, taken over from earlier trainings of this model and left to
+            later ones; None starts afresh.
     Returns: mean loss of each epoch.
     Raises: ValueError for ``count`` 0, DivergedError where the loss explodes or weights are no numbers any more,
         SettingsError where the model cannot be compiled, or one image or the optimiser does not fit into memory.
@@ -75,12 +78,14 @@ def fit(
     """
     if count < 1:
         raise ValueError(f"{label}: there are {count} items to train on")
-    batches, team = max(1, round(count / recipe.batch)), compute.team
-    if count // batches < team.size:
-        what = f"{label}: a batch of {count // batches} images cannot be shared by {team.size} processes"
+    sizes, team = recipe.batches(count), compute.team
+    batches = len(sizes)
+    if min(sizes) < team.size:
+        what = f"{label}: a batch of {min(sizes)} images cannot be shared by {team.size} processes"
         raise SettingsError(f"{what}: use fewer, or a larger batch")
     model.to(compute.device).train()
     opt, schedule = optimiser(model, recipe, batches)
+    opt.state.update(moments or {})
     history, parts, good, step = [], 1, deepcopy(model.state_dict()), forward(model, compute)
 
     def summed(x, y):
@@ -116,7 +121,7 @@ def fit(
     with Bar(total=recipe.epochs * batches, desc=label, unit="batch") as bar:
         for epoch in range(recipe.epochs):
             total = torch.zeros((), device=compute.device)
-            for index in torch.randperm(count, generator=gen).tensor_split(batches):
+            for index in torch.randperm(count, generator=gen).split(sizes):
                 value = gradient(index)
                 try:
                     opt.step()
@@ -135,6 +140,8 @@ def fit(
                 raise DivergedError(f"{what}; try a smaller learning rate than {recipe.lr:g}", model.eval())
             good = deepcopy(model.state_dict())
             bar.epoch(epoch + 1, loss=history[-1])
+    if moments is not None:
+        moments.update(opt.state)
     team.left()
     model.eval()
     return history

@@ -196,4 +196,4 @@ def _estimate(guide, left):
     if left and guide.costly or alone >= 10:
         took, n = about(alone / guide.parallel), guide.parallel
         one_by_one = f" if {n} are answered at once, else up to {about(alone)}" if n > 1 else ""
-        tqdm.write(f"{guide.name}: {left} more questions take about {took}{one_by_one}", file=sys.stderr)
+        Bar.write(f"{guide.name}: {left} more questions take about {took}{one_by_one}", file=sys.stderr)

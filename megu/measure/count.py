@@ -69,8 +69,9 @@ class _CountedTask(Task):
 
 def _probe(images):
     inputs = int(np.prod(images.shape))
-    net = nn.Sequential(nn.Flatten(), nn.Linear(inputs, images.num_classes, bias=False))
+    net = nn.Sequential(nn.Flatten(), nn.Linear(inputs, images.num_classes))
     with torch.no_grad():
+        net[1].bias.zero_()
         net[1].weight.copy_(10 / inputs**0.5 * torch.randn(net[1].weight.shape, generator=generator(0, "probe")))
     return net.eval()
 

@@ -8,6 +8,6 @@ from importlib import import_module
 
 from megu.methods.registry import ANY, METHODS, Method, check, method, method_settings  # noqa: F401
 
-_FILES = "references finetune neggrad amnesiac bad_teacher unsir ssd scrub salun projection boundary_shrink l1_sparse"
-for _file in (*_FILES.split(), "megu"):
+_FILES = "references finetune head_only neggrad amnesiac bad_teacher unsir ssd scrub salun projection boundary_shrink"
+for _file in (*_FILES.split(), "l1_sparse", "megu"):
     import_module(f"megu.methods.{_file}")

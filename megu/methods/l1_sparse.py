@@ -23,7 +23,7 @@ def unlearn(task: Task, settings: L1SparseSettings) -> nn.Module:
     Source: Jia et al. 2023, arXiv 2304.04934.  Departs: the penalty falls with every step, not every epoch.
     """
     retain, recipe, model, step = task.retain_sample(), settings.recipe, copy_of(task.original), 0
-    steps = recipe.epochs * max(1, round(len(retain) / recipe.batch))
+    steps = recipe.epochs * len(recipe.batches(len(retain)))
 
     def loss(logits, y):
         weight = settings.alpha * (1 - step / steps)

@@ -31,7 +31,7 @@ class RetrainHeadSettings(Part):
     recipe: Recipe = Recipe(lr=0.01, nesterov=False, schedule="constant")
 
 
-@register("retrain-head", "Retrain, head reset (compat)", reference=True)
+@register("retrain-head", "Retrain, head reset (compat)", reference=True, published={"recipe.cut": "rest"})
 def retrain_head(task: Task, settings: RetrainHeadSettings) -> nn.Module:
     r"""The original with a new head, trained further on all retain images: the published "retrain", and no reference.
 

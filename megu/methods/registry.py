@@ -61,8 +61,8 @@ def register(name: str, title: str, **about) -> Callable:
 
 
 def published(epochs: int, lr: float, batch: int, optimiser: str = "sgd", **more) -> dict:
-    r"""Settings of a published recipe: constant rate, no Nesterov momentum, weight decay for SGD."""
-    recipe = {"epochs": epochs, "lr": lr, "batch": batch, "optimiser": optimiser, "schedule": "constant"}
+    r"""Settings of a published recipe: constant rate, no Nesterov momentum, decay for SGD, a last batch of the rest."""
+    recipe = {"epochs": epochs, "lr": lr, "batch": batch, "optimiser": optimiser, "schedule": "constant", "cut": "rest"}
     return {"recipe": {**recipe, "nesterov": False, "weight_decay": 0.0 if optimiser == "adam" else 5e-4}, **more}
 
 
@@ -74,7 +74,9 @@ def method(name: str) -> Method:
 
 
 def method_settings(name: str, settings) -> Part:
-    r"""A method's settings: its defaults, a variant's preset, the run's ``methods.<name>`` values, in this order.
+    r"""A method's settings, later ones over earlier: its defaults, the preset, the run's ``methods.<name>`` values.
+
+    A variant's come over those of the entry that it is a variant of.
 
     Raises: SettingsError for an unknown method or setting, or a scenario that the method does not support.
     """
@@ -82,9 +84,12 @@ def method_settings(name: str, settings) -> Part:
     if scenario not in entry.scenarios:
         what = f"method {name!r} does not support forget.scenario {scenario!r}"
         raise SettingsError(f"{what}; it supports {', '.join(entry.scenarios)}")
-    chosen = {**entry.preset, **(entry.published if settings.preset == "paper" else {})}
-    values = merge(settings.methods.get(entry.variant_of or "", {}), nest(chosen))
-    return build(entry.settings, merge(values, settings.methods.get(name, {})), f"methods.{name}")
+    values = {}
+    for key, preset in ((entry.variant_of, {}), (name, entry.preset)):
+        if key:
+            published = METHODS[key].published if settings.preset == "paper" else {}
+            values = merge(merge(values, nest({**preset, **published})), settings.methods.get(key, {}))
+    return build(entry.settings, values, f"methods.{name}")
 
 
 def check(settings) -> None:

@@ -105,7 +105,7 @@ class Task:
             labels: ``(n, ...)`` as the loss takes them, or a function of positions ``(b,)`` in ``index``.
             shift: function of (images ``(b, C, H, W)``, positions ``(b,)``) to images.
             label: of the progress bar.  purpose: of the order's generator.
-            how: ``loss``, ``after`` of `megu.core.train.fit`.
+            how: ``loss``, ``after``, ``moments`` of `megu.core.train.fit`.
         """
         gen = self.generator(purpose)
 

@@ -23,18 +23,21 @@ class UnsirSettings(Part):
 
 
 _SEARCH = {"impair.lr": (1e-4, 0.1), "repair.lr": (1e-4, 0.1)}
-_PUBLISHED = {"noises": 256, "impair.lr": 0.02, "repair.lr": 0.01}
+# The public code makes 256 (32) noises and copies the first three; noises do not depend on others, so three are made.
+_FEW = {"noises": 3, "impair.cut": "rest", "repair.cut": "rest"}
+_PUBLISHED = {**_FEW, "impair.lr": 0.02, "repair.lr": 0.01}
 _SSD_CODE = {"noises": 32, "copies": 80, "noise.steps": 25, "impair.batch": 32, "repair.batch": 128}  # not tuned
 _SSD_CODE |= {"impair.lr": 1e-4, "repair.lr": 1e-4}
 
 
-@register("unsir-ssd", "UNSIR, setting of the SSD code", scenarios=WHOLE, preset=_SSD_CODE)
+@register("unsir-ssd", "UNSIR, setting of the SSD code", scenarios=WHOLE, preset=_SSD_CODE, published=_FEW)
 @register("unsir", "UNSIR", scenarios=WHOLE, search=_SEARCH, published=_PUBLISHED)
 def unlearn(task: Task, settings: UnsirSettings) -> nn.Module:
     r"""Noise beside retain images: $N = \arg\min_N -\mathrm{CE}(f(N), y) + \lambda\lVert N\rVert^2$, y forgotten.
 
     Source: Tarun et al. 2023, arXiv 2111.08947.  Departs: the noise is learnt in eval mode; every noise image is used
-        (public code: the first three, all under label 0).
+        (public code: the first three, since it counts the colours of an image in place of the images, all under label
+        0).
     """
     retain, y = task.retain_sample(), task.images.y
     labels = y[task.split.forget].unique().repeat_interleave(settings.noises)

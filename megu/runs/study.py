@@ -98,7 +98,7 @@ class Study:
         _write(self.out, "comparison", {"comparison": rows[columns], "comparison_seconds": seconds}, source)
 
     def ablation(self) -> None:
-        r"""MeGU's open points (A2, A6-A10, A12 and tau), each changed alone: ``ablation.csv``."""
+        r"""MeGU's open points (A2, A6-A10, A12, A14-A16 and tau), each changed alone: ``ablation.csv``."""
         variants = [("retrain", "retrain", "retrain", {})]
         variants += [("megu", point, *variant) for point, of_point in ABLATIONS.items() for variant in of_point.items()]
         self._variants("ablation", "seed metric value mode unit point variant", variants, {})

@@ -26,6 +26,7 @@ with extra("tune"):
 # Settings, and those of guides, that a search does not depend on.
 _OUTSIDE = set("seed seeds repeats shadows preset methods compare device threads autocast compile".split())
 _OUTSIDE |= {"deterministic", "tf32"}
+_LATER = {"cut": "equal"}  # of the training recipe: came after the tracked search, which it does not change
 _FETCHED = set("shots batch dtype device_map reuse concurrency timeout retries repeats".split())
 
 
@@ -33,6 +34,7 @@ def recipe_digest(settings: Settings) -> str:
     r"""Of what a search was made with: data, training recipe, request, guide, retain images."""
     outside = _OUTSIDE if settings.original.path else {*_OUTSIDE, "original"}
     about = settings.model_dump(mode="json", exclude=outside)
+    about["training"] = {k: v for k, v in about["training"].items() if (k, v) not in _LATER.items()}
     about["guide"] = {k: v for k, v in about["guide"].items() if k not in _FETCHED and v not in ("", None)}
     return hash_json(about)
 
@@ -46,7 +48,7 @@ def tune(profile="quick", seed=100, seeds=3, trials=20, methods=None, overrides=
     Args:
         profile, overrides, run_dir: see `Experiment`, which keeps every trial.
         seed, seeds: first one, not of any reported table, and how many.
-        trials: of each method.  methods: None for all that have a search.
+        trials: of each method; a range of one value is fixed.  methods: None for all that have a search.
         workers: see `executor`; each takes whole methods.
     Returns: method, trial, the values tried, val_retain, val_forget, score, recipe, chosen (best of its method).
     """

@@ -76,6 +76,7 @@ def _each(title, name, *values):
     return {title.format(value): {name: value} for value in values}
 
 
+_PAPER = {"noise.alpha": 0.7, "noise.scale": 1.0}  # eq. 11
 _GUIDES = ("tiny", "features", "names", "posterior", "confusion", "own-features", "shuffled")  # the default is composed
 ABLATIONS = {  # point of the assumption log -> variant -> what it changes in MeGU
     "default": {"as tuned": {}},
@@ -84,13 +85,17 @@ ABLATIONS = {  # point of the assumption log -> variant -> what it changes in Me
     "A7": {"one noise per image": {"noise.per": "image"}},
     "A8": {"image + noise optimised": {"noise.per": "image", "noise.around": "image"}},
     "A9": {
-        "convex mix": {"noise.combine": "mix", "noise.weight_pos": 0.3, "noise.weight_neg": 0.3},
+        "convex mix": {"noise.combine": "mix", "noise.alpha": 0.5, "noise.scale": 0.6},
         "separate items": {"noise.combine": "separate"},
     },
     "A10": {
-        f"weights {pos}, {neg}": {"noise.weight_pos": pos, "noise.weight_neg": neg}
+        f"weights {pos}, {neg}": {"noise.alpha": pos / (pos + neg), "noise.scale": pos + neg}
         for pos, neg in ((0.13, 0.5), (1.2, 4.5))
-    },
+    }
+    | {"eq. 11": _PAPER},
+    "A14": {"noise learnt in train mode": {"noise.mode": "train"}},
+    "A15": {f"eq. 11, lambda {lam:g}": _PAPER | {"noise.lam": lam} for lam in (1.0, 10.0)},
+    "A16": {"clean images too": {"noise.forget_items": "both"}},
     "noise": _each("{}", "noise.kind", "none", "pos", "neg", "random"),
     "A12": _each("labels: {}", "labels.choice", "random", "nearest", "farthest", "posterior")
     | _each("guide: {}", "guide.source", *_GUIDES),

@@ -67,10 +67,12 @@ class Augment(Part):
 
 
 class Recipe(Part):
-    """One training.  ``lr``: the largest of the schedule."""
+    """One training.  ``lr``: the largest of the schedule.  ``cut``: batches equal up to one, so that no image weighs
+    more than others, or all of ``batch`` but the last, which holds the rest (public code)."""
 
     epochs: Count = 10
     batch: Count = 128
+    cut: Literal["equal", "rest"] = "equal"
     optimiser: Literal["sgd", "adam"] = "sgd"
     lr: Positive = 0.2
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -81,6 +83,13 @@ class Recipe(Part):
     milestones: tuple[int, ...] = ()
     gamma: Fraction = 0.2
     augment: Augment | None = None
+
+    def batches(self, count: int) -> list[int]:
+        """Images in each batch of an epoch over ``count``."""
+        if self.cut == "rest":
+            return [min(self.batch, count - start) for start in range(0, count, self.batch)]
+        size, larger = divmod(count, parts := max(1, round(count / self.batch)))
+        return [size + (i < larger) for i in range(parts)]
 
 
 class Forget(Part):
@@ -131,24 +140,35 @@ class Labels(Part):
 
 
 class Noise(Part):
-    """The noise pair (eq. 9-12).  A6: lam, steps, lr; A7: per; A8: around; A9: combine; A10: weight_pos, weight_neg."""
+    """The noise pair (eq. 9-12), joined as ``scale`` (alpha N_pos + (1 - alpha) N_neg); the paper: alpha 0.7, scale 1.
+
+    A6: lam, steps, lr; A7: per; A8: around; A9: combine; A10: alpha; A14: mode; A15: scale, lam; A16: forget_items.
+    """
 
     kind: Literal["both", "pos", "neg", "random", "none"] = "both"
-    weight_pos: Weight = 0.39
-    weight_neg: Weight = 1.5
+    alpha: Annotated[float, Field(ge=0, le=1)] = 0.39 / 1.89
+    scale: Weight = 1.89
     lam: Weight = 0.1
     steps: Count = 40
     lr: Positive = 0.1
     per: Literal["class", "image"] = "class"
     around: Literal["nothing", "image"] = "nothing"
+    mode: Literal["eval", "train"] = "eval"
     combine: Literal["add", "mix", "separate"] = "add"
+    forget_items: Literal["noised", "both"] = "noised"
+
+    @property
+    def weights(self) -> tuple[float, float]:
+        """Of N_pos and of N_neg (eq. 11); 0 for what ``kind`` leaves out."""
+        pos, neg = self.scale * self.alpha, self.scale * (1 - self.alpha)
+        return pos * (self.kind not in ("neg", "none")), neg * (self.kind not in ("pos", "none"))
 
     @model_validator(mode="after")
     def _fits_together(self):
         if self.around == "image" and self.per == "class":
             raise ValueError("around='image' is one noise per forget image: set per='image' as well")
-        if self.combine == "mix" and self.weight_pos + self.weight_neg > 1:
-            raise ValueError("combine='mix' keeps 1 - weight_pos - weight_neg: set weights whose sum is at most 1")
+        if self.combine == "mix" and self.scale > 1:
+            raise ValueError("combine='mix' keeps 1 - scale of the image: set scale to at most 1")
         return self
 
 

@@ -45,11 +45,11 @@ def _dampening(alpha):
     return {"methods.ssd.alpha": alpha, "methods.ssd-code.alpha": alpha}
 
 
-RECIPES = (  # profile/data/network/scenario -> what differs there; later ones win
+RECIPES = (  # profile/data/network/scenario, or this/preset -> what differs there; later ones win
     ("small/cifar20/resnet-small/*", {"training.epochs": 12}),
     ("small/cifar100/resnet-small/*", {"training.epochs": 12}),
     ("small/*/vit-tiny/*", {"training": {"optimiser": "adam", "lr": 1e-3, "weight_decay": 0.0, "epochs": 5}}),
-    ("small/*/vit-tiny/*", {"methods.megu.recipe.lr": 0.005}),
+    ("small/*/vit-tiny/*/tuned", {"methods.megu.recipe.lr": 0.005}),
     ("small/cifar10/vit-tiny/*", {"training.epochs": 8}),
     ("paper/cifar10/resnet18/*", _multistep(20, 8, 12, 16)),
     ("paper/cifar20/resnet18/*", _multistep(40, 15, 30, 35)),
@@ -85,8 +85,9 @@ def resolve(profile="quick", seed=0, overrides=None):
             raise SettingsError(f"overrides has a parameter of its own: give {name}={overrides[name]!r} instead")
     draft = build(Settings, merge(usual, overrides))
     data, scenario = draft.data.name, draft.forget.scenario
+    here = f"{profile}/{data}/{draft.arch}/{scenario}"
     for cell, values in RECIPES:
-        if fnmatchcase(f"{profile}/{data}/{draft.arch}/{scenario}", cell):
+        if fnmatchcase(here, cell) or fnmatchcase(f"{here}/{draft.preset}", cell):
             usual = merge(usual, nest(values))
     settings = build(Settings, merge(usual, {**overrides, "profile": profile, "seed": seed}))
     known, coarse = known_names(data)

@@ -133,10 +133,10 @@ def grid(data):
             f"{title(name)} {number(*means.loc[('tow', name), ['mean', 'half_width']], 2)}" for name in names[2:]
         )
         said.append(f"{cell}: of the forgotten test images are named right {left}; ToW {tow}")
-    noise = method_settings("megu", resolve()).noise
+    a, b = method_settings("megu", resolve()).noise.weights
     return (
-        f"**More classes.** CIFAR-100 with a small ResNet and the noise weights ({noise.weight_pos},"
-        f" {noise.weight_neg}) that were chosen on Fashion, not the paper's eq. 11: {'. '.join(said)}."
+        f"**More classes.** CIFAR-100 with a small ResNet and the noise weights ({a:g},"
+        f" {b:g}) that were chosen on Fashion, not the paper's eq. 11: {'. '.join(said)}."
     )
 
 

@@ -30,7 +30,7 @@ OF_METHODS = "retrain-head.recipe.epochs=1 unsir.noises=8 unsir.noise.steps=3 un
 OF_METHODS += " unsir-ssd.noises=4 unsir-ssd.copies=4 megu.noise.steps=4 ssd.images=20"
 VARIANTS = (  # MeGU
     "noise.per=image", "noise.per=image noise.around=image", "noise.combine=separate",
-    "noise.combine=mix noise.weight_pos=0.3 noise.weight_neg=0.3", "noise.kind=pos", "noise.kind=random",
+    "noise.combine=mix noise.alpha=0.5 noise.scale=0.6", "noise.kind=pos", "noise.kind=random",
     "labels.exclude_forgotten=False labels.tau=0.1", "labels.choice=nearest",
     "labels.choice=farthest", "labels.choice=posterior",
 )  # fmt: skip

@@ -1,21 +1,19 @@
 """Every method against a closed form or a small independent reference; what it trains on."""
 
 import dataclasses
-from types import SimpleNamespace
+from functools import partial
 
 import pytest
 import torch
+from recording import recorded, unlearn
+from refusals import refused
 from torch import nn
 from torch.nn import functional as F
 
 from megu.core.models import build, copy_of, frozen, head
 from megu.core.train import predict
-from megu.methods import METHODS, boundary_shrink, method_settings, neggrad, projection, salun, scrub
-from megu.methods.megu import choose_labels, training_items
-from megu.methods.task import Task
-from megu.noise_pair import NoisePair
-from megu.settings.config import Noise, Recipe
-from megu.settings.profiles import resolve
+from megu.methods import boundary_shrink, head_only, neggrad, projection, salun, scrub
+from megu.settings.config import Recipe
 
 
 @pytest.fixture
@@ -23,26 +21,9 @@ def task(tasks):
     return tasks["class", "resnet-small"]
 
 
-def unlearn(name, task, **values):
-    return METHODS[name].unlearn(task, METHODS[name].settings(**values))
-
-
 @pytest.fixture
 def calls(task, monkeypatch):
-    """How a method calls train_on; nothing is trained."""
-
-    def of(name, **values):
-        seen = []
-
-        def train_on(self, model, index, labels, recipe, **how):
-            seen.append(SimpleNamespace(model=model, index=index, labels=labels, **how))
-            return model
-
-        monkeypatch.setattr(Task, "train_on", train_on)
-        unlearn(name, task, **values)
-        return seen
-
-    return of
+    return partial(recorded, monkeypatch, task)
 
 
 def test_retrain_shares_nothing_with_the_original(task):
@@ -75,36 +56,6 @@ def test_random_labels_are_wrong_and_fixed(task, calls):
     y, wrong = task.images.y[one.index], one.labels[:n]
     assert one.labels.equal(two.labels) and one.labels[n:].equal(y[n:])
     assert (wrong != y[:n]).all() and len(wrong.unique()) > 5
-
-
-def test_megu_trains_on_perturbed_forget_images_and_clean_retain_images(task, calls):
-    (call,), forget = calls("megu"), task.split.forget
-    n, x = len(forget), task.images.batch(call.index)
-    assert call.index[:n].equal(forget)
-    change = call.shift(x, torch.arange(len(x))) - x
-    assert not change[n:].any() and (change[:n].flatten(1).norm(dim=1) > 0.1).all()
-
-
-@pytest.mark.parametrize("barred", [True, False])
-def test_a_forgotten_class_is_chosen_only_where_it_may_be(task, barred):
-    transition = torch.full((10, 10), 0.05)
-    transition[task.forgotten] = 0.55  # the most associated class of every image
-    settings = METHODS["megu"].settings(labels={"tau": 0.1, "exclude_forgotten": barred})
-    found = choose_labels(dataclasses.replace(task, transition=transition), settings)
-    assert (found == task.forgotten[0]).any() != barred
-
-
-@pytest.mark.parametrize(("kind", "where", "called", "pixels"), [
-    ("both", [10, 11, 10, 11], [1, 2, 5, 5], [3, 3, -3, -3]), ("neg", [10, 11], [5, 5], [-3, -3]),
-    ("pos", [10, 11], [1, 2], [3, 3]),
-])  # fmt: skip
-def test_separate_noise_items_keep_the_forget_label(kind, where, called, pixels):
-    given = torch.tensor([10, 11, 20]), torch.tensor([1, 2, 7]), torch.tensor([5, 5])
-    pair = NoisePair(*(torch.full((2, 1, 2, 2), value) for value in (3.0, -3.0)))
-    index, labels, replace = training_items(*given, pair, Noise(combine="separate", kind=kind))
-    assert index.tolist() == [10, 11, 20, *where] and labels.tolist() == [1, 2, 7, *called]
-    x = replace(torch.zeros(len(index), 1, 2, 2), torch.arange(len(index)))
-    assert x[:, 0, 0, 0].tolist() == [0, 0, 0, *pixels]
 
 
 def test_bad_teacher_targets(task, calls):
@@ -156,7 +107,7 @@ def test_salun_moves_exactly_half_of_the_weights_at_most(task):
 
     forget, weights = task.split.forget, list(task.original.parameters())
     loss = F.cross_entropy(task.original(task.images.batch(forget)), task.images.y[forget], reduction="sum")
-    size, mask = flat(torch.autograd.grad(loss, weights)).abs(), flat(salun.salient(task, 0.5))
+    size, mask = flat(torch.autograd.grad(loss, weights)).abs(), flat(salun.salient(task, salun.SalunSettings()))
     assert mask.sum() == len(mask) // 2 and size[mask].min() >= size[~mask].max() * 0.999
     moved = flat(unlearn("salun", task).parameters()) != flat(weights)
     assert not moved[~mask].any() and moved[mask].float().mean() > 0.9
@@ -228,21 +179,39 @@ def test_layer_inputs_reproduce_the_layers(task):
     assert torch.allclose(made.sort(0).values, output.sort(0).values, atol=1e-4)
 
 
+def test_head_only_moves_the_retained_rows_of_the_last_layer_alone(task):
+    model, (forgotten,) = unlearn("head-only", task), task.forgotten
+    before, after = task.original.state_dict(), model.state_dict()
+    name, last = next((name, m) for name, m in model.named_modules() if m is head(model))
+    moved = {key for key in before if not after[key].equal(before[key])}
+    assert moved == {f"{name}.weight", f"{name}.bias"} and all(p.requires_grad for p in model.parameters())
+    rows = (last.weight != head(task.original).weight).any(1)
+    assert rows.all() and not last.weight[forgotten].any() and last.bias[forgotten] == head_only.MASKED
+    logits = predict(model, task.images, task.split.train)
+    assert (logits[:, forgotten] == head_only.MASKED).all() and (logits.argmax(1) != forgotten).all()
+    retain, masked = task.retain_sample(), torch.eye(10)[forgotten] * -1e9
+    learnt, before = (
+        F.cross_entropy(predict(net, task.images, retain) + masked, task.images.y[retain])
+        for net in (model, task.original)
+    )
+    assert learnt < before
+
+
+def test_head_only_learns_among_the_retained_logits_alone(task, calls):
+    (call,), (forgotten,), logits = calls("head-only"), task.forgotten, torch.randn(3, 10, generator=torch.Generator())
+    y = torch.tensor([k for k in range(10) if k != forgotten][:3])
+    retained = logits.exp().sum(1) - logits[:, forgotten].exp()
+    assert call.loss(logits, y).item() == pytest.approx((retained.log() - logits[range(3), y]).mean().item(), rel=1e-5)
+
+
+def test_head_only_needs_a_bias_to_mask(task):
+    bare = nn.Sequential(nn.Flatten(), nn.Linear(784, 10, bias=False))
+    with refused("head-only: the last layer has no bias"):
+        unlearn("head-only", dataclasses.replace(task, original=bare))
+
+
 def test_head_reset_keeps_the_body(task, calls):
     (call,) = calls("retrain-head")
     *body, weight, _ = map(torch.equal, call.model.parameters(), task.original.parameters())
     assert all(body) and not weight
     assert torch.equal(head(call.model).weight, head(task.fresh_model()).weight)
-
-
-def test_published_settings_are_those_of_the_publications():
-    paper, names = (
-        resolve(overrides={"preset": "paper"}),
-        ("unsir", "unsir-ssd", "ssd", "ssd-code", "amnesiac", "salun"),
-    )
-    unsir, coded, ssd, ssd_code, amnesiac, salun = (method_settings(name, paper) for name in names)
-    assert (unsir.impair.lr, unsir.repair.lr, coded.impair.lr, coded.repair.lr) == (0.02, 0.01, 1e-4, 1e-4)
-    assert (ssd.alpha, ssd.lam, ssd.importance) == (10, 1, "sample")
-    assert (ssd_code.alpha, ssd_code.lam, ssd_code.importance) == (10, 1, "batch")
-    assert (amnesiac.recipe.optimiser, salun.recipe.lr) == ("adam", 0.013)
-    assert method_settings("amnesiac", resolve()).recipe.optimiser == "sgd"  # without the preset

@@ -40,7 +40,7 @@ def test_a_search_is_fair_in_its_bounds_and_goes_on_where_it_stopped(search, mon
     for name in ("finetune", "megu"):
         for key, (low, high) in methods.METHODS[name].search.items():
             tried = table.loc[table["method"] == name, key]
-            assert tried.between(low, high).all() and tried.nunique() == 3
+            assert tried.between(low, high).all() and tried.nunique() == (3 if low < high else 1)
     assert search().equals(table) and len(calls) == 7
 
 

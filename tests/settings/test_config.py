@@ -36,7 +36,7 @@ WRONG = [  # overrides, what the message must name
     ({"methods.megu.noise.lamb": 1}, "did you mean 'lam'"),
     ({"methods.megu.labels.tau": 0}, "'methods.megu.labels.tau' is 0"),
     ({"methods.megu.noise.around": "image"}, "per='image'"),
-    ({"methods.megu.noise": {"combine": "mix", "weight_pos": 0.8, "weight_neg": 0.3}}, "sum is at most 1"),
+    ({"methods.megu.noise": {"combine": "mix", "scale": 1.1}}, "set scale to at most 1"),
     ({"methods.ssdd.alpha": 1}, "'ssdd'"),
     ({"device": "cuda:99"}, "cuda:99"),
 ]
