@@ -59,15 +59,18 @@ class Original(Part):
 
 
 class Augment(Part):
-    """Random crop after padding (px), horizontal flip, rotation (degrees either way)."""
+    """Random crop after padding (px; ``padding``: black, or the image reflected), horizontal flip (``alternate``: of
+    one half of the images in even epochs, of the other in odd ones), rotation (degrees either way)."""
 
     crop: CountOrZero = 2
-    flip: bool = True
+    padding: Literal["black", "reflection"] = "black"
+    flip: bool | Literal["alternate"] = True
     rotate: Weight = 0.0
 
 
 class Recipe(Part):
-    """One training.  ``lr``: the largest of the schedule."""
+    """One training.  ``lr``: the largest of the schedule; of the biases of batch normalisation ``norm_bias_lr`` times
+    that.  ``lookahead``: steps between two of `megu.core.optimiser.look_ahead`, 0 for none."""
 
     epochs: Count = 10
     batch: Count = 128
@@ -76,7 +79,10 @@ class Recipe(Part):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     nesterov: bool = True
     weight_decay: Weight = 5e-4
-    schedule: Literal["constant", "onecycle", "multistep"] = "onecycle"
+    norm_bias_lr: Positive = 1.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    lookahead: CountOrZero = 0
+    schedule: Literal["constant", "onecycle", "multistep", "triangular"] = "onecycle"
     warmup_epochs: Weight = 0.0
     milestones: tuple[int, ...] = ()
     gamma: Fraction = 0.2
