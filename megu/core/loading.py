@@ -16,7 +16,7 @@ from megu.datasets.user_images import NORMALISE, moments
 from megu.settings.errors import SettingsError
 from megu.settings.files import hash_bytes
 
-OURS = (*models.RESNETS, "vit-tiny", "vit-b16")
+OURS = (*models.RESNETS, *models.AIRBENCH, "vit-tiny", "vit-b16")
 
 
 def read_model(path, arch, num_classes, shape) -> nn.Module:

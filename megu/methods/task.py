@@ -90,6 +90,13 @@ class Task:
         with self.clock("fine-tuning"):
             return self.train_on(models.copy_of(self.original), index, labels, recipe, **how)
 
+    def train_new(self, model: nn.Module, index: Int[Tensor, " n"], label: str) -> nn.Module:
+        r"""Train an untrained ``model`` in place by the original's recipe on images ``index``; it sees no others."""
+        if isinstance(model, models.Airbench):
+            height, width = self.images.shape[1:]
+            model.prepare(self.images.batch(index[:: -(-len(index) * height * width // 1_000_000)]))
+        return self.train_on(model, index, self.images.y[index], self.training, label=label)
+
     def train_on(
         self,
         model: nn.Module,

@@ -180,7 +180,7 @@ class Settings(Part):
     tf32: bool = False
     data: Data = Data()
     original: Original = Original()
-    arch: Literal["resnet-small", "resnet18", "vit-tiny", "vit-b16"] = "resnet-small"
+    arch: Literal["resnet-small", "resnet18", "airbench", "airbench-wide", "vit-tiny", "vit-b16"] = "resnet-small"
     weights: Weights = None
     training: Recipe = Recipe(augment=Augment())
     forget: Forget = Forget()
