@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 from refusals import refused
-from training import same
+from training import BRIEFLY, same
 
 from megu.core import models, networks
 from megu.methods import METHODS, method_settings
@@ -23,7 +23,7 @@ def small(monkeypatch, tasks):
     """A task with a narrow network of this form."""
     monkeypatch.setitem(networks.AIRBENCH, "airbench", (3, (8, 16, 16)))
     usual = tasks["class", "resnet-small"]
-    model = models.build("airbench", 10, usual.images.shape, 0)
+    model = models.build("airbench", 10, usual.images.shape, 0).eval()
     return dataclasses.replace(usual, original=model, arch="airbench", training=RECIPE, draws=[], history={})
 
 
@@ -83,12 +83,9 @@ def test_it_learns_and_a_training_sees_its_own_images_alone(small):
     assert not made[0].stem.weight.equal(made[1].stem.weight)
 
 
-SMALL = {"unsir": {"noises": 4, "copies": 2}, "unsir-ssd": {"noises": 4, "copies": 2}, "ssd": {"images": 20}}
-
-
 @pytest.mark.parametrize("name", [name for name, entry in METHODS.items() if "class" in entry.scenarios])
 def test_every_method_works_on_it(small, name):
-    settings = method_settings(name, resolve(overrides={"methods": {name: SMALL.get(name, {})}}))
+    settings = method_settings(name, resolve(overrides={"methods": {name: BRIEFLY.get(name, {})}}))
     before = models.copy_of(small.original)
     model = METHODS[name].unlearn(small, settings)
     assert same(small.original, before) and not model.training and all(p.requires_grad for p in model.parameters())

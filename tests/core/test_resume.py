@@ -11,8 +11,9 @@ import pytest
 import torch
 from killing import child, ended, often, stop_in
 from torch import nn
-from training import same, train
+from training import BRIEFLY, same, train
 
+from megu.core import train as training
 from megu.core.device import Stopwatch, generator
 from megu.core.resume import Checkpoint, checkpoints
 from megu.core.train import Position
@@ -73,6 +74,27 @@ def test_stopped_after_every_single_step(tiny, tmp_path):
     assert same(run(tiny, RECIPES["look-ahead"], checkpoint)[0], usual[0])
 
 
+@pytest.mark.parametrize("lost", ["draws", "opt", "slow", "order"])
+def test_the_control_what_is_not_kept_changes_the_weights(tiny, tmp_path, monkeypatch, lost):
+    recipe, checkpoint = {**RECIPES["look-ahead"], "augment": Augment()}, Checkpoint(tmp_path / "0.pt")
+    usual = run(tiny, recipe)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny, recipe, checkpoint, 2)
+    if lost == "draws":
+        monkeypatch.setattr(training, "put_back", lambda *_: None)
+    elif lost == "opt":
+        monkeypatch.setattr(training, "_LOADED", ("model", "schedule"))
+    real = Checkpoint.read
+
+    def read(self, of):
+        state = real(self, of)
+        changed = {"slow": {k: v + 1 for k, v in state["slow"].items()}, "order": state["order"].flip(0)}
+        return state | {name: value for name, value in changed.items() if name == lost}
+
+    monkeypatch.setattr(Checkpoint, "read", read)
+    assert not same(run(tiny, recipe, checkpoint)[0], usual[0])
+
+
 def damage(checkpoint):
     content = bytearray(checkpoint.path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -91,7 +113,7 @@ def test_a_checkpoint_of_another_training_is_not_used(tiny, tmp_path, monkeypatc
     elif change == "about":
         checkpoint = Checkpoint(checkpoint.path, "other settings")
     elif change == "count":
-        monkeypatch.setitem(globals(), "COUNT", 90 if change == "count" else COUNT)
+        monkeypatch.setitem(globals(), "COUNT", 90)
     elif change == "one bit":
         damage(checkpoint)
     elif change == "no file":
@@ -148,13 +170,14 @@ def test_kill_9_at_random_moments(tiny, tmp_path, enough):
     assert gone, "no life was long enough to keep anything"
 
 
-QUICK = {"unsir": {"noises": 4, "copies": 2}, "unsir-ssd": {"noises": 4, "copies": 2}}
+COUNTING = {"l1-sparse", "salun", "scrub"}  # or drawing while they train; the others are slow to ask
+CASES = [pytest.param(name, marks=() if name in COUNTING else pytest.mark.slow) for name in METHODS]
 
 
-@pytest.mark.parametrize("name", [name for name, entry in METHODS.items() if "class" in entry.scenarios])
+@pytest.mark.parametrize("name", CASES)
 def test_methods_keep_nothing_that_a_stop_loses(tasks, tmp_path, monkeypatch, name):
     """Stopped in its second step and later in its fifth: what a method counts and draws goes on too."""
-    settings = method_settings(name, resolve(overrides={"methods": {name: QUICK.get(name, {})}}))
+    settings = method_settings(name, resolve(overrides={"methods": {name: BRIEFLY.get(name, {})}}))
     task = tasks["class", "resnet-small"]
 
     def unlearned():

@@ -26,7 +26,10 @@ def left(folder):
     return [file for file in folder.rglob(".unfinished/*/*") if file.is_file()]
 
 
-@pytest.mark.parametrize("kind", ["original", "shadow", *(pytest.param(k, marks=pytest.mark.slow) for k in WORK)])
+FAST = {"original", "shadow"}
+
+
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=() if k in FAST else pytest.mark.slow) for k in WORK])
 def test_a_stopped_run_goes_on_inside_its_training(tiny_overrides, tmp_path, monkeypatch, kind):
     monkeypatch.setattr(Stopwatch, "earlier", 0.0)
     make, label = WORK[kind]
