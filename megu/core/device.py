@@ -6,13 +6,14 @@ import resource
 import time
 import zlib
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
+from torch.nn.modules.module import register_module_forward_hook
 
 from megu.core.parallel import Team
 from megu.settings.errors import SettingsError
@@ -138,22 +139,44 @@ def too_big(parts, count, what):
     return parts
 
 
-def in_batches(look: Callable, index: Int[Tensor, " n"], batch: int, what: str = "evaluation") -> list:
+def in_batches(
+    look: Callable, index: Int[Tensor, " n"], batch: int, what: str = "evaluation", fitted: bool = False
+) -> list:
     r"""``look(part)`` of every batch of ``index``, smaller where memory does not suffice.
 
-    Args: look: function of ``(b,)`` int64, each image on its own.  what: for messages.
+    Args:
+        look: function of ``(b,)`` int64, each image on its own.  what: for messages.
+        fitted: on a CPU, batches are so small that no layer's output is above `MAPPED`, as the first 32 images show.
     """
-    out, parts = [], 1
+    out, parts, found = [], 1, []
+    if fitted := fitted and index.device.type == "cpu" and batch > FIRST:
+        most, batch = batch, FIRST
     while len(index):
         part = index[: -(-batch // parts)]
         try:
-            out.append(look(part))
+            with _outputs(found) if fitted else nullcontext():
+                out.append(look(part))
             index = index[len(part) :]
+            if fitted and parts == 1:
+                fitted, batch = False, min(most, max(FIRST, MAPPED * len(part) // max(found, default=1)))
             continue
         except torch.OutOfMemoryError:
             pass  # its memory is freed when this block ends
         parts = too_big(parts, batch, what)
     return out
+
+
+MAPPED = 30 * 2**20  # bytes: glibc asks the system for tensors of 32 MiB one by one, and each new page costs
+FIRST = 32  # images whose outputs are measured
+
+
+def _outputs(sizes):
+    # Context that notes the bytes of every layer's output.
+    def note(module, inputs, output):
+        if isinstance(output, Tensor):
+            sizes.append(output.nbytes)
+
+    return register_module_forward_hook(note)
 
 
 def _synchronise():

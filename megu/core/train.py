@@ -218,6 +218,6 @@ def predict(model: nn.Module, images, index: Int[Tensor, " n"], *, batch: int = 
     def look(part):
         return model(images.batch(part).contiguous(memory_format=torch.channels_last))
 
-    parts = in_batches(look, index, batch, "prediction")
+    parts = in_batches(look, index, batch, "prediction", fitted=True)
     model.train(training)
     return torch.cat(parts).float() if parts else torch.empty(0, images.num_classes, device=images.x.device)
