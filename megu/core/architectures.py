@@ -17,7 +17,7 @@ from megu.core.adapted import why
 from megu.settings.errors import SettingsError
 from megu.settings.extras import extra
 
-OURS = (*models.RESNETS, "vit-tiny", "vit-b16")
+OURS = (*models.RESNETS, *models.AIRBENCH, "vit-tiny", "vit-b16")
 _LOG = logging.getLogger("megu")
 _AUXILIARY = ("googlenet", "inception_v3")  # published weights have no auxiliary heads
 _KNOWN_AS = {

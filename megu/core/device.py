@@ -6,13 +6,14 @@ import resource
 import time
 import zlib
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
+from torch.nn.modules.module import register_module_forward_hook
 
 from megu.core.parallel import Team
 from megu.settings.errors import SettingsError
@@ -139,24 +140,46 @@ def too_big(parts, count, what):
     return parts
 
 
-def in_batches(look: Callable, index: Int[Tensor, " n"], batch: int, what: str = "evaluation") -> list:
+def in_batches(
+    look: Callable, index: Int[Tensor, " n"], batch: int, what: str = "evaluation", fitted: bool = False
+) -> list:
     r"""``look(part)`` of every batch of ``index``, smaller where memory does not suffice.
 
-    Args: look: function of ``(b,)`` int64, each image on its own.  what: for messages.
+    Args:
+        look: function of ``(b,)`` int64, each image on its own.  what: for messages.
+        fitted: on a CPU, batches are so small that no layer's output is above `MAPPED`, as the first 32 images show.
     """
-    out, parts = [], 1
+    out, parts, found = [], 1, []
+    if fitted := fitted and index.device.type == "cpu" and batch > FIRST:
+        most, batch = batch, FIRST
     with Bar(total=len(index), desc=what, unit="image") as bar:
         while len(index):
             part = index[: -(-batch // parts)]
             try:
-                out.append(look(part))
+                with _outputs(found) if fitted else nullcontext():
+                    out.append(look(part))
                 index = index[len(part) :]
                 bar.update(len(part))
+                if fitted and parts == 1:
+                    fitted, batch = False, min(most, max(FIRST, MAPPED * len(part) // max(found, default=1)))
                 continue
             except torch.OutOfMemoryError:
                 pass  # its memory is freed when this block ends
             parts = too_big(parts, batch, what)
     return out
+
+
+MAPPED = 30 * 2**20  # bytes: glibc asks the system for tensors of 32 MiB one by one, and each new page costs
+FIRST = 32  # images whose outputs are measured
+
+
+def _outputs(sizes):
+    # Context that notes the bytes of every layer's output.
+    def note(module, inputs, output):
+        if isinstance(output, Tensor):
+            sizes.append(output.nbytes)
+
+    return register_module_forward_hook(note)
 
 
 def _synchronise():
@@ -167,20 +190,27 @@ def _synchronise():
 class Stopwatch:
     """Seconds by part; the device is synchronised at both ends."""
 
+    earlier = 0.0  # seconds that other processes spent on the trainings that this one went on with
+
     def __init__(self):
         self.seconds = {}
+
+    @classmethod
+    def now(cls):
+        """Seconds since some moment, as if this process had done all of its trainings."""
+        return time.perf_counter() + cls.earlier
 
     @contextmanager
     def __call__(self, part):
         """Add the block's seconds to ``part``, a stage that callbacks hear of."""
         tell("on_stage", part)
         _synchronise()
-        start = time.perf_counter()
+        start = self.now()
         try:
             yield
         finally:
             _synchronise()
-            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
+            self.seconds[part] = self.seconds.get(part, 0.0) + self.now() - start
 
     @property
     def total(self):

@@ -11,6 +11,8 @@ from megu.settings.errors import SettingsError
 
 # (blocks, widths) of the stages
 RESNETS = {"resnet-small": ((1,) * 4, (16, 32, 64, 128)), "resnet18": ((2,) * 4, (64, 128, 256, 512))}
+# (convolutions of a group, widths of the groups)
+AIRBENCH = {"airbench": (2, (64, 256, 256)), "airbench-wide": (3, (128, 384, 576))}
 
 
 class _Block(nn.Module):
@@ -56,6 +58,87 @@ class ResNet(nn.Module):
         return self.head(self.layers(self.stem(x)).mean((2, 3)))
 
 
+class _Whitening(nn.Conv2d):
+    # 2 x 2, no padding; its filters are no parameters, but taken from the images of a training.
+
+    def __init__(self, channels):
+        super().__init__(channels, 8 * channels, 2)
+        filters = self.weight.detach()
+        del self.weight
+        self.register_buffer("weight", filters)
+
+    def whiten(self, x):
+        patches = x.unfold(2, 2, 1).unfold(3, 2, 1).transpose(1, 3).flatten(3).flatten(0, 2).double()
+        values, axes = torch.linalg.eigh(patches.T @ patches / len(patches))
+        scaled = (axes / (values + 5e-4).sqrt()).T.view(-1, x.shape[1], 2, 2)
+        self.weight.copy_(torch.cat([scaled, -scaled]))
+
+
+class _Conv(nn.Conv2d):
+    # 3 x 3; starts as the identity where it can.
+
+    def __init__(self, width_in, width):
+        super().__init__(width_in, width, 3, 1, 1, bias=False)
+
+    def reset_parameters(self):
+        super().reset_parameters()
+        nn.init.dirac_(self.weight.data[: self.in_channels])
+
+
+class _Norm(nn.BatchNorm2d):
+    # Without scale.
+
+    def __init__(self, width):
+        super().__init__(width, momentum=0.4, affine=False)
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def reset_parameters(self):
+        super().reset_parameters()
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+
+class _Group(nn.Module):
+    def __init__(self, width_in, width, convolutions):
+        super().__init__()
+        self.first = nn.Sequential(_Conv(width_in, width), nn.MaxPool2d(2), _Norm(width), nn.GELU())
+        more = [layer for _ in range(convolutions - 1) for layer in (_Conv(width, width), _Norm(width), nn.GELU())]
+        self.more, self.residual = nn.Sequential(*more), convolutions > 2
+
+    def forward(self, x):
+        x = self.first(x)
+        return x + self.more(x) if self.residual else self.more(x)
+
+
+class Airbench(nn.Module):
+    r"""Convolutional network that trains in few epochs: a frozen whitening stem, wide groups with max-pooling, GELU,
+    batch normalisation without scale, a head whose input is scaled down.
+
+    Args: convolutions: of each group; of three, the last two are bridged.  widths: of the groups.
+    Source: Jordan 2024, arXiv 2404.00498, with its recipe: epochs=10 batch=1024 lr=1.5 momentum=0.85
+        weight_decay=0.00133 norm_bias_lr=64 label_smoothing=0.2 lookahead=5 schedule=triangular
+        augment.padding=reflection augment.flip=alternate.  Departs: the bias of the stem is trained to the end; torch's
+        epsilon in the normalisation; the maximum of the last map, whatever its size.
+    """
+
+    def __init__(self, num_classes, channels, convolutions, widths):
+        super().__init__()
+        self.stem = _Whitening(channels)
+        ins = (self.stem.out_channels, *widths)
+        self.layers = nn.Sequential(*(_Group(a, b, convolutions) for a, b in zip(ins, widths, strict=False)))
+        self.head = nn.Linear(widths[-1], num_classes, bias=False)
+
+    def forward(self, x):
+        """``(n, C, H, W)`` float, of at least 9 px, to logits ``(n, K)``."""
+        return self.head(self.layers(F.gelu(self.stem(x))).amax((2, 3)) / 9)
+
+    @torch.no_grad()
+    def prepare(self, x):
+        r"""Before a training: the stem's filters are $\pm v_i / \sqrt{\lambda_i + 0.0005}$, with eigenvectors $v_i$ and
+        eigenvalues $\lambda_i$ of the second moments of 2 x 2 patches of images ``(n, C, H, W)`` of this training."""
+        self.stem.whiten(x)
+
+
 class ViT(nn.Module):
     r"""Vision transformer; images are resized batch by batch, as CIFAR of 224 px takes 36 GB.
 
@@ -93,13 +176,17 @@ def build(arch, num_classes, shape, seed, purpose="original", weights=None):
     r"""A new classifier on the CPU, images ``(n, C, H, W)`` to logits ``(n, K)``.
 
     Args:
-        arch: see `megu.settings.config.Settings`.  shape: (C, H, W) of the images.
+        arch: see `megu.settings.config.Settings`; an `Airbench` is to be ``prepare``d.  shape: (C, H, W) of the images.
         seed, purpose: see `megu.core.device.generator`.  weights: of vit-b16, see `megu.core.weights.find`.
-    Raises: SettingsError where the ImageNet weights cannot be had, or do not fit the images' channels.
+    Raises: SettingsError where the ImageNet weights cannot be had, or the images have too few channels or pixels.
     """
     with seeded(generator(seed, purpose, "weights")):
         if arch in RESNETS:
             return ResNet(num_classes, shape[0], *RESNETS[arch]).to(memory_format=torch.channels_last)
+        if arch in AIRBENCH:
+            if min(shape[1:]) < 9:
+                raise SettingsError(f"arch {arch} takes images of at least 9 px, not {min(shape[1:])}: use vit-tiny")
+            return Airbench(num_classes, shape[0], *AIRBENCH[arch]).to(memory_format=torch.channels_last)
         if arch == "vit-tiny":
             size = {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 3, "intermediate_size": 192}
             images = {"image_size": shape[1], "num_channels": shape[0], "patch_size": 4}

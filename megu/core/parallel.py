@@ -41,13 +41,17 @@ class Team:
     def synchronised(self, model):
         r"""A network with the tensors of ``model``, whose batch normalisation sees the whole batch.
 
-        Raises: SettingsError for several processes on a CPU where the model has batch statistics.
+        Raises: SettingsError for several processes where the model has batch statistics, on a CPU or without a scale.
         """
-        if self._cpu is None or not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
+        norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        if self._cpu is None or not norms:
             return model
         if self._cpu:
             what = f"{type(model).__name__} has batch normalisation, which processes share on GPUs only"
             raise SettingsError(f"{what}: train it in one process, or a ViT")
+        if any(norm.weight is None and norm.bias is not None for norm in norms):  # torch would lose the bias
+            what = f"{type(model).__name__} has batch normalisation without a scale, which processes cannot share"
+            raise SettingsError(f"{what}: train it in one process, or another arch")
         same = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
         return nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(model, same))
 

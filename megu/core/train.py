@@ -1,14 +1,18 @@
 r"""The only training loop, from pre-training to unlearning."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from copy import deepcopy
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from megu.core.device import Compute, compile_errors, forward, in_batches, too_big
+from megu.core.device import Compute, Stopwatch, compile_errors, forward, in_batches, too_big
+from megu.core.optimiser import look_ahead, optimiser, smoothed
+from megu.core.resume import Checkpoint, digest, draws_of, interruptible, put_back
 from megu.settings.config import Recipe
 from megu.settings.errors import MeguError, SettingsError
 from megu.settings.progress import Bar
@@ -24,27 +28,12 @@ class DivergedError(MeguError, FloatingPointError):
         self.last_good = last_good
 
 
-def optimiser(model: nn.Module, recipe: Recipe, steps_per_epoch: int):
-    r"""(Optimiser, scheduler stepped once a batch) of a recipe."""
-    weights = [p for p in model.parameters() if p.requires_grad]
-    if recipe.optimiser == "adam":
-        opt = torch.optim.Adam(weights, recipe.lr, weight_decay=recipe.weight_decay)
-    else:
-        how = {"weight_decay": recipe.weight_decay, "nesterov": recipe.nesterov and recipe.momentum > 0}
-        opt = torch.optim.SGD(weights, recipe.lr, recipe.momentum, **how)
-    if recipe.schedule == "onecycle":
-        total = recipe.epochs * steps_per_epoch
-        rise = 0.3 if total == 4 else 0.25  # a quarter of 4 steps: torch divides by 0
-        how = {"total_steps": total, "pct_start": rise, "cycle_momentum": False}
-        return opt, torch.optim.lr_scheduler.OneCycleLR(opt, recipe.lr, **how)
-    warm = recipe.warmup_epochs * steps_per_epoch
-    milestones = recipe.milestones if recipe.schedule == "multistep" else ()
+@dataclass
+class Position:
+    r"""Where a training is: its epoch, from 0, and how many steps are done."""
 
-    def factor(step):
-        drops = sum(step >= epoch * steps_per_epoch for epoch in milestones)
-        return (min(1.0, (step + 1) / warm) if warm else 1.0) * recipe.gamma**drops
-
-    return opt, torch.optim.lr_scheduler.LambdaLR(opt, factor)
+    epoch: int = 0
+    step: int = 0
 
 
 def fit(
@@ -59,6 +48,9 @@ def fit(
     after: Callable | None = None,
     label: str = "training",
     moments: dict | None = None,
+    at: Position | None = None,
+    draws: Sequence[torch.Generator] = (),
+    checkpoint: Checkpoint | None = None,
 ) -> list[float]:
     r"""Train a model in place; it ends in eval mode.
 
@@ -69,82 +61,160 @@ def fit(
         after: function of the model after every step.
         moments: what the optimiser keeps of each weight, taken over from earlier trainings of this model and left to
             later ones; None starts afresh.
+        at: kept up to date, for ``batch``, ``loss`` and ``after``.  draws: generators that these draw from.
+        checkpoint: where the state is kept, every few minutes and when SIGTERM or Ctrl-C comes; the same call goes on
+            from there with the same bits.  What ``batch``, ``loss`` and ``after`` change themselves is not kept.
     Returns: mean loss of each epoch.
     Raises: ValueError for ``count`` 0, DivergedError where the loss explodes or weights are no numbers any more,
-        SettingsError where the model cannot be compiled, or one image or the optimiser does not fit into memory.
+        SettingsError where the model cannot be compiled, one image or the optimiser does not fit into memory, or labels
+        would be smoothed in another loss than cross-entropy.
 
     A batch that does not fit into memory is summed over parts: the same up to rounding, but for dropout, drawn anew,
     and batch statistics, those of the parts and of the failed attempt.
     """
     if count < 1:
         raise ValueError(f"{label}: there are {count} items to train on")
-    sizes, team = recipe.batches(count), compute.team
-    batches = len(sizes)
-    if min(sizes) < team.size:
-        what = f"{label}: a batch of {min(sizes)} images cannot be shared by {team.size} processes"
-        raise SettingsError(f"{what}: use fewer, or a larger batch")
-    model.to(compute.device).train()
-    opt, schedule = optimiser(model, recipe, batches)
-    opt.state.update(moments or {})
-    history, parts, good, step = [], 1, deepcopy(model.state_dict()), forward(model, compute)
+    training = _Training(model, batch, count, recipe, gen, compute, loss, after, label, at or Position(), draws)
+    training.opt.state.update(moments or {})
+    training.run(checkpoint)
+    if moments is not None:
+        moments.update(training.opt.state)
+    compute.team.left()
+    model.eval()
+    return training.history
 
-    def summed(x, y):
-        value = 0.0
-        for part, wanted in zip(team.share(x).tensor_split(parts), team.share(y).tensor_split(parts), strict=True):
-            with compute.cast():
-                logits = step(part.contiguous(memory_format=torch.channels_last))
-            share = loss(logits.float(), wanted) * team.weight(len(part), len(x))
-            share.backward()
-            value += share.detach()
-        return value
 
-    def gradient(index):
-        nonlocal parts
-        drawn, made = gen.get_state(), None
+class _Training:
+    # Whatever the steps change is kept by `_state`.
+
+    def __init__(self, model, batch, count, recipe, gen, compute, loss, after, label, at, draws):
+        self.sizes, self.team = recipe.batches(count), compute.team
+        self.batches = len(self.sizes)
+        if (least := min(self.sizes)) < self.team.size:
+            what = f"{label}: a batch of {least} images cannot be shared by {self.team.size} processes"
+            raise SettingsError(f"{what}: use fewer, or a larger batch")
+        self.batch, self.count, self.recipe, self.gen, self.compute = batch, count, recipe, gen, compute
+        self.loss, self.named = smoothed(loss, recipe, label), loss is F.cross_entropy
+        self.after, self.label, self.draws = after, label, (gen, *draws)
+        self.model = model.to(compute.device).train()
+        self.opt, self.schedule = optimiser(model, recipe, self.batches)
+        self.history, self.parts, self.good, self.at = [], 1, deepcopy(model.state_dict()), at
+        self.slow = deepcopy(self.good) if recipe.lookahead else {}
+        self.order, at.epoch, at.step = None, 0, 0
+        self.forward = forward(model, compute)
+
+    def run(self, checkpoint):
+        team, recipe, at, began = self.team, self.recipe, self.at, Stopwatch.now()
+        of = checkpoint and self._digest(checkpoint.about)
+        saved = checkpoint and checkpoint.read(of)
+        saved = team.told(saved) if team.size > 1 else saved  # the first process alone has one
+        if saved:
+            self._resume(saved)
+            del saved
+
+        def write():
+            checkpoint.write(of, self._state(Stopwatch.now() - began))
+
+        watch = interruptible(write, checkpoint.every) if checkpoint else nullcontext(lambda: None)
+        last = recipe.epochs * self.batches
+        with watch as stepped, Bar(total=last, initial=at.step, desc=self.label, unit="batch") as bar:
+            while at.epoch < recipe.epochs:
+                bar.set_description(f"{self.label}, epoch {at.epoch + 1} of {recipe.epochs}")
+                if at.step == at.epoch * self.batches:
+                    self.order = torch.randperm(self.count, generator=self.gen)
+                    self.total, self.right = (torch.zeros((), device=self.compute.device) for _ in range(2))
+                for index in self.order.split(self.sizes)[at.step - at.epoch * self.batches :]:
+                    self._step(index, last)
+                    stepped()
+                    bar.update()
+                values = self._epoch()
+                bar.epoch(at.epoch, **values)
+
+    def _step(self, index, last):
+        value = self._gradient(index)
+        try:
+            self.opt.step()
+        except torch.OutOfMemoryError:  # some weights may have moved
+            what = f"{self.label}: what {type(self.opt).__name__} keeps of each weight"
+            raise SettingsError(f"{what} does not fit into the device's memory: use device cpu") from None
+        self.schedule.step()
+        self.at.step += 1
+        if self.slow:
+            look_ahead(self.slow, self.model.state_dict(), self.recipe.lookahead, self.at.step, last)
+        if self.after is not None:
+            self.after(self.model)
+        self.total += value * (len(index) / self.count)
+
+    def _gradient(self, index):
+        drawn, made = self.gen.get_state(), None
         while True:
             try:
-                opt.zero_grad(set_to_none=True)  # leaves its room to the batch
-                made = made or batch(index)
-                return summed(*made)
+                self.opt.zero_grad(set_to_none=True)  # leaves its room to the batch
+                made = made or self.batch(index)
+                return self._summed(*made)
             except torch.OutOfMemoryError:  # its memory is freed when this block ends
                 if made is None:
-                    gen.set_state(drawn)  # the next attempt augments in the same way
+                    self.gen.set_state(drawn)  # the next attempt augments in the same way
             except compile_errors() as error:
                 why = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-                what = f"{label}: {type(model).__name__} cannot be compiled here ({why})"
+                what = f"{self.label}: {type(self.model).__name__} cannot be compiled here ({why})"
                 raise SettingsError(f"{what}: set compile to False") from error
-            if team.size > 1 or (made is None and parts == len(index)):  # a team shares gradients of the same parts
-                what = f"{label}: {len(index)} images do not fit into the memory of {team.size} devices"
+            if self.team.size > 1 or (made is None and self.parts == len(index)):
+                # A team shares gradients of the same parts.
+                what = f"{self.label}: {len(index)} images do not fit into the memory of {self.team.size} devices"
                 raise SettingsError(f"{what}: use more, or a smaller batch")
-            parts = too_big(parts, len(index), label)
+            self.parts = too_big(self.parts, len(index), self.label)
 
-    with Bar(total=recipe.epochs * batches, desc=label, unit="batch") as bar:
-        for epoch in range(recipe.epochs):
-            total = torch.zeros((), device=compute.device)
-            for index in torch.randperm(count, generator=gen).split(sizes):
-                value = gradient(index)
-                try:
-                    opt.step()
-                except torch.OutOfMemoryError:  # some weights may have moved
-                    what = f"{label}: what {type(opt).__name__} keeps of each weight"
-                    raise SettingsError(f"{what} does not fit into the device's memory: use device cpu") from None
-                schedule.step()
-                if after is not None:
-                    after(model)
-                total += value * (len(index) / count)
-                bar.update()
-            history.append(team.mean(total).item())
-            if not abs(history[-1]) < EXPLODED or not all(p.isfinite().all() for p in model.parameters()):
-                model.load_state_dict(good)
-                what = f"{label}: the loss is {history[-1]:.3g} in epoch {epoch + 1}"
-                raise DivergedError(f"{what}; try a smaller learning rate than {recipe.lr:g}", model.eval())
-            good = deepcopy(model.state_dict())
-            bar.epoch(epoch + 1, loss=history[-1])
-    if moments is not None:
-        moments.update(opt.state)
-    team.left()
-    model.eval()
-    return history
+    def _summed(self, x, y):
+        value, team = 0.0, self.team
+        for part, wanted in zip(*(team.share(all_).tensor_split(self.parts) for all_ in (x, y)), strict=True):
+            with self.compute.cast():
+                logits = self.forward(part.contiguous(memory_format=torch.channels_last))
+            share = self.loss(logits.float(), wanted) * team.weight(len(part), len(x))
+            share.backward()
+            value += share.detach()
+            if self.named and wanted.ndim == 1:
+                self.right += (logits.detach().argmax(1) == wanted).sum() * (team.size / self.count)
+        return value
+
+    def _epoch(self):
+        # Ends an epoch: what is shown of it.
+        self.at.epoch += 1
+        self.history.append(loss := self.team.mean(self.total).item())
+        if not abs(loss) < EXPLODED or not all(p.isfinite().all() for p in self.model.parameters()):
+            self.model.load_state_dict(self.good)
+            what = f"{self.label}: the loss is {loss:.3g} in epoch {self.at.epoch}"
+            hint = f"try a smaller learning rate than {self.recipe.lr:g}"
+            raise DivergedError(f"{what}; {hint}", self.model.eval())
+        self.good, right = deepcopy(self.model.state_dict()), self.team.mean(self.right).item()
+        return {"loss": loss, **({"accuracy": right} if right else {})}
+
+    def _digest(self, about):
+        state, gens = self.model.state_dict(), [gen.get_state() for gen in self.draws]
+        what = about, self.recipe.model_dump_json(), self.count, self.label, [*state]
+        how = self.compute.hardware, torch.__version__, torch.get_num_threads(), self.team.size
+        return digest(f"{what} {how}", *state.values(), *gens)
+
+    def _state(self, seconds):
+        state = {name: getattr(self, name) for name in _CHANGING} | {"seconds": seconds, "at": vars(self.at)}
+        state |= {name: getattr(self, name).state_dict() for name in _LOADED}
+        return state | {"draws": draws_of(self.draws, self.compute.device)}
+
+    def _resume(self, saved):
+        device = self.compute.device
+        for name in _CHANGING:
+            setattr(self, name, saved[name])
+        for name in _LOADED:
+            getattr(self, name).load_state_dict(saved[name])
+        self.total, self.right = self.total.to(device), self.right.to(device)
+        self.slow = {name: tensor.to(device) for name, tensor in self.slow.items()}
+        vars(self.at).update(saved["at"])
+        put_back(self.draws, saved["draws"], device)
+        Stopwatch.earlier += saved["seconds"]
+
+
+_CHANGING = ("history", "parts", "good", "slow", "order", "total", "right")
+_LOADED = ("model", "opt", "schedule")
 
 
 @torch.no_grad()
@@ -156,6 +226,6 @@ def predict(model: nn.Module, images, index: Int[Tensor, " n"], *, batch: int = 
     def look(part):
         return model(images.batch(part).contiguous(memory_format=torch.channels_last))
 
-    parts = in_batches(look, index, batch, "prediction")
+    parts = in_batches(look, index, batch, "prediction", fitted=True)
     model.train(training)
     return torch.cat(parts).float() if parts else torch.empty(0, images.num_classes, device=images.x.device)

@@ -3,7 +3,7 @@ r"""Labelled images on the device as uint8; they are normalised and augmented in
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int, Int64, UInt8
+from jaxtyping import Bool, Float, Int, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -47,12 +47,15 @@ class Images:
         """(C, H, W) of one image."""
         return tuple(self.x.shape[1:])
 
-    def batch(self, index: Int[Tensor, " n"], augment=None, gen=None) -> Float[Tensor, "n C H W"]:
+    def batch(self, index: Int[Tensor, " n"], augment=None, gen=None, epoch=0) -> Float[Tensor, "n C H W"]:
         r"""Images as the network sees them: normalised, `augmented` where asked; float ones as they came."""
         x = self.x[index]
         if x.is_floating_point():
             return x
-        return self.normalised(x if augment is None else augmented(x.float() / 255, augment, gen))
+        if augment is not None:
+            turn = turned(index, epoch) if augment.flip == "alternate" else None
+            x = augmented(x.float() / 255, augment, gen, turn)
+        return self.normalised(x)
 
     def normalised(self, x):
         r"""Images ``(n, C, H, W)``, uint8 or float in [0, 1], less the mean and over the std."""
@@ -126,21 +129,34 @@ def by_superclass(images: Images, coarse: tuple[str, ...]) -> Images:
     return replace(images, y=to_coarse[images.fine], classes=names)
 
 
-def augmented(x: Float[Tensor, "n C H W"], augment, gen: torch.Generator) -> Float[Tensor, "n C H W"]:
-    r"""Random shift, flip and rotation of images in [0, 1], in one affine sampling; what moves in is black.
+def turned(index: Int[Tensor, " n"], epoch: int) -> Bool[Tensor, " n"]:
+    r"""Which images an ``alternate`` flip turns in an epoch: one half, by a hash of their index; the other in the next.
+
+    Source: Jordan 2024, arXiv 2404.00498.
+    """
+    return ((index.cpu() * 2_654_435_761 >> 16) + epoch) % 2 == 1
+
+
+def augmented(
+    x: Float[Tensor, "n C H W"], augment, gen: torch.Generator, turn: Bool[Tensor, " n"] | None = None
+) -> Float[Tensor, "n C H W"]:
+    r"""Random shift, flip and rotation of images in [0, 1], in one affine sampling; black or reflected at the borders.
 
     Args:
         augment: `megu.settings.config.Augment`: crop in pixels, flip, rotate in degrees.
-        gen: CPU generator.
-    Departs: A13; torchvision's rotation takes the nearest pixel, this one interpolates.
+        gen: CPU generator.  turn: those to flip, else half of them by chance.
+    Departs: A13; torchvision's rotation takes the nearest pixel, this one interpolates; a reflection repeats borders.
     """
     n, _, height, width = x.shape
     shift = torch.randint(-augment.crop, augment.crop + 1, (n, 2), generator=gen)
-    flip = torch.where(torch.rand(n, generator=gen) < 0.5 * augment.flip, -1.0, 1.0)
+    if turn is None:
+        turn = torch.rand(n, generator=gen) < 0.5 * augment.flip
+    flip = torch.where(turn, -1.0, 1.0)
     angle = torch.deg2rad((torch.rand(n, generator=gen) * 2 - 1) * augment.rotate)
     rows = torch.stack([
         torch.stack([flip * angle.cos(), -angle.sin() * height / width, 2 * shift[:, 0] / width], 1),
         torch.stack([flip * angle.sin() * width / height, angle.cos(), 2 * shift[:, 1] / height], 1),
     ], 1)  # fmt: skip  # (n, 2, 3)
     grid = F.affine_grid(rows.to(x.device, non_blocking=True), list(x.shape), align_corners=False)
-    return F.grid_sample(x, grid, align_corners=False)
+    padding = "reflection" if augment.padding == "reflection" else "zeros"
+    return F.grid_sample(x, grid, padding_mode=padding, align_corners=False)

@@ -33,7 +33,7 @@ def collect_outputs(model: nn.Module, images: Images, split: Split, batch: int =
     def both(part):
         return look(model, images.batch(part).contiguous(memory_format=torch.channels_last))
 
-    pairs, sizes = in_batches(both, torch.cat([*parts.values()]), batch), [*map(len, parts.values())]
+    pairs, sizes = in_batches(both, torch.cat([*parts.values()]), batch, fitted=True), [*map(len, parts.values())]
     tables = (torch.cat(pieces).float().split(sizes) for pieces in zip(*pairs, strict=True))
     return Outputs(*(dict(zip(parts, table, strict=True)) for table in tables))
 

@@ -1,7 +1,7 @@
 """Relearn time: how many steps of ordinary training bring the forgotten back."""
 
 from megu.core.models import copy_of
-from megu.core.train import predict
+from megu.core.train import Position, predict
 from megu.measure.distances import accuracy
 from megu.settings.config import Recipe
 
@@ -20,7 +20,7 @@ def relearn_steps(task, model) -> int:
 
     Source: Chundawat et al. 2023, zero-shot unlearning: Adam 1e-3, batches of 256.
     """
-    y, train, steps = task.images.y, task.split.train, 0
+    y, train, at = task.images.y, task.split.train, Position()
     forget = task.split.forget[:: max(1, len(task.split.forget) // 200)]
 
     def known(model):
@@ -31,13 +31,12 @@ def relearn_steps(task, model) -> int:
         return 0
 
     def check(model):
-        nonlocal steps
-        steps += 1
         if known(model) >= goal:
             raise _BackError
 
+    how = {"after": check, "at": at, "label": "relearning", "purpose": "relearn order"}
     try:
-        task.train_on(copy_of(model), train, y[train], RECIPE, after=check, label="relearning", purpose="relearn order")
+        task.train_on(copy_of(model), train, y[train], RECIPE, **how)
     except _BackError:
-        return steps
-    return steps + 1
+        return at.step
+    return at.step + 1

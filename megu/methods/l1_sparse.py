@@ -4,6 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from megu.core.models import copy_of
+from megu.core.train import Position
 from megu.methods.registry import RATE, published, register
 from megu.methods.task import Task
 from megu.settings.config import Part, Recipe, Weight
@@ -22,16 +23,12 @@ def unlearn(task: Task, settings: L1SparseSettings) -> nn.Module:
 
     Source: Jia et al. 2023, arXiv 2304.04934.  Departs: the penalty falls with every step, not every epoch.
     """
-    retain, recipe, model, step = task.retain_sample(), settings.recipe, copy_of(task.original), 0
+    retain, recipe, model, at = task.retain_sample(), settings.recipe, copy_of(task.original), Position()
     steps = recipe.epochs * len(recipe.batches(len(retain)))
 
     def loss(logits, y):
-        weight = settings.alpha * (1 - step / steps)
+        weight = settings.alpha * (1 - at.step / steps)
         return F.cross_entropy(logits, y) + weight * sum(w.abs().sum() for w in model.parameters())
 
-    def after(_):
-        nonlocal step  # once a step, whatever the parts of its batch
-        step += 1
-
     with task.clock("fine-tuning"):
-        return task.train_on(model, retain, task.images.y[retain], recipe, loss=loss, after=after, label="l1-sparse")
+        return task.train_on(model, retain, task.images.y[retain], recipe, loss=loss, at=at, label="l1-sparse")

@@ -21,8 +21,7 @@ def retrain(task: Task, settings: Part) -> nn.Module:
     $\theta^* = \arg\min_\theta \sum_{(x, y) \in D_r} \mathrm{CE}(f_\theta(x), y)$ from a fresh initialisation.
     Source: arXiv 2602.17088, row "retrain".  Departs: the public code that the paper follows only resets the head.
     """
-    retain = task.split.retain
-    return task.train_on(task.fresh_model(), retain, task.images.y[retain], task.training, label="retrain")
+    return task.train_new(task.fresh_model(), task.split.retain, "retrain")
 
 
 class RetrainHeadSettings(Part):

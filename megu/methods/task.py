@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from megu.core import models
 from megu.core.device import Compute, Stopwatch, generator
+from megu.core.resume import next_checkpoint
 from megu.core.splits import Split
-from megu.core.train import fit
+from megu.core.train import Position, fit
 from megu.datasets.images import Images
 from megu.settings.config import Recipe
 from megu.settings.progress import Bar
@@ -31,6 +32,7 @@ class Task:
         arch, training: how the original was made, for retraining; ``arch`` None: not built here.
         clock: seconds by part of the method.  history: mean loss of each epoch, by the label of the training.
         weights: that a new vit-b16 starts from, see `megu.core.weights.find`.
+        draws: the generators of the method, whose states belong to a training that stops.
     """
 
     original: nn.Module
@@ -46,6 +48,7 @@ class Task:
     clock: Stopwatch = field(default_factory=Stopwatch)
     history: dict = field(default_factory=dict)
     weights: str | None = None
+    draws: list = field(default_factory=list)
 
     @property
     def num_classes(self) -> int:
@@ -54,7 +57,8 @@ class Task:
 
     def generator(self, *purpose: str) -> torch.Generator:
         """CPU generator for one purpose."""
-        return generator(self.seed, "unlearn", *purpose)
+        self.draws.append(generator(self.seed, "unlearn", *purpose))
+        return self.draws[-1]
 
     def retain_sample(self) -> Int[Tensor, " r"]:
         """The retain images for fine-tuning, the same for every method of a seed."""
@@ -87,6 +91,13 @@ class Task:
         with self.clock("fine-tuning"):
             return self.train_on(models.copy_of(self.original), index, labels, recipe, **how)
 
+    def train_new(self, model: nn.Module, index: Int[Tensor, " n"], label: str) -> nn.Module:
+        r"""Train an untrained ``model`` in place by the original's recipe on images ``index``; it sees no others."""
+        if isinstance(model, models.Airbench):
+            height, width = self.images.shape[1:]
+            model.prepare(self.images.batch(index[:: -(-len(index) * height * width // 1_000_000)]))
+        return self.train_on(model, index, self.images.y[index], self.training, label=label)
+
     def train_on(
         self,
         model: nn.Module,
@@ -97,24 +108,28 @@ class Task:
         shift: Callable | None = None,
         label: str = "fine-tuning",
         purpose: str = "order",
+        at: Position | None = None,
         **how,
     ) -> nn.Module:
-        r"""Train ``model`` in place, and give it back in eval mode.
+        r"""Train ``model`` in place, and give it back in eval mode; a training that was stopped goes on.
+
+        So ``labels``, ``shift``, ``loss`` and ``after`` count nothing but ``at``, and draw from `generator` alone.
 
         Args:
             labels: ``(n, ...)`` as the loss takes them, or a function of positions ``(b,)`` in ``index``.
             shift: function of (images ``(b, C, H, W)``, positions ``(b,)``) to images.
             label: of the progress bar.  purpose: of the order's generator.
-            how: ``loss``, ``after``, ``moments`` of `megu.core.train.fit`.
+            at, how: ``at``, ``loss``, ``after``, ``moments`` of `megu.core.train.fit`.
         """
-        gen = self.generator(purpose)
+        gen, at = self.generator(purpose), at or Position()
 
         def batch(position):
             position = position.to(index.device, non_blocking=True)  # the device is not waited for
-            x = self.images.batch(index[position], recipe.augment, gen)
+            x = self.images.batch(index[position], recipe.augment, gen, at.epoch)
             y = labels(position) if callable(labels) else labels[position]
             return x if shift is None else shift(x, position), y
 
+        how |= {"at": at, "draws": self.draws, "checkpoint": next_checkpoint()}
         losses = fit(model, batch, len(index), recipe, gen, self.compute, label=label, **how)
         self.history.setdefault(label, []).extend(losses)
         return model

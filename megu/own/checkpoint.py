@@ -26,6 +26,7 @@ with extra("guides"):
 
 STEMS = {
     **dict.fromkeys(models.RESNETS, "convolution 3 x 3, stride 1, no pooling (CIFAR)"),
+    **dict.fromkeys(models.AIRBENCH, "whitening convolution 2 x 2 of the training images' patches, no padding"),
     "vit-tiny": "patches of 4 px at the images' own size",
     "vit-b16": "patches of 16 px, images resized to 224 px",
 }

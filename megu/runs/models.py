@@ -79,7 +79,7 @@ class Models:
         return self._fit(self.first_task(seed, purpose), index, label)
 
     def _fit(self, task, index, label):
-        return task.train_on(task.original, index, self.images.y[index], self.settings.training, label=label)
+        return task.train_new(task.original, index, label)
 
     def make(self, name: str, seed: int, repeat: int = 0, changes: dict | None = None) -> tuple[nn.Module, dict]:
         r"""(a model, not kept; facts: seconds by part, peak memory in MB); ``changes`` (dotted name -> value) of the

@@ -3,6 +3,7 @@ r"""The run directory: a manifest, stages that are sealed, artefacts that appear
 import json
 import platform
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -13,6 +14,7 @@ import pandas as pd
 from filelock import FileLock
 
 import megu
+from megu.core.resume import checkpoints
 from megu.runs.claims import statements
 from megu.settings.config import Settings
 from megu.settings.errors import SettingsError, StageError
@@ -119,10 +121,11 @@ class RunDirectory:
     def once(self, name: str, make: Callable, save: Callable, load: Callable):
         r"""The artefact in the file ``name``, made once: ``make() -> (object, facts)``, ``save(object, path)``.
 
-        It is always read by ``load(path)``, so that a resumed run continues from the same bits.
+        It is always read by ``load(path)``, so that a resumed run continues from the same bits.  Trainings of ``make``
+        that were stopped go on where they were, see `megu.core.resume.checkpoints`.
         Raises: StageError where the file is not the one that was written.
         """
-        path = self.path / name
+        path, unfinished = self.path / name, self.path / ".unfinished" / name.replace("/", "-")
 
         def made():
             return path.exists() and name in self.manifest["artefacts"]
@@ -130,11 +133,13 @@ class RunDirectory:
         if not made():
             with self._lock(name):
                 if not made():  # by the process that held the lock
-                    content, facts = make()
+                    with checkpoints(unfinished, [self.about, name]):
+                        content, facts = make()
                     with atomic(path, locked=True) as part:
                         save(content, part)
                     with self._changed() as manifest:
                         manifest["artefacts"][name] = {"sha256": hash_file(path), **facts}
+                    shutil.rmtree(unfinished, ignore_errors=True)
         if hash_file(path) != self.manifest["artefacts"][name]["sha256"]:
             raise StageError(f"{name} in {self.path.name!r} is not what was written: remove it to have it made again")
         return load(path)

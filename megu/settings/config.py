@@ -59,16 +59,22 @@ class Original(Part):
 
 
 class Augment(Part):
-    """Random crop after padding (px), horizontal flip, rotation (degrees either way)."""
+    """Random crop after padding (px; ``padding``: black, or the image reflected), horizontal flip (``alternate``: of
+    one half of the images in even epochs, of the other in odd ones), rotation (degrees either way)."""
 
     crop: CountOrZero = 2
-    flip: bool = True
+    padding: Literal["black", "reflection"] = "black"
+    flip: bool | Literal["alternate"] = True
     rotate: Weight = 0.0
 
 
 class Recipe(Part):
-    """One training.  ``lr``: the largest of the schedule.  ``cut``: batches equal up to one, so that no image weighs
-    more than others, or all of ``batch`` but the last, which holds the rest (public code)."""
+    """One training.
+
+    ``cut``: batches equal up to one, so that no image weighs more than others, or all of ``batch`` but the last, which
+    holds the rest (public code).  ``lr``: the largest of the schedule; of the biases of batch normalisation
+    ``norm_bias_lr`` times that.  ``lookahead``: steps between two of `megu.core.optimiser.look_ahead`, 0 for none.
+    """
 
     epochs: Count = 10
     batch: Count = 128
@@ -78,7 +84,10 @@ class Recipe(Part):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     nesterov: bool = True
     weight_decay: Weight = 5e-4
-    schedule: Literal["constant", "onecycle", "multistep"] = "onecycle"
+    norm_bias_lr: Positive = 1.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    lookahead: CountOrZero = 0
+    schedule: Literal["constant", "onecycle", "multistep", "triangular"] = "onecycle"
     warmup_epochs: Weight = 0.0
     milestones: tuple[int, ...] = ()
     gamma: Fraction = 0.2
@@ -194,7 +203,7 @@ class Settings(Part):
     tf32: bool = False
     data: Data = Data()
     original: Original = Original()
-    arch: Literal["resnet-small", "resnet18", "vit-tiny", "vit-b16"] = "resnet-small"
+    arch: Literal["resnet-small", "resnet18", "airbench", "airbench-wide", "vit-tiny", "vit-b16"] = "resnet-small"
     weights: Weights = None
     training: Recipe = Recipe(augment=Augment())
     forget: Forget = Forget()

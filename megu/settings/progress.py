@@ -81,7 +81,7 @@ class Bar(tqdm):
 
     def __init__(self, *args, desc: str, **how):
         super().__init__(*args, desc=desc, **{"leave": False, "delay": 0.5, **how})
-        self.what, self.done = desc, 0
+        self.what, self.done = desc, how.get("initial", 0)
 
     def __iter__(self):
         try:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from training import FLOAT32, far, train
 
 from megu.core import models
-from megu.core.device import Compute, choose, generator
+from megu.core.device import Compute, choose, generator, in_batches
 from megu.runs.experiment import Experiment
 from megu.settings.profiles import resolve
 
@@ -129,3 +129,13 @@ def test_resizing_has_the_values_of_interpolate_and_stays_float32(shape, size):
         with compute.cast():
             found = models.resized(x, size)
             assert torch.allclose(found, wanted, atol=1e-5) and torch.equal(found, models.resized(x.clone(), size))
+
+
+@pytest.mark.parametrize(("room", "sizes"), [(1 << 40, [32, 68]), (40 * 4 * 8 * 36, [32, 40, 28]), (1, [32] * 3 + [4])])
+def test_batches_of_an_evaluation_keep_tensors_below_a_size(monkeypatch, room, sizes):
+    """By the largest output of a layer, here 8 maps of 6 x 6; and what is not ``fitted`` stays as it was."""
+    net, x = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3), torch.nn.MaxPool2d(2)), torch.randn(100, 1, 8, 8)
+    monkeypatch.setattr("megu.core.device.MAPPED", room)
+    found = [in_batches(lambda part: net(x[part]), torch.arange(100), 90, fitted=fitted) for fitted in (True, False)]
+    assert [len(part) for part in found[0]] == sizes and [len(part) for part in found[1]] == [90, 10]
+    assert torch.equal(*map(torch.cat, found)) and not torch.nn.modules.module._global_forward_hooks

@@ -148,6 +148,8 @@ def test_batch_statistics_are_those_of_the_whole_batch_or_training_is_refused(ti
     compute = Compute(torch.device("cpu"), False, team=Two(cpu=True))
     with refused("ResNet has batch normalisation, .* on GPUs only: train it in one process, or a ViT"):
         fit(model, None, 10, Recipe(batch=5), generator(0), compute)
+    with refused("Airbench has batch normalisation without a scale, which processes cannot share: train it in one"):
+        Two().synchronised(models.build("airbench", 10, tiny.images.shape, 0))
     with refused("a batch of 1 images cannot be shared by 2 processes"):
         fit(vit, None, 10, Recipe(batch=1), generator(0), compute)
     assert str(compute) == "cpu, float32" and "team" not in resolve().model_dump(), "no result depends on the team"

@@ -13,7 +13,8 @@ from training import FLOAT32, far, same, train
 from megu import methods
 from megu.core import models
 from megu.core.device import generator
-from megu.core.train import DivergedError, fit, optimiser, predict
+from megu.core.optimiser import optimiser
+from megu.core.train import DivergedError, fit, predict
 from megu.settings.config import Augment, Recipe
 from megu.settings.values import build, nest
 

@@ -29,3 +29,11 @@ def same(one, other):
     """Whether tensors of the same names have the same bits."""
     one, other = one.state_dict(), other.state_dict()
     return list(one) == list(other) and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+# Settings that make a method short.
+BRIEFLY = {
+    **dict.fromkeys(("unsir", "unsir-ssd"), {"noises": 4, "copies": 2, "noise": {"steps": 2}}),
+    **dict.fromkeys(("megu", "megu-random-labels"), {"noise": {"steps": 2}}),
+    "retrain-head": {"recipe": {"epochs": 1}}, "ssd": {"images": 20}, "projection": {"images": 20},
+}  # fmt: skip

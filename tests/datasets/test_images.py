@@ -66,6 +66,23 @@ def test_augmentation(mini):
     assert kinds(drawn(crop=1, flip=False)[..., 1:-1, 1:-1], *rolls) == 9
 
 
+def test_a_reflected_border_is_not_black():
+    white, how = torch.ones(32, 1, 8, 8), {"flip": False, "crop": 2}
+    black, reflected = (
+        augmented(white, Augment(**how, **more), generator(0)) for more in ({}, {"padding": "reflection"})
+    )
+    assert black.min() == 0 and (reflected - 1).abs().max() < 1e-6
+
+
+def test_alternate_flips_turn_every_image_in_every_other_epoch(mini):
+    index, augment = torch.arange(40, 104), Augment(crop=0, flip="alternate")
+    still = mini.batch(index)
+    same = [(mini.batch(index, augment, generator(0), k) - still).abs().amax((1, 2, 3)) < 1e-4 for k in range(3)]
+    assert torch.equal(same[0], same[2]) and torch.equal(same[0], ~same[1]) and 16 < same[0].sum() < 48
+    back = mini.batch(index.flip(0), augment, generator(1), 0).flip(0)
+    assert torch.equal((back - still).abs().amax((1, 2, 3)) < 1e-4, same[0]), "whatever the order"
+
+
 @pytest.mark.parametrize(("x", "y", "expected"), [
     (X.astype("float32"), Y, "uint8"), (u8(4, 8), Y, "shape"),
     (X, Y[:3], "4 images and 3 labels"), (X[:0], Y[:0], "at least one"),

@@ -1,8 +1,12 @@
 """Work in a process of its own, so that it can be killed."""
 
+import itertools
 import os
+import signal
 
 import pytest
+
+from megu.core import train
 
 
 def often(few, many):
@@ -23,3 +27,17 @@ def child(task):
 
 def ended(pid):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def stop_in(monkeypatch, *steps):
+    """Ctrl-C comes in these steps of training, counted over all trainings from here on: a list of the steps made."""
+    real, made, numbers = train._Training._step, [], itertools.count(1)
+
+    def step(self, *given):
+        real(self, *given)
+        made.append((self.label, self.at.step))
+        if next(numbers) in steps:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(train._Training, "_step", step)
+    return made
