@@ -145,7 +145,8 @@ def forget_set(request, images, ids) -> tuple[Forget, Split]:
         _log.warning("positions are those in the Subset that was given, not in the Dataset below it")
     if isinstance(data, str | Path):
         said = ", ".join(f"{i} is {ids[i]}" for i in split.forget[:5].tolist())
-        _log.warning(f"positions count from 0, as torchvision's ImageFolder does: {said}{', ...' * (len(forget) > 5)}")
+        order = "in the .csv's order" if str(data).lower().endswith(".csv") else "as torchvision's ImageFolder does"
+        _log.warning(f"positions count from 0, {order}: {said}{', ...' * (len(forget) > 5)}")
     copies = _copies(split, images, ids, {"keep": "these stay", "forget": "these go, too"}.get(request.copies))
     if copies and request.copies == "forget":
         goes[copies] = True
