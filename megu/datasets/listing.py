@@ -65,7 +65,7 @@ def is_image(name) -> bool:
 
 def has_images(folder) -> bool:
     r"""Whether an image lies anywhere below a folder."""
-    return any(is_image(name) for _, names in _walk(folder, folder) for name in names)
+    return any(is_image(name) for _, names in _walk(folder, folder.parent) for name in names)
 
 
 def list_images(folder, classes) -> Listing:
@@ -132,7 +132,9 @@ def list_csv(path, classes=None) -> tuple[tuple[str, ...], Listing, Listing | No
     (numbers by value).  Labels 0 to K - 1 are positions in ``classes``.
     Raises: SettingsError naming the line that does not fit.
     """
-    rows = csv.DictReader(filter(None, read_lines(path)))
+    lines = [*filter(None, read_lines(path))]
+    apart = next((sign for sign in (",", ";", "\t") if sign in "".join(lines[:1])), ",")
+    rows = csv.DictReader(lines, delimiter=apart)
     known = {str(name).strip().lower(): name for name in rows.fieldnames or ()}
     column = {what: next((known[name] for name in names if name in known), None) for what, names in COLUMNS.items()}
     if not (column["path"] and column["label"]):

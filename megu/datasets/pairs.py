@@ -59,9 +59,10 @@ def names_of(data):
     Raises: SettingsError where the parts of a ConcatDataset number their classes otherwise.
     """
     index = getattr(data, "class_to_idx", None) or getattr(getattr(data, "reader", None), "class_to_idx", None)
-    if (names := getattr(data, "classes", None)) is None and index:  # as timm has it
+    names = getattr(data, "classes", None)
+    if names is None and isinstance(index, dict):  # as timm has it
         names = sorted(index, key=index.get)
-    if names is not None:
+    if isinstance(names, list | tuple) and names:
         return tuple(map(str, names))
     if hasattr(data, "dataset"):
         return names_of(data.dataset)
@@ -85,9 +86,8 @@ def read_dataset(data, num_classes, mode, what, subclasses=None) -> ImagePart:
         raise SettingsError(f"subclasses has {len(subclasses)} names for {count} images of {what}: give one for each")
     images, labels, turned = [], [], []
     for i in Bar(range(count), desc=what, unit="image"):
-        item, where = data[i], f"image {i} of {what}"
-        if not isinstance(item, tuple | list) or len(item) != 2:
-            raise SettingsError(f"{where} is a {type(item).__name__}: give (image, class) pairs")
+        where = f"image {i} of {what}"
+        item = _item(data, i, where)
         image, label = _to_tensor(item[0], mode, where), _to_class(item[1], num_classes, where)
         if not images:
             fits_memory(count * image.nbytes, "give uint8 images, or fewer")
@@ -99,12 +99,23 @@ def read_dataset(data, num_classes, mode, what, subclasses=None) -> ImagePart:
     if turned:
         logging.getLogger("megu").warning(f"{what}: {len(turned)} {TURNED}; e.g. image {turned[0]}")
     for i in {at * (count - 1) // 15 for at in range(16)}:
-        image, label = data[i]
+        image, label = _item(data, i, f"image {i} of {what}")
         if not torch.equal(_to_tensor(image, mode, ""), images[i]) or _to_class(label, num_classes, "") != labels[i]:
             remedy = "give a Dataset without random transforms (crop, flip, ...), as for evaluation"
             raise SettingsError(f"image {i} of {what} is another one when it is read again: {remedy}")
     sub = None if subclasses is None else tuple(map(class_name, subclasses))
     return ImagePart(torch.stack(images), torch.tensor(labels), sub, tuple(map(str, range(count))))
+
+
+def _item(data, i, what):
+    try:
+        item = data[i]
+    except Exception as error:  # whatever a foreign Dataset may raise
+        why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:150]}"
+        raise SettingsError(f"{what} cannot be read ({why}): mend the Dataset") from None
+    if not isinstance(item, tuple | list) or len(item) != 2:
+        raise SettingsError(f"{what} is a {type(item).__name__}: give (image, class) pairs")
+    return item
 
 
 def kind(image) -> str:

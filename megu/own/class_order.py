@@ -46,9 +46,9 @@ def check_known(checked):
     images, asked, split = checked.images, checked.settings.forget, checked.split
     if asked.scenario != "class":
         return
-    _, others = _named(checked, _evenly(images.y, split.retain, 500))
+    _, others = _named(checked, _evenly(images.y, split.retain, 200))
     for k in map(images.classes.index, asked.classes):
-        of_class = _evenly(images.y, split.forget[images.y[split.forget] == k], 500)
+        of_class = _evenly(images.y, split.forget[images.y[split.forget] == k], 200)
         hits, n = int((_named(checked, of_class)[1] == k).sum()), len(of_class)
         usual = (others == k).double().mean().item()
         if hits <= n * usual + 2 * (n * usual * (1 - usual)) ** 0.5:

@@ -113,8 +113,8 @@ def _numbered(model, data, mode):
 def forget_set(request, images, ids) -> tuple[Forget, Split]:
     """What ``request.forget`` means, and the split that follows.
 
-    It is names of classes or of sub-classes (``"tops/shirt"``); or positions of training images, of a folder as
-    torchvision's ImageFolder counts them; or a `pathlib.Path` of either positions or ``ids``, see `read_selection`.
+    It is names of classes or of sub-classes (``"tops/shirt"``), or of image files (``ids``); or positions of training
+    images, of a folder as torchvision's ImageFolder counts them; or a `pathlib.Path`, see `read_selection`.
     Retained images with the pixels of single forgotten ones: ``request.copies``; of classes they are said.
 
     Args: images, ids: see `read_inputs`.
@@ -131,6 +131,9 @@ def forget_set(request, images, ids) -> tuple[Forget, Split]:
         raise SettingsError(f"forget is {str(forget)[:50]!r}: give names, positions or a pathlib.Path of them")
     if request.copies not in (None, "forget", "keep"):
         raise SettingsError(f"copies is {request.copies!r}: choose forget or keep")
+    place = {name: i for i, name in enumerate(ids)}
+    if isinstance(data, str | Path):
+        forget = [place.get(str(one), one) for one in forget]
     if all(isinstance(one, str) for one in forget):
         asked = _check_names(forget, images)
         split = split_of(images, of_classes(images, asked.scenario, asked.classes))
@@ -142,7 +145,8 @@ def forget_set(request, images, ids) -> tuple[Forget, Split]:
         _log.warning("positions are those in the Subset that was given, not in the Dataset below it")
     if isinstance(data, str | Path):
         said = ", ".join(f"{i} is {ids[i]}" for i in split.forget[:5].tolist())
-        _log.warning(f"positions count from 0, as torchvision's ImageFolder does: {said}{', ...' * (len(forget) > 5)}")
+        order = "in the .csv's order" if str(data).lower().endswith(".csv") else "as torchvision's ImageFolder does"
+        _log.warning(f"positions count from 0, {order}: {said}{', ...' * (len(forget) > 5)}")
     copies = _copies(split, images, ids, {"keep": "these stay", "forget": "these go, too"}.get(request.copies))
     if copies and request.copies == "forget":
         goes[copies] = True

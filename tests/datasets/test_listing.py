@@ -127,6 +127,8 @@ def test_images_in_a_csv(tmp_path, caplog):
     assert checked.images.classes == ("cat", "dog") and len(checked.split.forget) == 4
     assert len(checked.images.y) == 12 and checked.ids[0] == "photos/a/0001.png" and not caplog.text
     assert check(reader([1, 0]), tmp_path / "images.csv", "dog", classes=["cat", "dog"]).ids == checked.ids
+    check(reader([1, 0]), tmp_path / "images.csv", [0])
+    assert "count from 0, in the .csv's order: 0 is photos/a/0001.png" in caplog.text
     with refused("follow another order of the classes"):
         check(reader([1, 0]), write(tmp_path / "more", ("a", "b"), 20), "a")
     lines = [f"{tmp_path / file},{i // 6}" for i, file in enumerate(files)]
@@ -136,6 +138,7 @@ def test_images_in_a_csv(tmp_path, caplog):
 
 @pytest.mark.parametrize(("head", "line", "said"), [
     ("name,label", "x.png,a", "has the columns 'name, label': name them path, label"),
+    ("path;label", "none.png;a", "image 1: 'none.png' does not exist"),
     ("path,label", "none.png,a", "image 1: 'none.png' does not exist"),
     ("path,label", "a/0000.png,", "class name '' is empty"),
     ("path,label,split", "a/0000.png,a,other", "the split 'other': write train, test or val"),

@@ -1,6 +1,5 @@
 """What people bring as images: nothing is taken for something else in silence."""
 
-import json
 import re
 from types import SimpleNamespace
 
@@ -101,51 +100,6 @@ def test_copies_of_forgotten_images_do_not_stay_in_silence(root, caplog):
     assert len(check(model, root, "bee").split.forget) == 7 and "dog/bee.png = bee/0006.png" in caplog.text
 
 
-LISTS = {  # what is written -> positions
-    "bee\\0006.png\r\nbee\\0008.png\r\n": [6, 8], "./bee/0006.png\n\n# why\n": [6], "0006.png\n17": [6, 17],
-    "'bee/0006.png'": [6], "photos/bee/0006.png": [6], "{root}/bee/0006.png": [6],
-    "{root}/../photos/ant/0000.png": None,
-    "bee/0000.png": None, "/elsewhere/photos/bee/0006.png": None, "other/bee/0006.png": None, "path\n0006.png": None,
-    "0006": None,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("text", LISTS)
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
-def test_lists_of_files(root, tmp_path, text, encoding, caplog):
-    path = tmp_path / "list.txt"
-    path.write_bytes(text.format(root=root).encode(encoding))
-    if (expected := LISTS[text]) is None:
-        with refused("list.txt has '.*' in line 1: give a position or an image's name, as in 'ant/0000.png'"):
-            check(reader(range(4)), root, path)
-    else:
-        assert check(reader(range(4)), root, path).split.forget.tolist() == expected
-        assert f"as torchvision's ImageFolder does: {expected[0]} is bee/0006.png" in caplog.text
-
-
-def test_a_name_that_several_images_have_is_refused(root, tmp_path):
-    (root / "dog" / "0006.png").write_bytes((root / "dog" / "0018.png").read_bytes() + b"\0")
-    (path := tmp_path / "list.txt").write_text("0006.png")
-    with refused("0006.png' in line 1, which 2 images are called: say which, e.g. bee/0006.png, dog/0006.png"):
-        check(reader(range(4)), root, path)
-
-
-def test_lists_in_other_formats(root, tmp_path):
-    def forgotten(name, content):
-        path = tmp_path / name
-        np.save(path, content) if path.suffix == ".npy" else path.write_text(json.dumps(content))
-        return check(reader(range(4)), root, path).split.forget.tolist()
-
-    assert forgotten("a.npy", np.array([6, 7])) == forgotten("a.json", [6, "bee/0007.png"]) == [6, 7]
-    assert forgotten("a.npy", np.array(["bee/0006.png"])) == forgotten("b.npy", np.arange(24) == 6) == [6]
-    for name, content, said in (
-        ("a.npy", np.arange(5) == 3, "24 truth values"), ("a.npy", np.ones(2), "is no list"),
-        ("a.json", {"bee": 1}, "is no list"), ("a.json", [1.5], "'1.5'"), ("a.json", [True], "'True'"),
-    ):  # fmt: skip
-        with refused(said):
-            forgotten(name, content)
-
-
 @pytest.mark.parametrize(("names", "worded"), [
     (TWELVE, False), (("n01440764", "n01443537", "n01484850"), False), (("class_1", "class_2"), False),
     (("A1", "B2"), False), (("0", "cat"), False), (NAMES, True), (("A", "B"), True), (("vehicles 1", "sea"), True),
@@ -195,6 +149,18 @@ def test_what_is_not_used_is_refused_or_said(root, caplog):
     assert "normalise is not used" not in caplog.text
     check(reader(range(4)), floats, "1", normalise="half")
     assert "normalise is not used" in caplog.text
+
+
+class Gone(TensorDataset):
+    classes = 4  # no names
+
+    def __getitem__(self, i):
+        return super().__getitem__(i) if i != 3 else open("/nowhere/3.png")
+
+
+def test_a_dataset_that_fails_is_one_line():
+    with refused("image 3 of data cannot be read .FileNotFoundError: .*: mend the Dataset"):
+        check(reader(range(4)), Gone(*as_dataset().tensors), "1")
 
 
 class Named(TensorDataset):

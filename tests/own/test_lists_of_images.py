@@ -1,0 +1,66 @@
+"""Single images, listed as people write them."""
+
+import json
+
+import numpy as np
+import pytest
+from pixels import check, reader, write
+from refusals import refused
+
+NAMES = ("ant", "bee", "cow", "dog")
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write(tmp_path / "photos", NAMES)
+
+
+LISTS = {  # what is written -> positions
+    "bee\\0006.png\r\nbee\\0008.png\r\n": [6, 8], "./bee/0006.png\n\n# why\n": [6], "0006.png\n17": [6, 17],
+    "'bee/0006.png'": [6], "photos/bee/0006.png": [6], "{root}/bee/0006.png": [6],
+    "{root}/../photos/ant/0000.png": None,
+    "bee/0000.png": None, "/elsewhere/photos/bee/0006.png": None, "other/bee/0006.png": None, "path\n0006.png": None,
+    "0006": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", LISTS)
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_lists_of_files(root, tmp_path, text, encoding, caplog):
+    path = tmp_path / "list.txt"
+    path.write_bytes(text.format(root=root).encode(encoding))
+    if (expected := LISTS[text]) is None:
+        with refused("list.txt has '.*' in line 1: give a position or an image's name, as in 'ant/0000.png'"):
+            check(reader(range(4)), root, path)
+    else:
+        assert check(reader(range(4)), root, path).split.forget.tolist() == expected
+        assert f"as torchvision's ImageFolder does: {expected[0]} is bee/0006.png" in caplog.text
+
+
+def test_names_of_images_in_place_of_a_list(root):
+    assert check(reader(range(4)), root, ["bee/0006.png", "dog/0018.png"]).split.forget.tolist() == [6, 18]
+    with refused("forget has 'bee/0000.png': give integers from 0 to 23, or names only"):
+        check(reader(range(4)), root, ["bee/0006.png", "bee/0000.png"])
+
+
+def test_a_name_that_several_images_have_is_refused(root, tmp_path):
+    (root / "dog" / "0006.png").write_bytes((root / "dog" / "0018.png").read_bytes() + b"\0")
+    (path := tmp_path / "list.txt").write_text("0006.png")
+    with refused("0006.png' in line 1, which 2 images are called: say which, e.g. bee/0006.png, dog/0006.png"):
+        check(reader(range(4)), root, path)
+
+
+def test_lists_in_other_formats(root, tmp_path):
+    def forgotten(name, content):
+        path = tmp_path / name
+        np.save(path, content) if path.suffix == ".npy" else path.write_text(json.dumps(content))
+        return check(reader(range(4)), root, path).split.forget.tolist()
+
+    assert forgotten("a.npy", np.array([6, 7])) == forgotten("a.json", [6, "bee/0007.png"]) == [6, 7]
+    assert forgotten("a.npy", np.array(["bee/0006.png"])) == forgotten("b.npy", np.arange(24) == 6) == [6]
+    for name, content, said in (
+        ("a.npy", np.arange(5) == 3, "24 truth values"), ("a.npy", np.ones(2), "is no list"),
+        ("a.json", {"bee": 1}, "is no list"), ("a.json", [1.5], "'1.5'"), ("a.json", [True], "'True'"),
+    ):  # fmt: skip
+        with refused(said):
+            forgotten(name, content)
