@@ -1,5 +1,7 @@
 """What ``megu unlearn`` writes is read again by others, by its own header, and is what it says."""
 
+import hashlib
+
 import pytest
 import torch
 from own_model import NAMES, network
