@@ -200,18 +200,26 @@ def read_output(output, shape: tuple[int, int | None], what: str, near: Tensor |
 
 
 def _in_training(model, x, logits, what):
-    probe, shape = copy_of(model), tuple(logits.shape)
+    probe, shape, x = copy_of(model), tuple(logits.shape), x.detach().clone().requires_grad_()
     try:
-        output = probe.train()(x)
-        several = sum(t.shape == shape for _, t in leaves(output)) > 1
-        if several:  # which one is it that evaluation gives?
-            for module in probe.modules():
-                module.training = not isinstance(module, _BatchNorm | _DropoutNd)
-            output = probe(x)
+        with torch.enable_grad():
+            output = probe.train()(x)
+            several = sum(t.shape == shape for _, t in leaves(output)) > 1
+            if several:  # which one is it that evaluation gives?
+                for module in probe.modules():
+                    module.training = not isinstance(module, _BatchNorm | _DropoutNd)
+                output = probe(x)
+            path, found, form = read_output(output, shape, f"{what}, in training mode,", logits)
+            wanted = [x, *trainable(probe)]
+            reached = found.requires_grad and torch.autograd.grad(found.sum(), wanted, allow_unused=True)
+    except SettingsError:
+        raise
     except Exception as error:  # whatever a foreign forward() may raise
-        what = f"{what} takes images in eval mode, but not in training mode ({why(error)})"
-        raise SettingsError(f"{what}: let forward work in both") from None
-    path, _, form = read_output(output, shape, f"{what}, in training mode,", logits)
+        told = f"{what} takes images in eval mode, but not in training mode ({why(error)})"
+        raise SettingsError(f"{told}: let forward work in both") from None
+    if not reached or reached[0] is None or not any(gradient is not None for gradient in reached[1:]):
+        remedy = "use no torch.no_grad and no detach in forward, and freeze layers by requires_grad_(False)"
+        raise SettingsError(f"{what} lets no gradient through to its images or its weights: {remedy}")
     if several:
         told = "%s gives a %s while it is trained: %s is trained on, auxiliary outputs are not"
         _LOG.warning(told, what, type(output).__name__, _called(path))

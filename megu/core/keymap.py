@@ -12,6 +12,7 @@ from megu.core.networks import ResNet
 
 _ENDS = {"stem": "conv1", "head": "fc"}
 _BODY = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4}  # places in ``residual_function``
+_COMPILED = "_orig_mod."
 _BATCHES = "num_batches_tracked"
 # One number each, of tools that count beside the weights: operations (thop), averaged models, steps.
 _COUNTERS = {_BATCHES, "total_ops", "total_params", "n_averaged", "num_updates", "epoch", "step"}
@@ -55,15 +56,17 @@ def readings(state, model):
     own = tensors(model)
     counts = _COUNTERS - {name.rpartition(".")[2] for name in own}
     extra = [name for name, x in state.items() if x.numel() <= 1 and name.rpartition(".")[2] in counts]
-    state = {name: x for name, x in state.items() if name not in extra}
     left = [f"{len(extra)} counters were left out, e.g. {name}" for name in extra[:1]]
+    if any(_COMPILED in name for name in state):  # also of compiled parts
+        left.append(f"{_COMPILED!r}, which torch.compile writes into names, was taken off")
+    state = {name.replace(_COMPILED, ""): x for name, x in state.items() if name not in extra}
     other = isinstance(model, ResNet) and any("_x." in name for name in state)
 
     def without(before):
         return left + ([f"the prefix {before!r} of all names was taken off"] if before else [])
 
     for before, inside in product(prefixes(state), prefixes(own)):
-        bare = {name: name[len(inside) :] for name in own}
+        bare = {name: name[len(inside) :].replace(_COMPILED, "") for name in own}
         named = {name: before + (theirs(short, model.blocks) if other else short) for name, short in bare.items()}
         yield state, _without_counts(named, state), without(before)
     inside, net = _of_transformers(model)

@@ -86,6 +86,9 @@ def test_logits_are_read_in_both_modes_and_taught_as_such(kind, caplog):
     (lambda net, main, other, features: main[..., None, None], r"gives \(5, 4, 1, 1\) for 5 images"),
     (lambda net, main, other, features: features if net.training else main, r"in training mode, gives \(5, 8\)"),
     (lambda net, main, other, features: main.nope if net.training else main, "but not in training mode .AttributeErr"),
+    (lambda net, main, other, features: main.detach(), "lets no gradient through .*freeze layers by requires_grad_"),
+    (lambda net, main, other, features: net.main(features.detach()), "lets no gradient through to its images"),
+    (lambda net, main, other, features: (-(main**2), main.add_(1))[0], "not in training mode .RuntimeError.*inplace"),
     (lambda net, main, other, features: main - main.mean(0), "other logits for an image alone than among others"),
     (lambda net, main, other, features: main + torch.randn(4) * 9, "draw nothing"),
 ])  # fmt: skip
