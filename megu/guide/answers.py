@@ -146,25 +146,24 @@ def ask(guide: Guide, questions: list[Question], store: AnswerStore, *, at_once:
     """
     guide.recall(questions, store.answers)
     guide.failures.clear()
-    while missing := open_questions(guide, questions, store):
-        name = guide.name
-        with store.turn():
-            _ask_open(guide, sorted(open_questions(guide, questions, store), key=guide.shared), store, at_once)
-        if guide.name == name:
-            missing = open_questions(guide, questions, store)
-            break  # else it goes on under another name
-    if missing:
+    name = None
+    while guide.name != name:  # a guide may have to go on under another name
+        name, keys = guide.name, [one.key(guide) for one in questions]
+        if open_questions(keys, questions, store):
+            with store.turn():
+                fresh = open_questions(keys, questions, store)
+                _ask_open(guide, sorted(fresh, key=guide.shared), store, at_once)
+    if missing := open_questions(keys, questions, store):
         some = ", ".join(f"image {one.image_hash} with {one.label!r}" for one in missing[:3])
         why = "; ".join(f"{count} x {reason}" for reason, count in guide.failures.most_common(2))
         counted = f"{len(missing)} of {len(questions)} answers of {guide.name} are missing{f' ({why})' if why else ''}"
         raise AnswersMissingError(f"{counted}, e.g. {some}.  The others are kept: ask again")
-    return [store.answers[one.key(guide)] for one in questions]
+    return [store.answers[key] for key in keys]
 
 
-def open_questions(guide: Guide, questions: list[Question], store: AnswerStore) -> list[Question]:
-    """Those without an answer in the store, each once."""
-    asked = {one.key(guide): one for one in questions}
-    return [one for key, one in asked.items() if key not in store.answers]
+def open_questions(keys: list[str], questions: list[Question], store: AnswerStore) -> list[Question]:
+    """Those whose keys have no answer in the store, each once."""
+    return [one for key, one in dict(zip(keys, questions, strict=True)).items() if key not in store.answers]
 
 
 def _ask_open(guide, questions, store, at_once):

@@ -192,7 +192,7 @@ class GuideSession:
 
     def _open(self, guide, questions):
         guide.recall(questions, self.store.answers)
-        return open_questions(guide, questions, self.store)
+        return open_questions([one.key(guide) for one in questions], questions, self.store)
 
     def bill(self, price: float | None, image_tokens: int | None) -> str:
         """What asking the open questions takes, as a sentence; ``price`` of a million input tokens, ``image_tokens`` of
