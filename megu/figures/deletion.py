@@ -5,7 +5,7 @@ import re
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from megu.figures.style import STYLE, reach
 
@@ -131,6 +131,8 @@ def pareto(rows, write=svg):
         ax.annotate(row.title, (row.forget, row.retain), (4, 4), textcoords="offset points", fontsize=8)
     ax.set_xscale("symlog", linthresh=5)
     ax.set_yscale("symlog", linthresh=5)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(ScalarFormatter())
     ax.set(xlim=(0, max(10, 1.6 * table["forget"].max())), ylim=(0, max(10, 1.3 * table["retain"].max())))
     ax.set_xlabel("forgotten images: points from the goal")
     ax.set_ylabel("held-out retained images: points from the goal")

@@ -157,7 +157,7 @@ def tidy(facts: dict[str, dict]) -> pd.DataFrame:
             add(name, f"check_{part}", row["after"], goal=row["goal"], images=row["images"])
         add(name, "score", one["done"]["check"]["score"], goal=1.0)
         add(name, "seconds", _seconds(one))
-    return pd.DataFrame(rows, columns="method metric value low high goal images".split())
+    return pd.DataFrame(rows, columns="method metric value low high goal images".split()).astype({"images": "Int64"})
 
 
 def _seconds(one):
