@@ -42,8 +42,8 @@ def plan(checked, out=None) -> Plan:
     with collect_notices(checked.notices):
         guide, asking = _guide(checked, out and Path(out) / "answers.jsonl")
         passes = passes_of(checked.request.method, parameters, settings, _few_pixels(images), split)
-        count = min(passes.most, len(split.train), 64)
-        trained, noised, seen = _seconds_per_image(checked.original, images, split.train[:count], checked.compute)
+        most, some = min(max(passes.most, 1), 64), split.train[:64]
+        trained, noised, seen = _seconds_per_image(checked.original, images, some, most, checked.compute)
     compared = 2 + (checked.reference is not None)
     looks = (compared + 1) * (min(len(split.retain), 5000) + forget + tested)  # and an untrained one
     seconds = {
@@ -119,8 +119,8 @@ def _asked(session, said):
     return said, load.total + ask.total * max(0, len(by_image) - 1) / max(1, len(some))
 
 
-def _seconds_per_image(original, images, index, compute):
-    """(Training, noise, prediction), measured on copies."""
+def _seconds_per_image(original, images, index, most, compute):
+    """(Training, noise, prediction), measured on copies; ``most``: images that are trained on at a time."""
     model, frozen = models.copy_of(original).train(), models.frozen(original)
 
     def train(part):
@@ -136,7 +136,7 @@ def _seconds_per_image(original, images, index, compute):
             frozen(images.batch(part))
 
     with seeded(generator(0, "plan")):  # dropout draws from the global one
-        return [_timed(work, index) for work in (train, noise, look)]
+        return _timed(train, index[:most]), _timed(noise, index), _timed(look, index)
 
 
 def _timed(work, index):
