@@ -11,7 +11,7 @@ from megu.core import models
 from megu.core.device import Stopwatch, generator, in_batches, seeded
 from megu.guide import GuideUnavailableError
 from megu.measure.count import Passes, passes_of
-from megu.own.guide_choice import named_source, session_of
+from megu.own.guide_choice import session_of
 from megu.own.request import collect_notices
 
 ASKED = 4  # images that a guide is tried on
@@ -43,7 +43,7 @@ def plan(checked, out=None) -> Plan:
         guide, asking = _guide(checked, out and Path(out) / "answers.jsonl")
         passes = passes_of(checked.request.method, parameters, settings, _few_pixels(images), split)
         most, some = min(max(passes.most, 1), 64), split.train[:64]
-        trained, noised, seen = _seconds_per_image(checked.original, images, some, most, checked.compute)
+        trained, noised, seen = _seconds_per_image(checked.original, images, some, checked.compute, most)
     compared = 2 + (checked.reference is not None)
     looks = (compared + 1) * (min(len(split.retain), 5000) + forget + tested)  # and an untrained one
     seconds = {
@@ -67,17 +67,16 @@ def plan(checked, out=None) -> Plan:
         f"; names {100 * checked.accuracy:.0f} % of a sample of the training images right",
         "method": title,
         "guide": guide,
-        "time": f"about {readable(sum(seconds.values()))} on {checked.compute.device.type}"
-        f" ({', '.join(f'{stage} {readable(value)}' for stage, value in seconds.items())}"
+        "time": f"about {_readable(sum(seconds.values()))} on {checked.compute.device.type}"
+        f" ({', '.join(f'{stage} {_readable(value)}' for stage, value in seconds.items())}"
         f"{'' if 'guide' in seconds else ', without the guide'})",
     }
     return Plan(lines, seconds)
 
 
-def readable(seconds: float) -> str:
-    """Seconds, minutes or hours in words."""
+def _readable(seconds: float) -> str:
     if seconds < 90:
-        return f"{max(1, round(seconds))} s"
+        return f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
@@ -92,7 +91,7 @@ def _guide(checked, answers):
     """(What is said of the guide, the seconds that asking it takes or `Passes` of the model, or None.)"""
     if not checked.method.guided:
         return "none: this method asks none", 0.0
-    source, exemplars = named_source(checked), f"{checked.settings.guide.exemplars} exemplars of each class"
+    source, exemplars = checked.guide, f"{checked.settings.guide.exemplars} exemplars of each class"
     if source == "matrix":
         return "a matrix that was given", 0.0
     if source != "model":
@@ -119,7 +118,7 @@ def _asked(session, said):
     return said, load.total + ask.total * max(0, len(by_image) - 1) / max(1, len(some))
 
 
-def _seconds_per_image(original, images, index, most, compute):
+def _seconds_per_image(original, images, index, compute, most=64):
     """(Training, noise, prediction), measured on copies; ``most``: images that are trained on at a time."""
     model, frozen = models.copy_of(original).train(), models.frozen(original)
 

@@ -82,19 +82,13 @@ def transition(checked, store):
     return matrix, {**about, "origin": first["about"]["origin"]}
 
 
-def named_source(checked) -> str:
-    """Which guide is asked: that of the request, or one without language where the classes have no names."""
-    if checked.request.guide is None and all(name.isdigit() for name in checked.images.classes):
-        what = "the classes have no names: the guide without language (features) is asked, not the composed one"
-        logging.getLogger("megu").warning(what)
-        return "features"
-    return checked.guide
-
-
 def _chosen(checked, path):
-    source, free, log = named_source(checked), checked.request.guide is None, logging.getLogger("megu")
+    source, free, log = checked.guide, checked.request.guide is None, logging.getLogger("megu")
     if source == "matrix":
         return _described(source, "a matrix that was given", checked.matrix)
+    if free and all(name.isdigit() for name in checked.images.classes):
+        source = "features"
+        log.warning("the classes have no names: the guide without language (features) is asked, not the composed one")
     if source != "model":
         try:
             return _of_guide(source, checked, path)
