@@ -45,6 +45,7 @@ from megu.runs.claims import finding, invariant, statements
 from megu.runs.store import code_digest
 from megu.settings.files import hash_file, project_root
 from megu.settings.profiles import resolve
+from megu.settings.progress import Callback
 from megu.settings.request_file import request_of, write
 
 # %% tags=["parameters"]
@@ -79,7 +80,8 @@ if alone:
 
 
 # %%
-def trained(photos):
+if alone:
+    photos = datasets.ImageFolder(here / "photos" / "train", transforms.ToTensor())
     torch.manual_seed(seed or 0)
     net = models.resnet18(num_classes=len(photos.classes)).train()
     step = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
@@ -88,13 +90,7 @@ def trained(photos):
             step.zero_grad()
             torch.nn.functional.cross_entropy(net(x), y).backward()
             step.step()
-    return net.eval()
-
-
-# %%
-if alone:
-    net = trained(datasets.ImageFolder(here / "photos" / "train", transforms.ToTensor()))
-    save_file(net.state_dict(), here / "model.safetensors")
+    save_file(net.eval().state_dict(), here / "model.safetensors")
     print(f"{type(net).__name__} with {sum(w.numel() for w in net.parameters()):,} weights")
 
 # %% [markdown]
@@ -141,19 +137,13 @@ print("exit code", refused.returncode, "| something was written:", (here / "forg
 # %% tags=["nbval-ignore-output"]
 print(unlearn(config=here / "request.toml", dry_run=True))
 
-
 # %% tags=["nbval-ignore-output"]
-class Told:
-    def on_stage(self, stage):
-        print(stage)
-
-    def on_epoch(self, training, epoch, values):
-        print(f"  {training}, epoch {epoch}")
-
-
+told = Callback()
+told.on_stage = lambda stage: print(stage)
+told.on_epoch = lambda training, epoch, values: print(f"  {training}, epoch {epoch}: {values}")
 before = hash_file(request.model)
 out = here / f"forgotten-{hash_file(here / 'request.toml')[:6]}-{before[:6]}"
-result = unlearn(config=here / "request.toml", out=out, callbacks=[Told()])
+result = unlearn(config=here / "request.toml", out=out, callbacks=[told])
 print("written:", *sorted(path.name for kind in ("report.*", "model.*", "log.csv") for path in out.glob(kind)))
 
 # %% [markdown]

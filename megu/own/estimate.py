@@ -42,8 +42,8 @@ def plan(checked, out=None) -> Plan:
     with collect_notices(checked.notices):
         guide, asking = _guide(checked, out and Path(out) / "answers.jsonl")
         passes = passes_of(checked.request.method, parameters, settings, _few_pixels(images), split)
-        count = min(passes.most, len(split.train), 64)
-        trained, noised, seen = _seconds_per_image(checked.original, images, split.train[:count], checked.compute)
+        most, some = min(max(passes.most, 1), 64), split.train[:64]
+        trained, noised, seen = _seconds_per_image(checked.original, images, some, checked.compute, most)
     compared = 2 + (checked.reference is not None or checked.request.retrain)
     looks = (compared + 1) * (min(len(split.retain), 5000) + forget + tested)  # and an untrained one
     seconds = {
@@ -69,8 +69,8 @@ def plan(checked, out=None) -> Plan:
         f"; names {100 * checked.accuracy:.0f} % of a sample of the training images right",
         "method": title,
         "guide": guide,
-        "time": f"about {readable(sum(seconds.values()))} on {checked.compute.device.type}"
-        f" ({', '.join(f'{stage} {readable(value)}' for stage, value in seconds.items())}"
+        "time": f"about {_readable(sum(seconds.values()))} on {checked.compute.device.type}"
+        f" ({', '.join(f'{stage} {_readable(value)}' for stage, value in seconds.items())}"
         f"{'' if 'guide' in seconds else ', without the guide'})",
     }
     if checked.request.retrain:
@@ -82,17 +82,16 @@ def retraining_time(checked) -> str:
     """How long the reference of a `megu.own.request.CheckedRequest` will take, by a few measured steps."""
     index = checked.split.train[: min(checked.settings.training.batch, 64)]
     step = _seconds_per_image(checked.original, checked.images, index, checked.compute)[0]
-    return f"about {readable(_retraining(checked, step))}"
+    return f"about {_readable(_retraining(checked, step))}"
 
 
 def _retraining(checked, step):
     return step * len(checked.split.retain) * checked.settings.training.epochs
 
 
-def readable(seconds: float) -> str:
-    """Seconds, minutes or hours in words."""
+def _readable(seconds: float) -> str:
     if seconds < 90:
-        return f"{max(1, round(seconds))} s"
+        return f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
@@ -134,8 +133,8 @@ def _asked(session, said):
     return said, load.total + ask.total * max(0, len(by_image) - 1) / max(1, len(some))
 
 
-def _seconds_per_image(original, images, index, compute):
-    """(Training, noise, prediction), measured on copies."""
+def _seconds_per_image(original, images, index, compute, most=64):
+    """(Training, noise, prediction), measured on copies; ``most``: images that are trained on at a time."""
     model, frozen = models.copy_of(original).train(), models.frozen(original)
 
     def train(part):
@@ -151,7 +150,7 @@ def _seconds_per_image(original, images, index, compute):
             frozen(images.batch(part))
 
     with seeded(generator(0, "plan")):  # dropout draws from the global one
-        return [_timed(work, index) for work in (train, noise, look)]
+        return _timed(train, index[:most]), _timed(noise, index), _timed(look, index)
 
 
 def _timed(work, index):

@@ -140,6 +140,9 @@ def _overrides(request, method):
     given = nest(given)
     if isinstance(given.get("guide"), dict) and "source" in given["guide"]:
         raise SettingsError(f"guide.source is {given['guide']['source']!r}: say which guide by guide= (--guide)")
+    if own := given.keys() & {field.name for field in fields(Request)} - {"guide"}:
+        name = min(own)
+        raise SettingsError(f"setting {name!r} is {given[name]!r}: give it as {name}= (--{name.replace('_', '-')})")
     usual = {"data.name": "folder", "threads": 0, "autocast": "off", "compare": [request.method]}
     usual["forget.scenario"], prefix = method.scenarios[0], f"methods.{request.method}."
     for name, value in given.items():

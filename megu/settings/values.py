@@ -23,7 +23,7 @@ def nest(values):
     out = {}
     for dotted, value in values.items():
         value = nest(value) if isinstance(value, dict) else value
-        for group in reversed(dotted.split(".")):
+        for group in reversed(str(dotted).split(".")):
             value = {group: value}
         out = merge(out, value)
     return out

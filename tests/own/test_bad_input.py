@@ -175,6 +175,7 @@ ALONE = {  # argument of `ask` -> (wrong value, what the message must name)
     "settings": [
         ([1], "[1]"), ({"device": "tpu"}, "tpu"), ({"recipe.lr": -1}, "-1"), ({"recipe.epochs": 0}, "recipe.epochs"),
         ({"recipe.lrr": 1}, "recipe.lrr"), ({"labels.tau": 2}, "labels.tau"), ({"guide.source": "names"}, "by guide="),
+        ({"guide": {"source": "names"}}, "by guide="), ({"normalise": "unit"}, "--normalise"), ({1: 2}, "1"),
     ],
     "subclasses": [(["a"], "1 names for 30")],
 }  # fmt: skip

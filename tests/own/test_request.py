@@ -18,7 +18,7 @@ from megu.core.loading import weights_digest
 from megu.guide import GuideUnavailableError
 from megu.guide.composed import lite0
 from megu.measure.count import counting, total
-from megu.own import estimate, guide_choice
+from megu.own import estimate
 from megu.runs.loggers import loggers
 from megu.settings.errors import MeguError
 
@@ -121,7 +121,6 @@ def test_the_plan_names_what_stands_in_for_a_guide(model, parts, monkeypatch):
     assert "own features, since" in forget(model, parts, guide=None, dry_run=True).lines["guide"]
     with pytest.raises(GuideUnavailableError):
         forget(model, parts, guide="features", dry_run=True)
-    assert guide_choice.named_source(SimpleNamespace(guide="names", request=SimpleNamespace(guide="names"))) == "names"
 
 
 @pytest.mark.slow

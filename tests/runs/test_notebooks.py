@@ -11,7 +11,10 @@ from megu.runs.store import STAGES
 
 FOLDER = ROOT / "notebooks"
 # Those that stand alone seal no stage; their parameters.
-ALONE = {"06_your_own_model": ["seed", "forget"], "07_cost": ["profile", "seeds"]}
+ALONE = {
+    "06_your_own_model": ["config", "model", "arch", "data", "forget", "normalise", "seed"],
+    "07_cost": ["profile", "seeds"],
+}
 PARAMETERS = {**dict.fromkeys(STAGES.values(), ["profile", "seed", "run_dir", "overrides"]), **ALONE}
 
 
