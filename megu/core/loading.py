@@ -12,8 +12,8 @@ from megu.core import keymap, models
 from megu.core.adapted import adapted, copy_of, tensors, trainable, unwrapped, why
 from megu.core.architectures import builders
 from megu.core.device import generator, seeded
-from megu.core.tensors import read_tensors
 from megu.core.train import predict
+from megu.core.weights import read_tensors
 from megu.datasets.user_images import NORMALISE, moments
 from megu.settings.errors import MeguError, SettingsError
 from megu.settings.files import hash_bytes

@@ -1,12 +1,14 @@
-r"""ViT-B/16 and its ImageNet weights."""
+r"""Files of weights: the one reader of safetensors, ViT-B/16 and its ImageNet weights."""
 
-from contextlib import ExitStack
+import zipfile
+from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 
-from megu.core.tensors import read_tensors
 from megu.settings.errors import SettingsError
 from megu.settings.extras import extra
 from megu.settings.files import hash_weights
@@ -14,6 +16,41 @@ from megu.settings.files import hash_weights
 HUB = "google/vit-base-patch16-224"
 CONFIG = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 CONFIG |= {"image_size": 224, "patch_size": 16, "num_channels": 3}
+
+
+def read_tensors(path, what="weights", device="cpu"):
+    r"""The tensors of a safetensors file by name, also those that ``save_model`` left out as they are tied to others.
+
+    Args: what: for messages, e.g. ``model``.
+    Raises: SettingsError where the file is missing, of another kind or damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SettingsError(f"{what} {path.name!r} does not exist: give a .safetensors file")
+    with open(path, "rb") as file:
+        head = file.read(9)
+    if path.suffix != ".safetensors" or head[8:] != b"{":
+        kind = "is TorchScript" if _is_torchscript(path) else "is not a safetensors file"
+        state = "torch.jit.load(file).state_dict()" if "Script" in kind else "torch.load(file, weights_only=True)"
+        raise SettingsError(
+            f"{what} {path.name!r} {kind}, and only safetensors are opened, since a pickle can run code:"
+            " use safetensors.torch.save_file(state, 'model.safetensors'), where state is model.state_dict() or, of a"
+            f" file that you trust, {state}"
+        )
+    try:
+        found = load_file(path, device=str(device))
+        with safe_open(path, "pt") as file:
+            tied = (file.metadata() or {}).items()
+        return found | {name: found[other] for name, other in tied if name not in found and other in found}
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        why = str(error).splitlines()[0][:100]
+        raise SettingsError(f"{what} {path.name!r} is damaged ({why}): save, copy or download it again") from None
+
+
+def _is_torchscript(path):
+    with suppress(zipfile.BadZipFile, OSError), zipfile.ZipFile(path) as file:
+        return any(name.endswith("/constants.pkl") for name in file.namelist())
+    return False
 
 
 def find(weights):

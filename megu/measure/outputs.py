@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from megu.core.device import in_batches
 from megu.core.models import features
 from megu.core.splits import Split
-from megu.core.tensors import read_tensors
+from megu.core.weights import read_tensors
 from megu.datasets.images import Images
 
 

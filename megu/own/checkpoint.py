@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from megu.core import models
 from megu.core.adapted import read_output, tensors, unwrapped
 from megu.core.loading import misfits, read_model, weights_digest
-from megu.core.tensors import read_tensors
+from megu.core.weights import read_tensors
 from megu.methods import METHODS
 from megu.settings.config import Forget, Part
 from megu.settings.errors import SettingsError

@@ -142,7 +142,7 @@ def test_a_folder_holds_weights_by_the_users_names(made, tmp_path):
     done = ask(wrapped, method="finetune", out=tmp_path / "out")
     again = ask(wrapped, method="finetune", out=tmp_path / "out")
     other = taught(Net(convolutional()))
-    other.load_state_dict(megu.core.tensors.read_tensors(tmp_path / "out" / "model.safetensors"))
+    other.load_state_dict(megu.core.weights.read_tensors(tmp_path / "out" / "model.safetensors"))
     assert torch.allclose(other(X), done.model(X)) and torch.equal(again.model(X), done.model(X))
 
 
