@@ -47,16 +47,11 @@ def parse(pairs):
         name, equals, text = pair.partition("=")
         if not equals:
             raise SettingsError(f"--set {pair!r} has no '=': write --set name=value")
-        out[name] = literal(text)
+        try:
+            out[name] = text and ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            out[name] = text
     return out
-
-
-def literal(text):
-    r"""``"5"`` to 5, ``"((0.5,), (0.5,))"`` to a pair, what is no literal to itself."""
-    try:
-        return text and ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def write(table, out, name, float_format="%.6g"):

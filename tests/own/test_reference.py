@@ -4,7 +4,7 @@ from own_model import NAMES, column, forget, network
 from refusals import refused
 from safetensors.torch import load_file
 
-from megu.own.estimate import estimate
+from megu.own.estimate import plan
 from megu.own.request import CheckedRequest, Request
 
 
@@ -22,7 +22,8 @@ def test_the_reference_is_made_on_request_from_retained_images_alone(model, part
     more = {"method": "finetune", "retrain": True, "out": tmp_path}
     settings = {"recipe.epochs": 1, "training.epochs": 12, "training.lr": 0.1, "training.batch": 32}
     request = Request(model, parts[0], "trouser", test=parts[1], classes=NAMES, retrain=True, settings=settings)
-    assert "retrain  the reference, 12 epochs on 360 images: about" in estimate(CheckedRequest(request))
+    planned = plan(CheckedRequest(request))
+    assert planned.lines["retrain"] == "the reference, 12 epochs on 360 images" and planned.seconds["retraining"] > 0
     result = forget(model, parts, settings=settings, **more)
     acc = {(row["model"], row["part"]): row["percent"] for row in result.report["accuracy"]}
     assert acc["reference", "forget"] == 0 and acc["reference", "retain"] > 40
