@@ -60,9 +60,10 @@ def situations(data):
     for (dataset, arch, scenario, forget), cell in by_cell:
         mean, alike, worse = ranked(cell.droplevel(CELL))
         seeds = int(cell.notna().any().sum())
+        measured = f"{_size(dataset, scenario, forget)}, {dataset}, {arch}, {_seeds(seeds)}, {len(mean)} methods"
         still = next((name for name in mean.index if name in FORGET_ONLY | UNTRAINED), None)
         lines.append([
-            KINDS[scenario], f"{_size(dataset, scenario, forget)}, {dataset}, {arch}, {_seeds(seeds)}",
+            KINDS[scenario], measured,
             f"{title(mean.index[0])} {mean.iloc[0]:.2f}", _list(alike),
             "-" if still is None else f"{title(still)} {mean[still]:.2f}", _list(worse),
         ])  # fmt: skip
