@@ -25,7 +25,7 @@ SMALL = {
     "ssd-code": {},
     "projection": {"images": 9},
 }
-SMALL |= {**dict.fromkeys(("unsir", "unsir-ssd"), {"noises": 2, "copies": 1, "noise.steps": 2}), "scrub": {"epochs": 1}}
+SMALL |= {**dict.fromkeys(("unsir", "unsir-ssd"), {"noises": 2, "copies": 1, "noise.steps": 2})}
 OWN = [name for name, about in METHODS.items() if not about.reference and not about.variant_of]
 
 
