@@ -92,9 +92,13 @@ class _Hooks:
 
     def after(self, model, inputs, output):
         path, form = self.read[model.training]
-        for name in path:
-            output = dict(_members(output))[name]
-        return as_logits(output, form)
+        return as_logits(_at(output, path), form)
+
+
+def _at(output, path):
+    for name in path:
+        output = dict(_members(output))[name]
+    return output
 
 
 def as_logits(found: Float[Tensor, "n K"], form: str | None) -> Float[Tensor, "n K"]:
@@ -103,12 +107,12 @@ def as_logits(found: Float[Tensor, "n K"], form: str | None) -> Float[Tensor, "n
 
 
 def form_of(found: Float[Tensor, "n K"]) -> str | None:
-    r"""``probabilities``, ``log-probabilities``, ``independent probabilities``, or None for what may be logits."""
+    r"""``probabilities``, ``log-probabilities``, or None for what may be logits."""
     found = found.detach().double()
     for form, p in (("probabilities", found), ("log-probabilities", found.exp())):
         if (p >= 0).all() and ((p.sum(1) - 1).abs() < 0.02).all() and (form == "probabilities" or (found <= 0).all()):
             return form
-    return "independent probabilities" if ((found >= 0) & (found <= 1)).all() and found.std() > 0 else None
+    return None
 
 
 def adapted(model: nn.Module, x: Float[Tensor, "n C H W"], num_classes: int | None, what: str = "model") -> nn.Module:
@@ -126,11 +130,18 @@ def adapted(model: nn.Module, x: Float[Tensor, "n C H W"], num_classes: int | No
         whole = model(x)
         path, found, form = read_output(whole, (len(x), num_classes), what)
         logits = as_logits(found, form)
-        _, alone, _ = read_output(model(x[:1]), (1, num_classes), what)
-        if not torch.allclose(as_logits(alone, form), logits[:1], rtol=0.01, atol=0.01 * float(logits.abs().max())):
+        if not logits.isfinite().all():
+            raise SettingsError(f"{what} gives logits that are no numbers (NaN or infinite): give weights that work")
+        if form is None and found.min() >= 0 and found.max() <= 1 and found.max() - found.min() > 0.8:
+            remedy = "let forward return logits, which a softmax takes"
+            raise SettingsError(f"{what} gives values from 0 to 1 that do not sum to 1 (a sigmoid?): {remedy}")
+        alone = as_logits(_at(model(x[:1]), path), form)
+        if alone.shape != logits[:1].shape or not torch.allclose(
+            alone, logits[:1], rtol=0.01, atol=0.01 * float(logits.abs().max())
+        ):
             remedy = "in eval mode let forward use no batch statistics (track_running_stats=True), and draw nothing"
             raise SettingsError(f"{what} gives other logits for an image alone than among others: {remedy}")
-        trained = _in_training(model, x, logits, what)
+        trained = _in_training(model, x[:3], logits[:3], what)  # of large networks this takes its time
     if path:
         _LOG.warning("%s gives a %s: %s is taken for the logits", what, type(whole).__name__, _called(path))
     if form:
@@ -193,9 +204,6 @@ def read_output(output, shape: tuple[int, int | None], what: str, near: Tensor |
     if len(read) > 1 and any(not torch.equal(read[0][1], other) for _, other, _ in read):
         names = ", ".join(_called(path) for path, *_ in read)
         raise SettingsError(f"{what} gives {len(read)} outputs for {n} images ({names}): return one, or call it logits")
-    if read[0][2] == "independent probabilities":
-        remedy = "let forward return logits, which a softmax takes"
-        raise SettingsError(f"{what} gives values from 0 to 1 that do not sum to 1 (a sigmoid?): {remedy}")
     return read[0]
 
 

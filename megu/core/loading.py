@@ -140,15 +140,12 @@ def check_and_copy(model, images, what="model") -> nn.Module:
     refuse(not [*copy.parameters()], " has no weights that could forget: give a network that was trained")
     refuse(not trainable(copy), " has frozen weights only: set requires_grad to True where they may change")
     try:
-        with torch.no_grad():
-            copy = adapted(copy, few := _few(images), images.num_classes, what)
-            logits = copy(few)
+        copy = adapted(copy, _few(images), images.num_classes, what)
     except SettingsError:
         raise
     except Exception as error:  # whatever a foreign forward() may raise
         shape = images.shape
         raise SettingsError(f"{what} takes no images of shape {shape} ({why(error)}): check size, channels") from None
-    refuse(not logits.isfinite().all(), f" gives logits {no_numbers}")
     copy.zero_grad(set_to_none=True)
     return copy
 

@@ -63,12 +63,11 @@ def unlearn(task: Task, settings: ProjectionSettings) -> nn.Module:
         )
     with task.clock("projection"):
         for layer, inputs in of_forget.items():
+            groups = getattr(layer, "groups", 1)
+            parts = zip(*(x.chunk(groups, -1) for x in (inputs, of_retain[layer])), strict=True)
             projected = []
-            for group, weight in enumerate(layer.weight.flatten(1).chunk(inputs.shape[1])):
-                p_f, p_r = (
-                    space(inputs[:, group], settings.alpha_f),
-                    space(of_retain[layer][:, group], settings.alpha_r),
-                )
+            for weight, (forget, retain) in zip(layer.weight.flatten(1).chunk(groups), parts, strict=True):
+                p_f, p_r = space(forget, settings.alpha_f), space(retain, settings.alpha_r)
                 stays = torch.eye(len(p_f), device=p_f.device) - (p_f - p_f @ p_r)
                 projected.append(weight @ stays.T)
             layer.weight.copy_(torch.cat(projected).view_as(layer.weight))
@@ -96,22 +95,22 @@ def space(activations: Float[Tensor, "m d"], alpha: float) -> Float[Tensor, "d d
 
 def layer_inputs(
     model: nn.Module, images: Images, index: Int[Tensor, " n"], gen: torch.Generator
-) -> dict[nn.Module, Float[Tensor, "_ groups d"]]:
-    r"""Inputs of every `nn.Conv2d` (unfolded) and `nn.Linear` that moves at random places: at most 10,000 rows."""
+) -> dict[nn.Module, Float[Tensor, "_ d"]]:
+    r"""Inputs of every `nn.Conv2d` (unfolded) and `nn.Linear` that moves at random places: at most 10,000 rows; of
+    groups one after the other."""
     rows, per_image = defaultdict(list), max(1, 10_000 // len(index))
 
     def keep(layer, inputs):
         if not isinstance(layer, nn.Conv2d | nn.Linear) or not _moves(layer):
             return
-        x, groups = inputs[0], getattr(layer, "groups", 1)
+        x = inputs[0]
         if isinstance(layer, nn.Conv2d):
             mode = {"zeros": "constant"}.get(layer.padding_mode, layer.padding_mode)
             x = F.pad(x, _padding(layer), mode)
             x = F.unfold(x, layer.kernel_size, layer.dilation, 0, layer.stride).transpose(1, 2)
         x = x.reshape(len(x), -1, x.shape[-1])
         places = torch.rand(x.shape[:2], generator=gen).argsort(1)[:, :per_image].to(x.device)
-        chosen = x.gather(1, places[..., None].expand(-1, -1, x.shape[2])).flatten(0, 1).float()
-        rows[layer].append(chosen.unflatten(1, (groups, -1)))
+        rows[layer].append(x.gather(1, places[..., None].expand(-1, -1, x.shape[2])).flatten(0, 1).float())
 
     with register_module_forward_pre_hook(keep):
         for part in index.split(300):

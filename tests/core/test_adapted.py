@@ -80,12 +80,14 @@ def test_logits_are_read_in_both_modes_and_taught_as_such(kind, caplog):
 
 
 @pytest.mark.parametrize(("give", "words"), [
-    (lambda net, main, other, features: main.sigmoid(), "from 0 to 1 that do not sum to 1 .a sigmoid.*return logits"),
+    (lambda net, main, other, features: (main * 20 + 2).sigmoid(), "from 0 to 1 that do not sum to 1 .a sigmoid"),
     (lambda net, main, other, features: (main, other), r"gives 2 outputs for 5 images \(0, 1\): return one"),
     (lambda net, main, other, features: {"loss": main.mean()}, "gives a dict for 5 images of 4 classes: "),
     (lambda net, main, other, features: main[..., None, None], r"gives \(5, 4, 1, 1\) for 5 images"),
-    (lambda net, main, other, features: features if net.training else main, r"in training mode, gives \(5, 8\)"),
+    (lambda net, main, other, features: features if net.training else main, r"in training mode, gives \(3, 8\)"),
     (lambda net, main, other, features: main.nope if net.training else main, "but not in training mode .AttributeErr"),
+    (lambda net, main, other, features: main / 0, "logits that are no numbers .NaN or infinite.: give weights"),
+    (lambda net, main, other, features: main if len(main) > 1 else main[0], "other logits for an image alone"),
     (lambda net, main, other, features: main.detach(), "lets no gradient through .*freeze layers by requires_grad_"),
     (lambda net, main, other, features: net.main(features.detach()), "lets no gradient through to its images"),
     (lambda net, main, other, features: (-(main**2), main.add_(1))[0], "not in training mode .RuntimeError.*inplace"),
@@ -101,6 +103,12 @@ def test_a_plain_classifier_wears_no_hooks():
     net = adapted(Net(norm=nn.Identity), X, 4)
     assert not net._forward_hooks and not net._forward_pre_hooks
     assert adapted(Net(), X, 4)._forward_pre_hooks, "batch statistics need them"
+
+
+def test_small_logits_are_not_taken_for_probabilities():
+    net = Net(lambda net, main, *_: main * 0.1 + 0.5).eval()
+    wanted = net(X)
+    assert 0 < wanted.min() and wanted.max() < 1 and torch.equal(adapted(net, X, 4)(X), wanted)
 
 
 def moved(net, before):
