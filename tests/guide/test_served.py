@@ -208,11 +208,11 @@ def test_a_server_that_does_not_sample_is_told(serve, caplog):
 
 
 def test_the_time_is_estimated_from_the_first_questions(serve, capsys):
-    url, _ = serve(lambda body, number: (time.sleep(0.3 if number == 1 else 0.05), fine(body))[1])
+    url, _ = serve(lambda body, number: (time.sleep(0.5 if number == 1 else 0.2), fine(body))[1])
     one, clock = client(url, concurrency=2), time.monotonic()
-    ask(one, asked(20), AnswerStore())
-    took = time.monotonic() - clock - 0.35
+    ask(one, asked(10), AnswerStore())
+    took = time.monotonic() - clock - 0.7
     said = re.search(
-        r"38 more questions take about (.*) s if 2 are answered at once, else up to", capsys.readouterr().err
+        r"18 more questions take about (.*) s if 2 are answered at once, else up to", capsys.readouterr().err
     )
     assert took / 2 < float(said[1]) < took * 2
