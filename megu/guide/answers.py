@@ -182,17 +182,17 @@ def _ask_open(guide, questions, store, at_once):
                 guide.stop()  # what is under way still comes
             if guide.seconds_each and not told:
                 told = True
-                _estimate(guide, len(questions) - done)
+                _estimate(guide, len(questions) - done, bar.disable)
     finally:
         store.add(fresh)  # also after an interrupt or an error in the guide
 
 
-def _estimate(guide, left):
+def _estimate(guide, left, quiet):
     def about(seconds):
         return f"{seconds:.2g} s" if seconds < 90 else f"{seconds / 60:.0f} minutes"
 
     alone = guide.seconds_each * left
-    if left and guide.costly or alone >= 10:
+    if left and (guide.costly or alone >= 10 and not quiet):
         took, n = about(alone / guide.parallel), guide.parallel
         one_by_one = f" if {n} are answered at once, else up to {about(alone)}" if n > 1 else ""
         Bar.write(f"{guide.name}: {left} more questions take about {took}{one_by_one}", file=sys.stderr)

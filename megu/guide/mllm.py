@@ -125,7 +125,7 @@ class LocalMllm(Guide, source="mllm"):
         for at in (together < ENOUGH).nonzero().flatten().tolist():
             token, p = self._loaded[1].tokenizer.decode(log_p[at].argmax()), log_p[at].max().exp()
             why = f"begins with {token!r} ({p:.0%}), True and False had {together[at]:.2g} of the probability"
-            need(self._began, f"{self.name} {why}: choose another model")
+            need(self._began or at, f"{self.name} {why}: choose another model")
             self.failures[f"it {why}"] += 1
             out[at] = math.nan
         self._began = True

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -12,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+import torch
 from loopback import asked, client, odds_of, reply
 from refusals import refused
 
-from megu.guide import Answer, AnswersMissingError, AnswerStore, Guide, GuideContext, Question, ask
+from megu.guide import Answer, AnswersMissingError, AnswerStore, Guide, GuideContext, ImageGuide, Question, ask
 from megu.settings.errors import StageError
 
 
@@ -53,6 +55,23 @@ def path(tmp_path):
 
 def raw(answers):
     return [answer.raw for answer in answers]
+
+
+class Slow(ImageGuide):
+    """Needs long for its weights and 40 ms for two images."""
+
+    name, version, costly, at_once, loaded = "slow", "1", True, 2, False
+
+    def score_images(self, images):
+        time.sleep(0.04 if self.loaded else 0.3)
+        self.loaded = True
+        return torch.zeros(len(images), 2)
+
+
+def test_what_the_rest_takes_is_estimated_without_what_is_needed_once(capsys):
+    ask(Slow(GuideContext(("shirt", "coat"))), asked(20), AnswerStore())
+    seconds = re.fullmatch(r"slow: 35 more questions take about (\S+) s\n", capsys.readouterr().err)[1]
+    assert 0.32 / 1.5 < float(seconds) < 0.32 * 2  # eight times two images
 
 
 def test_asked_once_in_any_order(path):

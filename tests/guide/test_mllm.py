@@ -112,11 +112,11 @@ def test_a_model_that_begins_with_something_else_is_refused(folders):
     one, logits = local(folders / "llava"), torch.zeros(2, 264)
     logits[1, 70] = 20.0
     with pytest.raises(
-        GuideUnavailableError, match=r"llava begins with 'D' \(100%\), True and False had .* choose another"
+        GuideUnavailableError, match=r"llava begins with 'd' \(100%\), True and False had .* choose another"
     ):
         one._log_odds(logits[1:])
     assert np.isnan(one._log_odds(logits)).tolist() == [False, True]  # later it is one answer that is missing
-    assert ["it begins with 'D'" in why for why in one.failures] == [True]
+    assert ["it begins with 'd'" in why for why in one.failures] == [True]
 
 
 @pytest.mark.parametrize("reuse", [True, False])
