@@ -161,6 +161,7 @@ def test_the_command_reads_and_writes_the_file(model, parts, tmp_path, capsys, m
         (folder := tmp_path / "photos" / NAMES[k]).mkdir(parents=True, exist_ok=True)
         Image.fromarray((x[0] * 255).round().byte().numpy()).save(folder / f"{i:03d}.png")
     save_file(model.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "names.txt").write_text("\n".join(NAMES))  # the model's order, not that of the folders
 
     def megu_unlearn(*words):
         monkeypatch.setattr(sys, "argv", ["megu", "unlearn", *map(str, words)])
@@ -172,7 +173,7 @@ def test_the_command_reads_and_writes_the_file(model, parts, tmp_path, capsys, m
     monkeypatch.chdir(tmp_path)
     literal = "((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))"
     words = ["--model", "model.safetensors", "--arch", "own_model:network", "--data", "photos", "--forget", "trouser",
-             "--normalise", literal, "--guide", "model", "--dry-run"]  # fmt: skip
+             "--normalise", literal, "--guide", "model", "--dry-run", "--classes", "names.txt"]  # fmt: skip
     code, said = megu_unlearn(*words, "--save-config", "request.yaml")
     assert code == 0 and "class: trouser, 40 of 400" in said and "- 0.0" in (tmp_path / "request.yaml").read_text()
     monkeypatch.chdir("/")
@@ -182,7 +183,7 @@ def test_the_command_reads_and_writes_the_file(model, parts, tmp_path, capsys, m
     assert megu_unlearn(*config, "--method", "retrian")[1].endswith(", megu\n")
     assert "retrain" not in megu_unlearn(*config, "--method", "retrian")[1].partition("choose from")[2]
     assert "no out given: add --out" in megu_unlearn(*config[:2])[1]
-    assert "no model and no arch given" in megu_unlearn("--data", tmp_path, "--forget", "a", "--dry-run")[1]
+    assert "no model and no arch given" in megu_unlearn("--data", tmp_path, "--forget", "coat", "--dry-run")[1]
 
 
 def test_numbers_go_to_a_csv_by_default(model, parts, tmp_path):
