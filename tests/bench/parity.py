@@ -146,7 +146,8 @@ def of_salun(folder):
     with tempfile.TemporaryDirectory() as about.save_dir, patch.object(torch.Tensor, "cuda", lambda self: self):
         batches = [(image(part), y[part]) for part in order.split(20)]
         masks.save_gradient_ratio({"forget": batches}, models.copy_of(here.original), nn.CrossEntropyLoss(), about)
-        mask = torch.load(Path(about.save_dir) / "with_0.5.pt", weights_only=True)
+        saved = Path(about.save_dir) / "with_0.5.pt"
+        mask = torch.load(saved, weights_only=True)
         for saliency in ("batches", "images"):
             found = salun.salient(here, settings.model_copy(update={"saliency": saliency}))
             share = 100 * (flat(found) != flat(mask.values())).double().mean()
