@@ -44,7 +44,8 @@ class Checkpoint:
         if sha256(whole[32:]).digest() != whole[:32]:
             logging.getLogger("megu").warning("%s is damaged: this training starts again", self.path.name)
             return None
-        found = torch.load(io.BytesIO(whole[32:]), "cpu", weights_only=True)
+        content = io.BytesIO(whole[32:])
+        found = torch.load(content, "cpu", weights_only=True)
         return found["state"] if found["of"] == of else None
 
     def write(self, of: str, state: dict) -> None:
