@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from megu.core.adapted import copy_of, tensors, trainable  # noqa: F401  (one door)
-from megu.core.networks import AIRBENCH, RESNETS, Airbench, ResNet, ViT, build, reset, resized  # noqa: F401  (one door)
+from megu.core.networks import AIRBENCH, RESNETS, Airbench, ResNet, ViT, build, prepare, reset, resized  # noqa: F401  (one door)
 from megu.core.weights import read_tensors
 from megu.settings.errors import SettingsError
 

@@ -1,7 +1,8 @@
 r"""The classifiers that are built here."""
 
 import torch
-from torch import nn
+from jaxtyping import Int
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megu.core import weights as pretrained
@@ -194,6 +195,16 @@ def build(arch, num_classes, shape, seed, purpose="original", weights=None):
         if shape[0] != 3:
             raise SettingsError(f"arch vit-b16 takes images of 3 channels, these have {shape[0]}: use arch vit-tiny")
         return ViT(pretrained.vit_b16(num_classes, weights))
+
+
+def prepare(model: nn.Module, images, index: Int[Tensor, " n"]) -> None:
+    r"""What an untrained network takes from its training images before the first step: see `Airbench.prepare`.
+
+    Args: images: `megu.datasets.images.Images`.  index: those that it is trained on; about a million patches are used.
+    """
+    if isinstance(model, Airbench):
+        height, width = images.shape[1:]
+        model.prepare(images.batch(index[:: -(-len(index) * height * width // 1_000_000)]))
 
 
 def reset(model, seed, purpose):

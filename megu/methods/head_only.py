@@ -20,18 +20,23 @@ class HeadOnlySettings(Part):
     recipe: Recipe = Recipe(epochs=3, lr=0.11)
 
 
-@register("head-only", "Head only, forgotten logit masked", scenarios=("class",))
+def has_a_bias(original: nn.Module) -> None:
+    r"""Raises: SettingsError where the last layer has no bias, which the mask needs."""
+    if head(original).bias is None:
+        raise SettingsError("head-only: the last layer has no bias, which the mask needs: choose another method")
+
+
+@register("head-only", "Head only, forgotten logit masked", scenarios=("class",), fits=has_a_bias)
 def unlearn(task: Task, settings: HeadOnlySettings) -> nn.Module:
     r"""Weights of the last layer minimise $\sum_{D_r} \mathrm{CE}$ over the retained logits; those of the forgotten
     classes are a constant that no image reaches.  The features stay the original's, bit for bit.
 
-    Raises: SettingsError where the last layer has no bias, which the mask needs.
+    Raises: see `has_a_bias`.
     Source: the classifier-only control of arXiv 2604.08271.  Departs: the mask is written into the weights.
     """
     model, retain, y = copy_of(task.original).eval(), task.retain_sample(), task.images.y
     last, moves = head(model), [weight.requires_grad for weight in model.parameters()]
-    if last.bias is None:
-        raise SettingsError("head-only: the last layer has no bias, which the mask needs: choose another method")
+    has_a_bias(model)
     model.requires_grad_(False)
     last.requires_grad_(True)
     forgotten = torch.tensor(task.forgotten, device=y.device)

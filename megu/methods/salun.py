@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from megu.core.models import trainable
+from megu.methods.gradients import gradients
 from megu.methods.registry import RATE, published, register
 from megu.methods.task import Task
 from megu.settings.config import Fraction, Part, Recipe
@@ -55,10 +56,10 @@ def salient(task: Task, settings: SalunSettings) -> list[Tensor]:
     """
     forget = task.split.forget
     if settings.saliency == "images":
-        total = task.gradients(forget.split(256), lambda gradient: gradient, "sum")
+        total = gradients(task, forget.split(256), lambda gradient: gradient, "sum")
     else:
         parts = task.sample(forget, len(forget), "saliency").split(settings.recipe.batch)
-        total = task.gradients(parts, lambda gradient: gradient, "mean")
+        total = gradients(task, parts, lambda gradient: gradient, "mean")
     flat = torch.cat([t.flatten() for t in total]).abs()
     largest = flat.topk(int(settings.share * len(flat))).indices
     mask = torch.zeros_like(flat, dtype=torch.bool).index_fill(0, largest, True)

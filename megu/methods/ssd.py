@@ -7,6 +7,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from megu.core.models import copy_of, trainable
+from megu.methods.gradients import gradients
 from megu.methods.registry import register
 from megu.methods.task import Task
 from megu.settings.config import Count, Part, Positive
@@ -71,7 +72,7 @@ def importance(task: Task, index: Int[Tensor, " n"], batch: int) -> list[Tensor]
     Args: index: cut into batches in this order; ``batch`` 1 gives the empirical Fisher information.
     """
     parts = index.split(batch)
-    return task.gradients(parts, lambda gradient: gradient.square() / len(parts), "mean")
+    return gradients(task, parts, lambda gradient: gradient.square() / len(parts), "mean")
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from megu.core import models
 from megu.core.device import Compute, Stopwatch, generator
@@ -16,7 +15,6 @@ from megu.core.splits import Split
 from megu.core.train import Position, fit
 from megu.datasets.images import Images
 from megu.settings.config import Recipe
-from megu.settings.progress import Bar
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,7 @@ class Task:
         retain_images: at most so many are used for fine-tuning.
         arch, training: how the original was made, for retraining; ``arch`` None: not built here.
         clock: seconds by part of the method.  history: mean loss of each epoch, by the label of the training.
-        weights: that a new vit-b16 starts from, see `megu.core.weights.find`.
-        draws: the generators of the method, whose states belong to a training that stops.
+        weights: of a new vit-b16, see `megu.core.weights.find`.  draws: the method's generators.
     """
 
     original: nn.Module
@@ -66,25 +63,13 @@ class Task:
 
     def sample(self, index: Int[Tensor, " n"], count: int, purpose: str) -> Int[Tensor, " r"]:
         """At most ``count`` of ``index`` at random."""
-        chosen = torch.randperm(len(index), generator=self.generator(purpose))[:count]
-        return index[chosen.to(index.device)]
+        return index[torch.randperm(len(index), generator=self.generator(purpose))[:count].to(index.device)]
 
     def fresh_model(self) -> nn.Module:
         """An untrained classifier of the original's architecture, from a start of its own."""
         if self.arch is None:
             return models.reset(self.original, self.seed, "retrained")
         return models.build(self.arch, self.num_classes, self.images.shape, self.seed, "retrained", self.weights)
-
-    def gradients(self, parts: tuple[Tensor, ...], value: Callable, reduction: str) -> list[Tensor]:
-        r"""Sum over parts of ``value(gradient)`` of the cross-entropy in each trainable weight of the original."""
-        weights = models.trainable(self.original)
-        total = [torch.zeros_like(w) for w in weights]
-        for part in Bar(parts, desc="gradients", unit="batch"):
-            loss = F.cross_entropy(self.original(self.images.batch(part)), self.images.y[part], reduction=reduction)
-            found = torch.autograd.grad(loss, weights, materialize_grads=True)  # 0 where a weight plays no part
-            for sum_, gradient in zip(total, found, strict=True):
-                sum_ += value(gradient)
-        return total
 
     def fine_tune(self, index: Int[Tensor, " n"], labels: Tensor | Callable, recipe: Recipe, **how) -> nn.Module:
         r"""A copy of the original, trained further and timed; see `train_on`."""
@@ -93,9 +78,7 @@ class Task:
 
     def train_new(self, model: nn.Module, index: Int[Tensor, " n"], label: str) -> nn.Module:
         r"""Train an untrained ``model`` in place by the original's recipe on images ``index``; it sees no others."""
-        if isinstance(model, models.Airbench):
-            height, width = self.images.shape[1:]
-            model.prepare(self.images.batch(index[:: -(-len(index) * height * width // 1_000_000)]))
+        models.prepare(model, self.images, index)
         return self.train_on(model, index, self.images.y[index], self.training, label=label)
 
     def train_on(

@@ -87,6 +87,10 @@ def test_it_learns_and_a_training_sees_its_own_images_alone(small):
 def test_every_method_works_on_it(small, name):
     settings = method_settings(name, resolve(overrides={"methods": {name: BRIEFLY.get(name, {})}}))
     before = models.copy_of(small.original)
+    if name == "head-only":
+        with refused("head-only: the last layer has no bias"):
+            METHODS[name].fits(small.original)
+        return
     model = METHODS[name].unlearn(small, settings)
     assert same(small.original, before) and not model.training and all(p.requires_grad for p in model.parameters())
     assert same(model, before) == (name == "original") and all(v.isfinite().all() for v in model.state_dict().values())
