@@ -31,7 +31,7 @@ def compare(
     test: option(Path, "Folder of unseen images by class, if not data/test.") = None,
     reference: option(Path, "Weights of a model retrained without what goes.") = None,
     classes: option(Path, "Text file of class names in the order of the outputs, one a line.") = None,
-    copies: option(str, "Retained images with the pixels of forgotten ones: forget or keep them.") = None,
+    duplicates: option(str, "Retained images with the pixels of forgotten ones: forget or keep them.") = None,
     guide: option(str, "A guide.source, `model` (its own features), or a .csv or .npy matrix.") = None,
     normalise: option(str, "What the model expects: imagenet, unit, half, cifar100 or data.") = "imagenet",
     size: option(int, "Pixels that images are resized to; else their own, or 224.") = None,

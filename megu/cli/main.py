@@ -114,7 +114,7 @@ def unlearn(
     reference: option(Path, "Weights of a model retrained without what goes.") = None,
     retrain: option(bool, "Train that reference here, anew (--set training.epochs=20).", "--retrain") = False,
     classes: option(Path, "Text file of class names in the order of the outputs, one a line.") = None,
-    copies: option(str, "Retained images with the pixels of forgotten ones: forget or keep them.") = None,
+    duplicates: option(str, "Retained images with the pixels of forgotten ones: forget or keep them.") = None,
     method: option(str, "`megu` by default; a wrong name lists all.") = None,
     guide: option(str, "A guide.source, `model` (its own features), or a .csv or .npy matrix.") = None,
     normalise: option(str, "imagenet (default), cifar10, cifar100, unit, half, data or 'mean; std'.") = None,

@@ -182,17 +182,24 @@ def check_accuracy(model, images, index: Int64[Tensor, " n"], check="normalise, 
     return share
 
 
-def has_features(model, images):
-    r"""Whether a linear layer that is called last makes the logits, so its input can stand for features."""
+def linear_head(model: nn.Module, images) -> nn.Linear | None:
+    r"""The linear layer that makes the logits, perhaps before a softmax, of what is called last; None without one."""
+    close = partial(torch.allclose, atol=1e-3, rtol=1e-3)
     try:
         with torch.no_grad():
             logits, features = models.features(model, _few(images, 2))
-            shape = features.shape[1], logits.shape[1]
-            heads = [
-                m for m in model.modules() if isinstance(m, nn.Linear) and (m.in_features, m.out_features) == shape
-            ]
-            close = partial(torch.allclose, atol=1e-3, rtol=1e-3)
-            made = [head(features) for head in heads]  # perhaps before a softmax
-            return any(close(x, logits) or close(x.log_softmax(1), logits.log_softmax(1)) for x in made)
+            for layer in model.modules():
+                if isinstance(layer, nn.Linear) and (layer.in_features, layer.out_features) == (
+                    features.shape[1], logits.shape[1],
+                ):  # fmt: skip
+                    made = layer(features)
+                    if close(made, logits) or close(made.log_softmax(1), logits.log_softmax(1)):
+                        return layer
     except (ValueError, RuntimeError):
-        return False
+        pass
+    return None
+
+
+def has_features(model, images):
+    r"""Whether a linear layer that is called last makes the logits, so its input can stand for features."""
+    return linear_head(model, images) is not None

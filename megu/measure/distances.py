@@ -96,7 +96,8 @@ def probe(
 
     Ridge regression on one-hot labels, standardised features, penalty 1e-3 n.
     """
-    mean, std = train_features.double().mean(0), train_features.double().std(0).clamp_min(1e-6)
+    std, mean = torch.std_mean(train_features.double(), 0, correction=min(1, len(train_features) - 1))
+    std = std.clamp_min(1e-6)
     x, z = (F.pad((f.double() - mean) / std, (0, 1), value=1.0) for f in (train_features, features))
     gram = x.T @ x
     gram.diagonal().add_(1e-3 * len(x))

@@ -16,7 +16,7 @@ class BadTeacherSettings(Part):
     recipe: Recipe = Recipe(epochs=3, lr=0.0044)
 
 
-def has_an_untrained_network(model: nn.Module) -> nn.Module:
+def has_an_untrained_network(model: nn.Module, _images=None) -> nn.Module:
     r"""It with new weights.  Raises: SettingsError where it cannot be drawn anew."""
     return reset(model, 0, "check")
 

@@ -5,7 +5,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from megu.core.models import copy_of, head
+from megu.core.loading import linear_head
+from megu.core.models import copy_of
+from megu.datasets.images import Images
 from megu.methods.registry import register
 from megu.methods.task import Task
 from megu.settings.config import Part, Recipe
@@ -20,23 +22,23 @@ class HeadOnlySettings(Part):
     recipe: Recipe = Recipe(epochs=3, lr=0.11)
 
 
-def has_a_bias(original: nn.Module) -> None:
-    r"""Raises: SettingsError where the last layer has no bias, which the mask needs."""
-    if head(original).bias is None:
-        raise SettingsError("head-only: the last layer has no bias, which the mask needs: choose another method")
+def head_with_bias(original: nn.Module, images: Images) -> nn.Linear:
+    r"""The last layer.  Raises: SettingsError where it is not linear, or has no bias, which the mask needs."""
+    if (last := linear_head(original, images)) is None or last.bias is None:
+        raise SettingsError("head-only: the last layer is not linear with a bias: choose another method")
+    return last
 
 
-@register("head-only", "Head only, forgotten logit masked", scenarios=("class",), fits=has_a_bias)
+@register("head-only", "Head only, forgotten logit masked", scenarios=("class",), fits=head_with_bias)
 def unlearn(task: Task, settings: HeadOnlySettings) -> nn.Module:
     r"""Weights of the last layer minimise $\sum_{D_r} \mathrm{CE}$ over the retained logits; those of the forgotten
     classes are a constant that no image reaches.  The features stay the original's, bit for bit.
 
-    Raises: see `has_a_bias`.
+    Raises: see `head_with_bias`.
     Source: the classifier-only control of arXiv 2604.08271.  Departs: the mask is written into the weights.
     """
     model, retain, y = copy_of(task.original).eval(), task.retain_sample(), task.images.y
-    last, moves = head(model), [weight.requires_grad for weight in model.parameters()]
-    has_a_bias(model)
+    last, moves = head_with_bias(model, task.images), [weight.requires_grad for weight in model.parameters()]
     model.requires_grad_(False)
     last.requires_grad_(True)
     forgotten = torch.tensor(task.forgotten, device=y.device)

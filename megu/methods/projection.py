@@ -30,7 +30,7 @@ class ProjectionSettings(Part):
 _PUBLISHED = {"alpha_r": 100.0, "alpha_f": 3.0}
 
 
-def has_plain_weights(model: nn.Module) -> None:
+def has_plain_weights(model: nn.Module, _images=None) -> None:
     r"""Raises: SettingsError where a layer's weight is computed from others, or no layer can be projected."""
     for name, layer in model.named_modules():
         if isinstance(layer, nn.Conv2d | nn.Linear) and not isinstance(layer.weight, nn.Parameter):

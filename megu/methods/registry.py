@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
+from megu.datasets.images import Images
 from megu.methods.task import Task
 from megu.settings.config import Part
 from megu.settings.errors import SettingsError
@@ -29,7 +30,7 @@ class Method:
         search: setting -> (low, high), tried on a logarithmic scale by `megu.runs.tune.tune`.
         published: settings of the publication's code, for ``preset="paper"``.
         reference: what methods are compared with; it has no seed of unlearning.
-        fits: function of the original that raises SettingsError where the method can do nothing with it.
+        fits: function of original and images that raises SettingsError where the method can do nothing with it.
     """
 
     unlearn: Callable[[Task, Part], nn.Module]
@@ -42,7 +43,7 @@ class Method:
     search: dict[str, tuple[float, float]] = field(default_factory=dict)
     published: dict = field(default_factory=dict)
     reference: bool = False
-    fits: Callable[[nn.Module], object] = lambda model: None
+    fits: Callable[[nn.Module, Images], object] = lambda model, images: None
 
 
 METHODS: dict[str, Method] = {}  # in the order of tables and figures

@@ -115,7 +115,7 @@ def forget_set(request, images, ids) -> tuple[Forget, Split]:
 
     It is names of classes or of sub-classes (``"tops/shirt"``), or of image files (``ids``); or positions of training
     images, of a folder as torchvision's ImageFolder counts them; or a `pathlib.Path`, see `read_selection`.
-    Retained images with the pixels of single forgotten ones: ``request.copies``; of classes they are said.
+    Retained images with the pixels of single forgotten ones: ``request.duplicates``; of classes they are said.
 
     Args: images, ids: see `read_inputs`.
     Raises: SettingsError where a name or position does not exist, or nothing would be forgotten or retained.
@@ -129,8 +129,8 @@ def forget_set(request, images, ids) -> tuple[Forget, Split]:
         forget = forget.tolist()
     if not isinstance(forget, list | tuple | range) or not len(forget):
         raise SettingsError(f"forget is {str(forget)[:50]!r}: give names, positions or a pathlib.Path of them")
-    if request.copies not in (None, "forget", "keep"):
-        raise SettingsError(f"copies is {request.copies!r}: choose forget or keep")
+    if request.duplicates not in (None, "forget", "keep"):
+        raise SettingsError(f"duplicates is {request.duplicates!r}: choose forget or keep")
     place = {name: i for i, name in enumerate(ids)}
     if isinstance(data, str | Path):
         forget = [place.get(str(one), one) for one in forget]
@@ -147,8 +147,8 @@ def forget_set(request, images, ids) -> tuple[Forget, Split]:
         said = ", ".join(f"{i} is {ids[i]}" for i in split.forget[:5].tolist())
         order = "in the .csv's order" if str(data).lower().endswith(".csv") else "as torchvision's ImageFolder does"
         _log.warning(f"positions count from 0, {order}: {said}{', ...' * (len(forget) > 5)}")
-    copies = _copies(split, images, ids, {"keep": "these stay", "forget": "these go, too"}.get(request.copies))
-    if copies and request.copies == "forget":
+    copies = _copies(split, images, ids, {"keep": "these stay", "forget": "these go, too"}.get(request.duplicates))
+    if copies and request.duplicates == "forget":
         goes[copies] = True
         split = split_of(images, goes)
     return asked, split
@@ -162,7 +162,7 @@ def _copies(split, images, ids, said):
         names = ", ".join(f"{ids[kept[at]]} = {ids[gone[of]]}" for at, of in [*pairs.items()][:8])
         what = f"{len(pairs)} retained images have the pixels of forgotten ones ({names}{', ...' * (len(pairs) > 8)})"
         if said is None:
-            remedy = "add them to what is forgotten, or give copies='forget' to have them added, 'keep' to keep them"
+            remedy = "add them to what is forgotten, or give duplicates='forget' to have them added, 'keep' to keep"
             raise SettingsError(f"{what}: {remedy}")
         _log.warning(f"{what}: {said}")
     return [kept[at] for at in pairs]

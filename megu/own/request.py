@@ -38,7 +38,7 @@ class Request:
         test: unseen images, given as ``data`` is; without them no attack can be measured.
         classes: names in the order of the outputs, or a text file of them; by default the folders, sorted, or
             ``data.classes``.  subclasses: of each image of a Dataset.
-        copies: what becomes of retained images with the pixels of single forgotten ones: forget, keep; None: refuse.
+        duplicates: what becomes of retained images with the pixels of single forgotten ones: forget, keep, or refuse.
         guide: see `megu.own.guide_choice.choose_guide`.  method: in `megu.methods.METHODS`.  seed: of all randomness.
         reference: a model retrained without the forget images, given as ``model`` is.
         retrain: whether to make it here, from new weights, by the recipe ``training`` of ``settings``.
@@ -58,7 +58,7 @@ class Request:
     test: str | Path | Dataset | None = None
     classes: Sequence[str] | Path | None = None
     subclasses: Sequence[str] | None = None
-    copies: Literal["forget", "keep"] | None = None
+    duplicates: Literal["forget", "keep"] | None = None
     guide: Any = None
     method: str = "megu"
     seed: int = 0
@@ -111,7 +111,7 @@ class CheckedRequest:
             self.parameters = methods.method_settings(request.method, self.settings)
             self.guide, self.matrix = choose_guide(request.guide, self.images.classes)
             self.original = check_and_copy(self.given, self.images)
-            self.method.fits(self.original)
+            self.method.fits(self.original, self.images)
             self.reference = None if reference is None else check_and_copy(reference, self.images, "reference")
             if request.retrain:
                 _check_retrain(self.original, reference)

@@ -75,7 +75,7 @@ class RequestFile(Part):
     reference: Path | None = None
     retrain: bool | None = None
     classes: Names | None = None
-    copies: str | None = None
+    duplicates: str | None = None
     method: str | None = None
     guide: str | None = None
     normalise: Normalise | None = None

@@ -90,10 +90,10 @@ def test_copies_of_forgotten_images_do_not_stay_in_silence(root, caplog):
     (root / "bee" / "again.png").write_bytes((root / "bee" / "0006.png").read_bytes())
     for how in (None, "all"):
         with refused("bee/again.png = bee/0006.png.*'forget'.*'keep'" if how is None else "choose forget or keep"):
-            check(model, root, [6, 7], copies=how)
-    assert check(model, root, [6, 7], copies="keep").split.forget.tolist() == [6, 7]
+            check(model, root, [6, 7], duplicates=how)
+    assert check(model, root, [6, 7], duplicates="keep").split.forget.tolist() == [6, 7]
     assert "1 retained images have the pixels of forgotten ones" in caplog.text and "these stay" in caplog.text
-    assert check(model, root, [6, 7], copies="forget").split.forget.tolist() == [6, 7, 12]
+    assert check(model, root, [6, 7], duplicates="forget").split.forget.tolist() == [6, 7, 12]
     assert check(model, root, [0, 1]).split.forget.tolist() == [0, 1]
     caplog.clear()
     (root / "dog" / "bee.png").write_bytes((root / "bee" / "0006.png").read_bytes())
