@@ -9,6 +9,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several share the cores
 for name in [name for name in os.environ if name.startswith("MEGU_")]:
     del os.environ[name]
 
+import signal
+
+# A shell that starts the tests in the background has Ctrl-C ignored, here and in what is started from here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 import itertools
 from pathlib import Path
 

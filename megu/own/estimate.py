@@ -46,9 +46,13 @@ def plan(checked, out=None) -> Plan:
         trained, noised, seen = _seconds_per_image(checked.original, images, some, checked.compute, most)
     compared = 2 + (checked.reference is not None or checked.request.retrain)
     looks = (compared + 1) * (min(len(split.retain), 5000) + forget + tested)  # and an untrained one
+    work, held = trained * passes.trained + noised * passes.noised + seen * passes.seen, len(split.retain) // 10
+    checked_images = min(forget, 500) + min(used, 500) + min(held, 500)  # see `megu.own.tuning.Trial`
+    pilot = seen * checked_images + (trained * min(used, 640) if recipe else 0)
     seconds = {
         "guide": seen * asking.seen if isinstance(asking, Passes) else asking,
-        "method": trained * passes.trained + noised * passes.noised + seen * passes.seen,
+        "search": pilot + checked.request.tune * (work + seen * checked_images),
+        "method": work + seen * 2 * checked_images,
         "evaluation": seen * looks + ATTACKS * compared,
     }
     if checked.request.retrain:

@@ -26,7 +26,8 @@ with extra("tune"):
 # Settings, and those of guides, that a search does not depend on.
 _OUTSIDE = set("seed seeds repeats shadows preset methods compare device threads autocast compile".split())
 _OUTSIDE |= {"deterministic", "tf32"}
-_LATER = {"cut": "equal"}  # of the training recipe: came after the tracked search, which it does not change
+# Of the training recipe and its augmentation: came after the tracked search, which they do not change.
+_LATER = {"cut": "equal", "norm_bias_lr": 1.0, "label_smoothing": 0.0, "lookahead": 0, "padding": "black"}
 _FETCHED = set("shots batch dtype device_map reuse concurrency timeout retries repeats".split())
 
 
@@ -34,9 +35,14 @@ def recipe_digest(settings: Settings) -> str:
     r"""Of what a search was made with: data, training recipe, request, guide, retain images."""
     outside = _OUTSIDE if settings.original.path else {*_OUTSIDE, "original"}
     about = settings.model_dump(mode="json", exclude=outside)
-    about["training"] = {k: v for k, v in about["training"].items() if (k, v) not in _LATER.items()}
+    training = about["training"] = _earlier(about["training"])
+    training["augment"] = training["augment"] and _earlier(training["augment"])
     about["guide"] = {k: v for k, v in about["guide"].items() if k not in _FETCHED and v not in ("", None)}
     return hash_json(about)
+
+
+def _earlier(values):
+    return {k: v for k, v in values.items() if k not in _LATER or v != _LATER[k]}
 
 
 def tune(profile="quick", seed=100, seeds=3, trials=20, methods=None, overrides=None, run_dir=None, workers=1):

@@ -21,6 +21,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
 # The paper's number and sections, Python's, names with digits; tau, alpha and 1 - alpha of the method, the level of
 # intervals and of tests.
 CONSTANTS = {"2602.17088", "4.1", "4.2", "3.11", "2.0", "2.5", "0.7", "0.3", "95 %", "5 %"}
+CONSTANTS |= {"1 %", "0.5", "0.15", "80 %"}  # limits in the rules of served guides and of verdicts
 
 
 def typed(text):

@@ -144,7 +144,7 @@ def test_l1_penalty_is_the_norm_and_falls_from_step_to_step(task, calls):
     logits, y, found = torch.zeros(1, 2), torch.tensor([0]), []
     for _ in range(4):
         found.append((call.loss(logits, y) - F.cross_entropy(logits, y)).item())
-        call.after(call.model)
+        call.at.step += 1
     norm = sum(w.abs().sum().item() for w in task.original.parameters())
     assert found == pytest.approx([0.4 * norm, 0.3 * norm, 0.2 * norm, 0.1 * norm], rel=1e-5)
 
@@ -206,7 +206,7 @@ def test_head_only_learns_among_the_retained_logits_alone(task, calls):
 
 def test_head_only_needs_a_bias_to_mask(task):
     bare = nn.Sequential(nn.Flatten(), nn.Linear(784, 10, bias=False))
-    with refused("head-only: the last layer has no bias"):
+    with refused("head-only: the last layer is not linear with a bias"):
         unlearn("head-only", dataclasses.replace(task, original=bare))
 
 
