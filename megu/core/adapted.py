@@ -163,10 +163,12 @@ def _still(model, what):
     # A batch normalisation without weights is frozen where all weights of the nearest part that has some are.
     frozen = [weight for weight in model.parameters() if not weight.requires_grad]
     still, owner = set(), {}
+    # A wrapper that is new is in training mode, whatever it wraps: that alone says nothing.
+    mixed = model.training and any(m.training for name, m in model.named_modules() if name and [*m.parameters(False)])
     for name, module in model.named_modules():
         own = [*module.parameters()] or owner.get(name.rpartition(".")[0], [])
         owner[name] = own
-        set_to_eval = model.training and not module.training
+        set_to_eval = mixed and not module.training
         if set_to_eval or (isinstance(module, _BatchNorm) and own and not any(w.requires_grad for w in own)):
             still.add(name)
     if frozen or still:

@@ -11,10 +11,10 @@ from megu.runs.experiment import Experiment
 
 WORK = {  # what is made, its training's name
     "original": (lambda run: run.original(0).state_dict(), "original, seed 0"),
-    "retrain": (lambda run: run.unlearned("retrain", 0).state_dict(), "retrain"),
+    "retrain": (lambda run: run.unlearned("retrain", 0).state_dict(), "original, seed 0"),
     "method": (lambda run: run.unlearned("finetune", 0).state_dict(), "original, seed 0"),
     "shadow": (lambda run: {"confidence": torch.from_numpy(confidence(run.models, 0, 2))}, "shadow 1 of 2"),
-    "row": (lambda run: {"rows": torch.from_numpy(run.rows("finetune", 0, 1)["value"].to_numpy())}, "original, seed 0"),
+    "row": (lambda run: {"rows": torch.tensor(run.rows("finetune", 0, 1)["value"].to_numpy())}, "original, seed 0"),
 }
 
 
