@@ -9,12 +9,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several share the cores
 for name in [name for name in os.environ if name.startswith("MEGU_")]:
     del os.environ[name]
 
-import signal
-
-# A shell that starts the tests in the background has Ctrl-C ignored, here and in what is started from here.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
 import itertools
+import signal
 from pathlib import Path
 
 from jaxtyping import install_import_hook
@@ -68,6 +64,12 @@ def pytest_collection_modifyitems(items):
     for item in items:  # what starts a server is slow
         if "serve" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """As in a terminal: a shell that starts the tests in the background has it ignored, dask_jobqueue takes it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

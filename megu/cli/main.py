@@ -188,7 +188,7 @@ def tune(
     workers: Workers = None,
     set: Set = None,
 ):
-    """Choose learning rates, noise weights etc. on validation images (class-wise forgetting): tuning.csv."""
+    """Choose learning rates, lambda and the like on validation images (class-wise forgetting): tuning.csv."""
     from megu.runs.tune import tune
 
     table = tune(profile, trials=trials, methods=method, overrides=parse(set), run_dir=run_dir, workers=workers)
