@@ -175,6 +175,7 @@ if result.report["attacks"]:  # without test images there are none
 metrics = pd.DataFrame(result.report["metrics"]).set_index("metric")
 for why, names in metrics.groupby("not_available").groups.items():
     print(f"{why}: {', '.join(names)}")
+absent = metrics.loc[metrics["not_available"].notna(), ["before", "after"]]
 
 # %% [markdown]
 # ## What was found
@@ -191,10 +192,7 @@ claims = [
     invariant("a misspelt class is refused with the right name", hinted),
     invariant("nothing is written then", not (here / "forgotten").exists()),
     invariant("the given model is unchanged, bit for bit", hash_file(request.model) == before),
-    invariant(
-        "no metric is given without what it needs",
-        metrics.loc[metrics["not_available"].notna(), ["before", "after"]].isna().all(axis=None),
-    ),
+    invariant("no metric is given without what it needs", absent.isna().all(axis=None)),
     finding("the new model names few of the forgotten images right, %", accuracy["after", "forget"], "<", 10),
     finding("the original fails that test, %", accuracy["before", "forget"], ">", 50),
     finding(f"change of accuracy, {part}, points", change, ">", -10),
