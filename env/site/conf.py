@@ -1,0 +1,84 @@
+"""The site: README, notebooks as committed, tables, and the API from its docstrings; nothing is executed."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+project, author, copyright = "megu", "The megu authors", "The megu authors, MIT licence"
+extensions = ["myst_nb", "autodoc2", "sphinx_copybutton", "sphinx.ext.mathjax", "sphinx-mathjax-offline"]
+root_doc = "README"
+include_patterns = [
+    "README.md", "REPRODUCIBILITY.md", "CHANGELOG.md", "notebooks/*.ipynb", "megu/*/README.md", "megu/guide/assets/*.md",
+    "paper_figures/README.md", "paper_figures/out/*.md", "site/api/**",
+]  # fmt: skip
+exclude_patterns = [".*", "runs", "site/html"]
+
+html_theme, html_title = "furo", "megu"
+html_static_path, html_css_files = ["static"], ["site.css"]
+html_extra_path = ["static/index.html"]
+html_show_sphinx, html_copy_source = False, False
+
+nb_execution_mode = "off"
+nb_merge_streams = True
+myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_heading_anchors = 4
+myst_links_external_new_tab = True
+
+autodoc2_packages = [{"path": "megu", "auto_mode": True}]
+autodoc2_output_dir = "site/api"
+autodoc2_render_plugin = "myst"
+autodoc2_docstring_parser_regexes = [(".*", "docstrings")]
+autodoc2_hidden_objects = ["private", "dunder", "inherited", "undoc"]
+autodoc2_module_all_regexes = []
+autodoc2_index_template = None
+suppress_warnings = ["autodoc2.dup_item"]  # a name that its module assigns twice
+
+NAVIGATION = """
+```{toctree}
+:hidden:
+:caption: The walk
+:glob:
+notebooks/*
+```
+```{toctree}
+:hidden:
+:caption: Figures and tables
+:glob:
+paper_figures/README
+paper_figures/out/*
+```
+```{toctree}
+:hidden:
+:caption: Rooms
+:glob:
+megu/*/README
+megu/guide/assets/tiny_mllm
+site/api/megu/megu
+```
+```{toctree}
+:hidden:
+:caption: About
+REPRODUCIBILITY
+CHANGELOG
+```
+"""
+TITLES = {  # of tables that other pages show without one
+    "table1_results": "The default request",
+    "comparison_table": "Every method",
+    "ablation_table": "One thing at a time",
+    "disentanglement_table": "Patterns",
+    "grid_tow_small": "CIFAR cells",
+}
+
+
+def setup(app):
+    """Adds what other places of the documents do without: the contents, titles of tables."""
+
+    def read(app, name, content):
+        if name == root_doc:
+            content[0] += NAVIGATION
+        if title := TITLES.get(Path(name).name):
+            content[0] = f"# {title}\n\n{content[0]}"
+
+    app.connect("source-read", read)
