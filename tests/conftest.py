@@ -11,6 +11,7 @@ for name in [name for name in os.environ if name.startswith("MEGU_")]:
 
 import itertools
 import signal
+from functools import partial
 from pathlib import Path
 
 from jaxtyping import install_import_hook
@@ -26,6 +27,7 @@ import pytest
 import torch
 from loopback import Servers
 from own_model import forget, network
+from recording import recorded
 from torch.nn.functional import pad
 from torch.utils.data import TensorDataset
 
@@ -202,3 +204,14 @@ def model(parts):
 @session
 def done(model, parts):
     return forget(model, parts)
+
+
+@pytest.fixture
+def task(tasks):
+    return tasks["class", "resnet-small"]
+
+
+@pytest.fixture
+def calls(task, monkeypatch):
+    """What a method trains on that task, and how."""
+    return partial(recorded, monkeypatch, task)

@@ -6,7 +6,7 @@ from pathlib import Path
 import typer
 from typer.core import TyperGroup
 
-from megu.cli import compare, cost, guide, study
+from megu.cli import compare, cost, guide, options, study
 from megu.cli.options import (
     DryRun,
     Onnx,
@@ -100,29 +100,25 @@ def run(profile: Profile = "quick", seed: Seed = 0, run_dir: RunDir = None, set:
 
 @app.command(help=EXAMPLES)
 def unlearn(
-    model: option(Path, "Weights as .safetensors (nothing else is opened).") = None,
-    arch: option(
-        str, "Of torchvision or ours, timm:NAME, hf:FOLDER, or file.py:function(num_classes, in_channels)."
-    ) = None,
-    data: option(
-        str, "Folder of training images by class, or of train/ and test/; or a .csv of path, label, split."
-    ) = None,
-    forget: option(list[str], "Class or class/sub-class to forget") = None,
-    forget_list: option(Path, "File of single images instead: a name or position a line, or .json, .npy.") = None,
+    model: options.Model = None,
+    arch: options.Arch = None,
+    data: options.Data = None,
+    forget: options.Forget = None,
+    forget_list: options.ForgetList = None,
     out: Out = None,
-    test: option(str, "Folder of unseen images by class, if not data/test.") = None,
-    reference: option(Path, "Weights of a model retrained without what goes.") = None,
+    test: options.Test = None,
+    reference: options.Reference = None,
     retrain: option(bool, "Train that reference here, anew (--set training.epochs=20).", "--retrain") = False,
-    classes: option(Path, "Text file of class names in the order of the outputs, one a line.") = None,
-    duplicates: option(str, "Retained images with the pixels of forgotten ones: forget or keep them.") = None,
+    classes: options.Classes = None,
+    duplicates: options.Duplicates = None,
     method: option(str, "`megu` by default; a wrong name lists all.") = None,
-    guide: option(str, "A guide.source, `model` (its own features), or a .csv or .npy matrix.") = None,
-    normalise: option(str, "imagenet (default), cifar10, cifar100, unit, half, data or 'mean; std'.") = None,
-    size: option(int, "Pixels that images are resized to; else their own, or 224.") = None,
-    retain_images: option(int, "Retain images to fine-tune on, at most.", min=1) = None,
-    trained_on: option(int, "Images that it was trained on, where data is a sample.", min=1) = None,
+    guide: options.Guide = None,
+    normalise: options.Normalise = None,
+    size: options.Size = None,
+    retain_images: options.RetainImages = None,
+    trained_on: options.TrainedOn = None,
     tune: option(int, "Trials of a search of the settings, each as long as the unlearning.", min=0) = None,
-    seed: option(int, "Of everything random, 0 by default.", min=0) = None,
+    seed: options.RequestSeed = None,
     set: Set = None,
     config: option(Path, "TOML or YAML file of these options (forget_list for --forget-list); options win.") = None,
     save_config: option(Path, "Write the request to a TOML or YAML file, for --config.") = None,

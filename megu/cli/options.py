@@ -39,6 +39,23 @@ DryRun = option(bool, "Check everything, say what is to be done, do nothing.", "
 Onnx = option(bool, "Write model.onnx, too, checked by onnxruntime (needs the extra onnx).", "--onnx")
 Set = option(list[str], "A setting, e.g. --set forget.classes='[\"sandal\"]' --set seeds=5")
 
+# Of a request for the user's own model.
+Model = option(Path, "Weights as .safetensors (nothing else is opened).")
+Arch = option(str, "Of torchvision or ours, timm:NAME, hf:FOLDER, or file.py:function(num_classes, in_channels).")
+Data = option(str, "Folder of training images by class, or of train/ and test/; or a .csv of path, label, split.")
+Forget = option(list[str], "Class or class/sub-class to forget")
+ForgetList = option(Path, "File of single images instead: a name or position a line, or .json, .npy.")
+Test = option(str, "Folder of unseen images by class, if not data/test.")
+Reference = option(Path, "Weights of a model retrained without what goes.")
+Classes = option(Path, "Text file of class names in the order of the outputs, one a line.")
+Duplicates = option(str, "Retained images with the pixels of forgotten ones: forget or keep them.")
+Guide = option(str, "A guide.source, `model` (its own features), or a .csv or .npy matrix.")
+Normalise = option(str, "imagenet (default), cifar10, cifar100, unit, half, data or 'mean; std'.")
+Size = option(int, "Pixels that images are resized to; else their own, or 224.")
+RetainImages = option(int, "Retain images to fine-tune on, at most.", min=1)
+TrainedOn = option(int, "Images that it was trained on, where data is a sample.", min=1)
+RequestSeed = option(int, "Of everything random, 0 by default.", min=0)
+
 
 def parse(pairs):
     r"""``["seeds=5", "arch=resnet18"]`` to ``{"seeds": 5, "arch": "resnet18"}``: literals or text."""

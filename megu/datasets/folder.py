@@ -14,8 +14,6 @@ from torch import Tensor
 
 from megu.datasets.listing import (
     SUFFIXES,
-    TRAIN,
-    UNSEEN,
     Listing,
     class_names,
     has_images,
@@ -25,6 +23,7 @@ from megu.datasets.listing import (
     subfolders,
 )
 from megu.datasets.npz import room
+from megu.settings.class_names import TRAIN, UNSEEN
 from megu.settings.errors import SettingsError
 from megu.settings.progress import Bar
 

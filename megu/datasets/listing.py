@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from megu.datasets.images import different
+from megu.settings.class_names import TRAIN, UNSEEN
 from megu.settings.errors import SettingsError
 from megu.settings.values import closest
 
@@ -17,7 +18,6 @@ COLUMNS = {  # of a CSV -> what a header may call it
     "label": ("label", "class", "category", "target"),
     "split": ("split", "set", "part", "subset"),
 }
-TRAIN, UNSEEN = ("train", "training"), ("test", "testing", "val", "validation", "valid")
 
 
 class Listing(NamedTuple):

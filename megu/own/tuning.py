@@ -6,7 +6,7 @@ import json
 import logging
 from copy import copy
 from dataclasses import replace
-from functools import partial
+from functools import cache, cached_property, partial
 from math import nan
 from operator import attrgetter
 
@@ -55,13 +55,10 @@ class Trial:
     """
 
     def __init__(self, checked, matrix, seed=0):
-        images, settings, split = checked.images, checked.settings, checked.split
-        held = _held_out(images, split.retain, settings.seed)
+        split, self.checked, self.seed = checked.split, checked, checked.settings.seed + seed
+        held = _held_out(checked.images, split.retain, checked.settings.seed)
         split = replace(split, retain=split.retain[~torch.isin(split.retain, held)])
-        gone = forgotten_classes(images, split, settings)
-        given = checked.original, images, split, gone, matrix, settings.retain_images, None, settings.training
-        self.checked, self.seed = checked, settings.seed + seed
-        self._task = Task(*given, self.seed, checked.compute)
+        self._task = task_of(checked, split, matrix, self.seed)
         retain = self._task.retain_sample()
         forget = self._task.sample(split.forget, _MOST, "checked")
         self.index = {"forget": forget, "fine_tuned": retain[:_MOST], "held_out": held}
@@ -69,16 +66,12 @@ class Trial:
         if checked.reference is not None:
             self.goals = self._accuracies(checked.reference)
         else:
-            self.goals = {**self.before, "forget": 0.0 if gone else self._refitted(retain, forget)}
+            self.goals = {**self.before, "forget": 0.0 if self._task.forgotten else self._refitted(retain, forget)}
 
     def unlearn(self, parameters):
-        """(New model in eval mode, its `Task`).  Raises: DivergedError where it runs away or gives no numbers."""
-        method, task = self.checked.method, replace(self._task, clock=Stopwatch(), history={})
-        with seeded(generator(self.seed, "unlearn", "layers")):  # dropout draws from the global one
-            new = method.unlearn(task, parameters).eval()
-        if not predict(new, task.images, task.split.forget[:1]).isfinite().all():
-            raise DivergedError(f"{method.title}: the new model's logits are no numbers; nothing was kept")
-        return new, task
+        """(New model in eval mode, its `Task`), see `made_by`."""
+        task = replace(self._task, clock=Stopwatch(), history={})
+        return made_by(self.checked.method, task, parameters), task
 
     def _accuracies(self, model):
         images = self.checked.images
@@ -103,7 +96,11 @@ class Trial:
                 model = task.fine_tune(retain, images.y[retain], recipe, label="rate")
         except DivergedError:
             return False
-        return self._loss(model) <= self._loss(self.checked.original) + _CALM
+        return self._loss(model) <= self._loss_before + _CALM
+
+    @cached_property
+    def _loss_before(self):
+        return self._loss(self.checked.original)
 
     def _loss(self, model):
         images, held = self.checked.images, self.index["held_out"]
@@ -117,6 +114,22 @@ class Trial:
         rows = percent.astype(object).where(percent.notna(), None).to_dict("index")
         parts = {part: {"images": len(index), **rows[part]} for part, index in self.index.items()}
         return {"parts": parts, "score": round(tug_of_war(*shares), 6)}
+
+
+def task_of(checked, split, matrix, seed) -> Task:
+    """A `megu.own.request.CheckedRequest` as a method receives it, with a ``split`` of its own."""
+    settings, gone = checked.settings, forgotten_classes(checked.images, split, checked.settings)
+    given = checked.original, checked.images, split, gone, matrix, settings.retain_images, None, settings.training
+    return Task(*given, seed, checked.compute)
+
+
+def made_by(method, task, parameters):
+    """A method's new model in eval mode.  Raises: DivergedError where it runs away or gives no numbers."""
+    with seeded(generator(task.seed, "unlearn", "layers")):  # dropout draws from the global one
+        new = method.unlearn(task, parameters).eval()
+    if not predict(new, task.images, task.split.forget[:1]).isfinite().all():
+        raise DivergedError(f"{method.title}: the new model's logits are no numbers; nothing was kept")
+    return new
 
 
 def _held_out(images, retain, seed):
@@ -143,13 +156,13 @@ def _changed(checked, values):
     return build(type(usual), nest(values), f"methods.{checked.request.method}", over=usual)
 
 
-def _calm_rates(trial):
+def _calm_rates(checked, trial):
     """Learning rate of each recipe that ten steps of it showed to be too large -> a smaller one."""
-    given, out = set(trial.checked.request.settings or {}), {}
-    for name, recipe in trial.checked.parameters:
+    given, out = set(checked.request.settings or {}), {}
+    for name, recipe in checked.parameters:
         if isinstance(recipe, Recipe) and f"{name}.lr" not in given:
             rates = [float(f"{share * recipe.lr:.2g}") for share in _SHARES]
-            calm = next((rate for rate in rates if trial.calm(recipe, rate)), rates[-1])
+            calm = next((rate for rate in rates if trial().calm(recipe, rate)), rates[-1])
             out |= {f"{name}.lr": calm} if calm < rates[0] else {}
     return out
 
@@ -184,8 +197,8 @@ def settled(checked, store, matrix):
 
     Args: store, matrix: see `megu.own.guide_choice.transition`; what is tried is kept.
     """
-    trial, settled = Trial(checked, matrix, _SEEDS), copy(checked)
-    rates = store.once("tuning/rates.json", lambda: (_calm_rates(trial), {}), _write, _read)
+    trial, settled = cache(lambda: Trial(checked, matrix, _SEEDS)), copy(checked)  # not where all is known already
+    rates = store.once("tuning/rates.json", lambda: (_calm_rates(checked, trial), {}), _write, _read)
     settled.parameters = _changed(checked, rates)
     for name, rate in rates.items():
         what = "%s is lowered to %g: ten steps of a larger one raised the loss on held-out training images"
@@ -194,21 +207,21 @@ def settled(checked, store, matrix):
         return settled, None
     from megu.runs.tune import search  # noqa: PLC0415  (optuna is optional)
 
-    space = space_of(checked)
+    space, seed = space_of(checked), checked.settings.seed + _SEEDS
 
     def attempt(values):
         def make():
             parameters = _changed(settled, values)
             shown = {key: attrgetter(key)(parameters) for key in space}
-            return pd.DataFrame([shown | _attempt(trial, parameters)]), {}
+            return pd.DataFrame([shown | _attempt(trial(), parameters)]), {}
 
         save = partial(pd.DataFrame.to_csv, index=False)
         return store.once(f"tuning/{hash_json(values)}.csv", make, save, pd.read_csv)
 
-    table = search(space, attempt, checked.request.tune, trial.seed, "tuning", [{}])
+    table = search(space, attempt, checked.request.tune, seed, "tuning", [{}])
     best = int(table["score"].idxmax())
     facts = {
-        "trials": len(table), "chosen": best, "seed": trial.seed, "seconds": round(table["seconds"].sum(), 3),
+        "trials": len(table), "chosen": best, "seed": seed, "seconds": round(table["seconds"].sum(), 3),
         "searched": {key: list(reach) for key, reach in space.items()},
         "table": table.astype(object).where(table.notna(), None).to_dict("records"),
     }  # fmt: skip

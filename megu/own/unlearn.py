@@ -13,19 +13,17 @@ from torch import nn
 
 from megu.core import models
 from megu.core.adapted import given_back
-from megu.core.device import Stopwatch, generator, seeded
+from megu.core.device import Stopwatch
 from megu.core.loading import weights_digest
 from megu.core.onnx import write_onnx
-from megu.core.splits import forgotten_classes
-from megu.core.train import DivergedError, predict
+from megu.core.train import DivergedError
 from megu.methods import METHODS
-from megu.methods.task import Task
 from megu.own import report
 from megu.own.estimate import Plan, plan, retraining_time
 from megu.own.findings import measure
 from megu.own.guide_choice import transition
 from megu.own.request import CheckedRequest, Request, collect_notices
-from megu.own.tuning import PARTS, Trial, settled
+from megu.own.tuning import PARTS, Trial, made_by, settled, task_of
 from megu.runs.loggers import loggers
 from megu.runs.store import CODE, RunDirectory
 from megu.settings.errors import StageError
@@ -201,14 +199,10 @@ def _retrained(checked, store):
 
     def make():
         LOG.warning("the reference is retrained, which takes %s", retraining_time(checked))
-        images, split, settings, clock = checked.images, checked.split, checked.settings, Stopwatch()
-        gone, given = forgotten_classes(images, split, settings), (None, settings.retain_images, None)
-        task = Task(checked.original, images, split, gone, *given, settings.training, settings.seed, checked.compute)
-        with clock("retraining"), seeded(generator(settings.seed, "unlearn", "layers")):
-            new = METHODS["retrain"].unlearn(task, None)
-        if not predict(new, images, split.forget[:1]).isfinite().all():
-            raise DivergedError("the retrained reference's logits are no numbers; nothing was kept")
-        return new.eval(), {"seconds": {"retraining": round(clock.total, 3)}, "history": task.history}
+        task, clock = task_of(checked, checked.split, None, checked.settings.seed), Stopwatch()
+        with clock("retraining"):
+            new = made_by(METHODS["retrain"], task, None)
+        return new, {"seconds": {"retraining": round(clock.total, 3)}, "history": task.history}
 
     model = _kept(checked, store, REFERENCE, "retrain", make)
     checked.clock.seconds.update(store.facts(REFERENCE)["seconds"])

@@ -1,5 +1,8 @@
 r"""Classes and superclasses of known data sets, and neighbours that a person finds sensible."""
 
+# Folders that are parts of the data, not classes: which images were trained on, and which are unseen.
+TRAIN, UNSEEN = ("train", "training"), ("test", "testing", "val", "validation", "valid")
+
 
 def _rows(text):
     return [line.split(": ") for line in text.strip().split("\n")]

@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_args
 import yaml
 from pydantic import AfterValidator, Field, StrictInt, StrictStr
 
+from megu.settings.class_names import TRAIN, UNSEEN
 from megu.settings.config import Part, Source
 from megu.settings.errors import SettingsError
 from megu.settings.files import atomic
@@ -25,7 +26,6 @@ FILES = {  # what must be there, and what to give
     "forget_list": "give a text file with a file name or a position a line",
 }
 GUIDES = [name for name in get_args(Source) if name not in ("posterior", "confusion", "own-features")] + ["model"]
-SPLITS = "train", "test", "val", "validation"
 KINDS = ".toml", ".yaml", ".yml"
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]+:")  # no path: hf:name, https://...
 
@@ -141,7 +141,7 @@ def _check_names(given):
         there |= dict.fromkeys(unicodedata.normalize("NFC", path.name).strip() for path in level)
     for name in names:
         if unicodedata.normalize("NFC", name).strip().rpartition("/")[2] not in there:
-            known = [one for one in there if one not in SPLITS and not one.startswith(".")]
+            known = [one for one in there if one.lower() not in (*TRAIN, *UNSEEN) and not one.startswith(".")]
             raise SettingsError(closest(name, known, f"forget: in {root.name!r} the class"))
 
 

@@ -4,6 +4,8 @@ import json
 from importlib.resources import files
 
 import torch
+from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 
 import megu
@@ -20,6 +22,18 @@ def network(num_classes=10):
         nn.Conv2d(1, 16, 5, 2), nn.GroupNorm(4, 16), nn.ReLU(), nn.Conv2d(16, 32, 5, 2), nn.ReLU(),
         nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(0.1), nn.Linear(128, num_classes),
     )  # fmt: skip
+
+
+def files_of(model, parts, root):
+    """The same images as a folder by class, the model's file and the names of its classes beside it: ``root``."""
+    for part, data in zip(("train", "test"), parts, strict=True):
+        for i, (x, k) in enumerate(data):
+            folder = root / "photos" / part / NAMES[k]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((x[0] * 255).round().byte().numpy()).save(folder / f"{i:03d}.png")
+    save_file(model.state_dict(), root / "model.safetensors")
+    (root / "names.txt").write_text("\n".join(NAMES))
+    return root
 
 
 def same(one, two):

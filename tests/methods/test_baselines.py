@@ -1,11 +1,10 @@
 """Every method against a closed form or a small independent reference; what it trains on."""
 
 import dataclasses
-from functools import partial
 
 import pytest
 import torch
-from recording import recorded, unlearn
+from recording import unlearn
 from refusals import refused
 from torch import nn
 from torch.nn import functional as F
@@ -14,16 +13,6 @@ from megu.core.models import build, copy_of, frozen, head
 from megu.core.train import predict
 from megu.methods import boundary_shrink, head_only, neggrad, projection, salun, scrub
 from megu.settings.config import Recipe
-
-
-@pytest.fixture
-def task(tasks):
-    return tasks["class", "resnet-small"]
-
-
-@pytest.fixture
-def calls(task, monkeypatch):
-    return partial(recorded, monkeypatch, task)
 
 
 def test_retrain_shares_nothing_with_the_original(task):

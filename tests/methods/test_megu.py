@@ -1,27 +1,15 @@
 """MeGU: what it trains on, with which labels; its rows as printed, tuned, without noise."""
 
 import dataclasses
-from functools import partial
 
 import pytest
 import torch
-from recording import recorded
 
 from megu.methods import METHODS, method_settings
 from megu.methods.megu import choose_labels, training_items
 from megu.noise_pair import NoisePair
 from megu.settings.config import Noise
 from megu.settings.profiles import resolve
-
-
-@pytest.fixture
-def task(tasks):
-    return tasks["class", "resnet-small"]
-
-
-@pytest.fixture
-def calls(task, monkeypatch):
-    return partial(recorded, monkeypatch, task)
 
 
 def test_megu_trains_on_perturbed_forget_images_and_clean_retain_images(task, calls):

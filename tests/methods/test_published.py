@@ -16,11 +16,6 @@ from megu.settings.profiles import resolve
 FLOAT32 = Compute(torch.device("cpu"), False)
 
 
-@pytest.fixture
-def task(tasks):
-    return tasks["class", "resnet-small"]
-
-
 def given(name, preset="paper"):
     """A method's settings by a preset."""
     return method_settings(name, resolve(overrides={"preset": preset})).model_dump()

@@ -6,10 +6,8 @@ import re
 
 import pandas as pd
 import pytest
-from own_model import NAMES
-from PIL import Image
+from own_model import NAMES, files_of
 from refusals import refused
-from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 import megu
@@ -105,20 +103,9 @@ def test_a_method_that_needs_a_whole_class_is_refused_for_single_images(model, p
 @pytest.fixture
 def command(model, parts, tmp_path):
     """``megu compare`` on files, without what is asked and where it goes."""
-    for part, data in zip(("train", "test"), parts, strict=True):
-        for i, (x, k) in enumerate(data):
-            folder = tmp_path / "photos" / part / NAMES[k]
-            folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray((x[0] * 255).round().byte().numpy()).save(folder / f"{i:03d}.png")
-    save_file(model.state_dict(), tmp_path / "model.safetensors")
-    words = f"compare --model {tmp_path}/model.safetensors --arch own_model:network --data {tmp_path}/photos"
-    return [*words.split(), *"--normalise unit --guide model --classes".split(), str(named(tmp_path))]
-
-
-def named(folder):
-    path = folder / "names.txt"
-    path.write_text("\n".join(NAMES))
-    return path
+    root = files_of(model, parts, tmp_path)
+    words = f"compare --model {root}/model.safetensors --arch own_model:network --data {root}/photos"
+    return [*words.split(), *f"--normalise unit --guide model --classes {root}/names.txt".split()]
 
 
 @pytest.mark.slow

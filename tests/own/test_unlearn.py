@@ -15,9 +15,8 @@ import pytest
 import torch
 from conftest import ROOT, Narrow
 from killing import child, ended, often
-from own_model import NAMES, QUICK, SCHEMA, column, forget, network, same
-from PIL import Image
-from safetensors.torch import load_file, save_file
+from own_model import NAMES, QUICK, SCHEMA, column, files_of, forget, network, same
+from safetensors.torch import load_file
 
 import megu
 from megu.core.device import generator, seeded
@@ -38,15 +37,7 @@ UNIFORM = np.full((10, 10), 0.1)
 @pytest.fixture(scope="module")
 def photos(parts, model, tmp_path_factory):
     """The same images as a folder by class, and the model's file beside it."""
-    root = tmp_path_factory.mktemp("own")
-    for part, data in zip(("train", "test"), parts, strict=True):
-        for i, (x, k) in enumerate(data):
-            folder = root / "photos" / part / NAMES[k]
-            folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray((x[0] * 255).round().byte().numpy()).save(folder / f"{i:03d}.png")
-    save_file(model.state_dict(), root / "model.safetensors")
-    (root / "names.txt").write_text("\n".join(NAMES))
-    return root
+    return files_of(model, parts, tmp_path_factory.mktemp("own"))
 
 
 def test_a_new_model_forgets_and_the_given_one_stays_as_it_is(model, parts):
