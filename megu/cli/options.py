@@ -29,7 +29,7 @@ def _folder(path):
 
 
 Out = option(Path, "Folder for what is written.", callback=_folder)
-Profile = option(str, "quick (embedded data, CPU), small (CIFAR-10) or paper (CIFAR-100).")
+Profile = option(str, "quick (embedded data, CPU), small (CIFAR-10), fast or paper (CIFAR-100).")
 Seed = option(int, "First seed; the repetitions use seed, seed + 1, ...")
 Seeds = option(int, "Seeds of pre-training.", min=1)
 Repeats = option(int, "Seeds of unlearning for each of them.", min=1)

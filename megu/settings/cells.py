@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 CLASSES = ("finetune", "unsir", "amnesiac", "ssd", "megu")  # the paper's columns
 SAMPLES = ("finetune", "amnesiac", "ssd", "bad-teacher", "megu")
 ABLATION = ("megu-no-noise", "megu-random-labels")
+PRINTED = ("megu-printed", "megu-printed-random-labels", "megu-no-noise-random-labels")  # eq. 11, and a control each
 PUBLIC_CODE = {"retrain": "retrain-head", "unsir": "unsir-ssd", "ssd": "ssd-code"}  # what it calls by these names
 
 
@@ -15,6 +16,7 @@ class Cell:
     Attributes:
         forget: names of the (sub-)classes; empty for random images.
         tables: of the paper that show it.
+        more: methods that none of them has.
     """
 
     data: str
@@ -22,6 +24,7 @@ class Cell:
     scenario: str
     forget: tuple[str, ...]
     tables: tuple[int, ...] = ()
+    more: tuple[str, ...] = ()
 
     @property
     def request(self):
@@ -33,6 +36,7 @@ class Cell:
         """Names of the references, the paper's methods and the public code's variants."""
         compared = SAMPLES if self.scenario == "random" else CLASSES
         names = ("original", "retrain", *compared, *(ABLATION if 6 in self.tables else ()))
+        names += tuple(name for name in self.more if name not in names)
         return names + tuple(code for name, code in PUBLIC_CODE.items() if name in names)
 
     def overrides(self):
@@ -57,8 +61,8 @@ APPENDIX = (
 )
 
 
-def _on(cells, arch):
-    return tuple(replace(cell, arch=arch) for cell in cells)
+def _on(cells, arch, *more):
+    return tuple(replace(cell, arch=arch, more=more) for cell in cells)
 
 
 _CAT = _of("cifar10", "class", (), "cat")  # not in the paper
@@ -68,6 +72,7 @@ CELLS = {  # profile -> its cells
         for scenario, forget in (("class", ("shirt",)), ("subclass", ("shirt",)), ("random", ()))
     ),
     "small": (*_on((*_CAT, *MAIN, *APPENDIX), "resnet-small"), *_on((*_CAT, *MAIN), "vit-tiny")),
+    "fast": tuple(cell for arch in ("airbench-wide", "airbench") for cell in _on(MAIN, arch, *ABLATION, *PRINTED)),
     "paper": (*MAIN, *_on(MAIN, "vit-b16"), *APPENDIX),
 }
 

@@ -62,7 +62,7 @@ def test_right_settings_pass():
         settings.seed = 4
 
 
-@pytest.mark.parametrize("profile", ["quick", "small", "paper"])
+@pytest.mark.parametrize("profile", ["quick", "small", "fast", "paper"])
 def test_every_profile_resolves(profile):
     methods.check(resolve(profile))
 
