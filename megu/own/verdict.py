@@ -12,7 +12,7 @@ _KEPT = ("test_retain", "retain")
 
 
 def verdict(asked: dict, measured: list[dict], changes: list[dict], attacked: list[dict]) -> dict:
-    """Word, its parts (forgetting, trace, utility), its rule, what, and findings and limits in sentences.
+    """Word, its parts (forgetting, trace, utility), its rule (a line each), what, and findings and limits in sentences.
 
     Args:
         asked, measured, changes, attacked: "asked", "accuracy", "changes" and "attacks" of the report; the intervals of
@@ -42,7 +42,7 @@ def verdict(asked: dict, measured: list[dict], changes: list[dict], attacked: li
     return {
         "word": ", ".join(word),
         "parts": {"forgetting": forgetting, "trace": trace, "utility": utility},
-        "rule": " ".join(filter(None, (rule, trace_rule, utility_rule))),
+        "rule": "\n".join(filter(None, (rule, trace_rule, utility_rule))),
         "what": ", ".join(asked["names"]) or f"{rows['after', 'forget']['images']} single images",
         "findings": findings,
         "limits": _limits(whole, judge, unfit, asked["data"], rows, moved),
