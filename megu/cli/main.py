@@ -1,4 +1,4 @@
-r"""``megu run | unlearn | compare | report | study | guide | cost | tune | pretrain | export``, ``python -m megu``."""
+r"""``megu run | unlearn | compare | report | study | guide | cost | tune | pretrain | export | crate``, ``python -m megu``."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import typer
 from typer.core import TyperGroup
 
-from megu.cli import compare, cost, guide, options, study
+from megu.cli import compare, cost, crate, guide, options, study
 from megu.cli.options import (
     DryRun,
     Onnx,
@@ -78,6 +78,7 @@ app.add_typer(study.app, name="study")
 app.add_typer(guide.app, name="guide")
 app.add_typer(cost.app, name="cost")
 app.command(help=compare.EXAMPLES)(compare.compare)
+app.command()(crate.crate)
 
 
 @app.command()
@@ -158,7 +159,8 @@ def unlearn(
         with watching(watchers):
             result = carry_out(checked, out)
         verdict = result.report["verdict"]
-        typer.echo(f"verdict  {verdict['word']}: {verdict['findings'][0]}\nrule     {verdict['rule']}")
+        rule = verdict["rule"].replace("\n", "\n         ")
+        typer.echo(f"verdict  {verdict['word']}: {verdict['findings'][0]}\nrule     {rule}")
         typer.echo(f"written  model.safetensors, report.html, report.json, SHA256SUMS in {os.path.relpath(out)}")
         typer.echo("keep     work/ in it is for going on: it holds what the models say of the forgotten images")
         if onnx:

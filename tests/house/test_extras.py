@@ -54,6 +54,7 @@ def test_the_core_needs_no_extra(tmp_path):
 COMMANDS = {
     ("notebooks", "nbformat"): ("run",),
     ("tune", "optuna"): ("tune", "--out", "trials"),
+    ("crate", "rocrate"): ("crate", "run"),
     ("guides", "huggingface_hub"): ("export", "run", "megu", "0", "--out", "made"),
 }
 
