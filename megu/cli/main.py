@@ -1,4 +1,4 @@
-r"""``megu run | unlearn | compare | report | study | guide | cost | tune | pretrain | export | crate``, ``python -m megu``."""
+r"""Commands ``megu run | unlearn | compare | report | study | guide | cost | tune | pretrain | export | crate``."""
 
 import os
 from pathlib import Path
