@@ -7,12 +7,12 @@ Everything was fixed before the first result.  What is finished is not made agai
 
 import argparse
 import json
-import shlex
 import shutil
 import sys
 import time
 from copy import deepcopy
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -43,8 +43,9 @@ from shared.which_method import recommended
 # The first five superclasses that no cell of the grid forgets, the first two classes of each.
 NAMES = {name: CIFAR100[name][:2] for name in list(CIFAR100)[:4] + ["household electrical devices"]}
 SIZE, TRAINED, TESTED, SINGLE = 64, 40, 60, 50  # pixels; images of each sub-class; single images that are forgotten
-TUNE = 3
+HOW = {"tune": 3, "duplicates": "keep"}  # of `megu.unlearn`
 RECIPES = {"lite0": {"epochs": 6, "lr": 1e-3}, "vit": {"epochs": 30, "lr": 1e-3}}
+KINDS = {"class": "class", "two classes": "class", "sub-class": "subclass", "images": "random"}
 PARTS = {"forget_train": "forget", "forget_test": "test_forget", "retain_test": "test_retain"}
 
 
@@ -128,40 +129,49 @@ def trained(name, data, kept, seed, path):
     return model.eval()
 
 
-def cells(folder, plan, seeds):
-    """Every (seed, request, model, method), seed by seed, so that a table with fewer seeds has all cells."""
-    data = ImageFolder(folder / "photos" / "train", v2.Compose([
-        v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(*NORMALISE["imagenet"]),
-    ]))  # fmt: skip
-    for seed in seeds:
-        for request, forget in requests(seed, len(data)).items():
+class Cell(NamedTuple):
+    """One call of `megu.unlearn`; a user's model, trained anew without what goes, stands beside it."""
+
+    seed: int
+    request: str
+    forget: list
+    model: str
+    method: str
+
+    def folder(self, root):
+        """Where its report lies, beside the retrained model."""
+        return root / f"{self.model} {self.seed} {self.request}" / self.method
+
+
+def cells(plan, images, seeds):
+    """Every `Cell`, seed by seed, so that a table with fewer seeds has all requests."""
+    for seed in range(seeds):
+        for request, forget in requests(seed, images).items():
             for model in RECIPES:
                 for method in dict.fromkeys(("megu", plan["recommended"][request])):
-                    yield data, seed, request, forget, model, method
+                    yield Cell(seed, request, forget, model, method)
 
 
-def made(folder, data, seed, request, forget, model, method):
-    """The report of one cell, made or read."""
-    out, models = folder / f"{model} {seed} {request}" / method, folder / f"{model} {seed}"
-    if not (out / "report.json").exists():
-        kept = [i for i in range(len(data)) if i not in gone(data, forget)]
-        files = models / "original.safetensors", out.parent / "retrained.safetensors"
-        nets = [trained(model, data, range(len(data)), seed, files[0])]
-        began = time.perf_counter()
-        nets += [trained(model, data, kept, seed + 100, files[1])]
-        if not (note := out.parent / "retrained.json").exists():
-            write_json(note, {"seconds": round(time.perf_counter() - began, 1)})
-        given = {"model": nets[0], "reference": nets[1]}
-        if model == "vit":  # as files, the other as modules
-            given = {"model": files[0], "reference": files[1], "arch": f"{Path(__file__).resolve()}:vit"}
-        settings = {"guide.answers": str((folder / "answers.jsonl").resolve())}
-        how = {"method": method, "tune": TUNE, "seed": seed, "settings": settings, "duplicates": "keep"}
-        megu.unlearn(data=folder / "photos", forget=forget, out=out, **given, **how)
-    return report.read(out), json.loads((out.parent / "retrained.json").read_text())["seconds"]
+def make(root, data, cell):
+    """Train what is not there yet, and unlearn."""
+    out = cell.folder(root)
+    files = root / f"{cell.model} {cell.seed}" / "original.safetensors", out.parent / "retrained.safetensors"
+    nets = [trained(cell.model, data, range(len(data)), cell.seed, files[0])]
+    kept, began = sorted({*range(len(data))} - gone(data, cell.forget)), time.perf_counter()
+    nets.append(trained(cell.model, data, kept, cell.seed + 100, files[1]))
+    if not (note := out.parent / "retrained.json").exists():
+        write_json(note, {"seconds": round(time.perf_counter() - began, 1)})
+    given = {"model": nets[0], "reference": nets[1]}
+    if cell.model == "vit":  # as files, the other as modules
+        given = {"model": files[0], "reference": files[1], "arch": f"{Path(__file__).resolve()}:vit"}
+    settings = {"guide.answers": str((root / "answers.jsonl").resolve())}
+    how = {"method": cell.method, "seed": cell.seed, "settings": settings, **HOW}
+    megu.unlearn(data=root / "photos", forget=cell.forget, out=out, **given, **how)
 
 
-def row(facts, retraining, seed, request, model):
+def row(root, cell):
     """A row of the table; the verdict is that of today's rules on the report's numbers."""
+    facts = report.read(cell.folder(root))
     said = verdict(*(facts[part] for part in ("asked", "accuracy", "changes", "attacks")))
     percent = {(one["model"], one["part"]): one["percent"] for one in facts["accuracy"]}
     gaps = {one["part"]: one for one in facts["changes"] if (one["model"], one["than"]) == ("after", "reference")}
@@ -178,13 +188,14 @@ def row(facts, retraining, seed, request, model):
     }
     spent = facts["done"]["seconds"]
     own = sum(value for part, value in spent.items() if part not in ("reading", "evaluation", "search", "guide"))
-    about = {
-        "model": model, "request": request, "seed": seed, "method": facts["done"]["method"],
-        "forget": ", ".join(facts["asked"]["names"]) or f"{facts['asked']['images']} images",
-        "images": facts["asked"]["images"],
+    retraining = json.loads((cell.folder(root).parent / "retrained.json").read_text())["seconds"]
+    images = facts["asked"]["images"]
+    found = {
+        "model": cell.model, "request": cell.request, "seed": cell.seed, "method": cell.method,
+        "forget": ", ".join(facts["asked"]["names"]) or f"{images} images", "images": images, **shown,
+        "word": said["word"], **said["parts"],
+        "seconds": round(own, 1), "seconds_search": round(spent["search"], 1), "seconds_retrain": retraining,
     }  # fmt: skip
-    seconds = {"seconds": round(own, 1), "seconds_search": round(spent["search"], 1), "seconds_retrain": retraining}
-    found = {**about, **shown, "word": said["word"], **said["parts"], **seconds}
     return found | judged(found)
 
 
@@ -198,33 +209,39 @@ def main():
 
 
 def run(asked):
-    """Make every cell, and the table and its source after each."""
-    folder = asked.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    write_photos(asked.data, folder / "photos")
-    if not (folder / "plan.json").exists():
+    """Make every cell that is not there, and the table and its source of all that are, after each."""
+    root = asked.folder
+    root.mkdir(parents=True, exist_ok=True)
+    write_photos(asked.data, root / "photos")
+    if not (root / "plan.json").exists():
         best = recommended(ROOT / "paper_figures" / "data")
-        kinds = {"class": "class", "two classes": "class", "sub-class": "subclass", "images": "random"}
-        write_json(folder / "plan.json", {"recommended": {request: best[kind] for request, kind in kinds.items()}})
-    plan, rows = json.loads((folder / "plan.json").read_text()), []
-    for data, seed, request, forget, model, method in cells(folder, plan, range(asked.seeds)):
-        facts, retraining = made(folder, data, seed, request, forget, model, method)
-        rows.append(row(facts, retraining, seed, request, model))
-        print(f"{model}, {request}, seed {seed}, {method}: {rows[-1]['word']}, {rows[-1]['verdict']}", flush=True)
-        with atomic(asked.out / "unseen.csv") as part:
-            pd.DataFrame(rows).to_csv(part, index=False, float_format="%.6g")
-        write_json(asked.out / "unseen_source.json", source(asked, plan, rows, len(data)))
+        write_json(root / "plan.json", {"recommended": {request: best[kind] for request, kind in KINDS.items()}})
+    plan = json.loads((root / "plan.json").read_text())
+    data = ImageFolder(root / "photos" / "train", v2.Compose([
+        v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(*NORMALISE["imagenet"]),
+    ]))  # fmt: skip
+    every = [*cells(plan, len(data), asked.seeds)]
+    for cell in (None, *every):
+        if cell and not (cell.folder(root) / "report.json").exists():
+            make(root, data, cell)
+        elif cell:
+            continue
+        rows = [row(root, one) for one in every if (one.folder(root) / "report.json").exists()]
+        if rows:
+            with atomic(asked.out / "unseen.csv") as part:
+                pd.DataFrame(rows).to_csv(part, index=False, float_format="%.6g")
+            write_json(asked.out / "unseen_source.json", source(asked, plan, rows, len(data)))
 
 
 def source(asked, plan, rows, images):
-    """What the table was made of."""
-    done = pd.DataFrame(rows).groupby("seed").size()
-    whole = len(RECIPES) * sum(1 + (method != "megu") for method in plan["recommended"].values())
+    """What the table was made of; seeds are those that have every cell."""
+    done, whole = pd.DataFrame(rows).groupby("seed").size(), len([*cells(plan, images, 1)])
     return {
-        "command": shlex.join(["make", "unseen", f"DATA={asked.data.name}"]), **plan, "recipes": RECIPES,
-        "seeds": [int(seed) for seed in done[done == whole].index], "rows": len(rows), "tune": TUNE, "code": CODE,
+        "command": f"make unseen DATA={asked.data.name}", **plan, "recipes": RECIPES,
+        "seeds": [int(seed) for seed in done[done == whole].index], "cells": f"{len(rows)} of {whole * asked.seeds}",
         "classes": {name: list(fine) for name, fine in NAMES.items()}, "pixels": SIZE, "train": images,
-        "test": TESTED * sum(map(len, NAMES.values())), "threads": torch.get_num_threads(), "device": "cpu, float32",
+        "test": TESTED * sum(map(len, NAMES.values())), "tune": HOW["tune"], "code": CODE,
+        "threads": torch.get_num_threads(), "device": "cpu, float32",
         "megu": megu.__version__, "versions": versions(("torch", "timm", "torchvision")),
     }  # fmt: skip
 
