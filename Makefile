@@ -53,6 +53,9 @@ cost: $(READY)  ## seconds and memory of every stage on this machine (5 minutes 
 	@$(BIN)/megu cost measure --out paper_figures/data
 	@$(BIN)/megu cost predict --out paper_figures/data
 
+unseen: $(READY)  ## own models on images that no choice was made on: DATA=cifar100.npz (hours on one core; goes on where it was)
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/bench/unseen.py $(DATA)
+
 bench: $(READY)  ## speed of precision and layout in training, of the evaluation, and of shared prefixes, side by side
 	@$(BIN)/python tests/bench/precision.py
 	@$(BIN)/python tests/bench/evaluation.py
@@ -68,5 +71,5 @@ torture: $(READY)  ## the long tests of kills and wrong input: 400 random kills,
 clean:  ## remove runs (keeps .venv)
 	rm -rf runs
 
-.PHONY: help reproduce test check notebooks tables figures site comparison ablation recovery cost bench gpu-smoke torture clean
+.PHONY: help reproduce test check notebooks tables figures site comparison ablation recovery cost unseen bench gpu-smoke torture clean
 .DEFAULT_GOAL := help

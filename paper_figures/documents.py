@@ -17,6 +17,7 @@ from shared import (
     findings_patterns,
     notebook_map,
     reproduced,
+    unseen,
     which_method,
 )
 from shared.drawing import HERE
@@ -29,7 +30,7 @@ DOCUMENTS = {  # path -> {span: function of the folder of tidy tables}
     "megu/guide/README.md": {"guides": findings_guides.guide_findings},
     "megu/guide/assets/tiny_mllm.md": {"quality": findings_guides.quality},
     "megu/cli/README.md": {},
-    "megu/methods/README.md": {"which-method": which_method.page},
+    "megu/methods/README.md": {"which-method": which_method.page, "unseen": unseen.page},
     "megu/own/README.md": {},
     "paper_figures/README.md": {
         "made": findings_more.made,

@@ -79,20 +79,29 @@ def _list(names):
     return ", ".join(map(title, names)) or "-"
 
 
-def advice(data):
-    r"""One line for each kind of request: over its cells, how near methods come on average and at worst."""
-    table, lines = cells(data).mean(axis=1).unstack("method").drop(columns="original").dropna(thresh=SEVERAL), []
-    for kind, words in KINDS.items():
+def spreads(data):
+    r"""Kind of request -> its methods, by tug-of-war at the worst cell: mean, worst, number of cells."""
+    table = cells(data).mean(axis=1).unstack("method").drop(columns="original").dropna(thresh=SEVERAL)
+    for kind in KINDS:
         part = table.xs(kind, level="scenario")
         spread = pd.DataFrame({"mean": part.mean(), "worst": part.min(), "cells": part.notna().sum()})
         spread = spread[spread["cells"] == len(part)].sort_values("worst", ascending=False)
         if len(spread):
-            first = spread.iloc[0]
-            shown = ", ".join(f"{title(name)} {row['worst']:.2f}" for name, row in spread.head(4).iterrows())
-            lines.append([
-                words, f"{int(first['cells'])}", shown,
-                ", ".join(f"{title(name)} {row['worst']:.2f}" for name, row in spread.tail(2).iterrows()),
-            ])  # fmt: skip
+            yield kind, spread
+
+
+def recommended(data):
+    r"""Kind of request -> the method that is nearest to retraining at its worst cell."""
+    return {kind: spread.index[0] for kind, spread in spreads(data)}
+
+
+def advice(data):
+    r"""One line for each kind of request: over its cells, how near methods come on average and at worst."""
+    lines = []
+    for kind, spread in spreads(data):
+        ends = (spread.head(4), spread.tail(2))
+        shown = (", ".join(f"{title(name)} {row['worst']:.2f}" for name, row in end.iterrows()) for end in ends)
+        lines.append([KINDS[kind], f"{int(spread['cells'].iloc[0])}", *shown])
     return markdown.table(["what goes", "requests", "largest ToW at its worst request", "smallest"], lines)
 
 
