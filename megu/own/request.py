@@ -7,12 +7,15 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import torch
 from torch import nn
 from torch.utils.data import Dataset
 
 from megu import methods
 from megu.core import device, models
-from megu.core.loading import check_accuracy, check_and_copy, weights_digest
+from megu.core.adapted import tensors
+from megu.core.loading import check_accuracy, check_and_copy, check_unseen, weights_digest
 from megu.own.class_order import check_class_order, check_known
 from megu.own.guide_choice import choose_guide
 from megu.own.inputs import forget_set, read_inputs
@@ -22,6 +25,7 @@ from megu.settings.files import hash_bytes
 from megu.settings.profiles import resolve
 from megu.settings.values import closest, nest
 
+_log = logging.getLogger("megu")
 # Settings of no method.
 SHARED = ("guide", "training", "device", "threads", "autocast", "compile", "deterministic", "tf32")
 
@@ -80,7 +84,7 @@ class Request:
                 raise SettingsError(closest(name, known, "the argument"))
         if lacking := [name for name, needed in known.items() if needed and given.get(name) is None]:
             raise SettingsError(f"{' and '.join(lacking)} is None: say which, or give a config that does")
-        return cls(**given)
+        return cls(**{name: _plain(name, value) for name, value in given.items()})
 
 
 class CheckedRequest:
@@ -99,6 +103,8 @@ class CheckedRequest:
         self.clock, self.notices = device.Stopwatch(), []
         _check_integer("size", request.size, 2, 4096)
         _check_integer("tune", request.tune, 0, 10_000)
+        if not isinstance(request.retrain, bool):
+            raise SettingsError(f"retrain is {request.retrain!r}: give True or False")
         settings = resolve("quick", request.seed, _overrides(request, self.method))
         self.compute = device.choose(settings, own=True)
         with self.clock("reading"), collect_notices(self.notices):
@@ -115,13 +121,42 @@ class CheckedRequest:
             self.reference = None if reference is None else check_and_copy(reference, self.images, "reference")
             if request.retrain:
                 _check_retrain(self.original, reference)
+            elif self.reference is not None and _same_weights(self.reference, self.original):
+                what = "reference has the weights of the model itself"
+                raise SettingsError(f"{what}: give a model retrained without the forgotten images, or none")
+            _say_unused(request, self.method)
         check_tune(self)
-        check_class_order(self)
+        unseen = torch.cat([self.split.test_retain, self.split.test_forget])
+        check_class_order(self, self.split.train, "training")
+        check_class_order(self, unseen, "test")
         self.accuracy = check_accuracy(self.original, self.images, self.split.train)
+        check_unseen(self.original, self.images, unseen)
         check_known(self)
         self.parameters = scaled(self)
         self.weights = weights_digest(self.given)
         self.digest = hash_bytes("\n".join(sorted(self.ids[i] for i in self.split.forget.tolist())))
+
+
+def _plain(name, value):
+    # As it comes from a notebook: numbers of numpy, paths as text.
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Path) or (isinstance(value, str) and (name == "classes" or value.endswith(".safetensors"))):
+        return Path(value).expanduser()
+    return value
+
+
+def _same_weights(one, other):
+    one, other = tensors(one), tensors(other)
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def _say_unused(request, method):
+    given = nest(request.settings or {})
+    if not method.guided and (request.guide is not None or "guide" in given):
+        _log.warning("guide is not used: method %s asks none", request.method)
+    if not request.retrain and "training" in given:
+        _log.warning("settings of training are not used: they are for a reference that is made here (retrain)")
 
 
 def _method(name):

@@ -6,12 +6,17 @@ from pydantic import ValidationError
 
 from megu.settings.errors import SettingsError
 
+_LISTED = 30  # names in a message, at most
+
 
 def closest(name, known, what):
-    r"""What to say of an unknown name: the nearest known one and all."""
-    near = difflib.get_close_matches(str(name), map(str, known), n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{what} {name!r} does not exist; {hint}choose from: {', '.join(map(str, known))}"
+    r"""What to say of an unknown name: the nearest known one, and all or the first of many."""
+    known = [*map(str, known)]
+    plain = {one.casefold(): one for one in known}
+    near = difflib.get_close_matches(str(name).casefold(), plain, n=1)
+    hint = f"did you mean {plain[near[0]]!r}? " if near else ""
+    more = f", ... ({len(known)} in all)" if len(known) > _LISTED else ""
+    return f"{what} {name!r} does not exist; {hint}choose from: {', '.join(known[:_LISTED])}{more}"
 
 
 def nest(values):
