@@ -21,7 +21,6 @@ from megu.datasets.user_images import NORMALISE, moments
 from megu.settings.errors import MeguError, SettingsError
 from megu.settings.files import hash_bytes
 
-
 _ENOUGH = 20  # test images that tell whether they are known
 
 

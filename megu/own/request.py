@@ -98,6 +98,7 @@ class CheckedRequest:
         clock, notices: seconds by stage and what was said, so far.
     """
 
+    @device.usual_torch()
     def __init__(self, request: Request):
         self.request, self.method = request, _method(request.method)
         self.clock, self.notices = device.Stopwatch(), []
