@@ -21,8 +21,6 @@ from megu.datasets.user_images import NORMALISE, moments
 from megu.settings.errors import MeguError, SettingsError
 from megu.settings.files import hash_bytes
 
-_ENOUGH = 20  # test images that tell whether they are known
-
 
 def read_model(path, arch, num_classes, shape) -> nn.Module:
     r"""A classifier from a safetensors file, in eval mode.
@@ -129,12 +127,11 @@ def copied(model, what) -> nn.Module:
         raise SettingsError(f"{what} is a {kind}: give a torch.nn.Module that maps images to logits")
     for name, module in model.named_modules():
         if ".quantized." in f"{type(module).__module__}.":
-            whole = f"{what} has quantised layers ({name}: {type(module).__name__}), which cannot be trained"
-            raise SettingsError(f"{whole}: give the model that it was made of")
+            remedy = "which cannot be trained: give the model that it was made of"
+            raise SettingsError(f"{what} has quantised layers ({name}: {type(module).__name__}), {remedy}")
     for name, tensor in tensors(model).items():
         if is_lazy(tensor) or tensor.is_meta:
-            remedy = "load its weights, and run lazy layers once"
-            raise SettingsError(f"{what}: {name} has no values yet: {remedy}")
+            raise SettingsError(f"{what}: {name} has no values yet: load its weights, and run lazy layers once")
     try:
         copy = copy_of(unwrapped(model))
         kinds = {tensor.dtype for tensor in tensors(copy).values() if tensor.is_floating_point()} - {torch.float32}
@@ -190,7 +187,7 @@ def check_accuracy(model, images, index: Int64[Tensor, " n"], check="normalise, 
     if images.x.dtype == torch.uint8:
         for name in (*NORMALISE, "data"):
             mean, std = (value.to(index.device) for value in moments(name, images.x))
-            others[name] = _right(model, replace(images, mean=mean, std=std), index)[0]
+            others[name] = _right(model, replace(images, mean=mean, std=std), index, tried=True)[0]
     if share <= limit or share + 0.1 < max(others.values(), default=0):
         hint = ", ".join(f"{name} {100 * value:.0f} %" for name, value in others.items())
         raise SettingsError(
@@ -201,15 +198,13 @@ def check_accuracy(model, images, index: Int64[Tensor, " n"], check="normalise, 
 
 
 def check_unseen(model, images, index: Int64[Tensor, " n"]):
-    r"""Say where a model that knows its training images names unseen ones no better than by chance."""
-    if len(index) >= _ENOUGH:
+    r"""Say where a model that knows its training images names 20 or more unseen ones no better than by chance."""
+    if len(index) >= 20:
         share, chance, limit = _right(model, images, index := _sample(index))
         if share <= limit:
-            told = (
-                "the model names %.0f %% of %d test images right (%.0f %% by chance): are they prepared as the training"
-            )
-            told += " images are (size, normalisation), and their classes numbered alike?"
-            logging.getLogger("megu").warning(told, 100 * share, len(index), 100 * chance)
+            what = f"{100 * share:.0f} % of {len(index)} test images right ({100 * chance:.0f} % by chance)"
+            asked = "are they prepared (size, normalisation) and their classes numbered as those of training images?"
+            logging.getLogger("megu").warning(f"the model names {what}: {asked}")
 
 
 def _sample(index):
@@ -217,9 +212,13 @@ def _sample(index):
     return index[torch.randperm(len(index), generator=generator(0, "accuracy"))[:500].to(index.device)]
 
 
-def _right(model, images, index):
+def _right(model, images, index, tried=False):
     # (Share named right, what the same names at random places would give, two standard deviations above that.)
-    y, named = images.y[index], predict(model, images, index).argmax(1)
+    logits, y = predict(model, images, index), images.y[index]
+    if (wrong := int((~logits.isfinite()).any(1).sum())) and not tried:
+        what = f"the model gives logits that are no numbers (NaN or infinite) for {wrong} of {len(y)} images"
+        raise SettingsError(f"{what}: mend it, or leave such images out (of one colour?)")
+    named = logits.argmax(1)
     counts = (v.bincount(minlength=images.num_classes).double() / len(y) for v in (y, named))
     chance = math.prod(counts).sum().item()
     share = (named == y).double().mean().item()

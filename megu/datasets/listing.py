@@ -126,7 +126,7 @@ def read_lines(path) -> list[str]:
         return [line.strip() for line in content.decode("utf-16" if marked else "utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "neither UTF-8 nor UTF-16"
-        raise SettingsError(f"{path.name} cannot be read ({why}): give a text file") from None
+        raise SettingsError(f"{path.name} cannot be read ({why}): give a text file in UTF-8") from None
 
 
 def list_csv(path, classes=None) -> tuple[tuple[str, ...], Listing, Listing | None]:

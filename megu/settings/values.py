@@ -60,7 +60,10 @@ def build(part, values, where="", over=None):
                 group = base
                 for key in item["loc"][:-1]:
                     group = group.get(key) or {}
-                lines.append(closest(name.rpartition(".")[2], group, f"setting {name!r}: the name"))
+                own = name.rpartition(".")[2]
+                inner = [f"{part}.{own}" for part, kept in group.items() if isinstance(kept, dict) and own in kept]
+                hint = f" ({' or '.join(inner)}?)" if inner else ""
+                lines.append(closest(own, group, f"setting {name!r}{hint}: the name"))
             else:
                 why = item["msg"].removeprefix("Value error, ")
                 lines.append(f"setting {name!r} is {item['input']!r}: {why}")

@@ -41,4 +41,5 @@ def reader(order, blind=()):
 
 def check(model, data, forget, **more):
     """A `CheckedRequest`; nothing is trained."""
-    return CheckedRequest(Request(model, data, forget, **{"normalise": "unit", "guide": "model", **more}))
+    given = {"model": model, "data": data, "forget": forget, "normalise": "unit", "guide": "model"}
+    return CheckedRequest(Request.of({**given, **more}))

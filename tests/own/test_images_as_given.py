@@ -143,7 +143,7 @@ def test_what_is_not_used_is_refused_or_said(root, caplog):
         check(reader(range(4)), root, "bee", subclasses=["a"] * 24)
     data = as_dataset()
     check(reader(range(4)), Subset(data, range(23, -1, -1)), [0, 1], normalise="unit")
-    assert "positions are those in the Subset" in caplog.text
+    assert "in the Subset that was given, not in the Dataset below it: 0 is an image of '3'" in caplog.text
     floats = TensorDataset(data.tensors[0] / 255, data.tensors[1])
     check(reader(range(4)), floats, "1", normalise="imagenet")
     assert "normalise is not used" not in caplog.text
