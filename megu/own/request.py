@@ -25,7 +25,6 @@ from megu.settings.files import hash_bytes
 from megu.settings.profiles import resolve
 from megu.settings.values import closest, nest
 
-_log = logging.getLogger("megu")
 # Settings of no method.
 SHARED = ("guide", "training", "device", "threads", "autocast", "compile", "deterministic", "tf32")
 
@@ -125,7 +124,6 @@ class CheckedRequest:
             elif self.reference is not None and _same_weights(self.reference, self.original):
                 what = "reference has the weights of the model itself"
                 raise SettingsError(f"{what}: give a model retrained without the forgotten images, or none")
-            _say_unused(request, self.method)
         check_tune(self)
         unseen = torch.cat([self.split.test_retain, self.split.test_forget])
         check_class_order(self, self.split.train, "training")
@@ -150,14 +148,6 @@ def _plain(name, value):
 def _same_weights(one, other):
     one, other = tensors(one), tensors(other)
     return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
-
-
-def _say_unused(request, method):
-    given = nest(request.settings or {})
-    if not method.guided and (request.guide is not None or "guide" in given):
-        _log.warning("guide is not used: method %s asks none", request.method)
-    if not request.retrain and "training" in given:
-        _log.warning("settings of training are not used: they are for a reference that is made here (retrain)")
 
 
 def _method(name):
