@@ -138,8 +138,10 @@ def unlearn(
         raise SettingsError(f"no {' and no '.join(lacking)} given: add --{' --'.join(lacking)} (or --config{hint})")
     if save_config:
         write_request(request, save_config)
-    out = arguments.pop("out", None)
+    from megu.own.report import place
     from megu.runs.loggers import loggers
+
+    out = place(arguments.pop("out", None), arguments)
 
     watchers = [] if dry_run else loggers(log, out)
     from megu.own.request import CheckedRequest, Request

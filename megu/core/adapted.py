@@ -80,8 +80,10 @@ def _members(found):
 @dataclass(frozen=True)
 class _Hooks:
     # still: names of parts that stay in eval mode.  read: training or not -> (names that lead to the logits, form).
+    # writes: into its images, so it is given copies.
     still: frozenset
     read: dict
+    writes: bool
 
     def before(self, model, inputs):
         if model.training:  # one image has no batch statistics: those of all images stand for them
@@ -89,6 +91,7 @@ class _Hooks:
             for name, module in model.named_modules():
                 if name in self.still or isinstance(module, _BatchNorm):
                     module.training = name not in self.still and not alone
+        return (inputs[0].clone(), *inputs[1:]) if self.writes else None
 
     def after(self, model, inputs, output):
         path, form = self.read[model.training]
@@ -127,7 +130,7 @@ def adapted(model: nn.Module, x: Float[Tensor, "n C H W"], num_classes: int | No
     still = _still(model, what)
     model.eval()
     with torch.no_grad(), seeded(generator(0, "look")):
-        whole = model(x)
+        whole = model(seen := x.clone())
         path, found, form = read_output(whole, (len(x), num_classes), what)
         logits = as_logits(found, form)
         if not logits.isfinite().all():
@@ -135,7 +138,7 @@ def adapted(model: nn.Module, x: Float[Tensor, "n C H W"], num_classes: int | No
         if form is None and found.min() >= 0 and found.max() <= 1 and found.max() - found.min() > 0.8:
             remedy = "let forward return logits, which a softmax takes"
             raise SettingsError(f"{what} gives values from 0 to 1 that do not sum to 1 (a sigmoid?): {remedy}")
-        alone = as_logits(_at(model(x[:1]), path), form)
+        alone = as_logits(_at(model(x[:1].clone()), path), form)
         if alone.shape != logits[:1].shape or not torch.allclose(
             alone, logits[:1], rtol=0.01, atol=0.01 * float(logits.abs().max())
         ):
@@ -147,9 +150,11 @@ def adapted(model: nn.Module, x: Float[Tensor, "n C H W"], num_classes: int | No
     if form:
         told = "%s gives %s (it %s): their logarithm is taken for the logits"
         _LOG.warning(told, what, form, _FORMS[form])
-    read = {False: (path, form), True: trained}
-    if still or any(reading != ((), None) for reading in read.values()) or _has_batch_statistics(model):
-        hooks = _Hooks(still, read)
+    read, writes = {False: (path, form), True: trained}, not torch.equal(seen, x)
+    if writes:
+        _LOG.warning("%s writes into the images that it is given: it is given copies", what)
+    if still or writes or any(reading != ((), None) for reading in read.values()) or _has_batch_statistics(model):
+        hooks = _Hooks(still, read, writes)
         model.register_forward_pre_hook(hooks.before)
         model.register_forward_hook(hooks.after)
     return model
@@ -192,17 +197,19 @@ def read_output(output, shape: tuple[int, int | None], what: str, near: Tensor |
     Raises: SettingsError where no logits, or several, are found.
     """
     n, k = shape
-    fits = [(path, t) for path, t in leaves(output) if t.ndim == 2 and len(t) == n and k in (None, t.shape[1])]
+    several = (found for found in leaves(output) if found[1].ndim == 2 and found[1].shape[1] > 1)
+    fits = [(path, t) for path, t in several if len(t) == n and k in (None, t.shape[1])]
     fits = [found for found in fits if found[0][-1:] == ("logits",)] or fits
     read = [(path, t, form_of(t)) for path, t in fits if t.is_floating_point()]
     if near is not None and len(read) > 1:
         return min(read, key=lambda one: (as_logits(*one[1:]).log_softmax(1) - near.log_softmax(1)).norm().item())
     read = [one for one in read if one[2] is None] or read
     if not read:
+        one = isinstance(output, Tensor) and output.numel() == n  # a sigmoid between two classes
+        remedy = "let forward return logits (n, classes)" + ", of one z torch.stack([-z / 2, z / 2], 1)" * one
         kind = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
         of = "" if k is None else f" of {k} classes"
-        asked = "give those that it was trained on, and let forward return logits (n, classes)"
-        raise SettingsError(f"{what} gives {kind} for {n} images{of}: {asked}")
+        raise SettingsError(f"{what} gives {kind} for {n} images{of}: give those that it was trained on, and {remedy}")
     if len(read) > 1 and any(not torch.equal(read[0][1], other) for _, other, _ in read):
         names = ", ".join(_called(path) for path, *_ in read)
         raise SettingsError(f"{what} gives {len(read)} outputs for {n} images ({names}): return one, or call it logits")
@@ -213,12 +220,12 @@ def _in_training(model, x, logits, what):
     probe, shape, x = copy_of(model), tuple(logits.shape), x.detach().clone().requires_grad_()
     try:
         with torch.enable_grad():
-            output = probe.train()(x)
+            output = probe.train()(x.clone())
             several = sum(t.shape == shape for _, t in leaves(output)) > 1
             if several:  # which one is it that evaluation gives?
                 for module in probe.modules():
                     module.training = not isinstance(module, _BatchNorm | _DropoutNd)
-                output = probe(x)
+                output = probe(x.clone())
             path, found, form = read_output(output, shape, f"{what}, in training mode,", logits)
             wanted = [x, *trainable(probe)]
             reached = found.requires_grad and torch.autograd.grad(found.sum(), wanted, allow_unused=True)

@@ -20,6 +20,19 @@ from megu.settings.errors import SettingsError
 from megu.settings.progress import Bar, tell
 
 
+@contextmanager
+def usual_torch():
+    r"""Gradients, float32 and the CPU where nothing else is said, whatever the caller has set for himself."""
+    kind, cpu = torch.get_default_dtype(), torch.device("cpu")
+    elsewhere = torch.get_default_device() != cpu  # a context costs time in every call
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(False), torch.enable_grad(), cpu if elsewhere else nullcontext():
+            yield
+    finally:
+        torch.set_default_dtype(kind)
+
+
 @dataclass(frozen=True)
 class Compute:
     r"""Device, precision and repeatability of a run.

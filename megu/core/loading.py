@@ -1,12 +1,15 @@
 r"""A classifier that a user brings: read, checked before any work, never altered."""
 
 import logging
+import math
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from megu.core import keymap, models
 from megu.core.adapted import adapted, copy_of, tensors, trainable, unwrapped, why
@@ -75,9 +78,21 @@ def misfits(own, state):
     return (len(missing + extra + other + kinds), "; ".join(parts)) if parts else None
 
 
-def channels_of(model):
-    r"""Channels that a classifier's first convolution takes, else 3."""
-    return next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), 3)
+def channels_of(model, size: tuple[int, int] | None = None) -> int:
+    r"""Channels that a classifier's first convolution takes; without one, 3 or 1, as images of a size (height, width)
+    are taken; else 3."""
+    if found := next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), None):
+        return found
+    with (
+        suppress(Exception),
+        torch.no_grad(),
+    ):  # whatever a foreign forward() may raise; it is said where all is checked
+        probe = copy_of(unwrapped(model)).float().eval()
+        for channels in (3, 1) if size else ():
+            with suppress(Exception):
+                probe(torch.zeros(1, channels, *size))
+                return channels
+    return 3
 
 
 def count_classes(model, x) -> int:
@@ -110,6 +125,13 @@ def copied(model, what) -> nn.Module:
     if not isinstance(model, nn.Module):
         kind = type(model).__name__
         raise SettingsError(f"{what} is a {kind}: give a torch.nn.Module that maps images to logits")
+    for name, module in model.named_modules():
+        if ".quantized." in f"{type(module).__module__}.":
+            remedy = "which cannot be trained: give the model that it was made of"
+            raise SettingsError(f"{what} has quantised layers ({name}: {type(module).__name__}), {remedy}")
+    for name, tensor in tensors(model).items():
+        if is_lazy(tensor) or tensor.is_meta:
+            raise SettingsError(f"{what}: {name} has no values yet: load its weights, and run lazy layers once")
     try:
         copy = copy_of(unwrapped(model))
         kinds = {tensor.dtype for tensor in tensors(copy).values() if tensor.is_floating_point()} - {torch.float32}
@@ -160,26 +182,47 @@ def check_accuracy(model, images, index: Int64[Tensor, " n"], check="normalise, 
 
     Raises: SettingsError where that is no better than chance, or another normalisation of 8-bit images far better.
     """
-    # At random: where labels repeat with a period, every k-th image can be of one class.
-    index = index[torch.randperm(len(index), generator=generator(0, "accuracy"))[:500].to(index.device)]
-    y = images.y[index]
-
-    def accuracy(images):
-        return (predict(model, images, index).argmax(1) == y).double().mean().item()
-
-    share, most, others = accuracy(images), y.bincount().max().item() / len(y), {}
+    index = _sample(index)
+    (share, chance, limit), others = _right(model, images, index), {}
     if images.x.dtype == torch.uint8:
         for name in (*NORMALISE, "data"):
-            mean, std = (value.to(y.device) for value in moments(name, images.x))
-            others[name] = accuracy(replace(images, mean=mean, std=std))
-    chance = most + 2 * (most * (1 - most) / len(y)) ** 0.5  # two standard deviations above
-    if share <= chance or share + 0.1 < max(others.values(), default=0):
+            mean, std = (value.to(index.device) for value in moments(name, images.x))
+            others[name] = _right(model, replace(images, mean=mean, std=std), index, tried=True)[0]
+    if share <= limit or share + 0.1 < max(others.values(), default=0):
         hint = ", ".join(f"{name} {100 * value:.0f} %" for name, value in others.items())
         raise SettingsError(
-            f"the model names {100 * share:.0f} % of {len(y)} training images right (always naming one class:"
-            f" {100 * most:.0f} %): check {check}{hint and f'; normalise {hint}'}"
+            f"the model names {100 * share:.0f} % of {len(index)} training images right ({100 * chance:.0f} % by"
+            f" chance): check {check}{hint and f'; normalise {hint}'}"
         )
     return share
+
+
+def check_unseen(model, images, index: Int64[Tensor, " n"]):
+    r"""Say where a model that knows its training images names 20 or more unseen ones no better than by chance."""
+    if len(index) >= 20:
+        share, chance, limit = _right(model, images, index := _sample(index))
+        if share <= limit:
+            what = f"{100 * share:.0f} % of {len(index)} test images right ({100 * chance:.0f} % by chance)"
+            asked = "are they prepared (size, normalisation) and their classes numbered as those of training images?"
+            logging.getLogger("megu").warning(f"the model names {what}: {asked}")
+
+
+def _sample(index):
+    # At random: where labels repeat with a period, every k-th image can be of one class.
+    return index[torch.randperm(len(index), generator=generator(0, "accuracy"))[:500].to(index.device)]
+
+
+def _right(model, images, index, tried=False):
+    # (Share named right, what the same names at random places would give, two standard deviations above that.)
+    logits, y = predict(model, images, index), images.y[index]
+    if (wrong := int((~logits.isfinite()).any(1).sum())) and not tried:
+        what = f"the model gives logits that are no numbers (NaN or infinite) for {wrong} of {len(y)} images"
+        raise SettingsError(f"{what}: mend it, or leave such images out (of one colour?)")
+    named = logits.argmax(1)
+    counts = (v.bincount(minlength=images.num_classes).double() / len(y) for v in (y, named))
+    chance = math.prod(counts).sum().item()
+    share = (named == y).double().mean().item()
+    return share, chance, chance + 2 * (chance * (1 - chance) / len(y)) ** 0.5
 
 
 def linear_head(model: nn.Module, images) -> nn.Linear | None:

@@ -1,5 +1,6 @@
 r"""Files of weights: the one reader of safetensors, ViT-B/16 and its ImageNet weights."""
 
+import json
 import zipfile
 from contextlib import ExitStack, suppress
 from functools import cache
@@ -13,6 +14,7 @@ from megu.settings.errors import SettingsError
 from megu.settings.extras import extra
 from megu.settings.files import hash_weights
 
+ONE, SHARDS = "model.safetensors", "model.safetensors.index.json"
 HUB = "google/vit-base-patch16-224"
 CONFIG = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 CONFIG |= {"image_size": 224, "patch_size": 16, "num_channels": 3}
@@ -25,8 +27,12 @@ def read_tensors(path, what="weights", device="cpu"):
     Raises: SettingsError where the file is missing, of another kind or damaged.
     """
     path = Path(path)
+    if path.is_dir():  # as save_pretrained writes it
+        path = next((one for one in (path / ONE, path / SHARDS) if one.is_file()), path)
     if not path.is_file():
         raise SettingsError(f"{what} {path.name!r} does not exist: give a .safetensors file")
+    if path.name.endswith(".index.json"):
+        return _joined(path, what, device)
     with open(path, "rb") as file:
         head = file.read(9)
     if path.suffix != ".safetensors" or head[8:] != b"{":
@@ -45,6 +51,15 @@ def read_tensors(path, what="weights", device="cpu"):
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         why = str(error).splitlines()[0][:100]
         raise SettingsError(f"{what} {path.name!r} is damaged ({why}): save, copy or download it again") from None
+
+
+def _joined(path, what, device):
+    # Tensors in several files beside their index.
+    try:
+        names = sorted(set(json.loads(path.read_text())["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SettingsError(f"{what} {path.name!r} is no index of safetensors ({type(error).__name__})") from None
+    return {key: x for name in names for key, x in read_tensors(path.parent / Path(name).name, what, device).items()}
 
 
 def _is_torchscript(path):

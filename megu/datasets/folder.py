@@ -31,6 +31,12 @@ TURNED = (
     "photos carry a turn (EXIF) and are read without it, as torchvision does: if the model was trained on turned ones,"
     " turn them (PIL.ImageOps.exif_transpose)"
 )
+DEEP = "images have 16 bits, of which the upper 8 are read (torchvision cuts the values at 255)"
+SQUEEZED = (
+    "images are squeezed into another shape: if the model was trained on a part of each (CenterCrop), give a Dataset"
+    " with its transforms"
+)
+_BROKEN = 10  # images that cannot be read are named together, so many at most
 
 
 class ImagePart(NamedTuple):
@@ -58,15 +64,25 @@ class ClassFolders(NamedTuple):
         if not listing.files:
             raise SettingsError(f"{what!r} holds no images: put them into one folder per class")
         files, y, subs = zip(*listing.files, strict=True)
-        x, turned = room(self.shape_of(mode, listing)) if into is None else into, []
+        x, notes, broken = room(self.shape_of(mode, listing)) if into is None else into, {}, {}
         for i, file in enumerate(Bar(files, desc=f"images of {what}", unit="image")):
-            pixels, turn = _read(file, self.size, mode)
+            try:
+                pixels, remarks = _read(file, self.size, mode)
+            except SettingsError as error:
+                broken[listing.ids[i]] = error
+                if len(broken) == _BROKEN:
+                    break
+                continue
             x[i] = torch.from_numpy(pixels.copy()).view(*self.size, len(mode)).permute(2, 0, 1)
-            turned += [i] if turn else []
+            for remark in remarks:
+                notes.setdefault(remark, []).append(i)
+        if broken:
+            many = f"{len(broken)}{' or more' * (len(broken) == _BROKEN)} cannot be read: {', '.join(broken)}"
+            raise SettingsError(f"{next(iter(broken.values()))}{f'; {many}' if len(broken) > 1 else ''}")
         names = (self.classes[k] for k in y)
         sub = tuple(f"{name}/{sub}" if sub else name for name, sub in zip(names, subs, strict=True))
         ids = listing.ids
-        _say(what, listing, [ids[i] for i in turned])
+        _say(what, listing, {remark: [ids[i] for i in places] for remark, places in notes.items()})
         return ImagePart(x, torch.tensor(y), sub if any(subs) else None, ids)
 
     def shape_of(self, mode, *listings):
@@ -74,14 +90,20 @@ class ClassFolders(NamedTuple):
         return sum(len(listing.files) for listing in listings), len(mode), *self.size
 
 
-def _say(what, listing, turned):
-    for names, why in (
-        (listing.skipped, f"files are left out, as torchvision's ImageFolder does (it reads {' '.join(SUFFIXES)})"),
-        (listing.hidden, "hidden images are left out: ImageFolder counts them, so its positions are others"),
-        (turned, TURNED),
-    ):  # fmt: skip
-        if names:
-            logging.getLogger("megu").warning(f"{what}: {len(names)} {why}; e.g. {names[0]}")
+def _say(what, listing, notes):
+    reads = f"it reads {' '.join(SUFFIXES)} in folders of classes"
+    for why, names in {
+        f"files are left out, as torchvision's ImageFolder does ({reads})": listing.skipped,
+        "hidden images are left out: ImageFolder counts them, so its positions are others": listing.hidden,
+        **notes,
+    }.items():
+        say_note(what, why, names)
+
+
+def say_note(what, why, names):
+    r"""Of how many images something is to be said, and of which for example."""
+    if names:
+        logging.getLogger("megu").warning(f"{what}: {len(names)} {why}; e.g. {names[0]}")
 
 
 def find_classes(root, classes=None, size=None) -> ClassFolders:
@@ -106,7 +128,10 @@ def find_classes(root, classes=None, size=None) -> ClassFolders:
         if missing := [name for name in names if name not in there]:
             raise SettingsError(f"class {missing[0]!r} has no folder in {folder.name!r}: give images of every class")
         train = list_images(folder, names)
-        test = None if unseen is None else list_images(unseen, names)
+        try:
+            test = None if unseen is None else list_images(unseen, names)
+        except SettingsError as error:
+            raise SettingsError(f"{error}; or give {root.name}/{folder.name} to leave {unseen.name} out") from None
     if empty := set(range(len(names))).difference(k for _, k, _ in train.files):
         what = f"{train.root.name}/{names[min(empty)]}"
         raise SettingsError(f"{what} holds no images ({' '.join(SUFFIXES)}): add some, or remove folder and class")
@@ -145,15 +170,15 @@ def read_image(file, size=None, mode="RGB") -> UInt8[np.ndarray, "H W *C"]:
 
 
 def _read(file, size, mode):
-    """Pixels, and whether the file carries a turn."""
+    """Pixels, and what is to be said of them."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             warnings.filterwarnings("ignore", "Corrupt EXIF")
             with Image.open(file) as image:
-                turned, image = is_turned(image), in_8_bits(image, mode)
+                said, image = remarks(image, size), in_8_bits(image, mode)
                 image = image if size is None else image.resize(size[::-1], Image.Resampling.BILINEAR)
-                return np.asarray(image), turned
+                return np.asarray(image), said
     except Exception as error:  # each format's reader fails in its own ways
         name = f"{file.parent.name}/{file.name}"
         raise SettingsError(f"{name} is not a readable image ({error}): remove or replace it") from None
@@ -168,8 +193,10 @@ def in_8_bits(image, mode) -> Image.Image:
     return image.convert(mode)
 
 
-def is_turned(image) -> bool:
-    r"""Whether a picture's EXIF says that it is to be turned or mirrored."""
+def remarks(image, size=None) -> list[str]:
+    r"""What is to be said of a picture that is read at (height, width) or as large as it is."""
+    out, (width, height) = [DEEP] if image.mode.startswith("I;16") else [], image.size
     with suppress(Exception):  # a damaged note; torchvision does not look at it
-        return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
-    return False
+        out += [TURNED] if image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9) else []
+    squeezed = size and abs(width * size[0] / (height * size[1]) - 1) > 0.05
+    return [*out, SQUEEZED] if squeezed else out

@@ -49,7 +49,8 @@ def class_names(names, what):
     r"""Each `class_name`.  Raises: SettingsError for fewer than two, or the same twice."""
     names = different(map(class_name, names), what)
     if len(names) < 2:
-        raise SettingsError(f"{what} has {len(names)} class folders or names {list(names)}: give at least two")
+        remedy = "give at least two, a folder of images for each, or a .csv of path and label"
+        raise SettingsError(f"{what} has {len(names)} class folders or names {list(names)}: {remedy}")
     return names
 
 
@@ -77,7 +78,10 @@ def list_images(folder, classes) -> Listing:
     names = different([class_name(path.name) for path in folders], repr(folder.name))
     if unknown := [name for name in names if name not in classes]:
         raise SettingsError(closest(unknown[0], classes, f"{folder.name!r} has a class folder, but the class"))
-    files, skipped, hidden = [], [], []
+    files, hidden = [], []
+    skipped = sorted(
+        path.name for path in folder.iterdir() if path.is_file() and is_image(path) and path.name[0] != "."
+    )
     for name, place in zip(names, folders, strict=True):
         k = list(classes).index(name)
         for inside, below in sorted(_walk(place, folder)):
@@ -122,7 +126,7 @@ def read_lines(path) -> list[str]:
         return [line.strip() for line in content.decode("utf-16" if marked else "utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "neither UTF-8 nor UTF-16"
-        raise SettingsError(f"{path.name} cannot be read ({why}): give a text file") from None
+        raise SettingsError(f"{path.name} cannot be read ({why}): give a text file in UTF-8") from None
 
 
 def list_csv(path, classes=None) -> tuple[tuple[str, ...], Listing, Listing | None]:

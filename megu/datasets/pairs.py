@@ -1,14 +1,12 @@
 r"""Images in torch Datasets: pairs of an image and a class."""
 
-import logging
-
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 from PIL import Image
 from torch import Tensor
 
-from megu.datasets.folder import TURNED, ImagePart, in_8_bits, is_turned
+from megu.datasets.folder import ImagePart, in_8_bits, remarks, say_note
 from megu.datasets.listing import class_name
 from megu.datasets.npz import fits_memory
 from megu.settings.errors import SettingsError
@@ -47,23 +45,29 @@ def as_pairs(data, what):
     if isinstance(data, dict) and data:
         remedy = f"give one of them: {', '.join(map(str, data))}"
         raise SettingsError(f"{what} is a {type(data).__name__} of several Datasets: {remedy}")
-    if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
+    try:
+        len(data), data.__getitem__
+    except Exception:  # whatever a foreign Dataset may raise
         remedy = "give a folder, or a torch Dataset with a length, no DataLoader"
-        raise SettingsError(f"{what} is a {type(data).__name__}: {remedy}")
+        raise SettingsError(f"{what} is a {type(data).__name__}: {remedy}") from None
     return _Rows(data, what) if hasattr(data, "features") and hasattr(data, "column_names") else data
 
 
 def names_of(data):
     r"""Class names that a Dataset carries, itself or in what a Subset or ConcatDataset is made of; else None.
 
-    Raises: SettingsError where the parts of a ConcatDataset number their classes otherwise.
+    Raises: SettingsError where parts of a ConcatDataset, or ``classes`` and ``class_to_idx``, number them otherwise.
     """
     index = getattr(data, "class_to_idx", None) or getattr(getattr(data, "reader", None), "class_to_idx", None)
     names = getattr(data, "classes", None)
+    if isinstance(names, dict):
+        index, names = names, None
     if names is None and isinstance(index, dict):  # as timm has it
         names = sorted(index, key=index.get)
     if isinstance(names, list | tuple) and names:
-        return tuple(map(str, names))
+        names = tuple(", ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in names)
+        check_numbers(names, index if isinstance(index, dict) else {}, "the classes of data", "their class_to_idx")
+        return names
     if hasattr(data, "dataset"):
         return names_of(data.dataset)
     found = list(dict.fromkeys(filter(None, map(names_of, getattr(data, "datasets", ())))))
@@ -72,19 +76,31 @@ def names_of(data):
     return found[0] if found else None
 
 
+def check_numbers(names, others, what, whose):
+    r"""Raises: SettingsError where a name has another number in ``others``, names in order or name -> number."""
+    place = {name: k for k, name in enumerate(names)}
+    for name, k in (others if isinstance(others, dict) else {name: k for k, name in enumerate(others)}).items():
+        if place.get(name, k) != k:
+            remedy = "give both in one order, that of the model's outputs"
+            raise SettingsError(f"class {name!r} has number {place[name]} by {what}, {k} by {whose}: {remedy}")
+
+
 def read_dataset(data, num_classes, mode, what, subclasses=None) -> ImagePart:
     r"""A torch Dataset of (image, class) pairs, read once, so with the transforms of evaluation.
 
     Args:
         data: see `as_pairs`; gives PIL images, uint8 ``(C, H, W)`` tensors, or float ones as the network sees them.
-        mode: ``RGB`` or ``L``.  what: for messages.  subclasses: a name for each item, or None.
+        num_classes: None where any number will do.  mode: ``RGB`` or ``L``.  what: for messages.
+        subclasses: a name for each item, or None.
     Raises: SettingsError naming the item that is not of this kind.
     """
     if not (count := len(data)):
         raise SettingsError(f"{what} is empty: give images of every class")
+    if isinstance(subclasses, str):
+        raise SettingsError(f"subclasses is {subclasses[:50]!r}: give a list with the name of each image's sub-class")
     if subclasses is not None and len(subclasses) != count:
         raise SettingsError(f"subclasses has {len(subclasses)} names for {count} images of {what}: give one for each")
-    images, labels, turned = [], [], []
+    images, labels, notes = [], [], {}
     for i in Bar(range(count), desc=what, unit="image"):
         where = f"image {i} of {what}"
         item = _item(data, i, where)
@@ -95,10 +111,11 @@ def read_dataset(data, num_classes, mode, what, subclasses=None) -> ImagePart:
             raise SettingsError(f"{where} is {kind(image)}, image 0 {kind(images[0])}: give one size and type")
         images.append(image)
         labels.append(label)
-        turned += [i] if isinstance(item[0], Image.Image) and is_turned(item[0]) else []
-    if turned:
-        logging.getLogger("megu").warning(f"{what}: {len(turned)} {TURNED}; e.g. image {turned[0]}")
-    for i in {at * (count - 1) // 15 for at in range(16)}:
+        for remark in remarks(item[0]) if isinstance(item[0], Image.Image) else ():
+            notes.setdefault(remark, []).append(f"image {i}")
+    for remark, names in notes.items():
+        say_note(what, remark, names)
+    for i in {at * (count - 1) // 49 for at in range(50)}:  # a transform of one image in ten is missed once in 190
         image, label = _item(data, i, f"image {i} of {what}")
         if not torch.equal(_to_tensor(image, mode, ""), images[i]) or _to_class(label, num_classes, "") != labels[i]:
             remedy = "give a Dataset without random transforms (crop, flip, ...), as for evaluation"
@@ -114,7 +131,9 @@ def _item(data, i, what):
         why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:150]}"
         raise SettingsError(f"{what} cannot be read ({why}): mend the Dataset") from None
     if not isinstance(item, tuple | list) or len(item) != 2:
-        raise SettingsError(f"{what} is a {type(item).__name__}: give (image, class) pairs")
+        of = f" of {len(item)}" if isinstance(item, tuple | list | dict) else ""
+        remedy = "give (image, class) pairs, as torch.utils.data.TensorDataset(images, classes) does"
+        raise SettingsError(f"{what} is a {type(item).__name__}{of}: {remedy}")
     return item
 
 
@@ -134,20 +153,23 @@ def _to_tensor(image, mode, what) -> UInt8[Tensor, "C H W"] | Float32[Tensor, "C
         kind = type(image).__name__
     elif image.ndim != 3 or not image.numel() or not (image.dtype == torch.uint8 or image.is_floating_point()):
         kind = f"tensor of shape {tuple(image.shape)}, {image.dtype}"
+    elif image.shape[2] in (1, 3, 4) and image.shape[0] > 4:
+        kind = f"tensor of shape {tuple(image.shape)}, channels last (image.permute(2, 0, 1) puts them first)"
     elif wrong := int((~image.isfinite()).sum()):
         raise SettingsError(f"{what} has {wrong} values that are NaN or infinite: remove or mend it")
     else:
-        return image.cpu() if image.dtype == torch.uint8 else image.cpu().float()
+        return image.detach().cpu() if image.dtype == torch.uint8 else image.detach().cpu().float()
     raise SettingsError(f"{what} is a {kind}: give a PIL image, or a (C, H, W) tensor of uint8 or float")
 
 
 def _to_class(label, num_classes, what):
     try:
         k = int(label)
-        if isinstance(label, bool | str) or k != label or not 0 <= k < num_classes:
+        if isinstance(label, bool | str) or k != label or not 0 <= k < (num_classes or k + 1):
             raise ValueError
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError, RuntimeError):
         value = label.tolist() if isinstance(label, Tensor) and label.numel() < 5 else label
-        remedy = f"give an integer from 0 to {num_classes - 1}, the model's output"
+        last = f" to {num_classes - 1}" if num_classes else ""
+        remedy = f"give an integer from 0{last}, the number of the model's output, no name and no one-hot vector"
         raise SettingsError(f"{what} has the class {str(value)[:50]!r}: {remedy}") from None
     return k

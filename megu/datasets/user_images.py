@@ -48,12 +48,13 @@ def moments(normalise, x: UInt8[Tensor, "n C H W"] | Float32[Tensor, "n C H W"])
         variance = (counts * (level - mean[:, None]).square()).sum(1) / (count - 1)
         return mean.float(), variance.sqrt().clamp_min(1e-3).float()
     try:
-        pair = normalise
+        like = isinstance(getattr(normalise, "std", None), list | tuple)  # torchvision's Normalize
+        pair = (normalise.mean, normalise.std) if like else normalise
         if isinstance(normalise, str):
             pair = NORMALISE[normalise] if normalise in NORMALISE else read_pair(normalise)
         mean, std = (torch.as_tensor(value, dtype=torch.float32).flatten() for value in pair)
         mean, std = ((v.mean() if channels == 1 else v).expand(channels) for v in (mean, std))
-        if not (mean.isfinite().all() and std.isfinite().all() and (std > 0).all()):
+        if not (((0 <= mean) & (mean <= 1)).all() and ((0 < std) & (std <= 1)).all()):
             raise ValueError
     except (SyntaxError, TypeError, ValueError, RuntimeError):
         remedy = f"or give (mean, std) of {channels} channels in [0, 1], std above 0, e.g. '0.5,0.5,0.5; 0.2,0.2,0.2'"

@@ -11,28 +11,32 @@ from megu.core.train import predict
 from megu.settings.errors import SettingsError
 
 
-def check_class_order(checked):
+def check_class_order(checked, index, kind="training"):
     r"""Refuse a model whose confusion matrix is nearly a permutation.
 
-    Tried are timm's natural order of the names, and the permutation that fits one half of a sample of the training
-    images best, on the other half.  Of the images whose class it moves, it must name right at least twice as many as
-    the given order does, by 2.5 standard deviations.
+    Tried are timm's natural order of the names, and the permutation that fits one half of a sample of the images best,
+    on the other half.  Of the images whose class it moves, it must name right at least twice as many as the given order
+    does, by 2.5 standard deviations.
 
-    Args: checked: `megu.own.request.CheckedRequest`, with images, split and original.
+    Args: checked: `megu.own.request.CheckedRequest`, with images, split and original.  index: of ``kind`` of images.
     Raises: SettingsError with the order found.
     """
     images = checked.images
-    index = _evenly(images.y, checked.split.train, min(2000, max(500, 10 * images.num_classes)))
+    if not len(index):
+        return
+    index = _evenly(images.y, index, min(2000, max(500, 10 * images.num_classes)))
     y, named = _named(checked, index)
     if (order := _other_order(images.classes, y, named)) is None:
         return
     found, other = [images.classes[k] for k in order], torch.tensor(order)[named]
     given, right = (f"{100 * (labels == y).double().mean().item():.0f} %" for labels in (named, other))
     remedy = f"if these are its outputs, give classes={found} (--classes: a file with one a line)"
-    if not isinstance(checked.request.data, str | Path):
+    if kind == "test":
+        remedy = "number the classes of the test images as those of the training images are"
+    elif not isinstance(checked.request.data, str | Path):
         remedy = f"number the classes of the images as its outputs are: {found}"
     raise SettingsError(
-        f"the model's outputs follow another order of the classes: it names {given} of {len(y)} training images right"
+        f"the model's outputs follow another order of the classes: it names {given} of {len(y)} {kind} images right"
         f" in the given one, {right} in the one found: {remedy}"
     )
 
@@ -41,7 +45,7 @@ def check_known(checked):
     r"""Refuse to forget a class of which the model does not know anything, as its images are given its name no more
     often than a sample of the others are, by two standard deviations.
 
-    Args, Raises: see `check_class_order`; SettingsError with the class.
+    Args: see `check_class_order`.  Raises: SettingsError with the class.
     """
     images, asked, split = checked.images, checked.settings.forget, checked.split
     if asked.scenario != "class":

@@ -38,7 +38,7 @@ def choose_guide(guide, classes):
             )
         return "features" if coded else "composed", None
     if not isinstance(guide, str):
-        return "matrix", _check_matrix(guide, len(classes), what)
+        return "matrix", _check_matrix(guide, classes, what)
     if guide not in NAMED:
         raise SettingsError(closest(guide, NAMED, what) + "; or give a matrix, or its .csv or .npy")
     if coded and guide not in WORDLESS:
@@ -69,10 +69,15 @@ def _read_matrix(path):
         raise SettingsError(f"{path.name} is no matrix ({why}): give K lines of K numbers with commas") from None
 
 
-def _check_matrix(matrix, num_classes, what):
+def _check_matrix(matrix, classes, what):
+    num_classes = len(classes)
     try:
+        if hasattr(matrix, "loc"):  # a DataFrame says which class is where
+            matrix = matrix.loc[list(classes), list(classes)]
         array = np.asarray(matrix, float)
         why = f"is a matrix of shape {array.shape}"
+    except KeyError:
+        array, why = np.zeros(0), "is a DataFrame whose rows and columns are not called as the classes"
     except (TypeError, ValueError):
         array, why = np.zeros(0), f"is a {type(matrix).__name__}"
     if array.shape == (num_classes, num_classes):

@@ -1,20 +1,23 @@
 """What a request brings: the models, the images, and which of these are to be forgotten."""
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
+from torch.utils.data import Subset
 
+from megu.core.adapted import why
 from megu.core.loading import channels_of, count_classes, read_model
 from megu.core.splits import Split, of_classes, split_of
 from megu.datasets.folder import ClassFolders, ImagePart, find_classes
 from megu.datasets.identity import same_pixels
 from megu.datasets.listing import Listing, class_name, class_names, list_csv, list_images, read_lines
 from megu.datasets.npz import room
-from megu.datasets.pairs import as_pairs, names_of, read_dataset
+from megu.datasets.pairs import as_pairs, check_numbers, names_of, read_dataset
 from megu.datasets.selection import read_selection
 from megu.datasets.user_images import pool_parts
 from megu.settings.config import Forget
@@ -36,7 +39,7 @@ def read_inputs(request, where):
     if isinstance(data, str | Path):
         found = find_classes(data, classes, request.size)
         model, reference = (_built(one, request.arch, found) for one in (model, reference))
-        mode, name = _mode(model), Path(data).resolve().name
+        mode, name, names = _mode(model, found.size), Path(data).resolve().name, found.classes
         if found.train.hidden and not _names_only(request.forget):
             what = f"{name!r} has hidden images, e.g. {found.train.hidden[0]}, which torchvision's ImageFolder counts"
             raise SettingsError(f"{what}, so positions would mean other images: remove them, or give a file of names")
@@ -46,16 +49,22 @@ def read_inputs(request, where):
     else:
         if request.size is not None or isinstance(model, Path) or isinstance(reference, Path):
             raise SettingsError("to a Dataset belongs an nn.Module: give one, and neither size nor arch")
-        mode, name, data = _mode(model), type(data).__name__, as_pairs(data, "data")
+        name, data = type(data).__name__, as_pairs(data, "data")
+        mode, names = _mode(model, _size(data)), None
         if classes is None:
-            classes = names_of(data)
+            classes = names = names_of(data)
+        else:
+            with suppress(SettingsError):  # of two that do not agree, the names that are given decide
+                names = names_of(data)
         classes = class_names(_numbered(model, data, mode) if classes is None else classes, "classes")
+        check_numbers(classes, names or (), "classes", "data")
         train = read_dataset(data, len(classes), mode, "data", request.subclasses)
         found = ClassFolders(classes, Listing(Path(), []), None, tuple(train.x.shape[2:]))
     if isinstance(test, str | Path):
         test = _list_unseen(Path(test).expanduser(), found.classes)
     train, test, whole = _read_files(found, train, test, mode)
     if not (test is None or isinstance(test, ImagePart)):
+        check_numbers(names or found.classes, names_of(test) or (), "data", "test")
         test, whole = read_dataset(as_pairs(test, "test"), len(found.classes), mode, "test"), None
     return model, reference, pool_parts(name, found.classes, train, test, request.normalise, where, whole), train.ids
 
@@ -96,18 +105,27 @@ def _built(model, arch, found):
     return read_model(model, arch, len(found.classes), found.size)
 
 
-def _mode(model):
-    return "L" if isinstance(model, nn.Module) and channels_of(model) == 1 else "RGB"
+def _mode(model, size):
+    return "L" if isinstance(model, nn.Module) and channels_of(model, size) == 1 else "RGB"
+
+
+def _size(data):
+    """(height, width) of a Dataset's first picture, if it is one."""
+    try:
+        return data[0][0].size[::-1]
+    except Exception:  # of whatever kind it is, that is said where all are read
+        return None
 
 
 def _numbered(model, data, mode):
+    first = read_dataset(Subset(data, [0, 0] if len(data) else []), None, mode, "data").x
     try:
-        first = read_dataset([data[0]] * 2, 2**62, mode, "data").x.float()
-        return range(count_classes(model, first))
+        return range(count_classes(model, first.float()))
     except SettingsError:
         raise
-    except Exception as error:  # whatever a foreign Dataset or forward() may raise
-        raise SettingsError(f"the model cannot be asked ({type(error).__name__}): give classes") from None
+    except Exception as error:  # whatever a foreign forward() may raise
+        asked = f"the model takes no images of shape {tuple(first.shape[1:])} ({why(error)})"
+        raise SettingsError(f"{asked}: check size and channels") from None
 
 
 def forget_set(request, images, ids) -> tuple[Forget, Split]:
@@ -125,7 +143,7 @@ def forget_set(request, images, ids) -> tuple[Forget, Split]:
         forget = read_selection(forget, ids, data if isinstance(data, str | Path) else None)
     elif isinstance(forget, str):
         forget = [forget]
-    elif isinstance(forget, np.ndarray | Tensor):
+    elif hasattr(forget, "tolist"):  # of numpy, torch or pandas
         forget = forget.tolist()
     if not isinstance(forget, list | tuple | range) or not len(forget):
         raise SettingsError(f"forget is {str(forget)[:50]!r}: give names, positions or a pathlib.Path of them")
@@ -137,21 +155,38 @@ def forget_set(request, images, ids) -> tuple[Forget, Split]:
     if all(isinstance(one, str) for one in forget):
         asked = _check_names(forget, images)
         split = split_of(images, of_classes(images, asked.scenario, asked.classes))
+        for name in {*asked.classes} & {*images.classes} & {*images.fine_classes} if request.subclasses else ():
+            kinds = (of_classes(images, scenario, [name]) for scenario in ("class", "subclass"))
+            if not torch.equal(*kinds):
+                _log.warning(
+                    f"{name!r} is a class and a sub-class: the class is forgotten; rename one to tell them apart"
+                )
         _copies(split, images, ids, "these were not asked for, and stay")
         return asked, split
     asked, goes = Forget(scenario="random", classes=()), _at_positions(forget, images)
     split = split_of(images, goes)
-    if hasattr(data, "indices"):
-        _log.warning("positions are those in the Subset that was given, not in the Dataset below it")
-    if isinstance(data, str | Path):
-        said = ", ".join(f"{i} is {ids[i]}" for i in split.forget[:5].tolist())
-        order = "in the .csv's order" if str(data).lower().endswith(".csv") else "as torchvision's ImageFolder does"
-        _log.warning(f"positions count from 0, {order}: {said}{', ...' * (len(forget) > 5)}")
+    _say_positions(images, ids, split.forget, data)
     copies = _copies(split, images, ids, {"keep": "these stay", "forget": "these go, too"}.get(request.duplicates))
     if copies and request.duplicates == "forget":
         goes[copies] = True
         split = split_of(images, goes)
     return asked, split
+
+
+def _say_positions(images, ids, gone, data):
+    files, order = isinstance(data, str | Path), "in the Dataset"
+    if files:
+        order = "in the .csv's order" if str(data).lower().endswith(".csv") else "as torchvision's ImageFolder does"
+    elif hasattr(data, "indices"):
+        order = "in the Subset that was given, not in the Dataset below it"
+    kinds = [images.classes[k] for k in images.y[gone].tolist()]
+    first = [*zip(gone.tolist(), kinds, strict=True)][:5]
+    said = (f"{i} is {ids[i] if files else f'an image of {kind!r}'}" for i, kind in first)
+    _log.warning(f"positions count from 0, {order}: {', '.join(said)}{', ...' * (len(gone) > 5)}")
+    for k in images.y[gone].unique().tolist():
+        if (count := kinds.count(images.classes[k])) == (images.y[: images.num_train] == k).sum() > 1:
+            what = f"positions name all {count} training images of {images.classes[k]!r}"
+            _log.warning(f"{what}, which are forgotten one by one: to forget the class, give its name")
 
 
 def _copies(split, images, ids, said):
@@ -172,7 +207,12 @@ def _check_names(names, images) -> Forget:
     names, every = tuple(dict.fromkeys(map(class_name, names))), images.classes + images.fine_classes
     for name in names:
         if name not in every:
-            raise SettingsError(closest(name, dict.fromkeys(every), f"forget: in {images.name!r} the class"))
+            hint = ""
+            if {one.strip() for one in name.split(",")} <= {*every}:
+                hint = "; give several one by one (--forget A --forget B)"
+            elif Path(name).is_file():
+                hint = "; a file of images is a pathlib.Path (--forget-list)"
+            raise SettingsError(closest(name, dict.fromkeys(every), f"forget: in {images.name!r} the class") + hint)
     whole = {name in images.classes for name in names}
     if len(whole) > 1:
         raise SettingsError(f"forget names classes and sub-classes ({', '.join(names)}): ask for one kind")

@@ -7,12 +7,15 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import torch
 from torch import nn
 from torch.utils.data import Dataset
 
 from megu import methods
 from megu.core import device, models
-from megu.core.loading import check_accuracy, check_and_copy, weights_digest
+from megu.core.adapted import tensors
+from megu.core.loading import check_accuracy, check_and_copy, check_unseen, weights_digest
 from megu.own.class_order import check_class_order, check_known
 from megu.own.guide_choice import choose_guide
 from megu.own.inputs import forget_set, read_inputs
@@ -80,7 +83,7 @@ class Request:
                 raise SettingsError(closest(name, known, "the argument"))
         if lacking := [name for name, needed in known.items() if needed and given.get(name) is None]:
             raise SettingsError(f"{' and '.join(lacking)} is None: say which, or give a config that does")
-        return cls(**given)
+        return cls(**{name: _plain(name, value) for name, value in given.items()})
 
 
 class CheckedRequest:
@@ -94,11 +97,14 @@ class CheckedRequest:
         clock, notices: seconds by stage and what was said, so far.
     """
 
+    @device.usual_torch()
     def __init__(self, request: Request):
         self.request, self.method = request, _method(request.method)
         self.clock, self.notices = device.Stopwatch(), []
         _check_integer("size", request.size, 2, 4096)
         _check_integer("tune", request.tune, 0, 10_000)
+        if not isinstance(request.retrain, bool):
+            raise SettingsError(f"retrain is {request.retrain!r}: give True or False")
         settings = resolve("quick", request.seed, _overrides(request, self.method))
         self.compute = device.choose(settings, own=True)
         with self.clock("reading"), collect_notices(self.notices):
@@ -115,13 +121,33 @@ class CheckedRequest:
             self.reference = None if reference is None else check_and_copy(reference, self.images, "reference")
             if request.retrain:
                 _check_retrain(self.original, reference)
+            elif self.reference is not None and _same_weights(self.reference, self.original):
+                what = "reference has the weights of the model itself"
+                raise SettingsError(f"{what}: give a model retrained without the forgotten images, or none")
         check_tune(self)
-        check_class_order(self)
+        unseen = torch.cat([self.split.test_retain, self.split.test_forget])
+        check_class_order(self, self.split.train, "training")
+        check_class_order(self, unseen, "test")
         self.accuracy = check_accuracy(self.original, self.images, self.split.train)
+        check_unseen(self.original, self.images, unseen)
         check_known(self)
         self.parameters = scaled(self)
         self.weights = weights_digest(self.given)
         self.digest = hash_bytes("\n".join(sorted(self.ids[i] for i in self.split.forget.tolist())))
+
+
+def _plain(name, value):
+    # As it comes from a notebook: numbers of numpy, paths as text.
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Path) or (isinstance(value, str) and (name == "classes" or value.endswith(".safetensors"))):
+        return Path(value).expanduser()
+    return value
+
+
+def _same_weights(one, other):
+    one, other = tensors(one), tensors(other)
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 def _method(name):

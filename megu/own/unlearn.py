@@ -13,7 +13,7 @@ from torch import nn
 
 from megu.core import models
 from megu.core.adapted import given_back
-from megu.core.device import Stopwatch
+from megu.core.device import Stopwatch, usual_torch
 from megu.core.loading import weights_digest
 from megu.core.onnx import write_onnx
 from megu.core.train import DivergedError
@@ -22,6 +22,7 @@ from megu.own import report
 from megu.own.estimate import Plan, plan, retraining_time
 from megu.own.findings import measure
 from megu.own.guide_choice import transition
+from megu.own.report import MODEL, REFERENCE
 from megu.own.request import CheckedRequest, Request, collect_notices
 from megu.own.tuning import PARTS, Trial, made_by, settled, task_of
 from megu.runs.loggers import loggers
@@ -32,8 +33,6 @@ from megu.settings.progress import tell, watching
 from megu.settings.request_file import overlay, request_of
 
 LOG = logging.getLogger("megu")
-MODEL, REFERENCE = "model.safetensors", "reference.safetensors"
-
 NEAR = 5.0  # points from the goal of the check that are near enough
 
 
@@ -83,18 +82,17 @@ def unlearn(
     given = options | {name: value for name, value in given.items() if value is not None}
     if config is not None:
         given = overlay(request_of({}, config).arguments(), given)
-    out = given.pop("out", None)
+    out = report.place(given.pop("out", None), given)
     with watching([*callbacks, *([] if dry_run else loggers(log, out))]):
         checked = CheckedRequest(Request.of(given))
         return plan(checked, out) if dry_run else carry_out(checked, out)
 
 
+@usual_torch()
 def carry_out(checked, out=None) -> Unlearned:
     """The work of `unlearn` on a `megu.own.request.CheckedRequest`."""
     folder = None if out is None else Path(out)
     work = folder and folder / report.WORK
-    if folder and (folder / "manifest.json").exists():
-        raise StageError(f"{folder.name!r} is a run, or of an earlier version: choose another folder")
     with alone(work) if folder else nullcontext(), collect_notices(checked.notices):
         store = RunDirectory(work, _dependencies(checked), [checked.settings.seed]) if folder else _in_memory()
         matrix, guide = transition(checked, store)
@@ -187,7 +185,9 @@ def _kept(checked, store, file, method, make):
 def _unlearned(checked, store, matrix):
     def make():
         trial = Trial(checked, matrix)
-        new, task = trial.unlearn(checked.parameters)
+        trained, task = trial.unlearn(checked.parameters)
+        new = models.copy_of(checked.original).eval()
+        new.load_state_dict(trained.state_dict())  # buffers of no file stay as they were, here as in one that is read
         seconds = {part: round(value, 3) for part, value in task.clock.seconds.items()}
         return new, {"seconds": seconds, "history": task.history, "check": trial.look(new)}
 

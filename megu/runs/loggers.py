@@ -6,6 +6,7 @@ from pathlib import Path
 
 from megu.settings.errors import SettingsError
 from megu.settings.extras import extra
+from megu.settings.files import writing
 from megu.settings.progress import Callback
 from megu.settings.values import closest
 
@@ -46,12 +47,13 @@ class CsvLogger(Logger):
 
     def scalar(self, name, value, step):
         """See `Logger`."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file)
-            if not file.tell():
-                rows.writerow(["time", "name", "step", "value"])
-            rows.writerow([f"{time.time():.3f}", name, step, f"{value:.9g}"])
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "a", newline="", encoding="utf-8") as file:
+                rows = csv.writer(file)
+                if not file.tell():
+                    rows.writerow(["time", "name", "step", "value"])
+                rows.writerow([f"{time.time():.3f}", name, step, f"{value:.9g}"])
 
 
 class TensorBoardLogger(Logger):

@@ -6,12 +6,17 @@ from pydantic import ValidationError
 
 from megu.settings.errors import SettingsError
 
+_LISTED = 30  # names in a message, at most
+
 
 def closest(name, known, what):
-    r"""What to say of an unknown name: the nearest known one and all."""
-    near = difflib.get_close_matches(str(name), map(str, known), n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{what} {name!r} does not exist; {hint}choose from: {', '.join(map(str, known))}"
+    r"""What to say of an unknown name: the nearest known one, and all or the first of many."""
+    known = [*map(str, known)]
+    plain = {one.casefold(): one for one in known}
+    near = difflib.get_close_matches(str(name).casefold(), plain, n=1)
+    hint = f"did you mean {plain[near[0]]!r}? " if near else ""
+    more = f", ... ({len(known)} in all)" if len(known) > _LISTED else ""
+    return f"{what} {name!r} does not exist; {hint}choose from: {', '.join(known[:_LISTED])}{more}"
 
 
 def nest(values):
@@ -55,7 +60,10 @@ def build(part, values, where="", over=None):
                 group = base
                 for key in item["loc"][:-1]:
                     group = group.get(key) or {}
-                lines.append(closest(name.rpartition(".")[2], group, f"setting {name!r}: the name"))
+                own = name.rpartition(".")[2]
+                inner = [f"{part}.{own}" for part, kept in group.items() if isinstance(kept, dict) and own in kept]
+                hint = f" ({' or '.join(inner)}?)" if inner else ""
+                lines.append(closest(own, group, f"setting {name!r}{hint}: the name"))
             else:
                 why = item["msg"].removeprefix("Value error, ")
                 lines.append(f"setting {name!r} is {item['input']!r}: {why}")

@@ -99,6 +99,22 @@ def test_outputs_that_are_not_clear_are_refused(give, words):
         adapted(Net(give).eval(), X, 4)
 
 
+def test_images_stay_as_they_are_in_a_model_that_writes_into_them(caplog):
+    body, first = Net(norm=nn.Identity), nn.Identity()
+    first.register_forward_pre_hook(lambda _, inputs: (inputs[0].mul_(2).sub_(1),))
+    net, expected, x = adapted(nn.Sequential(first, body).eval(), X, 4), body(X * 2 - 1), X.clone().requires_grad_()
+    for _ in range(2):
+        assert torch.allclose(net(x), expected, atol=1e-6) and torch.equal(x, X)
+    net(x).sum().backward()
+    assert x.grad is not None and "writes into the images" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_quantised_layers_are_refused_by_name():
+    with refused(r"model has quantised layers \(body.1: Linear\), which cannot be trained: give the model that it was"):
+        check_and_copy(torch.ao.quantization.quantize_dynamic(Net(), {nn.Linear}), Few())
+
+
 def test_a_plain_classifier_wears_no_hooks():
     net = adapted(Net(norm=nn.Identity), X, 4)
     assert not net._forward_hooks and not net._forward_pre_hooks

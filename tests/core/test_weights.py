@@ -4,8 +4,11 @@ says.
 A small configuration stands for the network, so that nothing is downloaded and a test takes a second.
 """
 
+import json
+
 import pytest
 import torch
+from own_model import same as alike
 from refusals import refused
 from safetensors.torch import load_file, save_file
 from training import same
@@ -118,6 +121,26 @@ def test_weights_of_half_precision_are_trained_in_float32(folder, kind):
     name = "vit.embeddings.cls_token"
     found, whole = model.net.state_dict()[name], load_file(folder / "model.safetensors")[name]
     assert found.equal(whole.to(kind).float()) and not found.equal(whole)
+
+
+def test_a_folder_and_an_index_stand_for_their_files(folder):
+    whole = pretrained.read_tensors(folder)
+    assert alike(pretrained.read_tensors(folder / "model.safetensors"), whole)
+    names, parts = sorted(whole), {}
+    for part in (0, 1):
+        file = f"model-0000{part}-of-00002.safetensors"
+        save_file({name: whole[name] for name in names[part::2]}, folder / file)
+        parts |= dict.fromkeys(names[part::2], file)
+    (folder / "model.safetensors").unlink()
+    (index := folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": parts}))
+    for path in (folder, index):
+        assert alike(pretrained.read_tensors(path), whole)
+    index.write_text("[]")
+    with refused("is no index of safetensors"):
+        pretrained.read_tensors(folder)
+    index.unlink()
+    with refused("model 'vit' does not exist"):
+        pretrained.read_tensors(folder, "model")
 
 
 def test_what_cannot_be_read_is_refused_with_a_remedy(folder, tmp_path):

@@ -1,5 +1,7 @@
 """Folders of images: one reader for runs and for a user's own, one rule for the size; what is refused."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -76,6 +78,36 @@ def test_images_of_every_kind(tmp_path):
     assert red.shape == (8, 8, 3) and red[..., 0].min() > 200
     Image.fromarray(np.full((8, 8), 40_000, "uint16")).save(image)
     assert (read_image(image, mode="L") == 40_000 >> 8).all()
+
+
+def test_how_images_are_read_is_said(tmp_path, caplog):
+    root = folder(tmp_path)
+    Image.new("RGB", (8, 8)).save(root / "loose.png")
+    Image.new("RGB", (12, 8)).save(root / "ape" / "wide.png")
+    Image.fromarray(np.full((8, 8), 40_000, "uint16")).save(root / "bee" / "deep.png")
+    found = find_classes(root, size=8)
+    assert len(found.read(found.train).y) == 8
+    for said in ("1 files are left out.*in folders of classes.*loose.png", "1 images are squeezed.*ape/wide.png",
+                 "1 images have 16 bits.*bee/deep.png"):  # fmt: skip
+        assert re.search(said, caplog.text)
+    for name in ("ape/0", "bee/1"):
+        (root / f"{name}.png").write_bytes(b"no image")
+    refused(
+        lambda: found.read(found.train), "ape/0.png is not a readable image", "2 cannot be read: ape/0.png, bee/1.png"
+    )
+
+
+def test_images_are_grey_where_a_model_without_convolutions_takes_such(tmp_path):
+    for name, size in (("grey", 64), ("colour", 192), ("neither", 9)):
+        model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(size, 3))
+        shape = read_inputs(Request(model, folder(tmp_path), "ape"), "cpu")[2].shape
+        assert shape == (1 if name == "grey" else 3, 8, 8)
+
+
+def test_a_part_of_another_layout_can_be_left_out(photos):
+    (photos / "test").rename(photos / "val")
+    (photos / "val" / "trouser").rename(photos / "val" / "images")
+    refused(lambda: find_classes(photos), "'images' does not exist", "/train to leave val out")
 
 
 def test_classes_and_their_folders(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from megu.own.request import CheckedRequest, Request
 
@@ -16,6 +17,12 @@ def photos(num_classes, n, seed=0):
     x = np.random.default_rng(seed).integers(0, 120, (len(y), 8, 8, 3), np.uint8)
     x[np.arange(len(y)), y // 8, y % 8, 0] = 255
     return x, y
+
+
+def as_dataset(num_classes=4, n=6, seed=0):
+    """The photos as uint8 tensors ``(3, 8, 8)``."""
+    x, y = photos(num_classes, n, seed)
+    return TensorDataset(torch.from_numpy(x).permute(0, 3, 1, 2), torch.from_numpy(y))
 
 
 def write(root, folders, n=6, seed=0, suffix=".png"):
@@ -41,4 +48,5 @@ def reader(order, blind=()):
 
 def check(model, data, forget, **more):
     """A `CheckedRequest`; nothing is trained."""
-    return CheckedRequest(Request(model, data, forget, **{"normalise": "unit", "guide": "model", **more}))
+    given = {"model": model, "data": data, "forget": forget, "normalise": "unit", "guide": "model"}
+    return CheckedRequest(Request.of({**given, **more}))

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from bad import NAMES, SEEN, ask, folder, images, linear, refused
@@ -147,35 +148,41 @@ ALONE = {  # argument of `ask` -> (wrong value, what the message must name)
     "classes": [
         (["ape"], "at least two"), (["ape", "ape", "cat"], "'ape' twice"), (["\u00e9", "e\u0301", "cat"], "twice"),
         (["ape", " ", "cat"], "empty"), (["ape", "b\x00e", "cat"], "printed"), (["ape", "b" * 500, "cat"], "200"),
-        ([*NAMES, "dog"], "dog"), (NAMES[:2], "0 to 1"), (Path("none.txt"), "none.txt"),
+        ([*NAMES, "dog"], "dog"), (NAMES[:2], "0 to 1"), (Path("none.txt"), "none.txt"), ("abc", "abc"),
     ],
     "data": [
         (Pairs(nan_at(X), Y), "image 0"), (Pairs(X / 0, Y), "NaN or infinite"), (Pairs(X.flatten(1), Y), "(16,)"),
         (Pairs(torch.rand(30, 1, 5, 5), Y), "(1, 5, 5)"), (Pairs((X * 9).long(), Y), "int64"),
         (Pairs(X[:0], Y[:0]), "empty"), (Pairs(X[Y < 2], Y[Y < 2]), "'cat'"), (Pairs(X), "pairs"),
         ("no/such/folder", "folder"), (3, "int"), ([*zip(X, Y, strict=True), (X[0, :, :3], 0)], "image 30"),
-        ([("a", 0)] * 3, "image 0"), (iter([1]), "DataLoader"),
+        ([("a", 0)] * 3, "image 0"), (iter([1]), "DataLoader"), ([(X[0], 0, 1)], "tuple of 3"),
+        ((X, Y), "TensorDataset"), ([(X[0], torch.eye(3)[0])], "one-hot"),
+        ([(torch.rand(9, 4, 3), 0)], "channels last"), (type("Lazy", (), {"__getitem__": 0, "__len__": 0})(), "Lazy"),
     ],
     "model": [
         (NAN, "weight"), (linear(torch.full((3, 16), 3e38)), "logits"), (linear(torch.zeros(3, 16)), "normalise"),
         ("resnet", "str"), (nn.Flatten(), "no weights"), (InTuple(), "no weights"),
         (nn.Sequential(nn.Flatten(), nn.Linear(16, 5)), "(8, 5)"), (Path("model.safetensors"), "Dataset"),
+        ("~/m.safetensors", "Dataset"), (nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), "run lazy layers once"),
+        (linear().to("meta"), "load its weights"), (nn.Sequential(nn.Flatten(), nn.Linear(16, 1)), "of one z"),
     ],
-    "reference": [(NAN, "reference"), (nn.Sequential(nn.Flatten(), nn.Linear(16, 5)), "reference")],
+    "reference": [(NAN, "reference"), (linear().append(nn.Linear(3, 5)), "reference"), (linear(), "model itself")],
     "test": [(Pairs(X[..., :3], Y), "one size"), (Pairs(nan_at(X), Y), "test"), ("nowhere", "nowhere")],
-    "trained_on": [(10, "10"), ("many", "many")], "retain_images": [(0, "retain_images")],
+    "trained_on": [(10, "10"), ("many", "many")], "retain_images": [(0, "retain_images")], "retrain": [("no", "True")],
     "size": [(0, "size"), (10**9, "size"), ("big", "big"), (8, "size")], "seed": [(-1, "-1"), ("x", "x")],
-    "normalise": [("imagnet", "imagnet"), (((0.5,), (0.0,)), "std"), (((1, 2, 3), "x"), "normalise")],
+    "normalise": [("imagnet", "imagnet"), (((0.5,), (0.0,)), "std"), (((1, 2, 3), "x"), "x"), ((123, 58), "123")],
     "method": [("mgeu", "did you mean 'megu'"), ("retrain", "is what unlearning is compared with")],
     "guide": [
         ("composd", "did you mean 'composed'"), ("oracle", "oracle"), (np.eye(4), "(4, 4)"), ("none.csv", "none.csv"),
         (object(), "object"), ([[1], [2, 3]], "list"), (np.full((3, 3), np.nan), "no numbers"),
         (np.array([[2, 0, 0], [-1, 1, 0], [0, 0, 1]]), "negative"), (np.eye(3) * 0.9, "sums to 0.9"),
+        (pd.DataFrame(np.eye(3)), "called as the classes"),
     ],
     "settings": [
         ([1], "[1]"), ({"device": "tpu"}, "tpu"), ({"recipe.lr": -1}, "-1"), ({"recipe.epochs": 0}, "recipe.epochs"),
         ({"recipe.lrr": 1}, "recipe.lrr"), ({"labels.tau": 2}, "labels.tau"), ({"guide.source": "names"}, "by guide="),
         ({"guide": {"source": "names"}}, "by guide="), ({"normalise": "unit"}, "--normalise"), ({1: 2}, "1"),
+        ({"epochs": 3}, "recipe.epochs"),
     ],
     "subclasses": [(["a"], "1 names for 30")],
 }  # fmt: skip

@@ -1,6 +1,8 @@
 """Own models of every make, from the request to the new model: handled, or refused in one line before any work."""
 
 from collections import namedtuple
+from contextlib import contextmanager
+from functools import partial
 
 import pytest
 import torch
@@ -96,6 +98,15 @@ def made():
     return {name: make() for name, make in MAKE.items()}
 
 
+@contextmanager
+def usually(kind):
+    """A default of the caller's own."""
+    torch.set_default_dtype(kind)
+    yield
+    assert torch.get_default_dtype() == kind
+    torch.set_default_dtype(torch.float32)
+
+
 def ask(model, forget="ape", data=None, **more):
     data = TensorDataset(X, Y) if data is None else data
     return megu.unlearn(model, data, forget, **{"classes": NAMES, "guide": "model", **more})
@@ -156,6 +167,34 @@ def test_a_folder_holds_weights_by_the_users_names(made, tmp_path):
     other = taught(Net(convolutional()))
     other.load_state_dict(megu.core.weights.read_tensors(tmp_path / "out" / "model.safetensors"))
     assert torch.allclose(other(X), done.model(X)) and torch.equal(again.model(X), done.model(X))
+
+
+class Counting(nn.Module):
+    """Adds to its logits what it has seen in training, of which no file knows."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+        self.register_buffer("seen", torch.zeros(3), persistent=False)
+
+    def forward(self, x):
+        if self.training:
+            self.seen.add_(torch.tensor([0.0, 1.0, 0.0]))
+        return self.net(x) + self.seen
+
+
+@pytest.mark.parametrize("usual", [
+    torch.no_grad, torch.inference_mode, partial(usually, torch.float64), partial(torch.device, "meta")
+])  # fmt: skip
+def test_what_is_measured_is_given_back_whatever_the_caller_has_set(made, usual):
+    given = Counting(made["convolution"])
+    with usual():
+        done = ask(given, settings=SMALL["megu"])
+    named = done.model(X).argmax(1) == Y
+    right = {row["metric"]: row["after"] for row in done.report["metrics"]}
+    for part, of in (("acc_forget_train", Y == 0), ("acc_retain_train", Y != 0)):
+        assert right[part] == pytest.approx(100 * named[of].double().mean().item(), abs=0.1)
+    assert not done.model.seen.any() and torch.get_default_dtype() == torch.float32
 
 
 def test_arch_belongs_to_a_file(made):

@@ -1,13 +1,14 @@
 """What people bring as images: nothing is taken for something else in silence."""
 
 import re
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pixels import check, photos, reader, write
+from pixels import as_dataset, check, reader, write
 from refusals import refused
 from torch.utils.data import ConcatDataset, Subset, TensorDataset, random_split
 
@@ -19,11 +20,6 @@ from megu.own.guide_choice import choose_guide
 NAMES = ("ant", "bee", "cow", "dog")
 TWELVE = tuple(map(str, range(12)))
 MIXED = ("Ant", "bee", "Cow", "dog", "Elk", "fox")
-
-
-def as_dataset(num_classes=4, n=6, seed=0):
-    x, y = photos(num_classes, n, seed)
-    return TensorDataset(torch.from_numpy(x).permute(0, 3, 1, 2), torch.from_numpy(y))
 
 
 @pytest.fixture
@@ -143,7 +139,7 @@ def test_what_is_not_used_is_refused_or_said(root, caplog):
         check(reader(range(4)), root, "bee", subclasses=["a"] * 24)
     data = as_dataset()
     check(reader(range(4)), Subset(data, range(23, -1, -1)), [0, 1], normalise="unit")
-    assert "positions are those in the Subset" in caplog.text
+    assert "in the Subset that was given, not in the Dataset below it: 0 is an image of '3'" in caplog.text
     floats = TensorDataset(data.tensors[0] / 255, data.tensors[1])
     check(reader(range(4)), floats, "1", normalise="imagenet")
     assert "normalise is not used" not in caplog.text
@@ -194,3 +190,49 @@ def test_images_that_do_not_fit_into_memory_lie_in_a_file(root, tmp_path, monkey
     monkeypatch.setattr(npz.shutil, "disk_usage", lambda _: SimpleNamespace(free=4000))
     with refused("0.0 GB of disk: set .TMPDIR to a folder with more space"):
         check(reader(range(4)), root, "bee", **given)
+
+
+def numbered(data, classes=None, index=None):
+    for name, value in {"classes": classes, "class_to_idx": index}.items():
+        if value is not None:
+            setattr(data, name, value)
+    return data
+
+
+OTHER = {name: 3 - k for k, name in enumerate(NAMES)}
+
+
+@pytest.mark.parametrize(("data", "more", "said"), [
+    ({"classes": NAMES, "index": OTHER}, {}, "'ant' has number 0 by the classes of data, 3 by their class_to_idx"),
+    ({"classes": NAMES, "index": OTHER}, {"classes": NAMES}, ""), ({"classes": [*NAMES], "index": None}, {}, ""),
+    ({"classes": NAMES}, {"classes": ("bee", "ant", "cow", "dog")}, "'ant' has number 1 by classes, 0 by data"),
+    ({"classes": ["n1", "n2", "n3", "n4"]}, {"classes": NAMES}, ""),
+    ({"classes": NAMES}, {"test": NAMES[1:]}, "'bee' has number 1 by data, 0 by test"),
+    ({"classes": NAMES}, {"test": NAMES}, ""), ({"classes": {"bee": 1, "ant": 0, "dog": 3, "cow": 2}}, {}, ""),
+    ({"classes": [("ant",), ("bee", "honey bee"), "cow", "dog"]}, {"forget": "bee, honey bee"}, ""),
+])  # fmt: skip
+def test_two_sources_of_class_numbers_must_agree(data, more, said):
+    data, forget = numbered(as_dataset(), **data), more.pop("forget", "bee")
+    if "test" in more:
+        more["test"] = numbered(as_dataset(seed=1), more["test"])
+    with refused(said) if said else nullcontext():
+        assert check(reader(range(4)), data, forget, **more).split.forget.tolist() == [*range(6, 12)]
+
+
+def test_unseen_images_of_another_numbering_or_preparation_are_found(caplog):
+    data, (x, y) = as_dataset(n=12), as_dataset(n=12, seed=1).tensors
+    with refused("of 48 test images right in the given one, 100 % in the one found: number the classes of the test im"):
+        check(reader(range(4)), data, "1", test=TensorDataset(x, (y + 1) % 4))
+    for turned, said in ((x, False), (x.flip(3), True)):
+        check(reader(range(4)), data, "1", test=TensorDataset(turned, y))
+        assert ("of 48 test images right" in caplog.text) == said
+
+
+def test_a_good_model_of_a_rare_class_is_better_than_chance():
+    y, x = (torch.arange(600) % 40 == 0).long(), as_dataset(2, 300).tensors[0].clone()
+    x[:, 0, 0] = 0
+    x[torch.arange(600), 0, 0, y * (torch.arange(600) % 80 == 0)] = 255  # half of the rare ones are seen
+    accuracy = check(reader(range(2)), TensorDataset(x, y), "0").accuracy
+    assert 1 - y.double().mean() < accuracy < 0.99
+    with refused(r"97 % of 500 training images right \(97 % by chance\)"):
+        check(reader(range(2)), TensorDataset(x.index_fill(2, torch.tensor(0), 0), y), "0")

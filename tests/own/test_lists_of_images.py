@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from pixels import check, reader, write
+from pixels import as_dataset, check, reader, write
 from refusals import refused
 
 NAMES = ("ant", "bee", "cow", "dog")
@@ -64,3 +64,17 @@ def test_lists_in_other_formats(root, tmp_path):
     ):  # fmt: skip
         with refused(said):
             forgotten(name, content)
+
+
+def test_what_is_meant_by_positions_and_names_is_said(caplog):
+    data = as_dataset()
+    check(reader(range(4)), data, np.array([3, 7]))
+    assert "count from 0, in the Dataset: 3 is an image of '0', 7 is an image of '1'" in caplog.text
+    assert "positions name all" not in caplog.text
+    check(reader(range(4)), data, range(6, 13))
+    assert "positions name all 6 training images of '1', which are forgotten one by one" in caplog.text
+    halves = [*"000000111111"]
+    for sub, said in ((["0", "1", "x"] * 8, True), (["x", "y"] * 12, False), (halves + ["x"] * 12, False)):
+        caplog.clear()
+        assert len(check(reader(range(4)), data, "1", subclasses=sub).split.forget) == 6
+        assert ("'1' is a class and a sub-class" in caplog.text) == said

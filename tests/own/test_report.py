@@ -4,6 +4,8 @@ import hashlib
 import json
 import re
 import sys
+from contextlib import nullcontext
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -14,8 +16,10 @@ from refusals import refused
 from safetensors.torch import load_file
 from torch import nn
 
+import megu
 from megu.cli import main as command
 from megu.own import report
+from megu.settings.errors import MeguError
 from megu.settings.files import hash_file
 
 
@@ -121,6 +125,26 @@ def test_no_key_reaches_model_log_or_report(model, parts, tmp_path, monkeypatch,
         assert b"sk-planted-key" not in text and address.encode() not in text and str(tmp_path).encode() not in text
     (tmp_path / "leak.txt").write_text("sk-planted-key")  # the control
     assert any(b"sk-planted-key" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(("out", "made", "said"), [
+    ("photos/out", "", "'out' lies in 'photos', whose folders are classes"), (".", "model.safetensors", "holds model"),
+    ("file", "file", "which is no folder"), ("old", "old/report.html", "holds report.html, and no work/ of an unlearn"),
+    ("run", "run/manifest.json", "'run' is a run"), (3, "", "which is no folder"), ("~/new", "", ""),
+    ("new", "new/notes.txt", ""), ("on", "on/work/manifest.json", ""), (None, "", ""),
+])  # fmt: skip
+def test_nothing_of_the_users_is_overwritten(out, made, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in filter(None, ("photos/ape/0.png", made)):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    with refused(said, MeguError) if said else nullcontext():
+        place = report.place(out, {"data": "photos"})
+        assert place is None if out is None else place.resolve() == tmp_path / out.removeprefix("~/")
+    if said:  # also by the call itself, before anything is read
+        with refused(said, MeguError):
+            megu.unlearn(None, "photos", "ape", out=out)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"report": "other"}', "\x00"])

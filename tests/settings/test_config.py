@@ -16,10 +16,12 @@ from megu.settings import machine
 from megu.settings.class_names import FASHION
 from megu.settings.errors import MeguError
 from megu.settings.profiles import resolve
+from megu.settings.values import closest
 
 WRONG = [  # overrides, what the message must name
     ({"forget.clases": ["shirt"]}, "did you mean 'classes'"),
     ({"retain_imagess": 3}, "did you mean 'retain_images'"),
+    ({"methods.megu.LR": 3}, "megu.LR': the name"),
     ({"forget.classes": ["shrit"]}, "did you mean 'shirt'"),
     ({"forget.classes": []}, "0 of 10"),
     ({"forget.classes": list(FASHION)}, "10 of 10"),
@@ -118,3 +120,9 @@ def test_errors_for_people_are_one_line_and_others_are_not_hidden(kind, monkeypa
         with pytest.raises(seen) as end:
             command_line.main()
         assert seen is RuntimeError or (end.value.code == 2 and capsys.readouterr().err == "megu: what to do\n")
+
+
+def test_a_name_in_another_case_is_known_and_a_list_of_many_is_short():
+    said = closest("NAME 7", [f"name {i}" for i in range(1000)], "the class")
+    assert "did you mean 'name 7'" in said and "(1000 in all)" in said and len(said) < 500
+    assert closest("b", "abc", "it").endswith("choose from: a, b, c")
