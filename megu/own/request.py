@@ -129,7 +129,8 @@ class CheckedRequest:
         check_class_order(self, self.split.train, "training")
         check_class_order(self, unseen, "test")
         self.accuracy = check_accuracy(self.original, self.images, self.split.train)
-        check_unseen(self.original, self.images, unseen)
+        with collect_notices(self.notices):
+            check_unseen(self.original, self.images, unseen)
         check_known(self)
         self.parameters = scaled(self)
         self.weights = weights_digest(self.given)
