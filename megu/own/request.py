@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from megu.core.loading import check_accuracy, check_and_copy, weights_digest
 from megu.own.class_order import check_class_order, check_known
 from megu.own.guide_choice import choose_guide
 from megu.own.inputs import forget_set, read_inputs
-from megu.own.tuning import check_tune, scaled
+from megu.own.tuning import check_tune, held_out, scaled
 from megu.settings.errors import SettingsError
 from megu.settings.files import hash_bytes
 from megu.settings.profiles import resolve
@@ -123,8 +124,15 @@ class CheckedRequest:
         self.weights = weights_digest(self.given)
         self.digest = hash_bytes("\n".join(sorted(self.ids[i] for i in self.split.forget.tolist())))
 
+    @cached_property
+    def held_out(self):
+        """See `megu.own.tuning.held_out`."""
+        return held_out(self)
+
 
 def _method(name):
+    if not isinstance(name, str):
+        raise SettingsError(f"method is {name!r}: give one name, or compare several (megu compare)")
     usable = [one for one, entry in methods.METHODS.items() if not entry.reference]
     if name in methods.METHODS and name not in usable:
         raise SettingsError(f"method {name!r} is what unlearning is compared with: choose e.g. megu")

@@ -6,12 +6,14 @@ import json
 import logging
 from copy import copy
 from dataclasses import replace
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from math import nan
 from operator import attrgetter
 
 import pandas as pd
 import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
 from torch.nn import functional as F
 
 from megu.core.device import Stopwatch, generator, seeded
@@ -56,7 +58,7 @@ class Trial:
 
     def __init__(self, checked, matrix, seed=0):
         split, self.checked, self.seed = checked.split, checked, checked.settings.seed + seed
-        held = _held_out(checked.images, split.retain, checked.settings.seed)
+        held = checked.held_out[0]
         split = replace(split, retain=split.retain[~torch.isin(split.retain, held)])
         self._task = task_of(checked, split, matrix, self.seed)
         retain = self._task.retain_sample()
@@ -74,8 +76,12 @@ class Trial:
         return made_by(self.checked.method, task, parameters), task
 
     def _accuracies(self, model):
-        images = self.checked.images
-        return {part: accuracy(predict(model, images, index), images.y[index]) for part, index in self.index.items()}
+        y = self.checked.images.y
+        return {part: accuracy(self._logits(model, part), y[index]) for part, index in self.index.items()}
+
+    def _logits(self, model, part):
+        known = part == "held_out" and model is self.checked.original
+        return self.checked.held_out[1] if known else predict(model, self.checked.images, self.index[part])
 
     def _refitted(self, retain, forget):
         model, images = self.checked.original, self.checked.images
@@ -96,15 +102,10 @@ class Trial:
                 model = task.fine_tune(retain, images.y[retain], recipe, label="rate")
         except DivergedError:
             return False
-        return self._loss(model) <= self._loss_before + _CALM
-
-    @cached_property
-    def _loss_before(self):
-        return self._loss(self.checked.original)
+        return self._loss(model) <= self._loss(self.checked.original) + _CALM
 
     def _loss(self, model):
-        images, held = self.checked.images, self.index["held_out"]
-        return F.cross_entropy(predict(model, images, held), images.y[held]).item()
+        return F.cross_entropy(self._logits(model, "held_out"), self.checked.images.y[self.index["held_out"]]).item()
 
     def look(self, model) -> dict:
         """Facts on a new model: of each part, images, accuracy before and after, goal in percent; the score."""
@@ -132,13 +133,16 @@ def made_by(method, task, parameters):
     return new
 
 
-def _held_out(images, retain, seed):
+def held_out(checked) -> tuple[Int64[Tensor, " n"], Float[Tensor, "n K"]]:
+    """Retained training images that no method sees, of every class, and the original's logits on them."""
+    images, retain, seed = checked.images, checked.split.retain, checked.settings.seed
     share, chosen = min(_SHARE, _MOST / len(retain)), []
     for k in range(images.num_classes):
         members = retain[images.y[retain] == k]
         order = torch.randperm(len(members), generator=generator(seed, "held out", str(k)))
         chosen.append(members[order[: int(share * len(members))].to(members.device)])
-    return torch.cat(chosen).sort().values
+    held = torch.cat(chosen).sort().values
+    return held, predict(checked.original, images, held)
 
 
 def scaled(checked):
@@ -197,8 +201,9 @@ def settled(checked, store, matrix):
 
     Args: store, matrix: see `megu.own.guide_choice.transition`; what is tried is kept.
     """
-    trial, settled = cache(lambda: Trial(checked, matrix, _SEEDS)), copy(checked)  # not where all is known already
+    trial = cache(lambda: Trial(checked, matrix, _SEEDS))  # not where all is known already
     rates = store.once("tuning/rates.json", lambda: (_calm_rates(checked, trial), {}), _write, _read)
+    settled = copy(checked)
     settled.parameters = _changed(checked, rates)
     for name, rate in rates.items():
         what = "%s is lowered to %g: ten steps of a larger one raised the loss on held-out training images"

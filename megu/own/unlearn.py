@@ -29,7 +29,7 @@ from megu.runs.store import CODE, RunDirectory
 from megu.settings.errors import StageError
 from megu.settings.files import alone, atomic
 from megu.settings.progress import tell, watching
-from megu.settings.request_file import overlay, request_of
+from megu.settings.request_file import arguments_of
 
 LOG = logging.getLogger("megu")
 MODEL, REFERENCE = "model.safetensors", "reference.safetensors"
@@ -79,10 +79,7 @@ def unlearn(
         callbacks: see `megu.settings.progress.Callback`.  log: see `megu.runs.loggers.loggers`.
     Raises: SettingsError before any work; DivergedError with ``last_good`` where the training runs away.
     """
-    given = {"model": model, "data": data, "forget": forget, "out": out}
-    given = options | {name: value for name, value in given.items() if value is not None}
-    if config is not None:
-        given = overlay(request_of({}, config).arguments(), given)
+    given = arguments_of(config, model=model, data=data, forget=forget, out=out, **options)
     out = given.pop("out", None)
     with watching([*callbacks, *([] if dry_run else loggers(log, out))]):
         checked = CheckedRequest(Request.of(given))
@@ -99,7 +96,7 @@ def carry_out(checked, out=None) -> Unlearned:
         store = RunDirectory(work, _dependencies(checked), [checked.settings.seed]) if folder else _in_memory()
         matrix, guide = transition(checked, store)
         if checked.request.retrain:
-            checked.reference = _retrained(checked, store)
+            checked.reference = retrained(checked, store)
         checked, search = settled(checked, store, matrix)
         new, training = _unlearned(checked, store, matrix)
         training["search"] = search
@@ -194,8 +191,8 @@ def _unlearned(checked, store, matrix):
     return _kept(checked, store, MODEL, checked.request.method, make), store.facts(MODEL)
 
 
-def _retrained(checked, store):
-    """The reference, trained anew on all retained images."""
+def retrained(checked, store) -> nn.Module:
+    """The reference, trained anew on all retained images, once in a `megu.runs.store.RunDirectory`."""
 
     def make():
         LOG.warning("the reference is retrained, which takes %s", retraining_time(checked))

@@ -54,16 +54,18 @@ Forget = _either(
 Names = _either(
     lambda value: isinstance(value, str | Path) or _all((str,), value), "give names in quotes, or a text file of them"
 )
+Methods = _either(lambda value: isinstance(value, str) or _all((str,), value), "give a name, to compare a list of them")
 Normalise = _either(
     lambda value: isinstance(value, str) or _are_moments(value), "give a name, or mean and deviation of each channel"
 )
 
 
 class RequestFile(Part):
-    """What `megu.unlearn` can be told in words; a key that is not given has the default of `megu.own.request.Request`.
+    """What `megu.unlearn` and `megu.compare` can be told in words; for defaults see `megu.own.request.Request`.
 
     A string in ``forget`` is a name, an integer a position; ``forget_list`` is a file of them instead.  A string in
-    ``classes`` is a file of names.  ``settings``: nested or dotted.  ``out``: folder for what is written.
+    ``classes`` is a file of names.  ``method``: of a comparison, a list.  ``settings``:
+    nested or dotted.  ``out``: folder for what is written.
     """
 
     model: Path | None = None
@@ -76,7 +78,7 @@ class RequestFile(Part):
     retrain: bool | None = None
     classes: Names | None = None
     duplicates: str | None = None
-    method: str | None = None
+    method: Methods | None = None
     guide: str | None = None
     normalise: Normalise | None = None
     size: StrictInt | None = None
@@ -193,6 +195,12 @@ def overlay(base: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     if "settings" in base.keys() & options.keys():
         out["settings"] = merge(nest(base["settings"]), nest(options["settings"]))
     return out
+
+
+def arguments_of(config: Path | str | None, **given) -> dict[str, Any]:
+    """Arguments of `megu.unlearn` or `megu.compare`, None where one is not given, over a file of them, if any."""
+    given = {name: value for name, value in given.items() if value is not None}
+    return given if config is None else overlay(request_of({}, config).arguments(), given)
 
 
 def request_of(options: dict[str, Any], config: Path | None = None) -> RequestFile:

@@ -10,8 +10,9 @@ from own_model import NAMES, SCHEMA, forget, same
 from torch.utils.data import TensorDataset
 
 from megu import methods
+from megu.core.loading import weights_digest
 from megu.methods.task import Task
-from megu.own import report
+from megu.own import report, tuning
 from megu.own.request import CheckedRequest, Request
 from megu.own.tuning import PARTS, Trial, settled, space_of
 from megu.own.unlearn import complaints
@@ -90,6 +91,22 @@ def test_a_method_that_changes_nothing_or_too_much_is_complained_of(model, parts
     monkeypatch.setitem(methods.METHODS, "finetune", null)
     said = forget(model, parts, method="finetune", settings={}).report["done"]["notices"]
     assert any("are still named right, about 0 %" in line and "--tune" in line for line in said)
+
+
+def test_what_the_model_says_of_held_out_images_is_asked_once(model, parts, monkeypatch):
+    """By the check of the rate, by the search and by the check after it."""
+    asked, predict = [], tuning.predict
+
+    def counted(model, images, index, *more):
+        asked.append((tuple(index.tolist()), weights_digest(model)))
+        return predict(model, images, index, *more)
+
+    monkeypatch.setattr(tuning, "predict", counted)
+    result = forget(model, parts, method="finetune", settings=BATCH, tune=1)
+    held = tuple(checked(model, parts[0], settings=BATCH).held_out[0].tolist())
+    asked = [weights for index, weights in asked if index == held]
+    assert asked.count(result.report["done"]["model"]["sha256_before"]) == 2  # one of them two lines above
+    assert asked.count(result.report["done"]["model"]["sha256_after"]) >= 1
 
 
 def part(after, goal, images=400, before=90.0):

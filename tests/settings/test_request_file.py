@@ -66,7 +66,7 @@ def test_options_win_over_the_file(tmp_path):
     ("seed: 1\nseed: 2", "'seed' stands in it twice"),
     ("forget: no", "'forget' is False: give names of classes in quotes"), ("forget: [1, ape]", "positions of images"),
     ("forget: [true]", "positions"), ("classes: [ape, 2]", "names in quotes"), ("normalise: [[x], [1]]", "mean"),
-    ("settings: 3", "'settings' is 3"), ("size: 3.5", "'size' is 3.5"),
+    ("method: 3", "'method' is 3: give a name"), ("settings: 3", "'settings' is 3"), ("size: 3.5", "'size' is 3.5"),
     ("a: [", "cannot be read"), ("- 1", "is a list"),
     ("forget: a\nforget_list: b", "both given"), ("", "NoneType"), ("!!python/object/apply:os.getcwd []", "cannot be"),
 ])  # fmt: skip
