@@ -6,6 +6,7 @@ import typer
 
 from megu.cli import options
 from megu.cli.options import DryRun, Out, Set, Workers, option
+from megu.settings.known import check_shared
 
 EXAMPLES = """Forget something by every method that fits, side by side, and say which of them to take.
 
@@ -47,6 +48,7 @@ def compare(
 ):
     """Compare the methods on a classifier and images of the user's own."""
     arguments, out = options.arguments(dict(locals()))
+    check_shared(arguments.get("settings"))
     from megu.own.compare import check_methods, compare
 
     methods = arguments.pop("method", None)

@@ -9,6 +9,7 @@ import typer
 
 from megu.settings.errors import SettingsError
 from megu.settings.files import atomic
+from megu.settings.known import check_method, method_names
 from megu.settings.request_file import RequestFile, request_of
 from megu.settings.request_file import write as write_request
 
@@ -85,6 +86,9 @@ def arguments(given):
     given |= {name: given[name] or None for name in ("settings", "forget", "method", "retrain")}
     request = request_of({name: given[name] for name in RequestFile.model_fields}, given["config"])
     found, dry = request.arguments(), given["dry_run"]
+    names = found.get("method", [])
+    for name in [names] if isinstance(names, str) else names:
+        check_method(name, method_names())
     needed = ("model", "arch", "data", "forget", *([] if dry else ["out"]))
     if lacking := [name for name in needed if name not in found]:
         hint = "" if dry else ", or --dry-run"

@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from megu.core.loading import weights_digest
-from megu.methods import METHODS, method
+from megu.methods import METHODS
 from megu.own import report
 from megu.own.guide_choice import transition
-from megu.own.request import SHARED, CheckedRequest, Request
+from megu.own.request import CheckedRequest, Request
 from megu.own.tuning import PARTS
 from megu.own.unlearn import NEAR, carry_out, complaints, retrained
 from megu.runs.executors import executor
@@ -19,6 +19,7 @@ from megu.runs.runner import Job, run_jobs
 from megu.runs.store import CODE, RunDirectory
 from megu.settings.errors import SettingsError, WorkError
 from megu.settings.files import alone, atomic
+from megu.settings.known import check_method, check_shared
 from megu.settings.request_file import arguments_of
 
 ALIKE = 0.02  # scores that differ by less are not told apart
@@ -87,11 +88,8 @@ def _request(given, methods):
     """(The request for all methods, their names or None)."""
     methods = [methods] if isinstance(methods, str) else methods
     for name in methods or ():
-        if method(name).reference:
-            raise SettingsError(f"method {name!r} is what unlearning is compared with: leave it out")
-    if wrong := [name for name in given.get("settings") or {} if name.partition(".")[0] not in SHARED]:
-        what = f"setting {wrong[0]!r} is of one method"
-        raise SettingsError(f"{what}: a comparison takes those of guide, training and device only")
+        check_method(name, {one: entry.reference for one, entry in METHODS.items()})
+    check_shared(given.get("settings"))
     return Request.of({**given, "method": next(iter(methods or ("finetune",)))}), methods
 
 

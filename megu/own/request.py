@@ -20,11 +20,9 @@ from megu.own.inputs import forget_set, read_inputs
 from megu.own.tuning import check_tune, held_out, scaled
 from megu.settings.errors import SettingsError
 from megu.settings.files import hash_bytes
+from megu.settings.known import SHARED, check_method
 from megu.settings.profiles import resolve
 from megu.settings.values import closest, nest
-
-# Settings of no method.
-SHARED = ("guide", "training", "device", "threads", "autocast", "compile", "deterministic", "tf32")
 
 
 @dataclass(frozen=True)
@@ -96,11 +94,13 @@ class CheckedRequest:
     """
 
     def __init__(self, request: Request):
-        self.request, self.method = request, _method(request.method)
+        check_method(request.method, {name: entry.reference for name, entry in methods.METHODS.items()})
+        self.request, self.method = request, methods.method(request.method)
         self.clock, self.notices = device.Stopwatch(), []
         _check_integer("size", request.size, 2, 4096)
         _check_integer("tune", request.tune, 0, 10_000)
         settings = resolve("quick", request.seed, _overrides(request, self.method))
+        methods.check(settings)
         self.compute = device.choose(settings, own=True)
         with self.clock("reading"), collect_notices(self.notices):
             self.given, reference, self.images, self.ids = read_inputs(request, self.compute.device)
@@ -128,17 +128,6 @@ class CheckedRequest:
     def held_out(self):
         """See `megu.own.tuning.held_out`."""
         return held_out(self)
-
-
-def _method(name):
-    if not isinstance(name, str):
-        raise SettingsError(f"method is {name!r}: give one name, or compare several (megu compare)")
-    usable = [one for one, entry in methods.METHODS.items() if not entry.reference]
-    if name in methods.METHODS and name not in usable:
-        raise SettingsError(f"method {name!r} is what unlearning is compared with: choose e.g. megu")
-    if name not in usable:
-        raise SettingsError(closest(name, usable, "method"))
-    return methods.method(name)
 
 
 def _overrides(request, method):

@@ -7,10 +7,9 @@ import logging
 from copy import copy
 from dataclasses import replace
 from functools import cache, partial
-from math import nan
+from math import isnan, nan
 from operator import attrgetter
 
-import pandas as pd
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -111,9 +110,10 @@ class Trial:
         """Facts on a new model: of each part, images, accuracy before and after, goal in percent; the score."""
         after = self._accuracies(model)
         shares = ([of[part] / 100 for part in PARTS] for of in (after, self.goals))
-        percent = pd.DataFrame({"before": self.before, "after": after, "goal": self.goals}).round(4)
-        rows = percent.astype(object).where(percent.notna(), None).to_dict("index")
-        parts = {part: {"images": len(index), **rows[part]} for part, index in self.index.items()}
+        percent, parts = {"before": self.before, "after": after, "goal": self.goals}, {}
+        for part, index in self.index.items():
+            row = {name: None if isnan(of[part]) else round(of[part], 4) for name, of in percent.items()}
+            parts[part] = {"images": len(index), **row}
         return {"parts": parts, "score": round(tug_of_war(*shares), 6)}
 
 
@@ -210,6 +210,8 @@ def settled(checked, store, matrix):
         logging.getLogger("megu").warning(what, name, rate)
     if not checked.request.tune:
         return settled, None
+    import pandas as pd  # noqa: PLC0415  (half a second, before any refusal)
+
     from megu.runs.tune import search  # noqa: PLC0415  (optuna is optional)
 
     space, seed = space_of(checked), checked.settings.seed + _SEEDS

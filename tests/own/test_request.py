@@ -185,7 +185,7 @@ def test_the_command_reads_and_writes_the_file(model, parts, tmp_path, capsys, m
     config = ("--config", tmp_path / "request.yaml", "--dry-run")
     assert "class: trouser, 40 of 400" in megu_unlearn(*config)[1]
     assert "class: coat, 40 of 400" in megu_unlearn(*config, "--forget", "coat")[1]
-    assert megu_unlearn(*config, "--method", "retrian")[1].endswith(", megu\n")
+    assert ", megu," in megu_unlearn(*config, "--method", "retrian")[1].partition("choose from")[2]
     assert "retrain" not in megu_unlearn(*config, "--method", "retrian")[1].partition("choose from")[2]
     assert "no out given: add --out" in megu_unlearn(*config[:2])[1]
     assert "no model and no arch given" in megu_unlearn("--data", tmp_path, "--forget", "coat", "--dry-run")[1]
