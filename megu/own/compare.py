@@ -11,9 +11,9 @@ from megu.core.loading import weights_digest
 from megu.methods import METHODS
 from megu.own import report
 from megu.own.guide_choice import transition
-from megu.own.request import CheckedRequest, Request
+from megu.own.request import WHAT, CheckedRequest, Request
 from megu.own.tuning import PARTS
-from megu.own.unlearn import NEAR, carry_out, complaints, retrained
+from megu.own.unlearn import NEAR, OUT, carry_out, complaints, retrained
 from megu.runs.executors import executor
 from megu.runs.runner import Job, run_jobs
 from megu.runs.store import CODE, RunDirectory
@@ -107,8 +107,8 @@ def carry_out_all(request: Request, out: Path, methods: Sequence[str] | None, ho
         "tune": request.tune, "retain_images": checked.settings.retain_images,
         "retrain": checked.settings.training.model_dump(mode="json") if request.retrain else None,
     }  # fmt: skip
-    with alone(out):
-        store = RunDirectory(out, about, [request.seed])
+    with alone(out, called := OUT.format(out.name)):
+        store = RunDirectory(out, about, [request.seed], called=called)
         failed = run_jobs(_jobs(request, names, store), how, "comparison")
         facts = {name: report.read(out / name) for name in names if name not in failed}
         why = {name: str(failed[name]) for name in names if name in failed}
@@ -127,7 +127,8 @@ def _fitting(request, methods):
     scenario = checked.settings.forget.scenario
     fits = [name for name, about in METHODS.items() if scenario in about.scenarios and not about.reference]
     if unfit := [name for name in methods or () if name not in fits]:
-        raise SettingsError(f"method {unfit[0]!r} does not fit a request of {scenario}: choose from {', '.join(fits)}")
+        what = f"method {unfit[0]!r} does not fit, as {WHAT[scenario]} are asked for"
+        raise SettingsError(f"{what}: choose from {', '.join(fits)}")
     return checked, list(dict.fromkeys(methods or fits))
 
 

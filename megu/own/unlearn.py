@@ -4,7 +4,7 @@ import logging
 import re
 import shutil
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import sqrt
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,11 +19,12 @@ from megu.core.onnx import write_onnx
 from megu.core.train import DivergedError
 from megu.methods import METHODS
 from megu.own import report
-from megu.own.estimate import Plan, plan, retraining_time
+from megu.own.estimate import Plan, calm_training, plan, retraining_time
 from megu.own.findings import measure
 from megu.own.guide_choice import transition
 from megu.own.request import CheckedRequest, Request, collect_notices
-from megu.own.tuning import PARTS, Trial, made_by, settled, task_of
+from megu.own.tuning import PARTS, Trial, kept, made_by, settled
+from megu.own.verdict import DOUBTED
 from megu.runs.loggers import loggers
 from megu.runs.store import CODE, RunDirectory
 from megu.settings.errors import StageError
@@ -32,6 +33,7 @@ from megu.settings.progress import tell, watching
 from megu.settings.request_file import arguments_of
 
 LOG = logging.getLogger("megu")
+OUT = "the folder {!r} (out=, --out)"
 MODEL, REFERENCE = "model.safetensors", "reference.safetensors"
 
 NEAR = 5.0  # points from the goal of the check that are near enough
@@ -92,8 +94,9 @@ def carry_out(checked, out=None) -> Unlearned:
     work = folder and folder / report.WORK
     if folder and (folder / "manifest.json").exists():
         raise StageError(f"{folder.name!r} is a run, or of an earlier version: choose another folder")
-    with alone(work) if folder else nullcontext(), collect_notices(checked.notices):
-        store = RunDirectory(work, _dependencies(checked), [checked.settings.seed]) if folder else _in_memory()
+    needs, called = (_dependencies(checked), [checked.settings.seed]), OUT.format(folder and folder.name)
+    with alone(work, called) if folder else nullcontext(), collect_notices(checked.notices):
+        store = RunDirectory(work, *needs, called=called) if folder else _in_memory()
         matrix, guide = transition(checked, store)
         if checked.request.retrain:
             checked.reference = retrained(checked, store)
@@ -106,6 +109,9 @@ def carry_out(checked, out=None) -> Unlearned:
         if weights_digest(checked.given) != checked.weights:
             raise StageError("the model has changed while its copy was at work: do not train it meanwhile")
         facts = report.compose(checked, new, guide, training, found)
+        for limit in facts["verdict"]["limits"]:
+            if limit.startswith(DOUBTED):
+                LOG.warning(limit)
         done = facts["done"]
         if folder:
             names = [MODEL, REFERENCE][: 1 + checked.request.retrain]
@@ -194,9 +200,14 @@ def _unlearned(checked, store, matrix):
 def retrained(checked, store) -> nn.Module:
     """The reference, trained anew on all retained images, once in a `megu.runs.store.RunDirectory`."""
 
+    changes = kept(store, "training", lambda: calm_training(checked))
+    recipe = checked.settings.training.model_copy(update=changes)
+
     def make():
-        LOG.warning("the reference is retrained, which takes %s", retraining_time(checked))
-        task, clock = task_of(checked, checked.split, None, checked.settings.seed), Stopwatch()
+        how = f"{recipe.epochs} epochs of batches of {recipe.batch}, learning rate {recipe.lr:g}"
+        LOG.warning("the reference is retrained from new weights, %s, which takes %s", how, retraining_time(checked))
+        task = replace(checked.task(checked.split, None, checked.settings.seed), training=recipe)
+        clock = Stopwatch()
         with clock("retraining"):
             new = made_by(METHODS["retrain"], task, None)
         return new, {"seconds": {"retraining": round(clock.total, 3)}, "history": task.history}
@@ -230,9 +241,6 @@ def _away(row):
 def warn(checked, check: dict):
     """Say in the log what is not near enough, and what to do."""
     if said := complaints(check):
-        how = (
-            "compare methods (megu compare)"
-            if checked.request.tune
-            else "search for other settings (tune=20, --tune 20)"
-        )
+        search = "" if checked.request.tune else "search for other settings (tune=20, --tune 20), or "
+        how = f"{search}try other methods (megu compare; which method when: megu/methods/README.md)"
         LOG.warning("a check on training images: %s.  Remedy: %s", "; ".join(said), how)

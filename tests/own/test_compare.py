@@ -97,7 +97,9 @@ def test_a_wrong_comparison_is_refused_before_any_work(model, parts, tmp_path, m
 
 
 def test_a_method_that_needs_a_whole_class_is_refused_for_single_images(model, parts, tmp_path):
-    with pytest.raises(SettingsError, match="'unsir' does not fit a request of random"):
+    with refused("'unsir' forgets whole classes or sub-classes, and single images are asked for: choose another"):
+        megu.unlearn(model, parts[0], range(20), classes=NAMES, method="unsir", dry_run=True)
+    with pytest.raises(SettingsError, match="'unsir' does not fit, as single images are asked for: choose"):
         megu.compare(model, parts[0], range(20), out=tmp_path, classes=NAMES, methods=["finetune", "unsir"])
 
 

@@ -200,3 +200,20 @@ def test_numbers_go_to_a_csv_by_default(model, parts, tmp_path):
     loggers(None, tmp_path)[0].on_epoch("MeGU", 4, {"loss": 0.5})  # a call that goes on
     again = (tmp_path / "log.csv").read_text()
     assert again.count("MeGU/loss") == 4 and again.count("time,name") == 1
+
+
+def test_one_of_several_processes_is_refused_before_any_work(model, parts, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")  # as accelerate launch and torchrun set it
+    for call in (megu.unlearn, megu.compare):
+        with refused("this is one of 2 processes .accelerate launch, torchrun.*start it without a launcher"):
+            call(model, parts[0], "trouser", classes=NAMES, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert megu.unlearn(model, parts[0], "trouser", classes=NAMES, guide="model", dry_run=True)
+
+
+def test_a_setting_is_refused_by_the_name_that_the_user_gave(model, parts):
+    with refused("^setting 'recipe.lrr': the name 'lrr' does not exist; did you mean 'lr'"):
+        megu.unlearn(
+            model, "photos that are not there", "trouser", settings={"recipe.lrr": 1}
+        )  # before images are read
