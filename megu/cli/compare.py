@@ -1,13 +1,12 @@
 r"""``megu compare``."""
 
 import os
-from dataclasses import fields
 
 import typer
 
 from megu.cli import options
-from megu.cli.options import DryRun, Out, Set, Workers, option, parse
-from megu.settings.errors import SettingsError
+from megu.cli.options import DryRun, Out, Set, Workers, option
+from megu.settings.known import check_shared
 
 EXAMPLES = """Forget something by every method that fits, side by side, and say which of them to take.
 
@@ -15,47 +14,50 @@ EXAMPLES = """Forget something by every method that fits, side by side, and say 
   megu compare --model model.safetensors --arch resnet18 --data photos/ --forget rocket --out compared/
 Some methods; a model retrained without what goes; a search of each method's settings; four processes:
   ... --method megu --method finetune    ... --reference retrained.safetensors    ... --tune 10    ... --workers 4
+Such a model made here, once for all; the request in a file, which --save-config writes:
+  ... --retrain    megu compare --config request.toml
 
 Repeat the command after an interrupt: it goes on.  Each method's folder is what `megu unlearn` writes."""
 
 
 def compare(
-    model: options.Model,
-    arch: options.Arch,
-    data: options.Data,
+    model: options.Model = None,
+    arch: options.Arch = None,
+    data: options.Data = None,
     forget: options.Forget = None,
     forget_list: options.ForgetList = None,
     out: Out = None,
     method: option(list[str], "A method, by default all that fit the request") = None,
-    tune: option(int, "Trials of a search of each method's settings on training images.", min=0) = 0,
+    tune: option(int, "Trials of a search of each method's settings on training images.", min=0) = None,
     test: options.Test = None,
     reference: options.Reference = None,
+    retrain: options.Retrain = False,
     classes: options.Classes = None,
     duplicates: options.Duplicates = None,
     guide: options.Guide = None,
-    normalise: options.Normalise = "imagenet",
+    normalise: options.Normalise = None,
     size: options.Size = None,
     retain_images: options.RetainImages = None,
     trained_on: options.TrainedOn = None,
-    seed: options.RequestSeed = 0,
+    seed: options.RequestSeed = None,
     workers: Workers = None,
     set: Set = None,
+    config: options.Config = None,
+    save_config: options.SaveConfig = None,
     dry_run: DryRun = False,
 ):
     """Compare the methods on a classifier and images of the user's own."""
-    given = dict(locals())
+    arguments, out = options.arguments(dict(locals()))
+    check_shared(arguments.get("settings"))
     from megu.own.compare import check_methods, compare
-    from megu.own.request import Request
 
-    if not (forget or forget_list) or (forget and forget_list) or not (out or dry_run):
-        raise SettingsError("give --forget or --forget-list (one of them), and --out FOLDER (or --dry-run)")
-    given |= {"forget": forget_list or forget, "settings": parse(set)}
-    asked = {field.name: given[field.name] for field in fields(Request) if field.name in given}
-    asked.pop("method", None)
+    methods = arguments.pop("method", None)
     if dry_run:
-        _, names = check_methods(Request(**asked), method)
-        return typer.echo(f"methods  {', '.join(names)}\nwork     {len(names)} x {1 + tune} times an unlearning")
-    found = compare(**asked, out=out, methods=method, workers=workers)
+        checked, names = check_methods(arguments, methods)
+        once = f", and once its retraining, {checked.settings.training.epochs} epochs" * checked.request.retrain
+        work = f"{len(names)} x {1 + checked.request.tune} times an unlearning{once}"
+        return typer.echo(f"methods  {', '.join(names)}\nwork     {work}")
+    found = compare(**arguments, out=out, methods=methods, workers=workers)
     for name, why in found.failed.items():
         typer.echo(f"failed   {name}: {why}", err=True)
     typer.echo(f"take     {found.recommended}\n" + "\n".join(f"why      {reason}" for reason in found.reasons))

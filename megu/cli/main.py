@@ -25,8 +25,6 @@ from megu.cli.options import (
 from megu.settings.errors import MeguError, SettingsError
 from megu.settings.files import shipped, writing
 from megu.settings.progress import watching
-from megu.settings.request_file import RequestFile, request_of
-from megu.settings.request_file import write as write_request
 
 RENAMED = {
     "ablate": "study ablation", "disentangle": "study disentanglement",
@@ -109,7 +107,7 @@ def unlearn(
     out: Out = None,
     test: options.Test = None,
     reference: options.Reference = None,
-    retrain: option(bool, "Train that reference here, anew (--set training.epochs=20).", "--retrain") = False,
+    retrain: options.Retrain = False,
     classes: options.Classes = None,
     duplicates: options.Duplicates = None,
     method: option(str, "`megu` by default; a wrong name lists all.") = None,
@@ -121,28 +119,18 @@ def unlearn(
     tune: option(int, "Trials of a search of the settings, each as long as the unlearning.", min=0) = None,
     seed: options.RequestSeed = None,
     set: Set = None,
-    config: option(Path, "TOML or YAML file of these options (forget_list for --forget-list); options win.") = None,
-    save_config: option(Path, "Write the request to a TOML or YAML file, for --config.") = None,
+    config: options.Config = None,
+    save_config: options.SaveConfig = None,
     log: option(str, "csv (default: log.csv in --out), tensorboard, wandb or mlflow.") = None,
     onnx: Onnx = False,
     dry_run: DryRun = False,
 ):
     """Unlearn with a classifier and images of the user's own."""
-    given = dict(locals()) | {"settings": parse(set) or None, "forget": forget or None, "retrain": retrain or None}
-    # What is missing is said before torch, which takes seconds, is imported.
-    request = request_of({name: given[name] for name in RequestFile.model_fields}, config)
-    arguments = request.arguments()
-    needed = ("model", "arch", "data", "forget", *([] if dry_run else ["out"]))
-    if lacking := [name for name in needed if name not in arguments]:
-        hint = "" if dry_run else ", or --dry-run"
-        raise SettingsError(f"no {' and no '.join(lacking)} given: add --{' --'.join(lacking)} (or --config{hint})")
-    if save_config:
-        write_request(request, save_config)
+    arguments, out = options.arguments(dict(locals()))
     from megu.own.report import place
     from megu.runs.loggers import loggers
 
-    out = place(arguments.pop("out", None), arguments)
-
+    out = place(out, arguments)
     watchers = [] if dry_run else loggers(log, out)
     from megu.own.request import CheckedRequest, Request
 

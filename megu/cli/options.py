@@ -9,6 +9,9 @@ import typer
 
 from megu.settings.errors import SettingsError
 from megu.settings.files import atomic
+from megu.settings.known import check_method, method_names
+from megu.settings.request_file import RequestFile, request_of
+from megu.settings.request_file import write as write_request
 
 
 def option(kind, help, *names, **more):
@@ -54,6 +57,9 @@ Normalise = option(str, "imagenet (default), cifar10, cifar100, unit, half, data
 Size = option(int, "Pixels that images are resized to; else their own, or 224.")
 RetainImages = option(int, "Retain images to fine-tune on, at most.", min=1)
 TrainedOn = option(int, "Images that it was trained on, where data is a sample.", min=1)
+Retrain = option(bool, "Train that reference here, anew (--set training.epochs=20).", "--retrain")
+Config = option(Path, "TOML or YAML file of these options (forget_list for --forget-list); options win.")
+SaveConfig = option(Path, "Write the request to a TOML or YAML file, for --config.")
 RequestSeed = option(int, "Of everything random, 0 by default.", min=0)
 
 
@@ -69,6 +75,27 @@ def parse(pairs):
         except (ValueError, SyntaxError):
             out[name] = text
     return out
+
+
+def arguments(given):
+    r"""(Arguments of a request by a command's options and its ``config``, folder for what is written).
+
+    Raises: SettingsError for what is lacking or wrong, before torch, which takes seconds, is imported.
+    """
+    given = {**given, "settings": parse(given["set"])}
+    given |= {name: given[name] or None for name in ("settings", "forget", "method", "retrain")}
+    request = request_of({name: given[name] for name in RequestFile.model_fields}, given["config"])
+    found, dry = request.arguments(), given["dry_run"]
+    names = found.get("method", [])
+    for name in [names] if isinstance(names, str) else names:
+        check_method(name, method_names())
+    needed = ("model", "arch", "data", "forget", *([] if dry else ["out"]))
+    if lacking := [name for name in needed if name not in found]:
+        hint = "" if dry else ", or --dry-run"
+        raise SettingsError(f"no {' and no '.join(lacking)} given: add --{' --'.join(lacking)} (or --config{hint})")
+    if given["save_config"]:
+        write_request(request, given["save_config"])
+    return found, found.pop("out", None)
 
 
 def write(table, out, name, float_format="%.6g"):

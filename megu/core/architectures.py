@@ -1,6 +1,5 @@
 r"""Classifiers by name, without weights: of torchvision, timm, transformers, ours, or a function of the user's own."""
 
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -16,8 +15,8 @@ from megu.core import models
 from megu.core.adapted import why
 from megu.settings.errors import SettingsError
 from megu.settings.extras import extra
+from megu.settings.known import OURS, check_arch
 
-OURS = (*models.RESNETS, *models.AIRBENCH, "vit-tiny", "vit-b16")
 _LOG = logging.getLogger("megu")
 _AUXILIARY = ("googlenet", "inception_v3")  # published weights have no auxiliary heads
 _KNOWN_AS = {
@@ -30,8 +29,9 @@ def builders(arch: str, num_classes: int, shape: tuple[int, int, int]) -> Iterat
     r"""Functions, tried in turn, that build an ``arch``, see `megu.core.loading.read_model`.
 
     Args: shape: (C, H, W) of the images.
-    Raises: SettingsError where it does not exist.
+    Raises: SettingsError where it does not exist, see `megu.settings.known.check_arch`.
     """
+    check_arch(arch)
     library, _, name = arch.partition(":")
     if library == "timm" and name:
         return _timm(name, num_classes, shape)
@@ -46,13 +46,6 @@ def builders(arch: str, num_classes: int, shape: tuple[int, int, int]) -> Iterat
     if arch in _AUXILIARY:
         out.append(lambda: _grey(theirs.get_model(arch, **_usual(arch, num_classes), aux_logits=False), shape[0]))
     out += [lambda: models.build(arch, num_classes, shape, 0, weights="random")] if arch in OURS else []
-    if not out:
-        near = difflib.get_close_matches(arch, [*OURS, *known], n=3, cutoff=0.4)
-        what = f"arch {arch!r} does not exist; did you mean {' or '.join(map(repr, near or OURS))}?"
-        raise SettingsError(
-            f"{what} choose from torchvision.models, ours ({', '.join(OURS)}), timm:NAME, hf:NAME, or give"
-            " module:function or file.py:function"
-        )
     return iter(out)
 
 
@@ -75,10 +68,6 @@ def _grey(model, channels):
 def _timm(name, num_classes, shape):
     with extra("timm"):
         import timm  # noqa: PLC0415  (seconds)
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.4)
-        did = f"did you mean {' or '.join(map(repr, near))}?" if near else "see timm.list_models()"
-        raise SettingsError(f"timm has no model {name!r}; {did}")
     how = {"pretrained": False, "num_classes": num_classes, "in_chans": shape[0]}
 
     def build(**size):

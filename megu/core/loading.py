@@ -17,9 +17,10 @@ from megu.core.architectures import builders
 from megu.core.device import generator, seeded
 from megu.core.train import predict
 from megu.core.weights import read_tensors
-from megu.datasets.user_images import NORMALISE, moments
+from megu.datasets.user_images import moments
 from megu.settings.errors import MeguError, SettingsError
 from megu.settings.files import hash_bytes
+from megu.settings.known import NORMALISE, check_arch
 
 
 def read_model(path, arch, num_classes, shape) -> nn.Module:
@@ -33,6 +34,7 @@ def read_model(path, arch, num_classes, shape) -> nn.Module:
         shape: (C, H, W) of the images, or (H, W) for the file's channels.
     Raises: SettingsError where the file is none, damaged, a pickle, or of another architecture.
     """
+    check_arch(arch)
     state, reasons = read_tensors(path, "model"), []
     if len(shape) == 2:  # of grey or of colour images
         channels = {tensor.shape[1] for tensor in state.values() if tensor.ndim == 4}

@@ -1,6 +1,5 @@
 r"""A user's images: normalised, put into one pool."""
 
-import ast
 import logging
 from dataclasses import replace
 
@@ -13,24 +12,7 @@ from megu.datasets.identity import same_pixels
 from megu.datasets.images import Images, levels
 from megu.datasets.pairs import kind
 from megu.settings.errors import SettingsError
-
-NORMALISE = {
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "unit": ((0.0,), (1.0,)),
-    "half": ((0.5,), (0.5,)),
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    # Public unlearning code gives these to every CIFAR
-    "cifar100": ((0.50707516, 0.48654887, 0.44091784), (0.26733429, 0.25643846, 0.27615047)),
-}
-
-
-def read_pair(text: str) -> tuple:
-    r"""(Mean, std) as people write them on a command line.  Raises: ValueError or SyntaxError for anything else.
-
-    >>> read_pair("0.5, 0.4, 0.3; 1, 1, 1") == read_pair("((0.5, 0.4, 0.3), (1, 1, 1))")
-    True
-    """
-    return ast.literal_eval("(" + "), (".join(text.split(";")) + ")" if ";" in text else text)
+from megu.settings.known import NORMALISE, read_pair
 
 
 def moments(normalise, x: UInt8[Tensor, "n C H W"] | Float32[Tensor, "n C H W"]):

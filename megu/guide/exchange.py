@@ -7,7 +7,6 @@ from dataclasses import MISSING, fields
 from itertools import groupby
 from pathlib import Path
 
-import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 from tqdm import tqdm
 
@@ -129,6 +128,8 @@ def export_answers(store: AnswerStore, path: Path):
     if (kind := _kind(path)) == ".jsonl":
         return AnswerStore(path).add(store.answers.values())
     rows = [{**vars(answer), CHECK: checksum(vars(answer))} for answer in store.answers.values()]
+    import pandas as pd  # noqa: PLC0415  (half a second, for few)
+
     table = pd.DataFrame(rows, columns=[*COLUMNS, CHECK])
     try:
         with atomic(path) as part:
@@ -138,6 +139,8 @@ def export_answers(store: AnswerStore, path: Path):
 
 
 def _table(path, kind):
+    import pandas as pd  # noqa: PLC0415  (half a second, for few)
+
     try:
         if kind == ".csv":  # "null" and "nan" may be names of classes
             table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")

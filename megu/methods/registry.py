@@ -74,10 +74,11 @@ def method(name: str) -> Method:
     return METHODS[name]
 
 
-def method_settings(name: str, settings) -> Part:
+def method_settings(name: str, settings, where: str = "methods.{}") -> Part:
     r"""A method's settings, later ones over earlier: its defaults, the preset, the run's ``methods.<name>`` values.
 
-    A variant's come over those of the entry that it is a variant of.
+    A variant's come over those of the entry that it is a variant of.  ``where``: what stands before their names in
+    messages.
 
     Raises: SettingsError for an unknown method or setting, or a scenario that the method does not support.
     """
@@ -90,7 +91,7 @@ def method_settings(name: str, settings) -> Part:
         if key:
             published = METHODS[key].published if settings.preset == "paper" else {}
             values = merge(merge(values, nest({**preset, **published})), settings.methods.get(key, {}))
-    return build(entry.settings, values, f"methods.{name}")
+    return build(entry.settings, values, where.format(name))
 
 
 def check(settings) -> None:

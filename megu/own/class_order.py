@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import torch
-from scipy.optimize import linear_sum_assignment
 
 from megu.core.device import generator
 from megu.core.train import predict
@@ -84,6 +83,8 @@ def natural(name):
 
 def _other_order(classes, y, named):
     """The class that each output stands for in an order that fits far better than the given one, or None."""
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415  (half a second, before any refusal)
+
     held_out = torch.randperm(len(y), generator=generator(0, "other half")) % 2 == 0
     counts, fitted = torch.zeros(len(classes), len(classes)), ~held_out
     counts.index_put_((named[fitted], y[fitted]), torch.ones(()), accumulate=True)

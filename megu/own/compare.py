@@ -8,17 +8,19 @@ from pathlib import Path
 import pandas as pd
 
 from megu.core.loading import weights_digest
-from megu.methods import METHODS, method
+from megu.methods import METHODS
 from megu.own import report
 from megu.own.guide_choice import transition
-from megu.own.request import SHARED, CheckedRequest, Request
+from megu.own.request import WHAT, CheckedRequest, Request
 from megu.own.tuning import PARTS
-from megu.own.unlearn import NEAR, carry_out, complaints
+from megu.own.unlearn import NEAR, OUT, carry_out, complaints, retrained
 from megu.runs.executors import executor
 from megu.runs.runner import Job, run_jobs
 from megu.runs.store import CODE, RunDirectory
 from megu.settings.errors import SettingsError, WorkError
 from megu.settings.files import alone, atomic
+from megu.settings.known import check_method, check_shared
+from megu.settings.request_file import arguments_of
 
 ALIKE = 0.02  # scores that differ by less are not told apart
 _METRICS = {
@@ -27,7 +29,7 @@ _METRICS = {
     "test_forget": "acc_forget_test",
     "test_retain": "acc_retain_test",
 }
-_OVERHEAD = ("reading", "evaluation")  # seconds that are no method's
+_OVERHEAD = ("reading", "retraining", "evaluation")  # seconds that are no method's
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,16 @@ class Comparison:
 
 
 def compare(
-    model, data, forget, *, out: str | Path, methods: Sequence[str] | None = None, workers: int | None = 1, **options
+    model=None, data=None, forget=None, *, config=None, out=None, methods=None, workers=1, **options
 ) -> Comparison:
     """Make copies of a classifier forget by every method that fits the request, and recommend one.
 
     The choice is made on training images (`megu.own.tuning.Trial`), so that test images stay what they are: unseen.
 
     Args:
-        model, data, forget, options: see `megu.own.request.Request`; ``settings`` of guide and device only.
+        model, data, forget, options: see `megu.own.request.Request`; ``settings`` of guide, training and device only.
+            A reference that is made here (``retrain``) is made once, for all methods.
+        config: a TOML or YAML file of them, see `megu.settings.request_file`; what is given here wins.
         out: folder, where an interrupted call goes on.
         methods: names in `megu.methods.METHODS`; None: all that fit.
         workers: processes, see `megu.runs.executors.executor`; several need a model and data that can be sent to them,
@@ -66,9 +70,11 @@ def compare(
     """
     if "method" in options:
         raise SettingsError(f"method is {options['method']!r}: name what to compare by methods")
-    if wrong := [name for name in options.get("settings") or {} if name.partition(".")[0] not in SHARED]:
-        raise SettingsError(f"setting {wrong[0]!r} is of one method: a comparison takes those of guide and device only")
-    request = Request(model, data, forget, **options)
+    given = arguments_of(config, model=model, data=data, forget=forget, out=out, method=methods, **options)
+    out, methods = given.pop("out", None), given.pop("method", None)
+    if out is None:
+        raise SettingsError("out is None: say which folder the models and tables go to")
+    request, methods = _request(given, methods)
     if workers != 1:
         try:
             ForkingPickler.dumps(request)
@@ -78,16 +84,31 @@ def compare(
     return carry_out_all(request, Path(out), methods, executor(workers))
 
 
+def _request(given, methods):
+    """(The request for all methods, their names or None)."""
+    methods = [methods] if isinstance(methods, str) else methods
+    for name in methods or ():
+        check_method(name, {one: entry.reference for one, entry in METHODS.items()})
+    check_shared(given.get("settings"))
+    return Request.of({**given, "method": next(iter(methods or ("finetune",)))}), methods
+
+
+def check_methods(given: dict, methods: Sequence[str] | None = None) -> tuple[CheckedRequest, list[str]]:
+    """(The request of the first method, names of all) of arguments.  Raises: SettingsError where one does not fit."""
+    return _fitting(*_request(given, methods))
+
+
 def carry_out_all(request: Request, out: Path, methods: Sequence[str] | None, how: Callable) -> Comparison:
     """The work of `compare`; ``how``: see `megu.runs.executors.executor`."""
-    checked, names = check_methods(request, methods)
+    checked, names = _fitting(request, methods)
     about = {
         "data": checked.images.digest(), "model": checked.weights, "forget": checked.digest, "code": CODE,
         "reference": checked.reference and weights_digest(checked.reference), "seed": request.seed,
         "tune": request.tune, "retain_images": checked.settings.retain_images,
+        "retrain": checked.settings.training.model_dump(mode="json") if request.retrain else None,
     }  # fmt: skip
-    with alone(out):
-        store = RunDirectory(out, about, [request.seed])
+    with alone(out, called := OUT.format(out.name)):
+        store = RunDirectory(out, about, [request.seed], called=called)
         failed = run_jobs(_jobs(request, names, store), how, "comparison")
         facts = {name: report.read(out / name) for name in names if name not in failed}
         why = {name: str(failed[name]) for name in names if name in failed}
@@ -101,17 +122,13 @@ def carry_out_all(request: Request, out: Path, methods: Sequence[str] | None, ho
     return Comparison(best, reasons, table, why, out)
 
 
-def check_methods(request, methods=None) -> tuple[CheckedRequest, list[str]]:
-    """(The request of the first method, names of all).  Raises: SettingsError where one does not fit."""
-    for name in methods or ():
-        if method(name).reference:
-            raise SettingsError(f"method {name!r} is what unlearning is compared with: leave it out")
-    first = next(iter(methods or ("finetune",)))
-    checked = CheckedRequest(replace(request, method=first))
+def _fitting(request, methods):
+    checked = CheckedRequest(request)
     scenario = checked.settings.forget.scenario
     fits = [name for name, about in METHODS.items() if scenario in about.scenarios and not about.reference]
     if unfit := [name for name in methods or () if name not in fits]:
-        raise SettingsError(f"method {unfit[0]!r} does not fit a request of {scenario}: choose from {', '.join(fits)}")
+        what = f"method {unfit[0]!r} does not fit, as {WHAT[scenario]} are asked for"
+        raise SettingsError(f"{what}: choose from {', '.join(fits)}")
     return checked, list(dict.fromkeys(methods or fits))
 
 
@@ -119,9 +136,10 @@ def _jobs(request, names, store):
     settings = {"guide.answers": str(store.path / "answers.jsonl"), **(request.settings or {})}
     request, guided = replace(request, settings=settings), [name for name in names if METHODS[name].guided]
     jobs = [Job("guide", _ask, (replace(request, method=guided[0]), store))] if guided else []
+    jobs += [Job("reference", _retrain, (request, store))] if request.retrain else []
     for name in names:
-        needs = ("guide",) if name in guided else ()
-        jobs.append(Job(name, _unlearn, (replace(request, method=name), store.path / name), needs))
+        needs = ("guide",) * (name in guided) + ("reference",) * request.retrain
+        jobs.append(Job(name, _unlearn, (replace(request, method=name), store), needs))
     return jobs
 
 
@@ -130,8 +148,15 @@ def _ask(request, store):
     transition(CheckedRequest(request), store)
 
 
-def _unlearn(request, folder):
-    carry_out(CheckedRequest(request), folder)
+def _retrain(request, store):
+    retrained(CheckedRequest(request), store)
+
+
+def _unlearn(request, store):
+    checked = CheckedRequest(replace(request, retrain=False))
+    if request.retrain:  # made by the job before
+        checked.reference = retrained(checked, store)
+    carry_out(checked, store.path / request.method)
 
 
 def tidy(facts: dict[str, dict]) -> pd.DataFrame:

@@ -1,7 +1,9 @@
 """What a request will do, and how long it may take by a few measured steps."""
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
+from math import log
 from pathlib import Path
 
 import torch
@@ -13,6 +15,8 @@ from megu.guide import GuideUnavailableError
 from megu.measure.count import Passes, passes_of
 from megu.own.guide_choice import session_of
 from megu.own.request import collect_notices
+from megu.own.tuning import CALM, LEAST, SEEDS, STEPS, lowered, ten_steps
+from megu.settings.values import dotted
 
 ASKED = 4  # images that a guide is tried on
 ATTACKS = 1.0  # seconds for each model that is compared: attacks and report, whatever the network
@@ -87,6 +91,28 @@ def retraining_time(checked) -> str:
     index = checked.split.train[: min(checked.settings.training.batch, 64)]
     step = _seconds_per_image(checked.original, checked.images, index, checked.compute)[0]
     return f"about {_readable(_retraining(checked, step))}"
+
+
+def calm_training(checked) -> dict:
+    r"""What changes of ``training`` for a reference that is retrained here, where it was not given.
+
+    As `megu.own.tuning.scaled` and `settled` do, but a rate is too large where the mean loss of ten steps from new
+    weights is above $\log K$, that of a guess, by more than `CALM` nats.
+    """
+    recipe, given = checked.settings.training, dotted(checked.request.settings or {})
+    task = checked.task(checked.split, None, checked.settings.seed + SEEDS)
+    guess = log(checked.images.num_classes)
+    changes = {"batch": min(recipe.batch, max(LEAST, len(checked.split.retain) // STEPS))}
+
+    def fresh():
+        model = task.fresh_model()
+        models.prepare(model, task.images, task.split.retain)
+        return model
+
+    if "training.lr" not in given:
+        calm = partial(ten_steps, task, fresh, recipe)
+        changes["lr"] = lowered(recipe.lr, lambda rate: calm(rate)[1] <= guess + CALM) or recipe.lr
+    return {name: value for name, value in changes.items() if f"training.{name}" not in given}
 
 
 def _retraining(checked, step):

@@ -4,29 +4,37 @@ import logging
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import nn
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from megu import methods
 from megu.core import device, models
 from megu.core.adapted import tensors
+from megu.core.device import generator
 from megu.core.loading import check_accuracy, check_and_copy, check_unseen, weights_digest
+from megu.core.splits import forgotten_classes
+from megu.core.train import predict
+from megu.methods.task import Task
 from megu.own.class_order import check_class_order, check_known
 from megu.own.guide_choice import choose_guide
 from megu.own.inputs import forget_set, read_inputs
-from megu.own.tuning import check_tune, scaled
+from megu.own.tuning import MOST, check_tune, scaled
 from megu.settings.errors import SettingsError
 from megu.settings.files import hash_bytes
+from megu.settings.known import SHARED, check_method
+from megu.settings.machine import check_alone
 from megu.settings.profiles import resolve
 from megu.settings.values import closest, nest
 
-# Settings of no method.
-SHARED = ("guide", "training", "device", "threads", "autocast", "compile", "deterministic", "tf32")
+_SHARE = 0.1  # of every class is held out
+WHAT = {"class": "whole classes", "subclass": "sub-classes", "random": "single images"}
 
 
 @dataclass(frozen=True)
@@ -99,13 +107,16 @@ class CheckedRequest:
 
     @device.usual_torch()
     def __init__(self, request: Request):
-        self.request, self.method = request, _method(request.method)
+        check_alone()
+        check_method(request.method, {name: entry.reference for name, entry in methods.METHODS.items()})
+        self.request, self.method = request, methods.method(request.method)
         self.clock, self.notices = device.Stopwatch(), []
         _check_integer("size", request.size, 2, 4096)
         _check_integer("tune", request.tune, 0, 10_000)
         if not isinstance(request.retrain, bool):
             raise SettingsError(f"retrain is {request.retrain!r}: give True or False")
         settings = resolve("quick", request.seed, _overrides(request, self.method))
+        methods.method_settings(request.method, settings, where="")
         self.compute = device.choose(settings, own=True)
         with self.clock("reading"), collect_notices(self.notices):
             self.given, reference, self.images, self.ids = read_inputs(request, self.compute.device)
@@ -114,7 +125,11 @@ class CheckedRequest:
             forget, self.split = forget_set(request, self.images, self.ids)
             retain = request.retain_images or max(1600, len(self.split.retain) // 5)
             self.settings = settings.model_copy(update={"forget": forget, "retain_images": retain})
-            self.parameters = methods.method_settings(request.method, self.settings)
+            if forget.scenario not in self.method.scenarios:
+                takes = " or ".join(WHAT[one] for one in self.method.scenarios)
+                what = f"method {request.method!r} forgets {takes}, and {WHAT[forget.scenario]} are asked for"
+                raise SettingsError(f"{what}: choose another method")
+            self.parameters = methods.method_settings(request.method, self.settings, where="")
             self.guide, self.matrix = choose_guide(request.guide, self.images.classes)
             self.original = check_and_copy(self.given, self.images)
             self.method.fits(self.original, self.images)
@@ -136,6 +151,24 @@ class CheckedRequest:
         self.weights = weights_digest(self.given)
         self.digest = hash_bytes("\n".join(sorted(self.ids[i] for i in self.split.forget.tolist())))
 
+    @cached_property
+    def held_out(self) -> tuple[Int64[Tensor, " n"], Float[Tensor, "n K"]]:
+        """Retained training images that no method sees, of every class, and the original's logits on them."""
+        images, retain, chosen = self.images, self.split.retain, []
+        share = min(_SHARE, MOST / len(retain))
+        for k in range(images.num_classes):
+            members = retain[images.y[retain] == k]
+            order = torch.randperm(len(members), generator=generator(self.settings.seed, "held out", str(k)))
+            chosen.append(members[order[: int(share * len(members))].to(members.device)])
+        held = torch.cat(chosen).sort().values
+        return held, predict(self.original, images, held)
+
+    def task(self, split, matrix, seed) -> Task:
+        """The request as a method receives it, with a ``split`` of its own."""
+        settings, gone = self.settings, forgotten_classes(self.images, split, self.settings)
+        given = self.original, self.images, split, gone, matrix, settings.retain_images, None, settings.training
+        return Task(*given, seed, self.compute)
+
 
 def _plain(name, value):
     # As it comes from a notebook: numbers of numpy, paths as text.
@@ -149,15 +182,6 @@ def _plain(name, value):
 def _same_weights(one, other):
     one, other = tensors(one), tensors(other)
     return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
-
-
-def _method(name):
-    usable = [one for one, entry in methods.METHODS.items() if not entry.reference]
-    if name in methods.METHODS and name not in usable:
-        raise SettingsError(f"method {name!r} is what unlearning is compared with: choose e.g. megu")
-    if name not in usable:
-        raise SettingsError(closest(name, usable, "method"))
-    return methods.method(name)
 
 
 def _overrides(request, method):

@@ -6,37 +6,35 @@ import json
 import logging
 from copy import copy
 from dataclasses import replace
-from functools import cache, cached_property, partial
-from math import nan
+from functools import cache, partial
+from math import inf, isnan, nan
 from operator import attrgetter
 
-import pandas as pd
 import torch
 from torch.nn import functional as F
 
+from megu.core import models
 from megu.core.device import Stopwatch, generator, seeded
 from megu.core.loading import has_features
-from megu.core.splits import forgotten_classes
 from megu.core.train import DivergedError, predict
 from megu.measure.distances import accuracy, probe, tug_of_war
 from megu.measure.outputs import collect_features
 from megu.methods import METHODS
-from megu.methods.task import Task
 from megu.settings.config import Recipe
 from megu.settings.errors import SettingsError
 from megu.settings.files import hash_json
-from megu.settings.values import build, nest
+from megu.settings.values import build, dotted, nest
 
 PARTS = {
     "forget": "forgotten training images",
     "fine_tuned": "retained images to fine-tune on",
     "held_out": "retained training images held out of it",
 }
-_SHARE, _MOST = 0.1, 500  # of every class are held out; images of each part
+MOST = 500  # images of each part
 _EPOCHS = (1, 10)
-_STEPS, _LEAST = 12, 8  # steps of an epoch, images of a batch, at least
-_SHARES, _FEW, _CALM = (1, 0.3, 0.1, 0.03), 64, 0.2  # see `settled`; images of a batch there; nats
-_SEEDS = 100_000  # what is added to the request's for trials
+STEPS, LEAST = 12, 8  # steps of an epoch, images of a batch, at least
+_SHARES, _FEW, CALM = (1, 0.3, 0.1, 0.03), 64, 0.2  # see `settled`; images of a batch there; nats
+SEEDS = 100_000  # what is added to the request's for trials
 
 
 class Trial:
@@ -56,12 +54,12 @@ class Trial:
 
     def __init__(self, checked, matrix, seed=0):
         split, self.checked, self.seed = checked.split, checked, checked.settings.seed + seed
-        held = _held_out(checked.images, split.retain, checked.settings.seed)
+        held = checked.held_out[0]
         split = replace(split, retain=split.retain[~torch.isin(split.retain, held)])
-        self._task = task_of(checked, split, matrix, self.seed)
+        self._task = checked.task(split, matrix, self.seed)
         retain = self._task.retain_sample()
-        forget = self._task.sample(split.forget, _MOST, "checked")
-        self.index = {"forget": forget, "fine_tuned": retain[:_MOST], "held_out": held}
+        forget = self._task.sample(split.forget, MOST, "checked")
+        self.index = {"forget": forget, "fine_tuned": retain[:MOST], "held_out": held}
         self.before = self._accuracies(checked.original)
         if checked.reference is not None:
             self.goals = self._accuracies(checked.reference)
@@ -74,8 +72,12 @@ class Trial:
         return made_by(self.checked.method, task, parameters), task
 
     def _accuracies(self, model):
-        images = self.checked.images
-        return {part: accuracy(predict(model, images, index), images.y[index]) for part, index in self.index.items()}
+        y = self.checked.images.y
+        return {part: accuracy(self._logits(model, part), y[index]) for part, index in self.index.items()}
+
+    def _logits(self, model, part):
+        known = part == "held_out" and model is self.checked.original
+        return self.checked.held_out[1] if known else predict(model, self.checked.images, self.index[part])
 
     def _refitted(self, retain, forget):
         model, images = self.checked.original, self.checked.images
@@ -86,41 +88,36 @@ class Trial:
 
     def calm(self, recipe, rate) -> bool:
         """Whether ten steps of a rate leave the loss on held-out images nearly as it was."""
-        images, retain = self.checked.images, self._task.retain_sample()[: 10 * _FEW]
         if not len(self.index["held_out"]):
             return True
-        steps = {"epochs": 1, "schedule": "constant", "batch": _FEW, "lr": rate, "warmup_epochs": 0.0}
-        try:
-            task, recipe = replace(self._task, history={}), recipe.model_copy(update=steps)
-            with seeded(generator(self.seed, "rate")):
-                model = task.fine_tune(retain, images.y[retain], recipe, label="rate")
-        except DivergedError:
-            return False
-        return self._loss(model) <= self._loss_before + _CALM
-
-    @cached_property
-    def _loss_before(self):
-        return self._loss(self.checked.original)
+        model, _ = ten_steps(self._task, partial(models.copy_of, self.checked.original), recipe, rate)
+        return model is not None and self._loss(model) <= self._loss(self.checked.original) + CALM
 
     def _loss(self, model):
-        images, held = self.checked.images, self.index["held_out"]
-        return F.cross_entropy(predict(model, images, held), images.y[held]).item()
+        return F.cross_entropy(self._logits(model, "held_out"), self.checked.images.y[self.index["held_out"]]).item()
 
     def look(self, model) -> dict:
         """Facts on a new model: of each part, images, accuracy before and after, goal in percent; the score."""
         after = self._accuracies(model)
         shares = ([of[part] / 100 for part in PARTS] for of in (after, self.goals))
-        percent = pd.DataFrame({"before": self.before, "after": after, "goal": self.goals}).round(4)
-        rows = percent.astype(object).where(percent.notna(), None).to_dict("index")
-        parts = {part: {"images": len(index), **rows[part]} for part, index in self.index.items()}
+        percent, parts = {"before": self.before, "after": after, "goal": self.goals}, {}
+        for part, index in self.index.items():
+            row = {name: None if isnan(of[part]) else round(of[part], 4) for name, of in percent.items()}
+            parts[part] = {"images": len(index), **row}
         return {"parts": parts, "score": round(tug_of_war(*shares), 6)}
 
 
-def task_of(checked, split, matrix, seed) -> Task:
-    """A `megu.own.request.CheckedRequest` as a method receives it, with a ``split`` of its own."""
-    settings, gone = checked.settings, forgotten_classes(checked.images, split, checked.settings)
-    given = checked.original, checked.images, split, gone, matrix, settings.retain_images, None, settings.training
-    return Task(*given, seed, checked.compute)
+def ten_steps(task, make, recipe, rate):
+    """(A model after ten steps of a rate, or None where they run away; their mean loss)."""
+    steps = {"epochs": 1, "schedule": "constant", "batch": _FEW, "lr": rate, "warmup_epochs": 0.0}
+    task, index = replace(task, history={}), task.retain_sample()[: 10 * _FEW]
+    try:
+        with seeded(generator(task.seed, "rate")):
+            model = make()
+            task.train_on(model, index, task.images.y[index], recipe.model_copy(update=steps), label="rate")
+    except DivergedError:
+        return None, inf
+    return model, task.history["rate"][0]
 
 
 def made_by(method, task, parameters):
@@ -132,21 +129,12 @@ def made_by(method, task, parameters):
     return new
 
 
-def _held_out(images, retain, seed):
-    share, chosen = min(_SHARE, _MOST / len(retain)), []
-    for k in range(images.num_classes):
-        members = retain[images.y[retain] == k]
-        order = torch.randperm(len(members), generator=generator(seed, "held out", str(k)))
-        chosen.append(members[order[: int(share * len(members))].to(members.device)])
-    return torch.cat(chosen).sort().values
-
-
 def scaled(checked):
-    r"""The method's settings, with smaller batches where an epoch would have fewer than `_STEPS` steps; what was given
+    r"""The method's settings, with smaller batches where an epoch would have fewer than `STEPS` steps; what was given
     stays."""
-    given, usual = set(checked.request.settings or {}), checked.parameters
+    given, usual = dotted(checked.request.settings or {}), checked.parameters
     count = len(checked.split.forget) + min(checked.settings.retain_images, len(checked.split.retain))
-    most = max(_LEAST, count // _STEPS)
+    most = max(LEAST, count // STEPS)
     changes = {f"{name}.batch": min(recipe.batch, most) for name, recipe in usual if isinstance(recipe, Recipe)}
     return _changed(checked, {name: value for name, value in changes.items() if name not in given})
 
@@ -158,13 +146,19 @@ def _changed(checked, values):
 
 def _calm_rates(checked, trial):
     """Learning rate of each recipe that ten steps of it showed to be too large -> a smaller one."""
-    given, out = set(checked.request.settings or {}), {}
+    given, out = dotted(checked.request.settings or {}), {}
     for name, recipe in checked.parameters:
         if isinstance(recipe, Recipe) and f"{name}.lr" not in given:
-            rates = [float(f"{share * recipe.lr:.2g}") for share in _SHARES]
-            calm = next((rate for rate in rates if trial().calm(recipe, rate)), rates[-1])
-            out |= {f"{name}.lr": calm} if calm < rates[0] else {}
+            rate = lowered(recipe.lr, partial(trial().calm, recipe))
+            out |= {f"{name}.lr": rate} if rate else {}
     return out
+
+
+def lowered(rate, calm):
+    """The first share of a rate that is calm, the last where none is, or None where the rate itself is."""
+    rates = [float(f"{share * rate:.2g}") for share in _SHARES]
+    chosen = next((one for one in rates if calm(one)), rates[-1])
+    return chosen if chosen < rates[0] else None
 
 
 def space_of(checked) -> dict[str, tuple]:
@@ -174,7 +168,7 @@ def space_of(checked) -> dict[str, tuple]:
     if isinstance(getattr(parameters, "recipe", None), Recipe) and "epochs" not in type(parameters).model_fields:
         space["recipe.epochs"] = _EPOCHS
     silent = getattr(getattr(parameters, "noise", None), "kind", None) == "none"
-    given = set(checked.request.settings or {})
+    given = dotted(checked.request.settings or {})
     unused = {key for key in space if key in given or (silent and key.startswith("noise."))}
     return {key: reach for key, reach in space.items() if key not in unused}
 
@@ -192,22 +186,25 @@ def settled(checked, store, matrix):
     r"""(The request with the settings that are used, what a search tried or None).
 
     A learning rate is lowered to 0.3, 0.1 or 0.03 of itself where ten steps of it on retained images raise the loss on
-    those that are held out by more than `_CALM` nats; the network that the rates were tuned on keeps them.  With
+    those that are held out by more than `CALM` nats; the network that the rates were tuned on keeps them.  With
     ``tune``, a search follows, and its best trial is taken.
 
     Args: store, matrix: see `megu.own.guide_choice.transition`; what is tried is kept.
     """
-    trial, settled = cache(lambda: Trial(checked, matrix, _SEEDS)), copy(checked)  # not where all is known already
-    rates = store.once("tuning/rates.json", lambda: (_calm_rates(checked, trial), {}), _write, _read)
+    trial = cache(lambda: Trial(checked, matrix, SEEDS))  # not where all is known already
+    rates = kept(store, "rates", lambda: _calm_rates(checked, trial))
+    settled = copy(checked)
     settled.parameters = _changed(checked, rates)
     for name, rate in rates.items():
         what = "%s is lowered to %g: ten steps of a larger one raised the loss on held-out training images"
         logging.getLogger("megu").warning(what, name, rate)
     if not checked.request.tune:
         return settled, None
+    import pandas as pd  # noqa: PLC0415  (half a second, before any refusal)
+
     from megu.runs.tune import search  # noqa: PLC0415  (optuna is optional)
 
-    space, seed = space_of(checked), checked.settings.seed + _SEEDS
+    space, seed = space_of(checked), checked.settings.seed + SEEDS
 
     def attempt(values):
         def make():
@@ -229,12 +226,13 @@ def settled(checked, store, matrix):
     return settled, facts
 
 
-def _write(values, path):
-    path.write_text(json.dumps(values))
-
-
-def _read(path):
-    return json.loads(path.read_text())
+def kept(store, name, make) -> dict:
+    """What ``make()`` gave first, in a `megu.runs.store.RunDirectory`."""
+    read, write = (
+        (lambda path: json.loads(path.read_text())),
+        (lambda values, path: path.write_text(json.dumps(values))),
+    )
+    return store.once(f"tuning/{name}.json", lambda: (make(), {}), write, read)
 
 
 def _attempt(trial, parameters):

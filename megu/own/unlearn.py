@@ -4,7 +4,7 @@ import logging
 import re
 import shutil
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import sqrt
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,20 +19,22 @@ from megu.core.onnx import write_onnx
 from megu.core.train import DivergedError
 from megu.methods import METHODS
 from megu.own import report
-from megu.own.estimate import Plan, plan, retraining_time
+from megu.own.estimate import Plan, calm_training, plan, retraining_time
 from megu.own.findings import measure
 from megu.own.guide_choice import transition
 from megu.own.report import MODEL, REFERENCE
 from megu.own.request import CheckedRequest, Request, collect_notices
-from megu.own.tuning import PARTS, Trial, made_by, settled, task_of
+from megu.own.tuning import PARTS, Trial, kept, made_by, settled
+from megu.own.verdict import DOUBTED
 from megu.runs.loggers import loggers
 from megu.runs.store import CODE, RunDirectory
 from megu.settings.errors import StageError
 from megu.settings.files import alone, atomic
 from megu.settings.progress import tell, watching
-from megu.settings.request_file import overlay, request_of
+from megu.settings.request_file import arguments_of
 
 LOG = logging.getLogger("megu")
+OUT = "the folder {!r} (out=, --out)"
 NEAR = 5.0  # points from the goal of the check that are near enough
 
 
@@ -78,10 +80,7 @@ def unlearn(
         callbacks: see `megu.settings.progress.Callback`.  log: see `megu.runs.loggers.loggers`.
     Raises: SettingsError before any work; DivergedError with ``last_good`` where the training runs away.
     """
-    given = {"model": model, "data": data, "forget": forget, "out": out}
-    given = options | {name: value for name, value in given.items() if value is not None}
-    if config is not None:
-        given = overlay(request_of({}, config).arguments(), given)
+    given = arguments_of(config, model=model, data=data, forget=forget, out=out, **options)
     out = report.place(given.pop("out", None), given)
     with watching([*callbacks, *([] if dry_run else loggers(log, out))]):
         checked = CheckedRequest(Request.of(given))
@@ -93,11 +92,12 @@ def carry_out(checked, out=None) -> Unlearned:
     """The work of `unlearn` on a `megu.own.request.CheckedRequest`."""
     folder = None if out is None else Path(out)
     work = folder and folder / report.WORK
-    with alone(work) if folder else nullcontext(), collect_notices(checked.notices):
-        store = RunDirectory(work, _dependencies(checked), [checked.settings.seed]) if folder else _in_memory()
+    needs, called = (_dependencies(checked), [checked.settings.seed]), OUT.format(folder and folder.name)
+    with alone(work, called) if folder else nullcontext(), collect_notices(checked.notices):
+        store = RunDirectory(work, *needs, called=called) if folder else _in_memory()
         matrix, guide = transition(checked, store)
         if checked.request.retrain:
-            checked.reference = _retrained(checked, store)
+            checked.reference = retrained(checked, store)
         checked, search = settled(checked, store, matrix)
         new, training = _unlearned(checked, store, matrix)
         training["search"] = search
@@ -107,6 +107,9 @@ def carry_out(checked, out=None) -> Unlearned:
         if weights_digest(checked.given) != checked.weights:
             raise StageError("the model has changed while its copy was at work: do not train it meanwhile")
         facts = report.compose(checked, new, guide, training, found)
+        for limit in facts["verdict"]["limits"]:
+            if limit.startswith(DOUBTED):
+                LOG.warning(limit)
         done = facts["done"]
         if folder:
             names = [MODEL, REFERENCE][: 1 + checked.request.retrain]
@@ -194,12 +197,17 @@ def _unlearned(checked, store, matrix):
     return _kept(checked, store, MODEL, checked.request.method, make), store.facts(MODEL)
 
 
-def _retrained(checked, store):
-    """The reference, trained anew on all retained images."""
+def retrained(checked, store) -> nn.Module:
+    """The reference, trained anew on all retained images, once in a `megu.runs.store.RunDirectory`."""
+
+    changes = kept(store, "training", lambda: calm_training(checked))
+    recipe = checked.settings.training.model_copy(update=changes)
 
     def make():
-        LOG.warning("the reference is retrained, which takes %s", retraining_time(checked))
-        task, clock = task_of(checked, checked.split, None, checked.settings.seed), Stopwatch()
+        how = f"{recipe.epochs} epochs of batches of {recipe.batch}, learning rate {recipe.lr:g}"
+        LOG.warning("the reference is retrained from new weights, %s, which takes %s", how, retraining_time(checked))
+        task = replace(checked.task(checked.split, None, checked.settings.seed), training=recipe)
+        clock = Stopwatch()
         with clock("retraining"):
             new = made_by(METHODS["retrain"], task, None)
         return new, {"seconds": {"retraining": round(clock.total, 3)}, "history": task.history}
@@ -233,9 +241,6 @@ def _away(row):
 def warn(checked, check: dict):
     """Say in the log what is not near enough, and what to do."""
     if said := complaints(check):
-        how = (
-            "compare methods (megu compare)"
-            if checked.request.tune
-            else "search for other settings (tune=20, --tune 20)"
-        )
+        search = "" if checked.request.tune else "search for other settings (tune=20, --tune 20), or "
+        how = f"{search}try other methods (megu compare; which method when: megu/methods/README.md)"
         LOG.warning("a check on training images: %s.  Remedy: %s", "; ".join(said), how)

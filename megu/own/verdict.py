@@ -7,6 +7,7 @@ from megu.figures.deletion import PARTS
 LEVEL = 0.05 / 3  # of each test: two attacks and the accuracy together raise a false alarm in 5 % of requests
 _FEW = 5.0  # percent of a class that a model which forgot it may name right
 _MARK = 0.15  # in AUC: what a test of a whole class must be able to find before "none found" is said
+DOUBTED = "The reference is in doubt: it "  # such limits are also said while it works
 _LEFT = {"ruined": 0.5, "damaged": 0.95}  # of the accuracy above chance: with less left, the model is called so
 _KEPT = ("test_retain", "retain")
 
@@ -50,7 +51,7 @@ def verdict(asked: dict, measured: list[dict], changes: list[dict], attacked: li
 
 
 def _limit(base, chance, left):
-    return chance + _LEFT[left] * (base - chance)
+    return chance + _LEFT.get(left, 1.0) * (base - chance)
 
 
 def _unfit(rows, moved, whole):
@@ -214,21 +215,19 @@ def _said_of_changes(changes):
 
 
 def _limits(whole, judge, unfit, data, rows, moved):
-    worse = _worse(rows, moved, "damaged")
+    worse = _worse(rows, moved, "kept")  # at all, by the interval
     limits = {
         "This is evidence, not a proof of deletion: a short training changed the weights, and what remains in them is"
         " seen only as far as these numbers see.": True,
         "A stronger attack may see more: one with shadow models (not run here), with access to the weights, or one that"
         " trains the model on for some steps.": True,
         "Without a model retrained on the retained images alone, nothing says how near the result is to never having"
-        " seen the forgotten ones; that they are harder or easier than unseen ones passes for memory.": (
-            "reference",
-            "forget",
-        )
-        not in rows,
-        f"The retrained reference {unfit}: it is not taken as a measure.": bool(unfit),
+        " seen the forgotten ones; that they are harder or easier than unseen ones passes for memory.": not judge
+        and not unfit,
+        f"{DOUBTED}{unfit}, and is not taken as a measure.": bool(unfit),
         "The reference is one model: another retraining would differ from it as well.": bool(judge),
-        f"The reference names the {worse} worse than the model before: it may be trained less well.": judge and worse,
+        f"{DOUBTED}names the {worse} worse than the model before, by the interval, so it may be trained less well and"
+        " measure less; train it longer (training.epochs), or give one of your own (reference).": judge and worse,
         f"Only {data['training_images']:,} of {data['trained_on'] or 0:,} training images were given: what the model"
         " lost on the others was neither repaired nor measured, and no metric on retained training images speaks for"
         " them beyond its interval.": data["retain_is_sample"],

@@ -60,10 +60,14 @@ def differences(theirs: dict, ours: dict, where: str = "") -> list[str]:
 class RunDirectory:
     r"""Artefacts, each made once, and a manifest of what they depend on (``about``); written when something is kept.
 
+    Args: called: what people call it, where that is not a ``run_dir``.
     Raises: StageError where the directory belongs to other settings or its manifest cannot be read.
     """
 
-    def __init__(self, path: str | Path, about: dict, seeds: Sequence[int] = (), notes: Callable[[], dict] = dict):
+    def __init__(
+        self, path: str | Path, about: dict, seeds: Sequence[int] = (), notes: Callable[[], dict] = dict, called=None
+    ):
+        self._called, self._another = called or repr(Path(path).name), "folder" if called else "run_dir"
         self.path, self.about, self._seeds, self._notes = Path(path), _as_json(about), seeds, notes
         self._file = self.path / "manifest.json"
         if self._file.exists():
@@ -79,7 +83,8 @@ class RunDirectory:
         except json.JSONDecodeError:
             raise StageError(f"manifest.json in {self.path.name!r} is damaged: remove the run directory") from None
         if changed := differences({key: manifest.get(key) for key in self.about}, self.about):
-            raise StageError(f"{self.path.name!r} was made otherwise ({'; '.join(changed)}): choose another run_dir")
+            what = f"{self._called} was made otherwise ({'; '.join(changed)})"
+            raise StageError(f"{what}: choose another {self._another}")
         return manifest
 
     @cached_property
@@ -115,8 +120,8 @@ class RunDirectory:
             with self._changed() as manifest:
                 known = manifest["notes"].setdefault(key, value)
             if known != value:
-                changed = f"{self.path.name!r} was made with {key} {known!r}, now it is {value!r}"
-                raise StageError(f"{changed}: choose another run_dir")
+                changed = f"{self._called} was made with {key} {known!r}, now it is {value!r}"
+                raise StageError(f"{changed}: choose another {self._another}")
 
     def once(self, name: str, make: Callable, save: Callable, load: Callable):
         r"""The artefact in the file ``name``, made once: ``make() -> (object, facts)``, ``save(object, path)``.

@@ -51,8 +51,9 @@ def atomic(path, locked=False):
 
 
 @contextmanager
-def alone(directory):
-    r"""The block has a directory to itself.  Raises: StageError where a living process has it."""
+def alone(directory, called=None):
+    r"""The block has a directory, perhaps ``called`` otherwise, to itself.  Raises: StageError where a living process
+    has it."""
     directory = Path(directory)
     path = directory / ".locks" / "alone.lock"
     with writing(path):
@@ -60,7 +61,8 @@ def alone(directory):
         try:
             lock = FileLock(path).acquire(timeout=0)
         except Timeout:
-            raise StageError(f"another run is at work in {directory.name!r}: wait, or use another directory") from None
+            what = f"another run is at work in {called or repr(directory.name)}"
+            raise StageError(f"{what}: wait, or use another directory") from None
     with lock:
         yield
 

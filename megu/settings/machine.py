@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from megu.settings.errors import SettingsError
 from megu.settings.values import nest
 
 
@@ -55,3 +56,10 @@ def without_machine(overrides):
         for name, value in overrides.items()
         if name.rpartition(".")[2] not in MACHINE
     }
+
+
+def check_alone():
+    r"""Raises SettingsError in one of several processes, which would all do the same in the same folder."""
+    if (count := os.environ.get("WORLD_SIZE", "1")) != "1":  # accelerate launch and torchrun set it
+        what = f"this is one of {count} processes (accelerate launch, torchrun), and each would do all of the work"
+        raise SettingsError(f"{what}: start it without a launcher; megu compare shares its methods among --workers")

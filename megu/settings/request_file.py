@@ -6,7 +6,7 @@ import tomllib
 import unicodedata
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import AfterValidator, Field, StrictInt, StrictStr
@@ -15,6 +15,7 @@ from megu.settings.class_names import TRAIN, UNSEEN
 from megu.settings.config import Part, Source
 from megu.settings.errors import SettingsError
 from megu.settings.files import atomic
+from megu.settings.known import NORMALISE, check_arch, is_normalisation
 from megu.settings.values import build, closest, merge, nest
 
 FILES = {  # what must be there, and what to give
@@ -54,16 +55,19 @@ Forget = _either(
 Names = _either(
     lambda value: isinstance(value, str | Path) or _all((str,), value), "give names in quotes, or a text file of them"
 )
+Methods = _either(lambda value: isinstance(value, str) or _all((str,), value), "give a name, to compare a list of them")
 Normalise = _either(
-    lambda value: isinstance(value, str) or _are_moments(value), "give a name, or mean and deviation of each channel"
+    lambda value: is_normalisation(value) if isinstance(value, str) else _are_moments(value),
+    f"choose from {', '.join(NORMALISE)}, data, or give mean and deviation, e.g. '0.5,0.5,0.5; 0.2,0.2,0.2'",
 )
 
 
 class RequestFile(Part):
-    """What `megu.unlearn` can be told in words; a key that is not given has the default of `megu.own.request.Request`.
+    """What `megu.unlearn` and `megu.compare` can be told in words; for defaults see `megu.own.request.Request`.
 
     A string in ``forget`` is a name, an integer a position; ``forget_list`` is a file of them instead.  A string in
-    ``classes`` is a file of names.  ``settings``: nested or dotted.  ``out``: folder for what is written.
+    ``classes`` is a file of names.  ``method``: of a comparison, a list.  ``settings``:
+    nested or dotted.  ``out``: folder for what is written.
     """
 
     model: Path | None = None
@@ -75,14 +79,14 @@ class RequestFile(Part):
     reference: Path | None = None
     retrain: bool | None = None
     classes: Names | None = None
-    duplicates: str | None = None
-    method: str | None = None
+    duplicates: Literal["forget", "keep"] | None = None
+    method: Methods | None = None
     guide: str | None = None
     normalise: Normalise | None = None
-    size: StrictInt | None = None
-    retain_images: StrictInt | None = None
-    trained_on: StrictInt | None = None
-    tune: StrictInt | None = None
+    size: Annotated[StrictInt, Field(ge=2, le=4096)] | None = None
+    retain_images: Annotated[StrictInt, Field(ge=1)] | None = None
+    trained_on: Annotated[StrictInt, Field(ge=1)] | None = None
+    tune: Annotated[StrictInt, Field(ge=0, le=10_000)] | None = None
     seed: Annotated[StrictInt, Field(ge=0)] | None = None
     settings: dict[str, Any] | None = None
     out: Path | None = None
@@ -97,6 +101,8 @@ class RequestFile(Part):
             given["classes"] = Path(given["classes"])
         if not str(guide := given.get("guide", "model")).endswith((".csv", ".npy")) and guide not in GUIDES:
             raise SettingsError(closest(guide, GUIDES, "guide") + "; or give a matrix, or its .csv or .npy")
+        if "arch" in given:
+            check_arch(given["arch"])
         _check_names(given)
         if "forget_list" in given:
             given["forget"] = given.pop("forget_list")
@@ -193,6 +199,12 @@ def overlay(base: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     if "settings" in base.keys() & options.keys():
         out["settings"] = merge(nest(base["settings"]), nest(options["settings"]))
     return out
+
+
+def arguments_of(config: Path | str | None, **given) -> dict[str, Any]:
+    """Arguments of `megu.unlearn` or `megu.compare`, None where one is not given, over a file of them, if any."""
+    given = {name: value for name, value in given.items() if value is not None}
+    return given if config is None else overlay(request_of({}, config).arguments(), given)
 
 
 def request_of(options: dict[str, Any], config: Path | None = None) -> RequestFile:

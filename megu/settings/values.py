@@ -34,6 +34,16 @@ def nest(values):
     return out
 
 
+def dotted(values: dict) -> set[str]:
+    r"""Names of nested or dotted values.
+
+    >>> sorted(dotted({"a": {"b": 1}, "c.d": 2}))
+    ['a.b', 'c.d']
+    """
+    inner = {key: dotted(value) if isinstance(value, dict) else {""} for key, value in values.items()}
+    return {f"{key}.{name}".rstrip(".") for key, names in inner.items() for name in names}
+
+
 def merge(base, change):
     r"""``change`` over ``base``, group by group; neither is altered."""
     out = dict(base)

@@ -11,8 +11,8 @@ from refusals import refused
 
 from megu.datasets import identity
 from megu.datasets.images import by_superclass, pool
-from megu.datasets.user_images import NORMALISE
 from megu.settings.class_names import CIFAR10, known_names
+from megu.settings.known import NORMALISE
 
 NAMES = ("ant", "bee", "cow")
 # Moments of the training images as public code gives them to eight digits, found apart from the full ones that the

@@ -17,6 +17,7 @@ from megu.core.train import DivergedError
 from megu.figures import deletion
 from megu.methods import METHODS
 from megu.methods.task import Task
+from megu.own import report
 from megu.own.compare import front, recommend
 from megu.settings.errors import SettingsError, StageError, WorkError
 
@@ -96,7 +97,9 @@ def test_a_wrong_comparison_is_refused_before_any_work(model, parts, tmp_path, m
 
 
 def test_a_method_that_needs_a_whole_class_is_refused_for_single_images(model, parts, tmp_path):
-    with pytest.raises(SettingsError, match="'unsir' does not fit a request of random"):
+    with refused("'unsir' forgets whole classes or sub-classes, and single images are asked for: choose another"):
+        megu.unlearn(model, parts[0], range(20), classes=NAMES, method="unsir", dry_run=True)
+    with pytest.raises(SettingsError, match="'unsir' does not fit, as single images are asked for: choose"):
         megu.compare(model, parts[0], range(20), out=tmp_path, classes=NAMES, methods=["finetune", "unsir"])
 
 
@@ -124,12 +127,55 @@ def test_the_command_plans_and_refuses(command, model, parts, tmp_path):
     assert (
         said.exit_code == 0 and f"{len(fit)} x 3 times an unlearning" in said.output and not (tmp_path / "out").exists()
     )
-    with refused("give --forget or --forget-list"):
+    with refused("no forget given: add --forget"):
         raise CliRunner().invoke(app, [*command, "--dry-run"]).exception
     with refused("cannot be sent to other processes .*give workers=1, or files"):
         local = copy.deepcopy(model)
         local.hook = lambda x: x
         compare(local, parts, tmp_path, workers=2)
+
+
+def test_the_command_reads_and_writes_the_request(command, tmp_path):
+    file = str(tmp_path / "request.toml")
+    words = ["--forget", "trouser", "--method", "finetune", "--method", "ssd", "--seed", "3", "--save-config", file]
+    first = CliRunner().invoke(app, [*command, *words, "--dry-run"])
+    assert first.exit_code == 0 and 'method = ["finetune", "ssd"]' in (tmp_path / "request.toml").read_text()
+    again = CliRunner().invoke(app, ["compare", "--config", file, "--dry-run"])
+    assert again.output == first.output and "methods  finetune, ssd\n" in again.output
+    other = CliRunner().invoke(app, ["compare", "--config", file, "--method", "unsir", "--retrain", "--dry-run"])
+    assert "methods  unsir\nwork     1 x 1 times an unlearning, and once its retraining, 10 epochs" in other.output
+    with refused("method is .'finetune', 'ssd'.: give one name, or compare several"):
+        raise CliRunner().invoke(app, ["unlearn", "--config", file, "--dry-run"]).exception
+    with refused("no out given: add --out"):
+        raise CliRunner().invoke(app, ["compare", "--config", file]).exception
+    with refused("out is None: say which folder"):
+        megu.compare(config=file)
+
+
+def test_the_reference_is_retrained_once_for_all_methods(model, parts, tmp_path, monkeypatch):
+    trained, retrain = [], METHODS["retrain"].unlearn
+
+    def counted(task, settings):
+        trained.append(task.seed)
+        return retrain(task, settings)
+
+    monkeypatch.setitem(METHODS, "retrain", dataclasses.replace(METHODS["retrain"], unlearn=counted))
+    settings = {"training.epochs": 12, "training.lr": 0.1, "training.batch": 32}
+    found = compare(model, parts, tmp_path, methods=["finetune", "ssd"], retrain=True, settings=settings)
+    assert trained == [0] and (tmp_path / "reference.safetensors").exists()
+    facts = {name: report.read(tmp_path / name) for name in ("finetune", "ssd")}
+    rows = [[row for row in one["accuracy"] if row["model"] == "reference"] for one in facts.values()]
+    assert rows[0] == rows[1] and len(rows[0]) == 4
+    alone = megu.unlearn(model, parts[0], "trouser", test=parts[1], classes=NAMES, method="ssd", retrain=True,
+                         settings=settings)  # fmt: skip
+    assert [row for row in alone.report["accuracy"] if row["model"] == "reference"] == rows[0]
+    goals = found.table.query("metric == 'check_held_out'")
+    assert goals["goal"].nunique() == 1 and goals["goal"].iloc[0] < 100
+    seconds = found.table.query("metric == 'seconds'").set_index("method")["value"]
+    for name, one in facts.items():  # retraining is no method's time
+        assert seconds[name] + one["done"]["seconds"]["retraining"] < sum(one["done"]["seconds"].values())
+    with pytest.raises(StageError, match=r"retrain.epochs was 12, is 13"):
+        compare(model, parts, tmp_path, methods=["ssd"], retrain=True, settings={**settings, "training.epochs": 13})
 
 
 def facts(title, score, seconds, forget=0.0, held=90.0):

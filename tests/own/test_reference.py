@@ -1,5 +1,6 @@
 """Requests whose verdict is known: nothing changed, all ruined; and the reference that is made on request."""
 
+import torch
 from own_model import NAMES, column, forget, network
 from refusals import refused
 from safetensors.torch import load_file
@@ -28,7 +29,9 @@ def test_the_reference_is_made_on_request_from_retained_images_alone(model, part
     acc = {(row["model"], row["part"]): row["percent"] for row in result.report["accuracy"]}
     assert acc["reference", "forget"] == 0 and acc["reference", "retain"] > 40
     assert set(result.report["files"]) == {"model.safetensors", "reference.safetensors"}
-    assert "retrained, which takes about" in str(result.report["done"]["notices"])
+    assert "retrained from new weights, 12 epochs of batches of 32, learning rate 0.1, which takes about" in str(
+        result.report["done"]["notices"]
+    )
     assert result.seconds["retraining"] > 0 and column(result, "after")["js_retrain"] > 0
     again = network()
     again.load_state_dict(load_file(tmp_path / "reference.safetensors"))
@@ -36,3 +39,14 @@ def test_the_reference_is_made_on_request_from_retained_images_alone(model, part
     assert given["accuracy"] == result.report["accuracy"]
     with refused("retrain and reference are both given"):
         forget(model, parts, reference=again, settings=settings, **more)
+
+
+def test_a_reference_that_is_worse_on_retained_images_is_said_to_be_in_doubt(model, parts, caplog):
+    poor = network()
+    poor.load_state_dict(model.state_dict())
+    poor[0].weight.data += 0.45 * torch.randn(poor[0].weight.shape, generator=torch.manual_seed(0))
+    for reference, doubtful in ((poor, True), (model, False)):
+        caplog.clear()
+        found = forget(model, parts, range(20), method="finetune", reference=reference, settings={"recipe.epochs": 1})
+        limits = " ".join(found.report["verdict"]["limits"])
+        assert ("reference is in doubt: it names the" in limits) == doubtful == ("is in doubt" in caplog.text)

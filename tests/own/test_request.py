@@ -185,7 +185,7 @@ def test_the_command_reads_and_writes_the_file(model, parts, tmp_path, capsys, m
     config = ("--config", tmp_path / "request.yaml", "--dry-run")
     assert "class: trouser, 40 of 400" in megu_unlearn(*config)[1]
     assert "class: coat, 40 of 400" in megu_unlearn(*config, "--forget", "coat")[1]
-    assert megu_unlearn(*config, "--method", "retrian")[1].endswith(", megu\n")
+    assert ", megu," in megu_unlearn(*config, "--method", "retrian")[1].partition("choose from")[2]
     assert "retrain" not in megu_unlearn(*config, "--method", "retrian")[1].partition("choose from")[2]
     assert "no out given: add --out" in megu_unlearn(*config[:2])[1]
     assert "no model and no arch given" in megu_unlearn("--data", tmp_path, "--forget", "coat", "--dry-run")[1]
@@ -200,3 +200,20 @@ def test_numbers_go_to_a_csv_by_default(model, parts, tmp_path):
     loggers(None, tmp_path)[0].on_epoch("MeGU", 4, {"loss": 0.5})  # a call that goes on
     again = (tmp_path / "log.csv").read_text()
     assert again.count("MeGU/loss") == 4 and again.count("time,name") == 1
+
+
+def test_one_of_several_processes_is_refused_before_any_work(model, parts, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")  # as accelerate launch and torchrun set it
+    for call in (megu.unlearn, megu.compare):
+        with refused("this is one of 2 processes .accelerate launch, torchrun.*start it without a launcher"):
+            call(model, parts[0], "trouser", classes=NAMES, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert megu.unlearn(model, parts[0], "trouser", classes=NAMES, guide="model", dry_run=True)
+
+
+def test_a_setting_is_refused_by_the_name_that_the_user_gave(model, parts):
+    with refused("^setting 'recipe.lrr': the name 'lrr' does not exist; did you mean 'lr'"):
+        megu.unlearn(
+            model, "photos that are not there", "trouser", settings={"recipe.lrr": 1}
+        )  # before images are read

@@ -10,8 +10,10 @@ from own_model import NAMES, SCHEMA, forget, same
 from torch.utils.data import TensorDataset
 
 from megu import methods
+from megu.core.loading import weights_digest
 from megu.methods.task import Task
-from megu.own import report
+from megu.own import report, request, tuning
+from megu.own.estimate import calm_training
 from megu.own.request import CheckedRequest, Request
 from megu.own.tuning import PARTS, Trial, settled, space_of
 from megu.own.unlearn import complaints
@@ -89,7 +91,26 @@ def test_a_method_that_changes_nothing_or_too_much_is_complained_of(model, parts
     null = dataclasses.replace(methods.METHODS["finetune"], unlearn=lambda task, settings: copy.deepcopy(task.original))
     monkeypatch.setitem(methods.METHODS, "finetune", null)
     said = forget(model, parts, method="finetune", settings={}).report["done"]["notices"]
-    assert any("are still named right, about 0 %" in line and "--tune" in line for line in said)
+    assert any(
+        "are still named right, about 0 %" in line and "--tune" in line and "megu compare" in line for line in said
+    )
+
+
+def test_what_the_model_says_of_held_out_images_is_asked_once(model, parts, monkeypatch):
+    """By the check of the rate, by the search and by the check after it."""
+    asked, predict = [], request.predict
+
+    def counted(model, images, index, *more):
+        asked.append((tuple(index.tolist()), weights_digest(model)))
+        return predict(model, images, index, *more)
+
+    for module in (request, tuning):
+        monkeypatch.setattr(module, "predict", counted)
+    result = forget(model, parts, method="finetune", settings=BATCH, tune=1)
+    held = tuple(checked(model, parts[0], settings=BATCH).held_out[0].tolist())
+    asked = [weights for index, weights in asked if index == held]
+    assert asked.count(result.report["done"]["model"]["sha256_before"]) == 2  # one of them two lines above
+    assert asked.count(result.report["done"]["model"]["sha256_after"]) >= 1
 
 
 def part(after, goal, images=400, before=90.0):
@@ -113,7 +134,8 @@ def test_batches_follow_the_images_and_what_is_given_stays(model, parts):
     usual = methods.METHODS["finetune"].settings().recipe
     own = checked(model, parts[0]).parameters.recipe
     assert (usual.batch, own.batch, own.epochs, own.lr) == (128, 33, usual.epochs, usual.lr)
-    assert checked(model, parts[0], settings={"recipe.batch": 100}).parameters.recipe.batch == 100
+    for given in ({"recipe.batch": 100}, {"recipe": {"batch": 100}}):
+        assert checked(model, parts[0], settings=given).parameters.recipe.batch == 100
 
 
 def test_a_rate_that_raises_the_loss_on_held_out_images_is_lowered(model, parts, tmp_path):
@@ -134,6 +156,16 @@ def test_a_rate_that_raises_the_loss_on_held_out_images_is_lowered(model, parts,
     steep = torch.nn.Sequential(copy.deepcopy(model), Times(30))
     assert rate(model) == 0.11 and rate(steep) in (0.033, 0.011, 0.0033) and Store.made["tuning/rates.json"]
     assert rate(steep, **{"recipe.lr": 0.5}) == 0.5
+
+
+def test_a_reference_is_retrained_at_a_rate_that_learns_in_batches_that_follow_the_images(model, parts):
+    def changes(net, **settings):
+        return calm_training(checked(net, parts[0], retrain=True, settings=settings))
+
+    assert changes(model) == {"batch": 30, "lr": 0.2}
+    steep = torch.nn.Sequential(copy.deepcopy(model), Times(30))
+    assert changes(steep)["lr"] < 0.2 and changes(steep, **{"training.lr": 0.2}) == {"batch": 30}
+    assert changes(steep, training={"lr": 0.2, "batch": 64}) == {}
 
 
 class Times(torch.nn.Module):
@@ -157,6 +189,7 @@ def test_what_is_searched_is_what_the_method_registers_and_can_feel(model, parts
 @pytest.mark.parametrize(("more", "said"), [
     ({"tune": 3, "method": "unsir-ssd"}, "nothing left to search"),
     ({"tune": 3, "settings": {"recipe.lr": 0.1, "recipe.epochs": 2}}, "nothing left to search"),
+    ({"tune": 3, "settings": {"recipe": {"lr": 0.1, "epochs": 2}}}, "nothing left to search"),
     ({"tune": -1}, "tune is -1"), ({"tune": 2.5}, "tune is 2.5"), ({"tune": True}, "tune is True"),
 ])  # fmt: skip
 def test_a_search_that_cannot_be_made_is_refused(model, parts, more, said):

@@ -124,9 +124,10 @@ def test_what_is_finished_is_not_made_again(model, parts, tmp_path, monkeypatch)
     assert one.report["accuracy"] == two.report["accuracy"]
     assert {**one.seconds, "reading": 0} == {**two.seconds, "reading": 0}
     for more, wrong in (({"what": "shirt"}, r"forget was .*"), ({"guide": UNIFORM}, "guide.matrix")):
-        with pytest.raises(StageError, match=f"{wrong}.*choose another run_dir"):
+        named = rf"the folder '{tmp_path.name}' \(out=, --out\)"
+        with pytest.raises(StageError, match=f"^{named} was made otherwise .{wrong}.*choose another folder$"):
             forget(model, parts, **more, out=tmp_path)
-    with alone(tmp_path / "work"), pytest.raises(StageError, match="another run is at work"):
+    with alone(tmp_path / "work"), pytest.raises(StageError, match=f"another run is at work in {named}"):
         forget(model, parts, out=tmp_path)
 
 

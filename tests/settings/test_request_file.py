@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from refusals import refused
+from torchvision import models
 
+from megu.methods import METHODS
 from megu.own.guide_choice import NAMED
 from megu.own.request import Request
+from megu.settings.known import check_arch, method_names, registered
 from megu.settings.request_file import GUIDES, KINDS, RequestFile, overlay, read, request_of, write
 
 WHOLE = {
@@ -66,7 +69,7 @@ def test_options_win_over_the_file(tmp_path):
     ("seed: 1\nseed: 2", "'seed' stands in it twice"),
     ("forget: no", "'forget' is False: give names of classes in quotes"), ("forget: [1, ape]", "positions of images"),
     ("forget: [true]", "positions"), ("classes: [ape, 2]", "names in quotes"), ("normalise: [[x], [1]]", "mean"),
-    ("settings: 3", "'settings' is 3"), ("size: 3.5", "'size' is 3.5"),
+    ("method: 3", "'method' is 3: give a name"), ("settings: 3", "'settings' is 3"), ("size: 3.5", "'size' is 3.5"),
     ("a: [", "cannot be read"), ("- 1", "is a list"),
     ("forget: a\nforget_list: b", "both given"), ("", "NoneType"), ("!!python/object/apply:os.getcwd []", "cannot be"),
 ])  # fmt: skip
@@ -105,6 +108,27 @@ def test_a_name_that_no_folder_has_is_refused_without_torch(tmp_path):
     assert request_of({"data": str(tmp_path), "forget": "b", "classes": str(names)}).arguments()
 
 
+def test_names_that_are_read_from_source_are_those_that_are_registered():
+    assert method_names() == {name: about.reference for name, about in METHODS.items()}
+    assert sorted(registered("torchvision", "models")) == sorted(models.list_models(module=models))
+    for good in ("resnet18", "vit-tiny", "convnext_tiny", "hf:anything", "own_model:network"):
+        check_arch(good)
+    with refused("arch 'resnet19' does not exist; did you mean 'resnet18'"):
+        check_arch("resnet19")
+
+
+def test_timms_names_are_read_from_source(monkeypatch):
+    timm = pytest.importorskip("timm")
+    assert sorted(registered("timm", "models")) == sorted(timm.list_models())
+    for there in (True, False):
+        if not there:
+            monkeypatch.delitem(sys.modules, "timm")
+        for good in ("resnet10t", "resnet10t.c3_in1k", "vit_tiny_patch16_224_in21k"):
+            check_arch(f"timm:{good}")
+        with refused("timm has no model 'resnet10'; did you mean 'resnet10t'"):
+            check_arch("timm:resnet10")
+
+
 @pytest.mark.slow
 def test_the_command_refuses_common_mistakes_before_torch_is_imported(tmp_path):
     (tmp_path / "photos" / "ape").mkdir(parents=True)
@@ -112,13 +136,18 @@ def test_the_command_refuses_common_mistakes_before_torch_is_imported(tmp_path):
     good = {"model": "model.safetensors", "arch": "resnet18", "data": "photos", "forget": "ape", "out": "out"}
     wrong = [{"model": "none"}, {"data": "none"}, {"forget": "aep"}, {"config": "none.toml"}, {"classes": "none"},
              {"set": "recipe.lr"}, {"out": None}, {"log": "wandbb"}, {"reference": "none"}, {"seed": "-1"},
-             {"guide": "composd"}]  # fmt: skip
+             {"guide": "composd"}, {"method": "megoo"}, {"method": "retrain"}, {"arch": "resnet19"}, {"size": "1"},
+             {"arch": "timm:resnet10"}, {"arch": "none.py:net"}, {"normalise": "imagnet"}, {"normalise": "0.5"},
+             {"duplicates": "kepe"}, {"command": "compare", "set": "recipe.lr=1"},
+             {"command": "compare", "forget": "aep"}]  # fmt: skip
     code = f"""
 import sys
 from megu.cli.main import main
 for one in {wrong}:
-    words = [word for k, v in ({good} | one).items() if v for word in ("--" + k.replace("_", "-"), v)]
-    sys.argv = ["megu", "unlearn", *words]
+    given = {good} | one
+    command = given.pop("command", "unlearn")
+    words = [word for k, v in given.items() if v for word in ("--" + k.replace("_", "-"), v)]
+    sys.argv = ["megu", command, *words]
     try:
         main()
     except SystemExit as end:

@@ -1,0 +1,105 @@
+r"""What a request may name, known before torch, torchvision and timm are imported, which takes seconds."""
+
+import ast
+import difflib
+import importlib.util
+import re
+import sys
+from functools import cache
+from pathlib import Path
+from typing import get_args
+
+from megu.settings.config import Settings
+from megu.settings.errors import SettingsError
+from megu.settings.values import closest
+
+NORMALISE = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "unit": ((0.0,), (1.0,)),
+    "half": ((0.5,), (0.5,)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    # Public unlearning code gives these to every CIFAR
+    "cifar100": ((0.50707516, 0.48654887, 0.44091784), (0.26733429, 0.25643846, 0.27615047)),
+}
+OURS = get_args(Settings.model_fields["arch"].annotation)
+# Settings of a request that belong to no method.
+SHARED = ("guide", "training", "device", "threads", "autocast", "compile", "deterministic", "tf32")
+_METHOD = r'^@register\(\s*"([\w-]+)"'
+_MODEL = r"^@register_model(?:\(\))?\n(?:@.*\n|  .*\n|\)\n)*def (\w+)"
+
+
+def read_pair(text: str) -> tuple:
+    r"""(Mean, std) as people write them on a command line.  Raises: ValueError or SyntaxError for anything else.
+
+    >>> read_pair("0.5, 0.4, 0.3; 1, 1, 1") == read_pair("((0.5, 0.4, 0.3), (1, 1, 1))")
+    True
+    """
+    return ast.literal_eval("(" + "), (".join(text.split(";")) + ")" if ";" in text else text)
+
+
+def is_normalisation(text: str) -> bool:
+    r"""Whether text names a normalisation, or is a pair as `read_pair` reads it."""
+    try:
+        return text in (*NORMALISE, "data") or len(read_pair(text)) == 2
+    except (SyntaxError, TypeError, ValueError):
+        return False
+
+
+@cache
+def _source(package, folder):
+    """Text of the files in a folder of a package, which is not imported; empty where it is not installed."""
+    found = importlib.util.find_spec(package)
+    files = sorted(Path(found.submodule_search_locations[0], folder).glob("*.py")) if found else []
+    return "\n".join(file.read_text(encoding="utf-8") for file in files)
+
+
+def registered(package: str, folder: str, pattern: str = _MODEL) -> list[str]:
+    r"""Names that the files of a package register by a decorator."""
+    return re.findall(pattern, _source(package, folder), re.MULTILINE)
+
+
+def method_names() -> dict[str, bool]:
+    r"""Name of each of our methods -> whether it is what methods are compared with."""
+    reference = registered("megu", "methods", _METHOD + "(?=.*reference=True)")
+    return {name: name in reference for name in registered("megu", "methods", _METHOD)}
+
+
+def check_method(name, known: dict[str, bool]):
+    r"""Raises SettingsError where a method is none to unlearn by; ``known``: as `method_names` gives it."""
+    if not isinstance(name, str):
+        raise SettingsError(f"method is {name!r}: give one name, or compare several (megu compare)")
+    if known.get(name):
+        raise SettingsError(f"method {name!r} is what unlearning is compared with: choose e.g. megu")
+    if name not in known:
+        raise SettingsError(closest(name, [one for one, reference in known.items() if not reference], "method"))
+
+
+def check_shared(settings: dict | None):
+    r"""Raises SettingsError where one of a comparison's settings is of one method, or of none."""
+    if wrong := [name for name in settings or {} if name.partition(".")[0] not in SHARED]:
+        what = f"setting {wrong[0]!r} is of one method"
+        raise SettingsError(f"{what}: a comparison takes those of guide, training and device only")
+
+
+def check_arch(arch: str):
+    r"""Raises SettingsError where torchvision, timm or we have no such architecture, or its file is not there."""
+    library, _, name = arch.partition(":")
+    if library == "timm" and name:
+        plain, known = name.partition(".")[0], registered("timm", "models")  # weights may be named behind a dot
+        if "timm" in sys.modules:  # the user's own may be registered
+            there = sys.modules["timm"].is_model(name)
+        else:  # names of earlier versions stand in a table
+            there = not known or plain in known or f"'{name}'" in _source("timm", "models")
+        if not there:
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+            did = f"did you mean {' or '.join(map(repr, near))}?" if near else "see timm.list_models()"
+            raise SettingsError(f"timm has no model {name!r}; {did}")
+    elif library.endswith(".py") and name and not Path(library).expanduser().exists():
+        raise SettingsError(f"arch {arch!r}: there is no file {Path(library).name!r}: check file.py:function")
+    elif not name and arch not in (known := [*OURS, *registered("torchvision", "models")]):
+        near = difflib.get_close_matches(arch, dict.fromkeys(known), n=3, cutoff=0.4) or OURS
+        raise SettingsError(
+            f"arch {arch!r} does not exist; did you mean {' or '.join(map(repr, near))}? choose from"
+            f" torchvision.models, ours ({', '.join(OURS)}), timm:NAME, hf:NAME, or give module:function or"
+            " file.py:function"
+        )
