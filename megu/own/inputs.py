@@ -207,11 +207,7 @@ def _check_names(names, images) -> Forget:
     names, every = tuple(dict.fromkeys(map(class_name, names))), images.classes + images.fine_classes
     for name in names:
         if name not in every:
-            hint = ""
-            if {one.strip() for one in name.split(",")} <= {*every}:
-                hint = "; give several one by one (--forget A --forget B)"
-            elif Path(name).is_file():
-                hint = "; a file of images is a pathlib.Path (--forget-list)"
+            hint = "; a file of images is a pathlib.Path (--forget-list)" if Path(name).is_file() else ""
             raise SettingsError(closest(name, dict.fromkeys(every), f"forget: in {images.name!r} the class") + hint)
     whole = {name in images.classes for name in names}
     if len(whole) > 1:

@@ -90,7 +90,7 @@ def place(out, request):
             raise SettingsError(f"{what}: name one elsewhere")
     there = [name for name in (MODEL, REFERENCE, "report.html", "report.json", SUMS) if (folder / name).exists()]
     if there and not (folder / WORK / "manifest.json").exists():
-        what = f"out {folder.name!r} holds {', '.join(there)}, and no {WORK}/ of an unlearning that could go on"
+        what = f"out {str(out)!r} holds {', '.join(there)}, and no {WORK}/ of an unlearning that could go on"
         raise SettingsError(f"{what}: name another folder, so that nothing is overwritten")
     return folder
 

@@ -80,7 +80,9 @@ class RunDirectory:
             return _as_json(self._first)
         try:
             manifest = json.loads(self._file.read_text())
-        except json.JSONDecodeError:
+            if not isinstance(manifest, dict):
+                raise ValueError
+        except ValueError:  # no JSON, or no text
             raise StageError(f"manifest.json in {self.path.name!r} is damaged: remove the run directory") from None
         if changed := differences({key: manifest.get(key) for key in self.about}, self.about):
             what = f"{self._called} was made otherwise ({'; '.join(changed)})"

@@ -15,6 +15,8 @@ def closest(name, known, what):
     plain = {one.casefold(): one for one in known}
     near = difflib.get_close_matches(str(name).casefold(), plain, n=1)
     hint = f"did you mean {plain[near[0]]!r}? " if near else ""
+    if {one.strip() for one in str(name).split(",")} <= {*known}:
+        hint = "these are several: give one by one; "
     more = f", ... ({len(known)} in all)" if len(known) > _LISTED else ""
     return f"{what} {name!r} does not exist; {hint}choose from: {', '.join(known[:_LISTED])}{more}"
 

@@ -21,6 +21,7 @@ from megu.guide.composed import lite0
 from megu.measure.count import counting, total
 from megu.own import estimate
 from megu.runs.loggers import loggers
+from megu.settings.errors import StageError
 
 
 class Told:
@@ -200,6 +201,9 @@ def test_numbers_go_to_a_csv_by_default(model, parts, tmp_path):
     loggers(None, tmp_path)[0].on_epoch("MeGU", 4, {"loss": 0.5})  # a call that goes on
     again = (tmp_path / "log.csv").read_text()
     assert again.count("MeGU/loss") == 4 and again.count("time,name") == 1
+    (tmp_path / "no" / "log.csv").mkdir(parents=True)
+    with refused("log.csv could not be written to 'no' .Is a directory", StageError):
+        loggers(None, tmp_path / "no")[0].scalar("loss", 0.5, 0)
 
 
 def test_one_of_several_processes_is_refused_before_any_work(model, parts, tmp_path, monkeypatch):

@@ -156,6 +156,7 @@ def test_manifest_says_what_made_it_and_a_damaged_one_is_refused(run, tmp_path):
     manifest = run().manifest
     assert manifest["seeds"] == [0, 1] and manifest["settings"] == ABOUT["settings"]
     assert "torch" in manifest["versions"] and len(manifest["digest"]) == 12
-    (tmp_path / "manifest.json").write_text('{"settings": ')
-    with pytest.raises(StageError, match="damaged"):
-        run()
+    for content in (b'{"settings": ', b"", b"[]", b"\xff\xfe"):
+        (tmp_path / "manifest.json").write_bytes(content)
+        with pytest.raises(StageError, match="damaged"):
+            run()

@@ -125,4 +125,5 @@ def test_errors_for_people_are_one_line_and_others_are_not_hidden(kind, monkeypa
 def test_a_name_in_another_case_is_known_and_a_list_of_many_is_short():
     said = closest("NAME 7", [f"name {i}" for i in range(1000)], "the class")
     assert "did you mean 'name 7'" in said and "(1000 in all)" in said and len(said) < 500
-    assert closest("b", "abc", "it").endswith("choose from: a, b, c")
+    assert closest("d", "abc", "it").endswith("choose from: a, b, c")
+    assert "'a, c' does not exist; these are several: give one by one" in closest("a, c", "abc", "it")
