@@ -5,7 +5,6 @@ import difflib
 import importlib.util
 import re
 import sys
-from functools import cache
 from pathlib import Path
 from typing import get_args
 
@@ -45,7 +44,6 @@ def is_normalisation(text: str) -> bool:
         return False
 
 
-@cache
 def _source(package, folder):
     """Text of the files in a folder of a package, which is not imported; empty where it is not installed."""
     found = importlib.util.find_spec(package)
@@ -86,8 +84,8 @@ def check_arch(arch: str):
     library, _, name = arch.partition(":")
     if library == "timm" and name:
         plain, known = name.partition(".")[0], registered("timm", "models")  # weights may be named behind a dot
-        if "timm" in sys.modules:  # the user's own may be registered
-            there = sys.modules["timm"].is_model(name)
+        if timm := sys.modules.get("timm"):  # the user's own may be registered
+            there = timm.is_model(name)
         else:  # names of earlier versions stand in a table
             there = not known or plain in known or f"'{name}'" in _source("timm", "models")
         if not there:
