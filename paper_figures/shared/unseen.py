@@ -4,45 +4,63 @@ from shared.drawing import read, source
 from shared.tracked import bullets, listed, title
 
 from megu.figures import markdown
+from megu.own.verdict import verdict
 
 NEAR = {"forget": 3.0, "retain": 2.0}  # points from the retrained model
-SHOWN = ("forget_train", "forget_test", "retain_test")
-HEAD = (
-    "model",
-    "request",
-    "method",
-    "forgotten, training",
-    "forgotten, unseen",
-    "retained, unseen",
-    "near",
-    "verdicts",
-)
+PARTS = {"forget_train": "forget", "forget_test": "test_forget", "retain_test": "test_retain"}
+COLUMNS = ("forgotten, training", "forgotten, unseen", "retained, unseen")
 NETWORKS = {"lite0": "EfficientNet-Lite0, pretrained", "vit": "small ViT, from scratch"}
+
+
+def row_of(cell, facts, retraining):
+    """A row of the table; the verdict is that of today's rules on the report's numbers.
+
+    Args: cell: model, request, seed, method.  facts: a deletion report with a reference.  retraining: its seconds.
+    """
+    said = verdict(*(facts[part] for part in ("asked", "accuracy", "changes", "attacks")))
+    percent = {(one["model"], one["part"]): one["percent"] for one in facts["accuracy"]}
+    gaps = {one["part"]: one for one in facts["changes"] if (one["model"], one["than"]) == ("after", "reference")}
+    shown, images, spent = {}, facts["asked"]["images"], facts["done"]["seconds"]
+    for name, part in PARTS.items():
+        for which, of in (("before", "_before"), ("after", ""), ("reference", "_retrain")):
+            shown[f"{name}{of}"] = percent.get((which, part))
+        for key, of in (("points", ""), ("low", "_low"), ("high", "_high")) if part in gaps else ():
+            shown[f"{name}_gap{of}"] = gaps[part][key]
+    own = sum(value for part, value in spent.items() if part not in ("reading", "evaluation", "search", "guide"))
+    found = {
+        **{key: cell[key] for key in ("model", "request", "seed", "method")},
+        "forget": ", ".join(facts["asked"]["names"]) or f"{images} images", "images": images, **shown,
+        "word": said["word"], **said["parts"],
+        "seconds": round(own, 1), "seconds_search": round(spent["search"], 1), "seconds_retrain": retraining,
+    }  # fmt: skip
+    return found | judged(found)
 
 
 def judged(row):
     r"""How near a row is to the retrained model, and whether its verdict says so.
 
     *near*: forget accuracy (of training and of unseen images) within 3 points, retained test accuracy within 2.
-    ``verdict``: *right* where it is silent about no miss; a loss alone is one on retained images.  *Wrong* where it is
-    silent though the interval of the paired difference leaves the tolerated points out, or says *partly* or *not
-    forgotten* of what is near.  *Unsure* where it is silent about a miss that so few images do not show.
+    A miss is *shown* where the interval of the paired difference leaves the tolerated points out; better on retained
+    images is none.  ``verdict``: *wrong* where it does not name a miss that is shown, or says *partly* or *not
+    forgotten* of what is near; *silent* where it claims to be near and misses by what so few images do not show; *open*
+    where it says of such a miss that it cannot tell; else *right*.
     """
-    parts = [part for part in SHOWN[:2] if f"{part}_gap" in row]
+    parts = [part for part in ("forget_train", "forget_test") if f"{part}_gap" in row]
     gaps = [abs(row[f"{part}_gap"]) for part in parts]
     at_least = [max(row[f"{part}_gap_low"], -row[f"{part}_gap_high"]) for part in parts]
     lost, least = -row["retain_test_gap"], -row["retain_test_gap_high"]
     blamed = row["forgetting"] not in (None, "forgotten")
     near = {"forget": all(gap <= NEAR["forget"] for gap in gaps), "retain": abs(lost) <= NEAR["retain"]}
-    silent = {
+    missed = {
         "forget": not near["forget"] and not blamed and row["trace"] != "trace",
         "retain": lost > NEAR["retain"] and row["utility"] == "kept",
     }
-    sure = {"forget": any(gap > NEAR["forget"] for gap in at_least), "retain": least > NEAR["retain"]}
-    wrong = any(silent[part] and sure[part] for part in NEAR)
+    shown = {"forget": any(gap > NEAR["forget"] for gap in at_least), "retain": least > NEAR["retain"]}
+    wrong = any(missed[part] and shown[part] for part in NEAR)
     wrong |= row["forgetting"] in ("partly", "not forgotten") and near["forget"]
-    verdict = "wrong" if wrong else "unsure" if any(silent.values()) else "right"
-    return {"near_forget": near["forget"], "near_retain": near["retain"], "verdict": verdict}
+    admits = row["forgetting"] is None and row["trace"] == "cannot be told" and not missed["retain"]
+    word = "wrong" if wrong else "right" if not any(missed.values()) else "open" if admits else "silent"
+    return {"near_forget": near["forget"], "near_retain": near["retain"], "verdict": word}
 
 
 def rows_of(data):
@@ -67,36 +85,46 @@ def table(rows):
         near = part["near_forget"] & part["near_retain"]
         said = (part["word"] + "*: " + part["verdict"]).value_counts()
         words = listed(f"*{word}{f' (x {count})' * (count > 1)}" for word, count in said.items())
-        shown = (_beside(part, name) for name in SHOWN)
+        shown = (_beside(part, name) for name in PARTS)
         lines.append([NETWORKS.get(model, model), request, title(method), *shown, _count(near), words])
-    return markdown.table(HEAD, lines)
+    return markdown.table(["model", "request", "method", *COLUMNS, "near", "verdict: is it right?"], lines)
 
 
 def verdicts(rows):
     r"""How many verdicts are right, and which are not."""
-    wrong, unsure = (rows[rows["verdict"] == word] for word in ("wrong", "unsure"))
-    which = listed(
-        f"{NETWORKS.get(one.model, one.model)}, {one.request}, {title(one.method)}, seed {one.seed} (*{one.word}*)"
-        for one in wrong.itertuples()
-    )
+    count = rows["verdict"].value_counts()
+    which = {
+        word: listed(
+            f"{NETWORKS.get(one.model, one.model)}, {one.request}, {title(one.method)}, seed {one.seed} (*{one.word}*)"
+            for one in rows[rows["verdict"] == word].itertuples()
+        )
+        for word in ("silent", "wrong")
+    }
     return (
-        f"**Does the verdict say so?** It names every miss in {_count(rows['verdict'] == 'right')} cells. In"
-        f" {len(unsure)} it is silent about a miss that so few images do not show: the interval of the difference"
-        f" includes a tolerated one. Wrong: {which}."
+        f"**Does the verdict say so?** Right in {count.get('right', 0)} of {len(rows)} cells: it names every miss."
+        f" Open in {count.get('open', 0)}: it says that so few images cannot tell. Silent, it claims to be near and"
+        f" misses by what so few images do not show: {which['silent']}. Wrong, it does not name what the interval"
+        f" shows, or blames what is near: {which['wrong']}."
     )
+
+
+def holds(rows):
+    r"""In how many cells of each kind of request both limits are kept, and how often each of them alone."""
+    both = rows["near_forget"] & rows["near_retain"]
+    kinds = listed(f"{kind} {_count(part)}" for kind, part in both.groupby(rows["request"], sort=False))
+    alone = f"forgotten alone {_count(rows['near_forget'])}, retained alone {_count(rows['near_retain'])}"
+    return f"{kinds} ({alone})"
 
 
 def page(data):
     r"""The section."""
     about, rows = source(data, "unseen_source"), rows_of(data)
-    both, megu = rows["near_forget"] & rows["near_retain"], rows["method"].eq("megu")
     limits = f"{NEAR['forget']:g} points (forgotten) and {NEAR['retain']:g} points (retained)"
-    counted = listed(
-        f"{name} {_count(both[own])} (forgotten alone {_count(rows['near_forget'][own])}, retained alone"
-        f" {_count(rows['near_retain'][own])})"
-        for name, own in (("MeGU", megu), ("the recommended method", ~megu))
-    )
-    asked = {request: title(name) for request, name in about["recommended"].items()}
+    megu, asked = rows["method"].eq("megu"), {}
+    for network, of in about["recommended"].items():
+        for request, name in of.items():
+            asked.setdefault(f"{request} {title(name)}", []).append(network)
+    recommended = listed(f"{name} ({' and '.join(networks)})" for name, networks in asked.items())
     seeds = f"seed{'s' * (rows['seed'].nunique() > 1)} {listed(map(str, rows['seed'].unique()))}"
     seeds += "" if about["seeds"] else f" (not finished, cells: {about['cells']})"
     epochs = listed(f"{name} {recipe['epochs']}" for name, recipe in about["recipes"].items())
@@ -107,12 +135,12 @@ def page(data):
         " block, the last convolution and a new head were trained"
     )
     said = bullets(
-        f"**Within {limits} of the retrained model**, both at once: {counted} cells. Elsewhere the table"
-        " says how far off it is.",
+        f"**Within {limits} of the retrained model** at once: MeGU {holds(rows[megu])}; the recommended method"
+        f" {holds(rows[~megu])}. Elsewhere the table says how far off it is.",
         verdicts(rows),
-        f"**What it is.** {made}. Recommended, by the first table above as it was before this measurement:"
-        f" {listed(f'{request} {name}' for request, name in asked.items())}. No class that is forgotten here was"
-        " forgotten there, but its cells of CIFAR count images of these classes among the retained.",
+        f"**What it is.** {made}. Recommended is the first of the first table above, as it was before this"
+        f" measurement, that takes the network: {recommended}. No class that is forgotten here was forgotten there,"
+        " but its cells of CIFAR count images of these classes among the retained.",
     )
     return (
         f"{table(rows)}\n\nPercent named right, mean over the seeds; in brackets by the retrained model. *Near*: in how"

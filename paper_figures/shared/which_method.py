@@ -91,8 +91,8 @@ def spreads(data):
 
 
 def recommended(data):
-    r"""Kind of request -> the method that is nearest to retraining at its worst cell."""
-    return {kind: spread.index[0] for kind, spread in spreads(data)}
+    r"""Kind of request -> its methods, the one that is nearest to retraining at its worst cell first."""
+    return {kind: list(spread.index) for kind, spread in spreads(data)}
 
 
 def advice(data):

@@ -10,6 +10,7 @@ import json
 import shutil
 import sys
 import time
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import NamedTuple
@@ -28,16 +29,17 @@ from torchvision.transforms import v2
 import megu
 from megu.datasets.user_images import NORMALISE
 from megu.guide.composed import lite0 as pretrained
+from megu.methods import METHODS
 from megu.own import report
-from megu.own.verdict import verdict
 from megu.runs.store import CODE
 from megu.settings.class_names import CIFAR100
+from megu.settings.errors import SettingsError
 from megu.settings.extras import versions
 from megu.settings.files import atomic, write_json
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "paper_figures"))
-from shared.unseen import judged
+from shared.unseen import row_of
 from shared.which_method import recommended
 
 # The first five superclasses that no cell of the grid forgets, the first two classes of each.
@@ -46,7 +48,6 @@ SIZE, TRAINED, TESTED, SINGLE = 64, 40, 60, 50  # pixels; images of each sub-cla
 HOW = {"tune": 3, "duplicates": "keep"}  # of `megu.unlearn`
 RECIPES = {"lite0": {"epochs": 6, "lr": 1e-3}, "vit": {"epochs": 30, "lr": 1e-3}}
 KINDS = {"class": "class", "two classes": "class", "sub-class": "subclass", "images": "random"}
-PARTS = {"forget_train": "forget", "forget_test": "test_forget", "retain_test": "test_retain"}
 
 
 def lite0(num_classes):
@@ -62,6 +63,14 @@ def vit(num_classes):
     """A small vision transformer, 0.9 million weights."""
     size = {"embed_dim": 128, "depth": 4, "num_heads": 4}
     return timm.create_model("vit_tiny_patch16_224", img_size=SIZE, num_classes=num_classes, **size)
+
+
+def first_fit(model, ranking):
+    """The first of some methods that takes a network of this kind."""
+    for name in ranking:
+        with suppress(SettingsError):
+            METHODS[name].fits(globals()[model](len(NAMES)), None)
+            return name
 
 
 def write_photos(archive, folder):
@@ -148,7 +157,7 @@ def cells(plan, images, seeds):
     for seed in range(seeds):
         for request, forget in requests(seed, images).items():
             for model in RECIPES:
-                for method in dict.fromkeys(("megu", plan["recommended"][request])):
+                for method in dict.fromkeys(("megu", plan["recommended"][model][request])):
                     yield Cell(seed, request, forget, model, method)
 
 
@@ -169,34 +178,15 @@ def make(root, data, cell):
     megu.unlearn(data=root / "photos", forget=cell.forget, out=out, **given, **how)
 
 
-def row(root, cell):
-    """A row of the table; the verdict is that of today's rules on the report's numbers."""
-    facts = report.read(cell.folder(root))
-    said = verdict(*(facts[part] for part in ("asked", "accuracy", "changes", "attacks")))
-    percent = {(one["model"], one["part"]): one["percent"] for one in facts["accuracy"]}
-    gaps = {one["part"]: one for one in facts["changes"] if (one["model"], one["than"]) == ("after", "reference")}
-    shown = {
-        f"{name}{of}": percent.get((which, part))
-        for name, part in PARTS.items()
-        for which, of in (("before", "_before"), ("after", ""), ("reference", "_retrain"))
-    }
-    shown |= {
-        f"{name}_gap{of}": gaps[part][key]
-        for name, part in PARTS.items()
-        if part in gaps
-        for of, key in (("", "points"), ("_low", "low"), ("_high", "high"))
-    }
-    spent = facts["done"]["seconds"]
-    own = sum(value for part, value in spent.items() if part not in ("reading", "evaluation", "search", "guide"))
-    retraining = json.loads((cell.folder(root).parent / "retrained.json").read_text())["seconds"]
-    images = facts["asked"]["images"]
-    found = {
-        "model": cell.model, "request": cell.request, "seed": cell.seed, "method": cell.method,
-        "forget": ", ".join(facts["asked"]["names"]) or f"{images} images", "images": images, **shown,
-        "word": said["word"], **said["parts"],
-        "seconds": round(own, 1), "seconds_search": round(spent["search"], 1), "seconds_retrain": retraining,
-    }  # fmt: skip
-    return found | judged(found)
+def is_there(root, cell):
+    """Whether a cell is finished."""
+    return (cell.folder(root) / "report.json").exists()
+
+
+def read(root, cell):
+    """(Report of a cell, seconds of the retraining)."""
+    folder = cell.folder(root)
+    return report.read(folder), json.loads((folder.parent / "retrained.json").read_text())["seconds"]
 
 
 def main():
@@ -215,18 +205,19 @@ def run(asked):
     write_photos(asked.data, root / "photos")
     if not (root / "plan.json").exists():
         best = recommended(ROOT / "paper_figures" / "data")
-        write_json(root / "plan.json", {"recommended": {request: best[kind] for request, kind in KINDS.items()}})
+        named = {model: {request: first_fit(model, best[kind]) for request, kind in KINDS.items()} for model in RECIPES}
+        write_json(root / "plan.json", {"recommended": named})
     plan = json.loads((root / "plan.json").read_text())
     data = ImageFolder(root / "photos" / "train", v2.Compose([
         v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(*NORMALISE["imagenet"]),
     ]))  # fmt: skip
     every = [*cells(plan, len(data), asked.seeds)]
     for cell in (None, *every):
-        if cell and not (cell.folder(root) / "report.json").exists():
+        if cell and not is_there(root, cell):
             make(root, data, cell)
         elif cell:
             continue
-        rows = [row(root, one) for one in every if (one.folder(root) / "report.json").exists()]
+        rows = [row_of(one._asdict(), *read(root, one)) for one in every if is_there(root, one)]
         if rows:
             with atomic(asked.out / "unseen.csv") as part:
                 pd.DataFrame(rows).to_csv(part, index=False, float_format="%.6g")

@@ -31,9 +31,11 @@ WORSE = {"retain_test_gap": -9, "retain_test_gap_low": -14, "retain_test_gap_hig
     (FINE | {"forgetting": "partly"}, (True, True), "wrong"),  # blames what is near
     (SINGLE | FAR | {"trace": "no trace"}, (False, True), "wrong"),
     (SINGLE | FAR | {"trace": "trace"}, (False, True), "right"),
-    (SINGLE | PERHAPS | {"trace": "cannot be told"}, (False, True), "unsure"),
+    (SINGLE | PERHAPS | {"trace": "no trace"}, (False, True), "silent"),
+    (SINGLE | PERHAPS | {"trace": "cannot be told"}, (False, True), "open"),
+    (SINGLE | FAR | {"trace": "cannot be told"}, (False, True), "wrong"),  # it can
     (FINE | WORSE, (True, False), "wrong"),
-    (FINE | WORSE | {"retain_test_gap_high": 1}, (True, False), "unsure"),
+    (FINE | WORSE | {"retain_test_gap_high": 1}, (True, False), "silent"),
     (FINE | WORSE | {"utility": "damaged"}, (True, False), "right"),
     (FINE | {"retain_test_gap": 5, "retain_test_gap_high": 9}, (True, False), "right"),  # better is no loss
     (FINE | {"forget_test_gap": -20, "forget_test_gap_low": -30, "forget_test_gap_high": -9}, (False, True), "wrong"),
@@ -60,7 +62,7 @@ def unseen(monkeypatch, tmp_path):
     np.savez(tmp_path / "images.npz", **arrays)
     small = {"SIZE": 8, "TRAINED": 20, "TESTED": 8, "SINGLE": 12, "RECIPES": {"tiny": {"epochs": 20, "lr": 0.02}}}
     small |= {"NAMES": dict(list(unseen.NAMES.items())[:3]), "HOW": {"tune": 1, "guide": "model", "retain_images": 60}}
-    small |= {"recommended": lambda data: dict.fromkeys(("class", "subclass", "random"), "finetune")}
+    small |= {"recommended": lambda data: dict.fromkeys(("class", "subclass", "random"), ["finetune"])}
     small |= {"tiny": lambda k: nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 16), nn.ReLU(),
                                               nn.Linear(16, k))}  # fmt: skip
     for name, value in small.items():
