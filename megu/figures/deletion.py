@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-from megu.figures.style import STYLE, reach
+from megu.figures.style import STYLE, name_points, reach
 
 MODELS = {"before": "before", "after": "after", "reference": "retrained reference"}
 PARTS = {
@@ -127,8 +127,6 @@ def pareto(rows, write=svg):
         colour, _, mark, _ = _LOOK["reference" if best else "after"]
         look = {"color": colour, "marker": mark, "s": 36, "label": "recommended" if best else "method"}
         ax.scatter(part["forget"], part["retain"], **look, clip_on=False)
-    for row in table.itertuples():
-        ax.annotate(row.title, (row.forget, row.retain), (4, 4), textcoords="offset points", fontsize=8)
     ax.set_xscale("symlog", linthresh=5)
     ax.set_yscale("symlog", linthresh=5)
     for axis in (ax.xaxis, ax.yaxis):
@@ -137,4 +135,5 @@ def pareto(rows, write=svg):
     ax.set_xlabel("forgotten images: points from the goal")
     ax.set_ylabel("held-out retained images: points from the goal")
     ax.legend(frameon=False, fontsize=9, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
+    name_points(ax, table[["forget", "retain"]].to_numpy(), table["title"])
     return write(fig)

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.transforms import Bbox
 
 STYLE = {
     "font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False,
@@ -82,6 +83,35 @@ def forest(ax: Axes, table: pd.DataFrame, colour: str | None = None, fmt: str = 
         if rows.any():
             ax.errorbar(table.iloc[rows, 0], y[rows], xerr=reach(table[rows]), capsize=3, markersize=4, **look)
     named(ax, table.index)
+
+
+def name_points(ax: Axes, points: Float[np.ndarray, "n 2"], names: Sequence[str], **kwargs):
+    r"""A name beside each point, where it covers no other name and no point, with a line from afar; MeGU first and in
+    bold.  To be called last: what changes the layout afterwards moves points under names."""
+    ax.figure.draw_without_rendering()
+    at, scale, inside = ax.transData.transform(points), ax.figure.dpi / 72, ax.get_window_extent()
+    taken = [Bbox.from_bounds(x - 4 * scale, y - 4 * scale, 8 * scale, 8 * scale) for x, y in at]
+    steps = [(far, turn) for far in (7, 14, 24, 36, 50, 66) for turn in np.linspace(0, 2 * np.pi, 16, endpoint=False)]
+    look = {"fontsize": 8} | kwargs
+    for (x, y), name in sorted(zip(at, names, strict=True), key=lambda one: one[1] != OURS):
+        text = ax.text(0.5, 0.5, name, transform=ax.transAxes, **look, fontweight="bold" if name == OURS else None)
+        wide, high, tried = *text.get_window_extent().size, []
+        text.remove()
+        for far, turn in steps:  # text grows away from its point
+            right, up = np.cos(turn), np.sin(turn)
+            left, low = x + far * scale * right - wide * (1 - right) / 2, y + far * scale * up - high * (1 - up) / 2
+            box = Bbox.from_bounds(left, low, wide, high)
+            free = box.x0 > inside.x0 and box.x1 < inside.x1 and box.y0 > inside.y0 and box.y1 < inside.y1
+            tried.append((box.count_overlaps(taken) + 5 * (not free), far, box))
+            if not tried[-1][0]:
+                break
+        _, far, box = min(tried, key=lambda one: one[:2])
+        taken.append(box)
+        line = {"arrowstyle": "-", "color": SHARED, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3} if far > 7 else None
+        ax.annotate(
+            name, ax.transData.inverted().transform((x, y)), ax.transAxes.inverted().transform(box.p0),
+            textcoords="axes fraction", arrowprops=line, fontweight=text.get_fontweight(), **look,
+        )  # fmt: skip
 
 
 def by_part(table: pd.DataFrame, value: str) -> pd.DataFrame:
