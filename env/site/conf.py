@@ -69,6 +69,7 @@ TITLES = {  # of tables that other pages show without one
     "ablation_table": "One thing at a time",
     "disentanglement_table": "Patterns",
     "grid_tow_small": "CIFAR cells",
+    "figure4_time_of_cells_small": "Time of the CIFAR cells",
 }
 
 
