@@ -15,19 +15,25 @@
 # %% [markdown]
 # # A2 · Every method
 #
-# **Question.** Which method comes nearest to the retrained model, where does MeGU stand, and which would one take for which request?
+# **Question.** Which method comes nearest to the retrained model, where does MeGU stand, and which would one take for
+# which request?
 #
 # | reads | writes | feeds |
 # |---|---|---|
 # | tracked tables `comparison`, `disentanglement_all`, `predictions`, `grid_small` | nothing | `comparison`, `disentanglement`, `table1_results` |
 #
-# [Notebook 05](05_evaluate.ipynb) evaluates the methods of one run by five metrics. Here stand all methods of [`megu/methods`](../megu/methods/README.md), in three
-# scenarios: a whole class, one class inside a superclass, single images. `make comparison` measured them over seeds of pre-training and of unlearning.
+# [Notebook 05](05_evaluate.ipynb) evaluates the methods of one run by five metrics. Here stand all methods of
+# [`megu/methods`](../megu/methods/README.md), in three scenarios: a whole class, one class inside a superclass, single
+# images. `make comparison` measured them over seeds of pre-training and of unlearning.
 #
-# - **Gap to retrain**: a metric of the unlearned model minus that of the model that was retrained without the forgotten images, with the same seed. 0 is the goal.
-# - **ToW** (tug-of-war): product over forgotten, retained and test accuracy of $1 - |\text{gap}|$; 1 = as the retrained model.
-# - **Noise floor**: what the difference of two sets of retrained models would span. A gap inside it cannot be told from 0.
-# - **strict** metrics use true accuracies and unseen images of the same classes; **compat** ones repeat the definitions of the public code.
+# - **Gap to retrain**: a metric of the unlearned model minus that of the model that was retrained without the forgotten
+#   images, with the same seed. 0 is the goal.
+# - **ToW** (tug-of-war): product over forgotten, retained and test accuracy of $1 - |\text{gap}|$; 1 = as the retrained
+#   model.
+# - **Noise floor**: what the difference of two sets of retrained models would span. A gap inside it cannot be told from
+#   0.
+# - **strict** metrics use true accuracies and unseen images of the same classes; **compat** ones repeat the definitions
+#   of the public code.
 
 # %%
 import sys
@@ -57,30 +63,35 @@ print(f"{about['retain_images']} retain images, {about['shadows']} shadow models
 # %% [markdown]
 # ## Forgetting against what is retained: a whole class
 #
-# The star is the goal. Left of it nobody can be; a method that is lower has paid with retained images.
+# The star is the goal. A method to its right has forgotten less, one below it has paid with retained images.
 
 # %%
-comparison.pareto(data)
+fig = comparison.pareto(data)
+fig.set_dpi(85)
+fig
 
 # %% [markdown]
 # ## Gaps to retrain
 
 # %%
 gaps = comparison.gaps(data)
+for fig in gaps.values():
+    fig.set_dpi(75)
 gaps["class"]
 
 # %% [markdown]
-# **Inside a superclass** the retrained model still names most forgotten images right, by what they share with the rest: forgetting everything is as far
-# from it as it is for a class to forget nothing.
+# **Inside a superclass** the retrained model still names most forgotten images right, by what they share with the rest:
+# forgetting everything is as far from it as it is for a class to forget nothing.
 
 # %%
 gaps["subclass"]
 
 # %% [markdown]
-# **Single images**: the original itself is near the goal. What is left to compare is whether an attack finds the forgotten ones.
+# **Single images**: the original itself is near the goal. What is left to compare is whether an attack finds the
+# forgotten ones.
 
 # %%
-gaps["random"]
+Markdown(findings_more.random(data))
 
 # %%
 Markdown(
@@ -90,9 +101,10 @@ Markdown(
 # %% [markdown]
 # ## What one column hides
 #
-# *Membership attacks* say whether a forgotten image was seen in training: by its loss, by a likelihood ratio against shadow models
-# ([LiRA](https://arxiv.org/abs/2112.03570)), by the entropy rule of the public [SSD code](https://arxiv.org/abs/2308.07707). *Relearning* counts the steps until the class is
-# back, a *probe* is a linear classifier on frozen features.
+# *Membership attacks* say whether a forgotten image was seen in training: by its loss, by a likelihood ratio against
+# shadow models ([LiRA](https://arxiv.org/abs/2112.03570)), by the entropy rule of the public [SSD
+# code](https://arxiv.org/abs/2308.07707). *Relearning* counts the steps until the class is back, a *probe* is a linear
+# classifier on frozen features.
 
 # %%
 Markdown(
@@ -110,11 +122,14 @@ table1_results.predictions(data)
 # %% [markdown]
 # ## Were the right patterns cut?
 #
-# Unlearning should **suppress** the patterns unique to the forgotten concept and **keep** those it shares ([notebook 01](01_entanglement.ipynb)). *In place* reads the same units
-# before and after; *aligned* reads them through a linear map that is fitted on retained images, so that the retrained model can be compared.
+# Unlearning should **suppress** the patterns unique to the forgotten concept and **keep** those it shares ([notebook
+# 01](01_entanglement.ipynb)). *In place* reads the same units before and after; *aligned* reads them through a linear
+# map that is fitted on retained images, so that the retrained model can be compared.
 
 # %%
-disentanglement.scores(data)
+fig = disentanglement.scores(data)
+fig.set_dpi(85)
+fig
 
 # %%
 Markdown(f"<details><summary>The numbers</summary>\n\n{disentanglement.table(data)}\n\n</details>")
@@ -122,7 +137,8 @@ Markdown(f"<details><summary>The numbers</summary>\n\n{disentanglement.table(dat
 # %% [markdown]
 # ## Which method when
 #
-# Few networks, small images, settings tuned on one request: where to begin, not a ranking. ToW at the worst of the requests of its kind.
+# Few networks, small images, settings tuned on one request: where to begin, not a ranking. ToW at the worst of the
+# requests of its kind.
 
 # %%
 Markdown(which_method.advice(data))
@@ -139,8 +155,8 @@ Markdown(f"<details><summary>Request by request</summary>\n\n{which_method.page(
 Markdown(tracked.bullets(findings.forgetting(data), findings.ranking(data), findings.parts(data)))
 
 # %% [markdown]
-# **Try it.** (1) `tracked.compared(data).loc[("random", "mia_lira_online_auc")]`: which attack would you trust for single images? (2) Change `CLOSE` in
-# `which_method` to a tenth: whose row "not told apart" grows?
+# **Try it.** (1) `tracked.compared(data).loc[("random", "mia_lira_online_auc")]`: which attack would you trust for
+# single images? (2) Change `CLOSE` in `which_method` to a tenth: whose row "not told apart" grows?
 #
 # Next: [A3, one thing at a time](A3_one_thing_at_a_time.ipynb). Back: [05, the honest comparison](05_evaluate.ipynb).
 

@@ -39,7 +39,13 @@ NAVIGATION = """
 :hidden:
 :caption: The walk
 :glob:
-notebooks/*
+notebooks/0*
+```
+```{toctree}
+:hidden:
+:caption: Appendix
+:glob:
+notebooks/A*
 ```
 ```{toctree}
 :hidden:
