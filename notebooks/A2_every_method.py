@@ -74,17 +74,16 @@ fig
 # ## Gaps to retrain
 
 # %%
-gaps = comparison.gaps(data)
-for fig in gaps.values():
-    fig.set_dpi(75)
-gaps["class"]
+fig = comparison.gaps(data)["class"]  # paper_figures/out has the other two
+fig.set_dpi(75)
+fig
 
 # %% [markdown]
 # **Inside a superclass** the retrained model still names most forgotten images right, by what they share with the rest:
 # forgetting everything is as far from it as it is for a class to forget nothing.
 
 # %%
-gaps["subclass"]
+Markdown(findings_more.subclass(data))
 
 # %% [markdown]
 # **Single images**: the original itself is near the goal. What is left to compare is whether an attack finds the

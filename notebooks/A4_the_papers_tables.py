@@ -71,8 +71,8 @@ Markdown(f"<details><summary>ToW with its intervals</summary>\n\n{paper.tow(data
 # ## Table 1 beside the paper's
 #
 # A_r, A_f: accuracy on retained and forgotten classes, member rate: the paper's MIA; all in percent, measured as the
-# public code does (compat). A cell: **ours ± half of the 95 % interval / the paper's / the difference**. †: run as the
-# public code runs it. [All tables](../paper_figures/out/table1_to_8_small.md).
+# public code does (compat). A cell: **ours with half of its 95 % interval / the paper's / the difference**. †: run as
+# the public code runs it. [All tables](../paper_figures/out/table1_to_8_small.md).
 
 # %%
 reported = read_reported(shipped("paper_figures") / "data")
