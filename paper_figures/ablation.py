@@ -1,10 +1,13 @@
 r"""MeGU's open points, changed one at a time; the roles of appendix E (sensitivity) and F (ablation)."""
 
+import pandas as pd
 from shared.drawing import main, read, request, source
 
-from megu.figures import markdown, results
+from megu.figures import changes, markdown
 from megu.figures.markdown import number
 from megu.measure.summary import against_default
+from megu.methods import method_settings
+from megu.settings.profiles import resolve
 
 COLUMNS = {  # metric -> (heading with the mode, digits)
     "acc_retain_test": ("retain test acc. (strict)", 1),
@@ -12,7 +15,7 @@ COLUMNS = {  # metric -> (heading with the mode, digits)
     "mia_ssd_member_rate": ("SSD member rate (compat)", 1),
     "tow": ("ToW (strict)", 3),
 }
-SENSITIVITY = ("tau", "A10", "A15", "A6")  # tau, the noise weights, the norm of the pair, lambda and steps of the noise
+DRAWN = ["tow", "acc_forget_test", "acc_retain_test"]
 SOURCES = ("A2", "A12", "noise", "A7", "A8", "A9", "A14", "A16")  # other sources of labels, other uses of the noise
 
 
@@ -33,15 +36,35 @@ def table(data):
     )
 
 
-def drawn(points):
-    """A function that draws some points."""
+def _usual():
+    """{word of a parameter: text of its default}."""
+    megu = method_settings("megu", resolve())
+    a, b = megu.noise.weights
+    return {"tau": megu.labels.tau, "weights": f"{a:g}, {b:g}", "lambda": megu.noise.lam, "steps": megu.noise.steps}
 
-    def draw(data):
-        found = against_default(read(data, "ablation"))
-        return results.ablation(found[found["point"].isin(points)], list(COLUMNS))
 
-    return draw
+def over_parameters(data):
+    """The changes of `sensitivity`, the default among its alternatives."""
+    found, out = against_default(read(data, "ablation")), []
+    for word, usual in _usual().items():
+        part = found[found["variant"].str.contains(rf"\b{word}\b") & (found["point"] != "noise")]
+        part = pd.concat([part, found[found["point"] == "default"].assign(variant=f"{word} {usual}")])
+        text = part["variant"].str.replace(word, "").str.strip()
+        first = text.str.extract(r"([\d.]+)")[0].astype(float)
+        out.append(part.assign(parameter=word, value=text, first=first).sort_values("first", kind="stable"))
+    return pd.concat(out)
+
+
+def sensitivity(data):
+    """Lines over tau, the noise's weights, lambda and steps."""
+    return changes.sensitivity(over_parameters(data), DRAWN)
+
+
+def sources(data):
+    """Other sources of labels, other uses of the noise."""
+    found = against_default(read(data, "ablation"))
+    return changes.ablation(found[found["point"].isin(SOURCES)], [*DRAWN, "mia_ssd_member_rate"])
 
 
 if __name__ == "__main__":
-    main(ablation_table=table, ablation_sensitivity=drawn(SENSITIVITY), ablation_sources=drawn(SOURCES))
+    main(ablation_table=table, ablation_sensitivity=sensitivity, ablation_sources=sources)

@@ -5,7 +5,7 @@ from shared.tracked import of_retrain
 
 from megu.figures import markdown, results
 from megu.figures.markdown import number
-from megu.measure.summary import by_scenario, summary
+from megu.measure.summary import summary
 
 COLUMNS = {  # metric -> (heading with the mode, digits)
     "acc_retain_test": ("retain test acc. (strict)", 1),
@@ -56,9 +56,15 @@ def tables(data):
 
 
 def gaps(data):
-    """To retrain."""
-    return results.gaps(by_scenario(read(data, "comparison")), TITLES, SHOWN, symlog=True)
+    """To retrain, one figure for each scenario."""
+    parts = read(data, "comparison").groupby("scenario", sort=False)
+    return {name: results.gaps(summary(part), TITLES, SHOWN) for name, part in parts}
+
+
+def pareto(data):
+    """Forgetting against retained accuracy of whole classes."""
+    return results.pareto(summary(read(data, "comparison").query("scenario == 'class'")), TITLES)
 
 
 if __name__ == "__main__":
-    main(comparison=gaps, comparison_table=tables)
+    main(comparison=gaps, comparison_table=tables, pareto=pareto)

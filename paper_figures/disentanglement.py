@@ -1,6 +1,8 @@
 r"""What every method suppressed of the forgotten concept's unique patterns and kept of the associated ones, where in
 the images; and what the noise pair activates."""
 
+import numpy as np
+import pandas as pd
 from figure1_entangled_concepts import layers
 from shared.drawing import TITLES, main, read, request, source
 from shared.tracked import disentangled
@@ -37,8 +39,15 @@ def scores(data):
 
 
 def before_after(data):
-    """The last block, as the notebook chooses it."""
-    return patterns.maps(read(data, "maps_after"), layers(data)[-2])
+    """The last block, as the notebook chooses it, beside the plain image."""
+    table, parts = read(data, "maps_after"), []
+    for image, part in table.groupby(table["panel"].str.split(", ").str[1], sort=False):
+        plain = part[part["panel"] == part["panel"].iloc[0]]
+        parts += [plain.assign(panel=image, value=np.nan), part]
+    mean = table.groupby([table["panel"].str.split(",").str[0], "row"])["value"].mean().unstack("row")
+    left = 100 * mean["MeGU"] / mean["Original"]
+    said = f"MeGU leaves {left['unique']:.0f} % of the unique activation, {left['associated']:.0f} % of the associated"
+    return patterns.maps(pd.concat(parts), layers(data)[-2], said)
 
 
 def noise(data):

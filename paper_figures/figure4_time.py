@@ -6,9 +6,11 @@ from shared.grid import asked, read_grid, time_shares
 from shared.tracked import default_request
 
 from megu.cost.predict import fitted
-from megu.figures import cost, results
-from megu.figures.grid import cell_times
+from megu.figures import cost, markdown, results
+from megu.figures.markdown import number
 from megu.measure.summary import stage_seconds
+
+CELL = ["ours_arch", "dataset", "scenario", "forget"]
 
 
 def seconds(data):
@@ -16,10 +18,29 @@ def seconds(data):
     return results.time_per_stage(stage_seconds(default_request(data)[1]), TITLES)
 
 
-def shares(data):
-    """Of retraining, one figure for each profile."""
-    tables = {profile: read_grid(data, profile)[1] for profile in grids(data)}
-    return {profile: cell_times(time_shares(table), TITLES, asked(profile)) for profile, table in tables.items()}
+def shares(data, profile):
+    r"""Markdown: time of every method and cell in percent of retraining."""
+    table = time_shares(read_grid(data, profile)[1])
+    wide = table.pivot_table(index=CELL, columns="method", values="share", aggfunc="sum", sort=False)
+    names, wanted = [name for name in TITLES if name in wide], asked(profile)
+    rows = [
+        ["{}, {}, {}: {}".format(*key)]
+        + [number(row[name], None, 0, missing="not run" if name in wanted.get(key, ()) else "-") for name in names]
+        for key, row in wide.iterrows()
+    ]
+    ours = wide["megu"]
+    return (
+        f"MeGU takes {ours.min():.0f} to {ours.max():.0f} % of the time of retraining, without guide and"
+        " evaluation.\n\n"
+        + markdown.table(["network, data, what is forgotten", *(TITLES[name] for name in names)], rows)
+        + f"\n\n`python -m megu study paper --profile {profile} --out paper_figures/data`: seconds of each method over"
+        " those of the retrain of the same seed, percent, mean over the seeds. -: not of this cell.\n"
+    )
+
+
+def of_cells(data):
+    """`shares` of every profile."""
+    return {profile: shares(data, profile) for profile in grids(data)}
 
 
 def costs(data):
@@ -28,4 +49,4 @@ def costs(data):
 
 
 if __name__ == "__main__":
-    main(figure4_time=seconds, figure4_time_of_cells=shares, cost=costs)
+    main(figure4_time=seconds, figure4_time_of_cells=of_cells, cost=costs)

@@ -5,7 +5,7 @@ import pandas as pd
 from shared.drawing import TITLES, main, read, request
 from shared.tracked import default_request, of_retrain
 
-from megu.figures import heatmaps, markdown, results
+from megu.figures import markdown, results
 from megu.figures.markdown import number
 
 COLUMNS = {  # metric -> heading; the mode stands in every heading
@@ -47,7 +47,7 @@ def predictions(data):
     """Mean over the seeds."""
     found = read(data, "predictions")
     mean = found.groupby(["method", "label"], sort=False, as_index=False)["share"].mean()
-    return heatmaps.predictions(mean, {name: TITLES[name] for name in found["method"].unique()})
+    return results.flow(mean, {name: TITLES[name] for name in found["method"].unique()})
 
 
 if __name__ == "__main__":

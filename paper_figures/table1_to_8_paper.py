@@ -8,7 +8,7 @@ from shared.grid import CELL, asked, read_grid
 from shared.reported import COLUMNS, read_reported
 
 from megu.figures import markdown
-from megu.figures.grid import cell_gaps
+from megu.figures.grid import cells
 from megu.figures.markdown import number
 from megu.measure.summary import minutes, summary
 from megu.settings.cells import PUBLIC_CODE
@@ -186,11 +186,27 @@ def beside(data):
     return {profile: tables(data, profile) for profile in sorted({*grids(data), *always})}
 
 
+def _near(rows):
+    """ToW and gaps to the retrained model, cell by cell, in the columns of `cells`."""
+    out = []
+    for (arch, dataset, scenario, forget), part in rows.groupby(CELL, sort=False):
+        found = summary(part).assign(cell=f"{dataset} {forget}, {scenario}, {arch}", value=lambda of: of["gap"])
+        found["value"] = found["value"].where(found["metric"] != "tow", found["mean"])
+        left = "acc_forget_train" if scenario == "random" else "acc_forget_test"
+        out.append(found.replace({"metric": {left: "acc_forget", "acc_retain_test": "acc_retain"}}))
+    return pd.concat(out).query("metric in ('tow', 'acc_forget', 'acc_retain') and method != 'retrain'")
+
+
 def gaps(data):
-    r"""To the retrained model, one figure for each profile."""
-    rows, reported = {profile: read_grid(data, profile)[0] for profile in grids(data)}, read_reported(HERE / "data")
-    strict = {profile: paper_table(found, reported, "strict") for profile, found in rows.items()}
-    return {profile: cell_gaps(found, TITLES, asked(profile)) for profile, found in strict.items()}
+    """Of every cell, one figure for each profile."""
+    made = {}
+    for profile in grids(data):
+        near = _near(read_grid(data, profile)[0])
+        wanted = {f"{key[1]} {key[3]}, {key[2]}, {key[0]}": names for key, names in asked(profile).items()}
+        wanted = {name: wanted.get(name, ()) for name in near["cell"].unique()}
+        near = near[~near["method"].isin(PUBLIC_CODE.values())]
+        made[profile] = cells(near, TITLES, wanted)
+    return made
 
 
 def tow(data, profile="small"):

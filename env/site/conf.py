@@ -39,7 +39,13 @@ NAVIGATION = """
 :hidden:
 :caption: The walk
 :glob:
-notebooks/*
+notebooks/0*
+```
+```{toctree}
+:hidden:
+:caption: Appendix
+:glob:
+notebooks/A*
 ```
 ```{toctree}
 :hidden:
@@ -69,6 +75,7 @@ TITLES = {  # of tables that other pages show without one
     "ablation_table": "One thing at a time",
     "disentanglement_table": "Patterns",
     "grid_tow_small": "CIFAR cells",
+    "figure4_time_of_cells_small": "Time of the CIFAR cells",
 }
 
 

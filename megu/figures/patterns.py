@@ -8,7 +8,21 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from megu.figures.markdown import number
-from megu.figures.style import FLOOR, NULL, ONLY_A, ONLY_B, OURS, SHARED, THIRD, ZERO, forest, legend, panels, styled
+from megu.figures.style import (
+    FLOOR,
+    NULL,
+    ONLY_A,
+    ONLY_B,
+    OURS,
+    SHARED,
+    THIRD,
+    ZERO,
+    forest,
+    legend,
+    name_points,
+    panels,
+    styled,
+)
 
 CHANCE = {"color": NULL, "label": "permuted labels (95 %)"}
 VALUE = ["mean", "half_width"]
@@ -72,7 +86,7 @@ def agreement(table: pd.DataFrame) -> Figure:
 
 
 @styled
-def maps(table: pd.DataFrame, layer: str) -> Figure:
+def maps(table: pd.DataFrame, layer: str, title: str | None = None) -> Figure:
     r"""Where the units of ``layer`` are seen, on one scale; ``table``: row, panel (titles), y, x, grey (the image in
     [0, 1]), value (the map; NaN: none)."""
     rows, columns = table["row"].unique(), table["panel"].unique()
@@ -95,53 +109,52 @@ def maps(table: pd.DataFrame, layer: str) -> Figure:
     fig.get_layout_engine().set(w_pad=0.15)
     label = f"activation of {layer} above the mean,\ns.d. of image means"
     fig.colorbar(shown, ax=axes, label=label, shrink=0.8)
+    fig.suptitle(title)
     return fig
 
 
 @styled
 def meaning(table: pd.DataFrame) -> Figure:
-    r"""What noises activate, against the same pixels shuffled (grey); ``table``: input, patterns, mean, half_width
+    r"""What noises activate, beside the same pixels shuffled, on one axis; ``table``: input, patterns, mean, half_width
     (s.d. of ordinary images)."""
     inputs, groups = table["input"].unique(), table["patterns"].unique()
     table = table.set_index(["patterns", "input"])[VALUE]
-    fig, axes = panels(len(groups), (2.5, 0.34 * len(inputs)), (1.4, 1.4))
-    for ax, group in zip(axes, groups, strict=True):
-        part = table.loc[group].reindex(inputs)
-        shuffled = part.index.str.contains("shuffled")
-        ax.axvline(0, **ZERO)
-        forest(ax, part[~shuffled].reindex(inputs), ONLY_A)
-        forest(ax, part[shuffled].reindex(inputs), SHARED, "s")
-        ax.set(title=group, xlabel="response, s.d.")
+    fig, ax = plt.subplots(figsize=(7, 0.42 * len(inputs) + 1.3))
+    ax.axvline(0, **ZERO)
+    looks = zip((ONLY_A, SHARED, ONLY_B), "osD", (-0.2, 0, 0.2), strict=True)
+    for group, (colour, marker, shift) in zip(groups, looks, strict=False):
+        forest(ax, table.loc[group].reindex(inputs), colour, marker, shift, label=group)
+    ax.set_xlabel("response of patterns, standard deviations of ordinary images (95 % interval)")
     said = ", ".join(f"{group} {number(*table.loc[(group, inputs[0])], 2, '+')}" for group in groups[:2])
     fig.suptitle(f"{inputs[0]}: {said} s.d.")
+    legend(fig, [ax], "center", ncols=len(groups))
     return fig
 
 
 @styled
 def disentangled(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    r"""What each method suppressed of the unique patterns and kept of the associated ones, by the last view's score;
-    ``table``: method, view, measure (suppressed, kept, score), mean, half_width over seeds."""
-    shown = [(view, measure) for view in table["view"].unique() for measure in table["measure"].unique()]
-    wide = table.set_index(["view", "measure", "method"])[VALUE].sort_index()
-    order = wide.loc[shown[-1], "mean"].sort_values(ascending=False).index
-    methods = [name for name in order if name in titles and name != "retrain"]
-    half = table["half_width"].fillna(0)  # a t-interval over few seeds may leave [0, 1]
-    limits = min(0, (table["mean"] - half).min()) - 0.05, max(1, (table["mean"] + half).max()) + 0.05
-    what = {"suppressed": "share of unique", "kept": "share of associated", "score": "suppressed x kept"}
-    fig, axes = panels(len(shown), (1.75, 0.27 * len(methods)), (2.4, 1.5))
-    for ax, key in zip(axes, shown, strict=True):
-        part = wide.loc[key]
-        if "retrain" in part.index:
-            goal, half = np.nan_to_num(part.loc["retrain"])
-            ax.axvspan(goal - half, goal + half, color=FLOOR, label="retrain: 95 % interval over seeds")
-            ax.axvline(goal, color=ONLY_B, linestyle="--", label="retrain: mean")
-        forest(ax, part.reindex(methods).rename(titles))
-        ax.set(title=":\n".join(key), xlabel=what[key[1]], xlim=limits)
-    legend(fig, axes[-1:], ncols=2)
-    if "megu" in methods:
-        view, place = shown[-1][0], f"number {methods.index('megu') + 1} of {len(methods)} by score"
-        suppressed, kept = (number(*wide.loc[(view, measure, "megu")], 2) for measure in ("suppressed", "kept"))
-        fig.suptitle(f"{view}: MeGU suppresses {suppressed}, keeps {kept}; {place}")
+    r"""What each method kept of the associated patterns against what it suppressed of the unique ones, with lines of
+    equal score (their product), the retrained model as a star; ``table``: method, view, measure (suppressed, kept,
+    score), mean, half_width over seeds."""
+    views, wide = table["view"].unique(), table.set_index(["view", "measure", "method"])[VALUE].sort_index()
+    fig, axes = panels(len(views), (4.6, 4.6), sharey=False)
+    for ax, view in zip(axes, views, strict=True):
+        x, y, score = (wide.loc[(view, measure)] for measure in ("suppressed", "kept", "score"))
+        shown = [name for name in titles if name in x.index and x["mean"].notna()[name]]
+        for name in shown:
+            look = {"retrain": {"fmt": "*", "color": "black", "markersize": 12}, "megu": {"fmt": "D", "color": ONLY_B}}
+            look = {"fmt": "o", "color": ONLY_A, "markersize": 5} | look.get(name, {})
+            ends = np.nan_to_num([y.loc[name, "half_width"], x.loc[name, "half_width"]])
+            ax.errorbar(x.loc[name, "mean"], y.loc[name, "mean"], *ends, elinewidth=0.6, ecolor=FLOOR, **look)
+        grid = np.meshgrid(np.linspace(*ax.get_xlim(), 100), np.linspace(*ax.get_ylim(), 100))
+        lines = ax.contour(*grid, grid[0] * grid[1], 5, colors=SHARED, linewidths=0.5, linestyles=":")
+        ax.clabel(lines, fontsize=7, fmt="score %g")
+        ax.set(xlabel="suppressed, share of unique", ylabel="kept, share of associated")
+        if "megu" in shown:
+            order = list(score["mean"].drop("retrain", errors="ignore").sort_values(ascending=False).index)
+            said = number(*score.loc["megu"], 2)
+            ax.set_title(f"{view}: MeGU's score is {said}, number {order.index('megu') + 1} of {len(order)}")
+        name_points(ax, np.stack([x["mean"][shown], y["mean"][shown]], 1), [titles[name] for name in shown])
     return fig
 
 

@@ -26,6 +26,7 @@ from megu.figures.style import (
     styled,
 )  # fmt: skip
 
+LABEL_COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442")  # of Okabe-Ito, light enough for black text
 METRICS = {  # metric -> what figures call it
     "acc_retain_test": "retain test accuracy",
     "acc_forget_train": "forget train accuracy",
@@ -36,8 +37,8 @@ METRICS = {  # metric -> what figures call it
 }
 
 
-def _differences(metric, unit):
-    """(What figures call a metric, the unit of its differences, their decimals)."""
+def differences(metric: str, unit: str) -> tuple[str, str, int]:
+    r"""(What figures call a metric, the unit of its differences, their decimals)."""
     return METRICS.get(metric, metric), *(("points", 1) if unit == "percent" else (unit, 3))
 
 
@@ -76,45 +77,73 @@ def label_distribution(table: pd.DataFrame) -> Figure:
     return fig
 
 
+def _forest_within(ax, part, limit, floor):
+    """Gaps in rows; those beyond ``limit`` as an arrow at the edge with their number; ``floor`` is in view."""
+    beyond, half = part["gap"].abs() > limit, part["gap_half_width"].fillna(0)
+    shown = part.mask(beyond)
+    forest(ax, shown[["gap", "gap_half_width"]])
+    low, high = min(-floor, (shown["gap"] - half).min()), max(floor, (shown["gap"] + half).max())
+    ax.set_xlim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    for y, gap in zip(np.flatnonzero(beyond), part.loc[beyond, "gap"], strict=True):
+        x, side, text = (0.02, "left", f"\u25c2 {gap:+.2g}") if gap < 0 else (0.98, "right", f"{gap:+.2g} \u25b8")
+        ax.text(x, y, text, ha=side, va="center", fontsize=8, transform=ax.get_yaxis_transform())
+
+
 @styled
-def gaps(summary: pd.DataFrame, titles: Mapping[str, str], metrics: Sequence[str], symlog: bool = False) -> Figure:
-    r"""Every method's gap to the retrained model, by that of the first metric, and the noise floor of retraining.
+def gaps(summary: pd.DataFrame, titles: Mapping[str, str], metrics: Sequence[str]) -> Figure:
+    r"""Every method's gap to the retrained model, by that of the first metric, and the noise floor of retraining;
+    ``summary``: from `megu.measure.summary.summary`.  What is farther than twice the reach of three quarters of the
+    methods is an arrow with its number."""
+    table = summary.set_index(["metric", "method"]).sort_index()
+    methods = [name for name in titles if name in set(summary["method"]) and name != "retrain"]
+    order = table.loc[metrics[0], "gap"].reindex(methods).abs().sort_values(kind="stable").index
+    fig, axes = panels(len(metrics), (1.9, 0.25 * len(methods)), (1.9, 1.5))
+    for ax, metric in zip(axes, metrics, strict=True):
+        part = table.loc[metric].reindex(order)
+        floor = np.nan_to_num(table.loc[(metric, "retrain"), "half_width"]) * 2**0.5
+        if floor:
+            ax.axvspan(-floor, floor, color=FLOOR, label="noise floor: difference of two sets of retrains (95 %)")
+        ax.axvline(0, **ZERO)
+        reached = part["gap"].abs() + part["gap_half_width"].fillna(0)
+        limit = max(2 * reached.quantile(0.75), floor)
+        _forest_within(ax, part.rename(titles), limit, floor)
+        title, unit, _ = differences(metric, part["unit"].iloc[0])
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.set_title(title, fontsize=9)
+        ax.set_xlabel(f"gap to retrain ({unit})")
+    if "megu" in order:
+        *gap, unit = table.loc[(metrics[0], "megu"), ["gap", "gap_half_width", "unit"]]
+        first, unit, digits = differences(metrics[0], unit)
+        place = f"MeGU is number {order.get_loc('megu') + 1} of {len(order)} by its gap in {first}"
+        fig.suptitle(f"{place}: {number(*gap, digits, '+')} {unit}".removesuffix(" share"))
+    legend(fig, axes)
+    return fig
+
+
+@styled
+def pareto(summary: pd.DataFrame, titles: Mapping[str, str], forget: str = "acc_forget_test") -> Figure:
+    r"""Forgetting against retained accuracy, the retrained model (a star) as the goal of both.
 
     Args:
-        summary: from `megu.measure.summary.summary`; with a column scenario, each has a row of panels.
-        symlog: logarithmic beyond one unit, where some methods are far away.
+        summary: from `megu.measure.summary.summary`, of one scenario.
+        forget: its metric on the forgotten images.
     """
-    methods = [name for name in titles if name in set(summary["method"]) and name != "retrain"]
-    parts = list(summary.groupby("scenario", sort=False)) if "scenario" in summary else [("", summary)]
-    columns, size = len(metrics), (2.9, (0.36 if len(parts) == 1 else 0.25) * len(methods))
-    fig, axes = panels(len(parts) * columns, size, (1.2, 1.4), columns, sharex="col" if symlog else False)
-    said = []
-    for (scenario, table), line in zip(parts, axes.reshape(len(parts), -1), strict=True):
-        wide = table.set_index(["metric", "method"]).sort_index()
-        order = wide.loc[metrics[0], "gap"].reindex(methods).abs().sort_values(kind="stable").index
-        for ax, metric in zip(line, metrics, strict=True):
-            part = wide.loc[metric]
-            floor = part.loc["retrain", "half_width"] * 2**0.5
-            title, unit, _ = _differences(metric, part["unit"].iloc[0])
-            if np.isfinite(floor):
-                ax.axvspan(-floor, floor, color=FLOOR, label="noise floor: difference of two sets of retrains (95 %)")
-            ax.axvline(0, **ZERO)
-            forest(ax, part.reindex(order)[["gap", "gap_half_width"]].rename(titles))
-            for y in np.flatnonzero(~order.isin(part.index)):
-                ax.text(0, y, " not run", va="center", fontsize=7)
-            if symlog:
-                ax.set_xscale("symlog", linthresh=1 if unit == "points" else 0.1)
-            else:
-                ax.xaxis.set_major_locator(MaxNLocator(4))
-            ax.tick_params("x", labelbottom=True, labelsize=7 if symlog else None)
-            ax.set_title(f"{scenario}:\n{title}".removeprefix(":\n"))
-            ax.set_xlabel(f"gap to retrain ({unit})")
-        if (metrics[0], "megu") in wide.index:
-            *gap, unit = wide.loc[(metrics[0], "megu"), ["gap", "gap_half_width", "unit"]]
-            first, _, digits = _differences(metrics[0], unit)
-            said.append(f"{scenario} {number(*gap, digits, '+')}".strip())
-    fig.suptitle(f"MeGU minus retrain, {first}: {', '.join(said)}" if said else None)
-    legend(fig, axes[:columns])
+    table = summary.set_index(["metric", "method"])
+    names = [name for name in titles if (forget, name) in table.index and pd.notna(table.loc[(forget, name), "mean"])]
+    x, y = (table.loc[metric].loc[names] for metric in (forget, "acc_retain_test"))
+    apart = pd.DataFrame({"x": x["gap"].abs(), "y": y["gap"].abs()}).drop("retrain")
+    fig, ax = plt.subplots(figsize=(7, 4.6))
+    for name in names:
+        look = {"retrain": {"fmt": "*", "color": "black", "markersize": 12}, "megu": {"fmt": "D", "color": ONLY_B}}
+        look = {"fmt": "o", "color": ONLY_A, "markersize": 5} | look.get(name, {})
+        ends = [[axis.loc[name, "half_width"]] if pd.notna(axis.loc[name, "half_width"]) else None for axis in (y, x)]
+        ax.errorbar(x.loc[name, "mean"], y.loc[name, "mean"], *ends, elinewidth=0.6, ecolor=FLOOR, **look)
+    ax.set(xlabel=f"{METRICS[forget]}, % (95 % interval over seeds)", ylabel=f"{METRICS['acc_retain_test']}, %")
+    if "megu" in apart.index:
+        nearer = int((apart < apart.loc["megu"]).all(axis=1).sum())
+        ax.set_title(f"{nearer} of {len(apart) - 1} are nearer than MeGU to the retrained model on both axes")
+    ax.margins(0.08)
+    name_points(ax, np.stack([x["mean"], y["mean"]], 1), [titles[name] for name in names])
     return fig
 
 
@@ -161,36 +190,43 @@ def time_per_stage(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
 
 
 @styled
-def ablation(table: pd.DataFrame, metrics: Sequence[str]) -> Figure:
-    r"""What each change of one setting does, and the retrained models' distance (role of appendices E and F);
-    ``table``: from `megu.measure.summary.against_default`."""
-    rows = table[~table["point"].isin(["default", "retrain"])]
-    names = [b if b.startswith(a) else f"{a}: {b}" for a, b in rows[["point", "variant"]].to_numpy()]
-    changes = rows.assign(name=names).set_index(["metric", "name"])[["change", "change_half_width"]]
-    names = list(dict.fromkeys(names))
-    fig, axes = panels(len(metrics), (2.8, 0.27 * len(names)), (1.8, 1.5))
-    for ax, metric in zip(axes, metrics, strict=True):
-        part = table[table["metric"] == metric]
-        (title, unit, digits), found = _differences(metric, part["unit"].iloc[0]), changes.loc[metric].reindex(names)
-        ax.axvline(0, **ZERO)
-        ax.axvline(-part["default_distance"].iloc[0], color=ONLY_B, linestyle="--", label="retrain (mean)")
-        forest(ax, found)
-        ax.xaxis.set_major_locator(MaxNLocator(5))
-        ax.set(title=title, xlabel=f"change against the default ({unit})")
-    most = found["change"].abs().idxmax()
-    fig.suptitle(f"The largest change of {title}: {most}, {number(*found.loc[most], digits, '+')}")
-    legend(fig, axes[-1:])
+def share_and_index(table: pd.DataFrame, concept: str) -> Figure:
+    r"""Are perturbing labels near?  Their share of forget images, percent, against their entanglement index."""
+    fig, ax = plt.subplots(figsize=(6, 3.8))
+    ax.errorbar(table["index"], table["share"], xerr=(table["high"] - table["low"]) / 2, fmt="o", color=ONLY_A)
+    ax.axvline(0, **ZERO)
+    ax.set(ylabel=f"share of {concept} images, %", xlabel=f"entanglement index with {concept} (1: the same patterns)")
+    most, near = table.loc[table["share"].idxmax()], table.loc[table["index"].idxmax()]
+    said = f"{most['share']:.0f} % go to {most.name} (index {most['index']:+.2f})"
+    ax.set_title(f"{said}, {near['share']:.0f} % to {near.name}, the most entangled ({near['index']:+.2f})")
+    ax.margins(y=0.1)
+    name_points(ax, table[["index", "share"]].to_numpy(), table.index)
     return fig
 
 
 @styled
-def share_and_index(table: pd.DataFrame, concept: str) -> Figure:
-    r"""Are perturbing labels near?  Their share of forget images, percent, against their entanglement index."""
-    fig, ax = plt.subplots(figsize=(5.2, 3.4))
-    ax.errorbar(table["index"], table["share"], xerr=(table["high"] - table["low"]) / 2, fmt="o", color=ONLY_A)
-    for name, row in table[(table["share"] >= 1) | table["index"].eq(table["index"].max())].iterrows():
-        ax.annotate(f" {name}", (row["index"], row["share"]), va="bottom")
-    ax.axvline(0, **ZERO)
-    ax.set(title=f"Which classes {concept} is pushed to", ylabel="share of forget images, %")
-    ax.set_xlabel(f"entanglement index with {concept} (1: the same patterns)")
+def flow(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
+    r"""Where the forget images go: what each model takes them for, by its distance to the retrained model, half of the
+    sum of differences (role of appendix D); ``table``: method, label, share (percent), one value for each pair."""
+    wide = table.pivot(index="method", columns="label", values="share").reindex(titles)
+    far = (wide - wide.loc["retrain"]).abs().sum(axis=1).div(2).sort_values(kind="stable")
+    shown = wide.loc["retrain"].add(wide.loc["original"]).sort_values(ascending=False, kind="stable").index[:5]
+    wide = wide.loc[far.index, shown].assign(other=wide.drop(columns=shown).sum(axis=1))
+    fig, ax = plt.subplots(figsize=(7.4, 0.4 * len(wide) + 1.3))
+    left, colours = np.zeros(len(wide)), (*LABEL_COLOURS, FLOOR)
+    for (label, share), colour in zip(wide.items(), colours, strict=False):
+        ax.barh(range(len(wide)), share, left=left, color=colour, edgecolor="white", label=label)
+        for y, value in enumerate(share):
+            if value >= 6:
+                ax.text(left[y] + value / 2, y, f"{value:.0f}", ha="center", va="center", fontsize=8)
+        left += share.to_numpy()
+    for y, (name, value) in enumerate(far.items()):
+        ax.text(101, y, "the goal" if name == "retrain" else f"{value:.0f} % apart", va="center", fontsize=8)
+    named(ax, [titles[name] for name in wide.index])
+    ax.set(xlim=(0, 114), xlabel="share of forget images taken for a class, %", xticks=range(0, 101, 25))
+    if "megu" in far:
+        place = list(far.index.drop("retrain")).index("megu") + 1
+        said = f"MeGU's answers are {far['megu']:.0f} % apart from the retrained model's"
+        ax.set_title(f"{said}: number {place} of {len(far) - 1}")
+    legend(fig, [ax], "center", ncols=len(wide.columns))
     return fig

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 STYLE = {
@@ -67,11 +68,16 @@ def reach(table: pd.DataFrame) -> Float[np.ndarray, "2 n"]:
     return np.stack([value - low, high[0] - value] if high else [np.nan_to_num(low)] * 2)
 
 
+def bold(labels: Sequence[Text]):
+    r"""MeGU among labels in bold."""
+    plt.setp([label for label in labels if label.get_text() == OURS], fontweight="bold")
+
+
 def named(ax: Axes, names: Sequence[str], **kwargs):
     r"""Names at the rows, the first at the top, MeGU in bold."""
     ax.set_yticks(range(len(names)), names, **kwargs)
     ax.set_ylim(len(names) - 0.4, -0.6)
-    plt.setp([label for label in ax.get_yticklabels() if label.get_text() == OURS], fontweight="bold")
+    bold(ax.get_yticklabels())
 
 
 def forest(ax: Axes, table: pd.DataFrame, colour: str | None = None, fmt: str = "o", shift: float = 0.0, **kwargs):
@@ -91,7 +97,7 @@ def name_points(ax: Axes, points: Float[np.ndarray, "n 2"], names: Sequence[str]
     ax.figure.draw_without_rendering()
     at, scale, inside = ax.transData.transform(points), ax.figure.dpi / 72, ax.get_window_extent()
     taken = [Bbox.from_bounds(x - 4 * scale, y - 4 * scale, 8 * scale, 8 * scale) for x, y in at]
-    steps = [(far, turn) for far in (7, 14, 24, 36, 50, 66) for turn in np.linspace(0, 2 * np.pi, 16, endpoint=False)]
+    steps = [(far, turn) for far in (7, 14, 24, 36, 50, 66) for turn in np.pi * (0.25 + np.arange(16) / 8)]
     look = {"fontsize": 8} | kwargs
     for (x, y), name in sorted(zip(at, names, strict=True), key=lambda one: one[1] != OURS):
         text = ax.text(0.5, 0.5, name, transform=ax.transAxes, **look, fontweight="bold" if name == OURS else None)
@@ -132,14 +138,17 @@ def stacked(ax: Axes, wide: pd.DataFrame, texts: Sequence[str], **kwargs):
     named(ax, wide.index, **kwargs)
 
 
-def heat(ax: Axes, table: pd.DataFrame, low: float, high: float, text: Callable[[float], str]) -> AxesImage:
-    r"""A heat map from ``low`` to ``high``, with numbers and names where there are at most 20."""
+def heat(
+    ax: Axes, table: pd.DataFrame, low: float, high: float, text: Callable[[float], str] | pd.DataFrame
+) -> AxesImage:
+    r"""A heat map from ``low`` to ``high``, with texts and names where there are at most 20."""
     shown = ax.imshow(table, cmap="cividis", vmin=low, vmax=high, aspect="auto")
     if max(table.shape) <= 20:
-        for (i, j), value in np.ndenumerate(table):
-            colour = "black" if value > (low + high) / 2 else "white"
-            ax.text(j, i, text(value), ha="center", va="center", fontsize=7, color=colour)
+        for (i, j), said in np.ndenumerate(text if isinstance(text, pd.DataFrame) else table.map(text)):
+            colour = "white" if table.iloc[i, j] <= (low + high) / 2 else "black"
+            ax.text(j, i, said, ha="center", va="center", fontsize=7, color=colour)
         ax.set_xticks(range(table.shape[1]), table.columns, rotation=45, ha="right")
+        bold(ax.get_xticklabels())
         named(ax, table.index)
         ax.set_ylim(len(table) - 0.5, -0.5)
     ax.spines[:].set_visible(False)

@@ -17,12 +17,16 @@ MAP = {  # notebook -> (question, scripts of paper_figures)
     "02_perturbing_labels": ("which class is each image pushed to, and who says so?", "`figure3_transition_matrix`"),
     "03_noise_pair": ("what does the network take the noises for?", "`disentanglement`"),
     "04_unlearn": ("what is left of the forgotten class, and what did it cost?", "`figure4_time`"),
-    "05_evaluate": (
-        "how far is each model from the retrained one?",
-        "`table1_results`, `comparison`, `ablation`, `disentanglement`",
-    ),
+    "05_evaluate": ("how far is each model from the retrained one?", "`table1_results`, `pareto`"),
     "06_your_own_model": ("can a class go from a model and photos of someone else?", "deletion report"),
-    "07_cost": ("what does a run cost in seconds, memory, hours on a GPU?", "`figure4_time`"),
+    "A1_guides": ("do nine guides agree, and does forgetting depend on which is asked?", "`figure3_transition_matrix`"),
+    "A2_every_method": (
+        "which method comes nearest to retraining, and which when?",
+        "`comparison`, `disentanglement`, `table1_results`",
+    ),
+    "A3_one_thing_at_a_time": ("which of the choices that the paper leaves open matter?", "`ablation`"),
+    "A4_the_papers_tables": ("do the paper's claims hold on its requests?", "`table1_to_8_paper`, `figure4_time`"),
+    "A5_cost": ("what does a run cost in seconds, memory, hours on a GPU?", "`figure4_time`"),
 }
 
 

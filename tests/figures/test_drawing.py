@@ -1,13 +1,14 @@
 """Figures show what their tables hold, whole and in words."""
 
+import ablation
 import comparison
-import disentanglement
 import known_parts
 import numpy as np
 import pandas as pd
 import pytest
 import table1_results
 from conftest import ROOT
+from matplotlib.text import Text
 
 from megu.figures import heatmaps, results
 from megu.figures.results import METRICS
@@ -20,31 +21,66 @@ def said(texts):
     return [text.get_text().strip() for text in texts]
 
 
-@pytest.mark.parametrize("draw", [table1_results.gaps, comparison.gaps], ids=["one request", "comparison"])
-def test_gaps_have_words_and_are_sorted_and_marked(draw):
-    axes = draw(DATA).axes
-    titles = [ax.get_title() for ax in axes]
-    assert not [title for title in titles if "_" in title or title in METRICS]
-    assert all(ax.xaxis.get_tick_params()["labelbottom"] for ax in axes)
-    notes = {text for ax in axes for text in said(ax.texts)}
-    assert notes == ({"not run"} if draw is comparison.gaps else set()), "what was not run is said"
-    for ax in (axes[0], *(ax for ax, title in zip(axes, titles, strict=True) if title.endswith("(ToW)"))):
-        points = {y: x for bars in ax.containers for x, y in zip(*bars[0].get_data(), strict=True) if np.isfinite(x)}
-        by_row = [abs(points[y]) for y in sorted(points)]
-        assert by_row == sorted(by_row), "the nearest to retrain stands first"
-        (ours,) = (bars[0] for bars in ax.containers if bars[0].get_color() == ONLY_B)
-        assert list(ours.get_ydata()) == [said(ax.get_yticklabels()).index("MeGU")], "MeGU stands out"
+GAPS = [table1_results.gaps(DATA), *comparison.gaps(DATA).values()]
 
 
-@pytest.mark.parametrize(("draw", "explained"), [(disentanglement.scores, "interval"), (known_parts.draw, "0.9")])
-def test_no_interval_is_cut_and_every_line_is_explained(draw, explained):
-    fig = draw(DATA)
+@pytest.mark.parametrize("fig", GAPS, ids=["one request", "class", "subclass", "random"])
+def test_gaps_have_words_and_are_sorted_and_marked(fig):
+    axes = fig.axes
+    assert not [ax for ax in axes if "_" in ax.get_title() or ax.get_title() in METRICS]
+    names = said(axes[0].get_yticklabels())
+    drawn = {y: x for bars in axes[0].containers for x, y in zip(*bars[0].get_data(), strict=True) if np.isfinite(x)}
+    beyond = {text.get_position()[1]: float(text.get_text().strip("\u25c2\u25b8 ")) for text in axes[0].texts}
+    by_row = [abs(value) for _, value in sorted((drawn | beyond).items())]
+    assert by_row == sorted(by_row) and len(by_row) == len(names), "the nearest to retrain stands first, none is lost"
+    (ours,) = (bars[0] for bars in axes[0].containers if bars[0].get_color() == ONLY_B)
+    assert list(ours.get_ydata()) == [names.index("MeGU")], "MeGU stands out"
+    assert f"number {names.index('MeGU') + 1} of {len(names)}" in fig.get_suptitle()
+
+
+@pytest.mark.parametrize("fig", [*GAPS, known_parts.draw(DATA)], ids=lambda fig: fig.get_suptitle()[:30])
+def test_no_interval_is_cut_and_every_line_is_explained(fig):
     for ax in fig.axes:
         low, high = ax.get_xlim()
         segments = [segment for bars in ax.containers for lines in bars[2] for segment in lines.get_segments()]
-        ends = [x for segment in segments for x in segment[:, 0] if np.isfinite(x)]
+        ends = [x for segment in segments for x in np.reshape(segment, (-1, 2))[:, 0] if np.isfinite(x)]
         assert ax.get_xlabel() and all(low <= x <= high for x in ends)
-    assert explained in " ".join(said(fig.legends[0].get_texts()))
+    assert any(word in " ".join(said(fig.legends[0].get_texts())) for word in ("noise floor", "0.9"))
+
+
+def test_titles_say_what_the_tables_say():
+    """Each finding moves with its table."""
+    shares = pd.DataFrame({"method": ["retrain", "megu", "original"] * 2, "label": ["a"] * 3 + ["b"] * 3})
+    shares["share"] = [90.0, 60.0, 0.0, 10.0, 40.0, 100.0]
+    (ax,) = results.flow(shares, {"original": "Original", "retrain": "Retrain", "megu": "MeGU"}).axes
+    assert "30 % apart" in ax.get_title() and ax.get_title().endswith("number 1 of 2")
+    assert said(ax.get_yticklabels()) == ["Retrain", "MeGU", "Original"] and "the goal" in said(ax.texts)
+
+    rows = [("retrain", 0, 95, 0, 0), ("megu", 2, 94, 2, -1), ("ssd", 1, 94.5, 1, -0.5), ("scrub", 0, 90, 0, -5)]
+    rows = [
+        (name, metric, "percent", mean, 1.0, gap, 1.0)
+        for name, forget, retain, *gaps in rows
+        for metric, mean, gap in (("acc_forget_test", forget, gaps[0]), ("acc_retain_test", retain, gaps[1]))
+    ]
+    names = ["method", "metric", "unit", "mean", "half_width", "gap", "gap_half_width"]
+    (ax,) = results.pareto(pd.DataFrame(rows, columns=names), {name: name for name, *_ in rows}).axes
+    assert ax.get_title().startswith("1 of 2 are nearer than MeGU"), "ssd is on both axes, scrub on one"
+
+
+def test_no_name_covers_another_and_each_stands_beside_its_point():
+    fig = comparison.pareto(DATA)
+    fig.draw_without_rendering()
+    boxes = [Text.get_window_extent(text) for text in fig.axes[0].texts]  # without its line
+    assert len(boxes) > 15 and not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_lines_over_a_parameter_have_the_default_among_its_values():
+    table = ablation.over_parameters(DATA)
+    assert list(dict.fromkeys(table["parameter"])) == ["tau", "weights", "lambda", "steps"]
+    for _, part in table[table["metric"] == "tow"].groupby("parameter"):
+        assert part["first"].is_monotonic_increasing and part["change_half_width"].isna().sum() == 1 < len(part)
+    fig = ablation.sensitivity(DATA)
+    assert "of 9 changes move" in fig.get_suptitle() and len(fig.axes) == 12
 
 
 def test_a_colour_bar_says_what_lies_beyond_it():

@@ -13,7 +13,11 @@ FOLDER = ROOT / "notebooks"
 # Those that stand alone seal no stage; their parameters.
 ALONE = {
     "06_your_own_model": ["config", "model", "arch", "data", "forget", "normalise", "seed"],
-    "07_cost": ["profile", "seeds"],
+    "A1_guides": ["data_dir"],
+    "A2_every_method": ["data_dir"],
+    "A3_one_thing_at_a_time": ["data_dir"],
+    "A4_the_papers_tables": ["data_dir"],
+    "A5_cost": ["profile", "seeds"],
 }
 PARAMETERS = {**dict.fromkeys(STAGES.values(), ["profile", "seed", "run_dir", "overrides"]), **ALONE}
 

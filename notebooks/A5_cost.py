@@ -13,21 +13,24 @@
 # ---
 
 # %% [markdown]
-# # 07 · What a run costs
+# # A5 · What a run costs
 #
-# **Question.** How do seconds and memory grow with the images to forget, the images to retain, the classes and the weights, and how many GPU hours do the paper's experiments need, and ImageNet's?
+# **Question.** How do seconds and memory grow with the images to forget, the images to retain, the classes and the
+# weights, and how many GPU hours do the paper's experiments need, and ImageNet's?
 #
 # | reads | writes | feeds |
 # |---|---|---|
 # | `paper_figures/data/cost.csv`, measured by `megu cost measure --out paper_figures/data` | nothing: it stands alone | `figure4_time` |
 #
-# Seconds are measured on a CPU, GPU hours are arithmetic: operations are counted, and the share of a card's speed that is reached is **assumed, not measured**. The last section but one says how to replace the assumption.
+# Seconds are measured on a CPU, GPU hours are arithmetic: operations are counted, and the share of a card's speed that
+# is reached is **assumed, not measured**. The last section but one says how to replace the assumption.
 
 # %%
 import json
 from dataclasses import astuple
 
 import pandas as pd
+from IPython.display import Markdown
 
 from megu.cost import predict as cost
 from megu.cost.flops import forward_flops
@@ -47,20 +50,19 @@ seeds: int = 3  # of pre-training
 # %% [markdown]
 # ## What was measured
 #
-# Each stage runs several times after one to warm up; the seconds are those of the processor, of one thread, so that what else runs on the machine disturbs little. Memory is that of live tensors, in a run of
-# its own, and of the whole process, which is all there is where numpy works without tensors (NaN: the transition matrix, the keys of questions). *passes* is what the seconds should be proportional to: images times
-# epochs, images times steps of noise, exemplars times $K^2$ for the transition matrix. Two stages have a second term, *entries*: the labels of n images take $n K^2$ for a product of matrices and $n K$ numbers that are
-# sorted, and a guide looks at n images once for all K labels, then answers $n K$ questions; it is asked with several K, to tell the two apart.
+# Each stage runs several times after one to warm up; the seconds are those of the processor, of one thread, so that
+# what else runs on the machine disturbs little. Memory is that of live tensors, in a run of its own, and of the whole
+# process, which is all there is where numpy works without tensors (NaN: the transition matrix, the keys of questions).
+# *passes* is what the seconds should be proportional to: images times epochs, images times steps of noise, exemplars
+# times $K^2$ for the transition matrix. Two stages have a second term, *entries*: the labels of n images take $n K^2$
+# for a product of matrices and $n K$ numbers that are sorted, and a guide looks at n images once for all K labels, then
+# answers $n K$ questions; it is asked with several K, to tell the two apart.
 
 # %%
 table = cost.fitted(pd.read_csv(data / "cost.csv"))
 source = json.loads((data / "cost_source.json").read_text())
 print("seconds", source["seconds"])
-print(pd.DataFrame(source["measured"]).T.to_string())
-ends = table.groupby("stage", sort=False).agg(
-    {name: ["min", "max"] for name in ("passes", "seconds", "tensor_mb", "process_mb")}
-)
-ends
+pd.DataFrame(source["measured"]).T
 
 # %% [markdown]
 # ## A line through it
@@ -82,8 +84,9 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# How well does it predict? Every number of passes is left out in turn, the largest too, the line goes through the other points, and those left out are predicted (of a guide also images with a number of
-# labels that no other point has). The control: the same with the seconds of each stage shuffled.
+# How well does it predict? Every number of passes is left out in turn, the largest too, the line goes through the other
+# points, and those left out are predicted (of a guide also images with a number of labels that no other point has). The
+# control: the same with the seconds of each stage shuffled.
 
 # %%
 errors = cost.held_out(table)
@@ -100,23 +103,23 @@ quality
 # %% [markdown]
 # ## From operations to seconds
 #
-# A forward pass of $f$ operations, a backward pass of $2f$: a training step of n images takes $3 f n$. How fast they are done depends on the network: small ones spend their time elsewhere.
+# A forward pass of $f$ operations, a backward pass of $2f$: a training step of n images takes $3 f n$. How fast they
+# are done depends on the network: small ones spend their time elsewhere.
 
 # %%
 cost_figures.steps(table)
 
 # %%
 steps = table[table["stage"].str.startswith("training step")].assign(speed=lambda part: part["gflop"] / part["seconds"])
-steps[["stage", "value", "gflop", "seconds", "speed", "tensor_mb"]].rename(
-    columns={"value": "weights", "speed": "GFLOP a second"}
-)
+steps[["stage", "speed"]].rename(columns={"speed": "GFLOP a second"}).round(0)
 
 # %% [markdown]
 # On a GPU with a peak of $P$ operations a second, of which a share $u$ is reached,
 #
 # $$\text{hours} = \frac{3 f \cdot \text{images} \cdot \text{epochs}}{3600\, P u}.$$
 #
-# Training is in bfloat16; noise, importances and evaluation are in float32 ($2f$ for a noise, whose gradient ends at the image, $f$ for an image that is only seen). The stated card and the assumed speeds, $10^{12}$ operations a second:
+# Training is in bfloat16; noise, importances and evaluation are in float32 ($2f$ for a noise, whose gradient ends at
+# the image, $f$ for an image that is only seen). The stated card and the assumed speeds, $10^{12}$ operations a second:
 
 # %%
 gpu = CARD
@@ -132,14 +135,15 @@ pd.DataFrame(
 # %% [markdown]
 # ## The paper's grid
 #
-# Every cell of Tables 1-4 and 6-8 with every method of its columns, and the public code's variants. Originals are shared by data and network, so they and their evaluation have no scenario; *trained*, *noised* and *seen* are passes of each model of a row, PFLOP and hours are
-# those of all its models, at the high and at the low speed: $10^{15}$ PFLOP $=$ models $\cdot\, (3\,trained + 2\,noised + seen)\, f$. The passes are counted: each method runs on images of four pixels, as many and with the same labels as the true ones. MeGU's noises are those of the labels that a guide without knowledge chooses.
+# Every cell of Tables 1-4 and 6-8 with every method of its columns, and the public code's variants. Originals are
+# shared by data and network, so they and their evaluation have no scenario; *trained*, *noised* and *seen* are passes
+# of each model of a row, PFLOP and hours are those of all its models, at the high and at the low speed: $10^{15}$ PFLOP
+# $=$ models $\cdot\, (3\,trained + 2\,noised + seen)\, f$. The passes are counted: each method runs on images of four
+# pixels, as many and with the same labels as the true ones. MeGU's noises are those of the labels that a guide without
+# knowledge chooses.
 
 # %%
 grid = cost.grid_cost(profile, seeds, gpu)
-grid
-
-# %%
 grid["what"] = cost.references(grid).map({True: "references and evaluation", False: "unlearning"})
 added = ["models", "pflop", "hours_low", "hours_high"]
 total = grid[added].sum()
@@ -155,16 +159,21 @@ print(
 parts
 
 # %% [markdown]
-# With a card at hand, `python env/gpu_smoke.py --out gpu_smoke.json` measures its speed, and `megu cost predict --smoke gpu_smoke.json` prints the same table with it in place of the assumption.
+# With a card at hand, `python env/gpu_smoke.py --out gpu_smoke.json` measures its speed, and `megu cost predict --smoke
+# gpu_smoke.json` prints the same table with it in place of the assumption.
 #
 # ## The guide
 #
-# It is asked once per data set: n exemplars of each of K classes with each of K labels. An image is looked at once for all its labels, so that
+# It is asked once per data set: n exemplars of each of K classes with each of K labels. An image is looked at once for
+# all its labels, so that
 #
 # $$\text{seconds} = a + b \cdot n K + c \cdot n K^2$$
 #
-# and neither of the last two terms can be left out: what a question takes where ten share an image is not what it takes where a thousand do. Hours are those of the guides that are small enough for a CPU (without loading them, and without the keys of
-# the questions, a line of their own above; the tiny multimodal LLM was asked about at most 100 labels an image, so ImageNet's hours are extrapolated); a large one is paid by the token (three images of 576 tokens and some words for a question with two examples: assumed).
+# and neither of the last two terms can be left out: what a question takes where ten share an image is not what it takes
+# where a thousand do. Hours are those of the guides that are small enough for a CPU (without loading them, and without
+# the keys of the questions, a line of their own above; the tiny multimodal LLM was asked about at most 100 labels an
+# image, so ImageNet's hours are extrapolated); a large one is paid by the token (three images of 576 tokens and some
+# words for a question with two examples: assumed).
 
 # %%
 asking = {stage.removeprefix("guide "): line for stage, line in lines.items() if stage.startswith("guide")}
@@ -174,13 +183,14 @@ asked
 # %% [markdown]
 # ## ImageNet-1k
 #
-# One class of 1,300 images, ResNet-50 and ViT-B/16 at 224 px, one seed. Retraining grows with all images of the data set. Unlearning grows with the images to forget, with those that it retains, and with the classes: the noises take
-# 40 passes, one for each step, of each label that is chosen and of the one that goes. An evaluation is of four models, as in the grid: the
-# original, the untrained network, the retrained one and MeGU's.
+# One class of 1,300 images, ResNet-50 and ViT-B/16 at 224 px, one seed. Retraining grows with all images of the data
+# set. Unlearning grows with the images to forget, with those that it retains, and with the classes: the noises take 40
+# passes, one for each step, of each label that is chosen and of the one that goes. An evaluation is of four models, as
+# in the grid: the original, the untrained network, the retrained one and MeGU's.
 
 # %%
 imagenet = cost.imagenet_cost(gpu=gpu)
-imagenet[["stage", "arch", "retain", "models", "trained", "noised", "seen", "pflop", "hours_low", "hours_high"]]
+imagenet[["stage", "arch", "retain", "pflop", "hours_low", "hours_high"]]
 
 # %% [markdown]
 # Is it time that stops this project there? Its images lie on the device as bytes.
@@ -193,8 +203,10 @@ print(f"{held:,.0f} GB of pixels at {side} px")
 # %% [markdown]
 # ## What was found
 #
-# Are seconds a line in the images that pass through the network, so that one fitted without a number of images predicts it, and not with shuffled seconds? Half a batch of an evaluation is left out of the largest error: it
-# takes less than a line says. Which part of the hours is unlearning, and would ImageNet-1k be possible? The lines below answer from the tracked table; a finding that fails is printed as failing.
+# Are seconds a line in the images that pass through the network, so that one fitted without a number of images predicts
+# it, and not with shuffled seconds? Half a batch of an evaluation is left out of the largest error: it takes less than
+# a line says. Which part of the hours is unlearning, and would ImageNet-1k be possible? The lines below answer from the
+# tracked table; a finding that fails is printed as failing.
 
 # %%
 passing = ["fine-tuning", "evaluation", "noise", "MeGU without noise"]
@@ -220,6 +232,22 @@ print("a question of ten labels takes", said)
 
 # %%
 share_of_hours = shares.xs("unlearning", level="what")["hours_high"]
+times = (most["megu"] / most["retrain"]).max()
+Markdown(
+    f"A line in the passes predicts points that it has not seen with a median error of {100 * middle.max():.0f} % at most"
+    f" (shuffled seconds: {100 * mixed_up.min():.0f} % at least). The paper's grid would take {total['hours_low']:.0f} to"
+    f" {total['hours_high']:.0f} hours on one card, of which unlearning is {share_of_hours.min():.0f} to"
+    f" {share_of_hours.max():.0f} % by network. On ImageNet-1k MeGU would take at most {100 * times:.1f} % of retraining;"
+    f" its images are {held:,.0f} GB of pixels, which here lie on the device."
+)
+
+# %% [markdown]
+# **Try it.** (1) Set `seeds` to 10: how many hours does unlearning add? (2) Which stage of the guide would you make
+# faster for a thousand classes?
+#
+# Back: [A4, the paper's tables](A4_the_papers_tables.ipynb), [00, the map](00_prepare.ipynb). Code: `megu/cost`.
+
+# %%
 claims = [
     finding("points that were left out: median error of each network's stage, the largest", middle.max(), "<", 0.25),
     finding("with shuffled seconds, the smallest", mixed_up.min(), ">", 0.25),
@@ -246,7 +274,7 @@ claims += [
     ),
     finding("operations of a ViT-B/16 over a ResNet-18's: times", ratio, ">", 25),
     finding("unlearning, share of each network's hours in the grid, %", share_of_hours.max(), "<", 25),
-    finding("MeGU over retraining on ImageNet, hours", (most["megu"] / most["retrain"]).max(), "<", 0.1),
+    finding("MeGU over retraining on ImageNet, hours", times, "<", 0.1),
     finding("ImageNet's pixels do not fit on a card of 80 GB: GB", held, ">", 80),
 ]
 print(*statements(claims), sep="\n")
