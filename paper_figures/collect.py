@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from megu.cli.options import parse
 from megu.core.train import predict
+from megu.figures.overview import typical
 from megu.methods import method_settings
 from megu.methods.megu import choose_labels, make_noise
 from megu.noise_pair import NoisePair, add_noise_pair
@@ -103,20 +105,15 @@ def _literal(value):
 
 def overview(lab):
     r"""One forget image on its way through the method: {"overview": what is said of it, by class; "overview_image": its
-    pixels, the weighted noises and their sum}; {} where the original names none right.
+    pixels, the weighted noises and their sum}.
 
-    It is the most typical one: of those that the original names right and that have the commonest perturbing label,
-    the nearest to their mean.
+    It is the most typical of those that the original names right and that have the commonest perturbing label.
     """
     seed, images, forget = lab.settings.seed, lab.images, lab.split.forget
     task, settings, y = lab.task("megu", seed), lab.parameters("megu"), images.y[forget]
     posterior, y_perturb = predict(task.original, images, forget).softmax(1), choose_labels(task, settings)
-    right = ((posterior.argmax(1) == y) & (y_perturb != y)).nonzero().flatten()
-    if not len(right):
-        return {}
-    right = right[y_perturb[right] == y_perturb[right].mode().values]
-    x = images.batch(forget[right])
-    at = right[(x - x.mean(0)).flatten(1).norm(dim=1).argmin()][None]
+    usual = (posterior.argmax(1) == y) & (y_perturb == y_perturb.mode().values)
+    at = torch.tensor([typical(images.batch(forget).cpu().numpy(), usual.cpu().numpy())], device=y.device)
     x, pair = images.batch(forget[at]), make_noise(task, settings, y_perturb)
     pair, (a, b) = NoisePair(pair.pos[at], pair.neg[at]), settings.noise.weights
     models = {"original": "original", "unlearned": "megu", "retrained": "retrain"}

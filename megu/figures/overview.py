@@ -1,11 +1,11 @@
 r"""Figures that follow one image: what the guide says of it, which label it gets, what forgetting does."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -14,6 +14,13 @@ from megu.figures.style import ONLY_A, ONLY_B, SHARED, named, styled
 Picture = Float[np.ndarray, "C H W"]
 MOST = 10  # classes in one panel
 ROLES = {"own": SHARED, "chosen": ONLY_B}  # other classes are blue
+
+
+def typical(pictures: Float[np.ndarray, "n C H W"], among: Bool[np.ndarray, " n"]) -> int:
+    r"""Position of the most typical picture: of those ``among`` (of all, where none is) the nearest to their mean."""
+    index = np.flatnonzero(among) if np.any(among) else np.arange(len(pictures))
+    some = np.asarray(pictures)[index].reshape(len(index), -1)
+    return int(index[np.square(some - some.mean(0)).sum(1).argmin()])
 
 
 def image(ax: Axes, picture: Picture, title: str = "", reach: float | None = None):
@@ -28,8 +35,9 @@ def image(ax: Axes, picture: Picture, title: str = "", reach: float | None = Non
 
 
 def bars(ax: Axes, values: pd.Series, title: str, roles: Mapping[str, str], digits: int = 2):
-    r"""The largest ``values`` with their numbers; ``roles``: class -> a key of `ROLES`."""
-    part = values.sort_values(ascending=False, kind="stable")[:MOST]
+    r"""The largest ``values`` and those of ``roles`` (class -> a key of `ROLES`), with their numbers."""
+    part = values.sort_values(ascending=False, kind="stable")
+    part = part[(np.arange(len(part)) < MOST) | part.index.isin(list(roles))]
     ax.barh(range(len(part)), part, color=[ROLES.get(roles.get(name), ONLY_A) for name in part.index])
     for y, value in enumerate(part):
         ax.text(max(value, 0), y, f" {value:.{digits}f}", va="center", fontsize=7)
@@ -51,15 +59,19 @@ def answers(picture: Picture, title: str, panels: Mapping[str, pd.Series], own: 
 
 
 @styled
-def ranking(picture: Picture, table: pd.DataFrame, own: str, chosen: str) -> Figure:
-    r"""How one image comes to its perturbing label (eq. 7-8); ``table``: by class the columns posterior and association
-    (the entry of ``own`` may not be chosen)."""
+def ranking(picture: Picture, table: pd.DataFrame, barred: Sequence[str], chosen: str) -> Figure:
+    r"""How one image comes to its perturbing label (eq. 7-8).
+
+    Args:
+        table: by class the columns posterior and association.
+        barred: classes that may not be chosen, the image's own first.
+    """
     fig, (left, middle, right) = plt.subplots(1, 3, figsize=(8.6, 2.6), width_ratios=(0.8, 1, 1))
-    roles, ranked = {own: "own", chosen: "chosen"}, table["association"].drop(own).sort_values(ascending=False)
+    own, ranked = barred[0], table["association"].drop(list(barred)).sort_values(ascending=False, kind="stable")
     image(left, picture, f"a forget image: {own}")
-    bars(middle, table["posterior"], "f(x): what the original says", roles)
-    place = list(ranked.index).index(chosen) + 1
-    bars(right, ranked, f"R without {own}: number {place} is chosen", roles, digits=3)
+    bars(middle, table["posterior"], "f(x), the original's softmax", {own: "own", chosen: "chosen"})
+    place = ranked.index.get_loc(chosen) + 1
+    bars(right, ranked, f"R without {own}: number {place} is {chosen}", {chosen: "chosen"}, digits=3)
     return fig
 
 

@@ -151,6 +151,8 @@ def share_and_index(table: pd.DataFrame, concept: str) -> Figure:
     for name, row in table[(table["share"] >= 1) | table["index"].eq(table["index"].max())].iterrows():
         ax.annotate(f" {name}", (row["index"], row["share"]), va="bottom")
     ax.axvline(0, **ZERO)
-    ax.set(title=f"Which classes {concept} is pushed to", ylabel="share of forget images, %")
+    most, near = table["share"].idxmax(), table["index"].idxmax()
+    ax.set(title=f"{concept} is pushed to {most}, {table['share'].max():.0f} %, and is most like {near}")
+    ax.set_ylabel("share of forget images, %")
     ax.set_xlabel(f"entanglement index with {concept} (1: the same patterns)")
     return fig
