@@ -308,8 +308,8 @@ print(*lab.seal(claims), sep="\n")
 # %% [markdown]
 # ## Exercises
 #
-# 1. Set $\tau$ to 0.1 (the first slider, or `tau = 0.1` before the figure of all forget images). Which labels are chosen
-#    now, and are they nearer to the forgotten class by the index?
+# 1. Set `tau = 0.1` (by the first slider, or before the figure of all forget images). Which labels are chosen now, and
+#    are they nearer to the forgotten class by the index?
 # 2. Take another guide: `overrides = {"guide.source": "features"}` needs no language at all. Does the matrix change
 #    more than the labels do?
 #

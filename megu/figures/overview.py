@@ -25,11 +25,10 @@ def typical(pictures: Float[np.ndarray, "n C H W"], among: Bool[np.ndarray, " n"
 
 def image(ax: Axes, picture: Picture, title: str = "", reach: float | None = None):
     r"""A picture in [0, 1]; with ``reach`` a noise, its mean over the channels from -reach (blue) to reach (red)."""
-    look = (
-        {"cmap": "gray", "vmin": 0, "vmax": 1} if reach is None else {"cmap": "RdBu_r", "vmin": -reach, "vmax": reach}
-    )
-    shown = np.asarray(picture).transpose(1, 2, 0).squeeze() if reach is None else np.asarray(picture).mean(0)
-    ax.imshow(shown, interpolation="nearest", **look)
+    shown, look = np.asarray(picture), {"cmap": "gray", "vmin": 0, "vmax": 1}
+    if reach is not None:
+        shown, look = shown.mean(0, keepdims=True), {"cmap": "RdBu_r", "vmin": -reach, "vmax": reach}
+    ax.imshow(shown.transpose(1, 2, 0).squeeze(), interpolation="nearest", **look)
     ax.set_title(title)
     ax.axis("off")
 
