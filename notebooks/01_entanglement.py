@@ -224,6 +224,7 @@ wide.corr("spearman")[["entanglement index"]].round(2)
 
 # %%
 drawn = known_parts.draw(known_parts.OWNS[:5], lab.settings.seed).transpose(0, 3, 1, 2)
+drawn = np.where(drawn < 70, 40, drawn)  # without the noise of the ground
 figures.image_grid(drawn / 255, list(known_parts.CLASSES)[:5], columns=5, size=0.8)
 
 # %%
@@ -260,7 +261,7 @@ Markdown(
     f"Beyond chance, {names[asked]} shares features with {', '.join(entangled) or 'no class'}; the index with "
     f"{near['class_b']} is {near['index']:.2f} ({near['low']:.2f} to {near['high']:.2f}), with {far['class_b']} "
     f"{far['index']:.2f}. Of the ten neighbours of one of its images {share['original']:.1f} % are of its class in the original "
-    f"and {share['retrained']:.1f} % in the retrained model, which learnt no name for them. "
+    f"and {share['retrained']:.1f} % in the retrained model. "
     f"On images whose overlap is known the index orders the pairs of classes with a rank correlation of {at['rho']:.2f}, "
     f"and {100 * precision:.1f} % of the units that it calls a part's do react to that part."
 )
