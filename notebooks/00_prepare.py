@@ -167,11 +167,12 @@ mean = {
     n: {m: sum(measured[n, s][m] for s in lab.seeds) / len(lab.seeds) for m in measured[n, first]} for n, _ in measured
 }
 Markdown(
-    f"The originals name {mean['original']['acc_forget_train']:.0f} % of the forget images right, and "
-    f"{mean['original']['acc_forget_test']:.0f} % of unseen images of the same kind. The retrained models name "
-    f"{mean['retrain']['acc_forget_train']:.0f} % and {mean['retrain']['acc_forget_test']:.0f} %. Of what is retained they "
-    f"know {mean['retrain']['acc_retain_test']:.0f} %, the originals {mean['original']['acc_retain_test']:.0f} %: "
-    "this is the gap that unlearning has to close, and the retrained model's accuracy is the goal on both sides."
+    f"The originals name {mean['original']['acc_forget_train']:.1f} % of the forget images right, and "
+    f"{mean['original']['acc_forget_test']:.1f} % of unseen images of the same kind; the retrained models "
+    f"{mean['retrain']['acc_forget_train']:.1f} % and {mean['retrain']['acc_forget_test']:.1f} %. Of the retained test "
+    f"images the originals name {mean['original']['acc_retain_test']:.1f} % right, the retrained models "
+    f"{mean['retrain']['acc_retain_test']:.1f} %. An unlearned model is judged by how near it comes to the retrained one, "
+    "on what is forgotten and on what is retained."
 )
 
 # %% [markdown]

@@ -270,13 +270,14 @@ alike[alike["guide"] == source].drop(columns="guide").round(2)
 # %%
 own, control = (agreement[agreement["guide"] == name] for name in (source, "shuffled"))
 seen = alike[(alike["guide"] == source) & (alike["view"] == "entanglement index")].iloc[0]
+related = "a relative" if most["low"] > 0 else "no relative"
 Markdown(
     f"The guide ({source}) calls {names[nearest(sim)[asked]]} the nearest class to {concept}. It orders the classes "
     f"as the network's features do with a rank correlation of {seen['order']:.2f}; shuffled class names reach "
-    f"{seen['shuffled']:.2f}. With K = {K} and tau = {tau} an image gets entry {rank} of its ranking: most {concept} "
-    f"images ({most['share']:.1f} %) are pushed to {most.name}, whose entanglement index with {concept} is "
-    f"{most['index']:.2f}. The mean index of the labels, by share, is {mean:.2f}; the most entangled class has "
-    f"{beside['index'].max():.2f}. Near in the guide's ranking is not the same as sharing features."
+    f"{seen['shuffled']:.2f}. With K = {K} and tau = {tau} an image gets entry {rank} of its ranking: the largest share "
+    f"of {concept} images ({most['share']:.1f} %) is pushed to {most.name}, {related} of it by entanglement index "
+    f"({most['index']:.2f}). The mean index of the labels, by share, is {mean:.2f}; the most entangled class has "
+    f"{beside['index'].max():.2f}."
 )
 
 # %% [markdown]

@@ -152,7 +152,7 @@ def share_and_index(table: pd.DataFrame, concept: str) -> Figure:
         ax.annotate(f" {name}", (row["index"], row["share"]), va="bottom")
     ax.axvline(0, **ZERO)
     most, near = table["share"].idxmax(), table["index"].idxmax()
-    ax.set(title=f"{concept} is pushed to {most}, {table['share'].max():.0f} %, and is most like {near}")
+    ax.set(title=f"{concept} is pushed to {most} ({table['share'].max():.0f} %); most entangled: {near}")
     ax.set_ylabel("share of forget images, %")
     ax.set_xlabel(f"entanglement index with {concept} (1: the same patterns)")
     return fig
