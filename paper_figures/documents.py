@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import table1_results
+from jupytext.cli import jupytext
 from shared import (
     assumptions,
     findings,
@@ -26,6 +27,7 @@ from megu.figures.markdown import fill
 
 DOCUMENTS = {  # path -> {span: function of the folder of tidy tables}
     "README.md": {"findings": findings.main_findings, "notebooks": notebook_map.table, "results": table1_results.table},
+    "notebooks/00_prepare.py": {"notebooks": partial(notebook_map.table, folder="")},
     "REPRODUCIBILITY.md": {"claims": reproduced.table},
     "megu/guide/README.md": {"guides": findings_guides.guide_findings},
     "megu/guide/assets/tiny_mllm.md": {"quality": findings_guides.quality},
@@ -51,4 +53,6 @@ if __name__ == "__main__":
     for name, spans in DOCUMENTS.items():
         path = HERE.parent / name
         path.write_text(filled(path.read_text(), spans, HERE / "data"))
+        if path.suffix == ".py":  # its paired notebook, outputs kept
+            jupytext(["--quiet", "--to", "ipynb", "--update", str(path)])
         print(path)

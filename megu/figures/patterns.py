@@ -159,17 +159,48 @@ def disentangled(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
 
 
 @styled
-def plane(points: pd.DataFrame, names: Sequence[str], highlight: Sequence[str] = ()) -> Figure:
-    r"""A map of the features (``points``: x, y, class), the classes to ``highlight`` in colour, others in grey."""
-    fig, ax = plt.subplots(figsize=(5.2, 3.9))
-    palette = dict(zip(highlight, (ONLY_B, ONLY_A, THIRD, "#cc79a7", "#e69f00"), strict=False))
-    for name in sorted(names, key=lambda n: n in palette):
-        part, label = points[points["class"] == name], name if name in palette else None
-        ax.scatter(part["x"], part["y"], s=7, color=palette.get(name, "#cfcfcf"), linewidths=0, label=label)
-        if not label:
-            ax.text(part["x"].median(), part["y"].median(), name, ha="center", fontsize=7, color="#555555")
-    ax.set_axis_off()
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
+def plane(points: pd.DataFrame, highlight: Sequence[str], title: str) -> Figure:
+    r"""Features of several models in one plane (``points``: model, x, y, class), one panel each; the classes to
+    ``highlight`` in colour, the first in the foreground, others in grey."""
+    models, others = list(points.groupby("model", sort=False)), sorted(set(points["class"]) - set(highlight))
+    palette = dict(zip(highlight, (ONLY_B, ONLY_A, THIRD), strict=False))
+    fig, axes = panels(len(models), (3.8, 3.4), (0, 0.4), sharex=True, sharey=True)
+    for ax, (model, part) in zip(axes, models, strict=True):
+        for name in [*others, *reversed(palette)]:
+            own, label = part[part["class"] == name], name if name in palette else None
+            ax.scatter(own["x"], own["y"], s=7, color=palette.get(name, "#cfcfcf"), linewidths=0, label=label)
+            if not label:
+                ax.text(own["x"].median(), own["y"].median(), name, ha="center", fontsize=7, color="#555555")
+        ax.set_title(model)
+        ax.set_axis_off()
+    fig.suptitle(title)
+    legend(fig, axes[:1], "center", ncols=3, markerscale=2)
+    return fig
+
+
+@styled
+def units(values: pd.DataFrame, pictures: Mapping[str, Sequence[tuple[str, np.ndarray]]]) -> Figure:
+    r"""What a unit serves: its activations by class, and the images that move it most.
+
+    Args:
+        values: unit (title), class, activation.
+        pictures: by unit, the strongest first: (class, image ``(C, H, W)`` in [0, 1]).
+    """
+    count, colours = max(map(len, pictures.values())), (ONLY_B, ONLY_A, THIRD)
+    size, widths = (3.4 + 0.95 * count, 1.9 * len(pictures)), (3.4, *[1] * count)
+    fig, axes = plt.subplots(len(pictures), 1 + count, figsize=size, width_ratios=widths, squeeze=False)
+    for (ax, *places), (unit, strongest) in zip(axes, pictures.items(), strict=True):
+        part = values[values["unit"] == unit]
+        edges = np.histogram_bin_edges(part["activation"], 30)
+        for (name, own), colour in zip(part.groupby("class", sort=False), colours, strict=True):
+            ax.hist(own["activation"], edges, histtype="step", linewidth=1.5, color=colour, label=name)
+        ax.set(title=unit, yticks=[], ylabel="images", xlabel="activation, mean over the image")
+        for place, (name, picture) in zip(places, strongest, strict=True):
+            place.imshow(np.asarray(picture).transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1)
+            place.set_title(name, fontsize=8)
+        for place in places:
+            place.axis("off")
+    legend(fig, axes[0][:1], "center", ncols=3)
     return fig
 
 

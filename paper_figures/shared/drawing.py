@@ -11,7 +11,8 @@ from megu.methods import METHODS
 
 HERE = Path(__file__).parents[1]
 TITLES = {name: entry.title for name, entry in METHODS.items()}
-OF_STUDIES = {"comparison.csv", "ablation.csv", "disentanglement_all.csv", "truth_recovery.csv", "cost.csv"}  # no run's
+OF_STUDIES = {"comparison.csv", "ablation.csv", "disentanglement_all.csv", "truth_recovery.csv", "cost.csv"}
+OF_STUDIES |= {"overview.csv", "overview_image.csv"}  # nor of every run
 
 
 def folders() -> tuple[Path, Path]:

@@ -1,4 +1,4 @@
-r"""The map of the notebooks in README.md, with the minutes of the run that they were executed on."""
+r"""The map of the notebooks in README.md and in the first of them, with the minutes of the run that they show."""
 
 from shared.drawing import source
 
@@ -30,14 +30,14 @@ MAP = {  # notebook -> (question, scripts of paper_figures)
 }
 
 
-def table(data):
-    r"""Markdown: notebook, question, minutes, figures."""
+def table(data, folder="notebooks/"):
+    r"""Markdown: notebook, question, minutes, figures; ``folder``: of the notebooks, from where the map stands."""
     about = source(data)
     seconds = {name: about["stage_seconds"][stage] for stage, name in STAGES.items()}
     rows = []
     for name, (question, figures) in MAP.items():
         minutes = f"{seconds[name] / 60:.1f}" if name in seconds else "-"
-        rows.append([f"[{name}](notebooks/{name}.ipynb)", question, minutes, figures])
+        rows.append([f"[{name}]({folder}{name}.ipynb)", question, minutes, figures])
     total = sum(seconds.values()) / 60
     return (
         markdown.table(["notebook", "question", "minutes", "figures, tables (paper_figures)"], rows)

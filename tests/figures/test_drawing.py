@@ -4,13 +4,15 @@ import ablation
 import comparison
 import known_parts
 import numpy as np
+import overview as overview_script
 import pandas as pd
 import pytest
 import table1_results
 from conftest import ROOT
+from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
-from megu.figures import heatmaps, results
+from megu.figures import heatmaps, overview, results
 from megu.figures.results import METRICS
 from megu.figures.style import ONLY_B
 
@@ -97,3 +99,32 @@ def test_no_second_is_lost_in_the_figure_of_times():
     (ax,) = results.time_per_stage(table, {"ssd": "SSD", "megu": "MeGU"}).axes
     assert said(ax.texts) == ["4.0 s", "2.5 s"] and "other" in said(ax.get_legend().get_texts())
     assert sum(bar.get_width() for bars in ax.containers for bar in bars) == 6.5
+
+
+def test_the_chosen_label_is_shown_however_far_down_it_stands_and_no_barred_class_is():
+    names = [f"class {k}" for k in range(30)]
+    table = pd.DataFrame({"posterior": 1 / 30, "association": np.arange(30.0, 0, -1)}, names)
+    fig = overview.ranking(np.zeros((3, 4, 4)), table, ["class 0", "class 1"], "class 21")
+    *_, ranked = fig.axes
+    rows = said(ranked.get_yticklabels())
+    assert rows[0] == "class 2" and rows[-1] == "class 21" and len(rows) == overview.MOST + 1
+    assert ranked.get_title() == "R without class 0: number 20 is class 21"
+    assert [bar.get_facecolor()[:3] for bar in ranked.patches].count(to_rgb(ONLY_B)) == 1
+    with pytest.raises(KeyError):
+        overview.ranking(np.zeros((3, 4, 4)), table, ["class 0"], "class 0")
+
+
+def test_the_typical_picture_is_the_nearest_to_the_mean_of_those_asked_for():
+    pictures = np.array([0.0, 0.9, 1.0, 0.8, 0.5])[:, None, None, None] * np.ones((1, 2, 2))
+    assert overview.typical(pictures, np.array([False, True, True, True, False])) == 1
+    assert overview.typical(pictures, np.zeros(5, bool)) == 4, "of all, where none is asked for"
+
+
+def test_the_overview_says_what_its_table_says():
+    table, pixels = (pd.read_csv(DATA / f"{name}.csv") for name in ("overview", "overview_image"))
+    title = overview_script.draw(DATA)._suptitle.get_text()
+    for model in ("original", "unlearned", "retrained"):
+        best = table.loc[table[model].idxmax()]
+        assert f"{best['class']} ({100 * best[model]:.0f} %)" in title
+    assert np.allclose(table[["transition", "original", "unlearned", "retrained"]].sum(), 1, atol=2e-3)
+    assert pixels[["image", "sum"]].stack().between(0, 1).all() and sorted(table["role"].dropna()) == ["chosen", "own"]

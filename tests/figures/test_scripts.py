@@ -6,6 +6,7 @@ import shlex
 
 import ablation
 import collect
+import numpy as np
 import pandas as pd
 import pytest
 import table1_results
@@ -64,6 +65,17 @@ def test_collect_refuses_an_unfinished_run(tmp_path):
     with pytest.raises(NotebookError, match="not finished"):
         run_script(HERE / "collect.py", tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_overview_follows_one_image_of_a_run_that_can_be_opened(tiny):
+    made = collect.overview(tiny)
+    table, pixels = made["overview"].set_index("role"), made["overview_image"]
+    assert table.loc["own", "class"] == "shirt" != table.loc["chosen", "class"] and len(table) == len(
+        tiny.images.classes
+    )
+    assert len(pixels) == np.prod(tiny.images.shape) and not pixels["positive"].equals(pixels["negative"])
+    assert collect._opened(tiny.run.path, tiny.run.manifest) is None, "no run of images that the package lacks"
 
 
 @pytest.mark.parametrize("script", ["collect.py", "table1_results.py", "comparison.py"])
