@@ -32,6 +32,7 @@
 import numpy as np
 import pandas as pd
 import torch
+from IPython.display import Markdown
 from torch.nn import functional as F
 
 from megu.core.device import generator
@@ -157,7 +158,7 @@ strength = pd.DataFrame([
      "forgotten class": p.gather(1, y[:, None]).mean().item()} for name, p in said.items()
 ])  # fmt: skip
 lab.run.table("noise.csv", lambda: strength[:4])
-strength.round(3)
+strength.set_index("noise").round(3)
 
 # %% [markdown]
 # ## How strong may the pair be?
@@ -229,12 +230,12 @@ pattern_figures.meaning(meaning)
 taken, chance = strength.set_index("noise"), 1 / images.num_classes
 ends, at = meaning.set_index(["patterns", "input"]), over_alpha.set_index(["alpha", "scale"])
 p, still, shared = taken[["perturbing class", "forgotten class"]], at["forgotten"], f"{names[asked]} and others"
-print(
+Markdown(
     f"The network takes the positive noise for its label with probability {p.iloc[0, 0]:.2f} (shuffled"
     f" {p.iloc[2, 0]:.2f}, chance {chance:.2f}), and the negative one for its class with {p.iloc[1, 1]:.2f} (shuffled"
-    f" {p.iloc[3, 1]:.2f}).\nThe pair has {at['strength'][chosen]:.0f} % of the image's norm; with it"
+    f" {p.iloc[3, 1]:.2f}). The pair has {at['strength'][chosen]:.0f} % of the image's norm; with it"
     f" {still[chosen]:.0f} % of the forget images are still named right (eq. 11 as printed: {still[0.7, 1.0]:.0f} %),"
-    f" and {share:.0f} % are taken for {names[most]}.\n"
+    f" and {share:.0f} % are taken for {names[most]}. "
     f"In forget images it moves the patterns of '{shared}' from {ends['mean'][shared, 'forget images']:+.1f} to"
     f" {ends['mean'][shared, 'with the pair']:+.1f} s.d.; the same pixels shuffled, to"
     f" {ends['mean'][shared, 'with the pair, shuffled']:+.1f}."

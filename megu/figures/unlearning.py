@@ -2,10 +2,11 @@ r"""Figures of one unlearning: its course, and whom it costs accuracy."""
 
 from collections.abc import Mapping
 
+import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from megu.figures.style import ONLY_A, ONLY_B, SHARED, legend, panels, styled
+from megu.figures.style import ONLY_A, ONLY_B, SHARED, ZERO, forest, legend, panels, styled
 
 
 @styled
@@ -32,6 +33,25 @@ def curve(table: pd.DataFrame, goal: Mapping[str, float], per_epoch: int) -> Fig
     right.set(ylabel="cross-entropy, nats", ylim=(0, 1.05 * max(table["loss"].max(), goal["loss"])))
     legend(fig, (left, right), "center", ncols=5, fontsize=8)
     first, last = table.iloc[0], table.iloc[-1]
-    said = f"forget images named right {first['forgotten']:.0f} → {last['forgotten']:.0f} %"
-    fig.suptitle(f"{said}; retain images {first['retained']:.0f} → {last['retained']:.0f} %")
+    forget, retain = (f"{first[name]:.0f} → {last[name]:.0f} %" for name in ("forgotten", "retained"))
+    fig.suptitle(f"Named right: forget images {forget}, retained images {retain}")
+    return fig
+
+
+@styled
+def near_and_far(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
+    r"""Gap to the retrained model in retained classes that are near the forgotten one, and in those that are far.
+
+    Args: table: group (adjacent, remote), method, mean, half_width (points).
+    """
+    wide = table[table["method"] != "retrain"].set_index(["group", "method"])[["mean", "half_width"]]
+    methods = wide.loc["adjacent", "mean"].sort_values(ascending=False).index
+    fig, ax = plt.subplots(figsize=(6.4, 0.42 * len(methods) + 1.4))
+    ax.axvline(0, **ZERO)
+    for group, *look in (("adjacent", ONLY_B, "D", -0.12), ("remote", ONLY_A, "o", 0.12)):
+        forest(ax, wide.loc[group].reindex(methods).rename(titles), *look, label=f"{group} classes")
+    ax.set_xlabel("test accuracy, points from the retrained model (95 %)")
+    worse = sum(wide.loc[("adjacent", name), "mean"] < wide.loc[("remote", name), "mean"] for name in methods)
+    fig.suptitle(f"{worse} of {len(methods)} models lose more in adjacent classes than in remote ones")
+    legend(fig, [ax], "center", ncols=2)
     return fig

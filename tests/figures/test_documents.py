@@ -85,7 +85,8 @@ def test_one_name_has_one_value():
 def test_notebooks_and_tables_are_of_one_run():
     def last_output(name):
         notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
-        return "".join(output.get("text", "") for output in notebook.cells[-1].outputs)
+        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        return "".join(output.get("text", "") for output in code[-1].outputs)
 
     evaluated, noises = last_output("05_evaluate"), last_output("03_noise_pair")
     if not (evaluated and noises):

@@ -23,9 +23,10 @@ def claims(run):
 
 
 def printed(run):
-    """Last output of every executed notebook."""
+    """Last output of the last code cell of every executed notebook."""
     notebooks = (nbformat.read(run.path / "notebooks" / f"{name}.ipynb", as_version=4) for name in STAGES.values())
-    return "\n".join(notebook.cells[-1].outputs[-1]["text"] for notebook in notebooks)
+    cells = ([cell for cell in notebook.cells if cell.cell_type == "code"] for notebook in notebooks)
+    return "\n".join(code[-1].outputs[-1]["text"] for code in cells)
 
 
 @pytest.mark.slow

@@ -1,0 +1,52 @@
+"""Figures of the walk through the method say in words what their tables hold."""
+
+import numpy as np
+import pandas as pd
+
+from megu.figures import noise, unlearning
+
+RAMP = np.linspace(-1, 1, 16).reshape(1, 1, 4, 4)
+
+
+def labels(fig):
+    return [ax.get_xlabel() for ax in fig.axes]
+
+
+def test_a_noise_stands_over_its_probability_at_every_step():
+    rows = [("positive, a", step, step / 10, 9 - step) for step in range(9)]
+    table = pd.DataFrame(rows, columns=["noise", "step", "probability", "norm"])
+    fig = noise.growth({"positive, a": np.repeat(RAMP, 9, 0)}, table, columns=3)
+    assert fig.get_suptitle().endswith("after 8 steps: positive, a 0.80")
+    assert [ax.get_title() for ax in fig.axes[:3]] == ["step 0", "step 2", "step 8"]
+    assert labels(fig)[:3] == ["0.00", "0.20", "0.80"]
+
+
+def test_noises_have_one_scale_around_zero_and_images_their_own():
+    columns = {"image": np.abs(RAMP), "noise": RAMP, "half": RAMP / 2}
+    fig = noise.anatomy(columns, {name: [f"{name} said"] for name in columns}, "a finding")
+    assert labels(fig)[:3] == ["image said", "noise said", "half said"]
+    image, *signed = ([shown.get_clim() for shown in ax.images][-1] for ax in fig.axes[:3])
+    assert image == (0, 1) and signed[0] == signed[1] and signed[0][0] == -signed[0][1] < -0.9
+
+
+def test_the_weights_of_the_run_are_not_on_the_line_of_eq_11():
+    rows = [(0.0, 1.0, 10, 2, 60), (0.7, 1.0, 61, 5, 20), (0.2, 1.9, 3, 1, 88)]
+    table = pd.DataFrame(rows, columns=["alpha", "scale", "forgotten", "perturbing", "strength"])
+    fig = noise.over_alpha(table, 0.7, (0.2, 1.9))
+    assert fig.get_suptitle().endswith("61 % by eq. 11, 3 % by the weights of this run")
+    line, star = fig.axes[0].lines[:2]
+    assert list(line.get_ydata()) == [10, 61] and list(star.get_ydata()) == [3]
+
+
+def test_the_course_of_an_unlearning():
+    table = pd.DataFrame({"forgotten": [70, 30, 2], "perturbing": [0, 5, 9], "loss": [1, 2, 1], "retained": [9, 8, 7]})
+    fig = unlearning.curve(table, {"forgotten": 0, "loss": 0.5}, per_epoch=1)
+    assert fig.get_suptitle() == "Named right: forget images 70 → 2 %, retained images 9 → 7 %"
+
+
+def test_a_loss_that_is_larger_nearby_is_counted():
+    rows = [("adjacent", "a", -3), ("remote", "a", -1), ("adjacent", "b", 0), ("remote", "b", -2)]
+    table = pd.DataFrame(rows, columns=["group", "method", "mean"]).assign(half_width=0.5)
+    fig = unlearning.near_and_far(table, {"a": "A", "b": "MeGU", "retrain": "Retrain"})
+    assert fig.get_suptitle().startswith("1 of 2 ")
+    assert [text.get_text() for text in fig.axes[0].get_yticklabels()] == ["MeGU", "A"], "the best first"
