@@ -24,8 +24,8 @@
 # |---|---|---|
 # | original models, transition matrix | unlearned model of every method and seed, seconds of each part | `table1_results`, `figure4_time` |
 #
-# First Algorithm 1 in its own lines, for one seed; then the same from `megu/methods`, beside the controls that say which
-# part of it does the work.
+# First Algorithm 1 in its own lines, for one seed; then the same from `megu/methods`, beside the controls that say
+# which part of it does the work.
 
 # %%
 import pandas as pd
@@ -62,8 +62,9 @@ first, split, y, names = lab.settings.seed, lab.split, lab.images.y, lab.images.
 # ## Algorithm 1, step by step
 #
 # **Labels, noises, items.** Each forget image gets its perturbing label (eq. 7-8,
-# [notebook 02](02_perturbing_labels.ipynb)) and its pair of noises (eq. 9-11, [notebook 03](03_noise_pair.ipynb)): this is $D_f^p$. A sample of the retain images
-# $D_r$ keeps images and labels as they are.
+# [notebook 02](02_perturbing_labels.ipynb)) and its pair of noises (eq. 9-11,
+# [notebook 03](03_noise_pair.ipynb)): this is $D_f^p$. A sample of the retain images $D_r$ keeps images and labels as
+# they are.
 
 # %%
 task, settings = lab.task("megu", first), lab.parameters("megu")
