@@ -153,10 +153,10 @@ with torch.no_grad():
     said = {name: original(n).softmax(1) for name, n in inputs.items()}
 
 # %%
-strength = pd.DataFrame([
-    {"noise": name, "norm": inputs[name].flatten(1).norm(dim=1).mean().item(), "perturbing class": p.gather(1, y_perturb[:, None]).mean().item(),
-     "forgotten class": p.gather(1, y[:, None]).mean().item()} for name, p in said.items()
-])  # fmt: skip
+norms = [inputs[name].flatten(1).norm(dim=1).mean().item() for name in said]
+taken_for = [[p.gather(1, label[:, None]).mean().item() for label in (y_perturb, y)] for p in said.values()]
+strength = pd.DataFrame(taken_for, columns=["perturbing class", "forgotten class"])
+strength = strength.assign(noise=list(said), norm=norms)[["noise", "norm", "perturbing class", "forgotten class"]]
 lab.run.table("noise.csv", lambda: strength[:4])
 strength.set_index("noise").round(3)
 
@@ -185,9 +185,9 @@ noise_figures.over_alpha(over_alpha, 0.7, chosen)
 #
 # The claim of the paper is about features: the pair shall take the forgotten concept's unique patterns apart and bring
 # those of the perturbing class. [Notebook 01](01_entanglement.ipynb) says which units these are. Three sets of the last
-# layer's units, with degrees of membership: unique to the forgotten class, associated with any retained class, and those
-# that serve the most frequent perturbing class. Shown is the mean response in standard deviations of ordinary images: of
-# 32 noises from fresh starts, and of the forget images without and with the pair.
+# layer's units, with degrees of membership: unique to the forgotten class, associated with any retained class, and
+# those that serve the most frequent perturbing class. Shown is the mean response in standard deviations of ordinary
+# images: of 32 noises from fresh starts, and of the forget images without and with the pair.
 
 # %%
 everything = torch.cat([lab.split.test_retain, lab.split.test_forget])

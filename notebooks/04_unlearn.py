@@ -24,8 +24,8 @@
 # |---|---|---|
 # | original models, transition matrix | unlearned model of every method and seed, seconds of each part | `table1_results`, `figure4_time` |
 #
-# First Algorithm 1 in its own lines, for one seed; then the same from `megu/methods`, beside the controls that say which
-# part of it does the work.
+# First Algorithm 1 in its own lines, for one seed; then the same from `megu/methods`, beside the controls that say
+# which part of it does the work.
 
 # %%
 import pandas as pd
@@ -61,9 +61,10 @@ first, split, y, names = lab.settings.seed, lab.split, lab.images.y, lab.images.
 # %% [markdown]
 # ## Algorithm 1, step by step
 #
-# **Labels, noises, items.** Each forget image gets its perturbing label (eq. 7-8, [notebook 02](02_perturbing_labels.ipynb))
-# and its pair of noises (eq. 9-11, [notebook 03](03_noise_pair.ipynb)): this is $D_f^p$. A sample of the retain images
-# $D_r$ keeps images and labels as they are.
+# **Labels, noises, items.** Each forget image gets its perturbing label (eq. 7-8,
+# [notebook 02](02_perturbing_labels.ipynb)) and its pair of noises (eq. 9-11,
+# [notebook 03](03_noise_pair.ipynb)): this is $D_f^p$. A sample of the retain images $D_r$ keeps images and labels as
+# they are.
 
 # %%
 task, settings = lab.task("megu", first), lab.parameters("megu")
@@ -199,17 +200,17 @@ known = {name: accuracy(logits["forget"], y[forget]) for name, logits in shown.i
 held = {name: accuracy(logits["val_retain"], y[split.val_retain]) for name, logits in shown.items()}
 with torch.no_grad():
     moved = [accuracy(logits, y_perturb) for logits in (shown["megu"]["forget"], model(noised))]
+
+# %%
 said = [
     f"MeGU names {known['megu']:.1f} % of the forget images right; the original {known['original']:.1f} %, the"
     f" retrained model {known['retrain']:.1f} %.",
-    f"It calls {moved[0]:.1f} % of them by the label that they were trained on, and {moved[1]:.1f} % with the pair added.",
+    f"It calls {moved[0]:.1f} % of them by the label that they were trained on, {moved[1]:.1f} % with the pair added.",
     f"Of the retained validation images it names {held['megu']:.1f} % right (original {held['original']:.1f} %,"
     f" retrained {held['retrain']:.1f} %).",
 ]
 if (bare := "megu-no-noise") in known:
-    said.append(
-        f"Without its noise it names {known[bare]:.1f} % of the forgotten and {held[bare]:.1f} % of the retained."
-    )
+    said += [f"Without its noise it names {known[bare]:.1f} % of the forgotten and {held[bare]:.1f} % of the retained."]
 Markdown(" ".join(said))
 
 # %%

@@ -206,9 +206,9 @@ Markdown(
 )
 
 # %% [markdown]
-# Has MeGU forgotten, what did it cost in retained accuracy and in time, and were the right patterns cut? The original is
-# the control that must fail "forgotten", the retrained model the one that must pass it, and MeGU without its noise the
-# one that shows what the noise does. The bound on time was set for the default request on a CPU, and is asked of no
+# Has MeGU forgotten, what did it cost in retained accuracy and in time, and were the right patterns cut? The original
+# is the control that must fail "forgotten", the retrained model the one that must pass it, and MeGU without its noise
+# the one that shows what the noise does. The bound on time was set for the default request on a CPU, and is asked of no
 # other.
 
 # %%

@@ -27,7 +27,7 @@ def _top(noises: Sequence[Float[np.ndarray, "n C H W"]]) -> float:
 
 
 @styled
-def growth(noises: Mapping[str, Float[np.ndarray, "S C H W"]], table: pd.DataFrame, columns: int = 7) -> Figure:
+def growth(noises: Mapping[str, Float[np.ndarray, "S C H W"]], table: pd.DataFrame, columns: int = 6) -> Figure:
     r"""Noises as they are optimised, all on one scale, above the model's answer and their norm.
 
     Args:

@@ -56,12 +56,6 @@ def image_grid(
     return fig
 
 
-def stretched(images):
-    r"""Each image of a ``(n, C, H, W)`` tensor scaled to fill [0, 1]."""
-    low, high = images.amin((1, 2, 3), True), images.amax((1, 2, 3), True)
-    return (images - low) / (high - low).clamp_min(1e-12)
-
-
 @styled
 def label_distribution(table: pd.DataFrame) -> Figure:
     r"""How often each class is chosen as perturbing label (role of appendix C); ``table``: choice (panels), label,
