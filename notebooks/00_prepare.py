@@ -61,9 +61,13 @@
 | [02_perturbing_labels](02_perturbing_labels.ipynb) | which class is each image pushed to, and who says so? | 2.1 | `figure3_transition_matrix` |
 | [03_noise_pair](03_noise_pair.ipynb) | what does the network take the noises for? | 0.4 | `disentanglement` |
 | [04_unlearn](04_unlearn.ipynb) | what is left of the forgotten class, and what did it cost? | 2.7 | `figure4_time` |
-| [05_evaluate](05_evaluate.ipynb) | how far is each model from the retrained one? | 4.1 | `table1_results`, `comparison`, `ablation`, `disentanglement` |
+| [05_evaluate](05_evaluate.ipynb) | how far is each model from the retrained one? | 4.1 | `table1_results`, `pareto` |
 | [06_your_own_model](06_your_own_model.ipynb) | can a class go from a model and photos of someone else? | - | deletion report |
-| [07_cost](07_cost.ipynb) | what does a run cost in seconds, memory, hours on a GPU? | - | `figure4_time` |
+| [A1_guides](A1_guides.ipynb) | do nine guides agree, and does forgetting depend on which is asked? | - | `figure3_transition_matrix` |
+| [A2_every_method](A2_every_method.ipynb) | which method comes nearest to retraining, and which when? | - | `comparison`, `disentanglement`, `table1_results` |
+| [A3_one_thing_at_a_time](A3_one_thing_at_a_time.ipynb) | which of the choices that the paper leaves open matter? | - | `ablation` |
+| [A4_the_papers_tables](A4_the_papers_tables.ipynb) | do the paper's claims hold on its requests? | - | `table1_to_8_paper`, `figure4_time` |
+| [A5_cost](A5_cost.ipynb) | what does a run cost in seconds, memory, hours on a GPU? | - | `figure4_time` |
 
 23 minutes in all, cpu, float32; on other machines they differ.
 <!-- end notebooks -->

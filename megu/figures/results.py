@@ -142,33 +142,6 @@ def pareto(summary: pd.DataFrame, titles: Mapping[str, str], forget: str = "acc_
 
 
 @styled
-def pareto(summary: pd.DataFrame, titles: Mapping[str, str], forget: str = "acc_forget_test") -> Figure:
-    r"""Forgetting against retained accuracy, the retrained model (a star) as the goal of both.
-
-    Args:
-        summary: from `megu.measure.summary.summary`, of one scenario.
-        forget: its metric on the forgotten images.
-    """
-    table = summary.set_index(["metric", "method"])
-    names = [name for name in titles if (forget, name) in table.index and pd.notna(table.loc[(forget, name), "mean"])]
-    x, y = (table.loc[metric].loc[names] for metric in (forget, "acc_retain_test"))
-    apart = pd.DataFrame({"x": x["gap"].abs(), "y": y["gap"].abs()}).drop("retrain")
-    fig, ax = plt.subplots(figsize=(7, 4.6))
-    for name in names:
-        look = {"retrain": {"fmt": "*", "color": "black", "markersize": 12}, "megu": {"fmt": "D", "color": ONLY_B}}
-        look = {"fmt": "o", "color": ONLY_A, "markersize": 5} | look.get(name, {})
-        ends = [[axis.loc[name, "half_width"]] if pd.notna(axis.loc[name, "half_width"]) else None for axis in (y, x)]
-        ax.errorbar(x.loc[name, "mean"], y.loc[name, "mean"], *ends, elinewidth=0.6, ecolor=FLOOR, **look)
-    ax.set(xlabel=f"{METRICS[forget]}, % (95 % interval over seeds)", ylabel=f"{METRICS['acc_retain_test']}, %")
-    if "megu" in apart.index:
-        nearer = int((apart < apart.loc["megu"]).all(axis=1).sum())
-        ax.set_title(f"{nearer} of {len(apart) - 1} are nearer than MeGU to the retrained model on both axes")
-    ax.margins(0.08)
-    name_points(ax, np.stack([x["mean"], y["mean"]], 1), [titles[name] for name in names])
-    return fig
-
-
-@styled
 def time_per_stage(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     r"""Seconds of every method by part, the longest first (role of Figure 4); ``table``: method, part, seconds."""
     titles = {**titles, "guide": "Guide, once per data set"}

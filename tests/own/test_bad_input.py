@@ -187,7 +187,7 @@ ALONE = {  # argument of `ask` -> (wrong value, what the message must name)
     "subclasses": [(["a"], "1 names for 30")],
 }  # fmt: skip
 WRONG = [({name: value}, named) for name, values in ALONE.items() for value, named in values] + [
-    ({"data": 3, "classes": None}, "int"), ({"method": "projection", "forget": [1, 2]}, "random"),
+    ({"data": 3, "classes": None}, "int"), ({"method": "projection", "forget": [1, 2]}, "single images"),
     ({"subclasses": HALVES, "forget": "c"}, "'c'"),
     ({"subclasses": HALVES, "forget": ["a", "ape"]}, "classes and sub-classes"),
 ]  # fmt: skip
