@@ -159,7 +159,9 @@ cut = lab.run.table("disentanglement.csv", lab.disentanglement)
 alone = {"pos": "positive noise alone", "neg": "negative noise alone", "random": "noise shuffled"}
 kinds = {f"megu, {kind} noise": f"MeGU, {words}" for kind, words in alone.items()}
 cut_over = over_seeds(cut, ["method", "view", "measure"])
-pattern_figures.disentangled(cut_over, titles | kinds)
+fig = pattern_figures.disentangled(cut_over, titles | kinds)
+fig.set_dpi(75)
+fig
 
 # %% [markdown]
 # The same in the image: where a forget image activates the original's unique and associated patterns (units of its last
