@@ -127,13 +127,13 @@ def unlearn(
 ):
     """Unlearn with a classifier and images of the user's own."""
     arguments, out = options.arguments(dict(locals()))
-    from megu.own.report import place
     from megu.runs.loggers import loggers
 
-    out = place(out, arguments)
-    watchers = [] if dry_run else loggers(log, out)
+    watchers = [] if dry_run else loggers(log, out)  # a wrong one is said before torch is imported
+    from megu.own.report import place
     from megu.own.request import CheckedRequest, Request
 
+    out = place(out, arguments)
     checked = CheckedRequest(Request.of(arguments))
     from megu.own.estimate import plan
 

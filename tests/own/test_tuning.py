@@ -61,7 +61,7 @@ def test_a_search_goes_on_where_it_stopped(searched, model, parts, monkeypatch):
 
 def test_test_images_have_no_part_in_it(searched, model, parts):
     x, y = parts[1].tensors
-    other = forget(model, (parts[0], TensorDataset(x.flip(0), y)), method="finetune", settings=BATCH, tune=3)
+    other = forget(model, (parts[0], TensorDataset(x[::2], y[::2])), method="finetune", settings=BATCH, tune=3)
     one, two = (without_seconds(found.report["done"]["search"]["table"]) for found in (searched[0], other))
     assert one == two and searched[0].report["done"]["check"] == other.report["done"]["check"]
     assert searched[0].report["accuracy"] != other.report["accuracy"]  # the control: they are other images
@@ -83,7 +83,9 @@ def test_goals_are_those_of_a_retrained_model(model, parts, what, goal):
     assert goal(trial.goals["forget"]) and trial.goals["held_out"] == trial.before["held_out"]
     look = trial.look(request.original)
     assert (look["score"] < 0.5) == (what == "trouser") and bool(complaints(look)) == (what == "trouser")
-    given = Trial(checked(model, parts[0], what, reference=model), None)
+    reference = copy.deepcopy(model)
+    reference[-1].bias.data += 1  # of every class: other weights, the same answers
+    given = Trial(checked(model, parts[0], what, reference=reference), None)
     assert given.goals == given.before and given.look(request.original)["score"] == 1
 
 
