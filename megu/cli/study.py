@@ -47,9 +47,17 @@ def comparison(
 
 
 @app.command()
-def ablation(out: Out, seeds: Seeds = 3, profile: Profile = "quick", workers: Workers = None, set: Set = None):
+def ablation(
+    out: Out,
+    point: option(list[str], "Point of the assumption log, e.g. A10 or noise, by default all") = (),
+    table: option(str, "Name of the table, which is written as NAME.csv.") = "ablation",
+    seeds: Seeds = 3,
+    profile: Profile = "quick",
+    workers: Workers = None,
+    set: Set = None,
+):
     """MeGU's open points changed one at a time."""
-    _study(out, profile, workers, seeds, set).ablation()
+    _study(out, profile, workers, seeds, set).ablation(point or (), table)
 
 
 @app.command()

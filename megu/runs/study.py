@@ -97,11 +97,19 @@ class Study:
         source |= {"scenarios": list(scenarios), "shadows": usual["shadows"]}
         _write(self.out, "comparison", {"comparison": rows[columns], "comparison_seconds": seconds}, source)
 
-    def ablation(self) -> None:
-        r"""MeGU's open points (A2, A6-A10, A12, A14-A16 and tau), each changed alone: ``ablation.csv``."""
+    def ablation(self, points: Sequence[str] = (), table: str = "ablation") -> None:
+        r"""MeGU's open points, each changed alone: ``ablation.csv``, or ``<table>.csv``.
+
+        Args: points: of `ABLATIONS`, by default all; the default and the retrained model come along.
+        Raises: SettingsError for another point.
+        """
+        for point in points:
+            if point not in ABLATIONS:
+                raise SettingsError(closest(point, ABLATIONS, "point"))
+        chosen = {point: of for point, of in ABLATIONS.items() if point in ("default", *(points or ABLATIONS))}
         variants = [("retrain", "retrain", "retrain", {})]
-        variants += [("megu", point, *variant) for point, of_point in ABLATIONS.items() for variant in of_point.items()]
-        self._variants("ablation", "seed metric value mode unit point variant", variants, {})
+        variants += [("megu", point, *variant) for point, of in chosen.items() for variant in of.items()]
+        self._variants(table, "seed metric value mode unit point variant", variants, {})
 
     def disentanglement(self) -> None:
         r"""Patterns that every method cuts, class-wise, and MeGU with each noise: ``disentanglement_all.csv``."""
