@@ -9,6 +9,7 @@ _FEW = 5.0  # percent of a class that a model which forgot it may name right
 _MARK = 0.15  # in AUC: what a test of a whole class must be able to find before "none found" is said
 DOUBTED = "The reference is in doubt: it "  # such limits are also said while it works
 _LEFT = {"ruined": 0.5, "damaged": 0.95}  # of the accuracy above chance: with less left, the model is called so
+NEAR = {"forget": 3.0, "retain": 2.0}  # points of accuracy: a model further from the reference is not called like it
 _KEPT = ("test_retain", "retain")
 
 
@@ -31,6 +32,7 @@ def verdict(asked: dict, measured: list[dict], changes: list[dict], attacked: li
     untold = f"cannot be told {without}"
     word = [forgetting or (untold if trace == "cannot be told" else trace)]
     word += [f"model {utility}"] if utility in _LEFT else []
+    word += ["what is kept cannot be told"] if utility == "cannot be told" else []
     if forgetting == "forgotten" and trace != "none found":
         word.append("with a trace" if trace == "trace" else f"a trace {untold}")
     hints = {
@@ -116,8 +118,10 @@ def _trace(attacks, moved, judge, whole):
         rule += f"none found = no trace, though each test would find an AUC {_MARK:g} off with 80 % power."
         clear = bool(tests) and all((test["detectable"] or 9) <= test["goal"] + _MARK for test in tests)
     else:
-        rule += "no trace = the interval of what sees the model before best lies less than half as far off as that did."
-        clear = bool(tests) and max(-shown["low"], shown["high"]) < abs(shown["before"]) / 2
+        rule += "no trace = the interval of what sees the model before best lies less than half as far off as that did"
+        rule += f", and the accuracy at most {NEAR['forget']:g} points off." if judge else "."
+        near = all(abs(test["at"]) <= NEAR["forget"] for test in tests if test.get("points"))
+        clear = bool(tests) and near and max(-shown["low"], shown["high"]) < abs(shown["before"]) / 2
     state = ("none found" if whole else "no trace") if clear else "cannot be told"
     if marks := [test for test in tests if not test["low"] <= 0 <= test["high"]]:
         state, shown = "trace", max(marks, key=lambda test: abs(test["at"]) / test["reach"])
@@ -156,7 +160,7 @@ def _accuracy(moved, judge):
         "By what is named right of the forgotten images the model {} be told from the retrained reference:"
         f" {at:+.1f} points ({low:+.1f} to {high:+.1f}), {before['points']:+.1f} before."
     )
-    return _test(at, low, high, before["points"], said)
+    return _test(at, low, high, before["points"], said) | {"points": True}
 
 
 def _test(at, low, high, before, said):
@@ -181,17 +185,20 @@ def _utility(rows, moved, judge):
         if (after := rows.get(("after", part))) is None or (goal := rows[base, part]["percent"]) <= after["chance"]:
             continue
         limits = {name: _limit(goal, after["chance"], name) for name in _LEFT}
-        lost = moved["after", base, part]["high"] < 0
-        grades.append(next((name for name in _LEFT if lost and after["percent"] < limits[name]), "kept"))
+        if judge and part == "test_retain":
+            limits["damaged"] = max(limits["damaged"], goal - NEAR["retain"])
+        below = next((name for name in _LEFT if after["percent"] < limits[name]), "kept")
+        grades.append(below if below == "kept" or moved["after", base, part]["high"] < 0 else "cannot be told")
         parts.append(f"{PARTS[part]} {limits['ruined']:.1f} and {limits['damaged']:.1f} %")
     if not grades:
         return "not measured", "What is kept was not measured: the model before was no better than one class for all."
+    nearer = f", on test images at most {NEAR['retain']:g} points below it" if judge else ""
     rule = (
         "Model ruined, model damaged = fewer are named right than half and 95 % of what the"
-        f" {'retrained reference' if judge else 'model before'} has above always naming one class ({'; '.join(parts)}),"
-        " and by the interval of the change."
+        f" {'retrained reference' if judge else 'model before'} has above always naming one class{nearer}"
+        f" ({'; '.join(parts)}), and by the interval of the change; cannot be told = fewer, but not by the interval."
     )
-    return next(name for name in (*_LEFT, "kept") if name in grades), rule
+    return next(name for name in (*_LEFT, "cannot be told", "kept") if name in grades), rule
 
 
 def _first(rows):

@@ -4,9 +4,8 @@ from shared.drawing import read, source
 from shared.tracked import bullets, listed, title
 
 from megu.figures import markdown
-from megu.own.verdict import verdict
+from megu.own.verdict import NEAR, verdict
 
-NEAR = {"forget": 3.0, "retain": 2.0}  # points from the retrained model
 PARTS = {"forget_train": "forget", "forget_test": "test_forget", "retain_test": "test_retain"}
 COLUMNS = ("forgotten, training", "forgotten, unseen", "retained, unseen")
 NETWORKS = {"lite0": "EfficientNet-Lite0, pretrained", "vit": "small ViT, from scratch"}
@@ -49,17 +48,21 @@ def judged(row):
     gaps = [abs(row[f"{part}_gap"]) for part in parts]
     at_least = [max(row[f"{part}_gap_low"], -row[f"{part}_gap_high"]) for part in parts]
     lost, least = -row["retain_test_gap"], -row["retain_test_gap_high"]
-    blamed = row["forgetting"] not in (None, "forgotten")
     near = {"forget": all(gap <= NEAR["forget"] for gap in gaps), "retain": abs(lost) <= NEAR["retain"]}
-    missed = {
-        "forget": not near["forget"] and not blamed and row["trace"] != "trace",
-        "retain": lost > NEAR["retain"] and row["utility"] == "kept",
-    }
     shown = {"forget": any(gap > NEAR["forget"] for gap in at_least), "retain": least > NEAR["retain"]}
+    blamed = row["forgetting"] not in (None, "forgotten") or row["trace"] == "trace"
+    missed = {
+        "forget": not near["forget"] and not blamed,
+        "retain": lost > NEAR["retain"] and row["utility"] in ("kept", "cannot be told"),
+    }
+    admitted = {
+        "forget": row["forgetting"] is None and row["trace"] == "cannot be told",
+        "retain": row["utility"] == "cannot be told",
+    }
     wrong = any(missed[part] and shown[part] for part in NEAR)
     wrong |= row["forgetting"] in ("partly", "not forgotten") and near["forget"]
-    admits = row["forgetting"] is None and row["trace"] == "cannot be told" and not missed["retain"]
-    word = "wrong" if wrong else "right" if not any(missed.values()) else "open" if admits else "silent"
+    silent = any(missed[part] and not admitted[part] for part in NEAR)
+    word = "wrong" if wrong else "silent" if silent else "open" if any(missed.values()) else "right"
     return {"near_forget": near["forget"], "near_retain": near["retain"], "verdict": word}
 
 
@@ -140,7 +143,9 @@ def page(data):
         verdicts(rows),
         f"**What it is.** {made}. Recommended is the first of the first table above, as it was before this"
         f" measurement, that takes the network: {recommended}. No class that is forgotten here was forgotten there,"
-        " but its cells of CIFAR count images of these classes among the retained.",
+        " but its cells of CIFAR count images of these classes among the retained. The verdicts are those of today's"
+        " rules on the numbers of the reports: that *what is kept cannot be told*, that it is measured by points from a"
+        " reference, and that *no trace* needs an accuracy near it, came after a first reading of this table.",
     )
     return (
         f"{table(rows)}\n\nPercent named right, mean over the seeds; in brackets by the retrained model. *Near*: in how"

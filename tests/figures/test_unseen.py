@@ -37,6 +37,8 @@ WORSE = {"retain_test_gap": -9, "retain_test_gap_low": -14, "retain_test_gap_hig
     (FINE | WORSE, (True, False), "wrong"),
     (FINE | WORSE | {"retain_test_gap_high": 1}, (True, False), "silent"),
     (FINE | WORSE | {"utility": "damaged"}, (True, False), "right"),
+    (FINE | WORSE | {"retain_test_gap_high": 1, "utility": "cannot be told"}, (True, False), "open"),
+    (FINE | WORSE | {"utility": "cannot be told"}, (True, False), "wrong"),  # it can
     (FINE | {"retain_test_gap": 5, "retain_test_gap_high": 9}, (True, False), "right"),  # better is no loss
     (FINE | {"forget_test_gap": -20, "forget_test_gap_low": -30, "forget_test_gap_high": -9}, (False, True), "wrong"),
 ])  # fmt: skip

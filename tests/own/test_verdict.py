@@ -59,12 +59,13 @@ def size(n, m, goal=None):
     return {"members": n, "others": m, "detectable": detectable_auc(*one_class(n, m), LEVEL, goal)}
 
 
-def judged(before, after, reference=None, attacked=(), scenario="class", n=N, kept=None, classes=10):
-    """The verdict on models that name so many of the n forgotten images right."""
+def judged(before, after, reference=None, attacked=(), scenario="class", n=N, kept=None, classes=10, roll=0):
+    """The verdict on models that name so many of the n forgotten images right; ``roll``: the others that one keeps."""
     named = {"before": before, "after": after, "reference": reference}
     rights = {"forget": {model: share(count, n) for model, count in named.items() if count is not None}}
     if kept:
         rights["test_retain"] = {model: share(round(1000 * part), 1000) for model, part in kept.items()}
+        rights["test_retain"]["after"] = rights["test_retain"]["after"].roll(roll)
     data = {"training_images": 500, "trained_on": None, "retain_is_sample": False, "classes": "abcdefghij"[:classes]}
     asked = {"names": ["rocket"], "scenario": scenario, "data": data}
     return verdict(asked, *accuracy(rights), list(attacked))
@@ -141,6 +142,28 @@ def test_single_images_and_sub_classes_are_judged_by_their_distance_to_the_refer
     assert found["word"] == word and "the reference's value" in found["rule"]
     if after in (288, 100):
         assert judged(288, after, 192, [], scenario)["word"] == "trace"  # without unseen images as well
+
+
+@pytest.mark.parametrize(("after", "n", "word"), [
+    (12, 24, "no trace"), (15, 24, "cannot be told"), (300, 500, "trace"),
+])  # fmt: skip
+def test_no_trace_is_not_said_far_from_the_reference(after, n, word):
+    """The reference names 52 %; of 24 images 10 points more are no trace for sure, and no likeness either."""
+    attacked = [attack(model, of) for model, of in (("before", 0.95), ("after", 0.5), ("reference", 0.5))]
+    found = judged(n, after, round(0.52 * n), attacked, "subclass", n=n)
+    assert found["parts"]["trace"] == word and "accuracy at most 3 points off" in found["rule"]
+
+
+@pytest.mark.parametrize(("after", "roll", "utility"), [
+    (0.705, 0, "kept"), (0.705, 300, "kept"), (0.675, 0, "damaged"), (0.675, 300, "cannot be told"),
+    (0.6, 300, "damaged"),
+])  # fmt: skip
+def test_a_loss_that_so_few_images_do_not_show_is_not_called_kept(after, roll, utility):
+    kept = {"before": 0.71, "after": after, "reference": 0.71}
+    attacked = [attack(model, 0.5) for model in kept]
+    found = judged(360, 0, 0, attacked, kept=kept, roll=roll)
+    assert found["parts"]["utility"] == utility
+    assert ("what is kept cannot be told" in found["word"]) == (utility == "cannot be told")
 
 
 def test_what_the_reference_shows_as_well_is_no_trace():
