@@ -74,7 +74,7 @@
 """
 
 # %% [markdown]
-# A second run takes seconds where nothing has to be trained. 00-05 share one run; 06 and 07 stand alone.
+# A second run takes seconds where nothing has to be trained. 00-05 share one run; 06 and the appendix stand alone.
 
 # %%
 from IPython.display import Markdown

@@ -31,8 +31,7 @@ def verdict(asked: dict, measured: list[dict], changes: list[dict], attacked: li
     forgetting, rule = _forgetting(asked, rows, moved, judge) if whole else (None, None)
     untold = f"cannot be told {without}"
     word = [forgetting or (untold if trace == "cannot be told" else trace)]
-    word += [f"model {utility}"] if utility in _LEFT else []
-    word += ["what is kept cannot be told"] if utility == "cannot be told" else []
+    word += [f"model {utility}"] * (utility in _LEFT) + ["what is kept cannot be told"] * (utility == "cannot be told")
     if forgetting == "forgotten" and trace != "none found":
         word.append("with a trace" if trace == "trace" else f"a trace {untold}")
     hints = {
@@ -41,7 +40,8 @@ def verdict(asked: dict, measured: list[dict], changes: list[dict], attacked: li
         "Fewer epochs (recipe.epochs), a smaller learning rate (recipe.lr) or more retain images may keep more; choose"
         " on images outside the test.": utility in _LEFT,
     }
-    findings = [_first(rows), *sentences, *_said_of_changes(changes), *_holding(hints)]
+    hinted = [hint for hint, holds in hints.items() if holds]
+    findings = [_first(rows), *sentences, *_said_of_changes(changes), *hinted]
     return {
         "word": ", ".join(word),
         "parts": {"forgetting": forgetting, "trace": trace, "utility": utility},
@@ -120,7 +120,7 @@ def _trace(attacks, moved, judge, whole):
     else:
         rule += "no trace = the interval of what sees the model before best lies less than half as far off as that did"
         rule += f", and the accuracy at most {NEAR['forget']:g} points off." if judge else "."
-        near = all(abs(test["at"]) <= NEAR["forget"] for test in tests if test.get("points"))
+        near = not judge or abs(tests[-1]["at"]) <= NEAR["forget"]
         clear = bool(tests) and near and max(-shown["low"], shown["high"]) < abs(shown["before"]) / 2
     state = ("none found" if whole else "no trace") if clear else "cannot be told"
     if marks := [test for test in tests if not test["low"] <= 0 <= test["high"]]:
@@ -160,7 +160,7 @@ def _accuracy(moved, judge):
         "By what is named right of the forgotten images the model {} be told from the retrained reference:"
         f" {at:+.1f} points ({low:+.1f} to {high:+.1f}), {before['points']:+.1f} before."
     )
-    return _test(at, low, high, before["points"], said) | {"points": True}
+    return _test(at, low, high, before["points"], said)
 
 
 def _test(at, low, high, before, said):
@@ -185,8 +185,7 @@ def _utility(rows, moved, judge):
         if (after := rows.get(("after", part))) is None or (goal := rows[base, part]["percent"]) <= after["chance"]:
             continue
         limits = {name: _limit(goal, after["chance"], name) for name in _LEFT}
-        if judge and part == "test_retain":
-            limits["damaged"] = max(limits["damaged"], goal - NEAR["retain"])
+        limits["damaged"] = max(limits["damaged"], goal - NEAR["retain"] if judge and part == "test_retain" else 0)
         below = next((name for name in _LEFT if after["percent"] < limits[name]), "kept")
         grades.append(below if below == "kept" or moved["after", base, part]["high"] < 0 else "cannot be told")
         parts.append(f"{PARTS[part]} {limits['ruined']:.1f} and {limits['damaged']:.1f} %")
@@ -212,10 +211,9 @@ def _first(rows):
 
 
 def _said_of_changes(changes):
-    names = {"before": "the model before", "reference": "the retrained reference"}
     return [
         f"{PARTS[row['part']].capitalize()}: {row['points']:+.1f} points of accuracy ({row['low']:+.1f} to"
-        f" {row['high']:+.1f}) from {names[row['than']]}."
+        f" {row['high']:+.1f}) from the {'model before' if row['than'] == 'before' else 'retrained reference'}."
         for row in changes
         if row["model"] == "after" and row["part"] in _KEPT
     ]
@@ -241,11 +239,7 @@ def _limits(whole, judge, unfit, data, rows, moved):
         "Single images and sub-classes share labels with what stays: naming them right is no sign of memory, naming"
         " them wrong no sign of deletion.": not whole and not judge,
     }
-    return _holding(limits)
-
-
-def _holding(sentences):
-    return [sentence for sentence, holds in sentences.items() if holds]
+    return [limit for limit, holds in limits.items() if holds]
 
 
 def _auc(row):

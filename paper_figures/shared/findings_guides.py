@@ -72,12 +72,20 @@ def forgetting(data):
 def tiny(data):
     r"""The tiny multimodal LLM on classes that it was not trained on."""
     found = table(data, "tiny_guide").query("images == 'cifar100, 20 classes'").set_index(["guide", "what"])
-    auc = listed(f"{guide} {found.loc[(guide, 'AUC, raw'), 'value']:.2f}" for guide in ("tiny", "composed"))
-    row = found.loc[("tiny", "accuracy, column-centred")]
+    guides = ("tiny", "composed")
+    raw, centred = (
+        listed(f"{guide} {found.loc[(guide, f'AUC, {how}'), 'value']:.2f}" for guide in guides)
+        for how in ("raw", "column-centred")
+    )
+    rows = [found.loc[(guide, "accuracy, column-centred")] for guide in guides]
+    right = listed(
+        f"{guide} {100 * row['value']:.1f} % ({100 * row['low']:.1f} to {100 * row['high']:.1f})"
+        for guide, row in zip(guides, rows, strict=True)
+    )
     return (
         "**The tiny multimodal LLM on 20 classes of CIFAR-100 that it was not trained on**: AUC of the true against"
-        f" other labels {auc}; accuracy with centred labels {100 * row['value']:.1f} % ({100 * row['low']:.1f} to"
-        f" {100 * row['high']:.1f}; chance {100 * row['chance']:.0f})."
+        f" other labels {raw}; with centred labels, as MeGU uses them, {centred}; accuracy with centred labels {right},"
+        f" chance {100 * rows[0]['chance']:.0f}."
     )
 
 
