@@ -5,7 +5,7 @@ import os
 import typer
 
 from megu.cli import options
-from megu.cli.options import DryRun, Out, Set, Workers, option
+from megu.cli.options import DryRun, option
 from megu.settings.known import check_shared
 
 EXAMPLES = """Forget something by every method that fits, side by side, and say which of them to take.
@@ -15,7 +15,8 @@ EXAMPLES = """Forget something by every method that fits, side by side, and say 
 Some methods; a model retrained without what goes; a search of each method's settings; four processes:
   ... --method megu --method finetune    ... --reference retrained.safetensors    ... --tune 10    ... --workers 4
 Such a model made here, once for all; the request in a file, which --save-config writes:
-  ... --retrain    megu compare --config request.toml
+  ... --retrain --set training.epochs=20    megu compare --config request.toml
+Settings are of guide, training and device; one of a method, as recipe.lr, is for `megu unlearn`.
 
 Repeat the command after an interrupt: it goes on.  Each method's folder is what `megu unlearn` writes."""
 
@@ -26,9 +27,9 @@ def compare(
     data: options.Data = None,
     forget: options.Forget = None,
     forget_list: options.ForgetList = None,
-    out: Out = None,
+    out: options.OwnOut = None,
     method: option(list[str], "A method, by default all that fit the request") = None,
-    tune: option(int, "Trials of a search of each method's settings on training images.", min=0) = None,
+    tune: option(int, f"Trials of a search of each method's settings {options.TUNE}", min=0) = None,
     test: options.Test = None,
     reference: options.Reference = None,
     retrain: options.Retrain = False,
@@ -40,8 +41,8 @@ def compare(
     retain_images: options.RetainImages = None,
     trained_on: options.TrainedOn = None,
     seed: options.RequestSeed = None,
-    workers: Workers = None,
-    set: Set = None,
+    workers: options.OwnWorkers = 1,
+    set: options.SharedSet = None,
     config: options.Config = None,
     save_config: options.SaveConfig = None,
     dry_run: DryRun = False,

@@ -42,10 +42,12 @@ EXAMPLES = """Make a copy of your own classifier forget, and report what was don
 One folder of images per class, perhaps with unseen ones beside them: photos/train/rocket/1.jpg, ....
   megu unlearn --model model.safetensors --arch resnet18 --data photos/ --forget rocket --dry-run
   ... --forget rocket --out forgotten/
+Without unseen images no attack is measured; a reference, retrained without what goes, gives the verdict its measure:
+  ... --test unseen/    ... --retrain --set training.epochs=20    ... --reference retrained.safetensors
 Several classes; a sub-class (a folder in a class's folder); single images, one file name or position a line:
   ... --forget rocket --forget "lawn mower"    ... --forget tops/shirt    ... --forget-list images.txt
 Another method, guide or setting; 8-bit images in [0, 1] without further normalisation:
-  ... --method finetune    ... --guide model    ... --set recipe.lr=0.005    ... --normalise unit
+  ... --method finetune    ... --guide model    ... --set recipe.lr=0.01    ... --normalise unit
 A search of the settings on training images, 20 times as long; which method to take: megu compare --help
   ... --tune 20
 A ResNet-18 of weiaicunzai/pytorch-cifar100, its state_dict as .safetensors:
@@ -104,7 +106,7 @@ def unlearn(
     data: options.Data = None,
     forget: options.Forget = None,
     forget_list: options.ForgetList = None,
-    out: Out = None,
+    out: options.OwnOut = None,
     test: options.Test = None,
     reference: options.Reference = None,
     retrain: options.Retrain = False,
@@ -116,9 +118,11 @@ def unlearn(
     size: options.Size = None,
     retain_images: options.RetainImages = None,
     trained_on: options.TrainedOn = None,
-    tune: option(int, "Trials of a search of the settings, each as long as the unlearning.", min=0) = None,
+    tune: option(
+        int, f"Trials of a search of the settings, each as long as the unlearning {options.TUNE}", min=0
+    ) = None,
     seed: options.RequestSeed = None,
-    set: Set = None,
+    set: options.OwnSet = None,
     config: options.Config = None,
     save_config: options.SaveConfig = None,
     log: option(str, "csv (default: log.csv in --out), tensorboard, wandb or mlflow.") = None,
@@ -176,7 +180,9 @@ def tune(
     workers: Workers = None,
     set: Set = None,
 ):
-    """Choose learning rates, lambda and the like on validation images (class-wise forgetting): tuning.csv."""
+    """Choose learning rates, lambda and the like on validation images (class-wise forgetting): tuning.csv.
+
+    Of the models of `megu run`; for one of your own: `megu unlearn --tune`."""
     from megu.runs.tune import tune
 
     table = tune(profile, trials=trials, methods=method, overrides=parse(set), run_dir=run_dir, workers=workers)

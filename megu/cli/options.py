@@ -43,19 +43,38 @@ Onnx = option(bool, "Write model.onnx, too, checked by onnxruntime (needs the ex
 Set = option(list[str], "A setting, e.g. --set forget.classes='[\"sandal\"]' --set seeds=5")
 
 # Of a request for the user's own model.
-Model = option(Path, "Weights as .safetensors (nothing else is opened).")
+OwnOut = option(
+    Path,
+    "Folder for what is written, new or one to go on in, not among the images; needed, but not with --dry-run.",
+    callback=_folder,
+)
+OwnSet = option(
+    list[str],
+    "A setting by its own name, without `methods.megu.` before it: --set recipe.lr=0.01 --set training.epochs=20",
+)
+SharedSet = option(
+    list[str],
+    "A setting of guide, training or device: --set training.epochs=20 (one of a method, as recipe.lr, is for unlearn)",
+)
+OwnWorkers = option(int, "Processes; each of several holds model and images of its own.", min=1)
+TUNE = "(needs the extra tune; `megu tune` is another thing, for the models of `megu run`)."
+Model = option(Path, "Weights as .safetensors (nothing else is opened; of a .pth see megu/own/README.md).")
 Arch = option(str, "Of torchvision or ours, timm:NAME, hf:FOLDER, or file.py:function(num_classes, in_channels).")
 Data = option(str, "Folder of training images by class, or of train/ and test/; or a .csv of path, label, split.")
 Forget = option(list[str], "Class or class/sub-class to forget")
 ForgetList = option(Path, "File of single images instead: a name or position a line, or .json, .npy.")
-Test = option(str, "Folder of unseen images by class, if not data/test.")
+Test = option(
+    str, "Folder of unseen images by class, or a .csv; else data/test or data/val. Without any, no attack is measured."
+)
 Reference = option(Path, "Weights of a model retrained without what goes.")
 Classes = option(Path, "Text file of class names in the order of the outputs, one a line.")
-Duplicates = option(str, "Retained images with the pixels of forgotten ones: forget or keep them.")
+Duplicates = option(
+    str, "Retained images with the pixels of forgotten single ones: forget or keep them; by default they are refused."
+)
 Guide = option(str, "A guide.source, `model` (its own features), or a .csv or .npy matrix.")
 Normalise = option(str, "imagenet (default), cifar10, cifar100, unit, half, data or 'mean; std'.")
 Size = option(int, "Pixels that images are resized to; else their own, or 224.")
-RetainImages = option(int, "Retain images to fine-tune on, at most.", min=1)
+RetainImages = option(int, "Retain images to fine-tune on, at most; by default a fifth, at least 1,600.", min=1)
 TrainedOn = option(int, "Images that it was trained on, where data is a sample.", min=1)
 Retrain = option(bool, "Train that reference here, anew (--set training.epochs=20).", "--retrain")
 Config = option(Path, "TOML or YAML file of these options (forget_list for --forget-list); options win.")
