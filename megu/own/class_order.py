@@ -1,5 +1,6 @@
 """Whether the model's outputs follow the order of the class names, and whether it knows what it shall forget."""
 
+import logging
 import re
 from pathlib import Path
 
@@ -9,13 +10,17 @@ from megu.core.device import generator
 from megu.core.train import predict
 from megu.settings.errors import SettingsError
 
+_log = logging.getLogger("megu")
+_SURELY = 1e-3  # so rarely does a model as good as this one miss every image of a class that it knows
+
 
 def check_class_order(checked, index, kind="training"):
     r"""Refuse a model whose confusion matrix is nearly a permutation.
 
     Tried are timm's natural order of the names, and the permutation that fits one half of a sample of the images best,
     on the other half.  Of the images whose class it moves, it must name right at least twice as many as the given order
-    does, by 2.5 standard deviations.
+    does, by 2.5 standard deviations.  Of classes that stay and that it never names, as an earlier request may have had
+    it forget them, it is said that they are learnt again.
 
     Args: checked: `megu.own.request.CheckedRequest`, with images, split and original.  index: of ``kind`` of images.
     Raises: SettingsError with the order found.
@@ -26,7 +31,7 @@ def check_class_order(checked, index, kind="training"):
     index = _evenly(images.y, index, min(2000, max(500, 10 * images.num_classes)))
     y, named = _named(checked, index)
     if (order := _other_order(images.classes, y, named)) is None:
-        return
+        return _say_unknown(checked, y, named) if kind == "training" else None
     found, other = [images.classes[k] for k in order], torch.tensor(order)[named]
     given, right = (f"{100 * (labels == y).double().mean().item():.0f} %" for labels in (named, other))
     remedy = f"if these are its outputs, give classes={found} (--classes: a file with one a line)"
@@ -40,9 +45,22 @@ def check_class_order(checked, index, kind="training"):
     )
 
 
+def _say_unknown(checked, y, named):
+    asked, wrong = checked.settings.forget, (named != y).double().mean().item()
+    for k, name in enumerate(checked.images.classes):
+        n = int((y == k).sum())
+        if name not in asked.classes and not (named == k).any() and wrong**n < _SURELY:
+            _log.warning(
+                f"the model names no image {name!r}, of which there are retained training images: they are trained on,"
+                " so that it learns this class; if it was to forget it before, ask for it again beside what is to be"
+                f" forgotten now (forget=[..., {name!r}])"
+            )
+
+
 def check_known(checked):
-    r"""Refuse to forget a class of which the model does not know anything, as its images are given its name no more
-    often than a sample of the others are, by two standard deviations.
+    r"""Refuse to forget classes of which the model does not know anything, as their images are given their name no more
+    often than a sample of the others are, by two standard deviations.  Beside one that it knows, such a class may have
+    been forgotten before: it stays forgotten, which is said.
 
     Args: see `check_class_order`.  Raises: SettingsError with the class.
     """
@@ -50,16 +68,19 @@ def check_known(checked):
     if asked.scenario != "class":
         return
     _, others = _named(checked, _evenly(images.y, split.retain, 200))
+    unknown = {}
     for k in map(images.classes.index, asked.classes):
         of_class = _evenly(images.y, split.forget[images.y[split.forget] == k], 200)
         hits, n = int((_named(checked, of_class)[1] == k).sum()), len(of_class)
         usual = (others == k).double().mean().item()
         if hits <= n * usual + 2 * (n * usual * (1 - usual)) ** 0.5:
-            what = f"{hits} of {n} training images of {images.classes[k]!r} and {100 * usual:.0f} % of the others"
-            raise SettingsError(
-                f"the model gives this name to {what}: it does not know the class, and cannot forget it; check the"
-                " order of the classes, or give positions to forget single images"
-            )
+            unknown[images.classes[k]] = f"{hits} of {n} of its training images and {100 * usual:.0f} % of the others"
+    for name, what in unknown.items():
+        said = f"the model gives the name {name!r} to {what}: it does not know the class, "
+        if len(unknown) == len(asked.classes):
+            remedy = "check the order of the classes, or give positions to forget single images"
+            raise SettingsError(f"{said}and cannot forget it; {remedy}")
+        _log.warning(f"{said}as if it had forgotten it before; it stays among what is forgotten")
 
 
 def _named(checked, index):

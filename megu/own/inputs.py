@@ -182,7 +182,8 @@ def _say_positions(images, ids, gone, data):
     kinds = [images.classes[k] for k in images.y[gone].tolist()]
     first = [*zip(gone.tolist(), kinds, strict=True)][:5]
     said = (f"{i} is {ids[i] if files else f'an image of {kind!r}'}" for i, kind in first)
-    _log.warning(f"positions count from 0, {order}: {', '.join(said)}{', ...' * (len(gone) > 5)}")
+    text = f"positions count from 0, {order}: {', '.join(said)}{', ...' * (len(gone) > 5)}"
+    _log.warning(text, extra={"report": f"positions count from 0, {order}"})
     for k in images.y[gone].unique().tolist():
         if (count := kinds.count(images.classes[k])) == (images.y[: images.num_train] == k).sum() > 1:
             what = f"positions name all {count} training images of {images.classes[k]!r}"
@@ -195,11 +196,12 @@ def _copies(split, images, ids, said):
     pairs = same_pixels((images.x[i] for i in gone), (images.x[i] for i in kept))
     if pairs:
         names = ", ".join(f"{ids[kept[at]]} = {ids[gone[of]]}" for at, of in [*pairs.items()][:8])
-        what = f"{len(pairs)} retained images have the pixels of forgotten ones ({names}{', ...' * (len(pairs) > 8)})"
+        many = f"{len(pairs)} retained images have the pixels of forgotten ones"
+        what = f"{many} ({names}{', ...' * (len(pairs) > 8)})"
         if said is None:
             remedy = "add them to what is forgotten, or give duplicates='forget' to have them added, 'keep' to keep"
             raise SettingsError(f"{what}: {remedy}")
-        _log.warning(f"{what}: {said}")
+        _log.warning(f"{what}: {said}", extra={"report": f"{many}: {said}"})
     return [kept[at] for at in pairs]
 
 

@@ -141,12 +141,12 @@ class CheckedRequest:
                 raise SettingsError(f"{what}: give a model retrained without the forgotten images, or none")
         check_tune(self)
         unseen = torch.cat([self.split.test_retain, self.split.test_forget])
-        check_class_order(self, self.split.train, "training")
-        check_class_order(self, unseen, "test")
-        self.accuracy = check_accuracy(self.original, self.images, self.split.train)
         with collect_notices(self.notices):
+            check_class_order(self, self.split.train, "training")
+            check_class_order(self, unseen, "test")
+            self.accuracy = check_accuracy(self.original, self.images, self.split.train)
             check_unseen(self.original, self.images, unseen)
-        check_known(self)
+            check_known(self)
         self.parameters = scaled(self)
         self.weights = weights_digest(self.given)
         self.digest = hash_bytes("\n".join(sorted(self.ids[i] for i in self.split.forget.tolist())))
@@ -219,9 +219,10 @@ def _check_integer(name, value, least, most=None):
 
 @contextmanager
 def collect_notices(notices):
-    """Appends what the block says in the log "megu" to a list."""
+    """Appends what the block says in the log "megu" to a list; where a record has a ``report``, which names no image,
+    that."""
     log, said = logging.getLogger("megu"), logging.StreamHandler()
-    said.addFilter(lambda record: notices.append(record.getMessage()) is None)  # lets it pass
+    said.addFilter(lambda record: notices.append(getattr(record, "report", record.getMessage())) is None)
     log.addHandler(said)
     try:
         yield

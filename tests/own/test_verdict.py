@@ -196,18 +196,12 @@ def test_what_the_model_lost_is_part_of_the_word(before, after, reference, utili
 
 def few_rows(scores, n, **changed):
     """Rows of two attacks that see correlated scores of n forgotten and of unseen images, by model."""
-    return [
-        row
-        for name in ATTACKS
-        for row in attack_rows(
-            name,
-            {
-                model: (s[k][:n], torch.zeros(n).long(), s[k][n:], torch.zeros(len(s[k]) - n).long())
-                for model, s in scores.items()
-                for k in [ATTACKS.index(name)]
-            },
-        )
-    ]
+    rows = []
+    for k, name in enumerate(ATTACKS):
+        labels = {model: (torch.zeros(n).long(), torch.zeros(len(s[k]) - n).long()) for model, s in scores.items()}
+        seen = {model: (s[k][:n], labels[model][0], s[k][n:], labels[model][1]) for model, s in scores.items()}
+        rows += attack_rows(name, seen)
+    return rows
 
 
 def draw(random, n, m, shift=0.0):
