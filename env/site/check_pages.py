@@ -60,4 +60,4 @@ def problems(root: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit("\n".join(problems(Path(sys.argv[1]))))
+    sys.exit("\n".join(problems(Path(sys.argv[1]))) or 0)

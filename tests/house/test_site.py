@@ -3,6 +3,7 @@
 import ast
 import inspect
 import re
+import runpy
 import sys
 
 import nbformat
@@ -95,7 +96,7 @@ def test_a_generated_line_begins_with_no_mark():
             assert said.split() == f"- {'a' * start} 5 {mark} {'b ' * 9}".split()
 
 
-def test_broken_pages_are_noticed(tmp_path):
+def test_broken_pages_are_noticed(tmp_path, monkeypatch):
     (tmp_path / "b.html").write_text("<h1 id='x'>b</h1>")
     (tmp_path / "a.html").write_text(
         "<a href='b.html#x'>1</a><a href='b.html#y'>2</a><a href='c.html'>3</a><a href='https://x.org/c.html'>4</a>"
@@ -103,3 +104,13 @@ def test_broken_pages_are_noticed(tmp_path):
     )
     found = [problem.removeprefix("a.html: ") for problem in check_pages.problems(tmp_path)]
     assert found == [r"'\\frac' is text", "'| a |' is no table", "b.html#y leads nowhere", "c.html leads nowhere"]
+
+    def ends(folder):
+        monkeypatch.setattr(sys, "argv", ["check_pages.py", str(folder)])
+        with pytest.raises(SystemExit) as caught:
+            runpy.run_path(check_pages.__file__, run_name="__main__")
+        return caught.value.code
+
+    assert "a.html: c.html leads nowhere" in ends(tmp_path)
+    (tmp_path / "a.html").unlink()
+    assert ends(tmp_path) == 0
