@@ -37,7 +37,9 @@ figures: $(READY)  ## figures, tables and the marked spans of the documents from
 	@for script in $(filter-out %/collect.py,$(wildcard paper_figures/*.py)); do $(BIN)/python $$script || exit 1; done
 
 site: $(READY)  ## documents, notebooks as committed and API as one site in site/html, which needs no network to be read
+	@rm -rf site
 	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html -c env/site . site/html
+	@$(BIN)/python env/site/check_pages.py site/html
 	@echo "site/html/index.html"
 
 comparison: $(READY)  ## every method, three scenarios, 3 x 3 seeds, attacks with shadow models (an hour on 2 cores)

@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+from docutils import nodes
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 project, author, copyright = "megu", "The megu authors", "The megu authors, MIT licence"
@@ -16,11 +18,12 @@ exclude_patterns = [".*", "runs", "site/html"]
 
 html_theme, html_title = "furo", "megu"
 html_static_path, html_css_files = ["static"], ["site.css"]
-html_extra_path = ["static/index.html"]
+html_extra_path = ["index.html"]
 html_show_sphinx, html_copy_source = False, False
 
 nb_execution_mode = "off"
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # outputs have tables, formulas and links to pages, as Markdown cells have
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 4
 myst_links_external_new_tab = True
@@ -80,7 +83,7 @@ TITLES = {  # of tables that other pages show without one
 
 
 def setup(app):
-    """Adds what other places of the documents do without: the contents, titles of tables."""
+    """Adds what other places of the documents do without: the contents, titles of tables, words for figures."""
 
     def read(app, name, content):
         if name == root_doc:
@@ -88,4 +91,17 @@ def setup(app):
         if title := TITLES.get(Path(name).name):
             content[0] = f"# {title}\n\n{content[0]}"
 
+    def describe(app, doctree):
+        for image in doctree.findall(nodes.image):
+            if "alt" not in image:  # a figure of a notebook; its file is named by a hash
+                image["alt"] = f"Figure: {title_above(image)}"
+
     app.connect("source-read", read)
+    app.connect("doctree-read", describe)
+
+
+def title_above(node):
+    """Title of the section that a node stands in."""
+    while node.parent and not isinstance(node, nodes.section):
+        node = node.parent
+    return node.next_node(nodes.title).astext()

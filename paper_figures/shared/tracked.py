@@ -1,5 +1,6 @@
 r"""The tracked tables as sentences need them: each read once, each number as text."""
 
+import re
 import textwrap
 from functools import lru_cache
 
@@ -9,6 +10,7 @@ from megu.figures.markdown import number
 from megu.measure.summary import against_default, by_scenario, over_seeds, summary
 from megu.settings.profiles import resolve
 
+MARK = re.compile(r" (?=%|(?:[-+*>]|#+|\d+[.)])(?: |$))")  # the space before it
 table = lru_cache(read)  # name of a tidy table in the folder of tidy tables
 
 
@@ -87,6 +89,8 @@ def listed(parts):
 
 
 def bullets(*paragraphs):
-    r"""A Markdown list, wrapped."""
+    r"""A Markdown list, wrapped; no line begins with % (a comment of MyST) or a mark of a list, title or quotation."""
     wrap = {"width": 118, "subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}
-    return "\n".join(textwrap.fill(f"- {' '.join(paragraph.split())}", **wrap) for paragraph in paragraphs) + "\n"
+    kept = (MARK.sub("\N{NO-BREAK SPACE}", " ".join(paragraph.split())) for paragraph in paragraphs)
+    lines = "\n".join(textwrap.fill(f"- {paragraph}", **wrap) for paragraph in kept) + "\n"
+    return lines.replace("\N{NO-BREAK SPACE}", " ")
