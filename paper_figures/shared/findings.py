@@ -154,4 +154,4 @@ def of_grid(data):
 
 def main_findings(data):
     r"""The bullets of README.md, and a table."""
-    return f"{bullets(*(make(data) for make in (forgetting, ranking, parts, of_grid)))}\n\n{grid(data)}\n"
+    return f"{bullets(*(make(data) for make in (forgetting, ranking, parts, of_grid)))}\n{grid(data)}"
