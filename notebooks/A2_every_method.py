@@ -161,7 +161,7 @@ Markdown(tracked.bullets(findings.forgetting(data), findings.ranking(data), find
 
 # %%
 compared, score = tracked.compared(data), tracked.disentangled(data)
-tow = findings.rows_of(data, "class", "tow", "original")["mean"]
+tow = findings.ranked(data)["mean"]
 metrics = ("acc_forget_test", "mia_loss_auc", "mia_lira_online_auc")
 left, loss, lira = (compared.loc[("class", metric)] for metric in metrics)
 lower, upper = (lambda row, side=side: row["gap"] + side * row["gap_half_width"] for side in (-1, 1))

@@ -19,7 +19,8 @@ exclude_patterns = [".*", "runs", "site/html"]
 html_theme, html_title = "furo", "megu"
 html_static_path, html_css_files = ["static"], ["site.css"]
 html_extra_path = ["index.html"]
-html_show_sphinx, html_copy_source = False, False
+html_show_sphinx, html_copy_source, html_show_search_summary = False, False, False
+smartquotes = False  # --out is an option
 
 nb_execution_mode = "off"
 nb_merge_streams = True
@@ -35,6 +36,7 @@ autodoc2_docstring_parser_regexes = [(".*", "docstrings")]
 autodoc2_hidden_objects = ["private", "dunder", "inherited", "undoc"]
 autodoc2_module_all_regexes = []
 autodoc2_index_template = None
+autodoc2_class_docstring = "both"  # else an inherited constructor's text is appended
 suppress_warnings = ["autodoc2.dup_item"]  # a name that its module assigns twice
 
 NAVIGATION = """

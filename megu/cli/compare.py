@@ -29,7 +29,7 @@ def compare(
     forget_list: options.ForgetList = None,
     out: options.OwnOut = None,
     method: option(list[str], "A method, by default all that fit the request") = None,
-    tune: option(int, f"Trials of a search of each method's settings {options.TUNE}", min=0) = None,
+    tune: options.Tune = None,
     test: options.Test = None,
     reference: options.Reference = None,
     retrain: options.Retrain = False,

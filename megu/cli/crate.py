@@ -14,7 +14,7 @@ PAPER = "https://arxiv.org/abs/2602.17088"
 NAME = "ro-crate-metadata.json"
 
 
-def crate(run_dir: argument(Path, "Run directory of `megu run`.")):
+def crate(run_dir: argument(Path, "Run directory of megu run.")):
     """Write ro-crate-metadata.json into a run directory: its files with hashes, software, settings and claims."""
     typer.echo(f"written  {os.path.relpath(describe(run_dir))}")
 

@@ -112,15 +112,13 @@ def unlearn(
     retrain: options.Retrain = False,
     classes: options.Classes = None,
     duplicates: options.Duplicates = None,
-    method: option(str, "`megu` by default; a wrong name lists all.") = None,
+    method: option(str, "By default megu; a wrong name lists all.") = None,
     guide: options.Guide = None,
     normalise: options.Normalise = None,
     size: options.Size = None,
     retain_images: options.RetainImages = None,
     trained_on: options.TrainedOn = None,
-    tune: option(
-        int, f"Trials of a search of the settings, each as long as the unlearning {options.TUNE}", min=0
-    ) = None,
+    tune: options.Tune = None,
     seed: options.RequestSeed = None,
     set: options.OwnSet = None,
     config: options.Config = None,
@@ -163,7 +161,7 @@ def unlearn(
 
 
 @app.command()
-def report(folder: argument(Path, "Folder that `unlearn` wrote, or its report.json.")):
+def report(folder: argument(Path, "Folder that megu unlearn wrote, or its report.json.")):
     """Write the HTML of a deletion report again from its JSON."""
     from megu.own.report import read, write_html
 
@@ -206,7 +204,7 @@ def export(
     method: argument(str, "Name of the method, original and retrain among them."),
     seed: argument(int, "Seed of pre-training.", min=0),
     out: Out,
-    push: option(str, "Send it to the hub as owner/name, too, after `hf auth login`.") = None,
+    push: option(str, "Send it to the hub as owner/name, too, after hf auth login.") = None,
     public: option(bool, "Let everyone see it on the hub.", "--public") = False,
     onnx: Onnx = False,
 ):

@@ -50,14 +50,19 @@ OwnOut = option(
 )
 OwnSet = option(
     list[str],
-    "A setting by its own name, without `methods.megu.` before it: --set recipe.lr=0.01 --set training.epochs=20",
+    "A setting by its own name, without methods.megu. before it: --set recipe.lr=0.01 --set training.epochs=20",
 )
 SharedSet = option(
     list[str],
     "A setting of guide, training or device: --set training.epochs=20 (one of a method, as recipe.lr, is for unlearn)",
 )
 OwnWorkers = option(int, "Processes; each of several holds model and images of its own.", min=1)
-TUNE = "(needs the extra tune; `megu tune` is another thing, for the models of `megu run`)."
+Tune = option(
+    int,
+    "Trials of a search of a method's settings, each as long as one unlearning (needs the extra tune; megu tune is"
+    " another thing, for the models of megu run).",
+    min=0,
+)
 Model = option(Path, "Weights as .safetensors (nothing else is opened; of a .pth see megu/own/README.md).")
 Arch = option(str, "Of torchvision or ours, timm:NAME, hf:FOLDER, or file.py:function(num_classes, in_channels).")
 Data = option(str, "Folder of training images by class, or of train/ and test/; or a .csv of path, label, split.")
@@ -71,7 +76,7 @@ Classes = option(Path, "Text file of class names in the order of the outputs, on
 Duplicates = option(
     str, "Retained images with the pixels of forgotten single ones: forget or keep them; by default they are refused."
 )
-Guide = option(str, "A guide.source, `model` (its own features), or a .csv or .npy matrix.")
+Guide = option(str, "A guide.source, model (its own features), or a .csv or .npy matrix.")
 Normalise = option(str, "imagenet (default), cifar10, cifar100, unit, half, data or 'mean; std'.")
 Size = option(int, "Pixels that images are resized to; else their own, or 224.")
 RetainImages = option(int, "Retain images to fine-tune on, at most; by default a fifth, at least 1,600.", min=1)
