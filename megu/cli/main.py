@@ -240,3 +240,6 @@ def main():
     except MeguError as error:
         typer.echo(f"megu: {error}", err=True)
         raise SystemExit(2) from None
+    except OSError as error:  # a full disk behind stdout, a path that is too long
+        typer.echo(f"megu: {error.strerror or error}: check the paths, the disk and where the output goes", err=True)
+        raise SystemExit(2) from None

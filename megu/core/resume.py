@@ -81,9 +81,10 @@ def next_checkpoint() -> Checkpoint | None:
     return next(files) if files else None
 
 
-def digest(*parts: str | Tensor) -> str:
-    r"""SHA-256 in hex over texts and the bits of tensors."""
-    bits = (p if isinstance(p, str) else p.detach().cpu().contiguous().reshape(-1).view(torch.uint8) for p in parts)
+def digest(*parts: object) -> str:
+    r"""SHA-256 in hex over texts, the bits of tensors, and what else a module's extra state may be, as text."""
+    texts = (p if isinstance(p, str | Tensor) else repr(p) for p in parts)
+    bits = (p if isinstance(p, str) else p.detach().cpu().contiguous().reshape(-1).view(torch.uint8) for p in texts)
     return hash_bytes(*(p if isinstance(p, str) else p.numpy() for p in bits))
 
 

@@ -33,6 +33,7 @@ from megu.settings.machine import check_alone
 from megu.settings.profiles import resolve
 from megu.settings.values import closest, nest
 
+LOG = logging.getLogger("megu")
 _SHARE = 0.1  # of every class is held out
 WHAT = {"class": "whole classes", "subclass": "sub-classes", "random": "single images"}
 
@@ -131,6 +132,7 @@ class CheckedRequest:
                 raise SettingsError(f"{what}: choose another method")
             self.parameters = methods.method_settings(request.method, self.settings, where="")
             self.guide, self.matrix = choose_guide(request.guide, self.images.classes)
+            say_unkept(self.given)
             self.original = check_and_copy(self.given, self.images)
             self.method.fits(self.original, self.images)
             self.reference = None if reference is None else check_and_copy(reference, self.images, "reference")
@@ -217,14 +219,30 @@ def _check_integer(name, value, least, most=None):
         raise SettingsError(f"{name} is {value!r}: give an integer {wanted}")
 
 
+def say_unkept(model):
+    """Say what the work does not keep: hooks on gradients, which no copy has, and the zeros of pruned weights."""
+    hooked = [name for name, weight in model.named_parameters() if weight._backward_hooks]  # noqa: SLF001
+    if hooked:
+        what = (
+            f"model has hooks on the gradients of {len(hooked)} weights ({', '.join(hooked[:3])}), which are not kept"
+        )
+        LOG.warning(f"{what}: set requires_grad to False where a weight shall stay")
+    of_layers = [weight for weight in model.parameters() if weight.ndim > 1]
+    zeros, every = sum(int((weight == 0).sum()) for weight in of_layers), sum(weight.numel() for weight in of_layers)
+    if zeros > 0.1 * every:
+        LOG.warning(
+            f"model has {100 * zeros / every:.0f} % zeros among the weights of its layers: they are trained, too"
+        )
+
+
 @contextmanager
 def collect_notices(notices):
     """Appends what the block says in the log "megu" to a list; where a record has a ``report``, which names no image,
     that."""
-    log, said = logging.getLogger("megu"), logging.StreamHandler()
+    said = logging.StreamHandler()
     said.addFilter(lambda record: notices.append(getattr(record, "report", record.getMessage())) is None)
-    log.addHandler(said)
+    LOG.addHandler(said)
     try:
         yield
     finally:
-        log.removeHandler(said)
+        LOG.removeHandler(said)

@@ -1,5 +1,6 @@
 """One call from a request to a new model and its report."""
 
+import copy
 import logging
 import re
 import shutil
@@ -103,7 +104,9 @@ def carry_out(checked, out=None) -> Unlearned:
         training["search"] = search
         checked.clock.seconds |= {"search": search["seconds"]} if search else {}
         warn(checked, training["check"])
+        state = copy.deepcopy(new.state_dict())
         found = measure(checked, store, new, matrix)
+        new.load_state_dict(state)  # a buffer may count what a model in eval mode was asked
         if weights_digest(checked.given) != checked.weights:
             raise StageError("the model has changed while its copy was at work: do not train it meanwhile")
         facts = report.compose(checked, new, guide, training, found)

@@ -109,7 +109,7 @@ def hash_bytes(*parts):
     r"""SHA-256 in hex of strings, bytes and arrays, one after the other."""
     total = hashlib.sha256()
     for part in parts:
-        total.update(part.encode() if isinstance(part, str) else part)
+        total.update(part.encode(errors="surrogateescape") if isinstance(part, str) else part)  # any file name
     return total.hexdigest()
 
 

@@ -61,8 +61,9 @@ def build(part, values, where="", over=None):
     Args: where: prefix for messages, e.g. ``methods.megu``.  over: instance whose values are the defaults.
     Raises: SettingsError with each wrong setting, its value and the remedy.
     """
-    base = (over or part()).model_dump()
+    base = {}
     try:
+        base = (over or part()).model_dump()  # a default may be a wrong $MEGU_*
         return part.model_validate(merge(base, values))
     except ValidationError as error:
         lines = []

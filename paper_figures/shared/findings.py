@@ -81,8 +81,10 @@ def parts(data):
         ("noise", "random"): "the same noise at shuffled places",
         ("A12", "labels: random"): "random labels",
         ("A12", "guide: shuffled"): "a guide with exchanged labels",
+        ("A10", "eq. 11"): "the weights of eq. 11",
+        ("A16", "clean images too"): "clean forget images trained on, too",
     }
-    changes = listed(f"{words} {change(tow.loc[key])}" for key, words in variants.items())
+    changes = listed(f"{words} {change(tow.loc[key])}" for key, words in variants.items() if key in tow.index)
     return (
         "**Noise and labels.** Points of retained test accuracy from the retrained model's: guided labels without"
         f" noise {gap(kept.loc['megu-no-noise'])}, random labels without noise (Amnesiac)"
