@@ -221,18 +221,14 @@ def _check_integer(name, value, least, most=None):
 
 def say_unkept(model):
     """Say what the work does not keep: hooks on gradients, which no copy has, and the zeros of pruned weights."""
-    hooked = [name for name, weight in model.named_parameters() if weight._backward_hooks]  # noqa: SLF001
+    hooked = [name for name, weight in model.named_parameters() if weight._backward_hooks]
     if hooked:
-        what = (
-            f"model has hooks on the gradients of {len(hooked)} weights ({', '.join(hooked[:3])}), which are not kept"
-        )
+        what = f"{len(hooked)} weights have hooks on their gradients ({', '.join(hooked[:3])}), which no copy keeps"
         LOG.warning(f"{what}: set requires_grad to False where a weight shall stay")
     of_layers = [weight for weight in model.parameters() if weight.ndim > 1]
     zeros, every = sum(int((weight == 0).sum()) for weight in of_layers), sum(weight.numel() for weight in of_layers)
     if zeros > 0.1 * every:
-        LOG.warning(
-            f"model has {100 * zeros / every:.0f} % zeros among the weights of its layers: they are trained, too"
-        )
+        LOG.warning(f"{100 * zeros / every:.0f} % of the weights of the model's layers are 0: they are trained, too")
 
 
 @contextmanager

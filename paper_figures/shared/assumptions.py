@@ -69,7 +69,7 @@ def table(data):
             "A10",
             "alpha",
             (
-                f"settled by eq. 11: **0.7** (`preset=paper`, method `megu-printed`, and the rows of the ablation that say"
+                "settled by eq. 11: **0.7** (`preset=paper`, method `megu-printed`, and rows of the ablation that say"
                 f" eq. 11); the default {noise.alpha:.3g} with scale {noise.scale:g}, that is weights {a:g},"
                 f" {b:g}, was chosen on validation images"
             ),
