@@ -37,7 +37,9 @@ def code_digest() -> str:
     r"""Twelve hex digits over the source files that results depend on, so that other code never reads old results."""
     root, parts = Path(megu.__file__).parent, []
     for file in sorted(root.rglob("*.py")):
-        if (path := file.relative_to(root)).parts[0] not in NO_RESULTS:
+        path = file.relative_to(root)
+        hidden = any(part.startswith(".") for part in path.parts)  # an editor's copies
+        if path.parts[0] not in NO_RESULTS and not hidden:
             parts += path.as_posix(), file.read_bytes()
     return hash_bytes(*parts)[:12]
 

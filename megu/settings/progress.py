@@ -1,5 +1,7 @@
 r"""How far the work is: bars in a terminal, and the callbacks of a call, by one mechanism."""
 
+import os
+import sys
 from collections.abc import Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -80,7 +82,10 @@ class Bar(tqdm):
     """A bar of tqdm, of which callbacks hear as well, also where it is not shown; ``desc`` names it."""
 
     def __init__(self, *args, desc: str, **how):
-        super().__init__(*args, desc=desc, **{"leave": False, "delay": 0.5, **how})
+        # A notebook puts every step of a bar below another on a line of its own; tqdm reads its variable only once.
+        below = len(self._instances) > 1 and not sys.stderr.isatty()
+        quiet = below or bool(os.environ.get("TQDM_DISABLE"))
+        super().__init__(*args, desc=desc, **{"leave": False, "delay": 0.5, "disable": quiet, **how})
         self.what, self.done = desc, how.get("initial", 0)
 
     def __iter__(self):

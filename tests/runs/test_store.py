@@ -149,6 +149,10 @@ def test_the_codes_digest_covers_the_registries(tmp_path, monkeypatch):
         before, file = code_digest(), copy / name
         file.write_text(file.read_text() + "\n# another word\n")
         assert (code_digest() != before) == counts, name
+    before, kept = code_digest(), copy / "runs" / ".ipynb_checkpoints"  # as JupyterLab does of a file that is opened
+    kept.mkdir()
+    (kept / "store-checkpoint.py").write_text("A copy\n")
+    assert code_digest() == before
 
 
 def test_manifest_says_what_made_it_and_a_damaged_one_is_refused(run, tmp_path):

@@ -64,3 +64,15 @@ def test_an_error_of_a_callback_ends_the_block_and_all_are_closed():
 def test_what_would_never_hear_of_anything_is_refused(callback, said):
     with refused(said), watching([callback]):
         pytest.fail("work began")
+
+
+def test_a_bar_below_another_is_not_shown_where_every_step_would_be_a_line(monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    with Bar(total=2, desc="outer") as outer, Bar(total=2, desc="inner") as inner:
+        assert not outer.disable and inner.disable
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with Bar(total=2, desc="outer") as outer, Bar(total=2, desc="inner") as inner:
+        assert not outer.disable and not inner.disable
+    monkeypatch.setenv("TQDM_DISABLE", "1")  # set after tqdm was imported
+    with Bar(total=2, desc="alone") as alone:
+        assert alone.disable
