@@ -160,19 +160,17 @@ Markdown(tracked.bullets(findings.forgetting(data), findings.ranking(data), find
 # Next: [A3, one thing at a time](A3_one_thing_at_a_time.ipynb). Back: [05, the honest comparison](05_evaluate.ipynb).
 
 # %%
-compared, score = tracked.compared(data), tracked.disentangled(data)
-tow = findings.ranked(data)["mean"]
+compared, score, tow = tracked.compared(data), tracked.disentangled(data), findings.ranked(data)["mean"]
 metrics = ("acc_forget_test", "mia_loss_auc", "mia_lira_online_auc")
 left, loss, lira = (compared.loc[("class", metric)] for metric in metrics)
-lower, upper = (lambda row, side=side: row["gap"] + side * row["gap_half_width"] for side in (-1, 1))
 aligned = score.loc[("aligned", "suppressed"), "mean"]
 claims = [
     finding("MeGU comes nearest to retraining, class-wise: its place by ToW", tow.rank(ascending=False)["megu"], "<=", 1),
     finding("MeGU has forgotten the class: test images named right, points from retraining", left.loc["megu", "gap"], "<=", 5),
-    finding("the upper end of the interval says so, too", upper(left.loc["megu"]), "<=", 5),
+    finding("so the upper end of the interval says, too", tracked.end_of_gap(left.loc["megu"], 1), "<=", 5),
     finding("the original fails that test", left.loc["original", "gap"], ">", 5),
-    finding("loss attack: MeGU is not shown to be above retraining, lower end of the gap", lower(loss.loc["megu"]), "<=", 0),
-    finding("likelihood-ratio attack: it is not there, either", lower(lira.loc["megu"]), "<=", 0),
+    finding("loss attack: MeGU is not shown to be above retraining, lower end of the gap", tracked.end_of_gap(loss.loc["megu"], -1), "<=", 0),
+    finding("likelihood-ratio attack: it is not there, either", tracked.end_of_gap(lira.loc["megu"], -1), "<=", 0),
     finding("the guided labels are better than random ones: ToW", tow["megu"], ">", tow["megu-random-labels"]),
     finding("MeGU suppresses as much of the unique patterns as retraining (aligned)", aligned["megu"], ">=", aligned["retrain"]),
 ]  # fmt: skip

@@ -66,6 +66,11 @@ def gap(row, digits=1):
     return number(row["gap"], row["gap_half_width"], digits, "+")
 
 
+def end_of_gap(row, side):
+    r"""The upper (side 1) or lower (-1) end of the interval of a gap to retraining."""
+    return row["gap"] + side * row["gap_half_width"]
+
+
 def change(row, digits=3):
     r"""The change against MeGU of a row of `ablated`."""
     return number(row["change"], row["change_half_width"], digits, "+")

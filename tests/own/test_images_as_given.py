@@ -62,7 +62,7 @@ def test_natural_order_is_that_of_timm(tmp_path):
 
 def test_a_class_that_the_model_does_not_know_cannot_be_forgotten(root):
     model = reader(range(4), blind=(2,))
-    with refused("gives this name to 0 of 6 training images of 'cow'"):
+    with refused("gives the name 'cow' to 0 of 6 of its training images"):
         check(model, root, "cow")
     check(model, root, "bee")
     check(model, root, [12, 13])  # single images of it
@@ -70,7 +70,7 @@ def test_a_class_that_the_model_does_not_know_cannot_be_forgotten(root):
 
 def test_test_images_that_are_training_images_are_no_test_images(root, tmp_path, caplog):
     model, unseen = reader(range(4)), write(tmp_path / "unseen", NAMES, seed=1)
-    assert len(check(model, root, "bee", test=unseen).split.test_forget) == 6 and not caplog.messages
+    assert len(check(model, root, "bee", test=unseen).split.test_forget) == 6 and "test images" not in caplog.text
     with refused("24 of 24 test images are training images, .*test image ant/0000.png = training image ant/0000.png"):
         check(model, root, "bee", test=root)
     (unseen / "bee" / "copy.png").write_bytes((root / "dog" / "0018.png").read_bytes())
