@@ -132,8 +132,8 @@ class CheckedRequest:
                 raise SettingsError(f"{what}: choose another method")
             self.parameters = methods.method_settings(request.method, self.settings, where="")
             self.guide, self.matrix = choose_guide(request.guide, self.images.classes)
-            say_unkept(self.given)
             self.original = check_and_copy(self.given, self.images)
+            say_unkept(self.given)
             self.method.fits(self.original, self.images)
             self.reference = None if reference is None else check_and_copy(reference, self.images, "reference")
             if request.retrain:
