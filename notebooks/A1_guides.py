@@ -42,7 +42,7 @@ from megu.settings.files import shipped
 sys.path.insert(0, str(shipped("paper_figures")))
 
 from shared import findings_cost, findings_guides
-from shared.tracked import apart, change, listed, table
+from shared.tracked import apart, change, end, listed, table
 
 # %% tags=["parameters"]
 data_dir: str = ""  # folder of tidy tables; empty: those that come with megu
@@ -140,11 +140,7 @@ away, worst = apart(guides, value="change"), guides["change"].idxmin()
 
 # %%
 shuffled = guides.loc["guide: shuffled"]
-needed = (
-    "do not show that a guide is needed"
-    if shuffled["change"] + shuffled["change_half_width"] >= 0
-    else "show that it is"
-)
+needed = "do not show that a guide is needed" if end(shuffled, 1, "change") >= 0 else "show that it is"
 control = order[order.index.get_level_values("second") == "shuffled"].max()
 Markdown(
     f"The composed guide names a sensible neighbour for {own['composed']:.1f} of {neighbours['of'].max():.0f} classes, with exchanged"
@@ -167,6 +163,6 @@ claims = [
     finding("with exchanged labels there are fewer", own["shuffled"], "<", own["composed"]),
     finding("hits move with the draw of exemplars: half of the 95 % interval", half_width(draws.query("guide == 'composed'")["hits"]), "<", 1),
     finding("composed and tiny agree more than any pair with exchanged labels", order["composed", "tiny"], ">", control),
-    finding("exchanged labels cost ToW for sure: upper end of the change", shuffled["change"] + shuffled["change_half_width"], "<", 0),
+    finding("exchanged labels cost ToW for sure: upper end of the change", end(shuffled, 1, "change"), "<", 0),
 ]  # fmt: skip
 print(*statements(claims), sep="\n")

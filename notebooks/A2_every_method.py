@@ -167,10 +167,10 @@ aligned = score.loc[("aligned", "suppressed"), "mean"]
 claims = [
     finding("MeGU comes nearest to retraining, class-wise: its place by ToW", tow.rank(ascending=False)["megu"], "<=", 1),
     finding("MeGU has forgotten the class: test images named right, points from retraining", left.loc["megu", "gap"], "<=", 5),
-    finding("so the upper end of the interval says, too", tracked.end_of_gap(left.loc["megu"], 1), "<=", 5),
+    finding("so the upper end of the interval says, too", tracked.end(left.loc["megu"], 1), "<=", 5),
     finding("the original fails that test", left.loc["original", "gap"], ">", 5),
-    finding("loss attack: MeGU is not shown to be above retraining, lower end of the gap", tracked.end_of_gap(loss.loc["megu"], -1), "<=", 0),
-    finding("likelihood-ratio attack: it is not there, either", tracked.end_of_gap(lira.loc["megu"], -1), "<=", 0),
+    finding("loss attack: MeGU is not shown to be above retraining, lower end of the gap", tracked.end(loss.loc["megu"], -1), "<=", 0),
+    finding("likelihood-ratio attack: it is not there, either", tracked.end(lira.loc["megu"], -1), "<=", 0),
     finding("the guided labels are better than random ones: ToW", tow["megu"], ">", tow["megu-random-labels"]),
     finding("MeGU suppresses as much of the unique patterns as retraining (aligned)", aligned["megu"], ">=", aligned["retrain"]),
 ]  # fmt: skip

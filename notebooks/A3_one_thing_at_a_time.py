@@ -39,7 +39,7 @@ sys.path.insert(0, str(shipped("paper_figures")))
 
 import ablation
 from shared import assumptions, findings_more
-from shared.tracked import ablated, apart, change, table
+from shared.tracked import ablated, apart, change, end, table
 
 # %% tags=["parameters"]
 data_dir: str = ""  # folder of tidy tables; empty: those that come with megu
@@ -123,10 +123,10 @@ Markdown(findings_more.ablation(data))
 # %%
 random, again = guides.loc["labels: random"], guides.loc["labels: nearest"]
 claims = [
-    finding("without noise ToW falls for sure: upper end", noise["change"] + noise["change_half_width"], "<", 0),
-    finding("with shuffled noise too: upper end", mixed["change"] + mixed["change_half_width"], "<", 0),
-    finding("with random labels too: upper end", random["change"] + random["change_half_width"], "<", 0),
-    finding("with the nearest class as label too: upper end", again["change"] + again["change_half_width"], "<", 0),
+    finding("without noise ToW falls for sure: upper end", end(noise, 1, "change"), "<", 0),
+    finding("with shuffled noise too: upper end", end(mixed, 1, "change"), "<", 0),
+    finding("with random labels too: upper end", end(random, 1, "change"), "<", 0),
+    finding("with the nearest class as label too: upper end", end(again, 1, "change"), "<", 0),
     finding("changes that raise ToW for sure", len(apart(tow, 1, "change")), "==", 0),
 ]
 print(*statements(claims), sep="\n")

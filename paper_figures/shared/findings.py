@@ -8,7 +8,7 @@ from shared.tracked import ablated, apart, bullets, change, compared, concept, g
 from megu.figures import markdown
 from megu.figures.markdown import number
 from megu.measure.summary import summary
-from megu.methods import method_settings
+from megu.methods import METHODS, method_settings
 from megu.settings.profiles import resolve
 
 AWAY = "95 % interval leaves 0 out"
@@ -57,7 +57,8 @@ def forgetting(data):
 def ranked(data):
     r"""ToW of every method of the class-wise comparison, the nearest to retraining first; a head that is retrained on
     the original's features (the public code's "retrain") is no method of unlearning."""
-    return rows_of(data, "class", "tow", "original", "retrain-head").sort_values("mean", ascending=False)
+    tow = compared(data).loc[("class", "tow")]
+    return tow[[not METHODS[name].reference for name in tow.index]].sort_values("mean", ascending=False)
 
 
 def ranking(data):
@@ -89,9 +90,8 @@ def parts(data):
         "**Noise and labels.** Points of retained test accuracy from the retrained model's: guided labels without"
         f" noise {gap(kept.loc['megu-no-noise'])}, random labels without noise (Amnesiac)"
         f" {gap(kept.loc['amnesiac'])}, random labels with noise {gap(kept.loc['megu-random-labels'])}, MeGU"
-        f" {gap(kept.loc['megu'])}. Change of ToW against MeGU of the same seed: {changes}. An"
-        " interval that includes 0 shows no difference: neither that the guide"
-        " helps nor that the noise's meaning does."
+        f" {gap(kept.loc['megu'])}. Change of ToW against MeGU of the same seed: {changes}. An interval that includes 0"
+        " shows no difference: neither that the guide helps nor that the noise's meaning does."
     )
 
 

@@ -66,9 +66,9 @@ def gap(row, digits=1):
     return number(row["gap"], row["gap_half_width"], digits, "+")
 
 
-def end_of_gap(row, side):
-    r"""The upper (side 1) or lower (-1) end of the interval of a gap to retraining."""
-    return row["gap"] + side * row["gap_half_width"]
+def end(rows, side, value="gap"):
+    r"""The upper (side 1) or lower (-1) end of the interval of a gap to retraining, or of another value, of rows."""
+    return rows[value] + side * rows[f"{value}_half_width"]
 
 
 def change(row, digits=3):
@@ -78,7 +78,7 @@ def change(row, digits=3):
 
 def apart(rows, side=0, value="gap"):
     r"""The rows whose interval leaves 0 out: above it (side 1), below it (-1) or either (0)."""
-    low, high = rows[value] - rows[f"{value}_half_width"], rows[value] + rows[f"{value}_half_width"]
+    low, high = end(rows, -1, value), end(rows, 1, value)
     return rows[((low > 0) & (side >= 0)) | ((high < 0) & (side <= 0))]
 
 

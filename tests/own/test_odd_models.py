@@ -22,7 +22,7 @@ BRIEF = {"method": "finetune", "settings": {"recipe.epochs": 1}}
 
 
 class Counter(nn.Module):
-    """Counts the images that it was asked about, in eval mode as well."""
+    """Counts the images that it was asked about, in eval mode as well; has a state that is no tensor."""
 
     def __init__(self, inner):
         super().__init__()
@@ -32,6 +32,14 @@ class Counter(nn.Module):
     def forward(self, x):
         self.seen += len(x)
         return self.inner(x)
+
+    def get_extra_state(self):
+        """No tensor."""
+        return {"unit": "images"}
+
+    def set_extra_state(self, state):
+        """As it was."""
+        assert state == {"unit": "images"}
 
 
 def test_what_is_measured_does_not_change_what_was_written(model, parts, tmp_path):

@@ -1,6 +1,7 @@
 """Bars and callbacks: one mechanism, heard also where nothing is shown."""
 
 import io
+from weakref import WeakSet
 
 import pytest
 from refusals import refused
@@ -68,6 +69,7 @@ def test_what_would_never_hear_of_anything_is_refused(callback, said):
 
 def test_a_bar_below_another_is_not_shown_where_every_step_would_be_a_line(monkeypatch):
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    monkeypatch.setattr(Bar, "_instances", WeakSet())  # none that another test left open
     with Bar(total=2, desc="outer") as outer, Bar(total=2, desc="inner") as inner:
         assert not outer.disable and inner.disable
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
