@@ -8,8 +8,10 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from loopback import odds_of, reply
 from own_model import QUICK, SCHEMA, forget
 from refusals import refused
@@ -18,7 +20,9 @@ from torch import nn
 
 import megu
 from megu.cli import main as command
+from megu.measure.attacks import detectable_auc
 from megu.own import report
+from megu.own.verdict import LEVEL
 from megu.settings.errors import MeguError
 from megu.settings.files import hash_file
 
@@ -152,3 +156,20 @@ def test_reports_that_are_none(tmp_path, content):
     (tmp_path / "report.json").write_text(content)
     with refused("report.json is no 'megu deletion report 2'.*: give"):
         report.read(tmp_path)
+
+
+def test_how_many_unseen_images_are_needed_is_what_the_page_says():
+    """Of each pair on the page a tenth more is enough, a tenth less is not."""
+    text = " ".join((ROOT / "megu" / "own" / "README.md").read_text().split())
+    alone, beside = re.search(r"without a reference: (.*?) With a reference, .*?: (.*?) What 40", text).groups()
+
+    def enough(n, m, goal):
+        least = detectable_auc(np.array([n]), np.array([m]), LEVEL, goal)
+        return least is not None and least <= 0.65
+
+    for said, goal in ((alone, None), (beside, 0.5)):
+        counts = re.findall(r"(\d+)(?: forgotten)?(?: images)?(?: need)? about (\d+)", said)
+        never = int(re.search(r"(?:fewer than )?(\d+)(?: forgotten ones)? are never", said)[1])
+        assert len(counts) >= 3 and not enough(never - (goal is None), 10**6, goal)
+        for n, m in (map(int, pair) for pair in counts):
+            assert enough(n, round(1.1 * m), goal) and not enough(n, round(0.9 * m), goal), (n, m)
