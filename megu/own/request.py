@@ -133,7 +133,7 @@ class CheckedRequest:
             self.parameters = methods.method_settings(request.method, self.settings, where="")
             self.guide, self.matrix = choose_guide(request.guide, self.images.classes)
             self.original = check_and_copy(self.given, self.images)
-            say_unkept(self.given)
+            say_hooks(self.given)
             self.method.fits(self.original, self.images)
             self.reference = None if reference is None else check_and_copy(reference, self.images, "reference")
             if request.retrain:
@@ -219,16 +219,22 @@ def _check_integer(name, value, least, most=None):
         raise SettingsError(f"{name} is {value!r}: give an integer {wanted}")
 
 
-def say_unkept(model):
-    """Say what the work does not keep: hooks on gradients, which no copy has, and the zeros of pruned weights."""
+def say_hooks(model):
+    """Say that no copy keeps hooks on gradients."""
     hooked = [name for name, weight in model.named_parameters() if weight._backward_hooks]
     if hooked:
         what = f"{len(hooked)} weights have hooks on their gradients ({', '.join(hooked[:3])}), which no copy keeps"
         LOG.warning(f"{what}: set requires_grad to False where a weight shall stay")
-    of_layers = [weight for weight in model.parameters() if weight.ndim > 1]
-    zeros, every = sum(int((weight == 0).sum()) for weight in of_layers), sum(weight.numel() for weight in of_layers)
-    if zeros > 0.1 * every:
-        LOG.warning(f"{100 * zeros / every:.0f} % of the weights of the model's layers are 0: they are trained, too")
+
+
+def say_zeros(before, after):
+    """Say that pruned weights were trained, too: less than half of the zeros in the layers of a model are left."""
+    layers = ([weight for weight in model.parameters() if weight.ndim > 1] for model in (before, after))
+    had, left = (
+        sum(int((w == 0).sum()) for w in weights) / max(1, sum(w.numel() for w in weights)) for weights in layers
+    )
+    if had > 0.1 and left < had / 2:
+        LOG.warning(f"{100 * had:.0f} % of the weights of the layers were 0, now {100 * left:.0f} % are")
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from megu.own.estimate import Plan, calm_training, plan, retraining_time
 from megu.own.findings import measure
 from megu.own.guide_choice import transition
 from megu.own.report import MODEL, REFERENCE
-from megu.own.request import CheckedRequest, Request, collect_notices
+from megu.own.request import CheckedRequest, Request, collect_notices, say_zeros
 from megu.own.tuning import PARTS, Trial, kept, made_by, settled
 from megu.own.verdict import DOUBTED
 from megu.runs.loggers import loggers
@@ -104,6 +104,7 @@ def carry_out(checked, out=None) -> Unlearned:
         training["search"] = search
         checked.clock.seconds |= {"search": search["seconds"]} if search else {}
         warn(checked, training["check"])
+        say_zeros(checked.original, new)
         state = copy.deepcopy(new.state_dict())
         found = measure(checked, store, new, matrix)
         new.load_state_dict(state)  # a buffer may count what a model in eval mode was asked

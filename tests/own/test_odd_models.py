@@ -1,6 +1,7 @@
 """Models and places that users have and nobody thinks of: none is wrong in silence, none ends in a traceback."""
 
 import copy
+import re
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 from megu.cli import main
 from megu.core.loading import weights_digest
 from megu.core.resume import digest
-from megu.own.request import say_unkept
+from megu.own.request import say_hooks
 from megu.settings.config import Settings
 from megu.settings.errors import SettingsError
 from megu.settings.files import hash_bytes
@@ -48,14 +49,21 @@ def test_what_is_measured_does_not_change_what_was_written(model, parts, tmp_pat
     assert torch.equal(load_file(tmp_path / "out" / "model.safetensors")["seen"], found.model.seen)
 
 
-def test_hooks_on_gradients_and_pruned_weights_are_said_not_to_be_kept(model, caplog):
-    say_unkept(model)
+def test_hooks_on_gradients_are_said_not_to_be_kept(model, caplog):
+    say_hooks(model)
     assert not caplog.text
     odd = copy.deepcopy(model)
     odd[0].weight.register_hook(torch.zeros_like)
-    odd[3].weight.data[:16] = 0
-    say_unkept(odd)
-    assert "1 weights have hooks on their gradients (0.weight)" in caplog.text and "layers are 0" in caplog.text
+    say_hooks(odd)
+    assert "1 weights have hooks on their gradients (0.weight)" in caplog.text
+
+
+def test_weights_that_were_pruned_and_are_trained_are_said(model, parts):
+    pruned = copy.deepcopy(model)
+    pruned[3].weight.data[:, ::2] = 0
+    said, control = (forget(one, parts, **BRIEF).report["done"]["notices"] for one in (pruned, model))
+    assert any(re.fullmatch(r"44 % of the weights of the layers were 0, now 1?\d % are", line) for line in said)
+    assert not any("were 0" in line for line in control)
 
 
 def test_extra_state_and_file_names_that_are_no_utf8_have_hashes():
