@@ -1,6 +1,6 @@
 r"""A copy of any classifier that gives logits ``(n, K)`` in both modes, by hooks: no weight has another name.
 
-What the user gave is seen again by `given_back`.
+What the user gave is seen again by `megu.core.models.given_back`.
 """
 
 import copy
@@ -19,6 +19,7 @@ from megu.settings.errors import SettingsError
 
 _LOG = logging.getLogger("megu")
 _TINY = 1e-30  # the logarithm of a probability that is 0 in float32
+_SAME = ("View", "Reshape", "UnsafeView", "Squeeze", "Clone", "ToCopy", "Clamp", "Alias")  # steps of autograd
 _FORMS = {"probabilities": "ends in a softmax", "log-probabilities": "ends in a log-softmax"}
 
 
@@ -39,13 +40,6 @@ def unwrapped(model: nn.Module) -> nn.Module:
 def trainable(model: nn.Module) -> list[nn.Parameter]:
     r"""The weights that may move."""
     return [weight for weight in model.parameters() if weight.requires_grad]
-
-
-def given_back(given: nn.Module, new: nn.Module) -> nn.Module:
-    r"""A copy of what was given, unwrapped, without hooks, with the weights of ``new``, in float32 and eval mode."""
-    model = copy_of(unwrapped(given)).float()
-    model.load_state_dict(new.state_dict())
-    return model.to(next(new.parameters()).device).eval()
 
 
 def why(error: BaseException) -> str:
@@ -135,16 +129,14 @@ def adapted(model: nn.Module, x: Float[Tensor, "n C H W"], num_classes: int | No
         logits = as_logits(found, form)
         if not logits.isfinite().all():
             raise SettingsError(f"{what} gives logits that are no numbers (NaN or infinite): give weights that work")
-        if form is None and found.min() >= 0 and found.max() <= 1 and found.max() - found.min() > 0.8:
-            remedy = "let forward return logits, which a softmax takes"
-            raise SettingsError(f"{what} gives values from 0 to 1 that do not sum to 1 (a sigmoid?): {remedy}")
+        wide = form is None and found.min() >= 0 and found.max() <= 1 and found.max() - found.min() > 0.8
         alone = as_logits(_at(model(x[:1].clone()), path), form)
         if alone.shape != logits[:1].shape or not torch.allclose(
             alone, logits[:1], rtol=0.01, atol=0.01 * float(logits.abs().max())
         ):
             remedy = "in eval mode let forward use no batch statistics (track_running_stats=True), and draw nothing"
             raise SettingsError(f"{what} gives other logits for an image alone than among others: {remedy}")
-        trained = _in_training(model, x[:3], logits[:3], what)  # of large networks this takes its time
+        trained = _in_training(model, x[:3], logits[:3], what, wide)  # of large networks this takes its time
     if path:
         _LOG.warning("%s gives a %s: %s is taken for the logits", what, type(whole).__name__, _called(path))
     if form:
@@ -216,7 +208,8 @@ def read_output(output, shape: tuple[int, int | None], what: str, near: Tensor |
     return read[0]
 
 
-def _in_training(model, x, logits, what):
+def _in_training(model, x, logits, what, wide):
+    """``wide``: whether the outputs lie in [0, 1] and fill most of it, as sigmoids do."""
     probe, shape, x = copy_of(model), tuple(logits.shape), x.detach().clone().requires_grad_()
     try:
         with torch.enable_grad():
@@ -227,6 +220,12 @@ def _in_training(model, x, logits, what):
                     module.training = not isinstance(module, _BatchNorm | _DropoutNd)
                 output = probe(x.clone())
             path, found, form = read_output(output, shape, f"{what}, in training mode,", logits)
+            made = found.grad_fn
+            while type(made).__name__.startswith(_SAME):
+                made = made.next_functions[0][0]
+            if wide or type(made).__name__.startswith("Sigmoid"):
+                remedy = "let forward return logits, which a softmax takes"
+                raise SettingsError(f"{what} gives values from 0 to 1 that do not sum to 1 (a sigmoid?): {remedy}")
             wanted = [x, *trainable(probe)]
             reached = found.requires_grad and torch.autograd.grad(found.sum(), wanted, allow_unused=True)
     except SettingsError:

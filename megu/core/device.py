@@ -28,7 +28,8 @@ def usual_torch():
     torch.set_default_dtype(torch.float32)
     try:
         with torch.inference_mode(False), torch.enable_grad(), cpu if elsewhere else nullcontext():
-            yield
+            with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+                yield
     finally:
         torch.set_default_dtype(kind)
 

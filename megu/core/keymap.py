@@ -84,3 +84,16 @@ def _without_counts(named, state):
 def _of_transformers(model):
     nets = ((name, net) for name, net in model.named_modules() if hasattr(type(net), "from_pretrained"))
     return next(((f"{name}." if name else "", net) for name, net in nets if hasattr(net, "config")), ("", None))
+
+
+def misfits(own, state):
+    r"""(How many, which) tensors of a file do not fit those of a model; None where all do."""
+    missing, extra = [name for name in own if name not in state], [name for name in state if name not in own]
+    both = [name for name in own if name in state]
+    other = [name for name in both if own[name].shape != state[name].shape]
+    kinds = [name for name in both if own[name].is_floating_point() and not state[name].is_floating_point()]
+    parts = [f"{len(missing)} tensors are missing, e.g. {name}" for name in missing[:1]]
+    parts += [f"{len(extra)} are unknown, e.g. {name}" for name in extra[:1]]
+    parts += [f"{name} is {tuple(state[name].shape)}, not {tuple(own[name].shape)}" for name in other[:1]]
+    parts += [f"{name} holds {state[name].dtype}, not {own[name].dtype}: no quantised weights" for name in kinds[:1]]
+    return (len(missing + extra + other + kinds), "; ".join(parts)) if parts else None

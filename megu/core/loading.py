@@ -4,23 +4,29 @@ import logging
 import math
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from megu.core import keymap, models
+from megu.core import keymap
 from megu.core.adapted import adapted, copy_of, tensors, trainable, unwrapped, why
 from megu.core.architectures import builders
 from megu.core.device import generator, seeded
 from megu.core.train import predict
 from megu.core.weights import read_tensors
-from megu.datasets.user_images import moments
+from megu.datasets.preparations import other_preparations
 from megu.settings.errors import MeguError, SettingsError
 from megu.settings.files import hash_bytes
-from megu.settings.known import NORMALISE, check_arch
+from megu.settings.known import check_arch
+
+_LOG = logging.getLogger("megu")
+_CHECK = "normalise, size and the order of the classes"
+_TRIED, _AT_FIRST, _AT_LAST = 200, 50, 3  # images that are prepared in other ways; in every way; ways for all of them
+_NEAR, _FAR = 0.03, 0.1  # in shares of images: what is said, and what may be refused
+_SURELY = 3.0  # standard deviations of a difference: some 25 ways are tried
+_KNOWN, _FEW = 0.9, 20
 
 
 def read_model(path, arch, num_classes, shape) -> nn.Module:
@@ -44,10 +50,10 @@ def read_model(path, arch, num_classes, shape) -> nn.Module:
             model = _built(build, arch)
         for found, named, said in keymap.readings(state, unwrapped(model)):
             own = tensors(model)
-            misfit = misfits({other: own[name] for name, other in named.items()}, found)
+            misfit = keymap.misfits({other: own[name] for name, other in named.items()}, found)
             if not misfit:
                 for line in said:
-                    logging.getLogger("megu").warning("%s: %s", path.name, line)
+                    _LOG.warning("%s: %s", path.name, line)
                 net = unwrapped(model)
                 net.load_state_dict(net.state_dict() | {name: found[other] for name, other in named.items()})
                 return model.eval()
@@ -65,45 +71,6 @@ def _built(build, arch):
         called = "a function is called with num_classes and in_channels where it names them, else with the number of"
         called += " classes if its first argument needs a value"
         raise SettingsError(f"arch {arch!r} cannot be built ({why(error)}): {called}") from None
-
-
-def misfits(own, state):
-    r"""(How many, which) tensors of a file do not fit those of a model; None where all do."""
-    missing, extra = [name for name in own if name not in state], [name for name in state if name not in own]
-    both = [name for name in own if name in state]
-    other = [name for name in both if own[name].shape != state[name].shape]
-    kinds = [name for name in both if own[name].is_floating_point() and not state[name].is_floating_point()]
-    parts = [f"{len(missing)} tensors are missing, e.g. {name}" for name in missing[:1]]
-    parts += [f"{len(extra)} are unknown, e.g. {name}" for name in extra[:1]]
-    parts += [f"{name} is {tuple(state[name].shape)}, not {tuple(own[name].shape)}" for name in other[:1]]
-    parts += [f"{name} holds {state[name].dtype}, not {own[name].dtype}: no quantised weights" for name in kinds[:1]]
-    return (len(missing + extra + other + kinds), "; ".join(parts)) if parts else None
-
-
-def channels_of(model, size: tuple[int, int] | None = None) -> int:
-    r"""Channels that a classifier's first convolution takes; without one, 3 or 1, as images of a size (height, width)
-    are taken; else 3."""
-    if found := next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), None):
-        return found
-    with (
-        suppress(Exception),
-        torch.no_grad(),
-    ):  # whatever a foreign forward() may raise; it is said where all is checked
-        probe = copy_of(unwrapped(model)).float().eval()
-        for channels in (3, 1) if size else ():
-            with suppress(Exception):
-                probe(torch.zeros(1, channels, *size))
-                return channels
-    return 3
-
-
-def count_classes(model, x) -> int:
-    r"""How many classes a classifier tells apart, from its outputs for a few images.
-
-    Raises: SettingsError where that is not clear.
-    """
-    with torch.no_grad():
-        return adapted(copied(model, "model"), x, None)(x).shape[1]
 
 
 def weights_digest(model) -> str:
@@ -139,7 +106,7 @@ def copied(model, what) -> nn.Module:
         kinds = {tensor.dtype for tensor in tensors(copy).values() if tensor.is_floating_point()} - {torch.float32}
         if kinds:
             told = "%s has weights in %s: it is worked on, and given back, in float32"
-            logging.getLogger("megu").warning(told, what, ", ".join(sorted(map(str, kinds))))
+            _LOG.warning(told, what, ", ".join(sorted(map(str, kinds))))
         return copy.float()
     except Exception as error:  # whatever a foreign module may hold
         remedy = "give one that copy.deepcopy can copy, and run lazy layers once"
@@ -164,7 +131,7 @@ def check_and_copy(model, images, what="model") -> nn.Module:
     refuse(not [*copy.parameters()], " has no weights that could forget: give a network that was trained")
     refuse(not trainable(copy), " has frozen weights only: set requires_grad to True where they may change")
     try:
-        copy = adapted(copy, _few(images), images.num_classes, what)
+        copy = adapted(copy, images.few(), images.num_classes, what)
     except SettingsError:
         raise
     except Exception as error:  # whatever a foreign forward() may raise
@@ -174,39 +141,83 @@ def check_and_copy(model, images, what="model") -> nn.Module:
     return copy
 
 
-def _few(images, most=8):
-    count = min(most, images.num_train)
-    return images.batch(torch.arange(count, device=images.x.device) * images.num_train // count)
-
-
-def check_accuracy(model, images, index: Int64[Tensor, " n"], check="normalise, size and the order of the classes"):
+def check_accuracy(model, images, index: Int64[Tensor, " n"], check=_CHECK, unseen: Int64[Tensor, " m"] | None = None):
     r"""Share of a sample of training images that the model names right.
 
-    Raises: SettingsError where that is no better than chance, or another normalisation of 8-bit images far better.
+    Args: check: what to look at where that is no better than chance.  unseen: images that it was not trained on.
+    Raises: SettingsError where that is no better than chance; where training images, or fewer unseen ones than
+        training images, are named right far more often when prepared in another way, see
+        `megu.datasets.preparations`; and where unseen ones are named right far more often than training images.
     """
     index = _sample(index)
-    (share, chance, limit), others = _right(model, images, index), {}
-    if images.x.dtype == torch.uint8:
-        for name in (*NORMALISE, "data"):
-            mean, std = (value.to(index.device) for value in moments(name, images.x))
-            others[name] = _right(model, replace(images, mean=mean, std=std), index, tried=True)[0]
-    if share <= limit or share + 0.1 < max(others.values(), default=0):
-        hint = ", ".join(f"{name} {100 * value:.0f} %" for name, value in others.items())
-        raise SettingsError(
-            f"the model names {100 * share:.0f} % of {len(index)} training images right ({100 * chance:.0f} % by"
-            f" chance): check {check}{hint and f'; normalise {hint}'}"
+    named, y = _named(model, images, index)
+    share, limit, chance = _share(named, y), *_chance(named, y)
+    told = f"the model names {100 * share:.0f} % of {len(index)} training images right"
+    if other := better_prepared(model, images, index):
+        raise SettingsError(f"{told}, but {other}: prepare them as in training")
+    if share <= limit:
+        raise SettingsError(f"{told} ({100 * chance:.0f} % by chance): check {check}")
+    if share < _KNOWN:
+        _LOG.warning(
+            f"{told}: if it named more in training, prepare them as there (size, part, colours, normalisation)"
         )
+    if unseen is not None:
+        _check_unseen(model, images, _sample(unseen), index, named)
     return share
 
 
-def check_unseen(model, images, index: Int64[Tensor, " n"]):
-    r"""Say where a model that knows its training images names 20 or more unseen ones no better than by chance."""
-    if len(index) >= 20:
-        share, chance, limit = _right(model, images, index := _sample(index))
-        if share <= limit:
-            what = f"{100 * share:.0f} % of {len(index)} test images right ({100 * chance:.0f} % by chance)"
-            asked = "are they prepared (size, normalisation) and their classes numbered as those of training images?"
-            logging.getLogger("megu").warning(f"the model names {what}: {asked}")
+def _check_unseen(model, images, unseen, index, named):
+    # Compared are images of the same classes, which a model may know better or worse than others.
+    known, labels = (named == images.y[index]).double(), images.y[index]
+    if len(unseen := unseen[torch.isin(images.y[unseen], labels)]) < _FEW:
+        return
+    now, y = _named(model, images, unseen)
+    share, limit, chance = _share(now, y), *_chance(named, y)
+    usual = sum(known[labels == k].mean().item() * (y == k).double().mean().item() for k in y.unique())
+    told = f"the model names {100 * share:.0f} % of {len(y)} test images right"
+    if usual - share >= _FAR and (other := better_prepared(model, images, unseen, images.x[index])):
+        raise SettingsError(f"{told}, but {other}: prepare them as the training images are")
+    if share <= limit:
+        asked = "are they prepared (size, normalisation) and their classes numbered as those of training images?"
+        _LOG.warning(f"{told} ({100 * chance:.0f} % by chance): {asked}")
+    both, sizes = (share * len(y) + usual * len(known)) / (len(y) + len(known)), 1 / len(y) + 1 / len(known)
+    if share - usual > _SURELY * (both * (1 - both) * sizes) ** 0.5:
+        said = f"{told}, but {100 * usual:.0f} % of training images of the same classes: are they exchanged"
+        if share - usual >= _FAR:
+            raise SettingsError(
+                f"{said}, or did it learn the test images, too? Give images that it has not seen, or none"
+            )
+        _LOG.warning(f"{said}?")
+
+
+def better_prepared(model, images, index: Int64[Tensor, " n"], like=None, above=0.0) -> str | None:
+    r"""How many images of a sample are named right in another preparation, in words; None where not far more than as
+    given, or than ``above``, are.  What is a little more is said.
+
+    Args: index: the first 50 are tried, and where they look best, the first 200.  like: see
+        `megu.datasets.preparations.other_preparations`.
+    """
+    index = index[:_TRIED]
+    named, y = _named(model, images, index)
+    right, share, best, how = named == y, _share(named, y), 0.0, None
+    if 1 - share < _NEAR:
+        return None
+    few = replace(images, x=images.x[index], y=y, fine=images.fine[index], num_train=len(index))
+    index, found = torch.arange(len(index), device=index.device), []
+    for name, other in other_preparations(few, like):
+        with suppress(Exception):  # a network may take one size only
+            found.append((_share(*_named(model, other, index[:_AT_FIRST], tried=True)), name, other))
+    for _, name, other in sorted(found, key=lambda one: -one[0])[:_AT_LAST]:
+        named, _ = _named(model, other, index, tried=True)
+        now, differ = _share(named, y), ((named == y) != right).double().mean().item()
+        more = now - share
+        if now > max(_chance(named, y)[0], above) and more > max(best, _SURELY * (differ / len(index)) ** 0.5):
+            best, how = more, name
+    said = f"{100 * (share + best):.0f} % of {len(index)} of them {how}"
+    surely = best >= max(_FAR, (1 - share) / 2)  # half of what is wrong is right then
+    if how and _NEAR <= best and not surely:
+        _LOG.warning(f"the model names {100 * share:.0f} % of {len(index)} images right, {said}: was it trained so?")
+    return said if surely else None
 
 
 def _sample(index):
@@ -214,37 +225,21 @@ def _sample(index):
     return index[torch.randperm(len(index), generator=generator(0, "accuracy"))[:500].to(index.device)]
 
 
-def _right(model, images, index, tried=False):
-    # (Share named right, what the same names at random places would give, two standard deviations above that.)
+def _named(model, images, index, tried=False):
+    """What each image is named, and its class."""
     logits, y = predict(model, images, index), images.y[index]
     if (wrong := int((~logits.isfinite()).any(1).sum())) and not tried:
         what = f"the model gives logits that are no numbers (NaN or infinite) for {wrong} of {len(y)} images"
         raise SettingsError(f"{what}: mend it, or leave such images out (of one colour?)")
-    named = logits.argmax(1)
-    counts = (v.bincount(minlength=images.num_classes).double() / len(y) for v in (y, named))
-    chance = math.prod(counts).sum().item()
-    share = (named == y).double().mean().item()
-    return share, chance, chance + 2 * (chance * (1 - chance) / len(y)) ** 0.5
+    return logits.argmax(1), y
 
 
-def linear_head(model: nn.Module, images) -> nn.Linear | None:
-    r"""The linear layer that makes the logits, perhaps before a softmax, of what is called last; None without one."""
-    close = partial(torch.allclose, atol=1e-3, rtol=1e-3)
-    try:
-        with torch.no_grad():
-            logits, features = models.features(model, _few(images, 2))
-            for layer in model.modules():
-                if isinstance(layer, nn.Linear) and (layer.in_features, layer.out_features) == (
-                    features.shape[1], logits.shape[1],
-                ):  # fmt: skip
-                    made = layer(features)
-                    if close(made, logits) or close(made.log_softmax(1), logits.log_softmax(1)):
-                        return layer
-    except (ValueError, RuntimeError):
-        pass
-    return None
+def _share(named, y):
+    return (named == y).double().mean().item()
 
 
-def has_features(model, images):
-    r"""Whether a linear layer that is called last makes the logits, so its input can stand for features."""
-    return linear_head(model, images) is not None
+def _chance(named, y):
+    """Two standard deviations above what the same names at random places would give, and that."""
+    most = 1 + max(int(named.max()), int(y.max()))
+    chance = math.prod(v.bincount(minlength=most).double() / len(v) for v in (named, y)).sum().item()
+    return chance + 2 * (chance * (1 - chance) / len(y)) ** 0.5, chance

@@ -1,7 +1,7 @@
 r"""What is done with any classifier."""
 
 import json
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from megu.core.adapted import copy_of, tensors, trainable  # noqa: F401  (one door)
+from megu.core.adapted import copy_of, tensors, trainable, unwrapped  # noqa: F401  (one door)
 from megu.core.networks import AIRBENCH, RESNETS, Airbench, ResNet, ViT, build, prepare, reset, resized  # noqa: F401  (one door)
 from megu.core.weights import read_tensors
 from megu.settings.errors import SettingsError
@@ -90,6 +90,13 @@ def frozen(model: nn.Module) -> nn.Module:
     return copy_of(model).eval().requires_grad_(False)
 
 
+def given_back(given: nn.Module, new: nn.Module) -> nn.Module:
+    r"""A copy of what was given, unwrapped, without hooks, with the weights of ``new``, in float32 and eval mode."""
+    model = copy_of(unwrapped(given)).float()
+    model.load_state_dict(new.state_dict())
+    return model.to(next(new.parameters()).device).eval()
+
+
 def save(model: nn.Module, path: Path, about: dict) -> None:
     r"""Weights as safetensors; ``about`` goes into the file's header."""
     state = {name: x.contiguous().clone() for name, x in tensors(model).items()}  # also tied ones
@@ -113,3 +120,43 @@ def load(path: Path, model: nn.Module) -> nn.Module:
     no_tensors = {name: value for name, value in model.state_dict().items() if not isinstance(value, Tensor)}
     model.load_state_dict(read_tensors(path) | no_tensors)
     return model.eval()
+
+
+def channels_of(model, size: tuple[int, int] | None = None) -> int:
+    r"""Channels that a classifier's first convolution takes; without one, 3 or 1, as images of a size (height, width)
+    are taken; else 3."""
+    if found := next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), None):
+        return found
+    with (
+        suppress(Exception),
+        torch.no_grad(),
+    ):  # a foreign forward() may raise anything; it is said where all is checked
+        probe = copy_of(unwrapped(model)).float().eval()
+        for channels in (3, 1) if size else ():
+            with suppress(Exception):
+                probe(torch.zeros(1, channels, *size))
+                return channels
+    return 3
+
+
+def linear_head(model: nn.Module, images) -> nn.Linear | None:
+    r"""The linear layer that makes the logits, perhaps before a softmax, of what is called last; None without one."""
+    close = partial(torch.allclose, atol=1e-3, rtol=1e-3)
+    try:
+        with torch.no_grad():
+            logits, found = features(model, images.few(2))
+            for layer in model.modules():
+                if isinstance(layer, nn.Linear) and (layer.in_features, layer.out_features) == (
+                    found.shape[1], logits.shape[1],
+                ):  # fmt: skip
+                    made = layer(found)
+                    if close(made, logits) or close(made.log_softmax(1), logits.log_softmax(1)):
+                        return layer
+    except (ValueError, RuntimeError):
+        pass
+    return None
+
+
+def has_features(model, images):
+    r"""Whether a linear layer that is called last makes the logits, so its input can stand for features."""
+    return linear_head(model, images) is not None

@@ -57,6 +57,11 @@ class Images:
             x = augmented(x.float() / 255, augment, gen, turn)
         return self.normalised(x)
 
+    def few(self, most: int = 8) -> Float[Tensor, "n C H W"]:
+        r"""Training images of all parts, as the network sees them."""
+        count = min(most, self.num_train)
+        return self.batch(torch.arange(count, device=self.x.device) * self.num_train // count)
+
     def normalised(self, x):
         r"""Images ``(n, C, H, W)``, uint8 or float in [0, 1], less the mean and over the std."""
         x = x if x.is_floating_point() else x.float() / 255

@@ -78,7 +78,9 @@ def list_images(folder, classes) -> Listing:
     names = different([class_name(path.name) for path in folders], repr(folder.name))
     if unknown := [name for name in names if name not in classes]:
         raise SettingsError(closest(unknown[0], classes, f"{folder.name!r} has a class folder, but the class"))
-    files, hidden = [], []
+    aside = (path for path in folder.iterdir() if path.is_dir() and path.name.startswith("."))
+    inside = (Path(below, name) for path in aside for below, names in _walk(path, folder) for name in names)
+    files, hidden = [], [path.relative_to(folder).as_posix() for path in inside if is_image(path)]
     skipped = sorted(
         path.name for path in folder.iterdir() if path.is_file() and is_image(path) and path.name[0] != "."
     )

@@ -5,8 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from megu.core.loading import linear_head
-from megu.core.models import copy_of
+from megu.core.models import copy_of, linear_head
 from megu.datasets.images import Images
 from megu.methods.registry import register
 from megu.methods.task import Task

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from megu.core import models
 from megu.core.adapted import read_output, tensors, unwrapped
-from megu.core.loading import misfits, read_model, weights_digest
+from megu.core.keymap import misfits
+from megu.core.loading import read_model, weights_digest
 from megu.core.weights import read_tensors
 from megu.methods import METHODS
 from megu.settings.config import Forget, Part

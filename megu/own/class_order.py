@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from megu.core.device import generator
+from megu.core.loading import better_prepared
 from megu.core.train import predict
 from megu.settings.errors import SettingsError
 
@@ -19,8 +20,7 @@ def check_class_order(checked, index, kind="training"):
 
     Tried are timm's natural order of the names, and the permutation that fits one half of a sample of the images best,
     on the other half.  Of the images whose class it moves, it must name right at least twice as many as the given order
-    does, by 2.5 standard deviations.  Of classes that stay and that it never names, as an earlier request may have had
-    it forget them, it is said that they are learnt again.
+    does, by 2.5 standard deviations; and it must name more right than in any other preparation of the images.
 
     Args: checked: `megu.own.request.CheckedRequest`, with images, split and original.  index: of ``kind`` of images.
     Raises: SettingsError with the order found.
@@ -28,12 +28,16 @@ def check_class_order(checked, index, kind="training"):
     images = checked.images
     if not len(index):
         return
-    index = _evenly(images.y, index, min(2000, max(500, 10 * images.num_classes)))
+    index = _evenly(images.y, index, _count(images))
     y, named = _named(checked, index)
     if (order := _other_order(images.classes, y, named)) is None:
-        return _say_unknown(checked, y, named) if kind == "training" else None
+        return
     found, other = [images.classes[k] for k in order], torch.tensor(order)[named]
-    given, right = (f"{100 * (labels == y).double().mean().item():.0f} %" for labels in (named, other))
+    shares = [(labels == y).double().mean().item() for labels in (named, other)]
+    given, right = (f"{100 * share:.0f} %" for share in shares)
+    if better := better_prepared(checked.original, images, index, above=shares[1]):
+        what = f"the model names {given} of {len(y)} {kind} images right, but {better}"
+        raise SettingsError(f"{what}: prepare them as those that it was trained on")
     remedy = f"if these are its outputs, give classes={found} (--classes: a file with one a line)"
     if kind == "test":
         remedy = "number the classes of the test images as those of the training images are"
@@ -45,26 +49,24 @@ def check_class_order(checked, index, kind="training"):
     )
 
 
-def _say_unknown(checked, y, named):
-    asked, wrong = checked.settings.forget, (named != y).double().mean().item()
-    for k, name in enumerate(checked.images.classes):
-        n = int((y == k).sum())
-        if name not in asked.classes and not (named == k).any() and wrong**n < _SURELY:
-            _log.warning(
-                f"the model names no image {name!r}, of which there are retained training images: they are trained on,"
-                " so that it learns this class; if it was to forget it before, ask for it again beside what is to be"
-                f" forgotten now (forget=[..., {name!r}])"
-            )
-
-
 def check_known(checked):
     r"""Refuse to forget classes of which the model does not know anything, as their images are given their name no more
     often than a sample of the others are, by two standard deviations.  Beside one that it knows, such a class may have
-    been forgotten before: it stays forgotten, which is said.
+    been forgotten before: it stays forgotten, which is said; and of such classes that stay, that they are learnt again.
 
     Args: see `check_class_order`.  Raises: SettingsError with the class.
     """
     images, asked, split = checked.images, checked.settings.forget, checked.split
+    y, named = _named(checked, _evenly(images.y, split.train, _count(images)))
+    wrong, known = (named != y).double().mean().item(), {*named.tolist()}
+    of_class = y.bincount(minlength=images.num_classes).tolist()
+    never = [name for k, name in enumerate(images.classes) if k not in known and wrong ** of_class[k] < _SURELY]
+    if never := [name for name in never if name not in asked.classes]:
+        _log.warning(
+            f"the model names no image {', '.join(map(repr, never))}, of which there are retained training images: they"
+            " are trained on, so that it learns this; if it was to forget that before, ask for it again beside what is"
+            f" to be forgotten now (forget=[..., {never[0]!r}])"
+        )
     if asked.scenario != "class":
         return
     _, others = _named(checked, _evenly(images.y, split.retain, 200))
@@ -81,6 +83,10 @@ def check_known(checked):
             remedy = "check the order of the classes, or give positions to forget single images"
             raise SettingsError(f"{said}and cannot forget it; {remedy}")
         _log.warning(f"{said}as if it had forgotten it before; it stays among what is forgotten")
+
+
+def _count(images):
+    return min(2000, max(500, 10 * images.num_classes))
 
 
 def _named(checked, index):

@@ -11,7 +11,7 @@ from scipy import stats
 
 from megu.core import models
 from megu.core.device import Stopwatch, generator
-from megu.core.loading import has_features
+from megu.core.models import has_features
 from megu.figures.deletion import ATTACKS, MODELS, PARTS
 from megu.measure import attacks, metrics
 from megu.measure.disentanglement import disentanglement, forgotten_concepts

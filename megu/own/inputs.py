@@ -10,8 +10,9 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 from torch.utils.data import Subset
 
-from megu.core.adapted import why
-from megu.core.loading import channels_of, count_classes, read_model
+from megu.core.adapted import adapted, why
+from megu.core.loading import copied, read_model
+from megu.core.models import channels_of
 from megu.core.splits import Split, of_classes, split_of
 from megu.datasets.folder import ClassFolders, ImagePart, find_classes
 from megu.datasets.identity import same_pixels
@@ -120,7 +121,8 @@ def _size(data):
 def _numbered(model, data, mode):
     first = read_dataset(Subset(data, [0, 0] if len(data) else []), None, mode, "data").x
     try:
-        return range(count_classes(model, first.float()))
+        with torch.no_grad():
+            return range(adapted(copied(model, "model"), first.float(), None)(first.float()).shape[1])
     except SettingsError:
         raise
     except Exception as error:  # whatever a foreign forward() may raise

@@ -18,7 +18,7 @@ from megu import methods
 from megu.core import device, models
 from megu.core.adapted import tensors
 from megu.core.device import generator
-from megu.core.loading import check_accuracy, check_and_copy, check_unseen, weights_digest
+from megu.core.loading import check_accuracy, check_and_copy, weights_digest
 from megu.core.splits import forgotten_classes
 from megu.core.train import predict
 from megu.methods.task import Task
@@ -146,8 +146,7 @@ class CheckedRequest:
         with collect_notices(self.notices):
             check_class_order(self, self.split.train, "training")
             check_class_order(self, unseen, "test")
-            self.accuracy = check_accuracy(self.original, self.images, self.split.train)
-            check_unseen(self.original, self.images, unseen)
+            self.accuracy = check_accuracy(self.original, self.images, self.split.train, unseen=unseen)
             check_known(self)
         self.parameters = scaled(self)
         self.weights = weights_digest(self.given)

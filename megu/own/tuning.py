@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from megu.core import models
 from megu.core.device import Stopwatch, generator, seeded
-from megu.core.loading import has_features
+from megu.core.models import has_features
 from megu.core.train import DivergedError, predict
 from megu.measure.distances import accuracy, probe, tug_of_war
 from megu.measure.outputs import collect_features

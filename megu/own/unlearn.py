@@ -13,7 +13,6 @@ from types import SimpleNamespace
 from torch import nn
 
 from megu.core import models
-from megu.core.adapted import given_back
 from megu.core.device import Stopwatch, usual_torch
 from megu.core.loading import weights_digest
 from megu.core.onnx import write_onnx
@@ -122,7 +121,7 @@ def carry_out(checked, out=None) -> Unlearned:
                     shutil.copyfile(work / name, part)
             facts = report.write(facts, folder, names)
             store.note("report", done["model"]["sha256_after"])
-        new = given_back(checked.given, new)
+        new = models.given_back(checked.given, new)
         result = Unlearned(new, done["history"], done["seconds"], facts, folder, about(checked, new))
         tell("on_end", result)
     return result

@@ -16,9 +16,7 @@ _KEPT = ("test_retain", "retain")
 def verdict(asked: dict, measured: list[dict], changes: list[dict], attacked: list[dict]) -> dict:
     """Word, its parts (forgetting, trace, utility), its rule (a line each), what, and findings and limits in sentences.
 
-    Args:
-        asked, measured, changes, attacked: "asked", "accuracy", "changes" and "attacks" of the report; the intervals of
-            the last two miss with probability `LEVEL`.
+    Args: "asked", "accuracy", "changes" and "attacks" of the report, whose intervals miss with probability `LEVEL`.
     """
     rows = {(row["model"], row["part"]): row for row in measured}
     moved = {(row["model"], row["than"], row["part"]): row for row in changes}
@@ -29,18 +27,20 @@ def verdict(asked: dict, measured: list[dict], changes: list[dict], attacked: li
     trace, without, trace_rule, sentences = _trace(attacks, moved, judge, whole)
     utility, utility_rule = _utility(rows, moved, judge)
     forgetting, rule = _forgetting(asked, rows, moved, judge) if whole else (None, None)
-    untold = f"cannot be told {without}"
-    word = [forgetting or (untold if trace == "cannot be told" else trace)]
+    word = [forgetting or (f"{trace} {without}" if trace == "cannot be told" else trace)]
     word += [f"model {utility}"] * (utility in _LEFT) + ["what is kept cannot be told"] * (utility == "cannot be told")
     if forgetting == "forgotten" and trace != "none found":
-        word.append("with a trace" if trace == "trace" else f"a trace {untold}")
+        word.append("with a trace" if trace == "trace" else f"a trace {trace} {without}")
+    gains = [moved[key] for part in _KEPT if (key := ("after", "before", part)) in moved][:1]
     hints = {
         "More epochs (recipe.epochs), a larger learning rate (recipe.lr) or another method may forget more; choose on"
         " images outside the test.": forgetting in ("partly", "not forgotten"),
         "Fewer epochs (recipe.epochs), a smaller learning rate (recipe.lr) or more retain images may keep more; choose"
         " on images outside the test.": utility in _LEFT,
+        "More than before is named right of what is retained: the model was trained too little, or on images of another"
+        " size, part, colour or normalisation.": any(one["low"] > 0 and one["points"] >= _FEW for one in gains),
     }
-    hinted = [hint for hint, holds in hints.items() if holds]
+    hinted = (hint for hint, holds in hints.items() if holds)
     findings = [_first(rows), *sentences, *_said_of_changes(changes), *hinted]
     return {
         "word": ", ".join(word),
@@ -118,8 +118,10 @@ def _trace(attacks, moved, judge, whole):
         rule += f"none found = no trace, though each test would find an AUC {_MARK:g} off with 80 % power."
         clear = bool(tests) and all((test["detectable"] or 9) <= test["goal"] + _MARK for test in tests)
     else:
-        rule += "no trace = the interval of what sees the model before best lies less than half as far off as that did"
-        rule += f", and the accuracy at most {NEAR['forget']:g} points off." if judge else "."
+        also = f", and the accuracy at most {NEAR['forget']:g} points off" if judge else ""
+        rule += (
+            f"no trace = the interval of what sees the model before best is less than half as far off as that{also}."
+        )
         near = not judge or abs(tests[-1]["at"]) <= NEAR["forget"]
         clear = bool(tests) and near and max(-shown["low"], shown["high"]) < abs(shown["before"]) / 2
     state = ("none found" if whole else "no trace") if clear else "cannot be told"

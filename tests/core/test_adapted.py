@@ -12,8 +12,9 @@ from torch.nn.utils import parametrizations, parametrize
 from training import same
 
 from megu.core import models
-from megu.core.adapted import adapted, given_back, tensors, unwrapped
+from megu.core.adapted import adapted, tensors, unwrapped
 from megu.core.loading import check_and_copy, weights_digest
+from megu.core.models import given_back
 
 X = torch.rand(5, 1, 6, 6, generator=torch.Generator().manual_seed(3))
 Pair = namedtuple("Pair", "logits other")
@@ -209,8 +210,8 @@ class Few:
 
     x, num_train, num_classes, shape = X, 5, 4, (1, 6, 6)
 
-    def batch(self, index):
-        return X[index]
+    def few(self):
+        return X
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")

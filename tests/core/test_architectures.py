@@ -15,7 +15,8 @@ from transformers import BertConfig, ViTConfig, ViTForImageClassification
 
 from megu.core import models
 from megu.core.keymap import prefixes
-from megu.core.loading import channels_of, read_model
+from megu.core.loading import read_model
+from megu.core.models import channels_of
 
 GREY = (1, 28, 28)
 SIZES = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}

@@ -248,3 +248,9 @@ def test_of_a_thousand_true_retrainings_few_are_called_a_trace(n, m, reference):
         rights = {"before": share(n, n), "after": right[0, i], "reference": right[1, i]}
         alarms += verdict(asked, rows, differences("forget", rights), attacked)["parts"]["trace"] == "trace"
     assert alarms <= 60
+
+
+@pytest.mark.parametrize(("before", "after", "said"), [(0.7, 0.9, True), (0.7, 0.73, False), (0.9, 0.7, False)])
+def test_a_gain_of_what_is_kept_is_no_merit(before, after, said):
+    found = judged(360, 0, kept={"before": before, "after": after})
+    assert any("More than before is named right of what is retained" in one for one in found["findings"]) == said

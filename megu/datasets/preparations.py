@@ -1,0 +1,71 @@
+r"""Images as a network may have been trained on them, where they were given in another way."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from megu.datasets.images import Images
+from megu.datasets.user_images import moments
+from megu.settings.known import NORMALISE
+
+_SCALES = (1 / 7, 2 / 7, 3 / 7, 1 / 2, 2 / 3, 3 / 4, 7 / 8, 8 / 7, 4 / 3)  # of 224 pixels 32, 64, 96, ..., 256, 299
+_LARGER = (3 / 2, 2.0)  # of small images, where they cost little
+_SMALL = 96  # pixels
+_CUT = 1 / 16  # of the side: what CenterCrop(224) takes from each edge after Resize(256)
+_PLAIN = 0.02  # beyond [0, 1], by rounding
+
+
+def other_preparations(images: Images, like: Float[Tensor, "m C H W"] | None = None) -> Iterator[tuple[str, Images]]:
+    r"""(What is other, the images so prepared): normalisation, size, central part, BGR for RGB, rows for columns,
+    upside down, negative; of float images also with the mean and spread of ``like``."""
+    x = images.x
+    yield from _normalised(images)
+    white = x.amax((0, 2, 3)).view(-1, 1, 1) + x.amin((0, 2, 3)).view(-1, 1, 1) if x.is_floating_point() else 255
+    ways = {"with their channels in the order BGR": x.flip(1)} if x.shape[1] == 3 else {}
+    ways |= {"with rows for columns": x.mT} if x.shape[2] == x.shape[3] else {}
+    ways |= {"upside down": x.flip(2), "as negatives": white - x}
+    sides = x.shape[2:]
+    for scale in _SCALES + _LARGER * (max(sides) <= _SMALL):
+        size = [round(scale * side) for side in sides]
+        if min(size) >= 8:
+            ways[f"at {size[0]} x {size[1]} pixels"] = _resized(x, size)
+    top, left = (round(_CUT * side) for side in sides)
+    if top and left:
+        ways["cut to their central part"] = _resized(x[:, :, top:-top, left:-left], sides)
+    if like is not None and x.is_floating_point():
+        (mean, std), (to_mean, to_std) = map(spread, (x, like))
+        ways["with the mean and spread of the training images"] = (x - mean) / std * to_std + to_mean
+    for said, other in ways.items():
+        yield said, replace(images, x=other)
+
+
+def spread(x: Float[Tensor, "n C H W"]) -> tuple[Float[Tensor, "C 1 1"], Float[Tensor, "C 1 1"]]:
+    r"""Mean and standard deviation of each channel."""
+    return x.mean((0, 2, 3)).view(-1, 1, 1), x.std((0, 2, 3)).clamp_min(1e-6).view(-1, 1, 1)
+
+
+def _resized(x: Float[Tensor, "n C H W"] | UInt8[Tensor, "n C H W"], size):
+    other = F.interpolate(x.float(), tuple(size), mode="bilinear", antialias=True)
+    return other if x.is_floating_point() else other.round().clamp(0, 255).to(x.dtype)
+
+
+def _normalised(images):
+    x, said = images.x, "normalised by {}"
+    pairs = {name: [value.to(x.device) for value in moments(name, x)] for name in NORMALISE}
+    levels = [torch.zeros_like(images.mean), torch.full_like(images.std, 1 / 255)]
+    if not x.is_floating_point():
+        pairs["data"] = [value.to(x.device) for value in moments("data", x)]
+        for name, (mean, std) in pairs.items():
+            yield said.format(name), replace(images, mean=mean, std=std)
+        yield "from 0 to 255", replace(images, mean=levels[0], std=levels[1])
+        return
+    pairs = {name: [value.view(-1, 1, 1) for value in pair] for name, pair in pairs.items()}
+    undone = [x / 255] if x.max() > 9 else [x * std + mean for mean, std in pairs.values()]
+    for plain in (one for one in undone if -_PLAIN <= one.min() and one.max() <= 1 + _PLAIN):
+        for name, (mean, std) in pairs.items():
+            yield said.format(name), replace(images, x=(plain - mean) / std)
+        yield "from 0 to 255", replace(images, x=255 * plain)
