@@ -30,7 +30,7 @@ def verdict(asked: dict, measured: list[dict], changes: list[dict], attacked: li
     word = [forgetting or (f"{trace} {without}" if trace == "cannot be told" else trace)]
     word += [f"model {utility}"] * (utility in _LEFT) + ["what is kept cannot be told"] * (utility == "cannot be told")
     if forgetting == "forgotten" and trace != "none found":
-        word.append("with a trace" if trace == "trace" else f"a trace {trace} {without}")
+        word += ["with a trace" if trace == "trace" else f"a trace {trace} {without}"]
     gains = [moved[key] for part in _KEPT if (key := ("after", "before", part)) in moved][:1]
     hints = {
         "More epochs (recipe.epochs), a larger learning rate (recipe.lr) or another method may forget more; choose on"
@@ -40,8 +40,7 @@ def verdict(asked: dict, measured: list[dict], changes: list[dict], attacked: li
         "More than before is named right of what is retained: the model was trained too little, or on images of another"
         " size, part, colour or normalisation.": any(one["low"] > 0 and one["points"] >= _FEW for one in gains),
     }
-    hinted = (hint for hint, holds in hints.items() if holds)
-    findings = [_first(rows), *sentences, *_said_of_changes(changes), *hinted]
+    findings = [_first(rows), *sentences, *_said_of_changes(changes), *(hint for hint, holds in hints.items() if holds)]
     return {
         "word": ", ".join(word),
         "parts": {"forgetting": forgetting, "trace": trace, "utility": utility},

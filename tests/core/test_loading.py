@@ -1,0 +1,151 @@
+"""Whether images are prepared as a network was trained on them, and whether unseen ones are unseen."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from megu.core.loading import better_prepared, check_accuracy
+from megu.datasets.images import Images
+from megu.settings.known import NORMALISE
+from tests.helpers.refusals import refused
+
+K, SIDE, N = 12, 16, 240
+MEAN, STD = (torch.tensor(part).view(3, 1, 1) for part in NORMALISE["imagenet"])
+NAMES = tuple("abcdefghijkl")
+
+
+class Templates(nn.Module):
+    """The class whose template is nearest, wherever in the image it is; any size of at least 16 pixels."""
+
+    def __init__(self, templates, known=1.0):
+        super().__init__()
+        self.look, self.known = nn.Conv2d(3, K, SIDE), known
+        self.look.weight.data = templates.clone()
+        self.look.bias.data = -templates.square().sum((1, 2, 3)) / 2
+
+    def forward(self, x):
+        logits = self.look(x).amax((2, 3))
+        turn = (x.mean((1, 2, 3)) * 1e4).floor() % 100 >= 100 * self.known  # of these it knows nothing
+        return torch.where(turn[:, None], logits.roll(1, 1), logits)
+
+
+@pytest.fixture(scope="module")
+def made():
+    """Coloured patterns with noise in [0, 1], their classes, and the network that knows them."""
+    gen = torch.Generator().manual_seed(3)
+    coarse = torch.rand(K, 3, 6, 6, generator=gen)
+    patterns = F.interpolate(coarse, (SIDE, SIDE), mode="bilinear", align_corners=True) * 0.15 + 0.425
+    y = torch.arange(2 * N) % K
+    x = (patterns[y] + 0.1 * torch.randn(2 * N, 3, SIDE, SIDE, generator=gen)).clamp(0, 1)
+    return x, y, Templates((patterns - MEAN) / STD).eval()
+
+
+def images(x, y, normalise="imagenet"):
+    mean, std = (torch.tensor(part).expand(3) for part in NORMALISE[normalise])
+    return Images("made", x, y, y, NAMES, NAMES, N, mean, std)
+
+
+def levels(x):
+    return (x * 255).round().to(torch.uint8)
+
+
+def resized(x, side):
+    return F.interpolate(x, (side, side), mode="bilinear", antialias=True)
+
+
+def check(made, x, normalise="imagenet", unseen=True, model=None):
+    _, y, net = made
+    pool = images(x, y, normalise)
+    return check_accuracy(model or net, pool, torch.arange(N), unseen=torch.arange(N, 2 * N) if unseen else None)
+
+
+WAYS = {  # what was done to images of 8 bits, and what is found
+    "with their channels in the order BGR": lambda x: levels(x.flip(1)),
+    "with rows for columns": lambda x: levels(x.mT),
+    "upside down": lambda x: levels(x.flip(2)),
+    "as negatives": lambda x: levels(1 - x),
+    "at 16 x 16 pixels": lambda x: levels(resized(x, 32)),
+}
+FLOATS = {
+    "normalised by imagenet": lambda x: (x - 0.5) / 0.5,
+    "normalised by imagenet ": lambda x: x,
+    "normalised by imagenet  ": lambda x: 255 * x,
+}
+
+
+@pytest.mark.parametrize("found", WAYS)
+def test_another_preparation_that_fits_is_named(made, found):
+    with refused(rf"names \d+ % of 240 training images right, but (9\d|100) % of 200 of them {found}: prepare them"):
+        check(made, WAYS[found](made[0]))
+
+
+@pytest.mark.parametrize("found", FLOATS)
+def test_so_is_another_normalisation_of_float_images(made, found):
+    with refused(f"of them {found.strip()}: prepare them as in training"):
+        check(made, FLOATS[found](made[0]))
+
+
+def test_so_is_another_normalisation_of_8_bits(made):
+    with refused("of them normalised by imagenet: prepare them as in training"):
+        check(made, levels(made[0]), "unit")
+
+
+def test_images_as_in_training_pass_in_silence(made, caplog):
+    assert check(made, levels(made[0])) > 0.97 and check(made, (made[0] - MEAN) / STD) > 0.97
+    assert not caplog.text
+
+
+def test_a_network_that_knows_little_is_not_refused_but_said(made, caplog):
+    weak = replace_known(made[2], 0.6)
+    assert 0.4 < check(made, levels(made[0]), model=weak) < 0.8
+    assert "if it named more in training, prepare them as there" in caplog.text
+
+
+def replace_known(net, known):
+    return Templates(net.look.weight.data, known).eval()
+
+
+def test_a_little_better_is_said_only(made, caplog):
+    """Of a tenth of the images the channels are exchanged."""
+    x = made[0].clone()
+    x[::3] = x[::3].flip(1)
+    check(made, levels(x), unseen=False)
+    assert better_prepared(made[2], images(levels(x), made[1]), torch.arange(N)) is None
+
+
+def test_test_images_prepared_otherwise_are_refused(made):
+    x = (made[0] - MEAN) / STD
+    plain = torch.cat([x[:N], made[0][N:]])
+    with refused(
+        "% of 240 test images right, but .* of them normalised by imagenet: prepare them as the training images"
+    ):
+        check(made, plain)
+    other = torch.cat([x[:N], x[N:] * 0.2 - 3])  # by no usual pair
+    with refused("with the mean and spread of the training images: prepare them as the training images"):
+        check(made, other)
+
+
+def test_test_images_that_are_better_known_than_training_images_are_refused(made, caplog):
+    x, y, net = made
+    pool, weak = images(levels(x), y), replace_known(net, 0.6)
+    right = weak((levels(x).float() / 255 - MEAN) / STD).argmax(1) == y
+    first, last = torch.arange(N), right.nonzero()[:, 0][-N:]  # as they come, and known
+    for train, unseen, refuse in ((first, last, True), (last, first, False)):
+        index = torch.cat([train, unseen])
+        mixed = replace(pool, x=pool.x[index], y=y[index], fine=y[index])
+        given = weak, mixed, torch.arange(N)
+        if refuse:
+            with refused(r"\d+ % of 240 test images right, but \d+ % of training images .*: are they exchanged"):
+                check_accuracy(*given, unseen=torch.arange(N, 2 * N))
+        else:
+            check_accuracy(*given, unseen=torch.arange(N, 2 * N))
+
+
+def test_unseen_images_of_one_class_are_compared_with_that_class(made, caplog):
+    x, y, net = made
+    of_class = torch.arange(N, 2 * N)[y[N:] == 2]
+    check_accuracy(net, images(levels(x), y), torch.arange(N), unseen=of_class)
+    assert not caplog.text, "as many are of that name by chance, if all are of one class"
