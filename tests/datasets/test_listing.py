@@ -49,6 +49,18 @@ def test_hidden_images_are_said_and_positions_beside_them_refused(tmp_path, capl
         check(reader(range(3)), root, [3])
 
 
+def test_a_hidden_class_folder_shifts_the_positions_of_the_others(tmp_path, caplog):
+    root = write(tmp_path, NAMES)
+    (root / ".checkpoints").mkdir()
+    (root / ".checkpoints" / "note.txt").write_text("none of ImageFolder's")
+    assert len(check(reader(range(3)), root, [3]).split.forget) == 1
+    Image.new("RGB", (8, 8)).save(root / ".checkpoints" / "0.png")
+    assert ImageFolder(root).classes[0] == ".checkpoints"
+    with refused("hidden images, e.g. .checkpoints/0.png, .* so positions would mean other images"):
+        check(reader(range(3)), root, [3])
+    assert len(check(reader(range(3)), root, "bee").split.forget) == 6
+
+
 def test_images_behind_links_are_read(tmp_path, caplog):
     root, store = write(tmp_path / "photos", NAMES), write(tmp_path / "store", (None, "more"), seed=1)
     (root / "bee" / "second").symlink_to(store / "more")
