@@ -10,6 +10,7 @@ from typing import NamedTuple
 from megu.datasets.images import different
 from megu.settings.class_names import TRAIN, UNSEEN
 from megu.settings.errors import SettingsError
+from megu.settings.files import ordinary
 from megu.settings.values import closest
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")  # those of ImageFolder
@@ -91,12 +92,13 @@ def list_images(folder, classes) -> Listing:
                 if any(part.startswith(".") for part in parts):
                     if is_image(file):
                         hidden.append(path.relative_to(folder).as_posix())
+                elif not path.is_file():
+                    what = "a pipe, a socket or a device" if path.exists() else "a link to nothing"
+                    raise SettingsError(f"{path.relative_to(folder)} is {what}: remove it, or put a file there")
                 elif is_image(file):
                     files.append((path, k, class_name(parts[0]) if len(parts) > 1 else None))
-                elif path.exists():
-                    skipped.append(path.relative_to(folder).as_posix())
                 else:
-                    raise SettingsError(f"{path.relative_to(folder)} is a link to nothing: mend or remove it")
+                    skipped.append(path.relative_to(folder).as_posix())
     return Listing(folder, files, tuple(skipped), tuple(hidden))
 
 
@@ -119,7 +121,7 @@ def _walk(place, top):
 def read_lines(path) -> list[str]:
     r"""The lines of a text file: UTF-8, or UTF-16 with its mark.  Raises: SettingsError for anything else."""
     try:
-        if (size := path.stat().st_size) > 200_000_000:
+        if (size := ordinary(path).stat().st_size) > 200_000_000:
             raise SettingsError(f"{path.name} has {size} bytes: give one name or number a line")
         content = path.read_bytes()
         marked = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # as PowerShell writes
@@ -150,7 +152,7 @@ def list_csv(path, classes=None) -> tuple[tuple[str, ...], Listing, Listing | No
         file, said = path.parent / file.replace("\\", "/"), f"{path.name}, image {number}"
         split = (split or "train").lower()
         if not file.is_file():
-            raise SettingsError(f"{said}: {file.name!r} does not exist: give paths relative to the CSV's folder")
+            raise SettingsError(f"{said}: {file.name!r} is no file: give paths relative to the CSV's folder")
         if file in where:
             raise SettingsError(f"{said}: {file.name!r} is listed twice: list each image once")
         if split not in (*TRAIN, *UNSEEN):

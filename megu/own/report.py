@@ -13,7 +13,7 @@ from megu.own.verdict import verdict
 from megu.runs.store import PACKAGES
 from megu.settings.errors import SettingsError, StageError
 from megu.settings.extras import versions
-from megu.settings.files import atomic, hash_bytes, hash_file, write_json
+from megu.settings.files import atomic, hash_bytes, hash_file, ordinary, write_json
 
 NAME, WORK, SUMS = "megu deletion report 2", "work", "SHA256SUMS"
 MODEL, REFERENCE = "model.safetensors", "reference.safetensors"
@@ -118,7 +118,7 @@ def write_html(facts, folder):
 def read(path):
     """The report of a folder, or of its report.json.  Raises: SettingsError where there is none."""
     path = Path(path)
-    path = path / "report.json" if path.is_dir() else path
+    path = ordinary(path / "report.json" if path.is_dir() else path)
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         if facts["report"] != NAME:

@@ -79,6 +79,14 @@ def project_root(start="."):
     return next((folder for folder in (start, *start.parents) if (folder / "pyproject.toml").exists()), start)
 
 
+def ordinary(path):
+    r"""A path to be opened, which then waits for nobody.  Raises: SettingsError for a pipe, a socket or a device."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        remedy = "save what it gives as a file, and name that"
+        raise SettingsError(f"{path.name!r} is a pipe, a socket or a device: {remedy}")
+    return path
+
+
 def shipped(name):
     r"""The folder ``notebooks`` or ``paper_figures``.  Raises: SettingsError without it."""
     package = Path(__file__).parents[1]

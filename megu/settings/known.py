@@ -92,7 +92,7 @@ def check_arch(arch: str):
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
             did = f"did you mean {' or '.join(map(repr, near))}?" if near else "see timm.list_models()"
             raise SettingsError(f"timm has no model {name!r}; {did}")
-    elif library.endswith(".py") and name and not Path(library).expanduser().exists():
+    elif library.endswith(".py") and name and not Path(library).expanduser().is_file():
         raise SettingsError(f"arch {arch!r}: there is no file {Path(library).name!r}: check file.py:function")
     elif not name and arch not in (known := [*OURS, *registered("torchvision", "models")]):
         near = difflib.get_close_matches(arch, dict.fromkeys(known), n=3, cutoff=0.4) or OURS

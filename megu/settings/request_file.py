@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, StrictInt, StrictStr
 from megu.settings.class_names import TRAIN, UNSEEN
 from megu.settings.config import Part, Source
 from megu.settings.errors import SettingsError
-from megu.settings.files import atomic
+from megu.settings.files import atomic, ordinary
 from megu.settings.known import NORMALISE, check_arch, is_normalisation
 from megu.settings.values import build, closest, merge, nest
 
@@ -95,7 +95,7 @@ class RequestFile(Part):
         """What is given, as arguments of `megu.unlearn`.  Raises: SettingsError for a file that is not there."""
         given = {name: value for name, value in self if value is not None}
         for name, remedy in FILES.items():
-            if _is_path(path := given.get(name)) and not Path(path).expanduser().exists():
+            if _is_path(path := given.get(name)) and not ordinary(Path(path).expanduser()).exists():
                 raise SettingsError(f"{name} {Path(path).name!r} does not exist: {remedy}")
         if isinstance(given.get("classes"), str):
             given["classes"] = Path(given["classes"])
@@ -114,7 +114,7 @@ def read(path: Path | str) -> dict[str, Any]:
 
     Raises: SettingsError where it cannot be read, or has a key or a value that no request has.
     """
-    path = Path(path).expanduser()
+    path = ordinary(Path(path).expanduser())
     try:
         if path.suffix not in KINDS:
             raise SettingsError(f"config {path.name!r} is of another kind: name a file that ends in {', '.join(KINDS)}")
