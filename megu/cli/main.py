@@ -132,10 +132,8 @@ def unlearn(
     from megu.runs.loggers import loggers
 
     watchers = [] if dry_run else loggers(log, out)  # a wrong one is said before torch is imported
-    from megu.own.report import place
     from megu.own.request import CheckedRequest, Request
 
-    out = place(out, arguments)
     checked = CheckedRequest(Request.of(arguments))
     from megu.own.estimate import plan
 

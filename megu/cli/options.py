@@ -10,6 +10,7 @@ import typer
 from megu.settings.errors import SettingsError
 from megu.settings.files import atomic
 from megu.settings.known import check_method, method_names
+from megu.settings.place import place
 from megu.settings.request_file import RequestFile, request_of
 from megu.settings.request_file import write as write_request
 
@@ -101,7 +102,7 @@ def parse(pairs):
     return out
 
 
-def arguments(given):
+def arguments(given, comparison=False):
     r"""(Arguments of a request by a command's options and its ``config``, folder for what is written).
 
     Raises: SettingsError for what is lacking or wrong, before torch, which takes seconds, is imported.
@@ -117,9 +118,10 @@ def arguments(given):
     if lacking := [name for name in needed if name not in found]:
         hint = "" if dry else ", or --dry-run"
         raise SettingsError(f"no {' and no '.join(lacking)} given: add --{' --'.join(lacking)} (or --config{hint})")
+    out = place(found.pop("out", None), found, comparison)
     if given["save_config"]:
         write_request(request, given["save_config"])
-    return found, found.pop("out", None)
+    return found, out
 
 
 def write(table, out, name, float_format="%.6g"):

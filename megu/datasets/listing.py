@@ -11,7 +11,7 @@ from megu.datasets.images import different
 from megu.settings.class_names import TRAIN, UNSEEN
 from megu.settings.errors import SettingsError
 from megu.settings.files import ordinary
-from megu.settings.values import closest
+from megu.settings.values import closest, shown
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")  # those of ImageFolder
 COLUMNS = {  # of a CSV -> what a header may call it
@@ -48,6 +48,10 @@ def class_name(name):
 
 def class_names(names, what):
     r"""Each `class_name`.  Raises: SettingsError for fewer than two, or the same twice."""
+    try:
+        names = list(names)
+    except TypeError:
+        raise SettingsError(f"{what} is {shown(names)}: give names, or a pathlib.Path to a file of them") from None
     names = different(map(class_name, names), what)
     if len(names) < 2:
         remedy = "give at least two, a folder of images for each, or a .csv of path and label"

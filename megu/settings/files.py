@@ -3,6 +3,7 @@ r"""Files that appear whole or not at all, directories of one process, hashes.""
 import hashlib
 import json
 import os
+import stat
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -11,19 +12,21 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from megu.settings.errors import SettingsError, StageError
+from megu.settings.values import shown
 
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 
 
 @contextmanager
-def writing(path):
-    r"""An error of the disk is a StageError."""
+def writing(path, called=None):
+    r"""An error of the disk is a StageError; ``called``: a folder, where people know it and not the file."""
     try:
         yield
     except (OSError, SafetensorError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        what = f"{path.name} could not be written to {path.parent.name!r} ({why}): free some space"
+        what = f"{called or path.name} could not be written to {'' if called else repr(path.parent.name)}".rstrip()
+        what += f" ({why}): free some space"
         raise StageError(f"{what} or choose another directory; what was finished is kept") from error
 
 
@@ -55,13 +58,13 @@ def alone(directory, called=None):
     r"""The block has a directory, perhaps ``called`` otherwise, to itself.  Raises: StageError where a living process
     has it."""
     directory = Path(directory)
-    path = directory / ".locks" / "alone.lock"
-    with writing(path):
+    path, called = directory / ".locks" / "alone.lock", called or repr(directory.name)
+    with writing(path, called):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock = FileLock(path).acquire(timeout=0)
         except Timeout:
-            what = f"another run is at work in {called or repr(directory.name)}"
+            what = f"another run is at work in {called}"
             raise StageError(f"{what}: wait, or use another directory") from None
     with lock:
         yield
@@ -80,8 +83,19 @@ def project_root(start="."):
 
 
 def ordinary(path):
-    r"""A path to be opened, which then waits for nobody.  Raises: SettingsError for a pipe, a socket or a device."""
-    if path.exists() and not (path.is_file() or path.is_dir()):
+    r"""A path, there or not, that nobody waits for who opens it; ``~`` is the home directory.
+
+    Raises: SettingsError for a pipe, a socket or a device, and for what can be no path.
+    """
+    odd = False
+    try:
+        path = Path(path).expanduser()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            odd = not (stat.S_ISREG(kind := path.stat().st_mode) or stat.S_ISDIR(kind))
+    except (OSError, ValueError, RuntimeError) as error:  # a null byte, a name too long, a home of nobody
+        why = getattr(error, "strerror", None) or error
+        raise SettingsError(f"{shown(str(path))} can be no path ({why}): name another") from None
+    if odd:
         remedy = "save what it gives as a file, and name that"
         raise SettingsError(f"{path.name!r} is a pipe, a socket or a device: {remedy}")
     return path

@@ -10,7 +10,7 @@ from typing import get_args
 
 from megu.settings.config import Settings
 from megu.settings.errors import SettingsError
-from megu.settings.values import closest
+from megu.settings.values import closest, shown
 
 NORMALISE = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -65,7 +65,7 @@ def method_names() -> dict[str, bool]:
 def check_method(name, known: dict[str, bool]):
     r"""Raises SettingsError where a method is none to unlearn by; ``known``: as `method_names` gives it."""
     if not isinstance(name, str):
-        raise SettingsError(f"method is {name!r}: give one name, or compare several (megu compare)")
+        raise SettingsError(f"method is {shown(name)}: give one name, or compare several (megu compare)")
     if known.get(name):
         raise SettingsError(f"method {name!r} is what unlearning is compared with: choose e.g. megu")
     if name not in known:
@@ -95,9 +95,9 @@ def check_arch(arch: str):
     elif library.endswith(".py") and name and not Path(library).expanduser().is_file():
         raise SettingsError(f"arch {arch!r}: there is no file {Path(library).name!r}: check file.py:function")
     elif not name and arch not in (known := [*OURS, *registered("torchvision", "models")]):
-        near = difflib.get_close_matches(arch, dict.fromkeys(known), n=3, cutoff=0.4) or OURS
+        near = difflib.get_close_matches(arch[:200], dict.fromkeys(known), n=3, cutoff=0.4) or OURS
         raise SettingsError(
-            f"arch {arch!r} does not exist; did you mean {' or '.join(map(repr, near))}? choose from"
+            f"arch {shown(arch)} does not exist; did you mean {' or '.join(map(repr, near))}? choose from"
             f" torchvision.models, ours ({', '.join(OURS)}), timm:NAME, hf:NAME, or give module:function or"
             " file.py:function"
         )
