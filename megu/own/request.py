@@ -147,7 +147,7 @@ class CheckedRequest:
             check_class_order(self, self.split.train, "training")
             check_class_order(self, unseen, "test")
             self.accuracy = check_accuracy(self.original, self.images, self.split.train)
-            check_unseen(self.original, self.images, unseen)
+            check_unseen(self.original, self.images, unseen if self.images.y[unseen].diff().any() else unseen[:0])
             check_known(self)
         self.parameters = scaled(self)
         self.weights = weights_digest(self.given)
