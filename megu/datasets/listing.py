@@ -7,8 +7,7 @@ import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
-from megu.datasets.images import different
-from megu.settings.class_names import TRAIN, UNSEEN
+from megu.settings.class_names import TRAIN, UNSEEN, different
 from megu.settings.errors import SettingsError
 from megu.settings.files import ordinary
 from megu.settings.values import closest, shown
@@ -135,12 +134,10 @@ def read_lines(path) -> list[str]:
         raise SettingsError(f"{path.name} cannot be read ({why}): give a text file in UTF-8") from None
 
 
-def list_csv(path, classes=None) -> tuple[tuple[str, ...], Listing, Listing | None]:
-    r"""Class names, training images and unseen ones of a CSV with the columns path, label and perhaps split.
+def read_csv(path) -> list[tuple[Path, str, str]]:
+    r"""(File, label, split) of every image that a CSV lists, see `list_csv`.
 
-    Paths are relative to the CSV's folder.  ``split`` is in `TRAIN` or `UNSEEN`.  ``classes`` None: the labels, sorted
-    (numbers by value).  Labels 0 to K - 1 are positions in ``classes``.
-    Raises: SettingsError naming the line that does not fit.
+    Raises: SettingsError naming the line that does not fit, or a file that is not there.
     """
     lines = [*filter(None, read_lines(path))]
     apart = next((sign for sign in (",", ";", "\t") if sign in "".join(lines[:1])), ",")
@@ -150,7 +147,7 @@ def list_csv(path, classes=None) -> tuple[tuple[str, ...], Listing, Listing | No
     if not (column["path"] and column["label"]):
         found = ", ".join(map(str, rows.fieldnames or ()))[:100]
         raise SettingsError(f"{path.name} has the columns {found!r}: name them path, label and, if you like, split")
-    found, labels, where = [], [], set()
+    found, where = [], set()
     for number, row in enumerate(rows, 1):
         file, label, split = ((row.get(column[one]) or "").strip() for one in ("path", "label", "split"))
         file, said = path.parent / file.replace("\\", "/"), f"{path.name}, image {number}"
@@ -162,8 +159,19 @@ def list_csv(path, classes=None) -> tuple[tuple[str, ...], Listing, Listing | No
         if split not in (*TRAIN, *UNSEEN):
             raise SettingsError(f"{said} has the split {split!r}: write train, test or val")
         where.add(file)
-        labels.append(class_name(label))
-        found.append((file, split))
+        found.append((file, class_name(label), split))
+    return found
+
+
+def list_csv(path, classes=None) -> tuple[tuple[str, ...], Listing, Listing | None]:
+    r"""Class names, training images and unseen ones of a CSV with the columns path, label and perhaps split.
+
+    Paths are relative to the CSV's folder.  ``split`` is in `TRAIN` or `UNSEEN`.  ``classes`` None: the labels, sorted
+    (numbers by value).  Labels 0 to K - 1 are positions in ``classes``.
+    Raises: SettingsError naming the line that does not fit.
+    """
+    found = read_csv(path)
+    labels = [label for _, label, _ in found]
     numbers = all(label.isdigit() for label in labels)
     names = sorted({*labels}, key=int if numbers else None) if classes is None else [*classes]
     names = class_names(names, path.name)
@@ -173,7 +181,7 @@ def list_csv(path, classes=None) -> tuple[tuple[str, ...], Listing, Listing | No
     if unknown := [label for label in labels if label not in of]:
         raise SettingsError(closest(unknown[0], names, f"{path.name}: the class"))
     parts = {name: [] for name in ("train", *UNSEEN)}
-    for (file, split), label in zip(found, labels, strict=True):
+    for file, label, split in found:
         parts["train" if split in TRAIN else split].append((file, of[label], None))
     unseen = say_unseen(path.name, [name for name in UNSEEN if parts[name]])
     return names, Listing(path.parent, parts["train"]), Listing(path.parent, parts[unseen]) if unseen else None

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import stat
+import zipfile
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -108,6 +109,38 @@ def shipped(name):
         if folder.is_dir():
             return folder
     raise SettingsError(f"this installation has no {name}/: install megu from a wheel or a clone")
+
+
+def weights_file(path, what):
+    r"""The safetensors file, or the index of several, that a path or a folder names; it is not read.
+
+    Raises: SettingsError where it is missing or of another kind; ``what``: for the message, e.g. ``model``.
+    """
+    path = ordinary(path)
+    if path.is_dir():  # as save_pretrained writes it
+        names = "model.safetensors", "model.safetensors.index.json"
+        path = next((path / name for name in names if (path / name).is_file()), path)
+    if not path.is_file():
+        raise SettingsError(f"{what} {path.name!r} does not exist: give a .safetensors file")
+    if path.name.endswith(".index.json"):
+        return path
+    with open(path, "rb") as file:
+        head = file.read(9)
+    if path.suffix != ".safetensors" or head[8:] != b"{":
+        kind = "is TorchScript" if _is_torchscript(path) else "is not a safetensors file"
+        state = "torch.jit.load(file).state_dict()" if "Script" in kind else "torch.load(file, weights_only=True)"
+        raise SettingsError(
+            f"{what} {path.name!r} {kind}, and only safetensors are opened, since a pickle can run code:"
+            " use safetensors.torch.save_file(state, 'model.safetensors'), where state is model.state_dict() or, of a"
+            f" file that you trust, {state}"
+        )
+    return path
+
+
+def _is_torchscript(path):
+    with suppress(zipfile.BadZipFile, OSError), zipfile.ZipFile(path) as file:
+        return any(name.endswith("/constants.pkl") for name in file.namelist())
+    return False
 
 
 def hash_file(path, kind="sha256"):

@@ -3,19 +3,16 @@ r"""A request in words: a TOML or YAML file, the options of the command line, or
 import os
 import re
 import tomllib
-import unicodedata
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import AfterValidator, Field, StrictInt, StrictStr
 
-from megu.settings.class_names import TRAIN, UNSEEN
-from megu.settings.config import Part, Source
+from megu.settings.config import Part, Settings, Source
 from megu.settings.errors import SettingsError
-from megu.settings.files import atomic, ordinary
-from megu.settings.known import NORMALISE, check_arch, is_normalisation
+from megu.settings.files import atomic, ordinary, weights_file
+from megu.settings.known import NORMALISE, check_arch, check_names, guide_lacks, in_range, is_normalisation
 from megu.settings.values import build, closest, merge, nest, shown
 
 FILES = {  # what must be there, and what to give
@@ -46,7 +43,8 @@ def _all(kind, values):
 
 
 def _are_moments(value):
-    return isinstance(value, list | tuple) and len(value) == 2 and all(_all((int, float), part) for part in value)
+    pair = isinstance(value, list | tuple) and len(value) == 2 and all(_all((int, float), part) for part in value)
+    return pair and in_range(value)
 
 
 Forget = _either(
@@ -105,7 +103,12 @@ class RequestFile(Part):
             raise SettingsError(closest(guide, GUIDES, "guide") + "; or give a matrix, or its .csv or .npy")
         if "arch" in given:
             check_arch(given["arch"])
-        _check_names(given)
+        check_names(given)
+        for name in given.keys() & {"model", "reference"}:
+            weights_file(given[name], name)
+        settings = build(Settings, {"guide": nest(given.get("settings") or {}).get("guide", {})})
+        if lacking := guide_lacks(given.get("guide"), settings.guide):
+            raise SettingsError(lacking)
         if "forget_list" in given:
             given["forget"] = given.pop("forget_list")
         return given
@@ -135,24 +138,6 @@ def read(path: Path | str) -> dict[str, Any]:
         return _moved(dict(_checked(values)), lambda place: str(path.parent.absolute() / place))
     except SettingsError as error:
         raise SettingsError(f"config {path.name!r}: {error}") from None
-
-
-def _check_names(given):
-    """A name to be forgotten that no folder has is refused here: the readers, which check it all, wait for torch."""
-    forget, root = given.get("forget"), Path(given.get("data", "")).expanduser()
-    names = [forget] if isinstance(forget, str) else forget or []
-    if "data" not in given or "classes" in given or not root.is_dir() or not all(isinstance(n, str) for n in names):
-        return
-    depth = 3 if any("/" in name for name in names) else 2  # data/train/class/sub-class
-    there, level = {}, [root]
-    for _ in range(depth):
-        with suppress(OSError):  # what cannot be listed is for the readers
-            level = [path for folder in level for path in sorted(folder.iterdir()) if path.is_dir()]
-        there |= dict.fromkeys(unicodedata.normalize("NFC", path.name).strip() for path in level)
-    for name in names:
-        if unicodedata.normalize("NFC", name).strip().rpartition("/")[2] not in there:
-            known = [one for one in there if one.lower() not in (*TRAIN, *UNSEEN) and not one.startswith(".")]
-            raise SettingsError(closest(name, known, f"forget: in {root.name!r} the class"))
 
 
 def _is_path(value):

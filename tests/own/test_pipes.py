@@ -99,5 +99,5 @@ def test_as_an_option(name, tmp_path):
 
 def test_ordinary_files_and_links_to_them_are_read(tmp_path):
     save_file(linear().state_dict(), tmp_path / "kept")
-    (tmp_path / "one").symlink_to(tmp_path / "kept")
-    assert request_of({"model": tmp_path / "one"}).arguments() == {"model": Path(tmp_path / "one")}
+    (link := tmp_path / "one.safetensors").symlink_to(tmp_path / "kept")
+    assert request_of({"model": link}).arguments() == {"model": Path(link)}
