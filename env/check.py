@@ -1,18 +1,30 @@
-r"""Prints what a run would use: versions, device, precision, free memory, and whether the guide's weights are here."""
+r"""Prints what a run would use: versions, extras, device, precision, free memory, and the guide's weights."""
 
-import importlib.metadata
 import os
+import re
+import tomllib
+from pathlib import Path
 
 import torch
 
+import megu
 from megu.core.device import choose
 from megu.guide import GuideUnavailableError
 from megu.guide.composed import lite0, minilm
 from megu.guide.tiny import smollm2
+from megu.settings.extras import versions
 from megu.settings.profiles import resolve
 
-for name in ("megu", "torch", "torchvision", "transformers", "open_clip_torch", "jupyterlab", "papermill"):
-    print(f"{name:18s} {importlib.metadata.version(name)}")
+EXTRAS = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+there = versions(["torch", "torchvision", "transformers", "open_clip_torch", "jupyterlab", "papermill"])
+for name, version in {"megu": megu.__version__, **there}.items():
+    print(f"{name:18s} {version}")
+for name, needs in EXTRAS.items():
+    needs = [re.match(r"[\w.-]+", one)[0] for one in needs if not one.startswith("megu")]
+    missing = [one for one in needs if one not in versions(needs)]
+    remedy = f"lacks {', '.join(missing)}: `pip install '.[{name}]'`"
+    print(f"extra {name:12s} {remedy if missing else 'here'}")
 compute = choose(resolve())
 print(f"{'device':18s} {compute} in training, {torch.get_num_threads()} threads")
 if compute.device.type == "cuda":

@@ -48,7 +48,7 @@ def compare(
     dry_run: DryRun = False,
 ):
     """Compare the methods on a classifier and images of the user's own."""
-    arguments, out = options.arguments(dict(locals()))
+    arguments, out = options.arguments(dict(locals()), comparison=True)
     check_shared(arguments.get("settings"))
     from megu.own.compare import check_methods, compare
 

@@ -23,6 +23,7 @@ from megu.cli.options import (
     write,
 )
 from megu.settings.errors import MeguError, SettingsError
+from megu.settings.extras import ONNX, check_extra
 from megu.settings.files import shipped, writing
 from megu.settings.progress import watching
 
@@ -128,14 +129,14 @@ def unlearn(
     dry_run: DryRun = False,
 ):
     """Unlearn with a classifier and images of the user's own."""
+    if onnx:
+        check_extra("onnx", *ONNX)
     arguments, out = options.arguments(dict(locals()))
     from megu.runs.loggers import loggers
 
     watchers = [] if dry_run else loggers(log, out)  # a wrong one is said before torch is imported
-    from megu.own.report import place
     from megu.own.request import CheckedRequest, Request
 
-    out = place(out, arguments)
     checked = CheckedRequest(Request.of(arguments))
     from megu.own.estimate import plan
 
@@ -143,11 +144,8 @@ def unlearn(
     if tune:
         typer.echo(f"search   {tune} trials before it, each about as long as its training: {tune} times more")
     if not dry_run:
-        from megu.core.onnx import runtime
         from megu.own.unlearn import carry_out
 
-        if onnx:
-            runtime()
         with watching(watchers):
             result = carry_out(checked, out)
         verdict = result.report["verdict"]
@@ -209,12 +207,12 @@ def export(
     onnx: Onnx = False,
 ):
     """Write a model of a run for others: `megu.own.checkpoint.Checkpoint.from_pretrained`."""
+    if onnx:
+        check_extra("onnx", *ONNX)
     from megu.cli.export import export
-    from megu.core.onnx import runtime, write_onnx
+    from megu.core.onnx import write_onnx
     from megu.own.checkpoint import CONFIG, WEIGHTS
 
-    if onnx:
-        runtime()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SettingsError(f"--out {out.name!r} is not empty: name a new folder")
     made = export(run_dir, method, seed)

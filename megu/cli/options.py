@@ -7,9 +7,12 @@ from typing import Annotated, get_origin
 
 import typer
 
+from megu.datasets.listing import class_names, read_csv, read_lines
 from megu.settings.errors import SettingsError
 from megu.settings.files import atomic
 from megu.settings.known import check_method, method_names
+from megu.settings.machine import check_alone
+from megu.settings.place import place
 from megu.settings.request_file import RequestFile, request_of
 from megu.settings.request_file import write as write_request
 
@@ -101,11 +104,12 @@ def parse(pairs):
     return out
 
 
-def arguments(given):
+def arguments(given, comparison=False):
     r"""(Arguments of a request by a command's options and its ``config``, folder for what is written).
 
     Raises: SettingsError for what is lacking or wrong, before torch, which takes seconds, is imported.
     """
+    check_alone()
     given = {**given, "settings": parse(given["set"])}
     given |= {name: given[name] or None for name in ("settings", "forget", "method", "retrain")}
     request = request_of({name: given[name] for name in RequestFile.model_fields}, given["config"])
@@ -117,9 +121,15 @@ def arguments(given):
     if lacking := [name for name in needed if name not in found]:
         hint = "" if dry else ", or --dry-run"
         raise SettingsError(f"no {' and no '.join(lacking)} given: add --{' --'.join(lacking)} (or --config{hint})")
+    if isinstance(classes := found.get("classes"), Path):
+        class_names(filter(None, read_lines(classes)), "classes")
+    for images in (found.get("data", ""), found.get("test", "")):
+        if images.lower().endswith(".csv") and Path(images).expanduser().is_file():
+            read_csv(Path(images).expanduser())
+    out = place(found.pop("out", None), found, comparison)
     if given["save_config"]:
         write_request(request, given["save_config"])
-    return found, found.pop("out", None)
+    return found, out
 
 
 def write(table, out, name, float_format="%.6g"):

@@ -1,8 +1,7 @@
 r"""Files of weights: the one reader of safetensors, ViT-B/16 and its ImageNet weights."""
 
 import json
-import zipfile
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
@@ -12,9 +11,8 @@ from safetensors.torch import load_file
 
 from megu.settings.errors import SettingsError
 from megu.settings.extras import extra
-from megu.settings.files import hash_weights
+from megu.settings.files import hash_weights, weights_file
 
-ONE, SHARDS = "model.safetensors", "model.safetensors.index.json"
 HUB = "google/vit-base-patch16-224"
 CONFIG = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 CONFIG |= {"image_size": 224, "patch_size": 16, "num_channels": 3}
@@ -26,23 +24,9 @@ def read_tensors(path, what="weights", device="cpu"):
     Args: what: for messages, e.g. ``model``.
     Raises: SettingsError where the file is missing, of another kind or damaged.
     """
-    path = Path(path)
-    if path.is_dir():  # as save_pretrained writes it
-        path = next((one for one in (path / ONE, path / SHARDS) if one.is_file()), path)
-    if not path.is_file():
-        raise SettingsError(f"{what} {path.name!r} does not exist: give a .safetensors file")
+    path = weights_file(path, what)
     if path.name.endswith(".index.json"):
         return _joined(path, what, device)
-    with open(path, "rb") as file:
-        head = file.read(9)
-    if path.suffix != ".safetensors" or head[8:] != b"{":
-        kind = "is TorchScript" if _is_torchscript(path) else "is not a safetensors file"
-        state = "torch.jit.load(file).state_dict()" if "Script" in kind else "torch.load(file, weights_only=True)"
-        raise SettingsError(
-            f"{what} {path.name!r} {kind}, and only safetensors are opened, since a pickle can run code:"
-            " use safetensors.torch.save_file(state, 'model.safetensors'), where state is model.state_dict() or, of a"
-            f" file that you trust, {state}"
-        )
     try:
         found = load_file(path, device=str(device))
         with safe_open(path, "pt") as file:
@@ -60,12 +44,6 @@ def _joined(path, what, device):
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SettingsError(f"{what} {path.name!r} is no index of safetensors ({type(error).__name__})") from None
     return {key: x for name in names for key, x in read_tensors(path.parent / Path(name).name, what, device).items()}
-
-
-def _is_torchscript(path):
-    with suppress(zipfile.BadZipFile, OSError), zipfile.ZipFile(path) as file:
-        return any(name.endswith("/constants.pkl") for name in file.namelist())
-    return False
 
 
 def find(weights):

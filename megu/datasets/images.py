@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
+from megu.settings.class_names import different
 from megu.settings.errors import SettingsError
 from megu.settings.files import hash_bytes
 
@@ -86,14 +87,6 @@ def _fault(x, y, num_classes):
         return f"has {len(x)} images and {len(y)} labels; give the same number of both, at least one"
     if int(y.min()) < 0 or int(y.max()) >= num_classes:
         return f"labels reach from {y.min()} to {y.max()}, but there are {num_classes} class names"
-
-
-def different(names, what):
-    r"""Names as a tuple.  Raises: SettingsError where one is there twice."""
-    names = tuple(names)
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise SettingsError(f"{what} has the class {twice[0]!r} twice: give every class a name of its own")
-    return names
 
 
 def pool(name, train, test, fine_classes, device="cpu"):

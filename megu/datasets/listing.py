@@ -7,10 +7,10 @@ import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
-from megu.datasets.images import different
-from megu.settings.class_names import TRAIN, UNSEEN
+from megu.settings.class_names import TRAIN, UNSEEN, different
 from megu.settings.errors import SettingsError
-from megu.settings.values import closest
+from megu.settings.files import ordinary
+from megu.settings.values import closest, shown
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")  # those of ImageFolder
 COLUMNS = {  # of a CSV -> what a header may call it
@@ -47,6 +47,10 @@ def class_name(name):
 
 def class_names(names, what):
     r"""Each `class_name`.  Raises: SettingsError for fewer than two, or the same twice."""
+    try:
+        names = list(names)
+    except TypeError:
+        raise SettingsError(f"{what} is {shown(names)}: give names, or a pathlib.Path to a file of them") from None
     names = different(map(class_name, names), what)
     if len(names) < 2:
         remedy = "give at least two, a folder of images for each, or a .csv of path and label"
@@ -93,12 +97,13 @@ def list_images(folder, classes) -> Listing:
                 if any(part.startswith(".") for part in parts):
                     if is_image(file):
                         hidden.append(path.relative_to(folder).as_posix())
+                elif not path.is_file():
+                    what = "a pipe, a socket or a device" if path.exists() else "a link to nothing"
+                    raise SettingsError(f"{path.relative_to(folder)} is {what}: remove it, or put a file there")
                 elif is_image(file):
                     files.append((path, k, class_name(parts[0]) if len(parts) > 1 else None))
-                elif path.exists():
-                    skipped.append(path.relative_to(folder).as_posix())
                 else:
-                    raise SettingsError(f"{path.relative_to(folder)} is a link to nothing: mend or remove it")
+                    skipped.append(path.relative_to(folder).as_posix())
     return Listing(folder, files, tuple(skipped), tuple(hidden))
 
 
@@ -121,7 +126,7 @@ def _walk(place, top):
 def read_lines(path) -> list[str]:
     r"""The lines of a text file: UTF-8, or UTF-16 with its mark.  Raises: SettingsError for anything else."""
     try:
-        if (size := path.stat().st_size) > 200_000_000:
+        if (size := ordinary(path).stat().st_size) > 200_000_000:
             raise SettingsError(f"{path.name} has {size} bytes: give one name or number a line")
         content = path.read_bytes()
         marked = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # as PowerShell writes
@@ -131,12 +136,10 @@ def read_lines(path) -> list[str]:
         raise SettingsError(f"{path.name} cannot be read ({why}): give a text file in UTF-8") from None
 
 
-def list_csv(path, classes=None) -> tuple[tuple[str, ...], Listing, Listing | None]:
-    r"""Class names, training images and unseen ones of a CSV with the columns path, label and perhaps split.
+def read_csv(path) -> list[tuple[Path, str, str]]:
+    r"""(File, label, split) of every image that a CSV lists, see `list_csv`.
 
-    Paths are relative to the CSV's folder.  ``split`` is in `TRAIN` or `UNSEEN`.  ``classes`` None: the labels, sorted
-    (numbers by value).  Labels 0 to K - 1 are positions in ``classes``.
-    Raises: SettingsError naming the line that does not fit.
+    Raises: SettingsError naming the line that does not fit, or a file that is not there.
     """
     lines = [*filter(None, read_lines(path))]
     apart = next((sign for sign in (",", ";", "\t") if sign in "".join(lines[:1])), ",")
@@ -146,20 +149,31 @@ def list_csv(path, classes=None) -> tuple[tuple[str, ...], Listing, Listing | No
     if not (column["path"] and column["label"]):
         found = ", ".join(map(str, rows.fieldnames or ()))[:100]
         raise SettingsError(f"{path.name} has the columns {found!r}: name them path, label and, if you like, split")
-    found, labels, where = [], [], set()
+    found, where = [], set()
     for number, row in enumerate(rows, 1):
         file, label, split = ((row.get(column[one]) or "").strip() for one in ("path", "label", "split"))
         file, said = path.parent / file.replace("\\", "/"), f"{path.name}, image {number}"
         split = (split or "train").lower()
         if not file.is_file():
-            raise SettingsError(f"{said}: {file.name!r} does not exist: give paths relative to the CSV's folder")
+            raise SettingsError(f"{said}: {file.name!r} is no file: give paths relative to the CSV's folder")
         if file in where:
             raise SettingsError(f"{said}: {file.name!r} is listed twice: list each image once")
         if split not in (*TRAIN, *UNSEEN):
             raise SettingsError(f"{said} has the split {split!r}: write train, test or val")
         where.add(file)
-        labels.append(class_name(label))
-        found.append((file, split))
+        found.append((file, class_name(label), split))
+    return found
+
+
+def list_csv(path, classes=None) -> tuple[tuple[str, ...], Listing, Listing | None]:
+    r"""Class names, training images and unseen ones of a CSV with the columns path, label and perhaps split.
+
+    Paths are relative to the CSV's folder.  ``split`` is in `TRAIN` or `UNSEEN`.  ``classes`` None: the labels, sorted
+    (numbers by value).  Labels 0 to K - 1 are positions in ``classes``.
+    Raises: SettingsError naming the line that does not fit.
+    """
+    found = read_csv(path)
+    labels = [label for _, label, _ in found]
     numbers = all(label.isdigit() for label in labels)
     names = sorted({*labels}, key=int if numbers else None) if classes is None else [*classes]
     names = class_names(names, path.name)
@@ -169,7 +183,7 @@ def list_csv(path, classes=None) -> tuple[tuple[str, ...], Listing, Listing | No
     if unknown := [label for label in labels if label not in of]:
         raise SettingsError(closest(unknown[0], names, f"{path.name}: the class"))
     parts = {name: [] for name in ("train", *UNSEEN)}
-    for (file, split), label in zip(found, labels, strict=True):
+    for file, label, split in found:
         parts["train" if split in TRAIN else split].append((file, of[label], None))
     unseen = say_unseen(path.name, [name for name in UNSEEN if parts[name]])
     return names, Listing(path.parent, parts["train"]), Listing(path.parent, parts[unseen]) if unseen else None

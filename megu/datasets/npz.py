@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from megu.settings.errors import SettingsError
+from megu.settings.files import ordinary
 
 
 def existing_path(given, what):
@@ -22,7 +23,7 @@ def existing_path(given, what):
     path = Path(given or "")
     if not given or not path.exists():
         raise SettingsError(f"data.path is {given!r}, which does not exist: set it to {what}")
-    return path
+    return ordinary(path)
 
 
 def read_npz(given):

@@ -11,6 +11,7 @@ from megu.datasets.listing import class_name
 from megu.datasets.npz import fits_memory
 from megu.settings.errors import SettingsError
 from megu.settings.progress import Bar
+from megu.settings.values import shown
 
 
 class _Rows:
@@ -96,8 +97,8 @@ def read_dataset(data, num_classes, mode, what, subclasses=None) -> ImagePart:
     """
     if not (count := len(data)):
         raise SettingsError(f"{what} is empty: give images of every class")
-    if isinstance(subclasses, str):
-        raise SettingsError(f"subclasses is {subclasses[:50]!r}: give a list with the name of each image's sub-class")
+    if subclasses is not None and (isinstance(subclasses, str) or not hasattr(subclasses, "__len__")):
+        raise SettingsError(f"subclasses is {shown(subclasses)}: give a list with the name of each image's sub-class")
     if subclasses is not None and len(subclasses) != count:
         raise SettingsError(f"subclasses has {len(subclasses)} names for {count} images of {what}: give one for each")
     images, labels, notes = [], [], {}

@@ -9,6 +9,7 @@ import numpy as np
 
 from megu.datasets.listing import read_lines
 from megu.settings.errors import SettingsError
+from megu.settings.files import ordinary
 
 
 def read_selection(path, ids, root=None) -> list[int]:
@@ -21,7 +22,7 @@ def read_selection(path, ids, root=None) -> list[int]:
     Args: root: folder of the images, or their .csv; None for a Dataset.
     Raises: SettingsError naming the line that is no image, or several.
     """
-    path, out = Path(path), []
+    path, out = ordinary(Path(path)), []
     find = _finder(ids, root)
     for number, entry in enumerate(_entries(path, len(ids)), 1):
         if isinstance(entry, int) and not isinstance(entry, bool):

@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field, FiniteFloat
 from megu.guide.base import AnswersMissingError, Guide
 from megu.guide.questions import Question
 from megu.settings.errors import SettingsError
-from megu.settings.files import writing
+from megu.settings.files import ordinary, writing
 from megu.settings.progress import Bar
 
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
@@ -72,6 +72,7 @@ class AnswerStore:
         self.damaged = 0
         if not self.path or not self.path.exists():
             return
+        ordinary(self.path)
         try:
             content = self.path.read_bytes()
             lines = (gzip.decompress(content) if self.path.suffix == ".gz" else content).splitlines()

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from megu.guide.base import ImageGuide, joined, need, require, unavailable
 from megu.guide.prompt import files_digest, image_of
+from megu.settings.known import guide_lacks
 
 CAPTION = "a photo of a {}"
 
@@ -25,7 +26,7 @@ class ClipGuide(ImageGuide, source="clip"):
         super().__init__(context)
         s, path, self.at_once = self.settings, Path(self.settings.path or ""), self.settings.batch
         weights = s.revision or s.path
-        need(s.model and weights, "clip needs guide.model, e.g. ViT-B-32, and guide.revision, e.g. laion2b_s34b_b79k")
+        need(not (lacking := guide_lacks("clip", s)), lacking)
         need(not (s.revision and s.path), "guide.revision and guide.path both name weights of clip: set one of them")
         need(s.revision or path.is_file(), f"guide.path: {path.name!r} is no file: name weights (.safetensors)")
         self.name, weights = f"open_clip {s.model}", s.revision or f"weights {files_digest([path])}"

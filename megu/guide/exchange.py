@@ -16,7 +16,7 @@ from megu.guide.questions import Question
 from megu.guide.reply import ReplyError, choices_of, log_odds, log_odds_of_texts, read
 from megu.guide.served import ServedMllm
 from megu.settings.errors import SettingsError
-from megu.settings.files import atomic
+from megu.settings.files import atomic, ordinary
 
 NO_PARQUET = "Parquet needs pyarrow: `pip install 'megu[parquet]'`, or choose .csv or .jsonl"
 ROW = TypeAdapter(Answer)
@@ -79,7 +79,7 @@ def _replies(guide, questions, path):
     pending = {}
     for guide.sampling in (True, False):  # so that answers of either kind have their own key
         pending |= {one.key(guide): one for one in questions}
-    with open(path, "rb") as file:
+    with open(ordinary(path), "rb") as file:
         for line in tqdm(filter(bytes.strip, file), desc="replies", unit="line", leave=False):
             key, answer, why = None, None, "no reply to any of the questions"
             with suppress(*GARBAGE):
@@ -141,6 +141,7 @@ def export_answers(store: AnswerStore, path: Path):
 def _table(path, kind):
     import pandas as pd  # noqa: PLC0415  (half a second, for few)
 
+    ordinary(path)
     try:
         if kind == ".csv":  # "null" and "nan" may be names of classes
             table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")

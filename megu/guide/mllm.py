@@ -13,6 +13,7 @@ import torch
 from megu.guide.base import Guide, batches, need, require, unavailable
 from megu.guide.prompt import PROMPT_VERSION, Cost, conversation, files_digest
 from megu.guide.reply import ENOUGH
+from megu.settings.known import guide_lacks
 
 # Rounding of log-odds in a forward pass, by type of the weights.
 TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.5}
@@ -48,7 +49,7 @@ class LocalMllm(Guide, source="mllm"):
         super().__init__(context)
         s = self.settings
         self.cost, self.shots, self.name = Cost(), s.shots, s.model or Path(s.path or "").name
-        need(self.name, "mllm needs guide.model (an id on the hub) or guide.path (a folder)")
+        need(not (lacking := guide_lacks("mllm", s)), lacking)
         self._commit = None if s.path else self._newest()
         self.version = f"{self._commit or self._files()}, {s.dtype}, {self.shots}-shot, prompt {PROMPT_VERSION}"
 

@@ -14,6 +14,7 @@ from megu.guide import reply
 from megu.guide.base import Guide, need, require
 from megu.guide.prompt import PROMPT_VERSION, Cost, conversation
 from megu.guide.reply import SEES, ReplyError
+from megu.settings.known import guide_lacks
 
 TOP = (20, 10, 5, 3, 2)  # log-probabilities that are asked for, fewer where the server refuses
 LISTENING = 5  # seconds in which a server takes a connection
@@ -43,7 +44,7 @@ class ServedMllm(Guide, source="served"):
     def __init__(self, context):
         super().__init__(context)
         self.shots, self.parallel, self.cost = self.settings.shots, self.settings.concurrency, Cost()
-        need(self.settings.model, "served needs guide.model, the name that the server gives its model")
+        need(not (lacking := guide_lacks("served", self.settings)), lacking)
         self._took, self._refused, self._heard, self._mixed = [], None, False, False
         self._limit, self._top, self._temperature, self._many = "max_tokens", TOP[0], True, True
 

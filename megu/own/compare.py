@@ -20,6 +20,7 @@ from megu.runs.store import CODE, RunDirectory
 from megu.settings.errors import SettingsError, WorkError
 from megu.settings.files import alone, atomic
 from megu.settings.known import check_method, check_shared
+from megu.settings.place import place
 from megu.settings.request_file import arguments_of
 
 ALIKE = 0.02  # scores that differ by less are not told apart
@@ -72,7 +73,7 @@ def compare(
         raise SettingsError(f"method is {options['method']!r}: name what to compare by methods")
     given = arguments_of(config, model=model, data=data, forget=forget, out=out, method=methods, **options)
     out, methods = given.pop("out", None), given.pop("method", None)
-    if out is None:
+    if (out := place(out, given, comparison=True)) is None:
         raise SettingsError("out is None: say which folder the models and tables go to")
     request, methods = _request(given, methods)
     if workers != 1:
@@ -81,7 +82,7 @@ def compare(
         except Exception as error:  # whatever a foreign object may raise
             what = f"model or data cannot be sent to other processes ({type(error).__name__}: {str(error)[:100]})"
             raise SettingsError(f"{what}: give workers=1, or files") from None
-    return carry_out_all(request, Path(out), methods, executor(workers))
+    return carry_out_all(request, out, methods, executor(workers))
 
 
 def _request(given, methods):

@@ -12,7 +12,7 @@ from megu.datasets.user_images import as_pictures
 from megu.guide import SOURCES, GuideSession, GuideUnavailableError, draw_exemplars
 from megu.perturbing_labels import similarity, transition_matrix
 from megu.settings.errors import SettingsError
-from megu.settings.files import hash_bytes
+from megu.settings.files import hash_bytes, ordinary
 from megu.settings.values import closest
 
 NAMED = (*(name for name, source in SOURCES.items() if not source.needs_model), "model")  # "model": its features
@@ -30,7 +30,7 @@ def choose_guide(guide, classes):
     what, coded = "guide", codes(classes)
     remedy = "give their names in words (classes=) to have a guide of words asked"
     if isinstance(guide, str | Path) and str(guide).endswith((".csv", ".npy")):
-        what, guide = Path(guide).name, _read_matrix(Path(guide))
+        what, guide = Path(guide).name, _read_matrix(ordinary(Path(guide)))
     if guide is None:
         if coded:
             _log.warning(

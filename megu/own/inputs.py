@@ -23,7 +23,7 @@ from megu.datasets.selection import read_selection
 from megu.datasets.user_images import pool_parts
 from megu.settings.config import Forget
 from megu.settings.errors import SettingsError
-from megu.settings.values import closest
+from megu.settings.values import closest, shown
 
 _log = logging.getLogger("megu")
 
@@ -34,7 +34,9 @@ def read_inputs(request, where):
     data, test, model, reference = request.data, request.test, request.model, request.reference
     classes = request.classes
     if request.arch is not None and not isinstance(model, Path) and not isinstance(reference, Path):
-        raise SettingsError(f"arch {request.arch!r} belongs to a file of weights, but model is none: leave arch out")
+        raise SettingsError(
+            f"arch {shown(request.arch)} belongs to a file of weights, but model is none: leave arch out"
+        )
     if isinstance(classes, Path):
         classes = list(filter(None, read_lines(classes)))
     if isinstance(data, str | Path):

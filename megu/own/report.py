@@ -11,12 +11,12 @@ from megu.core.loading import weights_digest
 from megu.figures import deletion
 from megu.own.verdict import verdict
 from megu.runs.store import PACKAGES
-from megu.settings.errors import SettingsError, StageError
+from megu.settings.errors import SettingsError
 from megu.settings.extras import versions
-from megu.settings.files import atomic, hash_bytes, hash_file, write_json
+from megu.settings.files import atomic, hash_bytes, hash_file, ordinary, write_json
+from megu.settings.place import SUMS, WORK
 
-NAME, WORK, SUMS = "megu deletion report 2", "work", "SHA256SUMS"
-MODEL, REFERENCE = "model.safetensors", "reference.safetensors"
+NAME = "megu deletion report 2"
 HASHES = {  # what the report's hashes are of, besides those of files
     "index_sha256": "names or positions of the forgotten images, sorted as text, joined by line breaks, in UTF-8",
     "pixels_sha256": "the forgotten images, resized and not normalised, (C, H, W) row by row, one after the"
@@ -70,31 +70,6 @@ def compose(checked, new, guide, training, found):
     return json.loads(json.dumps(facts, allow_nan=False))
 
 
-def place(out, request):
-    """The folder ``out`` for what is written, or None; ``request``: arguments of `megu.own.request.Request`.
-
-    Raises: SettingsError where it is none, lies among the images, or holds files of other origin that would be
-    overwritten; StageError for a run.
-    """
-    if out is None:
-        return None
-    if not isinstance(out, str | Path) or (Path(out).exists() and not Path(out).is_dir()):
-        raise SettingsError(f"out is {str(out)!r}, which is no folder: name one, new or not")
-    folder = Path(out).expanduser()
-    if (folder / "manifest.json").exists():
-        raise StageError(f"{folder.name!r} is a run, or of an earlier version: choose another folder")
-    for images in (request.get("data"), request.get("test")):
-        top = Path(images).expanduser().resolve() if isinstance(images, str | Path) else None
-        if top and folder.resolve().is_relative_to(top):
-            what = f"out {folder.name!r} lies in {top.name!r}, whose folders are classes"
-            raise SettingsError(f"{what}: name one elsewhere")
-    there = [name for name in (MODEL, REFERENCE, "report.html", "report.json", SUMS) if (folder / name).exists()]
-    if there and not (folder / WORK / "manifest.json").exists():
-        what = f"out {str(out)!r} holds {', '.join(there)}, and no {WORK}/ of an unlearning that could go on"
-        raise SettingsError(f"{what}: name another folder, so that nothing is overwritten")
-    return folder
-
-
 def write(facts, folder, models):
     """Write report.json, report.html and SHA256SUMS into a folder that has these files of ``models``; returns the
     report with their hashes."""
@@ -118,7 +93,7 @@ def write_html(facts, folder):
 def read(path):
     """The report of a folder, or of its report.json.  Raises: SettingsError where there is none."""
     path = Path(path)
-    path = path / "report.json" if path.is_dir() else path
+    path = ordinary(path / "report.json" if path.is_dir() else path)
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         if facts["report"] != NAME:

@@ -22,7 +22,6 @@ from megu.own import report
 from megu.own.estimate import Plan, calm_training, plan, retraining_time
 from megu.own.findings import measure
 from megu.own.guide_choice import transition
-from megu.own.report import MODEL, REFERENCE
 from megu.own.request import CheckedRequest, Request, collect_notices, say_zeros
 from megu.own.tuning import PARTS, Trial, kept, made_by, settled
 from megu.own.verdict import DOUBTED
@@ -30,6 +29,7 @@ from megu.runs.loggers import loggers
 from megu.runs.store import CODE, RunDirectory
 from megu.settings.errors import StageError
 from megu.settings.files import alone, atomic
+from megu.settings.place import MODEL, REFERENCE, WORK, place
 from megu.settings.progress import tell, watching
 from megu.settings.request_file import arguments_of
 
@@ -81,8 +81,9 @@ def unlearn(
     Raises: SettingsError before any work; DivergedError with ``last_good`` where the training runs away.
     """
     given = arguments_of(config, model=model, data=data, forget=forget, out=out, **options)
-    out = report.place(given.pop("out", None), given)
-    with watching([*callbacks, *([] if dry_run else loggers(log, out))]):
+    out = place(given.pop("out", None), given)
+    log = None if log is None else str(log)
+    with watching(callbacks), watching(() if dry_run else loggers(log, out)):
         checked = CheckedRequest(Request.of(given))
         return plan(checked, out) if dry_run else carry_out(checked, out)
 
@@ -91,7 +92,7 @@ def unlearn(
 def carry_out(checked, out=None) -> Unlearned:
     """The work of `unlearn` on a `megu.own.request.CheckedRequest`."""
     folder = None if out is None else Path(out)
-    work = folder and folder / report.WORK
+    work = folder and folder / WORK
     needs, called = (_dependencies(checked), [checked.settings.seed]), OUT.format(folder and folder.name)
     with alone(work, called) if folder else nullcontext(), collect_notices(checked.notices):
         store = RunDirectory(work, *needs, called=called) if folder else _in_memory()
@@ -184,7 +185,7 @@ def _kept(checked, store, file, method, make):
     except DivergedError as error:
         if store.path and error.last_good is not None:
             save(error.last_good, store.path / "last_good.safetensors")
-            error.args = (f"{error}; the last good state is kept in {report.WORK}/last_good.safetensors",)
+            error.args = (f"{error}; the last good state is kept in {WORK}/last_good.safetensors",)
         raise
 
 

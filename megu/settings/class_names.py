@@ -1,5 +1,7 @@
 r"""Classes and superclasses of known data sets, and neighbours that a person finds sensible."""
 
+from megu.settings.errors import SettingsError
+
 # Folders that are parts of the data, not classes: which images were trained on, and which are unseen.
 TRAIN, UNSEEN = ("train", "training"), ("test", "testing", "val", "validation", "valid")
 
@@ -59,3 +61,11 @@ def known_names(data_name):
     if data_name in ("cifar20", "cifar100"):
         return tuple(zip(*sorted((name, coarse) for coarse, names in CIFAR100.items() for name in names), strict=True))
     return CIFAR10 if data_name == "cifar10" else (), ()
+
+
+def different(names, what):
+    r"""Names as a tuple.  Raises: SettingsError where one is there twice."""
+    names = tuple(names)
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise SettingsError(f"{what} has the class {twice[0]!r} twice: give every class a name of its own")
+    return names

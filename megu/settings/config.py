@@ -2,9 +2,9 @@ r"""Settings of a run, checked before any work."""
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
 from megu.settings.files import hash_weights
 from megu.settings.machine import Address, LocalPath, Weights, absolute, from_environment
@@ -21,8 +21,23 @@ Source = Literal[
 ]  # fmt: skip
 
 
-class Part(BaseModel, frozen=True, extra="forbid"):
+def _kinds(annotation):
+    """The types that an annotation is made of."""
+    inner = get_args(annotation)
+    return [kind for one in inner for kind in _kinds(one)] if inner else [annotation]
+
+
+class Part(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """A frozen group of settings."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value, info):
+        kinds = _kinds(cls.model_fields[info.field_name].annotation)
+        truth = any(isinstance(one, bool) for one in (value if isinstance(value, list | tuple) else [value]))
+        if truth and (int in kinds or float in kinds) and not (bool in kinds or Any in kinds):
+            raise ValueError("give a number")
+        return value
 
 
 def _no_path(model):

@@ -8,6 +8,9 @@ class MeguError(Exception):
 class SettingsError(MeguError, ValueError):
     """A setting or an input is wrong."""
 
+    def __init__(self, message=""):
+        super().__init__(" ".join(map(str.strip, str(message).splitlines())))  # it may hold a foreign value
+
 
 class StageError(MeguError, RuntimeError):
     """A stage is missing, was made with other settings, or its invariants do not hold."""

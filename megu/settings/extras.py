@@ -2,8 +2,11 @@ r"""Packages that one room alone needs: extras."""
 
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 
 from megu.settings.errors import MeguError
+
+ONNX = "onnxruntime", "onnxscript"  # torch imports the second late
 
 
 class MissingExtraError(MeguError, ImportError):
@@ -18,6 +21,14 @@ def extra(name):
     except ModuleNotFoundError as error:
         package = error.name.partition(".")[0]
         raise MissingExtraError(f"{package} is not installed: `pip install 'megu[{name}]'`") from None
+
+
+def check_extra(name, *modules):
+    r"""Raises MissingExtraError where one of the modules of an extra is not installed; none is imported."""
+    with extra(name):
+        for module in modules:
+            if find_spec(module) is None:
+                raise ModuleNotFoundError(name=module)
 
 
 def versions(packages):

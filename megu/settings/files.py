@@ -3,6 +3,8 @@ r"""Files that appear whole or not at all, directories of one process, hashes.""
 import hashlib
 import json
 import os
+import stat
+import zipfile
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -11,19 +13,21 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from megu.settings.errors import SettingsError, StageError
+from megu.settings.values import shown
 
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 
 
 @contextmanager
-def writing(path):
-    r"""An error of the disk is a StageError."""
+def writing(path, called=None):
+    r"""An error of the disk is a StageError; ``called``: a folder, where people know it and not the file."""
     try:
         yield
     except (OSError, SafetensorError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        what = f"{path.name} could not be written to {path.parent.name!r} ({why}): free some space"
+        what = f"{called or path.name} could not be written to {'' if called else repr(path.parent.name)}".rstrip()
+        what += f" ({why}): free some space"
         raise StageError(f"{what} or choose another directory; what was finished is kept") from error
 
 
@@ -55,13 +59,13 @@ def alone(directory, called=None):
     r"""The block has a directory, perhaps ``called`` otherwise, to itself.  Raises: StageError where a living process
     has it."""
     directory = Path(directory)
-    path = directory / ".locks" / "alone.lock"
-    with writing(path):
+    path, called = directory / ".locks" / "alone.lock", called or repr(directory.name)
+    with writing(path, called):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock = FileLock(path).acquire(timeout=0)
         except Timeout:
-            what = f"another run is at work in {called or repr(directory.name)}"
+            what = f"another run is at work in {called}"
             raise StageError(f"{what}: wait, or use another directory") from None
     with lock:
         yield
@@ -79,6 +83,25 @@ def project_root(start="."):
     return next((folder for folder in (start, *start.parents) if (folder / "pyproject.toml").exists()), start)
 
 
+def ordinary(path):
+    r"""A path, there or not, that nobody waits for who opens it; ``~`` is the home directory.
+
+    Raises: SettingsError for a pipe, a socket or a device, and for what can be no path.
+    """
+    odd = False
+    try:
+        path = Path(path).expanduser()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            odd = not (stat.S_ISREG(kind := path.stat().st_mode) or stat.S_ISDIR(kind))
+    except (OSError, ValueError, RuntimeError) as error:  # a null byte, a name too long, a home of nobody
+        why = getattr(error, "strerror", None) or error
+        raise SettingsError(f"{shown(str(path))} can be no path ({why}): name another") from None
+    if odd:
+        remedy = "save what it gives as a file, and name that"
+        raise SettingsError(f"{path.name!r} is a pipe, a socket or a device: {remedy}")
+    return path
+
+
 def shipped(name):
     r"""The folder ``notebooks`` or ``paper_figures``.  Raises: SettingsError without it."""
     package = Path(__file__).parents[1]
@@ -86,6 +109,38 @@ def shipped(name):
         if folder.is_dir():
             return folder
     raise SettingsError(f"this installation has no {name}/: install megu from a wheel or a clone")
+
+
+def weights_file(path, what):
+    r"""The safetensors file, or the index of several, that a path or a folder names; it is not read.
+
+    Raises: SettingsError where it is missing or of another kind; ``what``: for the message, e.g. ``model``.
+    """
+    path = ordinary(path)
+    if path.is_dir():  # as save_pretrained writes it
+        names = "model.safetensors", "model.safetensors.index.json"
+        path = next((path / name for name in names if (path / name).is_file()), path)
+    if not path.is_file():
+        raise SettingsError(f"{what} {path.name!r} does not exist: give a .safetensors file")
+    if path.name.endswith(".index.json"):
+        return path
+    with open(path, "rb") as file:
+        head = file.read(9)
+    if path.suffix != ".safetensors" or head[8:] != b"{":
+        kind = "is TorchScript" if _is_torchscript(path) else "is not a safetensors file"
+        state = "torch.jit.load(file).state_dict()" if "Script" in kind else "torch.load(file, weights_only=True)"
+        raise SettingsError(
+            f"{what} {path.name!r} {kind}, and only safetensors are opened, since a pickle can run code:"
+            " use safetensors.torch.save_file(state, 'model.safetensors'), where state is model.state_dict() or, of a"
+            f" file that you trust, {state}"
+        )
+    return path
+
+
+def _is_torchscript(path):
+    with suppress(zipfile.BadZipFile, OSError), zipfile.ZipFile(path) as file:
+        return any(name.endswith("/constants.pkl") for name in file.namelist())
+    return False
 
 
 def hash_file(path, kind="sha256"):

@@ -5,12 +5,15 @@ import difflib
 import importlib.util
 import re
 import sys
+import unicodedata
+from contextlib import suppress
 from pathlib import Path
 from typing import get_args
 
-from megu.settings.config import Settings
+from megu.settings.class_names import TRAIN, UNSEEN
+from megu.settings.config import Guide, Settings
 from megu.settings.errors import SettingsError
-from megu.settings.values import closest
+from megu.settings.values import closest, shown
 
 NORMALISE = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -28,18 +31,27 @@ _MODEL = r"^@register_model(?:\(\))?\n(?:@.*\n|  .*\n|\)\n)*def (\w+)"
 
 
 def read_pair(text: str) -> tuple:
-    r"""(Mean, std) as people write them on a command line.  Raises: ValueError or SyntaxError for anything else.
+    r"""(Mean, std) in [0, 1] as people write them.  Raises: ValueError, TypeError or SyntaxError for anything else.
 
     >>> read_pair("0.5, 0.4, 0.3; 1, 1, 1") == read_pair("((0.5, 0.4, 0.3), (1, 1, 1))")
     True
     """
-    return ast.literal_eval("(" + "), (".join(text.split(";")) + ")" if ";" in text else text)
+    pair = ast.literal_eval("(" + "), (".join(text.split(";")) + ")" if ";" in text else text)
+    if not in_range(pair):
+        raise ValueError
+    return pair
+
+
+def in_range(pair) -> bool:
+    r"""Whether means lie in [0, 1], and deviations in it and above 0."""
+    mean, std = ([*value] if isinstance(value, list | tuple) else [value] for value in pair)
+    return all(0 <= value <= 1 for value in mean) and all(0 < value <= 1 for value in std)
 
 
 def is_normalisation(text: str) -> bool:
     r"""Whether text names a normalisation, or is a pair as `read_pair` reads it."""
     try:
-        return text in (*NORMALISE, "data") or len(read_pair(text)) == 2
+        return text in (*NORMALISE, "data") or bool(read_pair(text))
     except (SyntaxError, TypeError, ValueError):
         return False
 
@@ -65,7 +77,7 @@ def method_names() -> dict[str, bool]:
 def check_method(name, known: dict[str, bool]):
     r"""Raises SettingsError where a method is none to unlearn by; ``known``: as `method_names` gives it."""
     if not isinstance(name, str):
-        raise SettingsError(f"method is {name!r}: give one name, or compare several (megu compare)")
+        raise SettingsError(f"method is {shown(name)}: give one name, or compare several (megu compare)")
     if known.get(name):
         raise SettingsError(f"method {name!r} is what unlearning is compared with: choose e.g. megu")
     if name not in known:
@@ -92,12 +104,58 @@ def check_arch(arch: str):
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
             did = f"did you mean {' or '.join(map(repr, near))}?" if near else "see timm.list_models()"
             raise SettingsError(f"timm has no model {name!r}; {did}")
-    elif library.endswith(".py") and name and not Path(library).expanduser().exists():
-        raise SettingsError(f"arch {arch!r}: there is no file {Path(library).name!r}: check file.py:function")
+    elif library.endswith(".py") and name:
+        _check_function(arch, Path(library).expanduser(), name)
     elif not name and arch not in (known := [*OURS, *registered("torchvision", "models")]):
-        near = difflib.get_close_matches(arch, dict.fromkeys(known), n=3, cutoff=0.4) or OURS
+        near = difflib.get_close_matches(arch[:200], dict.fromkeys(known), n=3, cutoff=0.4) or OURS
         raise SettingsError(
-            f"arch {arch!r} does not exist; did you mean {' or '.join(map(repr, near))}? choose from"
+            f"arch {shown(arch)} does not exist; did you mean {' or '.join(map(repr, near))}? choose from"
             f" torchvision.models, ours ({', '.join(OURS)}), timm:NAME, hf:NAME, or give module:function or"
             " file.py:function"
         )
+
+
+def _check_function(arch, path, function):
+    """Reads the file, which is not run: that waits for torch."""
+    remedy = "check file.py:function"
+    if not path.is_file():
+        raise SettingsError(f"arch {arch!r}: there is no file {path.name!r}: {remedy}")
+    try:
+        nodes = [*ast.walk(ast.parse(path.read_bytes()))]
+    except (OSError, SyntaxError, ValueError) as error:
+        where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        why = getattr(error, "strerror", None) or getattr(error, "msg", None) or error
+        raise SettingsError(f"arch {arch!r}: {path.name}{where} cannot be read as Python ({why}): {remedy}") from None
+    named = {getattr(node, what, None) for node in nodes for what in ("name", "asname", "id")}
+    if not named & {function, "*", "__getattr__", "globals"}:  # these may make any name
+        known = [node.name for node in nodes if isinstance(node, ast.FunctionDef)]
+        raise SettingsError(closest(function, known, f"arch: in {path.name} the function"))
+
+
+def check_names(given: dict):
+    r"""Raises SettingsError for a name to be forgotten that no folder has; the readers check it all."""
+    forget, root = given.get("forget"), Path(given.get("data", "")).expanduser()
+    names = [forget] if isinstance(forget, str) else forget or []
+    if "data" not in given or "classes" in given or not root.is_dir() or not all(isinstance(n, str) for n in names):
+        return
+    depth = 3 if any("/" in name for name in names) else 2  # data/train/class/sub-class
+    there, level = {}, [root]
+    for _ in range(depth):
+        with suppress(OSError):  # what cannot be listed is for the readers
+            level = [path for folder in level for path in sorted(folder.iterdir()) if path.is_dir()]
+        there |= dict.fromkeys(unicodedata.normalize("NFC", path.name).strip() for path in level)
+    for name in names:
+        if unicodedata.normalize("NFC", name).strip().rpartition("/")[2] not in there:
+            known = [one for one in there if one.lower() not in (*TRAIN, *UNSEEN) and not one.startswith(".")]
+            raise SettingsError(closest(name, known, f"forget: in {root.name!r} the class"))
+
+
+def guide_lacks(source: str | None, guide: Guide) -> str | None:
+    r"""What a guide that needs a model cannot be asked without, in words."""
+    if source == "mllm" and not (guide.model or guide.path):
+        return "mllm needs guide.model (an id on the hub) or guide.path (a folder)"
+    if source == "clip" and not (guide.model and (guide.revision or guide.path)):
+        return "clip needs guide.model, e.g. ViT-B-32, and guide.revision, e.g. laion2b_s34b_b79k"
+    if source == "served" and not guide.model:
+        return "served needs guide.model, the name that the server gives its model"
+    return None

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from tqdm import tqdm
 
 from megu.settings.errors import SettingsError
-from megu.settings.values import closest
+from megu.settings.values import closest, shown
 
 
 class Callback:
@@ -49,7 +49,10 @@ _WATCHING: ContextVar[_Watchers] = ContextVar("watching", default=_NOBODY)
 @contextmanager
 def watching(callbacks: Iterable):
     """The block tells ``callbacks`` what it does.  Raises: SettingsError for one that would never hear of anything."""
-    callbacks = tuple(callbacks)
+    try:
+        callbacks = tuple(callbacks)
+    except TypeError:
+        raise SettingsError(f"callbacks is {shown(callbacks)}: give a list of them") from None
     for one in callbacks:
         named = [name for name in dir(one) if name.startswith("on_") and callable(getattr(one, name))]
         if unknown := [name for name in named if name not in EVENTS]:

@@ -3,20 +3,17 @@ r"""A request in words: a TOML or YAML file, the options of the command line, or
 import os
 import re
 import tomllib
-import unicodedata
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import AfterValidator, Field, StrictInt, StrictStr
 
-from megu.settings.class_names import TRAIN, UNSEEN
-from megu.settings.config import Part, Source
+from megu.settings.config import Part, Settings, Source
 from megu.settings.errors import SettingsError
-from megu.settings.files import atomic
-from megu.settings.known import NORMALISE, check_arch, is_normalisation
-from megu.settings.values import build, closest, merge, nest
+from megu.settings.files import atomic, ordinary, weights_file
+from megu.settings.known import NORMALISE, check_arch, check_names, guide_lacks, in_range, is_normalisation
+from megu.settings.values import build, closest, merge, nest, shown
 
 FILES = {  # what must be there, and what to give
     "model": "give the weights as a .safetensors file",
@@ -26,6 +23,7 @@ FILES = {  # what must be there, and what to give
     "classes": "give a text file with one name a line",
     "forget_list": "give a text file with a file name or a position a line",
 }
+OBJECTS = {"model", "reference", "data", "test", "forget", "classes", "guide", "normalise", "out"}  # others check
 GUIDES = [name for name in get_args(Source) if name not in ("posterior", "confusion", "own-features")] + ["model"]
 KINDS = ".toml", ".yaml", ".yml"
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]+:")  # no path: hf:name, https://...
@@ -45,17 +43,19 @@ def _all(kind, values):
 
 
 def _are_moments(value):
-    return isinstance(value, list | tuple) and len(value) == 2 and all(_all((int, float), part) for part in value)
+    pair = isinstance(value, list | tuple) and len(value) == 2 and all(_all((int, float), part) for part in value)
+    return pair and in_range(value)
 
 
 Forget = _either(
-    lambda value: type(value) in (str, int) or _all((str,), value) or _all((int,), value),
-    "give names of classes in quotes, or positions of images as integers",
+    lambda value: isinstance(value, str) or _all((str,), value) or _all((int,), value),
+    "give names of classes in quotes, or a list of positions of images as integers",
 )
 Names = _either(
     lambda value: isinstance(value, str | Path) or _all((str,), value), "give names in quotes, or a text file of them"
 )
 Methods = _either(lambda value: isinstance(value, str) or _all((str,), value), "give a name, to compare a list of them")
+Truth = _either(lambda value: isinstance(value, bool), "give True or False")
 Normalise = _either(
     lambda value: is_normalisation(value) if isinstance(value, str) else _are_moments(value),
     f"choose from {', '.join(NORMALISE)}, data, or give mean and deviation, e.g. '0.5,0.5,0.5; 0.2,0.2,0.2'",
@@ -65,23 +65,23 @@ Normalise = _either(
 class RequestFile(Part):
     """What `megu.unlearn` and `megu.compare` can be told in words; for defaults see `megu.own.request.Request`.
 
-    A string in ``forget`` is a name, an integer a position; ``forget_list`` is a file of them instead.  A string in
-    ``classes`` is a file of names.  ``method``: of a comparison, a list.  ``settings``:
-    nested or dotted.  ``out``: folder for what is written.
+    A string in ``forget`` is a name, an integer in a list a position; ``forget_list`` is a file of them instead.  A
+    string in ``classes`` is a file of names.  ``method``: of a comparison, a list.  ``settings``: nested or dotted.
+    ``out``: folder for what is written.
     """
 
     model: Path | None = None
-    arch: str | None = None
+    arch: StrictStr | None = None
     data: StrictStr | None = None
     forget: Forget | None = None
     forget_list: Path | None = None
     test: StrictStr | None = None
     reference: Path | None = None
-    retrain: bool | None = None
+    retrain: Truth | None = None
     classes: Names | None = None
     duplicates: Literal["forget", "keep"] | None = None
     method: Methods | None = None
-    guide: str | None = None
+    guide: StrictStr | None = None
     normalise: Normalise | None = None
     size: Annotated[StrictInt, Field(ge=2, le=4096)] | None = None
     retain_images: Annotated[StrictInt, Field(ge=1)] | None = None
@@ -95,7 +95,7 @@ class RequestFile(Part):
         """What is given, as arguments of `megu.unlearn`.  Raises: SettingsError for a file that is not there."""
         given = {name: value for name, value in self if value is not None}
         for name, remedy in FILES.items():
-            if _is_path(path := given.get(name)) and not Path(path).expanduser().exists():
+            if _is_path(path := given.get(name)) and not ordinary(path).exists():
                 raise SettingsError(f"{name} {Path(path).name!r} does not exist: {remedy}")
         if isinstance(given.get("classes"), str):
             given["classes"] = Path(given["classes"])
@@ -103,7 +103,12 @@ class RequestFile(Part):
             raise SettingsError(closest(guide, GUIDES, "guide") + "; or give a matrix, or its .csv or .npy")
         if "arch" in given:
             check_arch(given["arch"])
-        _check_names(given)
+        check_names(given)
+        for name in given.keys() & {"model", "reference"}:
+            weights_file(given[name], name)
+        settings = build(Settings, {"guide": nest(given.get("settings") or {}).get("guide", {})})
+        if lacking := guide_lacks(given.get("guide"), settings.guide):
+            raise SettingsError(lacking)
         if "forget_list" in given:
             given["forget"] = given.pop("forget_list")
         return given
@@ -114,7 +119,9 @@ def read(path: Path | str) -> dict[str, Any]:
 
     Raises: SettingsError where it cannot be read, or has a key or a value that no request has.
     """
-    path = Path(path).expanduser()
+    if not isinstance(path, str | Path):
+        raise SettingsError(f"config is {shown(path)}: name a file that ends in {', '.join(KINDS)}")
+    path = ordinary(path)
     try:
         if path.suffix not in KINDS:
             raise SettingsError(f"config {path.name!r} is of another kind: name a file that ends in {', '.join(KINDS)}")
@@ -131,24 +138,6 @@ def read(path: Path | str) -> dict[str, Any]:
         return _moved(dict(_checked(values)), lambda place: str(path.parent.absolute() / place))
     except SettingsError as error:
         raise SettingsError(f"config {path.name!r}: {error}") from None
-
-
-def _check_names(given):
-    """A name to be forgotten that no folder has is refused here: the readers, which check it all, wait for torch."""
-    forget, root = given.get("forget"), Path(given.get("data", "")).expanduser()
-    names = [forget] if isinstance(forget, str) else forget or []
-    if "data" not in given or "classes" in given or not root.is_dir() or not all(isinstance(n, str) for n in names):
-        return
-    depth = 3 if any("/" in name for name in names) else 2  # data/train/class/sub-class
-    there, level = {}, [root]
-    for _ in range(depth):
-        with suppress(OSError):  # what cannot be listed is for the readers
-            level = [path for folder in level for path in sorted(folder.iterdir()) if path.is_dir()]
-        there |= dict.fromkeys(unicodedata.normalize("NFC", path.name).strip() for path in level)
-    for name in names:
-        if unicodedata.normalize("NFC", name).strip().rpartition("/")[2] not in there:
-            known = [one for one in there if one.lower() not in (*TRAIN, *UNSEEN) and not one.startswith(".")]
-            raise SettingsError(closest(name, known, f"forget: in {root.name!r} the class"))
 
 
 def _is_path(value):
@@ -204,13 +193,19 @@ def overlay(base: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
 def arguments_of(config: Path | str | None, **given) -> dict[str, Any]:
     """Arguments of `megu.unlearn` or `megu.compare`, None where one is not given, over a file of them, if any."""
     given = {name: value for name, value in given.items() if value is not None}
+    for name, value in given.items():
+        if getattr(value, "ndim", None) == 0:  # of numpy
+            given[name] = value.item()
+        if isinstance(value, Path) or (isinstance(value, str) and name in (*FILES, "out")):
+            ordinary(value)
+    build(RequestFile, {name: given[name] for name in given.keys() & RequestFile.model_fields.keys() - OBJECTS})
     return given if config is None else overlay(request_of({}, config).arguments(), given)
 
 
 def request_of(options: dict[str, Any], config: Path | None = None) -> RequestFile:
     """Options of the command line, None where one is not given, over a file.  Raises: SettingsError."""
     given = {name: value for name, value in options.items() if value is not None}
-    return _checked(overlay(read(config) if config else {}, given))
+    return _checked(overlay({} if config is None else read(config), given))
 
 
 def _checked(values):

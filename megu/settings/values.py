@@ -9,16 +9,23 @@ from megu.settings.errors import SettingsError
 _LISTED = 30  # names in a message, at most
 
 
+def shown(value, most=100):
+    r"""A foreign value in a message: on one line, and not too long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def closest(name, known, what):
     r"""What to say of an unknown name: the nearest known one, and all or the first of many."""
     known = [*map(str, known)]
     plain = {one.casefold(): one for one in known}
-    near = difflib.get_close_matches(str(name).casefold(), plain, n=1)
+    near = difflib.get_close_matches(str(name)[:200].casefold(), plain, n=1)
     hint = f"did you mean {plain[near[0]]!r}? " if near else ""
     if {one.strip() for one in str(name).split(",")} <= {*known}:
         hint = "these are several: give one by one; "
     more = f", ... ({len(known)} in all)" if len(known) > _LISTED else ""
-    return f"{what} {name!r} does not exist; {hint}choose from: {', '.join(known[:_LISTED])}{more}"
+    choice = f"choose from: {', '.join(known[:_LISTED])}{more}" if known else "there is none to choose from"
+    return f"{what} {shown(name)} does not exist; {hint}{choice}"
 
 
 def nest(values):
@@ -79,7 +86,7 @@ def build(part, values, where="", over=None):
                 lines.append(closest(own, group, f"setting {name!r}{hint}: the name"))
             else:
                 why = item["msg"].removeprefix("Value error, ")
-                lines.append(f"setting {name!r} is {item['input']!r}: {why}")
+                lines.append(f"setting {name!r} is {shown(item['input'])}: {why}")
         raise SettingsError("; ".join(lines)) from None
 
 

@@ -150,8 +150,8 @@ def test_images_in_a_csv(tmp_path, caplog):
 
 @pytest.mark.parametrize(("head", "line", "said"), [
     ("name,label", "x.png,a", "has the columns 'name, label': name them path, label"),
-    ("path;label", "none.png;a", "image 1: 'none.png' does not exist"),
-    ("path,label", "none.png,a", "image 1: 'none.png' does not exist"),
+    ("path;label", "none.png;a", "image 1: 'none.png' is no file"),
+    ("path,label", "none.png,a", "image 1: 'none.png' is no file"),
     ("path,label", "a/0000.png,", "class name '' is empty"),
     ("path,label,split", "a/0000.png,a,other", "the split 'other': write train, test or val"),
     ("path,label", "a/0000.png,a\na/0000.png,a", "'0000.png' is listed twice"),

@@ -46,7 +46,7 @@ def images(n=30):
 
 def ask(forget="ape", data=None, model=None, **more):
     data, how = TensorDataset(*images()) if data is None else data, {"classes": NAMES, "guide": "model", **more}
-    return megu.unlearn(model or linear(), data, forget, **how)
+    return megu.unlearn(linear() if model is None else model, data, forget, **how)
 
 
 def folder(tmp_path, mode="RGB", size=(8, 8)):

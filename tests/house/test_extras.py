@@ -1,11 +1,13 @@
 """The core stands alone: what needs an extra says which, in one line, and leaves nothing behind."""
 
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import packages_distributions
 
 import pytest
+from conftest import ROOT
 from refusals import refused
 from test_environment import EXTRAS, PROJECT, plain
 
@@ -89,3 +91,24 @@ def test_a_part_without_its_extra_is_refused(missing, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
     with refused(rf"{module} is not installed: `pip install 'megu\[{extra}\]'`", MeguError):
         PARTS[missing]()
+
+
+@pytest.mark.slow
+def test_the_check_of_an_installation_says_what_is_missing(tmp_path):
+    hidden = {plain(package) for package in EXTRAS["onnx"] + EXTRAS["guides"]} - CORE
+    code = f"""
+import importlib.metadata as metadata, re, runpy
+version = metadata.version
+def without(name):
+    if re.sub("[-_.]+", "-", name).lower() in {hidden!r}:
+        raise metadata.PackageNotFoundError(name)
+    return version(name)
+metadata.version = without
+runpy.run_path({str(ROOT / "env" / "check.py")!r})
+"""
+    said = without(["onnx", "guides"], code, cwd=tmp_path)
+    lines = dict(re.findall(r"^extra (\S+) +(.*)", said.stdout, re.M))
+    assert said.returncode == 0 and not said.stderr and lines.keys() == EXTRAS.keys(), said.stderr
+    assert lines["onnx"] == "lacks onnx, onnxruntime, onnxscript: `pip install '.[onnx]'`"
+    assert lines["guides"].startswith("lacks accelerate, gguf, hug") and lines["tune"] == lines["parquet"] == "here"
+    assert re.search(r"^SmolLM2-135M +transformers is not installed: `pip install 'megu.guides.'`", said.stdout, re.M)

@@ -228,6 +228,16 @@ def test_unseen_images_of_another_numbering_or_preparation_are_found(caplog):
         assert ("of 48 test images right" in caplog.text) == said
 
 
+@pytest.mark.parametrize("kept", [[1], [0], [0, 1]])
+def test_unseen_images_of_one_class_alone_say_nothing_of_chance(kept, caplog):
+    data, (x, y) = as_dataset(2, 30), as_dataset(2, 30, seed=1).tensors
+    few = torch.isin(y, torch.tensor(kept))
+    check(reader(range(2)), data, "1", test=TensorDataset(x[few], y[few]))
+    assert "test images right" not in caplog.text
+    check(reader(range(2)), data, "1", test=TensorDataset(x.flip(3), y))
+    assert "of 60 test images right" in caplog.text, "the control"
+
+
 def test_a_good_model_of_a_rare_class_is_better_than_chance():
     y, x = (torch.arange(600) % 40 == 0).long(), as_dataset(2, 300).tensors[0].clone()
     x[:, 0, 0] = 0

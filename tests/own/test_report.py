@@ -4,8 +4,6 @@ import hashlib
 import json
 import re
 import sys
-from contextlib import nullcontext
-from pathlib import Path
 
 import jsonschema
 import numpy as np
@@ -18,13 +16,12 @@ from refusals import refused
 from safetensors.torch import load_file
 from torch import nn
 
-import megu
 from megu.cli import main as command
 from megu.measure.attacks import detectable_auc
 from megu.own import report
 from megu.own.verdict import LEVEL
-from megu.settings.errors import MeguError
 from megu.settings.files import hash_file
+from megu.settings.place import SUMS, WORK
 
 
 def test_every_report_fits_the_schema_and_a_wrong_one_does_not(model, parts, done):
@@ -70,7 +67,7 @@ def test_the_disentanglement_score_is_in_the_report_where_it_can_be_measured(don
 
 def test_the_page_is_written_again_from_its_json(done, tmp_path, monkeypatch, capsys):
     done.save(tmp_path)
-    sums = (tmp_path / report.SUMS).read_text()
+    sums = (tmp_path / SUMS).read_text()
     page = (tmp_path / "report.html").read_text()
     (tmp_path / "report.html").unlink()
     monkeypatch.setattr(sys, "argv", ["megu", "report", str(tmp_path)])
@@ -79,13 +76,13 @@ def test_the_page_is_written_again_from_its_json(done, tmp_path, monkeypatch, ca
     assert not end.value.code and "written" in capsys.readouterr().out
     assert (tmp_path / "report.html").read_text() == page
     assert load_file(tmp_path / "model.safetensors").keys() == done.model.state_dict().keys()
-    assert (tmp_path / report.SUMS).read_text() == sums
+    assert (tmp_path / SUMS).read_text() == sums
 
 
 def test_what_is_handed_over_has_hashes_that_anyone_can_check_and_nothing_image_by_image(model, parts, tmp_path):
     result = forget(model, parts, [3, 17], method="finetune", out=tmp_path / "out", settings={"recipe.epochs": 1})
     out, given = tmp_path / "out", ["SHA256SUMS", "model.safetensors", "report.html", "report.json"]
-    assert {path.name for path in out.iterdir()} == {*given, "log.csv", report.WORK}
+    assert {path.name for path in out.iterdir()} == {*given, "log.csv", WORK}
     sums = dict(reversed(line.split("  ")) for line in (out / "SHA256SUMS").read_text().splitlines())
     assert sums == {name: hash_file(out / name) for name in given[1:]}
     facts = report.read(out)
@@ -98,9 +95,9 @@ def test_what_is_handed_over_has_hashes_that_anyone_can_check_and_nothing_image_
     assert "probability" not in (out / "report.json").read_text() and not list(out.glob("*outputs*"))
     page = (out / "report.html").read_text()
     assert "Not to be handed over: the folder work" in page and sums["model.safetensors"] in page
-    kept = {path.name for path in (out / report.WORK).iterdir()}
+    kept = {path.name for path in (out / WORK).iterdir()}
     assert {"outputs-before.safetensors", "outputs-after.safetensors", "predictions.json"} <= kept
-    listed = json.loads((out / report.WORK / "predictions.json").read_text())
+    listed = json.loads((out / WORK / "predictions.json").read_text())
     assert [one["image"] for one in listed] == ["3", "17"]
     (out / "model.safetensors").write_bytes(b"")  # the control
     assert hash_file(out / "model.safetensors") != sums["model.safetensors"]
@@ -129,26 +126,6 @@ def test_no_key_reaches_model_log_or_report(model, parts, tmp_path, monkeypatch,
         assert b"sk-planted-key" not in text and address.encode() not in text and str(tmp_path).encode() not in text
     (tmp_path / "leak.txt").write_text("sk-planted-key")  # the control
     assert any(b"sk-planted-key" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
-
-
-@pytest.mark.parametrize(("out", "made", "said"), [
-    ("photos/out", "", "'out' lies in 'photos', whose folders are classes"), (".", "model.safetensors", "holds model"),
-    ("file", "file", "which is no folder"), ("old", "old/report.html", "holds report.html, and no work/ of an unlearn"),
-    ("run", "run/manifest.json", "'run' is a run"), (3, "", "which is no folder"), ("~/new", "", ""),
-    ("new", "new/notes.txt", ""), ("on", "on/work/manifest.json", ""), (None, "", ""),
-])  # fmt: skip
-def test_nothing_of_the_users_is_overwritten(out, made, said, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for name in filter(None, ("photos/ape/0.png", made)):
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).touch()
-    with refused(said, MeguError) if said else nullcontext():
-        place = report.place(out, {"data": "photos"})
-        assert place is None if out is None else place.resolve() == tmp_path / out.removeprefix("~/")
-    if said:  # also by the call itself, before anything is read
-        with refused(said, MeguError):
-            megu.unlearn(None, "photos", "ape", out=out)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"report": "other"}', "\x00"])

@@ -3,9 +3,11 @@
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from conftest import ROOT
+from pydantic import ValidationError
 from refusals import refused
 
 from megu import methods
@@ -14,6 +16,7 @@ from megu.cli.options import parse
 from megu.runs.experiment import Experiment
 from megu.settings import machine
 from megu.settings.class_names import FASHION
+from megu.settings.config import Part, _kinds
 from megu.settings.errors import MeguError
 from megu.settings.profiles import resolve
 from megu.settings.values import closest
@@ -49,6 +52,33 @@ def test_wrong_settings_are_named_before_a_run_directory_exists(overrides, expec
     with refused(re.escape(expected)):
         Experiment(run_dir=tmp_path / "run", overrides=overrides)
     assert not (tmp_path / "run").exists()
+
+
+def parts_of(part):
+    return [part, *(one for below in part.__subclasses__() for one in parts_of(below))]
+
+
+@pytest.mark.parametrize("part", [one for one in parts_of(Part)[1:] if one.__module__.startswith("megu.")])
+def test_no_number_is_a_truth_value_or_infinite(part):
+    for name, field in part.model_fields.items():
+        kinds, wrong = _kinds(field.annotation), [True, [True]]
+        if (int in kinds or float in kinds) and not (bool in kinds or Any in kinds):
+            for value in [*wrong, *(["nan", "-inf", float("inf")] if float in kinds else [])]:
+                with pytest.raises(ValidationError) as caught:
+                    part.model_validate({name: value})
+                assert name in {error["loc"][0] for error in caught.value.errors() if error["type"] != "missing"}
+
+
+def test_a_truth_value_for_a_number_is_said():
+    for name in ("training.lr", "training.epochs", "guide.exemplar_seed", "methods.megu.recipe.lr", "seeds"):
+        with refused(f"'{name}' is True: give a number"):
+            Experiment(overrides={name: True})
+    for value in ("nan", "inf", float("inf"), float("nan")):
+        with refused("'training.lr' is '?(nan|inf)'?: Input should be a finite number"):
+            resolve(overrides={"training.lr": value})
+    with refused("'training.milestones' is .3, True.: give a number"):
+        resolve(overrides={"training.milestones": [3, True]})
+    assert resolve(overrides={"training.lr": "1e-3"}).training.lr == 0.001, "as YAML reads it"
 
 
 def test_right_settings_pass():

@@ -129,32 +129,73 @@ def test_timms_names_are_read_from_source(monkeypatch):
             check_arch("timm:resnet10")
 
 
+EARLY = [  # options -> what is said, before torch is imported
+    ({"model": "none"}, "does not exist"), ({"data": "none"}, "does not exist"), ({"forget": "aep"}, "mean 'ape'"),
+    ({"config": "none.toml"}, "No such file"), ({"classes": "none"}, "does not exist"), ({"set": "recipe.lr"}, "'='"),
+    ({"out": None}, "no out given"), ({"log": "wandbb"}, "mean 'wandb'"), ({"reference": "none"}, "does not exist"),
+    ({"seed": "-1"}, "--seed"), ({"guide": "composd"}, "mean 'composed'"), ({"method": "megoo"}, "mean 'megu'"),
+    ({"method": "retrain"}, "compared with"), ({"arch": "resnet19"}, "mean 'resnet18'"), ({"size": "1"}, "equal to 2"),
+    ({"arch": "timm:resnet10"}, "resnet10t"), ({"arch": "none.py:net"}, "no file 'none.py'"),
+    ({"normalise": "imagnet"}, "choose from"), ({"normalise": "0.5"}, "choose from"),
+    ({"normalise": "125,123,114; 58,57,57"}, "choose from"), ({"normalise": "0.5; 0"}, "choose from"),
+    ({"duplicates": "kepe"}, "'forget' or 'keep'"), ({"command": "compare", "set": "recipe.lr=1"}, "is of one method"),
+    ({"command": "compare", "forget": "aep"}, "mean 'ape'"), ({"model": "model.pth"}, "a pickle can run code"),
+    ({"reference": "model.pth"}, "a pickle can run code"), ({"out": "model.pth/out"}, "cannot be written"),
+    ({"out": "photos/out"}, "whose folders are classes"), ({"command": "compare", "out": "old"}, "of an unlearning"),
+    ({"guide": "mllm"}, "mllm needs guide.model"), ({"guide": "clip"}, "clip needs guide.model"),
+    ({"guide": "served"}, "served needs guide.model"), ({"classes": "one.txt"}, "at least two"),
+    ({"data": "images.csv"}, "image 1: 'gone.png' is no file"), ({"test": "images.csv"}, "'gone.png' is no"),
+    ({"arch": "broken.py:net"}, "broken.py, line 2 cannot be read as Python"), ({"arch": "net.py:nte"}, "mean 'net'"),
+    ({"variable": {"WORLD_SIZE": "2"}}, "one of 2 processes"), ({"flag": "--onnx"}, "pip install 'megu[onnx]'"),
+    ({"set": "guide.exemplars=0"}, "guide.exemplars"),
+]  # fmt: skip
+
+
 @pytest.mark.slow
 def test_the_command_refuses_common_mistakes_before_torch_is_imported(tmp_path):
     (tmp_path / "photos" / "ape").mkdir(parents=True)
-    (tmp_path / "model.safetensors").touch()
+    header = b"{}"
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    (tmp_path / "old" / "work").mkdir(parents=True)
+    (tmp_path / "model.pth").write_bytes(b"PK\x03\x04")
+    (tmp_path / "one.txt").write_text("ape")
+    (tmp_path / "images.csv").write_text("path,label\ngone.png,ape")
+    (tmp_path / "broken.py").write_text("import torch\ndef net(:\n")
+    (tmp_path / "net.py").write_text("def net(): pass\nraise SystemExit('it was run')")
     good = {"model": "model.safetensors", "arch": "resnet18", "data": "photos", "forget": "ape", "out": "out"}
-    wrong = [{"model": "none"}, {"data": "none"}, {"forget": "aep"}, {"config": "none.toml"}, {"classes": "none"},
-             {"set": "recipe.lr"}, {"out": None}, {"log": "wandbb"}, {"reference": "none"}, {"seed": "-1"},
-             {"guide": "composd"}, {"method": "megoo"}, {"method": "retrain"}, {"arch": "resnet19"}, {"size": "1"},
-             {"arch": "timm:resnet10"}, {"arch": "none.py:net"}, {"normalise": "imagnet"}, {"normalise": "0.5"},
-             {"duplicates": "kepe"}, {"command": "compare", "set": "recipe.lr=1"},
-             {"command": "compare", "forget": "aep"}]  # fmt: skip
     code = f"""
-import sys
+import contextlib, io, os, sys
+sys.modules["onnxruntime"] = None
 from megu.cli.main import main
-for one in {wrong}:
+for one, words in {EARLY}:
     given = {good} | one
-    command = given.pop("command", "unlearn")
-    words = [word for k, v in given.items() if v for word in ("--" + k.replace("_", "-"), v)]
-    sys.argv = ["megu", command, *words]
+    command, flag, variable = given.pop("command", "unlearn"), given.pop("flag", None), given.pop("variable", {{}})
+    options = [word for k, v in given.items() if v for word in ("--" + k.replace("_", "-"), v)]
+    sys.argv = ["megu", command, *options, *filter(None, [flag])]
+    os.environ.update(variable)
     try:
-        main()
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            main()
     except SystemExit as end:
-        assert end.code == 2 and "torch" not in sys.modules, one
+        assert end.code == 2 and "torch" not in sys.modules and words in said.getvalue(), (one, said.getvalue())
     else:
         raise AssertionError(one)
+    for name in variable:
+        del os.environ[name]
 """
     how = {"capture_output": True, "text": True, "cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(ROOT)}}
     said = subprocess.run([sys.executable, "-c", code], **how)
     assert said.returncode == 0, said.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("text", [
+    "def net(): pass", "net = print", "from os import *", "from os import path as net", "class net: pass",
+    "def __getattr__(name): return print", "globals()['ne' + 't'] = print",
+])  # fmt: skip
+def test_a_file_that_may_have_the_function_is_left_to_python(text, tmp_path):
+    (file := tmp_path / "own.py").write_text(text)
+    check_arch(f"{file}:net")
+    with refused("arch: in empty.py the function 'net' does not exist; there is none"):
+        (tmp_path / "empty.py").touch()
+        check_arch(f"{tmp_path / 'empty.py'}:net")

@@ -1,0 +1,42 @@
+"""Where a request's results go: a folder that can be written, and holds nothing of other origin."""
+
+import os
+from pathlib import Path
+
+from megu.settings.errors import SettingsError, StageError
+from megu.settings.files import ordinary
+from megu.settings.values import shown
+
+WORK, SUMS = "work", "SHA256SUMS"
+MODEL, REFERENCE = "model.safetensors", "reference.safetensors"
+
+
+def place(out, request, comparison=False):
+    """The folder ``out`` for what is written, or None; ``request``: arguments of `megu.own.request.Request`.
+
+    Raises: SettingsError where it is none, cannot be written, lies among the images, or holds files of other origin
+        that would be overwritten or mixed with; StageError for a run.
+    """
+    if out is None:
+        return None
+    if not isinstance(out, str | Path) or (ordinary(out).exists() and not ordinary(out).is_dir()):
+        raise SettingsError(f"out is {shown(str(out))}, which is no folder: name one, new or not")
+    folder = ordinary(out)
+    above = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
+        what = f"out {str(out)!r} cannot be written, as nothing may be put into {above.name!r}"
+        raise SettingsError(f"{what}: name another folder, or allow it")
+    for images in (request.get("data"), request.get("test")):
+        top = Path(images).expanduser().resolve() if isinstance(images, str | Path) else None
+        if top and folder.resolve().is_relative_to(top):
+            what = f"out {folder.name!r} lies in {top.name!r}, whose folders are classes"
+            raise SettingsError(f"{what}: name one elsewhere")
+    if (folder / "manifest.json").exists() and not comparison:
+        raise StageError(f"{folder.name!r} is a run, a comparison, or of an earlier version: choose another folder")
+    names = ("report.json", WORK) if comparison else (MODEL, REFERENCE, "report.html", "report.json", SUMS)
+    there = [name for name in names if (folder / name).exists()]
+    if there and (comparison or not (folder / WORK / "manifest.json").exists()):
+        why = "of an unlearning" if comparison else f"and no {WORK}/ of an unlearning that could go on"
+        what = f"out {str(out)!r} holds {', '.join(there)}, {why}"
+        raise SettingsError(f"{what}: name another folder, so that nothing is overwritten")
+    return folder
