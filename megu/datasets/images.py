@@ -91,6 +91,11 @@ def different(names, what):
     return names
 
 
+def both_parts(arrays):
+    r"""(Images, labels) of training and test, for `pool`."""
+    return [(arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test")]
+
+
 def pool(name, train, test, fine_classes, device="cpu"):
     r"""Numpy arrays as `Images` that name classes.
 

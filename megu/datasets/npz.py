@@ -14,6 +14,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from megu.datasets.images import both_parts
 from megu.settings.errors import SettingsError
 
 
@@ -50,11 +51,6 @@ def read_npz(given):
             raise SettingsError(f"{path.name}: fine_to_coarse is {held} of shape {of.shape}; {remedy}")
         coarse = tuple(supers[k] for k in of)
     return *both_parts(parts), names, coarse
-
-
-def both_parts(arrays):
-    r"""(Images, labels) of training and test."""
-    return [(arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test")]
 
 
 def _names(parts, key, file):

@@ -51,7 +51,7 @@ class Spec:
         seed: of pre-training.  repeat: of unlearning.
         changes: (dotted setting, value) pairs, of all models of the cell.
         variation: such pairs of this model alone, of its method's settings or ``guide.source``.
-        measures: see `megu.runs.evaluation.Evaluation.measure`.
+        measures: see `megu.runs.models.Models.measure`.
         point, variant: names of the variation in a table.
     """
 
