@@ -125,6 +125,21 @@ def levels(x: UInt8[Tensor, "n C H W"]) -> Int[Tensor, "C 256"]:
     return torch.stack([torch.bincount(x[:, c].flatten().int(), minlength=256) for c in range(x.shape[1])]).cpu()
 
 
+def image_hash(pixels, name):
+    r"""SHA-256, 64 hex digits, of pixels ``(C, H, W)`` (numpy), their shape and their class name."""
+    return hash_bytes(f"{name}|{pixels.shape}|", pixels.tobytes())
+
+
+def same_pixels(known, images) -> dict[int, int]:
+    r"""Which ``images`` have the pixels of a ``known`` one: place -> place of the first such one; both are iterables of
+    tensors ``(C, H, W)``."""
+    first = {}
+    for i, x in enumerate(known):
+        first.setdefault(image_hash(x.cpu().numpy(), ""), i)
+    held = ((j, first.get(image_hash(x.cpu().numpy(), ""))) for j, x in enumerate(images))
+    return {j: i for j, i in held if i is not None}
+
+
 def by_superclass(images: Images, coarse: tuple[str, ...]) -> Images:
     r"""Named by superclass; ``coarse``: that of each of ``fine_classes``.  Raises: SettingsError for none."""
     if not coarse:

@@ -18,12 +18,12 @@ from megu.runs.executors import executor
 from megu.runs.experiment import NOISES
 from megu.runs.models import REFERENCES
 from megu.runs.runner import Inline, Job, run_all
-from megu.runs.spec import Spec, dotted, own_specs, set_options, specs_of
+from megu.runs.spec import Spec, own_specs, set_options, specs_of
 from megu.runs.store import CODE, RunDirectory
 from megu.settings.cells import ABLATIONS, CELLS
 from megu.settings.errors import SettingsError, WorkError
 from megu.settings.files import atomic, hash_file, project_root, shipped, write_json
-from megu.settings.values import closest, merge, nest
+from megu.settings.values import closest, dotted, merge, nest
 
 FIELDS = ("data", "arch", "scenario", "forget", "method", "seed", "repeat")
 CELL = ("data.name", "arch", "forget.", "compare", "seeds", "repeats", "shadows")  # settings that the grid gives
