@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from megu.datasets.identity import image_hash
+from megu.datasets.images import image_hash
 
 ASSETS = Path(__file__).parents[1] / "megu" / "datasets" / "assets"
 PIXELS = 32 * 32

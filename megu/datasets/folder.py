@@ -1,12 +1,16 @@
 r"""Images in files, one folder for each class or a CSV: brought to one size and read."""
 
 import logging
+import math
+import shutil
+import tempfile
 import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import psutil
 import torch
 from jaxtyping import Float32, Int64, UInt8
 from PIL import ExifTags, Image
@@ -22,7 +26,6 @@ from megu.datasets.listing import (
     say_unseen,
     subfolders,
 )
-from megu.datasets.npz import room
 from megu.settings.class_names import TRAIN, UNSEEN
 from megu.settings.errors import SettingsError
 from megu.settings.progress import Bar
@@ -67,7 +70,7 @@ class ClassFolders(NamedTuple):
         x, notes, broken = room(self.shape_of(mode, listing)) if into is None else into, {}, {}
         for i, file in enumerate(Bar(files, desc=f"images of {what}", unit="image")):
             try:
-                pixels, remarks = _read(file, self.size, mode)
+                pixels, remarks = read_image(file, self.size, mode)
             except SettingsError as error:
                 broken[listing.ids[i]] = error
                 if len(broken) == _BROKEN:
@@ -88,6 +91,22 @@ class ClassFolders(NamedTuple):
     def shape_of(self, mode, *listings):
         r"""(n, C, H, W) of all images of some listings together."""
         return sum(len(listing.files) for listing in listings), len(mode), *self.size
+
+
+def room(shape) -> UInt8[Tensor, "..."]:
+    r"""An empty tensor; where it would take more than half of the free memory, it lies in a nameless file of the
+    temporary folder (``$TMPDIR``), which goes with the process; this is said.  Raises: SettingsError where the disk is
+    too small."""
+    size, free = math.prod(shape), psutil.virtual_memory().available
+    if size <= free / 2:
+        return torch.empty(shape, dtype=torch.uint8)
+    what = f"{size / 1e9:.1f} GB of images are too many for {free / 1e9:.1f} GB of free memory"
+    if size > 0.9 * (left := shutil.disk_usage(tempfile.gettempdir()).free):
+        remedy = "set $TMPDIR to a folder with more space or a smaller size, or give fewer images"
+        raise SettingsError(f"{what} and {left / 1e9:.1f} GB of disk: {remedy}")
+    logging.getLogger("megu").warning(f"{what}: they are kept in a file of the temporary folder ($TMPDIR)")
+    with tempfile.TemporaryFile() as file:
+        return torch.from_numpy(np.memmap(file, np.uint8, "w+", shape=tuple(shape)))
 
 
 def _say(what, listing, notes):
@@ -163,14 +182,10 @@ def _common_size(files):
     return sizes.pop() if sizes else None
 
 
-def read_image(file, size=None, mode="RGB") -> UInt8[np.ndarray, "H W *C"]:
-    r"""One image file, resized to (height, width) or not; ``mode``: ``RGB``, or ``L`` for grey.  16 bits keep their
-    upper 8.  Raises: SettingsError for damage, a kind without 8-bit meaning, under 2 x 2 or over 89 million pixels."""
-    return _read(file, size, mode)[0]
-
-
-def _read(file, size, mode):
-    """Pixels, and what is to be said of them."""
+def read_image(file, size=None, mode="RGB") -> tuple[UInt8[np.ndarray, "H W *C"], list[str]]:
+    r"""One image file, resized to (height, width) or not, and what is to be said of it; ``mode``: ``RGB``, or ``L`` for
+    grey.  16 bits keep their upper 8.  Raises: SettingsError for damage, a kind without 8-bit meaning, under 2 x 2 or
+    over 89 million pixels."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -6,27 +6,11 @@ from importlib.resources import files
 
 import torch
 
-from megu.datasets.images import levels
+from megu.datasets.images import image_hash, levels
 from megu.settings.errors import SettingsError
-from megu.settings.files import hash_bytes
 
 CIFAR = {"cifar10": "cifar10", "cifar20": "cifar100", "cifar100": "cifar100"}  # data.name -> whose images
 SHAPE = (3, 32, 32)
-
-
-def image_hash(pixels, name):
-    r"""SHA-256, 64 hex digits, of pixels ``(C, H, W)`` (numpy), their shape and their class name."""
-    return hash_bytes(f"{name}|{pixels.shape}|", pixels.tobytes())
-
-
-def same_pixels(known, images) -> dict[int, int]:
-    r"""Which ``images`` have the pixels of a ``known`` one: place -> place of the first such one; both are iterables of
-    tensors ``(C, H, W)``."""
-    first = {}
-    for i, x in enumerate(known):
-        first.setdefault(image_hash(x.cpu().numpy(), ""), i)
-    held = ((j, first.get(image_hash(x.cpu().numpy(), ""))) for j, x in enumerate(images))
-    return {j: i for j, i in held if i is not None}
 
 
 def content_hash(images, part):

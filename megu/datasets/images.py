@@ -89,6 +89,11 @@ def _fault(x, y, num_classes):
         return f"labels reach from {y.min()} to {y.max()}, but there are {num_classes} class names"
 
 
+def both_parts(arrays):
+    r"""(Images, labels) of training and test, for `pool`."""
+    return [(arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test")]
+
+
 def pool(name, train, test, fine_classes, device="cpu"):
     r"""Numpy arrays as `Images` that name classes.
 
@@ -116,6 +121,21 @@ def pool(name, train, test, fine_classes, device="cpu"):
 def levels(x: UInt8[Tensor, "n C H W"]) -> Int[Tensor, "C 256"]:
     r"""How often each of the 256 levels occurs in each channel, on the CPU."""
     return torch.stack([torch.bincount(x[:, c].flatten().int(), minlength=256) for c in range(x.shape[1])]).cpu()
+
+
+def image_hash(pixels, name):
+    r"""SHA-256, 64 hex digits, of pixels ``(C, H, W)`` (numpy), their shape and their class name."""
+    return hash_bytes(f"{name}|{pixels.shape}|", pixels.tobytes())
+
+
+def same_pixels(known, images) -> dict[int, int]:
+    r"""Which ``images`` have the pixels of a ``known`` one: place -> place of the first such one; both are iterables of
+    tensors ``(C, H, W)``."""
+    first = {}
+    for i, x in enumerate(known):
+        first.setdefault(image_hash(x.cpu().numpy(), ""), i)
+    held = ((j, first.get(image_hash(x.cpu().numpy(), ""))) for j, x in enumerate(images))
+    return {j: i for j, i in held if i is not None}
 
 
 def by_superclass(images: Images, coarse: tuple[str, ...]) -> Images:

@@ -1,19 +1,13 @@
 r"""Arrays of images and labels in one ``.npz``, without pickled objects."""
 
-import logging
-import math
-import shutil
-import tempfile
 import zipfile
 import zlib
 from pathlib import Path
 
 import numpy as np
 import psutil
-import torch
-from jaxtyping import UInt8
-from torch import Tensor
 
+from megu.datasets.images import both_parts
 from megu.settings.errors import SettingsError
 from megu.settings.files import ordinary
 
@@ -53,33 +47,12 @@ def read_npz(given):
     return *both_parts(parts), names, coarse
 
 
-def both_parts(arrays):
-    r"""(Images, labels) of training and test."""
-    return [(arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test")]
-
-
 def _names(parts, key, file):
     names = parts[key]
     if names.ndim != 1 or len(names) < 2 or names.dtype.kind not in "Uiu":
         remedy = "give at least two names, strings of shape (K,)"
         raise SettingsError(f"{file}: {key} is {names.dtype} of shape {names.shape}; {remedy}")
     return tuple(str(name).replace("_", " ") for name in names)
-
-
-def room(shape) -> UInt8[Tensor, "..."]:
-    r"""An empty tensor; where it would take more than half of the free memory, it lies in a nameless file of the
-    temporary folder (``$TMPDIR``), which goes with the process; this is said.  Raises: SettingsError where the disk is
-    too small."""
-    size, free = math.prod(shape), psutil.virtual_memory().available
-    if size <= free / 2:
-        return torch.empty(shape, dtype=torch.uint8)
-    what = f"{size / 1e9:.1f} GB of images are too many for {free / 1e9:.1f} GB of free memory"
-    if size > 0.9 * (left := shutil.disk_usage(tempfile.gettempdir()).free):
-        remedy = "set $TMPDIR to a folder with more space or a smaller size, or give fewer images"
-        raise SettingsError(f"{what} and {left / 1e9:.1f} GB of disk: {remedy}")
-    logging.getLogger("megu").warning(f"{what}: they are kept in a file of the temporary folder ($TMPDIR)")
-    with tempfile.TemporaryFile() as file:
-        return torch.from_numpy(np.memmap(file, np.uint8, "w+", shape=tuple(shape)))
 
 
 def fits_memory(size, what):

@@ -9,8 +9,8 @@ import numpy as np
 from megu.datasets import identity
 from megu.datasets.cifar import read_cifar
 from megu.datasets.folder import find_classes
-from megu.datasets.images import Images, by_superclass, pool
-from megu.datasets.npz import both_parts, existing_path, read_npz
+from megu.datasets.images import Images, both_parts, by_superclass, pool
+from megu.datasets.npz import existing_path, read_npz
 from megu.settings.class_names import known_names
 from megu.settings.config import Settings
 from megu.settings.errors import SettingsError

@@ -8,8 +8,7 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from megu.datasets.folder import ImagePart
-from megu.datasets.identity import same_pixels
-from megu.datasets.images import Images, levels
+from megu.datasets.images import Images, levels, same_pixels
 from megu.datasets.pairs import kind
 from megu.settings.errors import SettingsError
 from megu.settings.known import NORMALISE, read_pair

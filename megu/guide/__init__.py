@@ -13,5 +13,5 @@ from megu.guide import composed, tiny, features, names, classifier, shuffled  # 
 from megu.guide import clip, mllm, served, replay  # isort: skip
 
 from megu.guide.exchange import export_answers, import_answers, read_batch, write_batch
-from megu.guide.questions import Question, draw_exemplars, draw_shots, questions_for
+from megu.guide.questions import Question, codes, draw_exemplars, draw_shots, questions_for
 from megu.guide.session import GuideSession, Scores, data_settings

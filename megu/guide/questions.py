@@ -1,6 +1,7 @@
 """What a guide is asked: exemplars of every class, each with every label."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -49,6 +50,17 @@ class Question:
         """Sixteen hex digits over guide, version, image, label and shots."""
         about = [guide.name, guide.version, self.image_hash, self.label, self.shots_hash]
         return hash_bytes(json.dumps(about))[:16]
+
+
+def codes(classes):
+    """A name without words where the classes have such, as numbers (``7``), WordNet's (``n01440764``) or all with the
+    same word (``class 3``); else None."""
+    letters = {name: re.sub(r"[\W\d_]+", "", name).casefold() for name in classes}
+    bare = [name for name, word in letters.items() if not word]
+    coded = [name for name, word in letters.items() if len(word) < 3 and any(map(str.isdigit, name))]
+    if bare or len(coded) == len(letters) or len({*letters.values()}) == 1:
+        return next(iter(bare or letters))
+    return None
 
 
 def draw_exemplars(images: Images, allowed: Index, count: int, seed: int = 0) -> Index:

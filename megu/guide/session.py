@@ -2,7 +2,6 @@
 
 import logging
 import math
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,12 +19,11 @@ from megu.datasets.images import Images
 from megu.guide.answers import Answer, AnswerStore, ask, open_questions, shipped_answers
 from megu.guide.base import SOURCES, Guide, GuideContext, GuideUnavailableError
 from megu.guide.prompt import characters
-from megu.guide.questions import Index, Question, draw_exemplars, draw_shots, only_classes, questions_for
+from megu.guide.questions import Index, Question, codes, draw_exemplars, draw_shots, only_classes, questions_for
 from megu.settings.config import Settings
 from megu.settings.errors import SettingsError
 from megu.settings.values import closest
 
-NUMBER = re.compile(r"[A-Za-z]{0,5}[ _-]?[0-9]+")  # "7", "n01440764", "class_7"
 KNOWN = ("fashion-mini", "cifar10", "cifar20", "cifar100")
 
 
@@ -98,10 +96,10 @@ class GuideSession:
                 name = f"guide.source={name}"
                 raise SettingsError(f"{name} asks the classifier of a run: `python -m megu run --set {name}`")
             model = self._original(), splits.validation_indices(self._drawn_from, self._validation)
-        if made.language and all(map(NUMBER.fullmatch, images.classes)):
-            some = f"{images.classes[0]!r}, {images.classes[1]!r}"
-            what = "the classes are called %s...: a guide that reads names cannot know them; rename them, or %s"
-            logging.getLogger("megu").warning(what, some, "set guide.source=features")
+        if made.language and (coded := codes(images.classes)):
+            what = "classes are called e.g. %r, which is no word, and guide %s is asked about words: %s"
+            remedy = "give their names in words, or take the guide features"
+            logging.getLogger("megu").warning(what, coded, name, remedy)
         return made(GuideContext(images.classes, self.settings, images, self.exemplars(draw), self.device, *model))
 
     def questions(self, source: str | None = None, draw: int | None = None) -> tuple[Guide, list[Question]]:

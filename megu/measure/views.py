@@ -1,7 +1,5 @@
 """How alike concepts are in a classifier's features: views of one table, a map of it, their agreement with a guide."""
 
-import importlib
-
 import numpy as np
 import pandas as pd
 import torch
@@ -18,7 +16,6 @@ from sklearn.preprocessing import StandardScaler
 from megu.measure.distances import linear_cka
 from megu.measure.outputs import collect_features
 from megu.measure.summary import half_width
-from megu.settings.errors import SettingsError
 
 Table = Float[np.ndarray, "n d"]  # features of n images, see `feature_table`
 Labels = Int[np.ndarray, " n"]  # their classes, each of the K present
@@ -70,20 +67,9 @@ VIEWS = {
 }
 
 
-def plane(table: Table, seed: int = 0, method: str = "tsne") -> Float[np.ndarray, "n 2"]:
-    """A map of the features in the plane by tsne or umap, for pictures alone: distances in it mean little.
-
-    Raises: SettingsError where umap-learn is not installed.
-    """
-    if method == "umap":
-        try:
-            reducer = importlib.import_module("umap").UMAP(random_state=seed)
-        except ImportError:
-            raise SettingsError(
-                "method 'umap' needs a package that is missing: `pip install umap-learn`, or use method 'tsne'"
-            ) from None
-    else:
-        reducer = TSNE(random_state=seed, init="pca", perplexity=min(30, (len(table) - 1) / 3))
+def plane(table: Table, seed: int = 0) -> Float[np.ndarray, "n 2"]:
+    """A map of the features in the plane by t-SNE, for pictures alone: distances in it mean little."""
+    reducer = TSNE(random_state=seed, init="pca", perplexity=min(30, (len(table) - 1) / 3))
     return reducer.fit_transform(StandardScaler().fit_transform(table))
 
 

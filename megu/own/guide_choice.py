@@ -1,7 +1,6 @@
 """Who says which classes are alike: a guide of the package, the model's own features, or a matrix."""
 
 import logging
-import re
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +8,13 @@ import torch
 
 from megu.core.device import Stopwatch
 from megu.datasets.user_images import as_pictures
-from megu.guide import SOURCES, GuideSession, GuideUnavailableError, draw_exemplars
+from megu.guide import SOURCES, GuideSession, GuideUnavailableError, codes, draw_exemplars
 from megu.perturbing_labels import similarity, transition_matrix
 from megu.settings.errors import SettingsError
 from megu.settings.files import hash_bytes, ordinary
 from megu.settings.values import closest
 
 NAMED = (*(name for name, source in SOURCES.items() if not source.needs_model), "model")  # "model": its features
-WORDLESS = ("features", "model", "replay")  # these do not read the names of the classes
 _log = logging.getLogger("megu")
 
 
@@ -27,36 +25,20 @@ def choose_guide(guide, classes):
         columns sum to 1 up to 1e-4, or its path (.csv, .npy).  classes: names; a guide of words cannot read `codes`.
     Raises: SettingsError where it is none of these.
     """
-    what, coded = "guide", codes(classes)
-    remedy = "give their names in words (classes=) to have a guide of words asked"
+    what = "guide"
     if isinstance(guide, str | Path) and str(guide).endswith((".csv", ".npy")):
         what, guide = Path(guide).name, _read_matrix(ordinary(Path(guide)))
     if guide is None:
-        if coded:
-            _log.warning(
-                "classes are called e.g. %r: the guide without language (features) is asked; %s", coded, remedy
-            )
+        if coded := codes(classes):
+            remedy = "give their names in words (classes=) to have a guide of words asked"
+            said = "classes are called e.g. %r: the guide without language (features) is asked; %s"
+            _log.warning(said, coded, remedy)
         return "features" if coded else "composed", None
     if not isinstance(guide, str):
         return "matrix", _check_matrix(guide, classes, what)
     if guide not in NAMED:
         raise SettingsError(closest(guide, NAMED, what) + "; or give a matrix, or its .csv or .npy")
-    if coded and guide not in WORDLESS:
-        _log.warning(
-            "classes are called e.g. %r, which is no word, and guide %s is asked about words: %s", coded, guide, remedy
-        )
     return guide, None
-
-
-def codes(classes):
-    """A name without words where the classes have such, as numbers (``7``), WordNet's (``n01440764``) or all with the
-    same word (``class 3``); else None."""
-    letters = {name: re.sub(r"[\W\d_]+", "", name).casefold() for name in classes}
-    bare = [name for name, word in letters.items() if not word]
-    coded = [name for name, word in letters.items() if len(word) < 3 and any(map(str.isdigit, name))]
-    if bare or len(coded) == len(letters) or len({*letters.values()}) == 1:
-        return next(iter(bare or letters))
-    return None
 
 
 def _read_matrix(path):

@@ -14,10 +14,9 @@ from megu.core.adapted import adapted, why
 from megu.core.loading import copied, read_model
 from megu.core.models import channels_of
 from megu.core.splits import Split, of_classes, split_of
-from megu.datasets.folder import ClassFolders, ImagePart, find_classes
-from megu.datasets.identity import same_pixels
+from megu.datasets.folder import ClassFolders, ImagePart, find_classes, room
+from megu.datasets.images import same_pixels
 from megu.datasets.listing import Listing, class_name, class_names, list_csv, list_images, read_lines
-from megu.datasets.npz import room
 from megu.datasets.pairs import as_pairs, check_numbers, names_of, read_dataset
 from megu.datasets.selection import read_selection
 from megu.datasets.user_images import pool_parts

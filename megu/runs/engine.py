@@ -78,7 +78,7 @@ class Engine:
             elif need.kind == "shadow":
                 confidence(run.models, need.number, spec.settings.shadows)
             elif need.kind == "retrained":
-                run.evaluation.references(spec.seed)
+                run.models.references(spec.seed)
             else:
                 self._ask(spec, run)
             self._note(need)
@@ -102,7 +102,7 @@ class Engine:
             if METHODS[spec.method].guided:
                 self._ask(spec, run)
             given = spec.method, spec.seed, spec.repeat, dict(spec.variation), spec.measures
-            table, facts = run.evaluation.measure(*given)
+            table, facts = run.models.measure(*given)
             about = {"spec": str(spec), "device": run.compute.hardware, "seconds": facts["seconds"]}
             about |= {"started": round(started), "finished": round(time.time())}
             return table.drop(columns=["method", "seed", "repeat", "goal", "images"], errors="ignore"), about

@@ -22,7 +22,6 @@ from megu.datasets.sources import load
 from megu.guide import GuideSession
 from megu.guide.agreement import agreement_tables
 from megu.perturbing_labels import similarity, transition_matrix
-from megu.runs.evaluation import Evaluation
 from megu.runs.executors import executor
 from megu.runs.models import REFERENCES, Models, kept_file
 from megu.runs.runner import Job, run_all
@@ -72,7 +71,7 @@ class Experiment:
         original = partial(self.original, settings.seed)
         self.guide = GuideSession(settings, self.images, self.compute.device, self.run, original)
         self._transition = cache(lambda source: transition_matrix(self.similarity(source)))
-        self.evaluation, self.forgotten = Evaluation(self.models), self.models.forgotten
+        self.forgotten = self.models.forgotten
         self.seeds, self.method_names = settings.seed_list, (*REFERENCES, *settings.compare)
         self.task, self.parameters, self.require = self.models.task, self.models.parameters, self.run.require
         self.stage, self._started = stage, time.perf_counter()
@@ -147,17 +146,17 @@ class Experiment:
 
     def logits(self, name: str, seed: int) -> dict[str, Float[Tensor, "n K"]]:
         r"""Logits of a method's model by part of the split."""
-        return self.evaluation.outputs(name, seed).logits
+        return self.models.outputs(name, seed).logits
 
     def rows(self, name: str, seed: int, repeat: int = 0) -> pd.DataFrame:
         r"""Tidy rows of every metric of one model, which is kept for repeat 0."""
-        make = partial(self.evaluation.measure, name, seed, repeat, keep=not repeat)
+        make = partial(self.models.measure, name, seed, repeat, keep=not repeat)
         return self.run.table(f"rows/{name}-{seed}-{repeat}.csv", make)
 
     def disentangled(self, name: str, seed: int, kind: str | None = None) -> pd.DataFrame:
         r"""`megu.measure.disentanglement.tidy` of one model, or of one with a ``kind`` of MeGU's noise, not kept."""
         label, changes = (f"{name}, {kind} noise", {"noise.kind": kind}) if kind else (name, None)
-        make = partial(self.evaluation.measure, name, seed, changes=changes, what=("patterns",), keep=not kind)
+        make = partial(self.models.measure, name, seed, changes=changes, what=("patterns",), keep=not kind)
         return self.run.table(f"patterns/{label}-{seed}.csv", make).assign(method=label, seed=seed)
 
     def cases(self) -> list[tuple[str, int, int]]:

@@ -1,9 +1,10 @@
-r"""How the models of a forgetting request are made, and which of them are shared."""
+r"""How the models of a forgetting request are made and measured, and which of them are shared."""
 
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 from jaxtyping import Int
 from torch import Tensor, nn
 
@@ -11,6 +12,11 @@ from megu import methods
 from megu.core import device, models, splits
 from megu.core.device import Stopwatch
 from megu.core.loading import check_accuracy, read_model
+from megu.measure import disentanglement as patterns
+from megu.measure import shadows
+from megu.measure.metrics import References, metrics, rows
+from megu.measure.outputs import Outputs, blank_logits, collect_outputs, load_outputs, save_outputs
+from megu.measure.relearn import relearn_steps
 from megu.methods.task import Task
 from megu.settings.config import Part
 from megu.settings.files import hash_json
@@ -32,6 +38,7 @@ class Models:
         self.settings, self.images, self.split, self.compute = lab.settings, lab.images, lab.split, lab.compute
         self.run, self.shared = lab.run, lab.shared
         self.forgotten = splits.forgotten_classes(self.images, self.split, self.settings)
+        self._references, self._before = {}, {}
 
     def parameters(self, name: str, changes: dict | None = None) -> Part:
         r"""Settings of a method in this run, ``changes`` (dotted name -> value) on top."""
@@ -121,6 +128,81 @@ class Models:
         r"""What was recorded when a kept model was made."""
         file = kept_file("models", name, seed)
         return self.run.facts(file) if self.copies else self.shared.facts(self._shared_place(file))
+
+    def outputs(self, name: str, seed: int) -> Outputs:
+        r"""Those of a kept model on every part of the split."""
+
+        def make():
+            return self._look(self.unlearned(name, seed))
+
+        load = partial(load_outputs, device=self.compute.device)
+        return self.run.once(kept_file("outputs", name, seed), make, save_outputs, load)
+
+    def _look(self, model):
+        clock = Stopwatch()
+        with clock("evaluation"):
+            outputs = collect_outputs(model, self.images, self.split)
+        return outputs, {"seconds": clock.seconds}
+
+    def references(self, seed: int) -> References:
+        r"""What the models of a seed of pre-training are compared with."""
+        if seed not in self._references:
+            count, split, new = self.settings.shadows, self.split, partial(self.new, seed, "untrained")
+            blank = collect_outputs(new(), self.images, split).logits
+            parts = {"forget": split.forget, "test_forget": split.test_forget}
+            compat = {part: blank_logits(new(), self.images, index) for part, index in parts.items()}
+            attack = shadows.confidences(self, count) if count else None
+            own = (self.outputs(name, seed) for name in REFERENCES)
+            self._references[seed] = References(*own, blank, compat, attack)
+        return self._references[seed]
+
+    def measure(
+        self,
+        name: str,
+        seed: int,
+        repeat: int = 0,
+        changes: dict | None = None,
+        what: tuple[str, ...] = ("metrics",),
+        keep: bool = False,
+    ) -> tuple[pd.DataFrame, dict]:
+        r"""Tidy rows of one model, and facts: seconds by part.
+
+        Args:
+            name, seed, repeat, changes: see `make`.
+            what: of metrics, relearn, patterns.
+            keep: the model and its outputs, as always those of `REFERENCES`.
+        """
+        if keep or name in REFERENCES:
+            model, outputs = None, self.outputs(name, seed)
+            made, look = self.facts(name, seed), self.run.facts(kept_file("outputs", name, seed))
+        else:
+            model, made = self.make(name, seed, repeat, changes)
+            outputs, look = self._look(model)
+        tables = []
+        if "metrics" in what:
+            found = metrics(outputs, self.images, self.split, self.references(seed))
+            tables.append(rows(name, seed, found, repeat))
+        if "relearn" in what:
+            steps = relearn_steps(self.task("retrain", seed), model or self.unlearned(name, seed))
+            tables.append(rows(name, seed, {"relearn_steps": steps}, repeat))
+        if "patterns" in what:
+            tables.append(self._patterns(name, seed, outputs))
+        return pd.concat(tables, ignore_index=True), {**made, "seconds": {**made["seconds"], **look["seconds"]}}
+
+    def _patterns(self, name, seed, outputs):
+        def look(seen):
+            features = next(iter(seen.features.values()))
+            pool = features.new_zeros(len(self.images.y), features.shape[1])
+            for part, index in vars(self.split).items():
+                pool[index] = seen.features[part]
+            return pool.__getitem__
+
+        in_place = name != "retrain"
+        if not patterns.forgotten_concepts(self.images, self.split):
+            return patterns.tidy(patterns.nothing(in_place))
+        if seed not in self._before:
+            self._before[seed] = patterns.Before(self.images, self.split, look(self.outputs("original", seed)))
+        return patterns.tidy(self._before[seed].scores(look(outputs), in_place=in_place))
 
 
 def kept_file(kind: str, name: str, seed: int) -> str:

@@ -8,8 +8,6 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
-
 from megu.core import weights as pretrained
 from megu.guide import SOURCES
 from megu.guide.prompt import files_digest
@@ -22,7 +20,7 @@ from megu.settings.errors import SettingsError
 from megu.settings.files import hash_json
 from megu.settings.machine import MACHINE, local
 from megu.settings.profiles import resolve
-from megu.settings.values import nest
+from megu.settings.values import dotted
 
 FILED = ("mllm", "clip", "replay")  # guides that answer from files at guide.path
 OUTSIDE = {"compare", "methods", "seed", "seeds", "repeats"}  # settings on which no result depends
@@ -51,7 +49,7 @@ class Spec:
         seed: of pre-training.  repeat: of unlearning.
         changes: (dotted setting, value) pairs, of all models of the cell.
         variation: such pairs of this model alone, of its method's settings or ``guide.source``.
-        measures: see `megu.runs.evaluation.Evaluation.measure`.
+        measures: see `megu.runs.models.Models.measure`.
         point, variant: names of the variation in a table.
     """
 
@@ -204,13 +202,3 @@ def own_specs(profile: str, overrides: dict, names: Iterable[str], repeats: int 
     given = ("data.name", "arch", "forget.scenario", "forget.classes", "seeds", "repeats", "compare")
     changes = {name: value for name, value in values.items() if name not in given}
     return specs_of(profile, cell, names, s.seed_list, repeats or s.repeats, changes, **more)
-
-
-def dotted(values: dict) -> dict:
-    r"""Flat, by dotted name; lists become tuples.
-
-    >>> dotted({"noise": {"per": "image"}, "noise.kinds": ["pos"]})
-    {'noise.per': 'image', 'noise.kinds': ('pos',)}
-    """
-    flat = dict(*pd.json_normalize(nest(values)).to_dict("records"))
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in flat.items()}

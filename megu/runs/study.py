@@ -11,19 +11,18 @@ import torch
 
 from megu.core.models import blocks
 from megu.measure import recovery as known
-from megu.measure.summary import against_default
 from megu.methods import ANY, METHODS, method
 from megu.runs.engine import Engine
 from megu.runs.executors import executor
 from megu.runs.experiment import NOISES
 from megu.runs.models import REFERENCES
 from megu.runs.runner import Inline, Job, run_all
-from megu.runs.spec import Spec, dotted, own_specs, set_options, specs_of
+from megu.runs.spec import Spec, own_specs, set_options, specs_of
 from megu.runs.store import CODE, RunDirectory
 from megu.settings.cells import ABLATIONS, CELLS
 from megu.settings.errors import SettingsError, WorkError
-from megu.settings.files import atomic, hash_file, project_root, shipped, write_json
-from megu.settings.values import closest, merge, nest
+from megu.settings.files import atomic, hash_file, project_root, write_json
+from megu.settings.values import closest, dotted, merge, nest
 
 FIELDS = ("data", "arch", "scenario", "forget", "method", "seed", "repeat")
 CELL = ("data.name", "arch", "forget.", "compare", "seeds", "repeats", "shadows")  # settings that the grid gives
@@ -118,14 +117,6 @@ class Study:
         variants += [("megu", "", f"megu, {kind} noise", {"noise.kind": kind}) for kind in NOISES]
         columns, usual = "view measure value low high method seed", {"forget": {"scenario": "class"}}
         self._variants("disentanglement_all", columns, variants, usual, measures=("patterns",))
-
-
-def tracked_ablation(point: str) -> pd.DataFrame:
-    r"""`against_default` of the tracked ablation for one point of the assumption log; empty where it is not here."""
-    file = shipped("paper_figures") / "data" / "ablation.csv"
-    if not file.exists():
-        return pd.DataFrame(columns=["point", "variant", "metric", "change", "change_half_width"])
-    return against_default(pd.read_csv(file)).query("point == @point")
 
 
 def paper_grid(

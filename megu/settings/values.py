@@ -43,14 +43,19 @@ def nest(values):
     return out
 
 
-def dotted(values: dict) -> set[str]:
-    r"""Names of nested or dotted values.
+def dotted(values: dict, before: str = "") -> dict:
+    r"""Nested or dotted values, flat, by dotted name; lists become tuples.
 
-    >>> sorted(dotted({"a": {"b": 1}, "c.d": 2}))
-    ['a.b', 'c.d']
+    >>> dotted({"noise": {"per": "image"}, "noise.kinds": ["pos"]})
+    {'noise.per': 'image', 'noise.kinds': ('pos',)}
     """
-    inner = {key: dotted(value) if isinstance(value, dict) else {""} for key, value in values.items()}
-    return {f"{key}.{name}".rstrip(".") for key, names in inner.items() for name in names}
+    flat = {}
+    for name, value in nest(values).items():
+        if isinstance(value, dict):
+            flat |= dotted(value, f"{before}{name}.")
+        else:
+            flat[before + name] = tuple(value) if isinstance(value, list) else value
+    return flat
 
 
 def merge(base, change):

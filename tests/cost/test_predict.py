@@ -18,7 +18,7 @@ from megu.cost.flops import forward_flops
 from megu.figures import cost as cost_figures
 from megu.measure.count import Passes
 from megu.measure.outputs import collect_outputs
-from megu.runs import evaluation
+from megu.runs import models
 from megu.settings.cells import CELLS
 
 grid, imagenet = cache(cost.grid_cost), cache(cost.imagenet_cost)
@@ -171,10 +171,10 @@ def test_a_file_that_is_no_measurement_is_refused_in_a_line(text, said, tmp_path
 def test_every_cell_sees_the_untrained_network_too(tiny, monkeypatch):
     looks = []
     look = lambda model, *given: looks.append(model) or collect_outputs(model, *given)  # noqa: E731
-    monkeypatch.setattr(evaluation, "collect_outputs", look)
-    monkeypatch.setattr(tiny.evaluation, "_references", {})
-    monkeypatch.setattr(tiny.evaluation, "outputs", lambda name, seed: SimpleNamespace(logits=None))
-    tiny.evaluation.references(0)
+    monkeypatch.setattr(models, "collect_outputs", look)
+    monkeypatch.setattr(tiny.models, "_references", {})
+    monkeypatch.setattr(tiny.models, "outputs", lambda name, seed: SimpleNamespace(logits=None))
+    tiny.models.references(0)
     assert len(looks) == 1, "beside what was kept of original and retrained model"
     table, cells = grid(), CELLS["paper"]
     assert table.loc[table["stage"] == "evaluation", "models"].sum() == 3 * sum(len(cell.methods) + 1 for cell in cells)

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from conftest import similarity_like
-from refusals import refused
 
 from megu.measure.views import VIEWS, agreement, plane
 from megu.perturbing_labels import transition_matrix
@@ -36,5 +35,3 @@ def test_agreement_by_hand():
 def test_a_plane(chain):
     found = plane(chain[0][:120], seed=0)
     assert found.shape == (120, 2) and np.isfinite(found).all()
-    with refused("pip install umap-learn"):
-        plane(chain[0][:10], method="umap")

@@ -12,8 +12,9 @@ from pixels import as_dataset, check, reader, write
 from refusals import refused
 from torch.utils.data import ConcatDataset, Subset, TensorDataset, random_split
 
-from megu.datasets import npz
+from megu.datasets import folder
 from megu.datasets.pairs import read_dataset
+from megu.guide import codes
 from megu.own.class_order import natural
 from megu.own.guide_choice import choose_guide
 
@@ -103,7 +104,7 @@ def test_copies_of_forgotten_images_do_not_stay_in_silence(root, caplog):
 ])  # fmt: skip
 def test_a_guide_of_words_is_not_asked_about_codes(names, worded, caplog):
     assert choose_guide(None, names)[0] == ("composed" if worded else "features") and bool(caplog.text) != worded
-    assert choose_guide("names", names) == ("names", None) and ("which is no word" in caplog.text) != worded
+    assert choose_guide("names", names) == ("names", None) and bool(codes(names)) != worded
     caplog.clear()
     assert choose_guide("features", names)[0] == "features" and not caplog.text
 
@@ -183,11 +184,11 @@ def test_images_that_do_not_fit_into_memory_lie_in_a_file(root, tmp_path, monkey
     given = {"test": test} if unseen else {}
     usual = check(reader(range(4)), root, "bee", **given)
     assert "are kept in a file" not in caplog.text
-    monkeypatch.setattr(npz.psutil, "virtual_memory", lambda: SimpleNamespace(available=8000))
+    monkeypatch.setattr(folder.psutil, "virtual_memory", lambda: SimpleNamespace(available=8000))
     kept = check(reader(range(4)), root, "bee", **given)
     assert "0.0 GB of free memory: they are kept in a file of the temporary folder" in caplog.text
     assert kept.images.digest() == usual.images.digest() and torch.equal(kept.images.x, usual.images.x)
-    monkeypatch.setattr(npz.shutil, "disk_usage", lambda _: SimpleNamespace(free=4000))
+    monkeypatch.setattr(folder.shutil, "disk_usage", lambda _: SimpleNamespace(free=4000))
     with refused("0.0 GB of disk: set .TMPDIR to a folder with more space"):
         check(reader(range(4)), root, "bee", **given)
 

@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 import megu.runs.spec
 from megu.cli.main import app
 from megu.runs.engine import Engine
-from megu.runs.evaluation import Evaluation
 from megu.runs.executors import executor
 from megu.runs.experiment import opened
 from megu.runs.models import Models
@@ -156,14 +155,14 @@ def test_a_result_that_is_not_as_it_was_written_is_not_one(engine, changes):
 
 
 def test_one_failed_cell_does_not_stop_the_grid(engine, command, changes, tmp_path, monkeypatch):
-    specs, usual = paper_grid("small", TWO, 1, changes=changes), Evaluation.references
+    specs, usual = paper_grid("small", TWO, 1, changes=changes), Models.references
 
     def broken(self, seed):
-        if self.models.settings.forget.scenario == "random":
+        if self.settings.forget.scenario == "random":
             raise ValueError("no luck today")
         return usual(self, seed)
 
-    monkeypatch.setattr(Evaluation, "references", broken)
+    monkeypatch.setattr(Models, "references", broken)
     failed = engine.carry_out(specs, Inline)
     needy = "it needs retrained cifar10/resnet-small/random/100 images/0, which failed"
     assert [error for error, _ in failed.values()] == ["ValueError: no luck today", *4 * [needy]]
