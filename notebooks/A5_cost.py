@@ -7,7 +7,7 @@
 #       format_name: percent
 #       format_version: '1.3'
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -39,6 +39,7 @@ from megu.cost.stages import BATCH
 from megu.figures import cost as cost_figures
 from megu.runs.claims import finding, statements
 from megu.settings.files import shipped
+from megu.settings.values import check_parameters
 
 pd.set_option("display.precision", 3, "display.max_rows", 100)
 data = shipped("paper_figures") / "data"
@@ -59,6 +60,7 @@ seeds: int = 3  # of pre-training
 # answers $n K$ questions; it is asked with several K, to tell the two apart.
 
 # %%
+check_parameters(globals())
 table = cost.fitted(pd.read_csv(data / "cost.csv"))
 source = json.loads((data / "cost_source.json").read_text())
 print("seconds", source["seconds"])
