@@ -38,7 +38,7 @@ from megu.figures import heatmaps
 from megu.figures import patterns as pattern_figures
 from megu.figures import results as figures
 from megu.figures import unlearning as unlearning_figures
-from megu.figures.markdown import number, over, table
+from megu.figures.markdown import contenders, number, over, place, table
 from megu.measure.disentanglement import shares
 from megu.measure.maps import pattern_map, tidy
 from megu.measure.metrics import accuracy, expected
@@ -196,16 +196,15 @@ pattern_figures.maps(before_after[shown & before_after["panel"].str.endswith("1"
 
 # %%
 gap, floor = wide["gap"], wide.loc[("acc_retain_test", "retrain"), "half_width"] * 2**0.5
-nearest = [name for name in order if name not in ("original", "retrain")]
 mine = wide.loc["acc_retain_test"].loc["megu"]
 noise = f" The noise of retraining is {number(floor)} points." if len(lab.seeds) > 1 else ""
 pays = near_far[near_far["method"] == "megu"].set_index("group")
 sides = [f"{word} {number(*pays.loc[word, ['mean', 'half_width']], sign='+')}" for word in pays.index]
 Markdown(
-    f"By ToW {titles[nearest[0]]} is nearest to the retrained model; MeGU is number {nearest.index('megu') + 1} of"
-    f" {len(nearest)}. MeGU names {wide.loc[('acc_forget_train', 'megu'), 'mean']:.1f} % of the forget images right"
-    f" (retrained {wide.loc[('acc_forget_train', 'retrain'), 'mean']:.1f} %), and in retained test accuracy it is"
-    f" {number(mine['gap'], mine['gap_half_width'], sign='+')} points away.{noise} By nearness of the classes:"
+    f"By ToW {titles[contenders(order)[0]]} is nearest to the retrained model; MeGU is {place(order)}. MeGU names"
+    f" {wide.loc[('acc_forget_train', 'megu'), 'mean']:.1f} % of the forget images right (retrained"
+    f" {wide.loc[('acc_forget_train', 'retrain'), 'mean']:.1f} %), and in retained test accuracy it"
+    f" is {number(mine['gap'], mine['gap_half_width'], sign='+')} points away.{noise} By nearness of the classes:"
     f" {', '.join(sides)} points."
 )
 
