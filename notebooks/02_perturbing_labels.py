@@ -187,7 +187,7 @@ overview.ranking(pixels[at], beliefs[at], [names[k] for k in barred], names[labe
 # %%
 if "TQDM_DISABLE" not in os.environ:  # somebody looks
     interact(
-        lambda tau, image: overview.ranking(
+        lambda tau=tau, image=at: overview.ranking(
             pixels[image],
             beliefs[image],
             list(dict.fromkeys([names[y[image]], *(names[k] for k in lab.forgotten)])),

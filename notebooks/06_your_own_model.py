@@ -142,7 +142,9 @@ print(unlearn(config=here / "request.toml", dry_run=True))
 # %% tags=["nbval-ignore-output"]
 told = Callback()
 told.on_stage = lambda stage: print(stage)
-told.on_epoch = lambda training, epoch, values: print(f"  {training}, epoch {epoch}: {values}")
+told.on_epoch = lambda training, epoch, values: print(
+    f"  {training}, epoch {epoch}:", ", ".join(f"{name} {value:.3f}" for name, value in values.items())
+)
 before = hash_file(request.model)
 out = here / f"forgotten-{hash_file(here / 'request.toml')[:6]}-{before[:6]}"
 result = unlearn(config=here / "request.toml", out=out, callbacks=[told])
@@ -151,11 +153,12 @@ print("written:", *sorted(path.name for kind in ("report.*", "model.*", "log.csv
 # %% [markdown]
 # ## The report
 #
-# `report.html` needs no other file, prints well and reads without colour; `report.json` holds the same numbers. Its verdict, the rule that it follows from, and why, in plain words:
+# `report.html` needs no other file, prints well and reads without colour; `report.json` holds the same numbers. Its verdict, why, and the rule that it follows from, in plain words:
 
 # %% tags=["nbval-ignore-output"]
 verdict = result.report["verdict"]
-print(f"{verdict['word']} ({verdict['rule']})", *verdict["findings"], "", "Limits", *verdict["limits"], sep="\n")
+why = *verdict["findings"], "", "The rule", verdict["rule"], "", "Limits", *verdict["limits"]
+print(verdict["word"], "", *why, sep="\n")
 
 # %% tags=["nbval-ignore-output"]
 Image(deletion.bars(result.report["accuracy"], write=deletion.png))

@@ -41,7 +41,7 @@ from megu.runs.claims import finding, statements
 from megu.settings.files import shipped
 from megu.settings.values import check_parameters
 
-pd.set_option("display.precision", 3, "display.max_rows", 100)
+pd.set_option("display.float_format", lambda number: f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}")
 data = shipped("paper_figures") / "data"
 
 # %% tags=["parameters"]
@@ -64,7 +64,7 @@ check_parameters(globals())
 table = cost.fitted(pd.read_csv(data / "cost.csv"))
 source = json.loads((data / "cost_source.json").read_text())
 print("seconds", source["seconds"])
-pd.DataFrame(source["measured"]).T
+pd.DataFrame(source["measured"]).T.drop(columns="when")
 
 # %% [markdown]
 # ## A line through it
