@@ -162,7 +162,7 @@ alone = {"pos": "positive noise alone", "neg": "negative noise alone", "random":
 kinds = {f"megu, {kind} noise": f"MeGU, {words}" for kind, words in alone.items()}
 cut_over = over_seeds(cut, ["method", "view", "measure"])
 fig = pattern_figures.disentangled(cut_over, titles | kinds)
-fig.set_dpi(75)
+fig.set_dpi(85)
 fig
 
 # %% [markdown]

@@ -137,7 +137,7 @@ def disentangled(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     equal score (their product), the retrained model as a star; ``table``: method, view, measure (suppressed, kept,
     score), mean, half_width over seeds."""
     views, wide = table["view"].unique(), table.set_index(["view", "measure", "method"])[VALUE].sort_index()
-    fig, axes = panels(len(views), (4.6, 4.6), sharey=False)
+    fig, axes = panels(len(views), (7, 4.6), columns=1)
     for ax, view in zip(axes, views, strict=True):
         x, y, score = (wide.loc[(view, measure)] for measure in ("suppressed", "kept", "score"))
         shown = [name for name in titles if name in x.index and x["mean"].notna()[name]]

@@ -108,7 +108,7 @@ def gaps(summary: pd.DataFrame, titles: Mapping[str, str], metrics: Sequence[str
     if "megu" in order:
         *gap, unit = table.loc[(metrics[0], "megu"), ["gap", "gap_half_width", "unit"]]
         first, unit, digits = differences(metrics[0], unit)
-        said = f"MeGU is {place(order)} by its gap in {first}: {number(*gap, digits, '+')} {unit}"
+        said = f"MeGU is {place(order)} methods of unlearning by its gap in {first}: {number(*gap, digits, '+')} {unit}"
         fig.suptitle(said.removesuffix(" share"))
     legend(fig, axes)
     return fig
@@ -126,7 +126,7 @@ def pareto(summary: pd.DataFrame, titles: Mapping[str, str], forget: str = "acc_
     names = [name for name in titles if (forget, name) in table.index and pd.notna(table.loc[(forget, name), "mean"])]
     x, y = (table.loc[metric].loc[names] for metric in (forget, "acc_retain_test"))
     apart = pd.DataFrame({"x": x["gap"].abs(), "y": y["gap"].abs()}).loc[contenders(names)]
-    fig, ax = plt.subplots(figsize=(7, 4.6))
+    fig, ax = plt.subplots(figsize=(7, 5.4))
     for name in names:
         look = {"retrain": {"fmt": "*", "color": "black", "markersize": 12}, "megu": {"fmt": "D", "color": ONLY_B}}
         look = {"fmt": "o", "color": ONLY_A, "markersize": 5} | look.get(name, {})
@@ -136,7 +136,7 @@ def pareto(summary: pd.DataFrame, titles: Mapping[str, str], forget: str = "acc_
     if "megu" in apart.index:
         nearer = int((apart < apart.loc["megu"]).all(axis=1).sum())
         ax.set_title(f"{nearer} of {len(apart) - 1} are nearer than MeGU to the retrained model on both axes")
-    ax.margins(0.08)
+    ax.margins(0.18, 0.08)
     name_points(ax, np.stack([x["mean"], y["mean"]], 1), [titles[name] for name in names])
     return fig
 

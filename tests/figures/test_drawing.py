@@ -2,6 +2,7 @@
 
 import ablation
 import comparison
+import disentanglement
 import known_parts
 import numpy as np
 import overview as overview_script
@@ -70,11 +71,18 @@ def test_titles_say_what_the_tables_say():
     assert ax.get_title().startswith("1 of 2 are nearer than MeGU"), "ssd is on both axes, scrub on one"
 
 
-def test_no_name_covers_another_and_each_stands_beside_its_point():
-    fig = comparison.pareto(DATA)
+@pytest.mark.parametrize("draw", [comparison.pareto, disentanglement.scores])
+def test_no_name_covers_another_and_hardly_a_line_crosses_one(draw):
+    fig = draw(DATA)
     fig.draw_without_rendering()
-    boxes = [Text.get_window_extent(text) for text in fig.axes[0].texts]  # without its line
-    assert len(boxes) > 15 and not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    for ax in fig.axes:
+        boxes, crossed = [Text.get_window_extent(text) for text in ax.texts], 0  # without its line
+        assert len(boxes) > 15 and not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+        for own, text in enumerate(ax.texts):
+            if line := getattr(text, "arrow_patch", None):
+                way = line.get_transform().transform_path(line.get_path())
+                crossed += sum(way.intersects_bbox(box, filled=False) for i, box in enumerate(boxes) if i != own)
+        assert crossed <= 1
 
 
 def test_lines_over_a_parameter_have_the_default_among_its_values():
