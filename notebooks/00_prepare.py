@@ -7,7 +7,7 @@
 #       format_name: percent
 #       format_version: '1.3'
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -83,6 +83,7 @@ from megu.core.train import predict
 from megu.figures import results as figures
 from megu.runs.claims import finding, invariant
 from megu.runs.experiment import Experiment
+from megu.settings.values import check_parameters
 
 # %% [markdown]
 # ## The run
@@ -96,6 +97,7 @@ run_dir: str = ""  # empty: a directory under runs/ that is named after the sett
 overrides: dict = {}  # e.g. {"forget.classes": ["sandal"]}
 
 # %%
+check_parameters(globals())
 lab = Experiment(profile, seed, run_dir, overrides, stage="prepare")
 images, names, forget, first = lab.images, lab.images.classes, lab.settings.forget, lab.settings.seed
 what = f"{forget.count} random images" if forget.scenario == "random" else ", ".join(forget.classes)

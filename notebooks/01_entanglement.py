@@ -7,7 +7,7 @@
 #       format_name: percent
 #       format_version: '1.3'
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -46,6 +46,7 @@ from megu.measure.patterns import entanglement, entanglement_index, moments, pat
 from megu.measure.views import VIEWS, feature_table, plane
 from megu.runs.claims import finding
 from megu.runs.experiment import Experiment
+from megu.settings.values import check_parameters
 
 # %% tags=["parameters"]
 profile: str = "quick"  # quick, small or paper
@@ -54,6 +55,7 @@ run_dir: str = ""  # empty: a directory under runs/ that is named after the sett
 overrides: dict = {}  # e.g. {"forget.classes": ["sandal"]}
 
 # %%
+check_parameters(globals())
 lab = Experiment(profile, seed, run_dir, overrides, stage="entanglement")
 lab.require("prepare")
 images, names, original = lab.images, lab.images.classes, lab.original(lab.settings.seed)

@@ -7,7 +7,7 @@
 #       format_name: percent
 #       format_version: '1.3'
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -53,6 +53,7 @@ from megu.methods.megu import choose_labels
 from megu.perturbing_labels import association, perturbing_labels, similarity, transition_matrix
 from megu.runs.claims import finding, invariant
 from megu.runs.experiment import Experiment
+from megu.settings.values import check_parameters
 
 # %% tags=["parameters"]
 profile: str = "quick"  # quick, small or paper
@@ -61,6 +62,7 @@ run_dir: str = ""  # empty: a directory under runs/ that is named after the sett
 overrides: dict = {}  # e.g. {"forget.classes": ["sandal"]}
 
 # %%
+check_parameters(globals())
 lab = Experiment(profile, seed, run_dir, overrides, stage="labels")
 lab.require("prepare", "entanglement")
 images, names, forget = lab.images, list(lab.images.classes), lab.split.forget
@@ -185,7 +187,7 @@ overview.ranking(pixels[at], beliefs[at], [names[k] for k in barred], names[labe
 # %%
 if "TQDM_DISABLE" not in os.environ:  # somebody looks
     interact(
-        lambda tau, image: overview.ranking(
+        lambda tau=tau, image=at: overview.ranking(
             pixels[image],
             beliefs[image],
             list(dict.fromkeys([names[y[image]], *(names[k] for k in lab.forgotten)])),

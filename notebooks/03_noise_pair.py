@@ -7,7 +7,7 @@
 #       format_name: percent
 #       format_version: '1.3'
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -47,6 +47,7 @@ from megu.methods.megu import choose_labels, make_noise
 from megu.noise_pair import NoisePair, add_noise_pair, optimise_noise, shuffled_pixels
 from megu.runs.claims import finding, invariant
 from megu.runs.experiment import Experiment
+from megu.settings.values import check_parameters
 
 # %% tags=["parameters"]
 profile: str = "quick"  # quick, small or paper
@@ -55,6 +56,7 @@ run_dir: str = ""  # empty: a directory under runs/ that is named after the sett
 overrides: dict = {}  # e.g. {"forget.classes": ["sandal"]}
 
 # %%
+check_parameters(globals())
 lab = Experiment(profile, seed, run_dir, overrides, stage="noise")
 lab.require("prepare", "labels")
 images, names, forget = lab.images, lab.images.classes, lab.split.forget

@@ -7,7 +7,7 @@
 #       format_name: percent
 #       format_version: '1.3'
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -46,6 +46,7 @@ from megu.methods.megu import choose_labels, make_noise
 from megu.noise_pair import add_noise_pair
 from megu.runs.claims import finding, invariant
 from megu.runs.experiment import Experiment
+from megu.settings.values import check_parameters
 
 # %% tags=["parameters"]
 profile: str = "quick"  # quick, small or paper
@@ -54,6 +55,7 @@ run_dir: str = ""  # empty: a directory under runs/ that is named after the sett
 overrides: dict = {}  # e.g. {"forget.classes": ["sandal"]}
 
 # %%
+check_parameters(globals())
 lab = Experiment(profile, seed, run_dir, overrides, stage="unlearn")
 lab.require("prepare", "labels", "noise")
 first, split, y, names = lab.settings.seed, lab.split, lab.images.y, lab.images.classes

@@ -7,7 +7,7 @@
 #       format_name: percent
 #       format_version: '1.3'
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -38,7 +38,7 @@ from megu.figures import heatmaps
 from megu.figures import patterns as pattern_figures
 from megu.figures import results as figures
 from megu.figures import unlearning as unlearning_figures
-from megu.figures.markdown import number, over, table
+from megu.figures.markdown import contenders, number, over, place, table
 from megu.measure.disentanglement import shares
 from megu.measure.maps import pattern_map, tidy
 from megu.measure.metrics import accuracy, expected
@@ -47,6 +47,7 @@ from megu.measure.summary import over_seeds, summary
 from megu.methods import METHODS
 from megu.runs.claims import finding, invariant
 from megu.runs.experiment import NOISES, Experiment
+from megu.settings.values import check_parameters
 
 # %% tags=["parameters"]
 profile: str = "quick"  # quick, small or paper
@@ -55,6 +56,7 @@ run_dir: str = ""  # empty: a directory under runs/ that is named after the sett
 overrides: dict = {}  # e.g. {"forget.classes": ["sandal"]}
 
 # %%
+check_parameters(globals())
 lab = Experiment(profile, seed, run_dir, overrides, stage="evaluate")
 lab.require("prepare", "labels", "noise", "unlearn")
 images, split = lab.images, lab.split
@@ -160,7 +162,7 @@ alone = {"pos": "positive noise alone", "neg": "negative noise alone", "random":
 kinds = {f"megu, {kind} noise": f"MeGU, {words}" for kind, words in alone.items()}
 cut_over = over_seeds(cut, ["method", "view", "measure"])
 fig = pattern_figures.disentangled(cut_over, titles | kinds)
-fig.set_dpi(75)
+fig.set_dpi(85)
 fig
 
 # %% [markdown]
@@ -194,16 +196,15 @@ pattern_figures.maps(before_after[shown & before_after["panel"].str.endswith("1"
 
 # %%
 gap, floor = wide["gap"], wide.loc[("acc_retain_test", "retrain"), "half_width"] * 2**0.5
-nearest = [name for name in order if name not in ("original", "retrain")]
 mine = wide.loc["acc_retain_test"].loc["megu"]
 noise = f" The noise of retraining is {number(floor)} points." if len(lab.seeds) > 1 else ""
 pays = near_far[near_far["method"] == "megu"].set_index("group")
 sides = [f"{word} {number(*pays.loc[word, ['mean', 'half_width']], sign='+')}" for word in pays.index]
 Markdown(
-    f"By ToW {titles[nearest[0]]} is nearest to the retrained model; MeGU is number {nearest.index('megu') + 1} of"
-    f" {len(nearest)}. MeGU names {wide.loc[('acc_forget_train', 'megu'), 'mean']:.1f} % of the forget images right"
-    f" (retrained {wide.loc[('acc_forget_train', 'retrain'), 'mean']:.1f} %), and in retained test accuracy it is"
-    f" {number(mine['gap'], mine['gap_half_width'], sign='+')} points away.{noise} By nearness of the classes:"
+    f"By ToW {titles[contenders(order)[0]]} is nearest to the retrained model; MeGU is {place(order)}. MeGU names"
+    f" {wide.loc[('acc_forget_train', 'megu'), 'mean']:.1f} % of the forget images right (retrained"
+    f" {wide.loc[('acc_forget_train', 'retrain'), 'mean']:.1f} %), and in retained test accuracy it"
+    f" is {number(mine['gap'], mine['gap_half_width'], sign='+')} points away.{noise} By nearness of the classes:"
     f" {', '.join(sides)} points."
 )
 

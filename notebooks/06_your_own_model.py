@@ -7,7 +7,7 @@
 #       format_name: percent
 #       format_version: '1.3'
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -47,6 +47,7 @@ from megu.settings.files import hash_file, project_root
 from megu.settings.profiles import resolve
 from megu.settings.progress import Callback
 from megu.settings.request_file import request_of, write
+from megu.settings.values import check_parameters
 
 # %% tags=["parameters"]
 config: str = ""  # a request as a TOML or YAML file; what is given below wins
@@ -55,7 +56,7 @@ arch: str = ""  # its architecture, e.g. resnet18
 data: str = ""  # a folder of images by class; without any, one is written here
 forget: str = ""  # a class of the folder, here trouser
 normalise: str = ""  # what the model expects, see `megu unlearn --help`
-seed: int | None = None  # of the training here and of the unlearning, 0 if nothing is said
+seed: int = -1  # of the training here and of the unlearning; -1: that of the request, else 0
 
 # %% [markdown]
 # ## A folder of photos
@@ -63,6 +64,7 @@ seed: int | None = None  # of the training here and of the unlearning, 0 if noth
 # One folder for each class, 120 training images and 40 unseen ones in each: `photos/train/trouser/*.png`, `photos/test/trouser/*.png`.
 
 # %%
+check_parameters(globals())
 here, alone = project_root() / "runs" / f"own-{code_digest()}", not (config or model or data)
 known = load(resolve())
 for part, first, count in (("train", 0, 120), ("test", known.num_train, 40)) if alone else ():
@@ -82,7 +84,7 @@ if alone:
 # %%
 if alone:
     photos = datasets.ImageFolder(here / "photos" / "train", transforms.ToTensor())
-    torch.manual_seed(seed or 0)
+    torch.manual_seed(max(seed, 0))
     net = models.resnet18(num_classes=len(photos.classes)).train()
     step = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
     for _ in range(5):
@@ -102,8 +104,8 @@ if alone:
 ours = {"model": here / "model.safetensors", "arch": "resnet18", "data": str(here / "photos"), "forget": ["trouser"]}
 ours |= {"normalise": "unit", "seed": 0, "settings": {"guide.exemplars": 8}}
 given = {"model": model, "arch": arch, "data": data, "forget": [forget] if forget else "", "normalise": normalise}
-given = {name: value for name, value in given.items() if value != ""}
-request = request_of({**(ours if alone else {}), **given, "seed": seed if seed is not None or not alone else 0}, config)
+given = {name: value for name, value in {**given, "seed": seed}.items() if value not in ("", -1)}
+request = request_of({**(ours if alone else {}), **given}, config)
 here.mkdir(parents=True, exist_ok=True)
 write(request, here / "request.toml")
 print((here / "request.toml").read_text() if alone else "written: request.toml")
@@ -140,7 +142,9 @@ print(unlearn(config=here / "request.toml", dry_run=True))
 # %% tags=["nbval-ignore-output"]
 told = Callback()
 told.on_stage = lambda stage: print(stage)
-told.on_epoch = lambda training, epoch, values: print(f"  {training}, epoch {epoch}: {values}")
+told.on_epoch = lambda training, epoch, values: print(
+    f"  {training}, epoch {epoch}:", ", ".join(f"{name} {value:.3f}" for name, value in values.items())
+)
 before = hash_file(request.model)
 out = here / f"forgotten-{hash_file(here / 'request.toml')[:6]}-{before[:6]}"
 result = unlearn(config=here / "request.toml", out=out, callbacks=[told])
@@ -149,11 +153,12 @@ print("written:", *sorted(path.name for kind in ("report.*", "model.*", "log.csv
 # %% [markdown]
 # ## The report
 #
-# `report.html` needs no other file, prints well and reads without colour; `report.json` holds the same numbers. Its verdict, the rule that it follows from, and why, in plain words:
+# `report.html` needs no other file, prints well and reads without colour; `report.json` holds the same numbers. Its verdict, why, and the rule that it follows from, in plain words:
 
 # %% tags=["nbval-ignore-output"]
 verdict = result.report["verdict"]
-print(f"{verdict['word']} ({verdict['rule']})", *verdict["findings"], "", "Limits", *verdict["limits"], sep="\n")
+why = *verdict["findings"], "", "The rule", verdict["rule"], "", "Limits", *verdict["limits"]
+print(verdict["word"], "", *why, sep="\n")
 
 # %% tags=["nbval-ignore-output"]
 Image(deletion.bars(result.report["accuracy"], write=deletion.png))

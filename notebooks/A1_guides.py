@@ -7,7 +7,7 @@
 #       format_name: percent
 #       format_version: '1.3'
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -38,6 +38,7 @@ from megu.figures import changes, heatmaps
 from megu.measure.summary import against_default, half_width
 from megu.runs.claims import finding, statements
 from megu.settings.files import shipped
+from megu.settings.values import check_parameters
 
 sys.path.insert(0, str(shipped("paper_figures")))
 
@@ -48,6 +49,7 @@ from shared.tracked import apart, change, end, listed, table
 data_dir: str = ""  # folder of tidy tables; empty: those that come with megu
 
 # %%
+check_parameters(globals())
 data = Path(data_dir) if data_dir else shipped("paper_figures") / "data"
 table(data, "agreement").groupby("guide", sort=False).size().rename("draws of exemplars").to_frame().T
 

@@ -7,7 +7,7 @@
 #       format_name: percent
 #       format_version: '1.3'
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -43,6 +43,7 @@ from IPython.display import Markdown
 
 from megu.runs.claims import finding, statements
 from megu.settings.files import shipped
+from megu.settings.values import check_parameters
 
 sys.path.insert(0, str(shipped("paper_figures")))
 
@@ -55,6 +56,7 @@ from shared import findings, findings_more, tracked, which_method
 data_dir: str = ""  # folder of tidy tables; empty: those that come with megu
 
 # %%
+check_parameters(globals())
 data = Path(data_dir) if data_dir else shipped("paper_figures") / "data"
 about = tracked.source(data, "comparison_source")
 print(f"profile {about['profile']}, seeds {about['numbers']} of pre-training x {about['repeats']} of unlearning")

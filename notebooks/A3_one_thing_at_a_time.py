@@ -7,7 +7,7 @@
 #       format_name: percent
 #       format_version: '1.3'
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -34,6 +34,7 @@ from IPython.display import Markdown
 
 from megu.runs.claims import finding, statements
 from megu.settings.files import shipped
+from megu.settings.values import check_parameters
 
 sys.path.insert(0, str(shipped("paper_figures")))
 
@@ -45,6 +46,7 @@ from shared.tracked import ablated, apart, change, end, table
 data_dir: str = ""  # folder of tidy tables; empty: those that come with megu
 
 # %%
+check_parameters(globals())
 data = Path(data_dir) if data_dir else shipped("paper_figures") / "data"
 tow = ablated(data).xs("tow", level="metric").drop(index=["default", "retrain"], level="point")
 print(f"{len(tow)} changes, {tow['seeds'].max()} seeds each")

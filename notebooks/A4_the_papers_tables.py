@@ -7,7 +7,7 @@
 #       format_name: percent
 #       format_version: '1.3'
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -35,6 +35,7 @@ from IPython.display import Markdown
 
 from megu.runs.claims import finding, statements
 from megu.settings.files import shipped
+from megu.settings.values import check_parameters
 
 sys.path.insert(0, str(shipped("paper_figures")))
 
@@ -49,6 +50,7 @@ from shared.reported import read_reported
 data_dir: str = ""  # folder of tidy tables; empty: those that come with megu
 
 # %%
+check_parameters(globals())
 data = Path(data_dir) if data_dir else shipped("paper_figures") / "data"
 rows, seconds, source = read_grid(data, "small")
 print(f"{source['measured']} results, networks {', '.join(rows['arch'].unique())}, seeds {source['seeds']}")

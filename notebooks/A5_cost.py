@@ -7,7 +7,7 @@
 #       format_name: percent
 #       format_version: '1.3'
 #   kernelspec:
-#     display_name: Python 3
+#     display_name: Python 3 (ipykernel)
 #     language: python
 #     name: python3
 # ---
@@ -39,8 +39,9 @@ from megu.cost.stages import BATCH
 from megu.figures import cost as cost_figures
 from megu.runs.claims import finding, statements
 from megu.settings.files import shipped
+from megu.settings.values import check_parameters
 
-pd.set_option("display.precision", 3, "display.max_rows", 100)
+pd.set_option("display.float_format", lambda number: f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}")
 data = shipped("paper_figures") / "data"
 
 # %% tags=["parameters"]
@@ -59,10 +60,11 @@ seeds: int = 3  # of pre-training
 # answers $n K$ questions; it is asked with several K, to tell the two apart.
 
 # %%
+check_parameters(globals())
 table = cost.fitted(pd.read_csv(data / "cost.csv"))
 source = json.loads((data / "cost_source.json").read_text())
 print("seconds", source["seconds"])
-pd.DataFrame(source["measured"]).T
+pd.DataFrame(source["measured"]).T.drop(columns="when")
 
 # %% [markdown]
 # ## A line through it

@@ -16,7 +16,7 @@ def transition(data):
     table = read(data, "transition")
     names = list(table["class"].unique())
     with plt.rc_context(style.STYLE):
-        fig, axes = plt.subplots(1, 2, figsize=(13, 5.2))
+        fig, axes = plt.subplots(1, 2, figsize=(10.5, 4.4))
     for ax, (guide, title) in zip(axes, TITLES.items(), strict=True):
         part = table[table["guide"] == guide].pivot(index="candidate", columns="class", values="transition")
         part = part.reindex(index=names, columns=names)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 import pandas as pd
 from matplotlib.figure import Figure
 
-from megu.figures.markdown import number
+from megu.figures.markdown import contenders, number
 from megu.figures.style import heat, panels, styled
 
 PANELS = {  # metric -> (title, colour range, decimals, sign)
@@ -39,7 +39,7 @@ def cells(table: pd.DataFrame, titles: Mapping[str, str], asked: Mapping[str, Co
         heat(ax, colours.rename(columns=titles), low, high, texts)
         ax.set_title(title)
     if "megu" in order:
-        best = tow.drop(columns="original", errors="ignore")[[name for name in order if name != "original"]]
+        best = tow[contenders(order)]
         first = (best["megu"] >= best.max(axis=1)).sum()
         low, high = best["megu"].min(), best["megu"].max()
         fig.suptitle(

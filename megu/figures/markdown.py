@@ -6,6 +6,8 @@ from math import inf
 
 import pandas as pd
 
+from megu.settings.known import method_names
+
 RANGES = {"percent": (0, 100), "share": (0, 1), "nats": (0, inf), "steps": (0, inf)}  # unit -> of a quantity in it
 SPAN = re.compile(r"<!-- begin ([\w-]+) -->(\n?)(.*?)<!-- end \1 -->", re.S)
 
@@ -32,6 +34,23 @@ def over(values: Sequence[float], half_width: float, unit: str, digits: int = 1)
     if mean - half_width < low or mean + half_width > high:
         return ", ".join(number(value, digits=digits) for value in values)
     return number(mean, half_width, digits)
+
+
+def contenders(order: Iterable[str]) -> list[str]:
+    r"""The methods of unlearning among names: no `original`, `retrain` or `retrain-head`, which the registry calls
+    references."""
+    reference = method_names()
+    return [name for name in order if not reference.get(name)]
+
+
+def place(order: Iterable[str]) -> str:
+    r"""Where MeGU stands in an order of methods, references not counted.
+
+    >>> place(["original", "retrain", "finetune", "megu", "megu, pos noise"])
+    'number 2 of 3'
+    """
+    names = contenders(order)
+    return f"number {names.index('megu') + 1} of {len(names)}"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from megu.figures.markdown import number
+from megu.figures.markdown import number, place
 from megu.figures.style import (
     FLOOR,
     NULL,
@@ -137,7 +137,7 @@ def disentangled(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     equal score (their product), the retrained model as a star; ``table``: method, view, measure (suppressed, kept,
     score), mean, half_width over seeds."""
     views, wide = table["view"].unique(), table.set_index(["view", "measure", "method"])[VALUE].sort_index()
-    fig, axes = panels(len(views), (4.6, 4.6), sharey=False)
+    fig, axes = panels(len(views), (7, 4.6), columns=1)
     for ax, view in zip(axes, views, strict=True):
         x, y, score = (wide.loc[(view, measure)] for measure in ("suppressed", "kept", "score"))
         shown = [name for name in titles if name in x.index and x["mean"].notna()[name]]
@@ -151,9 +151,8 @@ def disentangled(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
         ax.clabel(lines, fontsize=7, fmt="score %g")
         ax.set(xlabel="suppressed, share of unique", ylabel="kept, share of associated")
         if "megu" in shown:
-            order = list(score["mean"].drop("retrain", errors="ignore").sort_values(ascending=False).index)
-            said = number(*score.loc["megu"], 2)
-            ax.set_title(f"{view}: MeGU's score is {said}, number {order.index('megu') + 1} of {len(order)}")
+            said = f"{number(*score.loc['megu'], 2)}, {place(score['mean'].sort_values(ascending=False).index)}"
+            ax.set_title(f"{view}: MeGU's score is {said}")
         name_points(ax, np.stack([x["mean"][shown], y["mean"][shown]], 1), [titles[name] for name in shown])
     return fig
 
@@ -195,11 +194,11 @@ def units(values: pd.DataFrame, pictures: Mapping[str, Sequence[tuple[str, np.nd
         for (name, own), colour in zip(part.groupby("class", sort=False), colours, strict=True):
             ax.hist(own["activation"], edges, histtype="step", linewidth=1.5, color=colour, label=name)
         ax.set(title=unit, yticks=[], ylabel="images", xlabel="activation, mean over the image")
-        for place, (name, picture) in zip(places, strongest, strict=True):
-            place.imshow(np.asarray(picture).transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1)
-            place.set_title(name, fontsize=8)
-        for place in places:
-            place.axis("off")
+        for shown, (name, picture) in zip(places, strongest, strict=True):
+            shown.imshow(np.asarray(picture).transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1)
+            shown.set_title(name, fontsize=8)
+        for shown in places:
+            shown.axis("off")
     legend(fig, axes[0][:1], "center", ncols=3)
     return fig
 

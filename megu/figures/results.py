@@ -10,7 +10,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from megu.figures.markdown import number
+from megu.figures.markdown import contenders, number, place
 from megu.figures.style import (
     FLOOR,
     ONLY_A,
@@ -108,8 +108,8 @@ def gaps(summary: pd.DataFrame, titles: Mapping[str, str], metrics: Sequence[str
     if "megu" in order:
         *gap, unit = table.loc[(metrics[0], "megu"), ["gap", "gap_half_width", "unit"]]
         first, unit, digits = differences(metrics[0], unit)
-        place = f"MeGU is number {order.get_loc('megu') + 1} of {len(order)} by its gap in {first}"
-        fig.suptitle(f"{place}: {number(*gap, digits, '+')} {unit}".removesuffix(" share"))
+        said = f"MeGU is {place(order)} methods of unlearning by its gap in {first}: {number(*gap, digits, '+')} {unit}"
+        fig.suptitle(said.removesuffix(" share"))
     legend(fig, axes)
     return fig
 
@@ -125,8 +125,8 @@ def pareto(summary: pd.DataFrame, titles: Mapping[str, str], forget: str = "acc_
     table = summary.set_index(["metric", "method"])
     names = [name for name in titles if (forget, name) in table.index and pd.notna(table.loc[(forget, name), "mean"])]
     x, y = (table.loc[metric].loc[names] for metric in (forget, "acc_retain_test"))
-    apart = pd.DataFrame({"x": x["gap"].abs(), "y": y["gap"].abs()}).drop("retrain")
-    fig, ax = plt.subplots(figsize=(7, 4.6))
+    apart = pd.DataFrame({"x": x["gap"].abs(), "y": y["gap"].abs()}).loc[contenders(names)]
+    fig, ax = plt.subplots(figsize=(7, 5.4))
     for name in names:
         look = {"retrain": {"fmt": "*", "color": "black", "markersize": 12}, "megu": {"fmt": "D", "color": ONLY_B}}
         look = {"fmt": "o", "color": ONLY_A, "markersize": 5} | look.get(name, {})
@@ -136,7 +136,7 @@ def pareto(summary: pd.DataFrame, titles: Mapping[str, str], forget: str = "acc_
     if "megu" in apart.index:
         nearer = int((apart < apart.loc["megu"]).all(axis=1).sum())
         ax.set_title(f"{nearer} of {len(apart) - 1} are nearer than MeGU to the retrained model on both axes")
-    ax.margins(0.08)
+    ax.margins(0.18, 0.08)
     name_points(ax, np.stack([x["mean"], y["mean"]], 1), [titles[name] for name in names])
     return fig
 
@@ -192,8 +192,7 @@ def flow(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     named(ax, [titles[name] for name in wide.index])
     ax.set(xlim=(0, 114), xlabel="share of forget images taken for a class, %", xticks=range(0, 101, 25))
     if "megu" in far:
-        place = list(far.index.drop("retrain")).index("megu") + 1
         said = f"MeGU's answers are {far['megu']:.0f} % apart from the retrained model's"
-        ax.set_title(f"{said}: number {place} of {len(far) - 1}")
+        ax.set_title(f"{said}: {place(far.index)}")
     legend(fig, [ax], "center", ncols=len(wide.columns))
     return fig

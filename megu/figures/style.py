@@ -14,6 +14,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.path import Path
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
@@ -92,13 +93,14 @@ def forest(ax: Axes, table: pd.DataFrame, colour: str | None = None, fmt: str = 
 
 
 def name_points(ax: Axes, points: Float[np.ndarray, "n 2"], names: Sequence[str], **kwargs):
-    r"""A name beside each point, where it covers no other name and no point, with a line from afar; MeGU first and in
-    bold.  To be called last: what changes the layout afterwards moves points under names."""
+    r"""A name beside each point, where it covers no other text and no point, with a line from afar that crosses none;
+    MeGU first and in bold.  To be called last: what changes the layout afterwards moves points under names."""
     ax.figure.draw_without_rendering()
     at, scale, inside = ax.transData.transform(points), ax.figure.dpi / 72, ax.get_window_extent()
     taken = [Bbox.from_bounds(x - 4 * scale, y - 4 * scale, 8 * scale, 8 * scale) for x, y in at]
-    steps = [(far, turn) for far in (7, 14, 24, 36, 50, 66) for turn in np.pi * (0.25 + np.arange(16) / 8)]
-    look = {"fontsize": 8} | kwargs
+    taken, lines = taken + [text.get_window_extent() for text in ax.texts], []
+    steps = [(far, turn) for far in (7, 12, 18, 26, 36, 48, 60, 75, 90) for turn in np.pi * (0.25 + np.arange(24) / 12)]
+    look = {"fontsize": 8, "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.5}} | kwargs
     for (x, y), name in sorted(zip(at, names, strict=True), key=lambda one: one[1] != OURS):
         text = ax.text(0.5, 0.5, name, transform=ax.transAxes, **look, fontweight="bold" if name == OURS else None)
         wide, high, tried = *text.get_window_extent().size, []
@@ -108,11 +110,16 @@ def name_points(ax: Axes, points: Float[np.ndarray, "n 2"], names: Sequence[str]
             left, low = x + far * scale * right - wide * (1 - right) / 2, y + far * scale * up - high * (1 - up) / 2
             box = Bbox.from_bounds(left, low, wide, high)
             free = box.x0 > inside.x0 and box.x1 < inside.x1 and box.y0 > inside.y0 and box.y1 < inside.y1
-            tried.append((box.count_overlaps(taken) + 5 * (not free), far, box))
+            way = Path([(x, y), ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)])
+            crossed = sum(line.intersects_bbox(box, filled=False) for line in lines)
+            if far > 7:
+                crossed += sum(way.intersects_bbox(one, filled=False) for one in taken if not one.contains(x, y))
+            tried.append((3 * box.padded(2 * scale).count_overlaps(taken) + crossed + 9 * (not free), far, box, way))
             if not tried[-1][0]:
                 break
-        _, far, box = min(tried, key=lambda one: one[:2])
+        _, far, box, way = min(tried, key=lambda one: one[:2])
         taken.append(box)
+        lines += [way] * (far > 7)
         line = {"arrowstyle": "-", "color": SHARED, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3} if far > 7 else None
         ax.annotate(
             name, ax.transData.inverted().transform((x, y)), ax.transAxes.inverted().transform(box.p0),

@@ -40,8 +40,14 @@ class Claim:
     def __str__(self):
         if isinstance(self.bound, bool):
             return f"{self.state}: {self.sentence}"
-        value = "none" if self.value is None else f"{self.value:.3g}"
-        return f"{self.state}: {self.sentence} [{value}, asked {self.relation} {self.bound:.3g}]"
+        value, bound = "none", f"{self.bound:.3g}"
+        if self.value is not None:
+            compare = RELATIONS[self.relation]
+            for digits in range(3, 18):  # until the rounded numbers say the same as the numbers
+                value, bound = (f"{number:.{digits}g}" for number in (self.value, self.bound))
+                if compare(float(value), float(bound)) == compare(self.value, self.bound):
+                    break
+        return f"{self.state}: {self.sentence} [{value}, asked {self.relation} {bound}]"
 
     def record(self) -> dict:
         r"""The claim for a manifest, with its state; NaN, which JSON has not, as None."""

@@ -1,6 +1,7 @@
 r"""Nested values: named with dots, laid over each other, checked."""
 
 import difflib
+import re
 
 from pydantic import ValidationError
 
@@ -102,3 +103,23 @@ def check_class_names(classes, known, data_name):
             raise SettingsError(closest(name, known, f"forget.classes: in {data_name} the class"))
     if not 0 < len(set(classes)) < len(known):
         raise SettingsError(f"forget.classes has {len(set(classes))} of {len(known)} classes: name some, but not all")
+
+
+def check_parameters(names):
+    r"""Refuse what papermill at most warns of: in the cell below a notebook's parameters, ``names`` are its `globals`.
+
+    Raises: SettingsError where papermill set a parameter that the notebook has not, or one has another type.
+    """
+    asked = names.get("In", [])  # what the kernel was given; a plain script has none
+
+    def found(first, line):
+        newest = next((cell for cell in reversed(asked) if re.match(first, cell)), "")
+        return dict(re.findall(line, newest, re.M))
+
+    declared, injected = found(r"\w+: \w+ =", r"^(\w+): (\w+) ="), found("# Parameters\n", r"^(\w+) =(.*)")
+    for name in injected:
+        if name not in declared:
+            raise SettingsError(closest(name, declared, "parameter"))
+    for name, kind in declared.items():
+        if type(names[name]).__name__ != kind:
+            raise SettingsError(f"parameter {name!r} is {names[name]!r}: give {kind}")

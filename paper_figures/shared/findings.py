@@ -6,9 +6,9 @@ from shared.grid import read_grid
 from shared.tracked import ablated, apart, bullets, change, compared, concept, gap, listed, time_share, title
 
 from megu.figures import markdown
-from megu.figures.markdown import number
+from megu.figures.markdown import contenders, number, place
 from megu.measure.summary import summary
-from megu.methods import METHODS, method_settings
+from megu.methods import method_settings
 from megu.settings.profiles import resolve
 
 AWAY = "95 % interval leaves 0 out"
@@ -20,9 +20,10 @@ def forgotten():
     return resolve().forget.classes[0]
 
 
-def rows_of(data, scenario, metric, *without):
-    r"""Rows of a metric in a scenario without the retrained models, and without some methods."""
-    return compared(data).loc[(scenario, metric)].drop(["retrain", *without])
+def rows_of(data, scenario, metric, *more):
+    r"""Rows of a metric in a scenario: of the methods of unlearning, and ``more``."""
+    rows = compared(data).loc[(scenario, metric)]
+    return rows.loc[[*contenders(rows.index), *more]]
 
 
 def gaps_of(rows, digits):
@@ -58,7 +59,7 @@ def ranked(data):
     r"""ToW of every method of the class-wise comparison, the nearest to retraining first; a head that is retrained on
     the original's features (the public code's "retrain") is no method of unlearning."""
     tow = compared(data).loc[("class", "tow")]
-    return tow[[not METHODS[name].reference for name in tow.index]].sort_values("mean", ascending=False)
+    return tow.loc[contenders(tow.index)].sort_values("mean", ascending=False)
 
 
 def ranking(data):
@@ -68,7 +69,7 @@ def ranking(data):
     megu = tow.loc["megu"]
     return (
         f"**Nearest to retraining** (tug-of-war, ToW; 1 = as retrained): {first}. MeGU,"
-        f" {number(megu['mean'], megu['half_width'], 3)}, is number {list(tow.index).index('megu') + 1} of {len(tow)},"
+        f" {number(megu['mean'], megu['half_width'], 3)}, is {place(tow.index)},"
         " MeGU's own variants counted; the intervals say which of these can be told apart."
     )
 
@@ -122,7 +123,7 @@ def labels(data):
 
 def attacks(data):
     r"""Two attacks, two rankings."""
-    loss, lira = (rows_of(data, "class", metric, "original") for metric in ("mia_loss_auc", "mia_lira_online_auc"))
+    loss, lira = (rows_of(data, "class", metric) for metric in ("mia_loss_auc", "mia_lira_online_auc"))
     return (
         "**Two attacks.** Gap of the attack's AUC to the retrained model's, class-wise. Loss attack: above 0 (its"
         f" {AWAY}) are {gaps_of(apart(loss, 1), 3)}; MeGU {gap(loss.loc['megu'], 3)}. Likelihood-ratio attack (LiRA,"

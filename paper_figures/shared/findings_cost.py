@@ -30,7 +30,7 @@ def guides(data):
     names = [name for name in asked if name.startswith("guide ") and name.endswith(", hours")]
     words = {name: name.removeprefix("guide ").removesuffix(", hours") for name in names}
     said = "; ".join(
-        f"{where} {listed(f'{words[name]} {row[name]:.3f}' for name in names)}" for where, row in asked.iterrows()
+        f"{where} {listed(f'{words[name]} {row[name]:.2g}' for name in names)}" for where, row in asked.iterrows()
     )
     return f"**Asking a guide** with 8 exemplars of each class, hours on one core, extrapolated by a line: {said}."
 

@@ -11,7 +11,7 @@ from megu.measure.summary import summary
 
 def over_forgetting(data):
     r"""The compat attack: below the retrained model's member rate."""
-    rate = rows_of(data, "class", "mia_ssd_member_rate", "original")
+    rate = rows_of(data, "class", "mia_ssd_member_rate")
     return (
         "**Lower is not better.** The public code's attack calls"
         f" {mean_of(data, 'class', 'mia_ssd_member_rate', 'retrain')} % of the forget images members for the retrained"
@@ -22,7 +22,7 @@ def over_forgetting(data):
 
 def memory(data):
     r"""What a forget accuracy of 0 hides."""
-    steps, probe = (rows_of(data, "class", metric, "original") for metric in ("relearn_steps", "probe_forget_acc"))
+    steps, probe = (rows_of(data, "class", metric) for metric in ("relearn_steps", "probe_forget_acc"))
     return (
         f"**What a forget accuracy hides.** Relearning the class takes {span_of(steps['mean'], 0)} steps after"
         f" unlearning and {mean_of(data, 'class', 'relearn_steps', 'retrain', 0)} after retraining; a linear probe on"
@@ -50,7 +50,7 @@ def patterns(data):
 
 def subclass(data):
     r"""Sub-class forgetting: to do no harm."""
-    left = rows_of(data, "subclass", "acc_forget_train")
+    left = rows_of(data, "subclass", "acc_forget_train", "original")
     return (
         "**Inside a superclass.** The retrained model still names"
         f" {mean_of(data, 'subclass', 'acc_forget_train', 'retrain')} % of the forgotten training images by their"
@@ -69,7 +69,7 @@ def random(data):
         "mia_lira_offline_auc": "LiRA offline",
     }
     away = listed(
-        f"{words}: {gaps_of(apart(rows_of(data, 'random', metric, 'original')), 3)}" for metric, words in names.items()
+        f"{words}: {gaps_of(apart(rows_of(data, 'random', metric)), 3)}" for metric, words in names.items()
     ).replace(", LiRA", "; LiRA")
     forget = compared(data).loc[("random", "acc_forget_train")]
     return (

@@ -6,7 +6,7 @@ from shared.grid import CELL, read_grid
 from shared.tracked import ablated, apart, change, compared, listed, time_share
 
 from megu.figures import markdown
-from megu.figures.markdown import number
+from megu.figures.markdown import contenders, number, place
 from megu.measure.summary import half_width
 
 HEAD = ("claim of the paper", "where", "here", "evidence")
@@ -39,12 +39,11 @@ def forgets(data):
 
 def keeps(data):
     r"""Is it nearer to the retrained model than its rivals?  (word, evidence)."""
-    cells = [values.mean().drop(["original", "retrain"], errors="ignore") for values in _cells(data, "tow").values()]
+    cells = [values[contenders(values.columns)].mean() for values in _cells(data, "tow").values()]
     quick = ranked(data)["mean"]
     first = sum(means.idxmax() == "megu" for means in [*cells, quick])
-    place = list(quick.index).index("megu") + 1
     return _word(first, len(cells) + 1), (
-        f"the largest ToW in {first} of {len(cells) + 1} cells; number {place} of {len(quick)} for {forgotten()}"
+        f"the largest ToW in {first} of {len(cells) + 1} cells; {place(quick.index)} for {forgotten()}"
     )
 
 

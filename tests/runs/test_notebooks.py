@@ -1,15 +1,24 @@
 """Notebooks are documents: paired, executed, short cells, one parameters cell, no path of a machine."""
 
 import re
+import shutil
+from contextlib import nullcontext
 
 import jupytext
+import jupytext.cli
 import nbformat
+import papermill
 import pytest
 from conftest import ROOT
+from papermill.exceptions import PapermillExecutionError
+from papermill.translators import translate_parameters
 
 from megu.runs.store import STAGES
+from megu.settings.errors import SettingsError
+from megu.settings.values import check_parameters
 
-FOLDER = ROOT / "notebooks"
+FOLDER, PROJECT = ROOT / "notebooks", (ROOT / "pyproject.toml").read_text()
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}  # as JupyterLab writes it
 # Those that stand alone seal no stage; their parameters.
 ALONE = {
     "06_your_own_model": ["config", "model", "arch", "data", "forget", "normalise", "seed"],
@@ -38,6 +47,32 @@ def code(name):
 def test_every_stage_has_its_notebook():
     for kind in ("ipynb", "py"):
         assert sorted(p.stem for p in FOLDER.glob(f"*.{kind}")) == list(PARAMETERS)
+
+
+def saved(name, folder, settings):
+    """Which of a copied pair change when JupyterLab opens and saves the notebook, then its .py, and jupytext syncs."""
+    files = [folder / "notebooks" / f"{name}.{kind}" for kind in ("ipynb", "py")]
+    files[0].parent.mkdir()
+    (folder / "pyproject.toml").write_text(settings)
+    for file in files:
+        shutil.copy(FOLDER / file.name, file)
+    before = [file.read_bytes() for file in files]
+    for file in files:
+        editor, path = jupytext.TextFileContentsManager(root_dir=str(folder)), f"notebooks/{file.name}"
+        content = editor.get(path, content=True, type="notebook")["content"]
+        content["metadata"]["kernelspec"] = KERNEL
+        editor.save({"type": "notebook", "format": "json", "content": content}, path)
+    jupytext.cli.jupytext(["--quiet", "--sync", str(files[0])])
+    return [file.suffix for file, text in zip(files, before, strict=True) if file.read_bytes() != text]
+
+
+def test_saving_in_an_editor_changes_nothing(name, tmp_path):
+    assert saved(name, tmp_path, PROJECT) == []
+
+
+def test_a_header_that_an_editor_changes_is_noticed(tmp_path):
+    whole = re.sub(r"(?<=kernelspec,)jupytext.*(?=,-all)", "jupytext", PROJECT)
+    assert whole != PROJECT and ".py" in saved("A5_cost", tmp_path, whole)
 
 
 def test_pair_says_the_same(name):
@@ -75,6 +110,48 @@ def test_parameters_and_cells(name):
         assert len(lines) <= 15, cell.source
         assert not re.search(r"^\s*(def|class|try)\b", cell.source, re.M), cell.source
     assert f"print(*{last}, sep=" in cells[-1].source
+
+
+def test_help_lists_every_parameter(name):
+    listed = papermill.inspect_notebook(FOLDER / f"{name}.ipynb")
+    assert list(listed) == PARAMETERS[name]
+    assert all(one["inferred_type_name"] in ("str", "int", "dict") and one["help"] for one in listed.values())
+
+
+def test_parameters_are_checked_at_once(name):
+    cells = code(name)
+    at = next(i for i, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", []))
+    assert cells[at + 1].source.startswith("check_parameters(globals())\n")
+
+
+WRONG = [
+    ({"sede": 1}, "parameter 'sede' does not exist; did you mean 'seed'?"),
+    ({"seed": "one"}, "parameter 'seed' is 'one': give int"),
+    ({"seed": True}, "parameter 'seed' is True: give int"),
+    ({"overrides": "seeds=1"}, "parameter 'overrides' is 'seeds=1': give dict"),
+]
+
+
+@pytest.mark.parametrize(("given", "why"), [({"seed": 1, "overrides": {"forget.count": 2}}, ""), *WRONG])
+def test_a_wrong_parameter_is_refused(given, why):
+    parameters = next(cell.source for cell in code("00_prepare") if "parameters" in cell.metadata.get("tags", []))
+    cells = ["import megu", parameters, translate_parameters("python3", "python", given, "Parameters"), "if broken("]
+    names = {"In": cells}
+    exec("\n".join(cells[:-1]), names)
+    with pytest.raises(SettingsError, match=re.escape(why)) if why else nullcontext():
+        check_parameters(names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("given", "why"), [({"seed": 1}, ""), WRONG[0]])
+def test_papermill_stops_at_a_wrong_parameter(given, why, tmp_path):
+    notebook = read("00_prepare")
+    at = next(i for i, cell in enumerate(notebook.cells) if cell.source.startswith("check_parameters"))
+    check = "from megu.settings.values import check_parameters\ncheck_parameters(globals())"
+    notebook.cells = [*notebook.cells[at - 1 : at], nbformat.v4.new_code_cell(check)]
+    nbformat.write(notebook, tmp_path / "in.ipynb")
+    with pytest.raises(PapermillExecutionError, match=re.escape(f"SettingsError: {why}")) if why else nullcontext():
+        papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", given, progress_bar=False)
 
 
 def test_prose_before_code_and_a_head(name):

@@ -122,6 +122,14 @@ def test_an_invariant_that_fails_seals_nothing(run):
     assert run().sealed("prepare")
 
 
+@pytest.mark.parametrize(("value", "relation", "bound", "shown"), [
+    (1.0, ">", 1 - 1e-6, "[1, asked > 0.999999]"), (90.04, "<=", 90.0, "[90.04, asked <= 90]"),
+    (0.1 + 0.2, "==", 0.3, "[0.30000000000000004, asked == 0.29999999999999999]"),
+])  # fmt: skip
+def test_rounding_never_contradicts_what_a_finding_says(value, relation, bound, shown):
+    assert str(finding("x", value, relation, bound)).endswith(f"x {shown}")
+
+
 def test_a_finding_is_recorded_whatever_it_is_and_stated_where_it_was_asked(run):
     said = run().seal("prepare", [
         invariant("two is two", True), finding("forgotten, %", 42.31, "<=", 2), finding("retained, %", 90, ">", 50.0),
