@@ -23,8 +23,8 @@ def verdict(asked: dict, measured: list[dict], changes: list[dict], attacked: li
     whole = asked["scenario"] == "class"
     unfit = _unfit(rows, moved, whole)
     judge = "reference" if ("reference", "forget") in rows and not unfit else None
-    attacks = {(row["model"], row["attack"]): row for row in attacked}
-    trace, without, trace_rule, sentences = _trace(attacks, moved, judge, whole)
+    tests = {(row["model"], row["attack"]): row for row in attacked}
+    trace, without, trace_rule, sentences = _trace(tests, moved, judge, whole)
     utility, utility_rule = _utility(rows, moved, judge)
     forgetting, rule = _forgetting(asked, rows, moved, judge) if whole else (None, None)
     word = [forgetting or (f"{trace} {without}" if trace == "cannot be told" else trace)]
@@ -40,13 +40,12 @@ def verdict(asked: dict, measured: list[dict], changes: list[dict], attacked: li
         "More than before is named right of what is retained: the model was trained too little, or on images of another"
         " size, part, colour or normalisation.": any(one["low"] > 0 and one["points"] >= _FEW for one in gains),
     }
-    findings = [_first(rows), *sentences, *_said_of_changes(changes), *(hint for hint, holds in hints.items() if holds)]
     return {
         "word": ", ".join(word),
         "parts": {"forgetting": forgetting, "trace": trace, "utility": utility},
         "rule": "\n".join(filter(None, (rule, trace_rule, utility_rule))),
         "what": ", ".join(asked["names"]) or f"{rows['after', 'forget']['images']} single images",
-        "findings": findings,
+        "findings": [_first(rows), *sentences, *_said_of_changes(changes), *[one for one in hints if hints[one]]],
         "limits": _limits(whole, judge, unfit, asked["data"], rows, moved),
     }
 
