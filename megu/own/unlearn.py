@@ -82,8 +82,7 @@ def unlearn(
     """
     given = arguments_of(config, model=model, data=data, forget=forget, out=out, **options)
     out = place(given.pop("out", None), given)
-    log = None if log is None else str(log)
-    with watching(callbacks), watching(() if dry_run else loggers(log, out)):
+    with watching(callbacks), watching(() if dry_run else loggers(log if log is None else str(log), out)):
         checked = CheckedRequest(Request.of(given))
         return plan(checked, out) if dry_run else carry_out(checked, out)
 

@@ -121,14 +121,14 @@ def _check_function(arch, path, function):
     if not path.is_file():
         raise SettingsError(f"arch {arch!r}: there is no file {path.name!r}: {remedy}")
     try:
-        nodes = [*ast.walk(ast.parse(path.read_bytes()))]
+        tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError) as error:
         where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         why = getattr(error, "strerror", None) or getattr(error, "msg", None) or error
         raise SettingsError(f"arch {arch!r}: {path.name}{where} cannot be read as Python ({why}): {remedy}") from None
-    named = {getattr(node, what, None) for node in nodes for what in ("name", "asname", "id")}
+    named = {getattr(node, what, None) for node in ast.walk(tree) for what in ("name", "asname", "id")}
     if not named & {function, "*", "__getattr__", "globals"}:  # these may make any name
-        known = [node.name for node in nodes if isinstance(node, ast.FunctionDef)]
+        known = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
         raise SettingsError(closest(function, known, f"arch: in {path.name} the function"))
 
 

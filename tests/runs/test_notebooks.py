@@ -3,7 +3,9 @@
 import re
 import shutil
 from contextlib import nullcontext
+from types import SimpleNamespace
 
+import ipywidgets
 import jupytext
 import jupytext.cli
 import nbformat
@@ -152,6 +154,20 @@ def test_papermill_stops_at_a_wrong_parameter(given, why, tmp_path):
     nbformat.write(notebook, tmp_path / "in.ipynb")
     with pytest.raises(PapermillExecutionError, match=re.escape(f"SettingsError: {why}")) if why else nullcontext():
         papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", given, progress_bar=False)
+
+
+def test_sliders_start_at_the_values_of_the_run():
+    (cell,) = (cell.source for cell in code("02_perturbing_labels") if "interact(" in cell.source)
+    made, names = [], {"os": SimpleNamespace(environ={}), "tau": 0.3, "at": 7, "y": [0] * 9}
+    manual = {"manual": True}  # nothing is drawn
+    names["interact"] = lambda draw, **ranges: made.append(ipywidgets.interactive(draw, manual, **ranges))
+    exec(cell, names)
+    assert [slider.value for slider in made[0].children[:2]] == [0.3, 7]
+
+
+def test_no_output_has_more_digits_than_mean_anything_or_a_time_of_day(name):
+    said = [str(o.get("text") or o.get("data", {}).get("text/plain", "")) for cell in code(name) for o in cell.outputs]
+    assert not re.findall(r"\d\.0*[1-9]\d{5,}|\b\d\d:\d\d\b", "\n".join(said))
 
 
 def test_prose_before_code_and_a_head(name):
