@@ -26,7 +26,7 @@ _CHECK = "normalise, size and the order of the classes"
 _TRIED, _AT_FIRST, _AT_LAST = 200, 50, 3  # images that are prepared in other ways; in every way; ways for all of them
 _NEAR, _FAR = 0.03, 0.1  # in shares of images: what is said, and what may be refused
 _SURELY = 3.0  # standard deviations of a difference: some 25 ways are tried
-_KNOWN, _FEW = 0.9, 20
+_KNOWN, _FEW = 0.8, 20
 
 
 def read_model(path, arch, num_classes, shape) -> nn.Module:
