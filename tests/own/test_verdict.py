@@ -156,7 +156,7 @@ def test_no_trace_is_not_said_far_from_the_reference(after, n, word):
 
 @pytest.mark.parametrize(("after", "roll", "utility"), [
     (0.705, 0, "kept"), (0.705, 300, "kept"), (0.675, 0, "damaged"), (0.675, 300, "cannot be told"),
-    (0.6, 300, "damaged"),
+    (0.6, 300, "damaged"), (0.75, 0, "kept"), (0.8, 0, "kept"),
 ])  # fmt: skip
 def test_a_loss_that_so_few_images_do_not_show_is_not_called_kept(after, roll, utility):
     kept = {"before": 0.71, "after": after, "reference": 0.71}
@@ -164,6 +164,7 @@ def test_a_loss_that_so_few_images_do_not_show_is_not_called_kept(after, roll, u
     found = judged(360, 0, 0, attacked, kept=kept, roll=roll)
     assert found["parts"]["utility"] == utility
     assert ("what is kept cannot be told" in found["word"]) == (utility == "cannot be told")
+    assert ("More than before" in " ".join(found["findings"])) == (after > 0.76), "a gain is no merit"
 
 
 def test_what_the_reference_shows_as_well_is_no_trace():
@@ -248,9 +249,3 @@ def test_of_a_thousand_true_retrainings_few_are_called_a_trace(n, m, reference):
         rights = {"before": share(n, n), "after": right[0, i], "reference": right[1, i]}
         alarms += verdict(asked, rows, differences("forget", rights), attacked)["parts"]["trace"] == "trace"
     assert alarms <= 60
-
-
-@pytest.mark.parametrize(("before", "after", "said"), [(0.7, 0.9, True), (0.7, 0.73, False), (0.9, 0.7, False)])
-def test_a_gain_of_what_is_kept_is_no_merit(before, after, said):
-    found = judged(360, 0, kept={"before": before, "after": after})
-    assert any("More than before is named right of what is retained" in one for one in found["findings"]) == said
