@@ -160,8 +160,7 @@ def test_no_trace_is_not_said_far_from_the_reference(after, n, word):
 ])  # fmt: skip
 def test_a_loss_that_so_few_images_do_not_show_is_not_called_kept(after, roll, utility):
     kept = {"before": 0.71, "after": after, "reference": 0.71}
-    attacked = [attack(model, 0.5) for model in kept]
-    found = judged(360, 0, 0, attacked, kept=kept, roll=roll)
+    found = judged(360, 0, 0, [attack(model, 0.5) for model in kept], kept=kept, roll=roll)
     assert found["parts"]["utility"] == utility
     assert ("what is kept cannot be told" in found["word"]) == (utility == "cannot be told")
     assert ("More than before" in " ".join(found["findings"])) == (after > 0.76), "a gain is no merit"
