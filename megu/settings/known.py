@@ -147,6 +147,8 @@ def check_names(given: dict):
     for name in names:
         if unicodedata.normalize("NFC", name).strip().rpartition("/")[2] not in there:
             known = [one for one in there if one.lower() not in (*TRAIN, *UNSEEN) and not one.startswith(".")]
+            if not known:
+                raise SettingsError(f"data {root.name!r} holds no folder of a class: put the images of each into one")
             raise SettingsError(closest(name, known, f"forget: in {root.name!r} the class"))
 
 

@@ -104,6 +104,9 @@ def test_a_name_that_no_folder_has_is_refused_without_torch(tmp_path):
             request_of({"data": str(tmp_path), "forget": name}).arguments()
     for good in ("bee", "ape/big", ["ape", "bee "], [3]):
         assert request_of({"data": str(tmp_path), "forget": good}).arguments()["forget"] == good
+    (tmp_path / "empty" / "train").mkdir(parents=True)
+    with refused("data 'empty' holds no folder of a class: put"):
+        request_of({"data": str(tmp_path / "empty"), "forget": "ape"}).arguments()
     (names := tmp_path / "names.txt").write_text("a b")  # a reader of its own may know other names
     assert request_of({"data": str(tmp_path), "forget": "b", "classes": str(names)}).arguments()
 
