@@ -46,8 +46,9 @@ def _usual():
 def over_parameters(data):
     """The changes of `sensitivity`, the default among its alternatives."""
     found, out = against_default(read(data, "ablation")), []
+    among = (found["point"] != "noise") & ~found["variant"].str.startswith("eq. 11")
     for word, usual in _usual().items():
-        part = found[found["variant"].str.contains(rf"\b{word}\b") & (found["point"] != "noise")]
+        part = found[among & found["variant"].str.contains(rf"\b{word}\b")]
         part = pd.concat([part, found[found["point"] == "default"].assign(variant=f"{word} {usual}")])
         text = part["variant"].str.replace(word, "").str.strip()
         first = text.str.extract(r"([\d.]+)")[0].astype(float)
@@ -61,9 +62,10 @@ def sensitivity(data):
 
 
 def sources(data):
-    """Other sources of labels, other uses of the noise."""
+    """Other sources of labels, other uses of the noise, the pair of eq. 11."""
     found = against_default(read(data, "ablation"))
-    return changes.ablation(found[found["point"].isin(SOURCES)], [*DRAWN, "mia_ssd_member_rate"])
+    shown = found["point"].isin(SOURCES) | found["variant"].str.startswith("eq. 11")
+    return changes.ablation(found[shown], [*DRAWN, "mia_ssd_member_rate"])
 
 
 if __name__ == "__main__":
