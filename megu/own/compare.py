@@ -76,7 +76,9 @@ def compare(
     if (out := place(out, given, comparison=True)) is None:
         raise SettingsError("out is None: say which folder the models and tables go to")
     request, methods = _request(given, methods)
-    if workers != 1:
+    if type(workers) is not int or workers < 1:
+        raise SettingsError(f"workers is {str(workers)[:50]!r}: give how many processes, at least 1")
+    if workers > 1:
         try:
             ForkingPickler.dumps(request)
         except Exception as error:  # whatever a foreign object may raise

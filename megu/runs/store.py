@@ -48,14 +48,15 @@ CODE = code_digest()  # of what is loaded, whatever becomes of the files
 
 
 def differences(theirs: dict, ours: dict, where: str = "") -> list[str]:
-    r"""Where two nested dictionaries differ, by dotted name."""
+    r"""Where two nested dictionaries differ, by dotted name; hashes say nothing to people."""
     out = []
     for key in sorted({*theirs, *ours}):
         a, b = theirs.get(key), ours.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             out += differences(a, b, f"{where}{key}.")
         elif a != b:
-            out.append(f"{where}{key} was {a!r}, is {b!r}")
+            hashes = all(re.fullmatch("[0-9a-f]{12,}", str(value)) for value in (a, b))
+            out.append(f"{where}{key} is another" if hashes else f"{where}{key} was {a!r}, is {b!r}")
     return out
 
 

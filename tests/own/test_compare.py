@@ -133,6 +133,9 @@ def test_the_command_plans_and_refuses(command, model, parts, tmp_path):
         local = copy.deepcopy(model)
         local.hook = lambda x: x
         compare(local, parts, tmp_path, workers=2)
+    for wrong in (0, True, 2.0, "2", pd.Series([1, 1])):
+        with refused("workers is .*: give how many processes, at least 1"):
+            compare(local, parts, tmp_path, workers=wrong)
 
 
 def test_the_command_reads_and_writes_the_request(command, tmp_path):

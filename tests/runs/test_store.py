@@ -81,6 +81,10 @@ def test_other_settings_are_refused_and_named(run, tmp_path):
     with pytest.raises(StageError, match=r"settings\.noise\.lam was 0\.1, is 0\.2"):
         RunDirectory(tmp_path, {"settings": {"seed": 0, "noise": {"lam": 0.2}}})
     assert differences({"a": 1}, {"a": 1}) == []
+    one, other = "0f" * 32, "1e" * 32
+    assert differences({"x": {"model": one}, "n": "12"}, {"x": {"model": other}, "n": "13"}) == [
+        "n was '12', is '13'", "x.model is another"
+    ]  # fmt: skip
 
 
 def test_a_fact_that_must_not_change_is_noted_once_and_refused_when_it_changes(run):
