@@ -19,11 +19,11 @@ DRAWN = ["tow", "acc_forget_test", "acc_retain_test"]
 SOURCES = ("A2", "A12", "noise", "A7", "A8", "A9", "A14", "A16")  # other sources of labels, other uses of the noise
 
 
-def table(data):
+def table(data, name="ablation"):
     r"""Markdown: change against the default of the same seed ± half-width of its 95 % t-interval; the default's own row
     has its values."""
-    found, rows = against_default(read(data, "ablation")), []
-    about = source(data, "ablation_source")
+    found, rows = against_default(read(data, name)), []
+    about = source(data, f"{name}_source")
     for (point, variant), part in found.groupby(["point", "variant"], sort=False):
         shown = (["mean"], "") if point in ("default", "retrain") else (["change", "change_half_width"], "+")
         part = part.set_index("metric")[shown[0]]
@@ -31,7 +31,7 @@ def table(data):
         rows.append([point, variant, *cells])
     return (
         markdown.table(["point", "variant", *(title for title, _ in COLUMNS.values())], rows) + "\n\n"
-        f"`make ablation`, {request(about)}. Rows default and retrain: means; others:"
+        f"`make {name.replace('_', '-')}`, {request(about)}. Rows default and retrain: means; others:"
         f" {markdown.interval(about['seeds'], 'change against MeGU of the same seed')}.\n"
     )
 
@@ -56,6 +56,11 @@ def over_parameters(data):
     return pd.concat(out)
 
 
+def cifar100(data):
+    """The table on CIFAR-100."""
+    return table(data, "ablation_cifar100")
+
+
 def sensitivity(data):
     """Lines over tau, the noise's weights, lambda and steps."""
     return changes.sensitivity(over_parameters(data), DRAWN)
@@ -69,4 +74,9 @@ def sources(data):
 
 
 if __name__ == "__main__":
-    main(ablation_table=table, ablation_sensitivity=sensitivity, ablation_sources=sources)
+    main(
+        ablation_table=table,
+        ablation_cifar100_table=cifar100,
+        ablation_sensitivity=sensitivity,
+        ablation_sources=sources,
+    )
