@@ -20,7 +20,7 @@
 #
 # | reads | writes | feeds |
 # |---|---|---|
-# | tracked tables `comparison`, `disentanglement_all`, `predictions`, `grid_small` | nothing | `comparison`, `disentanglement`, `table1_results` |
+# | tracked tables `comparison`, `disentanglement_all`, `predictions`, `grid_small`, `ablation`, `ablation_cifar100` | nothing | `comparison`, `disentanglement`, `table1_results` |
 #
 # [Notebook 05](05_evaluate.ipynb) evaluates the methods of one run by five metrics. Here stand all methods of
 # [`megu/methods`](../megu/methods/README.md), in three scenarios: a whole class, one class inside a superclass, single

@@ -15,7 +15,7 @@ from megu.guide import GuideUnavailableError
 from megu.measure.count import Passes, passes_of
 from megu.own.guide_choice import session_of
 from megu.own.request import collect_notices
-from megu.own.tuning import CALM, LEAST, SEEDS, STEPS, lowered, ten_steps
+from megu.own.tuning import CALM, LEAST, MOST, SEEDS, STEPS, lowered, ten_steps
 from megu.settings.values import dotted
 
 ASKED = 4  # images that a guide is tried on
@@ -42,7 +42,8 @@ def plan(checked, out=None) -> Plan:
     Raises: GuideUnavailableError for a guide asked for by name."""
     images, split, settings, parameters = checked.images, checked.split, checked.settings, checked.parameters
     recipe, forget, used = getattr(parameters, "recipe", None), len(split.forget), settings.retain_images
-    used, tested = min(used, len(split.retain)), len(images.y) - images.num_train
+    held = min(len(split.retain) // 10, MOST)  # out of the method
+    used, tested = min(used, len(split.retain) - held), len(images.y) - images.num_train
     with collect_notices(checked.notices):
         guide, asking = _guide(checked, out and Path(out) / "answers.jsonl")
         passes = passes_of(checked.request.method, parameters, settings, _few_pixels(images), split)
@@ -50,8 +51,8 @@ def plan(checked, out=None) -> Plan:
         trained, noised, seen = _seconds_per_image(checked.original, images, some, checked.compute, most)
     compared = 2 + (checked.reference is not None or checked.request.retrain)
     looks = (compared + 1) * (min(len(split.retain), 5000) + forget + tested)  # and an untrained one
-    work, held = trained * passes.trained + noised * passes.noised + seen * passes.seen, len(split.retain) // 10
-    checked_images = min(forget, 500) + min(used, 500) + min(held, 500)  # see `megu.own.tuning.Trial`
+    work = trained * passes.trained + noised * passes.noised + seen * passes.seen
+    checked_images = min(forget, MOST) + min(used, MOST) + held  # see `megu.own.tuning.Trial`
     pilot = seen * checked_images + (trained * min(used, 640) if recipe else 0)
     seconds = {
         "guide": seen * asking.seen if isinstance(asking, Passes) else asking,
@@ -72,7 +73,7 @@ def plan(checked, out=None) -> Plan:
         names = f"single images: {', '.join(some)}{', ...' if forget > 3 else ''}"
     lines = {
         "forget": f"{settings.forget.scenario}: {names}, {forget} of {images.num_train} training images",
-        "retain": f"{len(split.retain)} images, {used} of them to fine-tune on; {tested} test images",
+        "retain": f"{len(split.retain)} images, {used} of them to fine-tune on, {held} to check on; {tested} test images",
         "model": f"{type(checked.original).__name__}, {weights:,} weights, {images.num_classes} classes, images {shape}"
         f"; names {100 * checked.accuracy:.0f} % of a sample of the training images right",
         "method": title,
