@@ -73,7 +73,7 @@ def plan(checked, out=None) -> Plan:
         names = f"single images: {', '.join(some)}{', ...' if forget > 3 else ''}"
     lines = {
         "forget": f"{settings.forget.scenario}: {names}, {forget} of {images.num_train} training images",
-        "retain": f"{len(split.retain)} images, {used} of them to fine-tune on, {held} to check on; {tested} test images",
+        "retain": f"{len(split.retain)} images, {used} to fine-tune on, {held} to check on; {tested} test images",
         "model": f"{type(checked.original).__name__}, {weights:,} weights, {images.num_classes} classes, images {shape}"
         f"; names {100 * checked.accuracy:.0f} % of a sample of the training images right",
         "method": title,

@@ -55,7 +55,8 @@ def forgetting(data):
     return (
         f"**Forgetting and its price.** Of the test images of {forgotten()} MeGU still names {left['megu']} % right"
         f" (original {left['original']}, retrained {left['retrain']}), after {share['megu']:.0f} % of the time of"
-        f" retraining, and {share['megu'] + share['guide']:.0f} % where the guide is asked for this alone. Retained test accuracy, points from the retrained model's: MeGU {gap(kept.loc['megu'])};"
+        f" retraining, and {share['megu'] + share['guide']:.0f} % where the guide is asked for this alone. Retained"
+        f" test accuracy, points from the retrained model's: MeGU {gap(kept.loc['megu'])};"
         f" fine-tuning on retain images alone {gap(kept.loc['finetune'])} in {share['finetune']:.0f} %."
     )
 

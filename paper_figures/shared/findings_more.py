@@ -16,8 +16,8 @@ def over_forgetting(data):
         "**Lower is not better.** The public code's attack calls"
         f" {mean_of(data, 'class', 'mia_ssd_member_rate', 'retrain')} % of the forget images members for the retrained"
         f" model, and {mean_of(data, 'class', 'mia_ssd_member_rate', 'original')} % for the original, which forgot"
-        f" nothing. Below the retrained model ({AWAY}), in points: {gaps_of(apart(rate, -1), 1)}. A column in which lower"
-        " is better would call these the winners."
+        f" nothing. Below the retrained model ({AWAY}), in points: {gaps_of(apart(rate, -1), 1)}. A column in which"
+        " lower is better would call these the winners."
     )
 
 

@@ -121,6 +121,6 @@ def page(data):
         f"{situations(data)}\n\n"
         f"Numbers are ToW (strict), 1 = as the retrained model. *Not told apart*: at most {CLOSE} less, and the 95 %"
         " t-interval of the paired difference over the seeds of pre-training includes 0, which few seeds make easy. *No"
-        " better than doing nothing*: a mean no larger than the original's. ToW: see README.md. Time, % of retraining, profile"
-        f" {about['profile']}, class-wise: {costs(data)}.\n"
+        " better than doing nothing*: a mean no larger than the original's. ToW: see README.md. Time, % of retraining,"
+        f" profile {about['profile']}, class-wise: {costs(data)}.\n"
     )
