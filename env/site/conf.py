@@ -78,6 +78,7 @@ TITLES = {  # of tables that other pages show without one
     "table1_results": "The default request",
     "comparison_table": "Every method",
     "ablation_table": "One thing at a time",
+    "ablation_cifar100_table": "One thing at a time, CIFAR-100",
     "disentanglement_table": "Patterns",
     "grid_tow_small": "CIFAR cells",
     "figure4_time_of_cells_small": "Time of the CIFAR cells",
