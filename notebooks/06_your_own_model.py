@@ -105,7 +105,7 @@ ours = {"model": here / "model.safetensors", "arch": "resnet18", "data": str(her
 ours |= {"normalise": "unit", "seed": 0, "settings": {"guide.exemplars": 8}}
 given = {"model": model, "arch": arch, "data": data, "forget": [forget] if forget else "", "normalise": normalise}
 given = {name: value for name, value in {**given, "seed": seed}.items() if value not in ("", -1)}
-request = request_of({**(ours if alone else {}), **given}, config)
+request = request_of({**(ours if alone else {}), **given}, config or None)
 here.mkdir(parents=True, exist_ok=True)
 write(request, here / "request.toml")
 print((here / "request.toml").read_text() if alone else "written: request.toml")

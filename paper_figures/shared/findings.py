@@ -176,13 +176,13 @@ def printed(data):
         return ", ".join(f"{value:.{digits}f}" for value in rows.loc[(metric, *key)])
 
     each = "; ".join(
-        f"{words} {said('acc_forget_test', key, 0)} % ({said('tow', key, 2)})" for key, words in variants.items()
+        f"{words}: {said('acc_forget_test', key, 0)} % ({said('tow', key, 2)})" for key, words in variants.items()
     )
     shirt = ablated(data).loc[("A10", "eq. 11")]
     return (
         f"**Does eq. 11 forget?** As printed, {shirt.loc['acc_forget_test', 'mean']:.0f} % of the test images of"
         f" {forgotten()} are named right, ToW {change(shirt.loc['tow'])} against the default. Rocket of CIFAR-100, as"
-        f" below, named right (ToW) for seeds {source(data, 'ablation_cifar100_source')['numbers']}: {each}."
+        f" below, named right (ToW) for seeds {source(data, 'ablation_cifar100_source')['numbers']} - {each}."
     )
 
 
