@@ -78,7 +78,7 @@ if alone:
 # %% [markdown]
 # ## A classifier that is not ours
 #
-# torchvision's ResNet-18, trained by a plain loop for five epochs and saved as safetensors. Its pixels lie in [0, 1], without further normalisation: it has to be told so below (`normalise="unit"`).
+# torchvision's ResNet-18, trained by a plain loop for ten epochs and saved as safetensors. Its pixels lie in [0, 1], without further normalisation: it has to be told so below (`normalise="unit"`).
 
 
 # %%
@@ -87,7 +87,7 @@ if alone:
     torch.manual_seed(max(seed, 0))
     net = models.resnet18(num_classes=len(photos.classes)).train()
     step = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
-    for _ in range(5):
+    for _ in range(10):
         for x, y in torch.utils.data.DataLoader(photos, batch_size=64, shuffle=True, drop_last=True):
             step.zero_grad()
             torch.nn.functional.cross_entropy(net(x), y).backward()
