@@ -17,6 +17,7 @@ _LARGER = (3 / 2, 2.0)  # of small images, where they cost little
 _SMALL = 96  # pixels
 _CUT = 1 / 16  # of the side: what CenterCrop(224) takes from each edge after Resize(256)
 _PLAIN = 0.02  # beyond [0, 1], by rounding
+_BGR = "with their channels in the order BGR"
 
 
 def other_preparations(images: Images, like: Float[Tensor, "m C H W"] | None = None) -> Iterator[tuple[str, Images]]:
@@ -25,7 +26,7 @@ def other_preparations(images: Images, like: Float[Tensor, "m C H W"] | None = N
     x = images.x
     yield from _normalised(images)
     white = x.amax((0, 2, 3)).view(-1, 1, 1) + x.amin((0, 2, 3)).view(-1, 1, 1) if x.is_floating_point() else 255
-    ways = {"with their channels in the order BGR": x.flip(1)} if x.shape[1] == 3 else {}
+    ways = {_BGR: x.flip(1)} if x.shape[1] == 3 else {}
     ways |= {"with rows for columns": x.mT} if x.shape[2] == x.shape[3] else {}
     ways |= {"upside down": x.flip(2), "as negatives": white - x}
     sides = x.shape[2:]
@@ -64,8 +65,12 @@ def _normalised(images):
         yield "from 0 to 255", replace(images, mean=levels[0], std=levels[1])
         return
     pairs = {name: [value.view(-1, 1, 1) for value in pair] for name, pair in pairs.items()}
-    undone = [x / 255] if x.max() > 9 else [x * std + mean for mean, std in pairs.values()]
-    for plain in (one for one in undone if -_PLAIN <= one.min() and one.max() <= 1 + _PLAIN):
-        for name, (mean, std) in pairs.items():
-            yield said.format(name), replace(images, x=(plain - mean) / std)
+    for mean, std in [(0, 1 / 255)] if x.max() > 9 else pairs.values():
+        plain = x * std + mean
+        if plain.min() < -_PLAIN or plain.max() > 1 + _PLAIN:
+            continue
+        if x.shape[1] == 3:  # exchanged before they were normalised
+            yield _BGR, replace(images, x=(plain.flip(1) - mean) / std)
+        for name, (other_mean, other_std) in pairs.items():
+            yield said.format(name), replace(images, x=(plain - other_mean) / other_std)
         yield "from 0 to 255", replace(images, x=255 * plain)

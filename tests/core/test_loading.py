@@ -73,6 +73,7 @@ FLOATS = {
     "normalised by imagenet": lambda x: (x - 0.5) / 0.5,
     "normalised by imagenet ": lambda x: x,
     "normalised by imagenet  ": lambda x: 255 * x,
+    "with their channels in the order BGR": lambda x: (x.flip(1) - MEAN) / STD,
 }
 
 
