@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from megu.core.loading import better_prepared, check_accuracy
 from megu.datasets.images import Images
+from megu.datasets.preparations import other_preparations
 from megu.settings.known import NORMALISE
 from tests.helpers.refusals import refused
 
@@ -30,6 +31,14 @@ class Templates(nn.Module):
         logits = self.look(x).amax((2, 3))
         turn = (x.mean((1, 2, 3)) * 1e4).floor() % 100 >= 100 * self.known  # of these it knows nothing
         return torch.where(turn[:, None], logits.roll(1, 1), logits)
+
+
+class KnowsOneClass(Templates):
+    """Knows class 2 wholly."""
+
+    def forward(self, x):
+        logits, weak = self.look(x).amax((2, 3)), super().forward(x)
+        return torch.where(logits.argmax(1)[:, None] == 2, logits, weak)
 
 
 @pytest.fixture(scope="module")
@@ -110,11 +119,21 @@ def replace_known(net, known):
 
 
 def test_a_little_better_is_said_only(made, caplog):
-    """Of a tenth of the images the channels are exchanged."""
-    x = made[0].clone()
-    x[::3] = x[::3].flip(1)
-    check(made, levels(x), unseen=False)
-    assert better_prepared(made[2], images(levels(x), made[1]), torch.arange(N)) is None
+    """A tenth of the images more is named right in another order of channels, but not half of those that are not."""
+    weak = replace_known(made[2], 0.45)
+    share = check(made, levels(made[0].flip(1)), unseen=False, model=weak)
+    assert share < 0.35 and "with their channels in the order BGR: was it trained so?" in caplog.text
+    assert better_prepared(made[2], images(levels(made[0]), made[1]), torch.arange(N)) is None
+
+
+def test_preparations_are_what_they_say(made):
+    x, y, _ = made
+    pool = images((x.flip(1) - MEAN) / STD, y)
+    given = [other.x for said, other in other_preparations(pool) if said == "with their channels in the order BGR"]
+    assert any(torch.allclose(one, (x - MEAN) / STD, atol=1e-5) for one in given)
+    like = (x - MEAN) / STD
+    alike = dict(other_preparations(images(0.2 * like - 3, y), like))["with the mean and spread of the training images"]
+    assert torch.allclose(alike.x, like, atol=1e-4)
 
 
 def test_test_images_prepared_otherwise_are_refused(made):
@@ -150,3 +169,6 @@ def test_unseen_images_of_one_class_are_compared_with_that_class(made, caplog):
     of_class = torch.arange(N, 2 * N)[y[N:] == 2]
     check_accuracy(net, images(levels(x), y), torch.arange(N), unseen=of_class)
     assert not caplog.text, "as many are of that name by chance, if all are of one class"
+    most = KnowsOneClass(net.look.weight.data, 0.6).eval()
+    check_accuracy(most, images(levels(x), y), torch.arange(N), unseen=of_class)
+    assert "exchanged" not in caplog.text, "it knows this class better than the others"
