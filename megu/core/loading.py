@@ -153,7 +153,7 @@ def check_accuracy(model, images, index: Int64[Tensor, " n"], check=_CHECK, unse
     named, y = _named(model, images, index)
     share, limit, chance = _share(named, y), *_chance(named, y)
     told = f"the model names {100 * share:.0f} % of {len(index)} training images right"
-    if other := better_prepared(model, images, index):
+    if other := better_prepared(model, images, index, named):
         raise SettingsError(f"{told}, but {other}: prepare them as in training")
     if share <= limit:
         raise SettingsError(f"{told} ({100 * chance:.0f} % by chance): check {check}")
@@ -175,7 +175,7 @@ def _check_unseen(model, images, unseen, index, named):
     share, limit, chance = _share(now, y), *_chance(named, y)
     usual = sum(known[labels == k].mean().item() * (y == k).double().mean().item() for k in y.unique())
     told = f"the model names {100 * share:.0f} % of {len(y)} test images right"
-    if usual - share >= _FAR and (other := better_prepared(model, images, unseen, images.x[index])):
+    if usual - share >= _FAR and (other := better_prepared(model, images, unseen, now, images.x[index])):
         raise SettingsError(f"{told}, but {other}: prepare them as the training images are")
     if share <= limit:
         asked = "are they prepared (size, normalisation) and their classes numbered as those of training images?"
@@ -190,24 +190,29 @@ def _check_unseen(model, images, unseen, index, named):
         _LOG.warning(f"{said}?")
 
 
-def better_prepared(model, images, index: Int64[Tensor, " n"], like=None, above=0.0) -> str | None:
+def better_prepared(
+    model, images, index: Int64[Tensor, " n"], named: Int64[Tensor, " n"], like=None, above=0.0
+) -> str | None:
     r"""How many images of a sample are named right in another preparation, in words; None where not far more than as
     given, or than ``above``, are.  What is a little more is said.
 
-    Args: index: the first 50 are tried, and where they look best, the first 200.  like: see
-        `megu.datasets.preparations.other_preparations`.
+    Args: index: the first 50 are tried, and where they look best, the first 200.  named: what the images are named as
+        given.  like: see `megu.datasets.preparations.other_preparations`.
     """
-    index = index[:_TRIED]
-    named, y = _named(model, images, index)
+    index, named = index[:_TRIED], named[:_TRIED]
+    y = images.y[index]
     right, share, best, how = named == y, _share(named, y), 0.0, None
     if 1 - share < _NEAR:
         return None
     few = replace(images, x=images.x[index], y=y, fine=images.fine[index], num_train=len(index))
-    index, found = torch.arange(len(index), device=index.device), []
-    for name, other in other_preparations(few, like):
+    index, found = torch.arange(len(index), device=index.device), {}
+    for place, (_, other) in enumerate(other_preparations(few, like)):
         with suppress(Exception):  # a network may take one size only
-            found.append((_share(*_named(model, other, index[:_AT_FIRST], tried=True)), name, other))
-    for _, name, other in sorted(found, key=lambda one: -one[0])[:_AT_LAST]:
+            found[place] = _share(*_named(model, other, index[:_AT_FIRST], tried=True))
+    last = sorted(found, key=lambda place: -found[place])[:_AT_LAST]
+    ways = enumerate(other_preparations(few, like))  # made anew: all together would be large
+    kept = {place: way for place, way in ways if place in last}
+    for name, other in map(kept.get, last):
         named, _ = _named(model, other, index, tried=True)
         now, differ = _share(named, y), ((named == y) != right).double().mean().item()
         more = now - share

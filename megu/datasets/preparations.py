@@ -26,22 +26,24 @@ def other_preparations(images: Images, like: Float[Tensor, "m C H W"] | None = N
     x = images.x
     yield from _normalised(images)
     white = x.amax((0, 2, 3)).view(-1, 1, 1) + x.amin((0, 2, 3)).view(-1, 1, 1) if x.is_floating_point() else 255
-    ways = {_BGR: x.flip(1)} if x.shape[1] == 3 else {}
-    ways |= {"with rows for columns": x.mT} if x.shape[2] == x.shape[3] else {}
-    ways |= {"upside down": x.flip(2), "as negatives": white - x}
+    if x.shape[1] == 3:
+        yield _BGR, replace(images, x=x.flip(1))
+    if x.shape[2] == x.shape[3]:
+        yield "with rows for columns", replace(images, x=x.mT)
+    yield "upside down", replace(images, x=x.flip(2))
+    yield "as negatives", replace(images, x=white - x)
     sides = x.shape[2:]
     for scale in _SCALES + _LARGER * (max(sides) <= _SMALL):
         size = [round(scale * side) for side in sides]
         if min(size) >= 8:
-            ways[f"at {size[0]} x {size[1]} pixels"] = _resized(x, size)
+            yield f"at {size[0]} x {size[1]} pixels", replace(images, x=_resized(x, size))
     top, left = (round(_CUT * side) for side in sides)
     if top and left:
-        ways["cut to their central part"] = _resized(x[:, :, top:-top, left:-left], sides)
+        yield "cut to their central part", replace(images, x=_resized(x[:, :, top:-top, left:-left], sides))
     if like is not None and x.is_floating_point():
         (mean, std), (to_mean, to_std) = map(spread, (x, like))
-        ways["with the mean and spread of the training images"] = (x - mean) / std * to_std + to_mean
-    for said, other in ways.items():
-        yield said, replace(images, x=other)
+        alike = (x - mean) / std * to_std + to_mean
+        yield "with the mean and spread of the training images", replace(images, x=alike)
 
 
 def spread(x: Float[Tensor, "n C H W"]) -> tuple[Float[Tensor, "C 1 1"], Float[Tensor, "C 1 1"]]:

@@ -35,7 +35,7 @@ def check_class_order(checked, index, kind="training"):
     found, other = [images.classes[k] for k in order], torch.tensor(order)[named]
     shares = [(labels == y).double().mean().item() for labels in (named, other)]
     given, right = (f"{100 * share:.0f} %" for share in shares)
-    if better := better_prepared(checked.original, images, index, above=shares[1]):
+    if better := better_prepared(checked.original, images, index, named.to(index.device), above=shares[1]):
         what = f"the model names {given} of {len(y)} {kind} images right, but {better}"
         raise SettingsError(f"{what}: prepare them as those that it was trained on")
     remedy = f"if these are its outputs, give classes={found} (--classes: a file with one a line)"

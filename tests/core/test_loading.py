@@ -123,7 +123,8 @@ def test_a_little_better_is_said_only(made, caplog):
     weak = replace_known(made[2], 0.6)
     share = check(made, levels(made[0].mT), unseen=False, model=weak)
     assert share < 0.4 and "with rows for columns: was it trained so?" in caplog.text
-    assert better_prepared(made[2], images(levels(made[0]), made[1]), torch.arange(N)) is None
+    pool, index = images(levels(made[0]), made[1]), torch.arange(N)
+    assert better_prepared(made[2], pool, index, made[2](pool.batch(index)).argmax(1)) is None
 
 
 def test_preparations_are_what_they_say(made):
