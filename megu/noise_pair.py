@@ -1,6 +1,5 @@
 r"""The positive-negative noise pair (eq. 9-11): inputs optimised against a model that is not touched, and their sum."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -116,21 +115,8 @@ def add_noise_pair(x: Float[Tensor, "n C H W"], pair: NoisePair, noise: Noise) -
     $\alpha = 0.7$, s = 1.  ``combine="mix"``, a control: the image keeps what the weights leave of 1.
 
     Args: noise: its ``weights``, without what its kind leaves out.
-    Source: arXiv 2602.17088 eq. 11.  Departs: A9 for ``mix``; A10, A15: the default pair of weights (0.39, 1.5), not on
-        the paper's line of sum 1, was chosen by a search on validation images of Fashion.
+    Source: arXiv 2602.17088 eq. 11.  Departs: A9 for ``mix``; A10, A15: weights (0.39, 1.5), searched on Fashion.
     """
     a, b = noise.weights
     keep = 1 - a - b if noise.combine == "mix" else 1.0
     return keep * x + a * pair.pos + b * pair.neg
-
-
-def replace_images(alone: Float[Tensor, "m C H W"], start: int) -> Callable:
-    r"""A ``shift`` for `megu.methods.task.Task.train_on`: positions from ``start`` on have an image of their own.
-
-    Args: alone: normalised, e.g. noise that is trained on without an image.
-    """
-
-    def shift(x, position):
-        return torch.where((position >= start)[:, None, None, None], alone[(position - start).clamp(min=0)], x)
-
-    return shift

@@ -3,13 +3,15 @@ r"""What is done with any classifier."""
 import json
 from contextlib import ExitStack, suppress
 from functools import partial
+from math import nan
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from megu.core.adapted import copy_of, tensors, trainable, unwrapped  # noqa: F401  (one door)
 from megu.core.networks import AIRBENCH, RESNETS, Airbench, ResNet, ViT, build, prepare, reset, resized  # noqa: F401  (one door)
@@ -83,6 +85,38 @@ def blocks(model: nn.Module, x: Float[Tensor, "n C H W"], most: int = 8) -> list
     outer = tuple(name for name in found if not any(name.startswith(f"{other}.") for other in found))
     order = list(activations(model, x, outer)[1])
     return [order[round((i + 1) * len(order) / most) - 1] for i in range(most)] if len(order) > most else order
+
+
+@torch.no_grad()
+def collect_features(model: nn.Module, images, index: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
+    """Features (what the head receives) of images ``index``, in eval mode, on their device."""
+    model.eval()
+    return torch.cat([features(model, images.batch(part))[1] for part in index.split(500)])
+
+
+def accuracy(logits: Float[Tensor, "n K"], y: Int[Tensor, " n"]) -> float:
+    """Share of right answers in percent, NaN for no images."""
+    return 100 * (logits.argmax(1) == y).double().mean().item() if len(y) else nan
+
+
+def probe(
+    train_features: Float[Tensor, "n d"],
+    y_train: Int[Tensor, " n"],
+    features: Float[Tensor, "m d"],
+    y: Int[Tensor, " m"],
+    k: int,
+) -> float:
+    """Accuracy (percent) on ``features``, ``y`` of a linear head that is refitted on frozen features of all k classes:
+    high = the body still tells the forgotten ones apart.
+
+    Ridge regression on one-hot labels, standardised features, penalty 1e-3 n.
+    """
+    std, mean = torch.std_mean(train_features.double(), 0, correction=min(1, len(train_features) - 1))
+    std = std.clamp_min(1e-6)
+    x, z = (F.pad((f.double() - mean) / std, (0, 1), value=1.0) for f in (train_features, features))
+    gram = x.T @ x
+    gram.diagonal().add_(1e-3 * len(x))
+    return accuracy(z @ torch.linalg.solve(gram, x.T @ F.one_hot(y_train, k).double()), y)
 
 
 def frozen(model: nn.Module) -> nn.Module:

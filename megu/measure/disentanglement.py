@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from megu.core.device import generator
-from megu.measure.outputs import collect_features
+from megu.core.models import collect_features
 from megu.measure.patterns import DRAWS, EFFECT, around, moments_of
 
 VIEWS, MEASURES = ("in place", "aligned"), ("suppressed", "kept", "score")

@@ -11,11 +11,6 @@ from torch.nn import functional as F
 Logits, Labels = Float[Tensor, "n K"], Int[Tensor, " n"]
 
 
-def accuracy(logits: Logits, y: Labels) -> float:
-    """Share of right answers in percent, NaN for no images."""
-    return 100 * (logits.argmax(1) == y).double().mean().item() if len(y) else nan
-
-
 def paired_difference(right: Bool[Tensor, " n"], other: Bool[Tensor, " n"], level: float) -> tuple[float, float, float]:
     """Difference of two models' accuracies on the same images, and the ends of the interval that misses it with
     probability ``level``, shares.
@@ -86,22 +81,6 @@ def linear_cka(a: Float[Tensor, "n d"], b: Float[Tensor, "n e"]) -> float:
     """
     a, b = ((x.double() - x.double().mean(0)) for x in (a, b))
     return ((a.T @ b).square().sum() / ((a.T @ a).norm() * (b.T @ b).norm())).item()
-
-
-def probe(
-    train_features: Float[Tensor, "n d"], y_train: Labels, features: Float[Tensor, "m d"], y: Int[Tensor, " m"], k: int
-) -> float:
-    """Accuracy (percent) on ``features``, ``y`` of a linear head that is refitted on frozen features of all k classes:
-    high = the body still tells the forgotten ones apart.
-
-    Ridge regression on one-hot labels, standardised features, penalty 1e-3 n.
-    """
-    std, mean = torch.std_mean(train_features.double(), 0, correction=min(1, len(train_features) - 1))
-    std = std.clamp_min(1e-6)
-    x, z = (F.pad((f.double() - mean) / std, (0, 1), value=1.0) for f in (train_features, features))
-    gram = x.T @ x
-    gram.diagonal().add_(1e-3 * len(x))
-    return accuracy(z @ torch.linalg.solve(gram, x.T @ F.one_hot(y_train, k).double()), y)
 
 
 def tug_of_war(values: list[float], goals: list[float]) -> float:

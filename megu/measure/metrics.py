@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from megu.core.models import accuracy, probe
 from megu.core.splits import Split
 from megu.datasets.images import Images
 from megu.measure import attacks, distances
-from megu.measure.distances import accuracy
 from megu.measure.outputs import Outputs
 
 
@@ -133,7 +133,7 @@ def metrics(outputs: Outputs, images: Images, split: Split, references: Referenc
         "acc_retain_test": own["test_retain"],
         "acc_forget_test": own["test_forget"],
         **{f"mia_{name}_{key}": numbers[name][key] for name, key, _ in _ATTACKS if name in numbers},
-        "probe_forget_acc": distances.probe(train, y_train, table["test_forget"], y["test_forget"], images.num_classes),
+        "probe_forget_acc": probe(train, y_train, table["test_forget"], y["test_forget"], images.num_classes),
         "batch_acc_retain": batch_accuracy(logits["test_retain"], y["test_retain"]),
         "batch_acc_forget": batch_accuracy(logits[compat], y[compat]),
         "mia_ssd_member_rate": attacks.ssd_member_rate(*(said for said, _ in judged)) if len(test) else nan,

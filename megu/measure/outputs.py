@@ -54,13 +54,6 @@ def load_outputs(path: Path, device) -> Outputs:
 
 
 @torch.no_grad()
-def collect_features(model: nn.Module, images: Images, index: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
-    """Features (what the head receives) of images ``index``, in eval mode, on their device."""
-    model.eval()
-    return torch.cat([features(model, images.batch(part))[1] for part in index.split(500)])
-
-
-@torch.no_grad()
 def blank_logits(model: nn.Module, images: Images, index: Int[Tensor, " n"]) -> Float[Tensor, "n K"]:
     """Logits in train mode, in batches of 64, as the public code asks its untrained network (compat)."""
     model.train()

@@ -12,14 +12,12 @@ from torch import nn
 from tqdm import tqdm
 
 from megu.core.device import choose, generator
-from megu.core.models import build
+from megu.core.models import accuracy, build, collect_features
 from megu.core.splits import Split, split_of
 from megu.core.train import fit, predict
 from megu.datasets.images import Images
 from megu.measure.disentanglement import Before
-from megu.measure.distances import accuracy
 from megu.measure.known_parts import CLASSES, KINDS, OWNS, PARTS, PartImages, make, owners, reactions, true_overlap
-from megu.measure.outputs import collect_features
 from megu.measure.patterns import DRAWS, EFFECT, LEVEL, Patterns, entanglement_index, moments, patterns
 from megu.methods import METHODS, method_settings
 from megu.methods.task import Task

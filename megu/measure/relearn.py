@@ -1,8 +1,7 @@
 """Relearn time: how many steps of ordinary training bring the forgotten back."""
 
-from megu.core.models import copy_of
+from megu.core.models import accuracy, copy_of
 from megu.core.train import Position, predict
-from megu.measure.distances import accuracy
 from megu.settings.config import Recipe
 
 RECIPE = Recipe(epochs=2, batch=256, optimiser="adam", lr=1e-3, schedule="constant", weight_decay=0.0)

@@ -13,8 +13,8 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from megu.core.models import collect_features
 from megu.measure.distances import linear_cka
-from megu.measure.outputs import collect_features
 from megu.measure.summary import half_width
 
 Table = Float[np.ndarray, "n d"]  # features of n images, see `feature_table`
@@ -23,7 +23,7 @@ View = Float[np.ndarray, "K K"]  # row k = class k
 
 
 def feature_table(model, images, index) -> Table:
-    """`megu.measure.outputs.collect_features` in float64."""
+    """`megu.core.models.collect_features` in float64."""
     return collect_features(model, images, index).double().cpu().numpy()
 
 

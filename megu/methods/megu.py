@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from megu.core.train import predict
 from megu.methods.registry import RATE, register
 from megu.methods.task import Task
-from megu.noise_pair import NoisePair, add_noise_pair, noise_pair, replace_images
+from megu.methods.unsir import replace_images
+from megu.noise_pair import NoisePair, add_noise_pair, noise_pair
 from megu.perturbing_labels import perturbing_labels
 from megu.settings.config import Labels, Noise, Part, Recipe
 
@@ -24,9 +25,11 @@ class MeguSettings(Part):
 
 # As printed: tau, eq. 11, 3 epochs (profile paper: 5 for ViT-B/16; 10,000 retain images).  The rest is inferred from
 # the public code that the paper follows, where noise is learnt in train mode; eq. 9-10 freeze the model (A14).
-_PRINTED = {"labels.tau": 0.3, "noise.alpha": 0.7, "noise.scale": 1.0, "noise.lam": 0.1, "noise.steps": 25}
-_PRINTED |= {"noise.mode": "eval", "recipe.optimiser": "adam", "recipe.lr": 1e-4, "recipe.batch": 128}
-_PRINTED |= {"recipe.schedule": "constant", "recipe.weight_decay": 0.0, "recipe.cut": "rest"}
+_PRINTED = {
+    "labels.tau": 0.3, "noise.alpha": 0.7, "noise.scale": 1.0, "noise.lam": 0.1, "noise.steps": 25,
+    "noise.mode": "eval", "noise.forget_items": "noised", "recipe.optimiser": "adam", "recipe.lr": 1e-4,
+    "recipe.batch": 128, "recipe.schedule": "constant", "recipe.weight_decay": 0.0, "recipe.cut": "rest",
+}  # fmt: skip
 _TUNED = RATE | {"noise.alpha": (0.7, 0.7), "noise.scale": (1.0, 1.0), "noise.lam": (0.01, 100.0)}  # as eq. 11
 _VARIANT = {"guided": True, "variant_of": "megu"}
 _RANDOM, _NONE = {"labels.choice": "random"}, {"noise.kind": "none"}
@@ -41,21 +44,27 @@ _RANDOM, _NONE = {"labels.choice": "random"}, {"noise.kind": "none"}
 def unlearn(task: Task, settings: MeguSettings) -> nn.Module:
     r"""$\theta' = \arg\min_\theta \sum_{x_i \in D_f} \mathrm{CE}(f_\theta(x_i + N_i), y^{perturb}_i)
     + \sum_{(x, y) \subset D_r} \mathrm{CE}(f_\theta(x), y)$ (eq. 12), started at the original's weights, with labels of
-    eq. 7-8 and $N_i$ of eq. 9-11.
+    eq. 7-8 and $N_i$ of eq. 9-11.  Where the pair hid the images, so that $\theta'$ `remembers` them, once more with
+    the images $x_i$ beside $x_i + N_i$ (A16).
 
     Source: arXiv 2602.17088 Algorithm 1, eq. 7-12.  Departs: A2-A4, A6-A11, A14-A16 of the assumption log.
     """
-    forget, retain, y = task.split.forget, task.retain_sample(), task.images.y
+    forget, retain, y, noise = task.split.forget, task.retain_sample(), task.images.y, settings.noise
     with task.clock("labels"):
         y_perturb = choose_labels(task, settings)
-    again = settings.noise.forget_items == "both"  # the clean images, too (A16)
-    index = torch.cat([forget, retain, *[forget] * again])
-    labels, shift = torch.cat([y_perturb, y[retain], *[y_perturb] * again]), None
-    if settings.noise.kind != "none":
+    if noise.kind != "none":
         with task.clock("noise"):
             pair = make_noise(task, settings, y_perturb)
-            index, labels, shift = training_items(index, labels, y[forget], pair, settings.noise)
-    return task.fine_tune(index, labels, settings.recipe, shift=shift, label="MeGU")
+
+    def tuned(clean):  # on the clean forget images, too (A16)
+        index = torch.cat([forget, retain, *[forget] * clean])
+        labels, shift = torch.cat([y_perturb, y[retain], *[y_perturb] * clean]), None
+        if noise.kind != "none":
+            index, labels, shift = training_items(index, labels, y[forget], pair, noise)
+        return task.fine_tune(index, labels, settings.recipe, shift=shift, label="MeGU" + ", clean images too" * clean)
+
+    new, check = tuned(noise.forget_items == "both"), noise.forget_items == "checked" and noise.kind != "none"
+    return tuned(clean=True) if check and task.remembers(new) else new
 
 
 def choose_labels(task: Task, settings: MeguSettings) -> Int[Tensor, " n"]:

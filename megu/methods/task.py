@@ -14,6 +14,7 @@ from megu.core.resume import next_checkpoint
 from megu.core.splits import Split
 from megu.core.train import Position, fit
 from megu.datasets.images import Images
+from megu.methods.goal import remembers
 from megu.settings.config import Recipe
 
 
@@ -64,6 +65,10 @@ class Task:
     def sample(self, index: Int[Tensor, " n"], count: int, purpose: str) -> Int[Tensor, " r"]:
         """At most ``count`` of ``index`` at random."""
         return index[torch.randperm(len(index), generator=self.generator(purpose))[:count].to(index.device)]
+
+    def remembers(self, model: nn.Module) -> bool:
+        r"""See `megu.methods.goal.remembers`."""
+        return remembers(self, model)
 
     def fresh_model(self) -> nn.Module:
         """An untrained classifier of the original's architecture, from a start of its own."""

@@ -1,12 +1,15 @@
 r"""UNSIR: error-maximising noise keeps the forgotten label (impair), then retain images (repair)."""
 
+from collections.abc import Callable
+
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from megu.core.models import copy_of
 from megu.methods.registry import WHOLE, register
 from megu.methods.task import Task
-from megu.noise_pair import optimise_noise, replace_images
+from megu.noise_pair import optimise_noise
 from megu.settings.config import Count, Noise, Part, Recipe
 
 _USUAL = {"optimiser": "adam", "schedule": "constant", "weight_decay": 0.0, "batch": 256, "epochs": 1}
@@ -50,3 +53,15 @@ def unlearn(task: Task, settings: UnsirSettings) -> nn.Module:
         shift = replace_images(noise.repeat(settings.copies, 1, 1, 1), len(retain))
         task.train_on(model, index, torch.cat([y[retain], noisy]), settings.impair, shift=shift, label="UNSIR, impair")
         return task.train_on(model, retain, y[retain], settings.repair, label="UNSIR, repair", purpose="repair order")
+
+
+def replace_images(alone: Float[Tensor, "m C H W"], start: int) -> Callable:
+    r"""A ``shift`` for `megu.methods.task.Task.train_on`: positions from ``start`` on have an image of their own.
+
+    Args: alone: normalised, e.g. noise that is trained on without an image.
+    """
+
+    def shift(x, position):
+        return torch.where((position >= start)[:, None, None, None], alone[(position - start).clamp(min=0)], x)
+
+    return shift

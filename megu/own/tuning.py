@@ -15,11 +15,11 @@ from torch.nn import functional as F
 
 from megu.core import models
 from megu.core.device import Stopwatch, generator, seeded
-from megu.core.models import has_features
+from megu.core.models import accuracy
 from megu.core.train import DivergedError, predict
-from megu.measure.distances import accuracy, probe, tug_of_war
-from megu.measure.outputs import collect_features
+from megu.measure.distances import tug_of_war
 from megu.methods import METHODS
+from megu.methods.goal import goal
 from megu.settings.config import Recipe
 from megu.settings.errors import SettingsError
 from megu.settings.files import hash_json
@@ -42,12 +42,9 @@ class Trial:
 
     A tenth of the retained training images of every class, at most 500 in all, is held out of the method.  Goals, in
     percent, are the retrained reference's accuracies where one was given.  Else: on retained images the original's,
-    which a retrained model was trained on as well; on forget images 0 where whole classes go, and for other requests
-    that of a linear head refitted without them on the original's features.  These features know the forget images, so
-    it is an upper bound; without a linear head there is no goal for them.
+    which a retrained model was trained on as well; on forget images that of `megu.methods.goal.goal`.
 
     score $= \prod_i (1 - |a_i - g_i|)$ over `PARTS`, see `megu.measure.distances.tug_of_war`.  No test image enters.
-    Source: refitted head: exact unlearning of the last layer, Goel et al. 2022, arXiv 2201.06640.
 
     Args: matrix: of a guided method.  seed: added to the request's.
     """
@@ -64,7 +61,7 @@ class Trial:
         if checked.reference is not None:
             self.goals = self._accuracies(checked.reference)
         else:
-            self.goals = {**self.before, "forget": 0.0 if self._task.forgotten else self._refitted(retain, forget)}
+            self.goals = {**self.before, "forget": goal(self._task, forget)}
 
     def unlearn(self, parameters):
         """(New model in eval mode, its `Task`), see `made_by`."""
@@ -78,13 +75,6 @@ class Trial:
     def _logits(self, model, part):
         known = part == "held_out" and model is self.checked.original
         return self.checked.held_out[1] if known else predict(model, self.checked.images, self.index[part])
-
-    def _refitted(self, retain, forget):
-        model, images = self.checked.original, self.checked.images
-        if not has_features(model, images):
-            return nan
-        seen, asked = (collect_features(model, images, index).float() for index in (retain[:5000], forget))
-        return probe(seen, images.y[retain[:5000]], asked, images.y[forget], images.num_classes)
 
     def calm(self, recipe, rate) -> bool:
         """Whether ten steps of a rate leave the loss on held-out images nearly as it was."""

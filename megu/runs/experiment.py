@@ -30,7 +30,8 @@ from megu.settings.files import hash_json
 from megu.settings.profiles import resolve
 from megu.settings.values import nest
 
-NOISES = ("pos", "neg", "random")  # kinds of MeGU's noise that are measured alone
+# Kinds of MeGU's noise that are measured alone -> what they change; nothing is mended afterwards.
+NOISES = {kind: {"noise.kind": kind, "noise.forget_items": "noised"} for kind in ("pos", "neg", "random")}
 
 
 class Experiment:
@@ -155,7 +156,7 @@ class Experiment:
 
     def disentangled(self, name: str, seed: int, kind: str | None = None) -> pd.DataFrame:
         r"""`megu.measure.disentanglement.tidy` of one model, or of one with a ``kind`` of MeGU's noise, not kept."""
-        label, changes = (f"{name}, {kind} noise", {"noise.kind": kind}) if kind else (name, None)
+        label, changes = (f"{name}, {kind} noise", NOISES[kind]) if kind else (name, None)
         make = partial(self.models.measure, name, seed, changes=changes, what=("patterns",), keep=not kind)
         return self.run.table(f"patterns/{label}-{seed}.csv", make).assign(method=label, seed=seed)
 

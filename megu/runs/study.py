@@ -114,7 +114,7 @@ class Study:
         r"""Patterns that every method cuts, class-wise, and MeGU with each noise: ``disentanglement_all.csv``."""
         named = {name: e for name, e in METHODS.items() if name in REFERENCES or not e.reference}
         variants = [(name, "", name, {}) for name, e in named.items() if "class" in e.scenarios]
-        variants += [("megu", "", f"megu, {kind} noise", {"noise.kind": kind}) for kind in NOISES]
+        variants += [("megu", "", f"megu, {kind} noise", changes) for kind, changes in NOISES.items()]
         columns, usual = "view measure value low high method seed", {"forget": {"scenario": "class"}}
         self._variants("disentanglement_all", columns, variants, usual, measures=("patterns",))
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from megu.core.models import accuracy
 from megu.core.train import predict
-from megu.measure.metrics import accuracy
 from megu.methods import METHODS, method
 from megu.runs.executors import executor
 from megu.runs.experiment import Experiment

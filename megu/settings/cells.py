@@ -83,8 +83,7 @@ def _each(title, name, *values):
 
 _PAPER = {"noise.alpha": 0.7, "noise.scale": 1.0}  # eq. 11
 _GUIDES = ("tiny", "features", "names", "posterior", "confusion", "own-features", "shuffled")  # the default is composed
-ABLATIONS = {  # point of the assumption log -> variant -> what it changes in MeGU
-    "default": {"as tuned": {}},
+_POINTS = {
     "A2": {"forgotten class may be chosen": {"labels.exclude_forgotten": False}},
     "A6": _each("lambda {:g}", "noise.lam", 0.01, 1.0) | _each("{} steps", "noise.steps", 10, 160),
     "A7": {"one noise per image": {"noise.per": "image"}},
@@ -100,9 +99,14 @@ ABLATIONS = {  # point of the assumption log -> variant -> what it changes in Me
     | {"eq. 11": _PAPER},
     "A14": {"noise learnt in train mode": {"noise.mode": "train"}},
     "A15": {f"eq. 11, lambda {lam:g}": _PAPER | {"noise.lam": lam} for lam in (1.0, 10.0)},
-    "A16": {"clean images too": {"noise.forget_items": "both"}},
+    "A16": {"not checked": {}, "clean images too": {"noise.forget_items": "both"}},
     "noise": _each("{}", "noise.kind", "none", "pos", "neg", "random"),
     "A12": _each("labels: {}", "labels.choice", "random", "nearest", "farthest", "posterior")
     | _each("guide: {}", "guide.source", *_GUIDES),
     "tau": _each("tau {:g}", "labels.tau", 0.1, 0.5, 0.8),
+}
+# Point of the assumption log -> variant -> what it changes in MeGU: one thing, and that nothing is mended afterwards.
+ABLATIONS = {"default": {"as tuned": {}}} | {
+    point: {name: {"noise.forget_items": "noised"} | values for name, values in variants.items()}
+    for point, variants in _POINTS.items()
 }

@@ -166,7 +166,8 @@ class Labels(Part):
 class Noise(Part):
     """The noise pair (eq. 9-12), joined as ``scale`` (alpha N_pos + (1 - alpha) N_neg); the paper: alpha 0.7, scale 1.
 
-    A6: lam, steps, lr; A7: per; A8: around; A9: combine; A10: alpha; A14: mode; A15: scale, lam; A16: forget_items.
+    A6: lam, steps, lr; A7: per; A8: around; A9: combine; A10: alpha; A14: mode; A15: scale, lam; A16: forget_items
+    (checked: the clean ones as well where, without them, the new model `remembers`).
     """
 
     kind: Literal["both", "pos", "neg", "random", "none"] = "both"
@@ -179,7 +180,7 @@ class Noise(Part):
     around: Literal["nothing", "image"] = "nothing"
     mode: Literal["eval", "train"] = "eval"
     combine: Literal["add", "mix", "separate"] = "add"
-    forget_items: Literal["noised", "both"] = "noised"
+    forget_items: Literal["noised", "both", "checked"] = "checked"
 
     @property
     def weights(self) -> tuple[float, float]:
