@@ -1,0 +1,38 @@
+r"""What a retrained model may still know of the forget images, without one; what a new model knows beyond that."""
+
+from math import nan
+
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from megu.core.models import accuracy, collect_features, has_features, probe
+from megu.core.train import predict
+
+LEFT = 5.0  # percentage points: of a whole class one image in twenty
+MOST = 5000  # retained images that a head is refitted on
+
+
+def goal(task, forget: Int[Tensor, " n"]) -> float:
+    r"""Percent of forget images that a retrained model may name right: 0 where whole classes go; else what a linear
+    head does that is refitted without them on the original's features; NaN where the original has no linear head.
+
+    These features know the forget images, so it is an upper bound.
+
+    Args: task: a `megu.methods.task.Task`.
+    Source: exact unlearning of the last layer, Goel et al. 2022, arXiv 2201.06640.
+    """
+    if task.forgotten:
+        return 0.0
+    if not has_features(task.original, task.images):
+        return nan
+    retain, y = task.retain_sample()[:MOST], task.images.y
+    seen, asked = (collect_features(task.original, task.images, index).float() for index in (retain, forget))
+    return probe(seen, y[retain], asked, y[forget], task.num_classes)
+
+
+def remembers(task, model: nn.Module) -> bool:
+    r"""Whether a new model names over `LEFT` points more of a task's forget images right than its `goal`; no test image
+    is looked at.  Source: ours (A16)."""
+    forget = task.split.forget
+    right = accuracy(predict(model, task.images, forget), task.images.y[forget])
+    return right > goal(task, forget) + LEFT
