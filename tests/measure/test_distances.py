@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
+from megu.core.models import probe
 from megu.measure.distances import (
     activation_distance,
     js,
     linear_cka,
     paired_difference,
-    probe,
     rf_jsd,
     tug_of_war,
     zrf,
