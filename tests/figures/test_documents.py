@@ -98,6 +98,6 @@ def test_notebooks_and_tables_are_of_one_run():
         pd.read_csv(DATA / "noise.csv").set_index("noise")["perturbing class"],
         "two runs: make notebooks, make tables",
     )
-    said = f"MeGU has forgotten: forgotten test images named right, % [{rows['megu']:.3g}, asked <= 2]"
-    shown = f"[{noise['positive']:.3g}, asked > {noise['positive, shuffled']:.3g}]"
+    said = f"MeGU has forgotten: forgotten test images named right, % [{rows['megu']:.3g}, bound <= 2]"
+    shown = f"[{noise['positive']:.3g}, bound > {noise['positive, shuffled']:.3g}]"
     assert said in evaluated and shown in noises, f"notebooks and data are of {two}"

@@ -36,7 +36,7 @@ def test_a_negative_result_goes_through_all_stages_and_is_shown(nothing_forgotte
     assert failed["state"] == "fails" and failed["value"] > failed["bound"] == 2
     half = claims(nothing_forgotten)["less than half as many"]
     assert half["state"] == "fails" and half["value"] > 1.9 * half["bound"]
-    assert f"fails: {failed['sentence']} [{failed['value']:.3g}, asked <= 2]" in printed(nothing_forgotten)
+    assert f"fails: {failed['sentence']} [{failed['value']:.3g}, bound <= 2]" in printed(nothing_forgotten)
     held = claims(nothing_forgotten)["Retrain has forgotten, %"]
     assert held["state"] == "holds", "the positive control"
 
