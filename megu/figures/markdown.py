@@ -38,16 +38,16 @@ def over(values: Sequence[float], half_width: float, unit: str, digits: int = 1)
 
 def contenders(order: Iterable[str]) -> list[str]:
     r"""The methods of unlearning among names: no `original`, `retrain` or `retrain-head`, which the registry calls
-    references."""
+    references, and no "megu, pos noise", a method with another noise."""
     reference = method_names()
-    return [name for name in order if not reference.get(name)]
+    return [name for name in order if not reference.get(name) and ", " not in name]
 
 
 def place(order: Iterable[str]) -> str:
     r"""Where MeGU stands in an order of methods, references not counted.
 
     >>> place(["original", "retrain", "finetune", "megu", "megu, pos noise"])
-    'number 2 of 3'
+    'number 2 of 2'
     """
     names = contenders(order)
     return f"number {names.index('megu') + 1} of {len(names)}"
