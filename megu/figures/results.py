@@ -83,6 +83,10 @@ def _forest_within(ax, part, limit, floor):
         ax.text(x, y, text, ha=side, va="center", fontsize=8, transform=ax.get_yaxis_transform())
 
 
+def _unseen(row):
+    return bool(abs(row["gap"]) <= row["gap_half_width"])
+
+
 @styled
 def gaps(summary: pd.DataFrame, titles: Mapping[str, str], metrics: Sequence[str]) -> Figure:
     r"""Every method's gap to the retrained model, by that of the first metric, and the noise floor of retraining;
@@ -109,7 +113,8 @@ def gaps(summary: pd.DataFrame, titles: Mapping[str, str], metrics: Sequence[str
         *gap, unit = table.loc[(metrics[0], "megu"), ["gap", "gap_half_width", "unit"]]
         first, unit, digits = differences(metrics[0], unit)
         said = f"By the gap in {first} MeGU is {place(order)} methods: {number(*gap, digits, '+')} {unit}"
-        fig.suptitle(said.removesuffix(" share"))
+        blind = "original" in order and "mia_loss_auc" in metrics and _unseen(table.loc[("mia_loss_auc", "original")])
+        fig.suptitle(said.removesuffix(" share") + "\n(the loss attack does not find the original)" * blind)
     legend(fig, axes)
     return fig
 

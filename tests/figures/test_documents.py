@@ -10,7 +10,7 @@ import nbformat
 import pandas as pd
 import pytest
 from conftest import ROOT
-from shared import findings, tracked
+from shared import findings, notebook_map, tracked
 
 from megu.figures.markdown import SPAN
 from megu.methods import method_settings
@@ -37,6 +37,12 @@ def test_every_span_is_what_the_data_say(name):
     assert not name.endswith(("README.md", "REPRODUCIBILITY.md")) or typed(SPAN.sub("", text)) == [], (
         "a measured number is typed by hand"
     )
+
+
+def test_the_map_says_what_the_notebooks_say_they_feed():
+    for name, (_, figures) in notebook_map.MAP.items():
+        rows = re.findall(r"^# \|.*\| ([^|]*) \|$", (ROOT / "notebooks" / f"{name}.py").read_text(), re.M)
+        assert name == "06_your_own_model" or figures == rows[rows.index("feeds") + 1], name
 
 
 def test_an_altered_number_in_a_span_is_noticed():
