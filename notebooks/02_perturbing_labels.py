@@ -175,7 +175,7 @@ order = [int(k) for k in np.argsort(-R, kind="stable") if k not in barred]
 rank = max(1, int(K * tau + 1e-9))  # eq. 8
 label = order[min(rank, len(order)) - 1]
 main = int(f_x.argmax())
-print(f"{100 * f_x[main] / f_x.sum():.0f} % of R is the column of {names[main]} in T")
+print(f"{100 * f_x[main] / f_x.sum():.1f} % of R is the column of {names[main]} in T")
 print(f"K = {K}, tau = {tau}: entry {rank} of R is {names[label]}; by the code {names[y_perturb[at]]}")
 
 # %%
