@@ -165,7 +165,9 @@ chosen = {
     f"only {names[other]}": serves[other] & ~serves[asked],
 }
 panels = {
-    f"{what} ({units.sum()} units)": pattern_map(original, images.batch(some), layer, units, found[layer])
+    f"{what} ({units.sum()} unit{'s' * (units.sum() != 1)})": pattern_map(
+        original, images.batch(some), layer, units, found[layer]
+    )
     for what, units in chosen.items()
 }
 where = tidy(images, some, [f"{names[k]} {i}" for k in (asked, other) for i in (1, 2)], {"image": None, **panels})
@@ -264,7 +266,7 @@ Markdown(
     f"{near['class_b']} is {near['index']:.2f} ({near['low']:.2f} to {near['high']:.2f}), with {far['class_b']} "
     f"{far['index']:.2f}. Of the ten neighbours of one of its images {share['original']:.1f} % are of its class in the original "
     f"and {share['retrained']:.1f} % in the retrained model. "
-    f"On images whose overlap is known the index orders the pairs of classes with a rank correlation of {at['rho']:.2f}, "
+    f"On images whose overlap is known, trained in this run, the index orders the pairs of classes with a rank correlation of {at['rho']:.2f}, "
     f"and {100 * precision:.1f} % of the units that it calls a part's do react to that part."
 )
 
@@ -279,7 +281,7 @@ of_classes = [
         ">",
         near["null_high"],
     ),
-    finding(f"{names[asked]} and {far['class_b']} are not", far["high"], "<", far["null_high"]),
+    finding(f"{names[asked]} and {far['class_b']} are not entangled beyond them", far["high"], "<", far["null_high"]),
     finding(f"units that {names[asked]} and {near['class_b']} share", near["shared"], ">", 0),
     finding("units that serve a class where labels are permuted, mean", null.mean(), "<", 1),
 ]
@@ -289,10 +291,15 @@ total = by_kind[["found", "found_permuted"]].sum()
 claims = [
     *of_classes,
     finding("known overlap: rank correlation of the index with it", at["rho"], ">=", 0.9),
-    finding("with permuted labels: mean, without sign", abs(at["null"]), "<", 0.1),
-    finding("their upper end lies below its lower end", at["null_high"], "<", at["low"]),
+    finding("known overlap: the same with permuted labels, mean without sign", abs(at["null"]), "<", 0.1),
+    finding(
+        "known overlap: with permuted labels the upper end lies below the index's lower end",
+        at["null_high"],
+        "<",
+        at["low"],
+    ),
     finding("units that react to a part are found: precision", precision, ">=", 0.9),
-    finding("and recall", recall, ">=", 0.7),
+    finding("units that react to a part are found: recall", recall, ">=", 0.7),
     finding("units found where labels are permuted", total["found_permuted"], "<", 0.05 * total["found"]),
 ]
 print(*lab.seal(claims), sep="\n")

@@ -25,7 +25,8 @@
 # | original model, exemplars of every class, views of notebook 01 | answers, transition matrix $T$ of every source, perturbing labels | `figure3_transition_matrix` |
 #
 # A forget image is fine-tuned under another label than its own. The paper lets a multimodal LLM, the **guide**, say
-# which classes are alike, and takes a class that is near but not the nearest.
+# which classes are alike, and takes a class that is near but not the nearest. Near is meant by the guide's ranking:
+# whether the class shares anything with the forgotten one is measured below.
 #
 # **The guide here is not a multimodal LLM.** The default, `composed`, is made of two small pretrained models that pip
 # installs: an ImageNet network puts an image into words, a sentence model judges how well the words fit each class
@@ -124,7 +125,8 @@ overview.answers(picture / 255, f"an exemplar: {concept}", panels, concept)
 # $$S_{kl} = \frac{1}{n_k} \sum_{x \in \text{class } k} q(x, l), \qquad T_{lk} = \frac{S_{kl}}{\sum_i S_{ki}}$$
 #
 # Row $k$ of $S$ is the mean answer over the exemplars of class $k$; divided by its sum, it is *column* $k$ of $T$. One
-# row by hand, that of the class to be forgotten:
+# row by hand, that of the class to be forgotten, as an example: for its own images eq. 7 multiplies this very column by
+# zero, and the columns of other classes make the ranking.
 
 # %%
 z = scores.values - scores.values.mean(0)
@@ -152,9 +154,9 @@ heatmaps.matrix(
 #
 # $$R = T\,(\tilde I_y f(x)), \qquad y^{perturb} = \text{index of the } \lfloor K\tau \rfloor\text{-th largest entry of } R$$
 #
-# $\tilde I_y$ sets the entry of the image's own class $y$ to zero: what else the original half believes of $x$ is passed
-# on to the classes that are like that. The forgotten class itself may not be chosen (A2). Near enough to keep what is
-# shared, far enough to be wrong: this is what $\tau$ is for. One image by hand, the one of the overview picture: the
+# $\tilde I_y$ sets the entry of the image's own class $y$ to zero. Every other class passes its probability $f(x)$ on to
+# the classes that are like it. The forgotten class itself may not be chosen (A2). Near enough to keep what is shared,
+# far enough to be wrong: this is what the paper has $\tau$ for. One image by hand, the one of the overview picture: the
 # most typical of those that the original names right.
 
 # %%
@@ -172,6 +174,8 @@ barred = list(dict.fromkeys([int(y[at]), *lab.forgotten]))
 order = [int(k) for k in np.argsort(-R, kind="stable") if k not in barred]
 rank = max(1, int(K * tau + 1e-9))  # eq. 8
 label = order[min(rank, len(order)) - 1]
+main = int(f_x.argmax())
+print(f"{100 * f_x[main] / f_x.sum():.1f} % of R is the column of {names[main]} in T")
 print(f"K = {K}, tau = {tau}: entry {rank} of R is {names[label]}; by the code {names[y_perturb[at]]}")
 
 # %%
@@ -222,7 +226,8 @@ figures.label_distribution(distribution)
 #
 # The perturbing label is meant to be a class that shares patterns with the forgotten one. Notebook 01 says which
 # classes do: the entanglement index of each class with the forgotten one, against the share of forget images that are
-# pushed to it. The $\lfloor K\tau \rfloor$-th class of the ranking need not be a relative.
+# pushed to it. The $\lfloor K\tau \rfloor$-th class of the ranking need not be a relative: most labels can be of classes
+# that share nothing (index 0) or whose patterns are silent where the forgotten class's are active (below 0).
 
 # %%
 columns = ["class_b", "index", "low", "high"]
@@ -291,9 +296,15 @@ listed = source == "composed" and own["of"].max() == 9
 hits, exchanged = own["hits"].mean(), control["hits"].mean()
 of_guide = [
     finding("classes of 9 whose neighbour by the guide is sensible, mean over draws", hits, ">=", 6, listed),
-    finding("with shuffled names, most", own["shuffled"].max(), "<", 4, listed),
-    finding("share of shuffles with as many, largest", own["p"].max(), "<=", 0.05, listed),
-    finding("with exchanged labels there are fewer", exchanged, "<", hits, listed and len(control)),
+    finding(
+        "classes whose neighbour is sensible with shuffled names, largest mean", own["shuffled"].max(), "<", 4, listed
+    ),
+    finding(
+        "share of shuffles with as many sensible neighbours as the guide, largest", own["p"].max(), "<=", 0.05, listed
+    ),
+    finding(
+        "with exchanged labels fewer classes have a sensible neighbour", exchanged, "<", hits, listed and len(control)
+    ),
     finding(f"the class that most {concept} images are pushed to shares patterns with it: index", most["low"], ">", 0),
 ]
 

@@ -15,8 +15,8 @@
 # %% [markdown]
 # # A1 · Every guide, side by side
 #
-# **Question.** Which classes do nine sources call alike, do they agree, and does forgetting depend on which of them is
-# asked?
+# **Question.** Which classes do eight sources and a control call alike, do they agree, and does forgetting depend on
+# which of them is asked?
 #
 # | reads | writes | feeds |
 # |---|---|---|
@@ -109,7 +109,7 @@ wide.assign(**{"97.5 % of shuffled names": views.groupby("view")["shuffled"].max
 # %% [markdown]
 # ## Does forgetting depend on the source? (A12)
 #
-# `make ablation` runs MeGU with each source, everything else alike. The rows *labels* leave $T$ out: random labels are
+# `make ablation` runs MeGU with each source but llm-names, everything else alike, on Fashion alone. The rows *labels* leave $T$ out: random labels are
 # what a uniform matrix would give, *nearest* and *farthest* take the first and the last class of the ranking,
 # *posterior* is the model's own second guess.
 
@@ -149,7 +149,7 @@ Markdown(
     f" labels for {own['shuffled']:.1f}. Composed and tiny order the other classes alike (rank correlation"
     f" {order['composed', 'tiny']:.2f}; exchanged labels and any source at most {control:.2f}). Yet {len(away)} of {len(guides)}"
     f" sources move ToW (95 % interval leaves 0 out: {listed(name.removeprefix('guide: ') for name in away.index)}), the most by"
-    f" {guides.loc[worst, 'change']:+.3f}, and exchanged labels by {change(shuffled)}: these seeds {needed}."
+    f" {guides.loc[worst, 'change']:+.3f}, and exchanged labels by {change(shuffled)}: these seeds {needed}. Such an interval does not show that all sources are alike."
 )
 
 # %% [markdown]
@@ -162,9 +162,9 @@ Markdown(
 draws = table(data, "agreement")
 claims = [
     finding("classes whose neighbour by the composed guide is sensible, more than chance", own["composed"], ">", neighbours["shuffled"].max()),
-    finding("with exchanged labels there are fewer", own["shuffled"], "<", own["composed"]),
+    finding("with exchanged labels fewer classes have a sensible neighbour than by the composed guide", own["shuffled"], "<", own["composed"]),
     finding("hits move with the draw of exemplars: half of the 95 % interval", half_width(draws.query("guide == 'composed'")["hits"]), "<", 1),
     finding("composed and tiny agree more than any pair with exchanged labels", order["composed", "tiny"], ">", control),
-    finding("exchanged labels cost ToW for sure: upper end of the change", end(shuffled, 1, "change"), "<", 0),
+    finding("exchanged labels lower ToW: upper end of the 95 % interval of the change", end(shuffled, 1, "change"), "<", 0),
 ]  # fmt: skip
 print(*statements(claims), sep="\n")

@@ -50,8 +50,8 @@ def tables(data):
         f"`python -m megu study comparison --out paper_figures/data{chosen} --repeats {about['repeats']} --shadows"
         f" {about['shadows']}`, profile {about['profile']}, seeds {about['numbers']} of pre-training x"
         f" {about['repeats']} of unlearning, {about['shadows']} shadow models, {about['retain_images']} retain images,"
-        f" {about['device']}, torch {about['torch']}. First row: the goal and its noise floor. Below: {spread}; ToW"
-        " itself, 1 = as retrain. Rows are in the order of ToW.\n"
+        f" {about['device']}, torch {about['torch']}. First row: the goal, and the interval of its own"
+        f" seeds. Below: {spread}; ToW itself, 1 = as retrain. Rows are in the order of ToW.\n"
     )
 
 

@@ -16,8 +16,10 @@ from shared import (
     findings_guides,
     findings_more,
     findings_patterns,
+    glossary,
     notebook_map,
     reproduced,
+    rulers,
     unseen,
     which_method,
 )
@@ -36,6 +38,9 @@ DOCUMENTS = {  # path -> {span: function of the folder of tidy tables}
     "megu/own/README.md": {},
     "paper_figures/README.md": {
         "made": findings_more.made,
+        "methods": glossary.methods,
+        "places": rulers.ruled,
+        "eq11": findings.variants,
         "more": findings_more.more_findings,
         "patterns": findings_patterns.pattern_findings,
         "cost": findings_cost.cost_findings,

@@ -8,11 +8,11 @@ from shared.findings import beside
 from megu.figures import heatmaps, patterns, results, style
 from megu.guide.agreement import nearest
 
-TITLES = {"composed": "T of the composed guide", "features": "T of the control: class-mean features"}
+TITLES = {"composed": "T of the composed guide", "features": "T of class-mean features, without language"}
 
 
 def transition(data):
-    """Of the composed guide and of the control without language; the frame marks the nearest other class."""
+    """Of the composed guide and of one without language; the frame marks the nearest other class."""
     table = read(data, "transition")
     names = list(table["class"].unique())
     with plt.rc_context(style.STYLE):

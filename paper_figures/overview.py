@@ -11,7 +11,9 @@ def draw(data):
     shape = pixels[["channel", "y", "x"]].max() + 1
     pictures = {name: pixels[name].to_numpy().reshape(shape) for name in ("image", "positive", "negative", "sum")}
     own, chosen = (table.index[table["role"] == role][0] for role in ("own", "chosen"))
-    return overview.overview(pictures, table, own, chosen)
+    other, found = table["original"].drop(own).idxmax(), read(data, "transition")
+    column = found[found["guide"].eq(found["guide"].iloc[0]) & found["class"].eq(other)].set_index("candidate")
+    return overview.overview(pictures, table.assign(transition=column["transition"]), own, chosen, other)
 
 
 if __name__ == "__main__":

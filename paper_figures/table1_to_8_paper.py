@@ -45,7 +45,7 @@ DISTANCE = (
     "Mean of |method - retrain| over the three columns and over the cells, in points (an AUC times 100), of each seed,"
     " then over the seeds. Each value is over the cells that its method was run in and the seeds that all of"
     " these have: the row says how many, or each value where they differ. Two retrains: the same between"
-    " retrained models of two seeds, the noise floor. †: some of its cells have † above."
+    " retrained models of two seeds. †: some of its cells have † above."
 )
 
 

@@ -39,10 +39,12 @@ def cells(table: pd.DataFrame, titles: Mapping[str, str], asked: Mapping[str, Co
         heat(ax, colours.rename(columns=titles), low, high, texts)
         ax.set_title(title)
     if "megu" in order:
-        best = tow[contenders(order)]
-        first = (best["megu"] >= best.max(axis=1)).sum()
-        low, high = best["megu"].min(), best["megu"].max()
-        fig.suptitle(
-            f"MeGU comes nearest to retraining in {first} of {len(rows)} requests: ToW {low:.2f} to {high:.2f}"
-        )
+        best = tow.loc[rows, contenders(order)]
+        first = best[best["megu"] >= best.max(axis=1)].notna().sum(axis=1) - 1
+        where = "".join(f"\n({cell}: of {count + 1} methods)" for cell, count in first.items())
+        reach = f"ToW {best['megu'].min():.2f} to {best['megu'].max():.2f}"
+        fig.suptitle(f"By ToW MeGU comes nearest to retraining in {len(first)} of {len(rows)} requests: {reach}{where}")
+    many = tow[order].notna().sum()
+    axes[-1].set_xticklabels([f"{titles[name]} ({many[name]})" for name in order])
+    axes[-1].set_xlabel("methods (number of requests),\nby mean ToW over these, which differ")
     return fig

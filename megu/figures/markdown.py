@@ -2,13 +2,11 @@ r"""Numbers, tables and generated spans of a document in Markdown."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from math import inf
 
 import pandas as pd
 
 from megu.settings.known import method_names
 
-RANGES = {"percent": (0, 100), "share": (0, 1), "nats": (0, inf), "steps": (0, inf)}  # unit -> of a quantity in it
 SPAN = re.compile(r"<!-- begin ([\w-]+) -->(\n?)(.*?)<!-- end \1 -->", re.S)
 
 
@@ -24,30 +22,18 @@ def number(value: float, half_width: float | None = None, digits: int = 1, sign:
     return text if pd.isna(half_width) else f"{text} ± {half_width:.{digits}f}"
 
 
-def over(values: Sequence[float], half_width: float, unit: str, digits: int = 1) -> str:
-    r"""Mean of the seeds' ``values`` with its interval, or the values where that leaves the range of the unit.
-
-    >>> over([90, 94], 5, "percent"), over([1, 5], 25.4, "percent"), over([0, 0], 0, "percent")
-    ('92.0 ± 5.0', '1.0, 5.0', '0.0 ± 0.0')
-    """
-    mean, (low, high) = sum(values) / len(values), RANGES.get(unit, (-inf, inf))
-    if mean - half_width < low or mean + half_width > high:
-        return ", ".join(number(value, digits=digits) for value in values)
-    return number(mean, half_width, digits)
-
-
 def contenders(order: Iterable[str]) -> list[str]:
     r"""The methods of unlearning among names: no `original`, `retrain` or `retrain-head`, which the registry calls
-    references."""
+    references, and no "megu, pos noise", a method with another noise."""
     reference = method_names()
-    return [name for name in order if not reference.get(name)]
+    return [name for name in order if not reference.get(name) and ", " not in name]
 
 
 def place(order: Iterable[str]) -> str:
     r"""Where MeGU stands in an order of methods, references not counted.
 
     >>> place(["original", "retrain", "finetune", "megu", "megu, pos noise"])
-    'number 2 of 3'
+    'number 2 of 2'
     """
     names = contenders(order)
     return f"number {names.index('megu') + 1} of {len(names)}"

@@ -75,27 +75,32 @@ def ranking(picture: Picture, table: pd.DataFrame, barred: Sequence[str], chosen
 
 
 @styled
-def overview(pictures: Mapping[str, Picture], table: pd.DataFrame, own: str, chosen: str) -> Figure:
+def overview(pictures: Mapping[str, Picture], table: pd.DataFrame, own: str, chosen: str, other: str) -> Figure:
     r"""The method on one image of a run (role of Figure 2).
 
     Args:
         pictures: image and sum in [0, 1]; positive and negative, the noises with their weights.
-        table: by class the columns transition (T, the column of ``own``), association (R) and what is said of the image
-            by the models original, unlearned, retrained.
-        chosen: the perturbing label.
+        table: by class the columns transition (T, the column of ``other``), association (R) and what is said of the
+            image by the models original, unlearned, retrained.
+        chosen: the perturbing label.  other: what the original believes most beside ``own``, whose entry eq. 7 clears.
     """
     fig = plt.figure(figsize=(9.4, 5))
     top, bottom = fig.subfigures(2, 1)
     roles, said = {own: "own", chosen: "chosen"}, table[["original", "unlearned", "retrained"]]
     first, asked, ranked = top.subplots(1, 3, width_ratios=(0.8, 1, 1))
     image(first, pictures["image"], f"1  a forget image: {own}")
-    bars(asked, table["transition"], f"2  the guide: what is like a {own}?", roles)
-    bars(ranked, table["association"].drop(own), f"3  for this image: {chosen} is chosen", roles, digits=3)
+    second = f"2  second belief: {other} ({100 * said.loc[other, 'original']:.0f} %);\nwhat is like it, by the guide?"
+    bars(asked, table["transition"], second, roles)
+    association = table["association"].drop(own).sort_values(ascending=False, kind="stable")
+    third = f"3  all beliefs but {own}, so passed on:\nnumber {association.index.get_loc(chosen) + 1} is {chosen}"
+    bars(ranked, association, third, roles, digits=3)
     positive, negative, joined, last = bottom.subplots(1, 4, width_ratios=(0.8, 0.8, 0.8, 1.3))
     pair = np.stack([pictures["positive"], pictures["negative"]])
-    norms = np.linalg.norm(pair.reshape(2, -1), axis=1)
-    image(positive, pair[0], f"4  noise towards {chosen},\nnorm {norms[0]:.1f}", np.abs(pair).max())
-    image(negative, pair[1], f"noise away from {own},\nnorm {norms[1]:.1f}", np.abs(pair).max())
+    norms, reach = np.linalg.norm(pair.reshape(2, -1), axis=1), np.abs(pair.mean(1)).max()
+    image(positive, pair[0], f"4  weighted noise towards\n{chosen}, norm {norms[0]:.1f}", reach)
+    image(negative, pair[1], f"and away from\n{own}, norm {norms[1]:.1f}", reach)
+    colours = f"blue -{reach:.1f} to red +{reach:.1f}, s.d. of pixels"
+    negative.text(0.5, -0.03, colours, transform=negative.transAxes, ha="center", va="top", fontsize=8)
     image(joined, pictures["sum"], f"5  the sum, which is\ntrained as {chosen}")
     for ax, sign in ((positive, "+"), (negative, "+"), (joined, "=")):
         ax.text(-0.06, 0.5, sign, transform=ax.transAxes, ha="right", va="center", fontsize=14)

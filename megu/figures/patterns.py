@@ -1,5 +1,6 @@
 r"""Figures of entanglement: what it is, where it is seen, what unlearning cut."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -80,7 +81,8 @@ def agreement(table: pd.DataFrame) -> Figure:
     ax.plot(table["shuffled"], table.index, "|", color=ONLY_B, markersize=12, label="97.5 % of shuffled class names")
     ax.axvline(0, **ZERO)
     ax.set(xlabel="rank correlation of a view with the guide's T", xlim=(-0.55, 1))
-    ax.set_title(f"The view nearest to T of the guide {table['guide'].iloc[0]}: {table.index[0]}")
+    apart, guide = (table["low"] > table["shuffled"]).sum(), table["guide"].iloc[0]
+    ax.set_title(f"{apart} of {len(table)} views agree with T of the guide {guide}\nbeyond shuffled class names")
     legend(fig, [ax], "center", ncols=2, fontsize=8)
     return fig
 
@@ -125,8 +127,9 @@ def meaning(table: pd.DataFrame) -> Figure:
     for group, (colour, marker, shift) in zip(groups, looks, strict=False):
         forest(ax, table.loc[group].reindex(inputs), colour, marker, shift, label=group)
     ax.set_xlabel("response of patterns, standard deviations of ordinary images (95 % interval)")
-    said = ", ".join(f"{group} {number(*table.loc[(group, inputs[0])], 2, '+')}" for group in groups[:2])
-    fig.suptitle(f"{inputs[0]}: {said} s.d.")
+    shown = [name for name in inputs if not name.startswith(("positive", "negative")) or "shuffled" not in name]
+    said = "; ".join(f"{name} {table.loc[(groups[-1], name), 'mean']:+.1f}" for name in shown)
+    fig.suptitle(textwrap.fill(f"Patterns {groups[-1]}: {said} s.d.", 75))
     legend(fig, [ax], "center", ncols=len(groups))
     return fig
 
@@ -151,8 +154,8 @@ def disentangled(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
         ax.clabel(lines, fontsize=7, fmt="score %g")
         ax.set(xlabel="suppressed, share of unique", ylabel="kept, share of associated")
         if "megu" in shown:
-            said = f"{number(*score.loc['megu'], 2)}, {place(score['mean'].sort_values(ascending=False).index)}"
-            ax.set_title(f"{view}: MeGU's score is {said}")
+            said = f"{number(*score.loc['megu'], 2)}, by that {place(score['mean'].sort_values(ascending=False).index)}"
+            ax.set_title(f"{view}: MeGU's score is {said} methods")
         name_points(ax, np.stack([x["mean"][shown], y["mean"][shown]], 1), [titles[name] for name in shown])
     return fig
 

@@ -83,6 +83,10 @@ def _forest_within(ax, part, limit, floor):
         ax.text(x, y, text, ha=side, va="center", fontsize=8, transform=ax.get_yaxis_transform())
 
 
+def _unseen(row):
+    return bool(abs(row["gap"]) <= row["gap_half_width"])
+
+
 @styled
 def gaps(summary: pd.DataFrame, titles: Mapping[str, str], metrics: Sequence[str]) -> Figure:
     r"""Every method's gap to the retrained model, by that of the first metric, and the noise floor of retraining;
@@ -108,8 +112,9 @@ def gaps(summary: pd.DataFrame, titles: Mapping[str, str], metrics: Sequence[str
     if "megu" in order:
         *gap, unit = table.loc[(metrics[0], "megu"), ["gap", "gap_half_width", "unit"]]
         first, unit, digits = differences(metrics[0], unit)
-        said = f"MeGU is {place(order)} methods of unlearning by its gap in {first}: {number(*gap, digits, '+')} {unit}"
-        fig.suptitle(said.removesuffix(" share"))
+        said = f"By the gap in {first} MeGU is {place(order)} methods: {number(*gap, digits, '+')} {unit}"
+        blind = "original" in order and "mia_loss_auc" in metrics and _unseen(table.loc[("mia_loss_auc", "original")])
+        fig.suptitle(said.removesuffix(" share") + "\n(the loss attack does not find the original)" * blind)
     legend(fig, axes)
     return fig
 
@@ -135,7 +140,8 @@ def pareto(summary: pd.DataFrame, titles: Mapping[str, str], forget: str = "acc_
     ax.set(xlabel=f"{METRICS[forget]}, % (95 % interval over seeds)", ylabel=f"{METRICS['acc_retain_test']}, %")
     if "megu" in apart.index:
         nearer = int((apart < apart.loc["megu"]).all(axis=1).sum())
-        ax.set_title(f"{nearer} of {len(apart) - 1} are nearer than MeGU to the retrained model on both axes")
+        said = f"{nearer} of {len(apart) - 1} other methods are nearer than MeGU"
+        ax.set_title(f"{said} to the retrained model, on both axes")
     ax.margins(0.18, 0.08)
     name_points(ax, np.stack([x["mean"], y["mean"]], 1), [titles[name] for name in names])
     return fig
@@ -151,7 +157,9 @@ def time_per_stage(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     stacked(ax, wide.loc[total.index].rename(titles), [f"{seconds:.1f} s" for seconds in total])
     ax.set(xlabel="seconds (evaluation not included)", xlim=(0, total.max() * 1.12))
     if {"megu", "retrain"} <= set(total.index):
-        ax.set_title(f"MeGU takes {100 * total['megu'] / total['retrain']:.0f} % of the time of retraining")
+        share, guide = (100 * total.get(name, 0) / total["retrain"] for name in ("megu", "guide"))
+        with_it = f", {share + guide:.0f} % with the guide" * ("guide" in total)
+        ax.set_title(f"MeGU takes {share:.0f} % of the time of retraining{with_it}")
     ax.legend(loc="lower right")
     return fig
 
@@ -192,7 +200,9 @@ def flow(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     named(ax, [titles[name] for name in wide.index])
     ax.set(xlim=(0, 114), xlabel="share of forget images taken for a class, %", xticks=range(0, 101, 25))
     if "megu" in far:
-        said = f"MeGU's answers are {far['megu']:.0f} % apart from the retrained model's"
-        ax.set_title(f"{said}: {place(far.index)}")
+        same = [name for name in contenders(far.index) if name != "megu" and round(far[name]) == round(far["megu"])]
+        tie = f" (so is {', '.join(titles[name] for name in same)})" if same else ""
+        said = f"MeGU's answers are {far['megu']:.0f} % apart from the retrained model's{tie}"
+        ax.set_title(f"{said}:\nby that {place(far.index)}")
     legend(fig, [ax], "center", ncols=len(wide.columns))
     return fig

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from megu.figures.markdown import contenders
 from megu.figures.style import ONLY_A, ONLY_B, SHARED, ZERO, forest, legend, panels, styled
 
 
@@ -19,6 +20,7 @@ def curve(table: pd.DataFrame, goal: Mapping[str, float], per_epoch: int) -> Fig
         goal: the same of the retrained model.  per_epoch: steps of an epoch.
     """
     fig, (left, right) = panels(2, (3.7, 2.5), (0.6, 0.9), sharey=False)
+    first, last = table.iloc[0], table.iloc[-1]
     for column, *look, label in (("forgotten", ONLY_B, "o", "own label"), ("perturbing", ONLY_A, "s", "new label")):
         colour, mark = look
         left.plot(table.index, table[column], f"{mark}-", color=colour, markersize=2.5, label=label)
@@ -28,13 +30,13 @@ def curve(table: pd.DataFrame, goal: Mapping[str, float], per_epoch: int) -> Fig
     for ax in (left, right):
         ax.set_xlabel("step")
         for end in range(per_epoch, len(table) - 1, per_epoch):
-            ax.axvline(end, color="#dddddd", linewidth=1, zorder=0)
+            ax.axvline(end, color="#dddddd", linewidth=1, zorder=0, label="end of an epoch")
     left.set(ylabel="forget images, %", ylim=(-4, 104))
     right.set(ylabel="cross-entropy, nats", ylim=(0, 1.05 * max(table["loss"].max(), goal["loss"])))
-    legend(fig, (left, right), "center", ncols=5, fontsize=8)
-    first, last = table.iloc[0], table.iloc[-1]
+    legend(fig, (left, right), "center", ncols=3, fontsize=8)
     forget, retain = (f"{first[name]:.0f} → {last[name]:.0f} %" for name in ("forgotten", "retained"))
-    fig.suptitle(f"Named right: forget images {forget}, retained images {retain}")
+    loss = f"loss {first['loss']:.2f} → {last['loss']:.2f}"
+    fig.suptitle(f"Forget images named right {forget}; retained ones {retain}, {loss}")
     return fig
 
 
@@ -51,7 +53,10 @@ def near_and_far(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     for group, *look in (("adjacent", ONLY_B, "D", -0.12), ("remote", ONLY_A, "o", 0.12)):
         forest(ax, wide.loc[group].reindex(methods).rename(titles), *look, label=f"{group} classes")
     ax.set_xlabel("test accuracy, points from the retrained model (95 %)")
-    worse = sum(wide.loc[("adjacent", name), "mean"] < wide.loc[("remote", name), "mean"] for name in methods)
-    fig.suptitle(f"{worse} of {len(methods)} models lose more in adjacent classes than in remote ones")
+    names, (near, far) = contenders(methods), (wide.loc[group] for group in ("adjacent", "remote"))
+    worse, low = (near.loc[names, "mean"] < far.loc[names, "mean"]).sum(), near["mean"] + near["half_width"]
+    shown = (low[names] < 0).sum()
+    said = f"In adjacent classes {worse} of {len(names)} methods are lower than in remote ones (means)"
+    fig.suptitle(f"{said},\n{shown} below the retrained model (95 % interval leaves 0 out)")
     legend(fig, [ax], "center", ncols=2)
     return fig

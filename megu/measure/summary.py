@@ -63,8 +63,8 @@ def by_scenario(table: pd.DataFrame) -> pd.DataFrame:
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Every method and metric over the seeds of pre-training, of which each counts once, with the mean of its repeats.
 
-    Returns: half_width (of retrain: the noise floor), within (mean standard deviation of the repeats of one seed), gap
-        (method minus retrain of the same seed) and others.
+    Returns: half_width (of retrain, times sqrt 2: the noise floor), within (mean standard deviation of the repeats of
+        one seed), gap (method minus retrain of the same seed) and others.
     Raises: ValueError where a seed has no retrained model.
     """
     if set(table.loc[table["method"] == "retrain", "seed"]) != set(table["seed"]):

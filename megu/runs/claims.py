@@ -47,7 +47,7 @@ class Claim:
                 value, bound = (f"{number:.{digits}g}" for number in (self.value, self.bound))
                 if compare(float(value), float(bound)) == compare(self.value, self.bound):
                     break
-        return f"{self.state}: {self.sentence} [{value}, asked {self.relation} {bound}]"
+        return f"{self.state}: {self.sentence} [{value}, bound {self.relation} {bound}]"
 
     def record(self) -> dict:
         r"""The claim for a manifest, with its state; NaN, which JSON has not, as None."""
@@ -63,7 +63,7 @@ def statements(claims: list[Claim]) -> list[str]:
     r"""Lines that say which of the claims that were asked hold or fail.
 
     >>> print(*statements([finding("forgotten images named right, %", 42.0, "<=", 2)]))
-    fails: forgotten images named right, % [42, asked <= 2]
+    fails: forgotten images named right, % [42, bound <= 2]
 
     Raises: StageError where an invariant fails.
     """

@@ -153,7 +153,7 @@ def distances(rows: pd.DataFrame, reported: pd.DataFrame, mode: str) -> pd.DataF
         where cells differ), paper, paper_cells, paper_same (over the cells of ours only), ours (mean over the seeds),
         half_width, seeds, cells (of ours).  Each value of ours is over the cells that have this method, and the seeds
         that all these cells have; without such a seed it is empty.  The row retrain holds the mean distance of two
-        retrained models of different seeds, the noise floor; strict has no numbers of the paper.
+        retrained models of different seeds; strict has no numbers of the paper.
     """
     found, distant = measured(rows, mode), apart(reported).assign(table=lambda part: part["table"].astype(str))
     points = found["value"] * np.where(found["unit"] == "share", 100, 1)

@@ -54,7 +54,8 @@ def features(data):
     )
     return (
         "**Do they see what the network sees?** Rank correlation of T with the entanglement index of notebook 01, 95 %"
-        f" interval over the classes: {named}. Shuffled class names reach {found['shuffled'].max():.2f}."
+        f" interval over the classes: {named}. Shuffled class names reach at most"
+        f" {found['shuffled'].max():.2f} (over the guides)."
     )
 
 

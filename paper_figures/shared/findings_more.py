@@ -16,8 +16,8 @@ def over_forgetting(data):
         "**Lower is not better.** The public code's attack calls"
         f" {mean_of(data, 'class', 'mia_ssd_member_rate', 'retrain')} % of the forget images members for the retrained"
         f" model, and {mean_of(data, 'class', 'mia_ssd_member_rate', 'original')} % for the original, which forgot"
-        f" nothing. Below the retrained model ({AWAY}), in points: {gaps_of(apart(rate, -1), 1)}. A column in which"
-        " lower is better would call these the winners."
+        f" nothing: so it does not see the original. Below the retrained model ({AWAY}), in points:"
+        f" {gaps_of(apart(rate, -1), 1)}. A column in which lower is better would call these the winners."
     )
 
 
@@ -42,7 +42,7 @@ def patterns(data):
     noises = {"megu-no-noise": "without noise", "megu": "with the pair", "megu, random noise": "with shuffled noise"}
     said = listed(f"{words} {place[name]:.2f} and {kept[name]:.2f}" for name, words in noises.items())
     return (
-        "**Unique patterns, read through a linear map** (aligned): retraining suppresses"
+        "**Unique patterns, read through a linear map** (aligned: see [words](#words)): retraining suppresses"
         f" {number(both['retrain']['mean'], both['retrain']['half_width'], 2)} of them, MeGU"
         f" {number(both['megu']['mean'], both['megu']['half_width'], 2)}; next to retraining: {first}. In place,"
         f" suppressed and kept: MeGU {said}; fine-tuning {place['finetune']:.2f} and {kept['finetune']:.2f}."
@@ -73,22 +73,27 @@ def random(data):
         f"{words}: {gaps_of(apart(rows_of(data, 'random', metric)), 3)}" for metric, words in names.items()
     ).replace(", LiRA", "; LiRA")
     forget = compared(data).loc[("random", "acc_forget_train")]
+    originals = {
+        words: rows_of(data, "random", metric, "original").loc[["original"]] for metric, words in names.items()
+    }
+    seen = listed(words for words, row in originals.items() if len(apart(row, 1)))
     return (
         "**Random images.** Accuracy on the forgotten images: retrained"
         f" {mean_of(data, 'random', 'acc_forget_train', 'retrain')} %, original from it {gap(forget.loc['original'])}"
-        f" points. Attacks whose AUC is away from the retrained model's ({AWAY}),"
-        f" {away.replace(', entropy', '; entropy')}."
+        f" points; attacks that tell the original from it: {seen}. Attacks whose AUC is away from the retrained"
+        f" model's ({AWAY}), {away.replace(', entropy', '; entropy')}."
     )
 
 
 def ablation(data):
     r"""All changes of the ablation whose interval leaves 0 out."""
     tow = ablated(data).xs("tow", level="metric").drop(index=["default", "retrain"], level="point")
-    away = apart(tow, value="change").sort_values("change")
+    away, twice = apart(tow, value="change").sort_values("change"), tow["change"].round(9).duplicated().sum()
     named = listed(f"{point}: {variant} {change(row)}" for (point, variant), row in away.iterrows())
     return (
-        f"**One thing at a time.** Of {len(tow)} changes, {len(away)} move ToW against MeGU of the same seed ({AWAY};"
-        f" not corrected for their number): {named}. All other intervals include 0."
+        f"**One thing at a time.** Of {len(tow)} changes ({twice} has two names: tau 0.1 takes the nearest class),"
+        f" {len(away)} move ToW against MeGU of the same seed ({AWAY}; not corrected for their number): {named}."
+        " All other intervals include 0."
     )
 
 

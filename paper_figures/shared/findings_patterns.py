@@ -5,6 +5,10 @@ from shared.drawing import source
 from shared.findings import forgotten
 from shared.tracked import bullets, listed, table
 
+from megu.figures import markdown
+
+SIGNS = ("positive", "negative")
+
 
 def recovered(data):
     r"""The entanglement index where the true overlap is known."""
@@ -44,24 +48,34 @@ def relatives(data):
 
 
 def noises(data):
-    r"""What the noises are taken for and what they activate, against the same pixels shuffled."""
-    strength = table(data, "noise").set_index("noise")
-    meaning = table(data, "noise_meaning").pivot(index="input", columns="patterns", values="mean")
-    rows = ("forget images", "with the pair", "with the pair, shuffled")
-    said = "; ".join(
-        f"{group} {', '.join(f'{meaning.loc[row, group]:.1f}' for row in rows)}" for group in meaning.columns
-    )
-    chance = 1 / table(data, "entanglement")["class_a"].nunique()
+    r"""What the noises are taken for, and which brings the perturbing class, beside the same pixels shuffled."""
+    strength, meaning = table(data, "noise").set_index("noise"), _meaning(data)
+    chance, of = 1 / table(data, "entanglement")["class_a"].nunique(), meaning.columns[-1]
+    positive, negative = (next(name for name in meaning.index if name.startswith(kind)) for kind in SIGNS)
     return (
         "**What the noises mean.** The original takes the positive noise for the perturbing class with probability"
         f" {strength.loc['positive', 'perturbing class']:.2f} (shuffled"
         f" {strength.loc['positive, shuffled', 'perturbing class']:.2f}, chance {chance:.1f}) and the negative noise"
         f" for the forgotten class with {strength.loc['negative', 'forgotten class']:.2f} (shuffled"
-        f" {strength.loc['negative, shuffled', 'forgotten class']:.2f}); mean norms"
-        f" {strength.loc['positive', 'norm']:.1f} and {strength.loc['negative', 'norm']:.1f}. Patterns in forget"
-        f" images, with the pair, with it shuffled, in standard deviations of ordinary images: {said}. One run, one"
-        " seed: another training of the same seed can move the unique ones the other way."
+        f" {strength.loc['negative, shuffled', 'forgotten class']:.2f}). Patterns {of}: the positive noise"
+        f" {meaning.loc[positive, of]:+.1f}, the negative {meaning.loc[negative, of]:+.1f}; the pair brings forget"
+        f" images from {meaning.loc['forget images', of]:+.1f} to {meaning.loc['with the pair', of]:+.1f}, its pixels"
+        f" shuffled to {meaning.loc['with the pair, shuffled', of]:+.1f} (table below). One run, one seed: another"
+        " training of the same seed can move the unique ones the other way."
     )
+
+
+def _meaning(data):
+    found = table(data, "noise_meaning")
+    wide = found.pivot(index="input", columns="patterns", values="mean")
+    return wide.loc[found["input"].unique(), found["patterns"].unique()]
+
+
+def activated(data):
+    r"""Markdown: mean response of patterns to the noises and to forget images."""
+    rows = [[name, *(f"{value:+.1f}" for value in row)] for name, row in _meaning(data).iterrows()]
+    said = "mean response in standard deviations of ordinary images"
+    return markdown.table([f"input ({said})", *_meaning(data).columns], rows)
 
 
 def score(data):
@@ -99,4 +113,5 @@ def predictions(data):
 
 def pattern_findings(data):
     r"""The bullets on patterns of paper_figures/README.md."""
-    return bullets(*(make(data) for make in (recovered, relatives, noises, predictions, score)))
+    made = (make(data) for make in (recovered, relatives, noises, predictions, score))
+    return f"{bullets(*made)}\n{activated(data)}\n"

@@ -8,18 +8,18 @@ from megu.runs.store import STAGES
 MAP = {  # notebook -> (question, scripts of paper_figures)
     "00_prepare": (
         "what does the classifier know, and what would it know had it never seen these images?",
-        "`table1_results`",
+        "`table1_results`, `figure4_time`",
     ),
-    "01_entanglement": (
-        "which classes share features, and can that be measured?",
-        "`figure1_entangled_concepts`, `known_parts`",
-    ),
+    "01_entanglement": ("which classes share features, and can that be measured?", "`figure1_entangled_concepts`"),
     "02_perturbing_labels": ("which class is each image pushed to, and who says so?", "`figure3_transition_matrix`"),
     "03_noise_pair": ("what does the network take the noises for?", "`disentanglement`"),
-    "04_unlearn": ("what is left of the forgotten class, and what did it cost?", "`figure4_time`"),
-    "05_evaluate": ("how far is each model from the retrained one?", "`table1_results`, `pareto`"),
+    "04_unlearn": ("what is left of the forgotten class, and what did it cost?", "`table1_results`, `figure4_time`"),
+    "05_evaluate": ("how far is each model from the retrained one?", "`table1_results`, `disentanglement`"),
     "06_your_own_model": ("can a class go from a model and photos of someone else?", "deletion report"),
-    "A1_guides": ("do nine guides agree, and does forgetting depend on which is asked?", "`figure3_transition_matrix`"),
+    "A1_guides": (
+        "do eight sources and a control agree, does forgetting depend on which is asked?",
+        "`figure3_transition_matrix`",
+    ),
     "A2_every_method": (
         "which method comes nearest to retraining, and which when?",
         "`comparison`, `disentanglement`, `table1_results`",

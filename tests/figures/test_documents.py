@@ -10,7 +10,7 @@ import nbformat
 import pandas as pd
 import pytest
 from conftest import ROOT
-from shared import findings, tracked
+from shared import findings, notebook_map, tracked
 
 from megu.figures.markdown import SPAN
 from megu.methods import method_settings
@@ -37,6 +37,12 @@ def test_every_span_is_what_the_data_say(name):
     assert not name.endswith(("README.md", "REPRODUCIBILITY.md")) or typed(SPAN.sub("", text)) == [], (
         "a measured number is typed by hand"
     )
+
+
+def test_the_map_says_what_the_notebooks_say_they_feed():
+    for name, (_, figures) in notebook_map.MAP.items():
+        rows = re.findall(r"^# \|.*\| ([^|]*) \|$", (ROOT / "notebooks" / f"{name}.py").read_text(), re.M)
+        assert name == "06_your_own_model" or figures == rows[rows.index("feeds") + 1], name
 
 
 def test_an_altered_number_in_a_span_is_noticed():
@@ -98,6 +104,6 @@ def test_notebooks_and_tables_are_of_one_run():
         pd.read_csv(DATA / "noise.csv").set_index("noise")["perturbing class"],
         "two runs: make notebooks, make tables",
     )
-    said = f"MeGU has forgotten: forgotten test images named right, % [{rows['megu']:.3g}, asked <= 2]"
-    shown = f"[{noise['positive']:.3g}, asked > {noise['positive, shuffled']:.3g}]"
+    said = f"MeGU has forgotten: forgotten test images named right, % [{rows['megu']:.3g}, bound <= 2]"
+    shown = f"[{noise['positive']:.3g}, bound > {noise['positive, shuffled']:.3g}]"
     assert said in evaluated and shown in noises, f"notebooks and data are of {two}"

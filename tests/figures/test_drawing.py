@@ -68,7 +68,7 @@ def test_titles_say_what_the_tables_say():
     ]
     names = ["method", "metric", "unit", "mean", "half_width", "gap", "gap_half_width"]
     (ax,) = results.pareto(pd.DataFrame(rows, columns=names), {name: name for name, *_ in rows}).axes
-    assert ax.get_title().startswith("1 of 2 are nearer than MeGU"), "ssd is on both axes, scrub on one"
+    assert ax.get_title().startswith("1 of 2 other methods are nearer than MeGU"), "ssd is on both axes, scrub on one"
 
 
 @pytest.mark.parametrize("draw", [comparison.pareto, disentanglement.scores])

@@ -119,7 +119,7 @@ def test_a_missing_stage_names_the_notebook(run):
 
 def test_an_invariant_that_fails_seals_nothing(run):
     claims = [invariant("two is two", True), invariant("is three", False), invariant("a sum", float("nan"), "==", 1)]
-    with pytest.raises(StageError, match=r"'prepare' is not sealed: .* is three; fails: a sum \[nan, asked == 1\]$"):
+    with pytest.raises(StageError, match=r"'prepare' is not sealed: .* is three; fails: a sum \[nan, bound == 1\]$"):
         run().seal("prepare", claims, 1.0)
     assert not run().sealed("prepare")
     run().seal("prepare", [invariant("two is three", False, asked=False)], 1.0)
@@ -127,8 +127,8 @@ def test_an_invariant_that_fails_seals_nothing(run):
 
 
 @pytest.mark.parametrize(("value", "relation", "bound", "shown"), [
-    (1.0, ">", 1 - 1e-6, "[1, asked > 0.999999]"), (90.04, "<=", 90.0, "[90.04, asked <= 90]"),
-    (0.1 + 0.2, "==", 0.3, "[0.30000000000000004, asked == 0.29999999999999999]"),
+    (1.0, ">", 1 - 1e-6, "[1, bound > 0.999999]"), (90.04, "<=", 90.0, "[90.04, bound <= 90]"),
+    (0.1 + 0.2, "==", 0.3, "[0.30000000000000004, bound == 0.29999999999999999]"),
 ])  # fmt: skip
 def test_rounding_never_contradicts_what_a_finding_says(value, relation, bound, shown):
     assert str(finding("x", value, relation, bound)).endswith(f"x {shown}")
@@ -141,8 +141,8 @@ def test_a_finding_is_recorded_whatever_it_is_and_stated_where_it_was_asked(run)
         finding("nothing", None, "<", 1),
     ], 1.0)  # fmt: skip
     assert said == [
-        "holds: two is two", "fails: forgotten, % [42.3, asked <= 2]", "holds: retained, % [90, asked > 50]",
-        "fails: no number [nan, asked < 1]", "fails: nothing [none, asked < 1]",
+        "holds: two is two", "fails: forgotten, % [42.3, bound <= 2]", "holds: retained, % [90, bound > 50]",
+        "fails: no number [nan, bound < 1]", "fails: nothing [none, bound < 1]",
     ]  # fmt: skip
     kept = run().manifest["stages"]["prepare"]["claims"]
     assert [claim["state"] for claim in kept] == ["holds", "fails", "holds", "not asked here", "fails", "fails"]
