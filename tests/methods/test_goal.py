@@ -12,9 +12,8 @@ from torch.nn import functional as F
 
 from megu.methods import goal as goals
 from megu.methods.goal import LEFT, goal, remembers
+from megu.methods.megu import AGAIN
 from megu.methods.task import Task
-
-BOTH = ["MeGU", "MeGU, clean images too"]
 
 
 @pytest.fixture
@@ -79,7 +78,7 @@ def test_where_the_images_are_remembered_a_second_training_has_the_clean_ones_an
     first, second = calls("megu")
     (both,) = calls("megu", noise={"forget_items": "both"})
     (plain,) = calls("megu", noise={"forget_items": "noised"})
-    assert [first.label, second.label] == BOTH and len(seen) == 1 and seen[0] is first.model
+    assert [first.label, second.label] == [*AGAIN] and len(seen) == 1 and seen[0] is first.model
     assert first.index.equal(plain.index) and first.labels.equal(plain.labels)
     assert second.index.equal(both.index) and second.labels.equal(both.labels) and second.model is not first.model
     assert len(second.index) == len(first.index) + len(task.split.forget)
@@ -95,7 +94,7 @@ def test_where_nothing_is_remembered_the_bits_are_those_of_one_training(task, mo
     seen = asked(monkeypatch, False)
     once = dataclasses.replace(task, history={})
     found = unlearn("megu", once)
-    assert len(seen) == 1 and [*once.history] == BOTH[:1]
+    assert len(seen) == 1 and [*once.history] == [AGAIN[0]]
     assert state(found).equal(state(unlearn("megu", task, noise={"forget_items": "noised"})))
 
 
