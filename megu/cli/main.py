@@ -140,7 +140,7 @@ def unlearn(
 
     checked = CheckedRequest(Request.of(arguments))
     if check:
-        from megu.own.recheck import recheck
+        from megu.own.report import recheck
 
         verdict = recheck(checked, check, None if dry_run else out)["verdict"]
         return typer.echo(f"verdict  {verdict['word']}\n" + "\n".join(f"why      {one}" for one in verdict["findings"]))

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from megu.cli.main import app
 from megu.methods.task import Task
-from megu.own.recheck import recheck
+from megu.own.report import recheck
 from megu.own.request import CheckedRequest, Request
 
 SAID = ("asked", "accuracy", "changes", "attacks", "without_reference", "metrics", "predictions", "verdict")
