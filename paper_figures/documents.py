@@ -16,6 +16,7 @@ from shared import (
     findings_guides,
     findings_more,
     findings_patterns,
+    method_list,
     notebook_map,
     reproduced,
     unseen,
@@ -32,7 +33,7 @@ DOCUMENTS = {  # path -> {span: function of the folder of tidy tables}
     "megu/guide/README.md": {"guides": findings_guides.guide_findings},
     "megu/guide/assets/tiny_mllm.md": {"quality": findings_guides.quality},
     "megu/cli/README.md": {},
-    "megu/methods/README.md": {"which-method": which_method.page, "unseen": unseen.page},
+    "megu/methods/README.md": {"which-method": which_method.page, "unseen": unseen.page, "methods": method_list.table},
     "megu/own/README.md": {},
     "paper_figures/README.md": {
         "made": findings_more.made,

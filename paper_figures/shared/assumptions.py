@@ -112,8 +112,8 @@ def table(data):
         (
             "A16",
             "forget images that are trained on",
-            f"{noise.forget_items}, as in eq. 12",
-            "`methods.megu.noise.forget_items=both`: the clean images with the perturbing labels too",
+            f"{noise.forget_items}: noised, as in eq. 12; where the new model still knows them, again with both",
+            "`methods.megu.noise.forget_items=noised`; `both`: the clean images with the perturbing labels too",
             of("A16"),
         ),
     ]
