@@ -1,6 +1,7 @@
 r"""What each method does, in the registry's own words."""
 
 import inspect
+import re
 import sys
 
 from shared.tracked import title
@@ -26,7 +27,9 @@ def about(entry):
 def source(entry):
     r"""Where a method is from, by its docstring."""
     text = " ".join(inspect.getdoc(entry.unlearn).split()).split("Source: ")[1]
-    return text.split(" Departs:")[0].rstrip(".")
+    return re.sub(
+        r"arXiv (\d{4}\.\d{5})", r"[arXiv \1](https://arxiv.org/abs/\1)", text.split(" Departs:")[0].rstrip(".")
+    )
 
 
 def table(data):
