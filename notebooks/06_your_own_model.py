@@ -164,7 +164,8 @@ print(verdict["word"], "", *why, sep="\n")
 Image(deletion.bars(result.report["accuracy"], write=deletion.png))
 
 # %% [markdown]
-# What the forgotten images are taken for now, and what an attacker sees who tries to tell them from unseen images of the same class:
+# What the forgotten images are taken for now, and what two attackers see who try to tell them from unseen images of the same class, one by the loss, one by the entropy. The verdict names the attack
+# that it speaks of. Where the unseen images are too few, an attack that tells nothing does not show that no trace is left: so it says which AUC it would have found.
 
 # %% tags=["nbval-ignore-output"]
 Image(deletion.shares(result.report["predictions"]["shares"], write=deletion.png))

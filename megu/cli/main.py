@@ -113,7 +113,7 @@ def unlearn(
     retrain: options.Retrain = False,
     classes: options.Classes = None,
     duplicates: options.Duplicates = None,
-    method: option(str, "By default megu; a wrong name lists all.") = None,
+    method: options.Method = None,
     guide: options.Guide = None,
     normalise: options.Normalise = None,
     size: options.Size = None,
@@ -126,6 +126,7 @@ def unlearn(
     save_config: options.SaveConfig = None,
     log: option(str, "csv (default: log.csv in --out), tensorboard, wandb or mlflow.") = None,
     onnx: Onnx = False,
+    check: options.Check = None,
     dry_run: DryRun = False,
 ):
     """Unlearn with a classifier and images of the user's own."""
@@ -138,6 +139,11 @@ def unlearn(
     from megu.own.request import CheckedRequest, Request
 
     checked = CheckedRequest(Request.of(arguments))
+    if check:
+        from megu.own.report import recheck
+
+        verdict = recheck(checked, check, None if dry_run else out)["verdict"]
+        return typer.echo(f"verdict  {verdict['word']}\n" + "\n".join(f"why      {one}" for one in verdict["findings"]))
     from megu.own.estimate import plan
 
     typer.echo(plan(checked, out))

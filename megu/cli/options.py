@@ -66,8 +66,15 @@ Tune = option(
     " another thing, for the models of megu run).",
     min=0,
 )
+_METHODS = ", ".join(name for name, reference in method_names().items() if not reference)
+Method = option(str, f"One of {_METHODS}; by default megu.")
+Check = option(Path, "A new model (.safetensors, the same --arch): train nothing, write the report on it instead.")
 Model = option(Path, "Weights as .safetensors (nothing else is opened; of a .pth see megu/own/README.md).")
-Arch = option(str, "Of torchvision or ours, timm:NAME, hf:FOLDER, or file.py:function(num_classes, in_channels).")
+Arch = option(
+    str,
+    "Of torchvision (resnet18, efficientnet_b0, ...) or ours, timm:NAME, hf:FOLDER, or file.py:function(num_classes,"
+    " in_channels).",
+)
 Data = option(str, "Folder of training images by class, or of train/ and test/; or a .csv of path, label, split.")
 Forget = option(list[str], "Class or class/sub-class to forget")
 ForgetList = option(Path, "File of single images instead: a name or position a line, or .json, .npy.")

@@ -66,7 +66,7 @@ def pool_parts(name, classes, train, test, normalise, device, whole=None) -> Ima
         sub = [name for part in parts for name in part.sub or [classes[k] for k in part.y.tolist()]]
         fine_classes = tuple(sorted(set(sub)))
         fine = torch.tensor([fine_classes.index(name) for name in sub])
-    mean, std = moments(normalise, x)
+    mean, std = moments(normalise, x[: len(train.y)])
     if x.is_floating_point() and normalise != "imagenet":  # the default, asked for or not
         logging.getLogger("megu").warning("normalise is not used: float images are taken as they come")
     if x.is_floating_point() and 0 <= float(x.min()) and float(x.max()) <= 1:

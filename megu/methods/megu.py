@@ -32,6 +32,7 @@ _PRINTED = {
 }  # fmt: skip
 _TUNED = RATE | {"noise.alpha": (0.7, 0.7), "noise.scale": (1.0, 1.0), "noise.lam": (0.01, 100.0)}  # as eq. 11
 _VARIANT = {"guided": True, "variant_of": "megu"}
+AGAIN = "MeGU", "MeGU, clean images too"  # what trainings are called: the first, and one with the clean images
 _RANDOM, _NONE = {"labels.choice": "random"}, {"noise.kind": "none"}
 
 
@@ -61,7 +62,7 @@ def unlearn(task: Task, settings: MeguSettings) -> nn.Module:
         labels, shift = torch.cat([y_perturb, y[retain], *[y_perturb] * clean]), None
         if noise.kind != "none":
             index, labels, shift = training_items(index, labels, y[forget], pair, noise)
-        return task.fine_tune(index, labels, settings.recipe, shift=shift, label="MeGU" + ", clean images too" * clean)
+        return task.fine_tune(index, labels, settings.recipe, shift=shift, label=AGAIN[clean])
 
     new, check = tuned(noise.forget_items == "both"), noise.forget_items == "checked" and noise.kind != "none"
     return tuned(clean=True) if check and task.remembers(new) else new

@@ -62,10 +62,12 @@ def check_known(checked):
     of_class = y.bincount(minlength=images.num_classes).tolist()
     never = [name for k, name in enumerate(images.classes) if k not in known and wrong ** of_class[k] < _SURELY]
     if never := [name for name in never if name not in asked.classes]:
+        again = f"ask for it again beside what is to be forgotten now (forget=[..., {never[0]!r}])"
+        if asked.scenario != "class":
+            again = "cut off its output first (`The next request` in megu/own/README.md)"
         _log.warning(
             f"the model names no image {', '.join(map(repr, never))}, of which there are retained training images: they"
-            " are trained on, so that it learns this; if it was to forget that before, ask for it again beside what is"
-            f" to be forgotten now (forget=[..., {never[0]!r}])"
+            f" are trained on, so that it learns this; if it was to forget that before, {again}"
         )
     if asked.scenario != "class":
         return

@@ -7,10 +7,14 @@ from pathlib import Path
 import jinja2
 
 import megu
-from megu.core.loading import weights_digest
+from megu.core.device import usual_torch
+from megu.core.loading import check_and_copy, read_model, weights_digest
 from megu.figures import deletion
+from megu.own.findings import measure
+from megu.own.request import collect_notices
+from megu.own.tuning import Trial
 from megu.own.verdict import verdict
-from megu.runs.store import PACKAGES
+from megu.runs.store import PACKAGES, in_memory
 from megu.settings.errors import SettingsError
 from megu.settings.extras import versions
 from megu.settings.files import atomic, hash_bytes, hash_file, ordinary, write_json
@@ -68,6 +72,28 @@ def compose(checked, new, guide, training, found):
     facts = {"report": NAME, "megu": megu.__version__, "asked": asked, "done": done, **found, "verdict": said}
     facts |= {"hashes": HASHES, "files": {}}
     return json.loads(json.dumps(facts, allow_nan=False))
+
+
+@usual_torch()
+def recheck(checked, new, folder=None) -> dict:
+    """The report, see `compose`, on ``new`` against the model of a request; nothing is trained.
+
+    Args:
+        checked: `megu.own.request.CheckedRequest`.  new: an ``nn.Module``, or weights of the request's ``arch``.
+        folder: for report.html, report.json and SHA256SUMS.
+    Raises: SettingsError where ``new`` has other classes, or the reference would have to be trained.
+    """
+    if checked.request.retrain:
+        raise SettingsError("retrain trains a reference, and here nothing is trained: give reference, or none")
+    images, training = checked.images, {"seconds": {}, "history": {}, "search": None}
+    with collect_notices(checked.notices):
+        if checked.request.arch is not None:
+            new = read_model(new, checked.request.arch, images.num_classes, images.shape[1:])
+        new = check_and_copy(new, images, "the model to check")
+        found = measure(checked, in_memory(), new, None)
+    facts = compose(checked, new, None, training | {"check": Trial(checked, None).look(new)}, found)
+    facts["done"] |= {"method": "check", "title": "none: the new model was given", "settings": {}}
+    return facts if folder is None else write(facts, folder, [])
 
 
 def write(facts, folder, models):

@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from math import sqrt
 from pathlib import Path
-from types import SimpleNamespace
 
 from torch import nn
 
@@ -18,6 +17,7 @@ from megu.core.loading import weights_digest
 from megu.core.onnx import write_onnx
 from megu.core.train import DivergedError
 from megu.methods import METHODS
+from megu.methods.megu import AGAIN
 from megu.own import report
 from megu.own.estimate import Plan, calm_training, plan, retraining_time
 from megu.own.findings import measure
@@ -26,7 +26,7 @@ from megu.own.request import CheckedRequest, Request, collect_notices, say_zeros
 from megu.own.tuning import PARTS, Trial, kept, made_by, settled
 from megu.own.verdict import DOUBTED
 from megu.runs.loggers import loggers
-from megu.runs.store import CODE, RunDirectory
+from megu.runs.store import CODE, RunDirectory, in_memory
 from megu.settings.errors import StageError
 from megu.settings.files import alone, atomic
 from megu.settings.place import MODEL, REFERENCE, WORK, place
@@ -94,7 +94,7 @@ def carry_out(checked, out=None) -> Unlearned:
     work = folder and folder / WORK
     needs, called = (_dependencies(checked), [checked.settings.seed]), OUT.format(folder and folder.name)
     with alone(work, called) if folder else nullcontext(), collect_notices(checked.notices):
-        store = RunDirectory(work, *needs, called=called) if folder else _in_memory()
+        store = RunDirectory(work, *needs, called=called) if folder else in_memory()
         matrix, guide = transition(checked, store)
         if checked.request.retrain:
             checked.reference = retrained(checked, store)
@@ -102,7 +102,7 @@ def carry_out(checked, out=None) -> Unlearned:
         new, training = _unlearned(checked, store, matrix)
         training["search"] = search
         checked.clock.seconds |= {"search": search["seconds"]} if search else {}
-        warn(checked, training["check"])
+        warn(checked, training)
         say_zeros(checked.original, new)
         state = copy.deepcopy(new.state_dict())
         found = measure(checked, store, new, matrix)
@@ -137,18 +137,6 @@ def about(checked, new):
         "classes": images.classes, "shape": images.shape,
         "mean": images.mean.tolist() if pixels else None, "std": images.std.tolist() if pixels else None,
     }  # fmt: skip
-
-
-def _in_memory():
-    """What stands for a `megu.runs.store.RunDirectory` where nothing is kept."""
-    facts = {}
-
-    def once(name, make, save, load):
-        content, facts[name] = make()
-        return content
-
-    nothing, notes = (lambda key, value: None), {"notes": {}}
-    return SimpleNamespace(path=None, manifest=notes, once=once, facts=facts.get, note=nothing, same=nothing)
 
 
 def _dependencies(checked):
@@ -241,9 +229,11 @@ def _away(row):
     return difference if abs(difference) > NEAR + 200 * sqrt(share * (1 - share) / row["images"]) else 0.0
 
 
-def warn(checked, check: dict):
-    """Say in the log what is not near enough, and what to do."""
-    if said := complaints(check):
+def warn(checked, training: dict):
+    """Say in the log what was done twice, and what is not near enough, and what to do."""
+    if {*AGAIN} <= training["history"].keys():
+        LOG.warning("the noise hid the forgotten images: MeGU trained once more, with the clean ones beside it (A16)")
+    if said := complaints(training["check"]):
         search = "" if checked.request.tune else "search for other settings (tune=20, --tune 20), or "
         how = f"{search}try other methods (megu compare; which method when: megu/methods/README.md)"
         LOG.warning("a check on training images: %s.  Remedy: %s", "; ".join(said), how)

@@ -20,8 +20,7 @@ def verdict(asked: dict, measured: list[dict], changes: list[dict], attacked: li
     """
     rows = {(row["model"], row["part"]): row for row in measured}
     moved = {(row["model"], row["than"], row["part"]): row for row in changes}
-    whole = asked["scenario"] == "class"
-    unfit = _unfit(rows, moved, whole)
+    unfit = _unfit(rows, moved, whole := asked["scenario"] == "class")
     judge = "reference" if ("reference", "forget") in rows and not unfit else None
     tests = {(row["model"], row["attack"]): row for row in attacked}
     trace, without, trace_rule, sentences = _trace(tests, moved, judge, whole)
@@ -126,9 +125,10 @@ def _trace(attacks, moved, judge, whole):
     if marks := [test for test in tests if not test["low"] <= 0 <= test["high"]]:
         state, shown = "trace", max(marks, key=lambda test: abs(test["at"]) / test["reach"])
     if shown:
-        sentences.append(shown["said"].format("can still" if marks else "cannot"))
+        unsure, attack = state == "cannot be told", shown if "detectable" in shown else tests[0]
+        sentences.append(shown["said"].format("can still" if marks else "cannot surely" if unsure else "cannot"))
         sentences += [shown["other_way"]] if marks and shown["at"] < 0 and "other_way" in shown else []
-        sentences += [_power(tests[0], without)] if state == "cannot be told" else []
+        sentences += [_power(attack, without)] if unsure else []
     return state, without, rule, sentences
 
 
@@ -148,7 +148,8 @@ def _attack(attacks, name, judge):
         f" classes: {_auc(after)}, {before['auc']:.3f} before; {against}."
     )
     other_way = "Below that the forgotten images stand out the other way: they look less like training images."
-    more = {"goal": goal["auc"], "detectable": goal["detectable"], "others": after["others"], "seen": before["auc"]}
+    more = {"goal": goal["auc"], "detectable": goal["detectable"], "others": after["others"]}
+    more["seen"] = f"{before['auc']:.3f} by the {name}"
     return {**_test(at, low, high, before["auc"] - goal["auc"], said), "other_way": other_way, **more}
 
 
@@ -171,11 +172,10 @@ def _test(at, low, high, before, said):
 def _power(attack, without):
     if "detectable" not in attack:
         return f"Whether a trace is left cannot be told {without}: the forgotten images are too few."
-    least = attack["detectable"]
-    finds = f"an AUC of {least:.3f} or more" if least else "not even an AUC of 1"
+    finds = f"an AUC of {attack['detectable']:.3f} or more" if attack["detectable"] else "not even an AUC of 1"
     return (
-        f"Whether a trace is left cannot be told {without}: a test of this size finds {finds} with 80 % power at its"
-        f" level (5 % for all tests together); in the model before it was {attack['seen']:.3f}."
+        f"So whether a trace is left cannot be told {without}: a test of this size finds {finds} with 80 % power at its"
+        f" level (5 % for all tests together); in the model before it was {attack['seen']}."
     )
 
 

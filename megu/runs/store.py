@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -210,3 +211,15 @@ def run_directory(
     if study:
         return study / f"{settings.data.name}-{settings.arch}-{what}"
     return Path(run_dir or project_root() / "runs" / f"{settings.profile}-{what}")
+
+
+def in_memory():
+    r"""What stands for a `RunDirectory` where nothing is kept."""
+    facts = {}
+
+    def once(name, make, save, load):
+        content, facts[name] = make()
+        return content
+
+    nothing, notes = (lambda key, value: None), {"notes": {}}
+    return SimpleNamespace(path=None, manifest=notes, once=once, facts=facts.get, note=nothing, same=nothing)

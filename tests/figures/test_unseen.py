@@ -116,3 +116,13 @@ def test_the_section_is_what_the_table_says_and_moves_with_it(tmp_path):
     moved = section.page(tmp_path)
     assert "a word that no verdict has" in " ".join(moved.split("Wrong, ")[1].split()) and moved != section.page(DATA)
     assert "unseen" in documents.DOCUMENTS["megu/methods/README.md"]
+
+
+def test_no_request_for_single_images_was_near_as_the_page_on_own_models_says():
+    table = pd.read_csv(DATA / "unseen.csv")
+    single = table[table["request"] == "images"]
+    near = (single["near_forget"] & single["near_retain"]).groupby(single["method"].eq("megu")).agg(["sum", "size"])
+    page = " ".join((ROOT / "megu" / "own" / "README.md").read_text().split())
+    (mine, count), (others, of) = near.loc[True], near.loc[False]
+    assert f"{mine} of {count} by MeGU and {others} of {of} by the recommended methods" in page
+    assert not single["word"].str.contains("no trace").any() and "no such request ever came out as *no trace*" in page

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import subprocess
 import sys
 
 import jsonschema
@@ -17,9 +18,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from megu.cli import main as command
-from megu.measure.attacks import detectable_auc
+from megu.core.architectures import builders
+from megu.measure.attacks import auc_interval, detectable_auc
 from megu.own import report
-from megu.own.verdict import LEVEL
+from megu.own.verdict import LEVEL, _trace
 from megu.settings.files import hash_file
 from megu.settings.place import SUMS, WORK
 
@@ -135,18 +137,50 @@ def test_reports_that_are_none(tmp_path, content):
         report.read(tmp_path)
 
 
+PAGE = (ROOT / "megu" / "own" / "README.md").read_text()
+
+
+def rows_of(first):
+    """Cells of the rows of the page's table whose first row begins so."""
+    return [line.strip("|").split("|") for line in PAGE[PAGE.index(f"| {first}") :].split("\n\n")[0].splitlines()]
+
+
 def test_how_many_unseen_images_are_needed_is_what_the_page_says():
     """Of each pair on the page a tenth more is enough, a tenth less is not."""
-    text = " ".join((ROOT / "megu" / "own" / "README.md").read_text().split())
-    alone, beside = re.search(r"without a reference: (.*?) With a reference, .*?: (.*?) What 40", text).groups()
 
     def enough(n, m, goal):
         least = detectable_auc(np.array([n]), np.array([m]), LEVEL, goal)
         return least is not None and least <= 0.65
 
-    for said, goal in ((alone, None), (beside, 0.5)):
-        counts = re.findall(r"(\d+)(?: forgotten)?(?: images)?(?: need)? about (\d+)", said)
-        never = int(re.search(r"(?:fewer than )?(\d+)(?: forgotten ones)? are never", said)[1])
-        assert len(counts) >= 3 and not enough(never - (goal is None), 10**6, goal)
-        for n, m in (map(int, pair) for pair in counts):
-            assert enough(n, round(1.1 * m), goal) and not enough(n, round(0.9 * m), goal), (n, m)
+    (_, *sizes), _, (_, *alone), (_, *beside) = rows_of("forgotten images of one class")
+    for goal, cells in ((None, alone), (0.5, beside)):
+        for n, said in zip(map(int, sizes), cells, strict=True):
+            if said.strip() == "never":
+                assert not enough(n, 10**6, goal)
+            else:
+                assert enough(n, round(1.1 * int(said)), goal) and not enough(n, round(0.9 * int(said)), goal), n
+    least = int(re.search(r"fewer than (\d+) forgotten ones no number", " ".join(PAGE.split()))[1])
+    assert enough(least, 10**6, None) and not enough(least - 1, 10**6, None)
+
+
+def test_what_single_images_need_is_what_the_page_prints_and_what_the_verdict_asks():
+    code, printed = re.search(r'python -c "(from numpy.*?)"\n# ([^\n]*)', PAGE, re.S).groups()
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == printed
+    for needed, m in zip(json.loads(printed.split("] ")[0] + "]"), (40, 120, 600, 5000), strict=True):
+        for more, trace in ((0.01, "no trace"), (-0.01, "cannot be told")):
+            rows = [row(model, auc, m) for model, auc in (("before", needed + more), ("after", 0.5))]
+            assert _trace({(one["model"], "loss"): one for one in rows}, {}, None, False)[0] == trace, (m, more)
+
+
+def row(model, auc, m):
+    sizes = np.array([40]), np.array([m])
+    low, high = auc_interval(auc, *sizes, LEVEL)
+    return {"model": model, "auc": auc, "low": low, "high": high, "others": m, "detectable": None}
+
+
+@pytest.mark.parametrize("cells", rows_of("network")[2:], ids=lambda cells: cells[1].strip())
+def test_last_layers_are_called_as_the_page_says(cells):
+    (arch,), names = (re.findall(r"`([^`]*)`", cell) for cell in cells[1:])
+    state = next(builders(arch, 7, (3, 224, 224)))().state_dict()
+    assert {name for name, value in state.items() if value.shape[:1] == (7,)} == set(names)

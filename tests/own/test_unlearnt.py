@@ -14,6 +14,8 @@ from torch.utils.data import TensorDataset
 import megu
 from megu.core import models
 from megu.core.loading import weights_digest
+from megu.datasets.folder import ImagePart
+from megu.datasets.user_images import pool_parts
 from megu.own.checkpoint import Checkpoint
 
 SAID = "the model names no image 'bag'"
@@ -105,6 +107,8 @@ def earlier(model):
 def test_a_class_that_was_forgotten_before_and_stays_is_said_to_be_learnt_again(model, earlier, parts):
     found = forget(earlier, parts, "trouser", method="finetune", settings={"recipe.epochs": 1})
     assert any(SAID in line and "[..., 'bag']" in line for line in found.report["done"]["notices"])
+    single = forget(earlier, parts, [0, 1], method="finetune", settings={"recipe.epochs": 1}).report["done"]["notices"]
+    assert any(SAID in line and "cut off its output first" in line and "[...," not in line for line in single)
     control = forget(model, parts, "trouser", method="finetune", settings={"recipe.epochs": 1})
     assert not any("names no image" in line for line in control.report["done"]["notices"])
 
@@ -121,6 +125,35 @@ def test_it_is_asked_for_again_beside_the_next_and_stays_forgotten(earlier, part
     assert column(found, "after")["acc_forget_train"] < column(found, "before")["acc_forget_train"]
     with refused("the name 'bag' to 0 of .* cannot forget it; check the order"):
         forget(earlier, parts, "bag")
+
+
+def test_where_its_output_is_cut_off_single_images_are_forgotten_and_the_class_is_not_learnt_again(model, parts):
+    bag, state = NAMES.index("bag"), copy.deepcopy(model.state_dict())
+    keep = [k for k in range(10) if k != bag]
+    for part in ("8.weight", "8.bias"):
+        state[part] = state[part][keep].contiguous()
+    cut = network(9)
+    cut.load_state_dict(state)
+    left = [(d.tensors[0][d.tensors[1] != bag], d.tensors[1][d.tensors[1] != bag]) for d in parts]
+    train, test = (TensorDataset(x, y - (y > bag).long()) for x, y in left)
+    how = {"classes": [NAMES[k] for k in keep], "method": "finetune", "settings": {"recipe.epochs": 1}}
+    found = forget(cut.eval(), (train, test), [0, 1], **how)
+    assert found.model(train[0][0][None]).shape == (1, 9) and found.report["asked"]["images"] == 2
+    assert not any("names no image" in line for line in found.report["done"]["notices"])
+
+
+def test_the_moments_of_data_are_those_of_the_training_images(parts):
+    given = [TensorDataset((255 * d.tensors[0]).round().byte(), d.tensors[1]) for d in parts]
+    darker = TensorDataset(given[1].tensors[0] // 2, given[1].tensors[1])
+    x = given[0].tensors[0].double() / 255
+    for test in (given[1], darker, None):
+        images = pool_parts("given", NAMES, *(as_part(one) for one in (given[0], test)), "data", "cpu")
+        assert images.mean.item() == pytest.approx(x.mean().item(), abs=1e-6)
+        assert images.std.item() == pytest.approx(x.std().item(), abs=1e-5)
+
+
+def as_part(data):
+    return data and ImagePart(*data.tensors, None, tuple(range(len(data))))
 
 
 def test_notices_of_a_report_name_no_image(model, parts, caplog):

@@ -117,6 +117,7 @@ def test_where_images_are_too_few_the_auc_that_would_be_told_is_printed():
     assert found["word"] == "cannot be told with 8 unseen images"
     assert f"an AUC of {size(50, 8)['detectable']:.3f} or more with 80 % power" in str(found["findings"])
     assert size(4, 4)["detectable"] is None and 0.5 < size(500, 500)["detectable"] < 0.57
+    assert "cannot surely tell" in str(found["findings"]) and "it was 0.900 by the loss" in str(found["findings"])
     few = judged(4, 4, None, [attack("before", 1.0, 4, 4), attack("after", 0.6, 4, 4)], "random", 4)
     assert few["word"] == "cannot be told with 4 unseen images" and "not even an AUC of 1" in str(few["findings"])
 
@@ -187,8 +188,7 @@ def test_what_the_model_lost_is_part_of_the_word(before, after, reference, utili
     assert found["parts"]["utility"] == utility
     first = "forgotten" if scenario == "class" else "no trace"
     assert found["word"] == first + (f", model {utility}" if utility in ("ruined", "damaged") else "")
-    retained = f"test images of what is retained named right: {100 * before:.1f} %"
-    assert retained in found["findings"][0]  # what the shell shows
+    assert f"test images of what is retained named right: {100 * before:.1f} %" in found["findings"][0]  # in the shell
     if utility != "not measured":
         goal = reference if reference not in (None, POOR) else before
         assert f"{100 * (goal + CHANCE) / 2:.1f} and" in found["rule"]

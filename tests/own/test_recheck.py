@@ -1,0 +1,78 @@
+"""The report on a new model that is there already: that of the call that made it, and of others."""
+
+import json
+
+import jsonschema
+import pytest
+from conftest import ROOT
+from own_model import NAMES, SCHEMA, alike, files_of, forget, network, same
+from refusals import refused
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from megu.cli.main import app
+from megu.methods.task import Task
+from megu.own.report import recheck
+from megu.own.request import CheckedRequest, Request
+
+SAID = ("asked", "accuracy", "changes", "attacks", "without_reference", "metrics", "predictions", "verdict")
+PHOTOS = [*range(240, 280)]
+
+
+def look(new, model, parts, what=PHOTOS, folder=None, **more):
+    request = Request(model, parts[0], what, test=parts[1], classes=NAMES, **more)
+    return recheck(CheckedRequest(request), new, folder)
+
+
+@pytest.fixture(scope="module")
+def made(model, parts):
+    return forget(model, parts, PHOTOS, method="finetune", settings={"recipe.epochs": 1})
+
+
+def test_it_says_what_the_call_said_that_made_the_model_and_nothing_is_trained(made, model, parts, tmp_path):
+    given = {key: value.clone() for key, value in made.model.state_dict().items()}
+    found = look(made.model, model, parts, folder=tmp_path)
+    assert {part: found[part] for part in SAID} == {part: made.report[part] for part in SAID}
+    assert found["done"]["check"] == made.report["done"]["check"] and found["done"]["history"] == {}
+    assert found["done"]["model"] == made.report["done"]["model"] and found["done"]["method"] == "check"
+    jsonschema.validate(json.loads((tmp_path / "report.json").read_text()), SCHEMA)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["SHA256SUMS", "report.html", "report.json"]
+    assert "none: the new model was given" in (tmp_path / "report.html").read_text()
+    assert same(given, made.model.state_dict())
+
+
+def test_in_the_shell(made, model, parts, tmp_path):
+    root = files_of(model, parts, tmp_path / "given")
+    save_file(made.model.state_dict(), root / "new.safetensors")
+    arch = f"{ROOT / 'tests' / 'helpers' / 'own_model.py'}:network"
+    command = f"unlearn --model {root}/model.safetensors --arch {arch} --data {root}/photos --forget trouser"
+    command += f" --normalise unit --classes {root}/names.txt --check {root}/new.safetensors --out {tmp_path}/looked"
+    for dry in (["--dry-run"], []):
+        said = CliRunner().invoke(app, [*command.split(), *dry], catch_exceptions=False).output
+        assert "verdict  not forgotten" in said and "why      Forgotten training images named right" in said
+        assert (tmp_path / "looked" / "report.json").exists() == (not dry)
+
+
+def test_photos_are_looked_for_in_the_model_that_forgot_a_class_afterwards(made, model, parts):
+    """First the photos, then a class of others: the last model is looked at for the photos."""
+    last = forget(made.model, parts, "trouser", method="finetune", settings={"recipe.epochs": 1}).model
+    found = look(last, model, parts, reference=alike(model))
+    assert found["asked"]["scenario"] == "random" and found["asked"]["images"] == len(PHOTOS)
+    before = {(row["model"], row["attack"]): row["auc"] for row in look(model, model, parts)["attacks"]}
+    after = {(row["model"], row["attack"]): row["auc"] for row in found["attacks"]}
+    assert before["before", "loss"] == after["before", "loss"] == before["after", "loss"] != after["after", "loss"]
+
+
+def test_what_is_no_such_model_is_refused(model, parts):
+    with refused("the model to check gives .*7"):
+        look(network(7), model, parts)
+    with refused("nothing is trained: give reference"):
+        look(model, model, parts, retrain=True)
+
+
+def test_the_report_says_that_megu_trained_twice(model, parts, monkeypatch):
+    for remembers in (True, False):
+        monkeypatch.setattr(Task, "remembers", lambda self, new, answer=remembers: answer)
+        report = forget(model, parts, guide="model").report["done"]
+        assert any("MeGU trained once more" in one for one in report["notices"]) == remembers
+        assert (len(report["history"]) == 2) == remembers
