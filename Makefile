@@ -49,7 +49,7 @@ ablation: $(READY)  ## MeGU's open points, changed one at a time (15 minutes on 
 	@$(BIN)/megu study ablation --out paper_figures/data
 
 ablation-cifar100: $(READY)  ## eq. 11, its parts and a stronger penalty on rocket of CIFAR-100, DATA=cifar100.npz (an hour on one core)
-	@$(BIN)/megu study ablation --profile small --point A10 --point A15 --point A16 --point noise --table ablation_cifar100 --set data.name=cifar100 --set data.path=$(abspath $(DATA)) --set 'forget.classes=["rocket"]' --set seeds=2 --out paper_figures/data
+	@$(BIN)/megu study ablation --profile small --point A10 --point A15 --point A16 --point noise --table ablation_cifar100 --set data.name=cifar100 --set data.path=$(abspath $(DATA)) --set 'forget.classes=["rocket"]' --seeds 2 --out paper_figures/data
 
 recovery: $(READY)  ## the entanglement measures on images whose parts are known (about 10 minutes on one busy core)
 	@$(BIN)/megu study recovery --out paper_figures/data

@@ -24,8 +24,8 @@
 # `make ablation` changes MeGU's settings one by one ([`megu/settings/cells.py`](../megu/settings/cells.py)) on the
 # default request. Each change is measured against MeGU of the same seed, so that the seed's own luck drops out. The
 # roles are those of appendices E (sensitivity; it could not be read, so it is what the main text says of it) and F
-# (ablation) of [arXiv 2602.17088](https://arxiv.org/abs/2602.17088). The tables are from before the check of A16. ToW:
-# 1 = as the retrained model ([A2](A2_every_method.ipynb)).
+# (ablation) of [arXiv 2602.17088](https://arxiv.org/abs/2602.17088). Each change is measured without the check of
+# A16. ToW: 1 = as the retrained model ([A2](A2_every_method.ipynb)).
 
 # %%
 import sys

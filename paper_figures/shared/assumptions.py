@@ -136,7 +136,7 @@ def table(data):
                 " labels beside"
             ),
             "`methods.megu.noise.forget_items=noised` or `both`",
-            f"{of('A16', 'clean images too')}; the check: not yet in a tracked table",
+            f"{of('A16')}; rocket of CIFAR-100: [what the check does](#does-eq-11-forget)",
         ),
     ]
     return markdown.table(HEAD, rows)
