@@ -197,7 +197,8 @@ def printed(data):
     return (
         f"**Does eq. 11 forget?** As printed, {shirt.loc['acc_forget_test', 'mean']:.0f} % of the test images of"
         f" {forgotten()} are named right, ToW {change(shirt.loc['tow'])} against the tuned weights; but"
-        f" {left('A10', 'eq. 11')} % of {name} of CIFAR-100, one seed each, and {left('A16', 'not checked')} % with the tuned weights: the pair hides the images. Labels"
+        f" {left('A10', 'eq. 11')} % of {name} of CIFAR-100, one seed each, and {left('A16', 'not checked')} % with the"
+        " tuned weights: the pair hides the images. Labels"
         f" alone leave {left('noise', 'none')} %. MeGU's default looks, and trains once more where too much is left:"
         f" {left('default', 'as tuned')} % ([variants, weights]({EQ11}))."
     )
