@@ -165,7 +165,7 @@ chosen = {
     f"only {names[other]}": serves[other] & ~serves[asked],
 }
 panels = {
-    f"{what} ({units.sum()} unit{'s' * (units.sum() != 1)})": pattern_map(
+    f"{what} ({units.sum()} unit{'s' * int(units.sum() != 1)})": pattern_map(
         original, images.batch(some), layer, units, found[layer]
     )
     for what, units in chosen.items()
