@@ -23,15 +23,16 @@ def read_selection(path, ids, root=None) -> list[int]:
     Raises: SettingsError naming the line that is no image, or several.
     """
     path, out = ordinary(Path(path)), []
+    text = path.suffix not in (".npy", ".json")
     find = _finder(ids, root)
     for number, entry in enumerate(_entries(path, len(ids)), 1):
         if isinstance(entry, int) and not isinstance(entry, bool):
             out.append(entry)
             continue
         entry = entry.strip().strip("\"'") if isinstance(entry, str) else repr(entry)
-        if not entry or entry.startswith("#"):
-            continue
         found = find(entry)
+        if not entry or (text and entry.startswith("#") and not found):
+            continue
         if len(found) != 1:
             if not found and re.fullmatch(r"-?(0|[1-9][0-9]{0,17})", entry):
                 out.append(int(entry))
