@@ -1,6 +1,8 @@
 r"""Commands ``megu run | unlearn | compare | report | study | guide | cost | tune | pretrain | export | crate``."""
 
 import os
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import typer
@@ -161,9 +163,12 @@ def unlearn(
 @app.command()
 def report(folder: argument(Path, "Folder that megu unlearn wrote, or its report.json.")):
     """Write the HTML of a deletion report again from its JSON."""
-    from megu.own.report import read, write_html
+    from megu.own.report import changed, read, write_html
 
-    typer.echo(f"written  {os.path.relpath(write_html(read(folder), folder if folder.is_dir() else folder.parent))}")
+    facts, place = read(folder), folder if folder.is_dir() else folder.parent
+    if changed(place):
+        typer.echo("report.json is not what SHA256SUMS says: page and sums are made of what it says now", err=True)
+    typer.echo(f"written  {os.path.relpath(write_html(facts, place))}")
 
 
 @app.command()
@@ -233,6 +238,8 @@ def export(
 
 def main():
     r"""Run the command line; errors for people are one line and exit code 2."""
+    with suppress(AttributeError):  # a terminal may lack letters that names of classes have
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except MeguError as error:

@@ -21,6 +21,10 @@ def sources(found: Tensor) -> dict[int, Tensor]:
     return out
 
 
+def _is_mask(tensor):
+    return bool(((tensor == 0) | (tensor == 1) | tensor.isinf()).all())
+
+
 def check_modes(model: nn.Module, what: str):
     r"""A model in eval mode.  Raises: SettingsError where a method of its own does not change modes as torch's does."""
     try:
@@ -45,6 +49,11 @@ def check_sources(model: nn.Module, x: Tensor, taught: Tensor, given: Tensor, wh
     if id(x) in given and trained and not trained & given.keys():
         told = f"{what} answers in eval mode by other weights than those that it trains (an average of them?)"
         raise SettingsError(f"{told}: give the part that answers as the model, or let forward use one in both modes")
+    tables = [name for name, of in model.named_buffers() if of.ndim == 2 and of.is_floating_point()]
+    if tables := [name for name in tables if not _is_mask(model.get_buffer(name)) and name in model.state_dict()]:
+        told = "%s: no method changes the buffers %s: if they were made of images (prototypes, a memory bank), %s"
+        remedy = "make them anew without those that go"
+        _log.warning(told, what, ", ".join(tables[:3]) + ", ..." * (len(tables) > 3), remedy)
     if idle := [name for i, name in weights.items() if i not in trained and model.get_parameter(name).requires_grad]:
         told = "%s: %d weights have no part in the logits of a few images (%s), and stay as they are in the file, too"
         _log.warning(told, what, len(idle), ", ".join(idle[:3]) + ", ..." * (len(idle) > 3))

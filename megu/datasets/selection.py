@@ -59,7 +59,7 @@ def _entries(path, count):
             if array.dtype == bool and array.shape == (count,):
                 return np.flatnonzero(array).tolist()
             found = array.tolist() if array.ndim == 1 and array.dtype.kind in "iuU" else None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, RecursionError) as error:
         why = getattr(error, "strerror", None) or str(error).splitlines()[0][:100]
         raise SettingsError(f"{path.name} cannot be read ({why}): give a list of positions or names") from None
     if not isinstance(found, list):

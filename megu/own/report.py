@@ -1,6 +1,7 @@
 """The deletion report: a JSON file with a schema, and one HTML file that needs no other."""
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -90,6 +91,13 @@ def write_html(facts, folder):
     return path
 
 
+def changed(folder):
+    """Whether the report.json of a folder is another than the one that its SHA256SUMS were made of."""
+    with suppress(OSError):
+        return f"{hash_file(Path(folder) / 'report.json')}  report.json" not in (Path(folder) / SUMS).read_text()
+    return False
+
+
 def read(path):
     """The report of a folder, or of its report.json.  Raises: SettingsError where there is none."""
     path = Path(path)
@@ -98,7 +106,7 @@ def read(path):
         facts = json.loads(path.read_text(encoding="utf-8"))
         if facts["report"] != NAME:
             raise ValueError
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         what = f"{path.name} is no {NAME!r} ({type(error).__name__})"
         raise SettingsError(f"{what}: give what `megu unlearn` wrote") from None
     return facts
