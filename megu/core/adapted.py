@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
 from megu.core.device import generator, seeded
-from megu.core.reach import check_modes, check_sources
+from megu.core.weights import check_modes, check_sources
 from megu.settings.errors import SettingsError
 
 _LOG = logging.getLogger("megu")

@@ -20,6 +20,7 @@ from megu.datasets.listing import Listing, class_name, class_names, in_order, li
 from megu.datasets.pairs import as_pairs, check_names, names_of, read_dataset
 from megu.datasets.selection import read_selection
 from megu.datasets.user_images import pool_parts
+from megu.own.class_order import check_header
 from megu.settings.config import Forget
 from megu.settings.errors import SettingsError
 from megu.settings.values import closest, shown
@@ -71,7 +72,10 @@ def read_inputs(request, where):
         given, whole = as_pairs(test, "test"), None
         test = read_dataset(given, len(found.classes), mode, "test")
         check_names(given, test.y, names or found.classes, names_of(given), "data", "test", named)
-    return model, reference, pool_parts(name, found.classes, train, test, request.normalise, where, whole), train.ids
+    images = pool_parts(name, found.classes, train, test, request.normalise, where, whole)
+    if isinstance(request.model, Path):
+        check_header(request.model, images)
+    return model, reference, images, train.ids
 
 
 def _read_files(found, train, test, mode):
