@@ -52,7 +52,7 @@ def in_order(names, what):
     Raises: SettingsError for a set, and where the numbers are not 0 to K - 1.
     """
     if isinstance(names, set | frozenset):
-        raise SettingsError(f"{what} is a set, which has no order: give a list, in the order of the model's outputs")
+        raise SettingsError(f"{what} is a set, which has no order: give a list, in the order of the numbers")
     if not isinstance(names, Mapping):
         return names
     numbered = any(isinstance(name, str) for name in names.values())

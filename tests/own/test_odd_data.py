@@ -51,6 +51,8 @@ def test_names_of_other_numbers_than_the_images_get_are_refused(given, tmp_path)
 def test_a_dictionary_of_names_and_numbers_is_read_by_its_numbers(classes):
     data = as_dataset()
     assert check(reader(range(4)), data, "dog", classes=classes).split.forget.tolist() == [*range(18, 24)]
+    halves = {i: "ab"[i % 2] for i in range(24)}
+    assert check(reader(range(4)), data, "a", subclasses=halves).split.forget.tolist() == [*range(0, 24, 2)]
     data.classes = classes
     assert check(reader(range(4)), data, "dog").images.classes == NAMES
 
