@@ -1,27 +1,14 @@
 r"""Commands ``megu run | unlearn | compare | report | study | guide | cost | tune | pretrain | export | crate``."""
 
 import os
+import sys
 from pathlib import Path
 
 import typer
 from typer.core import TyperGroup
 
 from megu.cli import compare, cost, crate, guide, options, study
-from megu.cli.options import (
-    DryRun,
-    Onnx,
-    Out,
-    Profile,
-    RunDir,
-    Seed,
-    Set,
-    Workers,
-    argument,
-    one_voice,
-    option,
-    parse,
-    write,
-)
+from megu.cli.options import DryRun, Out, Profile, RunDir, Seed, Set, Workers, argument, one_voice, option, parse, write
 from megu.settings.errors import MeguError, SettingsError
 from megu.settings.extras import ONNX, check_extra
 from megu.settings.files import shipped, writing
@@ -125,7 +112,7 @@ def unlearn(
     config: options.Config = None,
     save_config: options.SaveConfig = None,
     log: option(str, "csv (default: log.csv in --out), tensorboard, wandb or mlflow.") = None,
-    onnx: Onnx = False,
+    onnx: options.Onnx = False,
     check: options.Check = None,
     dry_run: DryRun = False,
 ):
@@ -167,9 +154,9 @@ def unlearn(
 @app.command()
 def report(folder: argument(Path, "Folder that megu unlearn wrote, or its report.json.")):
     """Write the HTML of a deletion report again from its JSON."""
-    from megu.own.report import read, write_html
+    from megu.own.report import write_again
 
-    typer.echo(f"written  {os.path.relpath(write_html(read(folder), folder if folder.is_dir() else folder.parent))}")
+    typer.echo(f"written  {os.path.relpath(write_again(folder))}")
 
 
 @app.command()
@@ -210,7 +197,7 @@ def export(
     out: Out,
     push: option(str, "Send it to the hub as owner/name, too, after hf auth login.") = None,
     public: option(bool, "Let everyone see it on the hub.", "--public") = False,
-    onnx: Onnx = False,
+    onnx: options.Onnx = False,
 ):
     """Write a model of a run for others: `megu.own.checkpoint.Checkpoint.from_pretrained`."""
     if onnx:
@@ -239,6 +226,7 @@ def export(
 
 def main():
     r"""Run the command line; errors for people are one line and exit code 2."""
+    getattr(sys.stdout, "reconfigure", dict)(errors="backslashreplace")  # class names may have letters it lacks
     try:
         app()
     except MeguError as error:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
 from megu.core.device import generator, seeded
+from megu.core.weights import check_modes, check_sources
 from megu.settings.errors import SettingsError
 
 _LOG = logging.getLogger("megu")
@@ -122,7 +123,7 @@ def adapted(model: nn.Module, x: Float[Tensor, "n C H W"], num_classes: int | No
     Raises: SettingsError where no logits can be told, or an image's depend on the others.
     """
     still = _still(model, what)
-    model.eval()
+    check_modes(model, what)
     with torch.no_grad(), seeded(generator(0, "look")):
         whole = model(seen := x.clone())
         path, found, form = read_output(whole, (len(x), num_classes), what)
@@ -130,13 +131,14 @@ def adapted(model: nn.Module, x: Float[Tensor, "n C H W"], num_classes: int | No
         if not logits.isfinite().all():
             raise SettingsError(f"{what} gives logits that are no numbers (NaN or infinite): give weights that work")
         wide = form is None and found.min() >= 0 and found.max() <= 1 and found.max() - found.min() > 0.8
-        alone = as_logits(_at(model(x[:1].clone()), path), form)
-        if alone.shape != logits[:1].shape or not torch.allclose(
-            alone, logits[:1], rtol=0.01, atol=0.01 * float(logits.abs().max())
+        for few, asked, remedy in (
+            (x, "the same images, asked again", "keep nothing from call to call, and draw nothing"),
+            (x[:1], "an image alone than among others", "use no batch statistics (track_running_stats=True)"),
         ):
-            remedy = "in eval mode let forward use no batch statistics (track_running_stats=True), and draw nothing"
-            raise SettingsError(f"{what} gives other logits for an image alone than among others: {remedy}")
-        trained = _in_training(model, x[:3], logits[:3], what, wide)  # of large networks this takes its time
+            now, before = as_logits(_at(model(few.clone()), path), form), logits[: len(few)]
+            if now.shape != before.shape or not torch.allclose(now, before, 0.01, 0.01 * float(logits.abs().max())):
+                raise SettingsError(f"{what} gives other logits for {asked}: in eval mode let forward {remedy}")
+        trained = _in_training(model, x[:3], logits[:3], what, wide, path)  # of large networks this takes its time
     if path:
         _LOG.warning("%s gives a %s: %s is taken for the logits", what, type(whole).__name__, _called(path))
     if form:
@@ -166,7 +168,7 @@ def _still(model, what):
         own = [*module.parameters()] or owner.get(name.rpartition(".")[0], [])
         owner[name] = own
         set_to_eval = mixed and not module.training
-        if set_to_eval or (isinstance(module, _BatchNorm) and own and not any(w.requires_grad for w in own)):
+        if set_to_eval or (isinstance(module, _NormBase) and own and not any(w.requires_grad for w in own)):
             still.add(name)
     if frozen or still:
         _LOG.warning(
@@ -208,11 +210,12 @@ def read_output(output, shape: tuple[int, int | None], what: str, near: Tensor |
     return read[0]
 
 
-def _in_training(model, x, logits, what, wide):
+def _in_training(model, x, logits, what, wide, eval_path):
     """``wide``: whether the outputs lie in [0, 1] and fill most of it, as sigmoids do."""
     probe, shape, x = copy_of(model), tuple(logits.shape), x.detach().clone().requires_grad_()
     try:
         with torch.enable_grad():
+            given = _at(probe(x.clone()), eval_path)
             output = probe.train()(x.clone())
             several = sum(t.shape == shape for _, t in leaves(output)) > 1
             if several:  # which one is it that evaluation gives?
@@ -233,6 +236,7 @@ def _in_training(model, x, logits, what, wide):
     except Exception as error:  # whatever a foreign forward() may raise
         told = f"{what} takes images in eval mode, but not in training mode ({why(error)})"
         raise SettingsError(f"{told}: let forward work in both") from None
+    check_sources(probe, x, found, given, what)
     if not reached or reached[0] is None or not any(gradient is not None for gradient in reached[1:]):
         remedy = "use no torch.no_grad and no detach in forward, and freeze layers by requires_grad_(False)"
         raise SettingsError(f"{what} lets no gradient through to its images or its weights: {remedy}")

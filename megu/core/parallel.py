@@ -1,8 +1,10 @@
 r"""The processes that train one model."""
 
 import copy
+from contextlib import contextmanager
 from datetime import timedelta
 
+import torch
 from torch import nn
 
 from megu.settings.errors import SettingsError
@@ -77,3 +79,19 @@ class Team:
     def first(self):
         """Context, for downloads, that the first process of a machine leaves before others enter."""
         return self._accelerator.local_main_process_first()
+
+
+@contextmanager
+def as_before():
+    r"""After the block torch has the threads and rules that it had before, see `megu.core.device.choose`."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    threads, rules = torch.get_num_threads(), (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32)
+    tf32, strict = matmul.allow_tf32, torch.are_deterministic_algorithms_enabled()
+    only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = rules
+        matmul.allow_tf32 = tf32
+        torch.use_deterministic_algorithms(strict, warn_only=only_warns)

@@ -35,6 +35,7 @@ TURNED = (
     " turn them (PIL.ImageOps.exif_transpose)"
 )
 DEEP = "images have 16 bits, of which the upper 8 are read (torchvision cuts the values at 255)"
+MOVING = "images have several frames or pages, of which the first is read, as torchvision does"
 SQUEEZED = (
     "images are squeezed into another shape: if the model was trained on a part of each (CenterCrop), give a Dataset"
     " with its transforms"
@@ -160,15 +161,18 @@ def find_classes(root, classes=None, size=None) -> ClassFolders:
 def split_folders(root, classes=None) -> tuple[Path, Path | None]:
     r"""Where training images and unseen ones lie below a folder; ``classes``: see `find_classes`.  What was assumed of
     a folder called train is said."""
-    there = {path.name.lower(): path for path in subfolders(root)}
-    train = next((there[name] for name in TRAIN if name in there), None)
-    beside = [path.name for name, path in there.items() if name not in (*TRAIN, *UNSEEN) and has_images(path)]
+    there = [path for path in subfolders(root) if has_images(path) or path.name.lower() in (*TRAIN, *UNSEEN)]
+    found, seen = ([path for one in names for path in there if path.name.lower() == one] for names in (TRAIN, UNSEEN))
+    train, beside = next(iter(found), None), [path.name for path in there if path not in (*found, *seen)]
     if train and (beside if classes is None else {train.name, *beside} & {*map(str, classes)}):
         why = f" beside {', '.join(beside[:3])}: give {root.name}/{train.name} if it holds the classes"
         logging.getLogger("megu").warning(f"{root.name}/{train.name} is taken for a class{why if beside else ''}")
     elif train:
-        unseen = say_unseen(root.name, [name for name in UNSEEN if name in there])
-        return train, there[unseen] if unseen else None
+        if more := [path.name for path in found[1:] if has_images(path)]:
+            what = f"{root.name!r} has training images in {train.name} and in {', '.join(more)}"
+            raise SettingsError(f"{what}: put them into one folder, or give {root.name}/{train.name} (and test)")
+        unseen = say_unseen(root.name, [path.name for path in seen])
+        return train, train.with_name(unseen) if unseen else None
     return root, None
 
 
@@ -211,6 +215,7 @@ def in_8_bits(image, mode) -> Image.Image:
 def remarks(image, size=None) -> list[str]:
     r"""What is to be said of a picture that is read at (height, width) or as large as it is."""
     out, (width, height) = [DEEP] if image.mode.startswith("I;16") else [], image.size
+    out += [MOVING] if getattr(image, "is_animated", False) else []
     with suppress(Exception):  # a damaged note; torchvision does not look at it
         out += [TURNED] if image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9) else []
     squeezed = size and abs(width * size[0] / (height * size[1]) - 1) > 0.05

@@ -60,8 +60,12 @@ class Images:
 
     def few(self, most: int = 8) -> Float[Tensor, "n C H W"]:
         r"""Training images of all parts, as the network sees them."""
+        return self.batch(self.few_index(most))
+
+    def few_index(self, most: int = 8) -> Int64[Tensor, " n"]:
+        r"""Where `few` are."""
         count = min(most, self.num_train)
-        return self.batch(torch.arange(count, device=self.x.device) * self.num_train // count)
+        return torch.arange(count, device=self.x.device) * self.num_train // count
 
     def normalised(self, x):
         r"""Images ``(n, C, H, W)``, uint8 or float in [0, 1], less the mean and over the std."""

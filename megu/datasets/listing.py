@@ -4,6 +4,7 @@ import csv
 import logging
 import os
 import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +44,22 @@ def class_name(name):
         wrong = "empty, over 200 characters or cannot be printed"
         raise SettingsError(f"class name {str(name)[:50]!r} is {wrong}: rename it")
     return text
+
+
+def in_order(names, what):
+    r"""Names in the order of their numbers, where they are a dictionary of both; else as they are.
+
+    Raises: SettingsError for a set, and where the numbers are not 0 to K - 1.
+    """
+    if isinstance(names, set | frozenset):
+        raise SettingsError(f"{what} is a set, which has no order: give a list, in the order of the numbers")
+    if not isinstance(names, Mapping):
+        return names
+    numbered = any(isinstance(name, str) for name in names.values())
+    of = {str(k): name for k, name in (names.items() if numbered else ((k, name) for name, k in names.items()))}
+    if len(of) < len(names) or {*of} != {*map(str, range(len(of)))}:
+        raise SettingsError(f"{what} is {shown(names)}: give a list, or each name with its number, from 0 on")
+    return [of[str(k)] for k in range(len(of))]
 
 
 def class_names(names, what):
@@ -143,17 +160,21 @@ def read_csv(path) -> list[tuple[Path, str, str]]:
     """
     lines = [*filter(None, read_lines(path))]
     apart = next((sign for sign in (",", ";", "\t") if sign in "".join(lines[:1])), ",")
-    rows = csv.DictReader(lines, delimiter=apart)
-    known = {str(name).strip().lower(): name for name in rows.fieldnames or ()}
+    table = csv.DictReader(lines, delimiter=apart)
+    try:
+        known, rows = {str(name).strip().lower(): name for name in table.fieldnames or ()}, [*table]
+    except csv.Error as error:
+        raise SettingsError(f"{path.name} cannot be read as a CSV ({error}): mend it") from None
     column = {what: next((known[name] for name in names if name in known), None) for what, names in COLUMNS.items()}
     if not (column["path"] and column["label"]):
-        found = ", ".join(map(str, rows.fieldnames or ()))[:100]
+        found = ", ".join(map(str, table.fieldnames or ()))[:100]
         raise SettingsError(f"{path.name} has the columns {found!r}: name them path, label and, if you like, split")
-    found, where = [], set()
-    for number, row in enumerate(rows, 1):
-        file, label, split = ((row.get(column[one]) or "").strip() for one in ("path", "label", "split"))
-        file, said = path.parent / file.replace("\\", "/"), f"{path.name}, image {number}"
-        split = (split or "train").lower()
+    cells = [[(name and row[name] or "").strip() for name in map(column.get, COLUMNS)] for row in rows]
+    found, where, usual = [], set(), "" if any(split for *_, split in cells) else "train"
+    for number, (file, label, split) in enumerate(cells, 1):
+        file = Path(os.path.normpath(path.parent / file.replace("\\", "/")))
+        said = f"{path.name}, image {number}"
+        split = (split or usual).lower()
         if not file.is_file():
             raise SettingsError(f"{said}: {file.name!r} is no file: give paths relative to the CSV's folder")
         if file in where:
@@ -174,7 +195,7 @@ def list_csv(path, classes=None) -> tuple[tuple[str, ...], Listing, Listing | No
     """
     found = read_csv(path)
     labels = [label for _, label, _ in found]
-    numbers = all(label.isdigit() for label in labels)
+    numbers = all(label.isdecimal() for label in labels)
     names = sorted({*labels}, key=int if numbers else None) if classes is None else [*classes]
     names = class_names(names, path.name)
     of = {name: k for k, name in enumerate(names)}
@@ -191,7 +212,7 @@ def list_csv(path, classes=None) -> tuple[tuple[str, ...], Listing, Listing | No
 
 def say_unseen(what, there):
     r"""Which of the parts ``there`` is taken for unseen images; a choice among them is said."""
-    if there and there[0] != "test" or there[1:]:
+    if there and there[0].lower() != "test" or there[1:]:
         others = "".join(f"; {name} is not used" for name in there[1:])
         logging.getLogger("megu").warning(f"{what}: {there[0]} is taken for unseen images{others}")
     return there[0] if there else None

@@ -1,5 +1,7 @@
 r"""Images in torch Datasets: pairs of an image and a class."""
 
+from contextlib import suppress
+
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
@@ -7,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from megu.datasets.folder import ImagePart, in_8_bits, remarks, say_note
-from megu.datasets.listing import class_name
+from megu.datasets.listing import class_name, in_order
 from megu.datasets.npz import fits_memory
 from megu.settings.errors import SettingsError
 from megu.settings.progress import Bar
@@ -61,10 +63,9 @@ def names_of(data):
     """
     index = getattr(data, "class_to_idx", None) or getattr(getattr(data, "reader", None), "class_to_idx", None)
     names = getattr(data, "classes", None)
-    if isinstance(names, dict):
-        index, names = names, None
     if names is None and isinstance(index, dict):  # as timm has it
-        names = sorted(index, key=index.get)
+        names = index
+    names = in_order(names, "the classes of data")
     if isinstance(names, list | tuple) and names:
         names = tuple(", ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in names)
         check_numbers(names, index if isinstance(index, dict) else {}, "the classes of data", "their class_to_idx")
@@ -75,6 +76,36 @@ def names_of(data):
     if len(found) > 1:
         raise SettingsError(f"the parts of data name their classes {found[0]} and {found[1]}: number them alike")
     return found[0] if found else None
+
+
+def check_names(data, y, classes, names, what, whose, needed):
+    r"""The ``names`` that a Dataset carries, after `check_numbers` of them and ``classes``; None where they say nothing
+    as it gives its images, ``y``, other numbers than they have: a ``target_transform`` or a Dataset around it may.
+
+    Raises: SettingsError where they differ, or say nothing and are ``needed``.
+    """
+    pairs = zip(_numbers(data) or (), y.tolist(), strict=False)
+    if (other := next((i for i, (number, k) in enumerate(pairs) if number != k), None)) is None:
+        check_numbers(classes, names or (), what, whose)
+        return names
+    if needed:
+        told = f"image {other} of {whose} has class {y[other]}, {_numbers(data)[other]} by the Dataset that names them"
+        raise SettingsError(f"{told}: give classes= in the order of the numbers that the images get")
+    return None
+
+
+def _numbers(data):
+    """The classes that a Dataset keeps beside its names, of each of its images; None where it keeps none."""
+    for name in ("targets", "labels", "_labels") if getattr(data, "classes", None) is not None else ():
+        with suppress(Exception):  # whatever a foreign Dataset calls so
+            if (kept := np.asarray(getattr(data, name))).dtype.kind in "iu" and kept.shape == (len(data),):
+                return kept.tolist()
+    if hasattr(data, "dataset"):
+        inner, at = _numbers(data.dataset), getattr(data, "indices", None)
+        if inner and (at is not None or len(inner) == len(data)):
+            return inner if at is None else [inner[i] for i in at]
+    found = [*map(_numbers, getattr(data, "datasets", ()))]
+    return [number for part in found for number in part] if all(found) else None
 
 
 def check_numbers(names, others, what, whose):
@@ -97,20 +128,22 @@ def read_dataset(data, num_classes, mode, what, subclasses=None) -> ImagePart:
     """
     if not (count := len(data)):
         raise SettingsError(f"{what} is empty: give images of every class")
+    subclasses = in_order(subclasses, "subclasses")
     if subclasses is not None and (isinstance(subclasses, str) or not hasattr(subclasses, "__len__")):
         raise SettingsError(f"subclasses is {shown(subclasses)}: give a list with the name of each image's sub-class")
     if subclasses is not None and len(subclasses) != count:
         raise SettingsError(f"subclasses has {len(subclasses)} names for {count} images of {what}: give one for each")
-    images, labels, notes = [], [], {}
+    x, labels, notes = torch.empty(0), [], {}
     for i in Bar(range(count), desc=what, unit="image"):
         where = f"image {i} of {what}"
         item = _item(data, i, where)
         image, label = _to_tensor(item[0], mode, where), _to_class(item[1], num_classes, where)
-        if not images:
+        if not labels:
             fits_memory(count * image.nbytes, "give uint8 images, or fewer")
-        elif kind(image) != kind(images[0]):
-            raise SettingsError(f"{where} is {kind(image)}, image 0 {kind(images[0])}: give one size and type")
-        images.append(image)
+            x = torch.empty((count, *image.shape), dtype=image.dtype)
+        elif kind(image) != kind(x[0]):
+            raise SettingsError(f"{where} is {kind(image)}, image 0 {kind(x[0])}: give one size and type")
+        x[i] = image  # a Dataset may fill the same tensor again
         labels.append(label)
         for remark in remarks(item[0]) if isinstance(item[0], Image.Image) else ():
             notes.setdefault(remark, []).append(f"image {i}")
@@ -118,11 +151,11 @@ def read_dataset(data, num_classes, mode, what, subclasses=None) -> ImagePart:
         say_note(what, remark, names)
     for i in {at * (count - 1) // 49 for at in range(50)}:  # a transform of one image in ten is missed once in 190
         image, label = _item(data, i, f"image {i} of {what}")
-        if not torch.equal(_to_tensor(image, mode, ""), images[i]) or _to_class(label, num_classes, "") != labels[i]:
+        if not torch.equal(_to_tensor(image, mode, ""), x[i]) or _to_class(label, num_classes, "") != labels[i]:
             remedy = "give a Dataset without random transforms (crop, flip, ...), as for evaluation"
             raise SettingsError(f"image {i} of {what} is another one when it is read again: {remedy}")
     sub = None if subclasses is None else tuple(map(class_name, subclasses))
-    return ImagePart(torch.stack(images), torch.tensor(labels), sub, tuple(map(str, range(count))))
+    return ImagePart(x, torch.tensor(labels), sub, tuple(map(str, range(count))))
 
 
 def _item(data, i, what):

@@ -23,15 +23,16 @@ def read_selection(path, ids, root=None) -> list[int]:
     Raises: SettingsError naming the line that is no image, or several.
     """
     path, out = ordinary(Path(path)), []
+    text = path.suffix not in (".npy", ".json")
     find = _finder(ids, root)
     for number, entry in enumerate(_entries(path, len(ids)), 1):
         if isinstance(entry, int) and not isinstance(entry, bool):
             out.append(entry)
             continue
         entry = entry.strip().strip("\"'") if isinstance(entry, str) else repr(entry)
-        if not entry or entry.startswith("#"):
-            continue
         found = find(entry)
+        if not entry or (text and entry.startswith("#") and not found):
+            continue
         if len(found) != 1:
             if not found and re.fullmatch(r"-?(0|[1-9][0-9]{0,17})", entry):
                 out.append(int(entry))
@@ -58,7 +59,7 @@ def _entries(path, count):
             if array.dtype == bool and array.shape == (count,):
                 return np.flatnonzero(array).tolist()
             found = array.tolist() if array.ndim == 1 and array.dtype.kind in "iuU" else None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, RecursionError) as error:
         why = getattr(error, "strerror", None) or str(error).splitlines()[0][:100]
         raise SettingsError(f"{path.name} cannot be read ({why}): give a list of positions or names") from None
     if not isinstance(found, list):

@@ -2,17 +2,39 @@
 
 import logging
 import re
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from megu.core.device import generator
 from megu.core.loading import better_prepared
+from megu.core.models import about
 from megu.core.train import predict
 from megu.settings.errors import SettingsError
+from megu.settings.files import weights_file
+from megu.settings.values import shown
 
 _log = logging.getLogger("megu")
 _SURELY = 1e-3  # so rarely does a model as good as this one miss every image of a class that it knows
+
+
+def check_header(path, images):
+    r"""What a model that was written here says of its outputs and images, against what is asked.
+
+    Raises: SettingsError where its outputs are the same classes in another order; other moments are said.
+    """
+    with suppress(SettingsError):
+        path = weights_file(path, "model")
+    header = {} if path.name.endswith(".json") else about(path)
+    names, numbers = header.get("classes") or (), (header.get("mean"), header.get("std"))
+    if sorted(names) == sorted(images.classes) and tuple(names) != images.classes:
+        raise SettingsError(f"{path.name} says that its outputs are {shown(names)}: give classes in this order")
+    given = [part.tolist() for part in (images.mean, images.std)]
+    if all(numbers) and not np.allclose(numbers, given, 0, 2e-3):
+        numbers = [[round(value, 3) for value in part] for part in (*numbers, *given)]
+        _log.warning("%s says that its images have mean %s and deviation %s, and not %s and %s", path.name, *numbers)
 
 
 def check_class_order(checked, index, kind="training"):

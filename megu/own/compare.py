@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from megu.core.loading import weights_digest
+from megu.core.parallel import as_before
 from megu.methods import METHODS
 from megu.own import report
 from megu.own.guide_choice import transition
@@ -52,6 +53,7 @@ class Comparison:
     folder: Path = field(repr=False)
 
 
+@as_before()
 def compare(
     model=None, data=None, forget=None, *, config=None, out=None, methods=None, workers=1, **options
 ) -> Comparison:
@@ -147,8 +149,7 @@ def _jobs(request, names, store):
 
 
 def _ask(request, store):
-    # Once: its answers are kept.
-    transition(CheckedRequest(request), store)
+    transition(CheckedRequest(request), store)  # once: its answers are kept
 
 
 def _retrain(request, store):
@@ -204,8 +205,7 @@ def recommend(facts: dict[str, dict]) -> tuple[str, list[str]]:
     parts, title = checks[best]["parts"], facts[best]["done"]["title"]
     reasons = [f"{_accuracy(parts[part])} of the {words} are named right" for part, words in PARTS.items()]
     reasons = [f"{title}: {'; '.join(reasons)}."]
-    others = ", ".join(facts[name]["done"]["title"] for name in alike if name != best)
-    if others:
+    if others := ", ".join(facts[name]["done"]["title"] for name in alike if name != best):
         reasons.append(
             f"Its score, {checks[best]['score']:.3f} of 1, is not told apart from that of {others} (within {ALIKE} of"
             f" the best); it is the fastest of them, {_seconds(facts[best]):.1f} s."

@@ -16,10 +16,11 @@ from megu.core.models import channels_of
 from megu.core.splits import Split, of_classes, split_of
 from megu.datasets.folder import ClassFolders, ImagePart, find_classes, room
 from megu.datasets.images import same_pixels
-from megu.datasets.listing import Listing, class_name, class_names, list_csv, list_images, read_lines
-from megu.datasets.pairs import as_pairs, check_numbers, names_of, read_dataset
+from megu.datasets.listing import Listing, class_name, class_names, in_order, list_csv, list_images, read_lines
+from megu.datasets.pairs import as_pairs, check_names, names_of, read_dataset
 from megu.datasets.selection import read_selection
 from megu.datasets.user_images import pool_parts
+from megu.own.class_order import check_header
 from megu.settings.config import Forget
 from megu.settings.errors import SettingsError
 from megu.settings.values import closest, shown
@@ -38,6 +39,7 @@ def read_inputs(request, where):
         )
     if isinstance(classes, Path):
         classes = list(filter(None, read_lines(classes)))
+    classes, named = in_order(classes, "classes"), True
     if isinstance(data, str | Path):
         found = find_classes(data, classes, request.size)
         model, reference = (_built(one, request.arch, found) for one in (model, reference))
@@ -59,16 +61,21 @@ def read_inputs(request, where):
             with suppress(SettingsError):  # of two that do not agree, the names that are given decide
                 names = names_of(data)
         classes = class_names(_numbered(model, data, mode) if classes is None else classes, "classes")
-        check_numbers(classes, names or (), "classes", "data")
         train = read_dataset(data, len(classes), mode, "data", request.subclasses)
+        named = names and request.classes is None
+        names = check_names(data, train.y, classes, names, "classes", "data", named)
         found = ClassFolders(classes, Listing(Path(), []), None, tuple(train.x.shape[2:]))
     if isinstance(test, str | Path):
         test = _list_unseen(Path(test).expanduser(), found.classes)
     train, test, whole = _read_files(found, train, test, mode)
     if not (test is None or isinstance(test, ImagePart)):
-        check_numbers(names or found.classes, names_of(test) or (), "data", "test")
-        test, whole = read_dataset(as_pairs(test, "test"), len(found.classes), mode, "test"), None
-    return model, reference, pool_parts(name, found.classes, train, test, request.normalise, where, whole), train.ids
+        given, whole = as_pairs(test, "test"), None
+        test = read_dataset(given, len(found.classes), mode, "test")
+        check_names(given, test.y, names or found.classes, names_of(given), "data", "test", named)
+    images = pool_parts(name, found.classes, train, test, request.normalise, where, whole)
+    if isinstance(request.model, Path):
+        check_header(request.model, images)
+    return model, reference, images, train.ids
 
 
 def _read_files(found, train, test, mode):
@@ -166,7 +173,7 @@ def forget_set(request, images, ids) -> tuple[Forget, Split]:
                 )
         _copies(split, images, ids, "these were not asked for, and stay")
         return asked, split
-    asked, goes = Forget(scenario="random", classes=()), _at_positions(forget, images)
+    asked, goes = Forget(scenario="random", classes=()), _at_positions(forget, images, ids)
     split = split_of(images, goes)
     _say_positions(images, ids, split.forget, data)
     copies = _copies(split, images, ids, {"keep": "these stay", "forget": "these go, too"}.get(request.duplicates))
@@ -223,12 +230,13 @@ def _check_names(names, images) -> Forget:
     return Forget(scenario=scenario, classes=names)
 
 
-def _at_positions(positions, images) -> Bool[Tensor, " N"]:
+def _at_positions(positions, images, ids) -> Bool[Tensor, " N"]:
     last, goes = images.num_train - 1, torch.zeros(len(images.y), dtype=torch.bool)
     for one in positions:
         if isinstance(one, bool) or not isinstance(one, int | np.integer) or not 0 <= one <= last:
             raise SettingsError(f"forget has {str(one)[:50]!r}: give integers from 0 to {last}, or names only")
         if goes[one]:
-            raise SettingsError(f"forget has position {one} twice: list it once")
+            called = f" ({ids[one]})" * (ids[one] != str(one))
+            raise SettingsError(f"forget has position {one}{called} twice: list it once")
         goes[one] = True
     return goes.to(images.y.device)

@@ -1,6 +1,8 @@
 """The deletion report: a JSON file with a schema, and one HTML file that needs no other."""
 
 import json
+import logging
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -116,6 +118,16 @@ def write_html(facts, folder):
     return path
 
 
+def write_again(path):
+    """`write_html` of a folder, or of its report.json, which may have been edited: it is warned of."""
+    facts, folder = read(path), Path(path) if Path(path).is_dir() else Path(path).parent
+    with suppress(OSError):
+        if f"{hash_file(folder / 'report.json')}  report.json" not in (folder / SUMS).read_text():
+            what = "report.json is not what %s says: page and sums are made of what it says now"
+            logging.getLogger("megu").warning(what, SUMS)
+    return write_html(facts, folder)
+
+
 def read(path):
     """The report of a folder, or of its report.json.  Raises: SettingsError where there is none."""
     path = Path(path)
@@ -124,7 +136,7 @@ def read(path):
         facts = json.loads(path.read_text(encoding="utf-8"))
         if facts["report"] != NAME:
             raise ValueError
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         what = f"{path.name} is no {NAME!r} ({type(error).__name__})"
         raise SettingsError(f"{what}: give what `megu unlearn` wrote") from None
     return facts

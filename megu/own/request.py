@@ -180,9 +180,10 @@ def _plain(name, value):
     return value
 
 
-def _same_weights(one, other):
-    one, other = tensors(one), tensors(other)
-    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+def _same_weights(one, other):  # whatever they are called, and rounded to 16 bits or not
+    one, other = ([value for value in tensors(model).values() if value.is_floating_point()] for model in (one, other))
+    alike = (a.shape == b.shape and torch.allclose(a, b, 2**-8, 1e-7) for a, b in zip(one, other, strict=False))
+    return len(one) == len(other) and all(alike)
 
 
 def _overrides(request, method):

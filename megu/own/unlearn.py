@@ -15,6 +15,7 @@ from megu.core import models
 from megu.core.device import Stopwatch, usual_torch
 from megu.core.loading import weights_digest
 from megu.core.onnx import write_onnx
+from megu.core.parallel import as_before
 from megu.core.train import DivergedError
 from megu.methods import METHODS
 from megu.methods.megu import AGAIN
@@ -23,7 +24,7 @@ from megu.own.estimate import Plan, calm_training, plan, retraining_time
 from megu.own.findings import measure
 from megu.own.guide_choice import transition
 from megu.own.request import CheckedRequest, Request, collect_notices, say_zeros
-from megu.own.tuning import PARTS, Trial, kept, made_by, settled
+from megu.own.tuning import PARTS, Trial, check_answers, kept, made_by, settled
 from megu.own.verdict import DOUBTED
 from megu.runs.loggers import loggers
 from megu.runs.store import CODE, RunDirectory, in_memory
@@ -56,8 +57,8 @@ class Unlearned:
     about: dict = field(repr=False)
 
     def save(self, folder):
-        """Write model.safetensors, report.html, report.json and SHA256SUMS into a folder."""
-        with atomic(Path(folder) / MODEL, locked=True) as part:
+        """Write model.safetensors, report.html, report.json and SHA256SUMS into a folder, see `megu.settings.place`."""
+        with atomic((folder := place(folder, {})) / MODEL, locked=True) as part:
             models.save(self.model, part, self.about)
         report.write(self.report, folder, [MODEL])
 
@@ -66,6 +67,7 @@ class Unlearned:
         return write_onnx(self.model, tuple(self.report["asked"]["data"]["shape"]), Path(path))
 
 
+@as_before()
 def unlearn(
     model=None, data=None, forget=None, *, config=None, out=None, dry_run=False, callbacks=(), log=None, **options
 ) -> "Unlearned | Plan":
@@ -90,11 +92,11 @@ def unlearn(
 @usual_torch()
 def carry_out(checked, out=None) -> Unlearned:
     """The work of `unlearn` on a `megu.own.request.CheckedRequest`."""
-    folder = None if out is None else Path(out)
-    work = folder and folder / WORK
+    folder, work = (Path(out), Path(out) / WORK) if out else (None, None)
     needs, called = (_dependencies(checked), [checked.settings.seed]), OUT.format(folder and folder.name)
     with alone(work, called) if folder else nullcontext(), collect_notices(checked.notices):
         store = RunDirectory(work, *needs, called=called) if folder else in_memory()
+        check_answers(checked, store, called)
         matrix, guide = transition(checked, store)
         if checked.request.retrain:
             checked.reference = retrained(checked, store)
@@ -115,8 +117,7 @@ def carry_out(checked, out=None) -> Unlearned:
                 LOG.warning(limit)
         done = facts["done"]
         if folder:
-            names = [MODEL, REFERENCE][: 1 + checked.request.retrain]
-            for name in names:
+            for name in (names := [MODEL, REFERENCE][: 1 + checked.request.retrain]):
                 with atomic(folder / name, locked=True) as part:
                     shutil.copyfile(work / name, part)
             facts = report.write(facts, folder, names)

@@ -127,7 +127,7 @@ def read(path: Path | str) -> dict[str, Any]:
             raise SettingsError(f"config {path.name!r} is of another kind: name a file that ends in {', '.join(KINDS)}")
         text = path.read_text(encoding="utf-8-sig")
         values = tomllib.loads(text) if path.suffix == ".toml" else yaml.load(text, _NoKeyTwice)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         if isinstance(error, SettingsError):
             raise
         why = getattr(error, "strerror", None) or " ".join(str(error).split())[:150]
@@ -149,7 +149,8 @@ class _NoKeyTwice(yaml.SafeLoader):
 
     def construct_mapping(self, node, deep=False):
         """A mapping.  Raises: ValueError for a key twice."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        merged = "tag:yaml.org,2002:merge"  # <<: what stands there may be said again
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != merged]
         if twice := [key for key in keys if keys.count(key) > 1]:
             raise ValueError(f"{twice[0]!r} stands in it twice")
         return super().construct_mapping(node, deep)

@@ -95,7 +95,7 @@ def test_a_folder_that_cannot_be_read_is_refused(tmp_path):
     (("train/bus", "train/car", "test/bus"), None, ("bus", "car"), ""),
     (("train/bus", "train/train"), None, ("bus", "train"), ""),
     (("train/bus", "train/car", "val/bus"), None, ("bus", "car"), "photos: val is taken for unseen images"),
-    (("Training/bus", "Training/car", "Testing/bus"), None, ("bus", "car"), "photos: testing is taken for unseen"),
+    (("Training/bus", "Training/car", "Testing/bus"), None, ("bus", "car"), "photos: Testing is taken for unseen"),
     (("train/bus", "train/car", "test/bus", "val/car"), None, ("bus", "car"), "test is taken for unseen images; val"),
     (("train/bus", "train/car", "extra"), ("bus", "car"), ("bus", "car"), ""),
     (("train", "test"), ("train", "test"), ("train", "test"), "photos/train is taken for a class"),
@@ -112,6 +112,29 @@ def test_a_folder_without_images_beside_train_is_no_class(tmp_path):
     (root / "labels").mkdir()
     (root / "labels" / "all.txt").write_text("bus")
     assert find_classes(root).classes == ("bus", "car")
+
+
+@pytest.mark.parametrize(("other", "said"), [
+    ("Train", "has training images in Train and in train: put them into one folder, or give photos/Train"),
+    ("training", "has training images in train and in training"), ("Test", ""), ("VAL", ""),
+])  # fmt: skip
+def test_a_second_folder_of_training_images_is_refused_and_of_unseen_ones_said(tmp_path, other, said, caplog):
+    root = write(tmp_path / "photos", ("train/bus", "train/car", "test/bus", f"{other}/bus"))
+    if said:
+        with refused(said):
+            find_classes(root)
+    else:
+        assert find_classes(root).classes == ("bus", "car") and "is not used" in caplog.text
+
+
+def test_of_several_frames_the_first_is_read_and_it_is_said(tmp_path, caplog):
+    root, frames = write(tmp_path, NAMES), [Image.new("RGB", (8, 8), (level,) * 3) for level in (7, 200)]
+    for name in ("pages.tiff", "moving.png", "moving.webp"):
+        frames[0].save(root / "bee" / name, save_all=True, append_images=frames[1:], lossless=True)
+    found = find_classes(root)
+    part = found.read(found.train)
+    assert part.x[part.ids.index("bee/pages.tiff")].unique().tolist() == [7]
+    assert "3 images have several frames or pages, of which the first is read" in caplog.text
 
 
 def test_photos_that_carry_a_turn_are_read_as_torchvision_reads_them(tmp_path, caplog):
@@ -155,6 +178,11 @@ def test_images_in_a_csv(tmp_path, caplog):
     ("path,label", "a/0000.png,", "class name '' is empty"),
     ("path,label,split", "a/0000.png,a,other", "the split 'other': write train, test or val"),
     ("path,label", "a/0000.png,a\na/0000.png,a", "'0000.png' is listed twice"),
+    ("path,label", "a/0000.png,a\na/../a/0000.png,b", "'0000.png' is listed twice"),
+    ("path,label,split", "a/0000.png,a,test\na/0001.png,b,", "image 2 has the split '': write train"),
+    ("path,label", "a/0000.png,a,more\na/0001.png,a", "at least two"),
+    ("path,label", "a/0000.png,①\na/0001.png,①", "at least two"),
+    ("path,label", f"a/0000.png,{'a' * 200_000}", "cannot be read as a CSV .field larger"),
     ("path,label,split", "a/0000.png,a,train\na/0001.png,b,test", "/b holds no images"),
 ])  # fmt: skip
 def test_what_is_wrong_in_a_csv_is_named(tmp_path, head, line, said):

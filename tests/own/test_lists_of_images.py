@@ -50,6 +50,18 @@ def test_a_name_that_several_images_have_is_refused(root, tmp_path):
         check(reader(range(4)), root, path)
 
 
+def test_a_name_that_looks_like_a_comment_is_a_name(root, tmp_path):
+    (root / "bee" / "0006.png").rename(root / "bee" / "#6.png")
+    (path := tmp_path / "list.txt").write_text("# why\n#6.png\nbee/0007.png")
+    assert check(reader(range(4)), root, path).split.forget.tolist() == [6, 7]
+    path.write_text("0007.png\nbee/0007.png")
+    with refused(r"forget has position 7 .bee/0007.png. twice: list it once"):
+        check(reader(range(4)), root, path)
+    (path := tmp_path / "list.json").write_text('["# why", "#6.png"]')
+    with refused("list.json has '# why' in line 1"):
+        check(reader(range(4)), root, path)
+
+
 def test_lists_in_other_formats(root, tmp_path):
     def forgotten(name, content):
         path = tmp_path / name

@@ -1,13 +1,17 @@
 """Models and places that users have and nobody thinks of: none is wrong in silence, none ends in a traceback."""
 
 import copy
+import io
 import re
+from contextlib import nullcontext
 
 import pytest
 import torch
 from conftest import ROOT
 from own_model import NAMES, forget
-from safetensors.torch import load_file
+from pixels import reader, write
+from refusals import refused
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from megu.cli import main
@@ -15,7 +19,7 @@ from megu.core.loading import weights_digest
 from megu.core.resume import digest
 from megu.own.request import say_hooks
 from megu.settings.config import Settings
-from megu.settings.errors import SettingsError
+from megu.settings.errors import SettingsError, StageError
 from megu.settings.files import hash_bytes
 from megu.settings.values import build
 
@@ -47,6 +51,66 @@ def test_what_is_measured_does_not_change_what_was_written(model, parts, tmp_pat
     found = forget(Counter(copy.deepcopy(model)), parts, out=tmp_path / "out", **BRIEF)
     assert weights_digest(found.model) == found.report["done"]["model"]["sha256_after"]
     assert torch.equal(load_file(tmp_path / "out" / "model.safetensors")["seen"], found.model.seen)
+
+
+def test_buffers_that_may_hold_images_are_said(model, parts):
+    class Bank(Counter):
+        def __init__(self, inner, bank):
+            super().__init__(inner)
+            self.register_buffer("bank", bank)
+
+    said = {
+        name: str(forget(Bank(copy.deepcopy(model), bank), parts, **BRIEF).report["done"]["notices"])
+        for name, bank in {"bank": torch.rand(40, 8), "mask": torch.eye(9), "scale": torch.rand(3)}.items()
+    }
+    assert "no method changes the buffers bank: if they were made of images" in said["bank"]
+    assert not any("no method changes" in said[name] for name in ("mask", "scale"))
+
+
+class Sharper(nn.Module):
+    """Answers by a factor that is no weight."""
+
+    def __init__(self, inner, power):
+        super().__init__()
+        self.inner, self.power = inner, power
+
+    def forward(self, x):
+        logits = self.inner(x)
+        return logits.sign() * logits.abs() ** self.power
+
+
+def test_the_same_weights_with_another_forward_do_not_go_on(model, parts, tmp_path):
+    for power, words in ((1.0, ""), (1.0, ""), (1.2, "of these weights that answers otherwise .another forward")):
+        with refused(words, StageError) if words else nullcontext():
+            forget(Sharper(copy.deepcopy(model), power), parts, out=tmp_path / "out", **BRIEF)
+
+
+def test_nothing_is_overwritten_when_it_is_saved_later(done, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"the user's")
+    with refused("holds model.safetensors, .*name another folder, so that nothing is overwritten"):
+        done.save(tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == b"the user's"
+    done.save(tmp_path / "new")
+
+
+def test_threads_are_the_callers_again(model, parts):
+    before = torch.get_num_threads()
+    forget(model, parts, method="finetune", settings={"recipe.epochs": 1, "threads": before + 1})
+    assert torch.get_num_threads() == before
+
+
+def test_a_terminal_may_lack_the_letters_of_a_class(tmp_path, monkeypatch):
+    root, screen = write(tmp_path / "photos", ("a", "b", "猫")), io.TextIOWrapper(io.BytesIO(), "latin-1")
+    save_file(reader(range(3)).state_dict(), tmp_path / "model.safetensors")
+    net = "def net(n): return nn.Sequential(nn.Flatten(), nn.Linear(192, n))"
+    (tmp_path / "net.py").write_text(f"from torch import nn\n{net}")
+    words = f"megu unlearn --arch {tmp_path}/net.py:net --model {tmp_path}/model.safetensors --data {root} --forget 猫"
+    monkeypatch.setattr("sys.argv", f"{words} --normalise unit --guide model --dry-run".split())
+    monkeypatch.setattr("sys.stdout", screen)
+    with pytest.raises(SystemExit) as end:
+        main.main()
+    screen.flush()
+    assert not end.value.code and b"forget   class: \\u732b, 6 of 18 training images" in screen.buffer.getvalue()
 
 
 def test_hooks_on_gradients_are_said_not_to_be_kept(model, caplog):

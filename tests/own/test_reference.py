@@ -1,9 +1,13 @@
 """Requests whose verdict is known: nothing changed, all ruined; and the reference that is made on request."""
 
+import copy
+
+import pytest
 import torch
 from own_model import NAMES, alike, column, forget, network
 from refusals import refused
 from safetensors.torch import load_file
+from torch import nn
 
 from megu.own.estimate import plan
 from megu.own.request import CheckedRequest, Request
@@ -39,6 +43,14 @@ def test_the_reference_is_made_on_request_from_retained_images_alone(model, part
     assert given["accuracy"] == result.report["accuracy"]
     with refused("retrain and reference are both given"):
         forget(model, parts, reference=again, settings=settings, **more)
+
+
+@pytest.mark.parametrize("make", [
+    lambda model: copy.deepcopy(model).half(), lambda model: nn.Sequential(copy.deepcopy(model)).bfloat16(),
+])  # fmt: skip
+def test_the_model_itself_under_other_names_and_rounded_is_no_reference(make, model, parts):
+    with refused("reference has the weights of the model itself"):
+        CheckedRequest(Request(model, parts[0], range(20), classes=NAMES, reference=make(model)))
 
 
 def test_a_reference_that_is_worse_on_retained_images_is_said_to_be_in_doubt(model, parts, caplog):

@@ -79,6 +79,12 @@ def test_the_page_is_written_again_from_its_json(done, tmp_path, monkeypatch, ca
     assert (tmp_path / "report.html").read_text() == page
     assert load_file(tmp_path / "model.safetensors").keys() == done.model.state_dict().keys()
     assert (tmp_path / SUMS).read_text() == sums
+    text = (tmp_path / "report.json").read_text()
+    for changed in (False, True):
+        (tmp_path / "report.json").write_text(text.replace("trouser", "pants" if changed else "trouser"))
+        with pytest.raises(SystemExit):
+            command.main()
+        assert ("report.json is not what SHA256SUMS says" in capsys.readouterr().err) == changed
 
 
 def test_what_is_handed_over_has_hashes_that_anyone_can_check_and_nothing_image_by_image(model, parts, tmp_path):

@@ -2,10 +2,12 @@
 
 import copy
 import hashlib
+from contextlib import nullcontext
 
 import pytest
 import torch
 from own_model import NAMES, column, forget, network
+from pixels import check, reader, write
 from refusals import refused
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -69,6 +71,19 @@ def test_by_the_name_of_an_architecture_and_when_it_is_saved_later(written, tmp_
     models.save(changed, tmp_path / "other" / "model.safetensors", header)
     with refused("holds other weights than its header names .by their hash.: get it again"):
         Checkpoint.from_pretrained(tmp_path / "other", net=network())
+
+
+def test_what_its_header_says_is_heeded_by_the_next_request(tmp_path, caplog):
+    root, file = write(tmp_path / "photos", ("a", "b", "c")), tmp_path / "model.safetensors"
+    net = "net = lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 3))"
+    (tmp_path / "net.py").write_text(f"from torch import nn\n{net}")
+    for classes, mean, said in (("abc", 0.0, ""), ("abc", 0.4, "have mean"), ("acb", 0.0, "order"), ("abz", 0.0, "")):
+        models.save(reader(range(3)), file, {"classes": list(classes), "mean": [mean] * 3, "std": [1.0] * 3})
+        caplog.clear()
+        words = "says that its outputs are .*'c', 'b'.*: give classes in this order"
+        with refused(words) if said == "order" else nullcontext():
+            check(file, root, "b", arch=f"{tmp_path}/net.py:net")
+        assert ("says that its images have mean" in caplog.text) == (said == "have mean")
 
 
 def test_what_cannot_be_read_is_refused(written, tmp_path):

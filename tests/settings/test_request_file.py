@@ -62,11 +62,13 @@ def test_options_win_over_the_file(tmp_path):
     assert (request.seed, request.forget, request.forget_list) == (1, ["ape"], None)
     assert request.settings == {"recipe": {"lr": 3, "batch": 2}}
     assert request_of({"seed": 0}, file).seed == 0 and overlay({"seed": 1}, {}) == {"seed": 1}
+    file.write_text("settings:\n  <<: {recipe.lr: 1, recipe.batch: 2}\n  recipe.batch: 4")
+    assert request_of({}, file).settings == {"recipe": {"lr": 1, "batch": 4}}, "YAML's merge"
 
 
 @pytest.mark.parametrize(("text", "said"), [
     ("modle: a", "did you mean 'model'"), ("seed: -1", "'seed' is -1"),
-    ("seed: 1\nseed: 2", "'seed' stands in it twice"),
+    ("seed: 1\nseed: 2", "'seed' stands in it twice"), ("forget: " + "[" * 3000, "maximum recursion depth"),
     ("forget: no", "'forget' is False: give names of classes in quotes"), ("forget: [1, ape]", "positions of images"),
     ("forget: [true]", "positions"), ("classes: [ape, 2]", "names in quotes"), ("normalise: [[x], [1]]", "mean"),
     ("method: 3", "'method' is 3: give a name"), ("settings: 3", "'settings' is 3"), ("size: 3.5", "'size' is 3.5"),

@@ -1,0 +1,80 @@
+"""Class numbers, names and images of Datasets as people bring them: none is taken for another in silence."""
+
+import pytest
+import torch
+from pixels import as_dataset, check, reader, write
+from refusals import refused
+from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
+from torchvision.datasets import ImageFolder
+
+NAMES = ("ant", "bee", "cow", "dog")
+TURNED = (2, 0, 3, 1)  # the number that an image gets, by the one that its name has
+
+
+class Around(Dataset):
+    """Another Dataset's images, with other numbers."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, i):
+        x, k = self.dataset[i]
+        return x, TURNED[k]
+
+
+@pytest.mark.parametrize("given", [
+    lambda root: ImageFolder(root, target_transform=TURNED.__getitem__),
+    lambda root: Around(ImageFolder(root)),
+    lambda root: Subset(ImageFolder(root, target_transform=TURNED.__getitem__), range(23, -1, -1)),
+    lambda root: ConcatDataset([ImageFolder(root, target_transform=TURNED.__getitem__)]),
+])  # fmt: skip
+def test_names_of_other_numbers_than_the_images_get_are_refused(given, tmp_path):
+    model, data = reader([TURNED.index(k) for k in range(4)]), given(write(tmp_path / "photos", NAMES))
+    with refused("of data has class ., . by the Dataset that names them: give classes= in the order of the numbers"):
+        check(model, data, "bee")
+    names = [NAMES[TURNED.index(k)] for k in range(4)]
+    assert check(model, data, "bee", classes=names).images.y.tolist().count(0) == 6
+    unseen, plain = write(tmp_path / "unseen", NAMES, seed=1), ImageFolder(tmp_path / "photos")
+    with refused("image 0 of test has class 2, 0 by the Dataset"):
+        check(reader(range(4)), plain, "bee", test=Around(ImageFolder(unseen)))
+    part = ConcatDataset([Subset(plain, range(12)), Subset(plain, range(12, 24))])
+    assert check(reader(range(4)), part, "bee", test=ImageFolder(unseen)).images.classes == NAMES
+
+
+@pytest.mark.parametrize("classes", [
+    {"dog": 3, "bee": 1, "ant": 0, "cow": 2}, {3: "dog", 1: "bee", 0: "ant", 2: "cow"},
+    {"3": "dog", "1": "bee", "0": "ant", "2": "cow"},
+])  # fmt: skip
+def test_a_dictionary_of_names_and_numbers_is_read_by_its_numbers(classes):
+    data = as_dataset()
+    assert check(reader(range(4)), data, "dog", classes=classes).split.forget.tolist() == [*range(18, 24)]
+    halves = {i: "ab"[i % 2] for i in range(24)}
+    assert check(reader(range(4)), data, "a", subclasses=halves).split.forget.tolist() == [*range(0, 24, 2)]
+    data.classes = classes
+    assert check(reader(range(4)), data, "dog").images.classes == NAMES
+
+
+@pytest.mark.parametrize(("classes", "said"), [
+    ({*NAMES}, "classes is a set, which has no order: give a list"), ({"ant": 0, "bee": 0}, "its number, from 0 on"),
+    ({"ant": 1, "bee": 2}, "its number, from 0 on"), ({"ant": "x"}, "from 0 on"), ({"ant": [0]}, "from 0 on"),
+])  # fmt: skip
+def test_names_without_an_order_are_refused(classes, said):
+    with refused(said):
+        check(reader(range(4)), as_dataset(), "ant", classes=classes)
+
+
+class OneBuffer(TensorDataset):
+    """Fills the same tensor for every image."""
+
+    def __getitem__(self, i):
+        x, k = super().__getitem__(i)
+        self.held = getattr(self, "held", torch.empty_like(x)).copy_(x)
+        return self.held, k
+
+
+def test_images_that_a_dataset_fills_into_one_tensor_are_kept_apart():
+    data = as_dataset()
+    assert torch.equal(check(reader(range(4)), OneBuffer(*data.tensors), "1").images.x, data.tensors[0])
