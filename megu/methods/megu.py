@@ -45,8 +45,7 @@ _RANDOM, _NONE = {"labels.choice": "random"}, {"noise.kind": "none"}
 def unlearn(task: Task, settings: MeguSettings) -> nn.Module:
     r"""$\theta' = \arg\min_\theta \sum_{x_i \in D_f} \mathrm{CE}(f_\theta(x_i + N_i), y^{perturb}_i)
     + \sum_{(x, y) \subset D_r} \mathrm{CE}(f_\theta(x), y)$ (eq. 12), started at the original's weights, with labels of
-    eq. 7-8 and $N_i$ of eq. 9-11.  Where the pair hid the images, so that $\theta'$ `remembers` them, once more with
-    the images $x_i$ beside $x_i + N_i$ (A16).
+    eq. 7-8 and $N_i$ of eq. 9-11.  Where the pair hid images that $\theta'$ `remembers`, again with $x_i$ beside (A16).
 
     Source: arXiv 2602.17088 Algorithm 1, eq. 7-12.  Departs: A2-A4, A6-A11, A14-A16 of the assumption log.
     """
