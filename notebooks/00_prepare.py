@@ -58,12 +58,12 @@
 <!-- begin notebooks -->
 | notebook | question | minutes | figures, tables (paper_figures) |
 |---|---|---|---|
-| [00_prepare](00_prepare.ipynb) | what does the classifier know, and what would it know had it never seen these images? | 12.5 | `table1_results`, `figure4_time` |
-| [01_entanglement](01_entanglement.ipynb) | which classes share features, and can that be measured? | 1.2 | `figure1_entangled_concepts` |
-| [02_perturbing_labels](02_perturbing_labels.ipynb) | which class is each image pushed to, and who says so? | 2.9 | `figure3_transition_matrix` |
-| [03_noise_pair](03_noise_pair.ipynb) | what does the network take the noises for? | 0.7 | `disentanglement` |
-| [04_unlearn](04_unlearn.ipynb) | what is left of the forgotten class, and what did it cost? | 4.4 | `table1_results`, `figure4_time` |
-| [05_evaluate](05_evaluate.ipynb) | how far is each model from the retrained one? | 5.2 | `table1_results`, `disentanglement` |
+| [00_prepare](00_prepare.ipynb) | what does the classifier know, and what would it know had it never seen these images? | 4.2 | `table1_results`, `figure4_time` |
+| [01_entanglement](01_entanglement.ipynb) | which classes share features, and can that be measured? | 0.7 | `figure1_entangled_concepts` |
+| [02_perturbing_labels](02_perturbing_labels.ipynb) | which class is each image pushed to, and who says so? | 1.5 | `figure3_transition_matrix` |
+| [03_noise_pair](03_noise_pair.ipynb) | what does the network take the noises for? | 0.3 | `disentanglement` |
+| [04_unlearn](04_unlearn.ipynb) | what is left of the forgotten class, and what did it cost? | 1.6 | `table1_results`, `figure4_time` |
+| [05_evaluate](05_evaluate.ipynb) | how far is each model from the retrained one? | 2.5 | `table1_results`, `disentanglement` |
 | [06_your_own_model](06_your_own_model.ipynb) | can a class go from a model and photos of someone else? | - | deletion report |
 | [A1_guides](A1_guides.ipynb) | do eight sources and a control agree, does forgetting depend on which is asked? | - | `figure3_transition_matrix` |
 | [A2_every_method](A2_every_method.ipynb) | which method comes nearest to retraining, and which when? | - | `comparison`, `disentanglement`, `table1_results` |
@@ -71,7 +71,7 @@
 | [A4_the_papers_tables](A4_the_papers_tables.ipynb) | do the paper's claims hold on its requests? | - | `table1_to_8_paper`, `figure4_time` |
 | [A5_cost](A5_cost.ipynb) | what does a run cost in seconds, memory, hours on a GPU? | - | `figure4_time` |
 
-27 minutes in all, cpu, bfloat16 autocast; on other machines they differ.
+11 minutes in all, cpu, bfloat16 autocast; on other machines they differ.
 <!-- end notebooks -->
 """
 
