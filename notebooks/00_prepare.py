@@ -119,7 +119,7 @@ figures.image_grid(images.x[picked].cpu() / 255.0, list(names) * 2, columns=10)
 # ## What goes, what stays, what is held out
 #
 # A tenth of the training images is carved out once for every choice that has to be made (*validation*). No model is
-# ever trained on them, and nothing is ever chosen on the test images. The digest identifies the split: the same on
+# ever trained on them, and no setting is chosen on the test images. The digest identifies the split: the same on
 # every machine.
 
 # %%

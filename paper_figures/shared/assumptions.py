@@ -136,7 +136,7 @@ def table(data):
                 " labels beside"
             ),
             "`methods.megu.noise.forget_items=noised` or `both`",
-            f"{of('A16')}; rocket of CIFAR-100: [what the check does](#does-eq-11-forget)",
+            f"{of('A16')}; [rocket of CIFAR-100](#does-eq-11-forget), after whose results the check was built",
         ),
     ]
     return markdown.table(HEAD, rows)

@@ -93,7 +93,8 @@ def ranking(data):
     return (
         f"**Nearest to retraining** by tug-of-war (ToW, 1 = as retrained: see the [words]({WORDS})): {first}. MeGU,"
         f" {number(megu['mean'], megu['half_width'], 3)}, is {place(tow.index)} methods, MeGU without noise and with"
-        f" random labels among them. [By another ruler]({RULERS}) it is {span_of(places(data), 0, 'number ')}."
+        f" random labels among them. [By other rulers]({RULERS}) that find the original it is"
+        f" {span_of(places(data), 0, 'number ')}."
     )
 
 
@@ -200,7 +201,7 @@ def printed(data):
         f" {left('A10', 'eq. 11')} % of {name} of CIFAR-100, one seed each, and {left('A16', 'not checked')} % with the"
         " tuned weights: the pair hides the images. Labels"
         f" alone leave {left('noise', 'none')} %. MeGU's default looks, and trains once more where too much is left:"
-        f" {left('default', 'as tuned')} % ([variants, weights]({EQ11}))."
+        f" {left('default', 'as tuned')} %, no better than labels alone ([variants, weights]({EQ11}))."
     )
 
 

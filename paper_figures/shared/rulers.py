@@ -21,6 +21,8 @@ RULED = {  # metric of the class-wise comparison -> (words, decimals)
     "mia_ssd_member_rate": ("SSD member rate (compat), %", 1),
 }
 
+BLIND = " (does not find the original)"
+
 
 def rulers(data):
     r"""(Words, decimals, rows of original, retrain and MeGU, its place) of each measure: methods in the order of their
@@ -28,6 +30,8 @@ def rulers(data):
     for metric, (words, digits) in RULED.items():
         rows = compared(data).loc[("class", metric)]
         order = rows.loc[contenders(rows.index)].sort_values("gap", key=abs, kind="stable").index
+        blind = abs(rows.loc["original", "gap"]) <= rows.loc["original", "gap_half_width"]
+        words += BLIND * bool(blind)
         yield words, digits, *(rows.loc[name] for name in ("original", "retrain", "megu")), place(order)
     for view in ("in place", "aligned"):
         rows = disentangled(data).loc[(view, "score")]
@@ -37,8 +41,8 @@ def rulers(data):
 
 
 def places(data):
-    r"""MeGU's place by each of the `rulers`."""
-    return [int(place.split()[1]) for *_, place in rulers(data)]
+    r"""MeGU's place by each of the `rulers` that find the original."""
+    return [int(place.split()[1]) for words, *_, place in rulers(data) if BLIND not in words]
 
 
 def ruled(data):
