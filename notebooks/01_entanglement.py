@@ -164,12 +164,10 @@ chosen = {
     f"only {names[asked]}": serves[asked] & ~serves[other],
     f"only {names[other]}": serves[other] & ~serves[asked],
 }
-panels = {
-    f"{what} ({units.sum()} unit{'s' * int(units.sum() != 1)})": pattern_map(
-        original, images.batch(some), layer, units, found[layer]
-    )
-    for what, units in chosen.items()
-}
+panels = {}
+for what, units in chosen.items():
+    label = f"{what} ({units.sum()} unit{'s' * int(units.sum() != 1)})"
+    panels[label] = pattern_map(original, images.batch(some), layer, units, found[layer])
 where = tidy(images, some, [f"{names[k]} {i}" for k in (asked, other) for i in (1, 2)], {"image": None, **panels})
 lab.run.table("maps.csv", lambda: where.round(2))
 pattern_figures.maps(where[where["row"].str.endswith(" 1")], layer)

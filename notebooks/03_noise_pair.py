@@ -240,10 +240,9 @@ Markdown(
     f" {p.iloc[2, 0]:.2f}, chance {chance:.2f}), and the negative one for its class with {p.iloc[1, 1]:.2f} (shuffled"
     f" {p.iloc[3, 1]:.2f}). The pair has {at['strength'][chosen]:.0f} % of the image's norm; with it"
     f" {still[chosen]:.0f} % of the forget images are still named right (eq. 11 as printed: {still[0.7, 1.0]:.0f} %),"
-    f" and {share:.0f} % are taken for {names[most]}. "
-    f"In forget images it moves the patterns of '{shared}' from {ends['mean'][shared, 'forget images']:+.1f} to"
-    f" {ends['mean'][shared, 'with the pair']:+.1f} s.d.; the same pixels shuffled, to"
-    f" {ends['mean'][shared, 'with the pair, shuffled']:+.1f}. The patterns of {names[per]}: positive noise"
+    f" and {share:.0f} % are taken for {names[most]}. In forget images it moves the patterns of '{shared}' from"
+    f" {ends['mean'][shared, 'forget images']:+.1f} to {ends['mean'][shared, 'with the pair']:+.1f} s.d.; the same"
+    f" pixels shuffled, to {ends['mean'][shared, 'with the pair, shuffled']:+.1f}. The patterns of {names[per]}: positive noise"
     f" {brought[positive]:+.1f} s.d., negative noise {brought[negative]:+.1f}; forget images with the pair"
     f" {brought['with the pair']:+.1f}, with it shuffled {brought['with the pair, shuffled']:+.1f}."
 )

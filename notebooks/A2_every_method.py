@@ -175,6 +175,8 @@ compared, score, tow = tracked.compared(data), tracked.disentangled(data), findi
 metrics = ("acc_forget_test", "mia_loss_auc", "mia_lira_online_auc")
 left, loss, lira = (compared.loc[("class", metric)] for metric in metrics)
 aligned = score.loc[("aligned", "suppressed"), "mean"]
+
+# %%
 claims = [
     finding("MeGU comes nearest to retraining, class-wise: its place by ToW", tow.rank(ascending=False)["megu"], "<=", 1),
     finding("MeGU has forgotten the class: test images named right, points from retraining", left.loc["megu", "gap"], "<=", 5),

@@ -85,7 +85,7 @@ Markdown(f"<details><summary>The numbers</summary>\n\n{ablation.table(data)}\n\n
 # each value is printed). There the check brings MeGU to what labels alone do, and no farther.
 
 # %%
-Markdown(findings.printed(data).partition(": [")[0] + ".")
+Markdown(findings.printed(data).partition(" ([")[0] + ".")
 
 # %%
 Markdown(findings.variants(data))

@@ -46,7 +46,7 @@ def test_what_was_not_asked_is_recorded_and_not_printed(nothing_forgotten):
     said, lines = claims(nothing_forgotten), printed(nothing_forgotten)
     unasked = [sentence for sentence, claim in said.items() if claim["state"] == "not asked here"]
     assert {
-        "MeGU takes at most 15 % of retraining: share",
+        "MeGU without the guide takes at most 15 % of retraining: share",
         "classes of 9 whose neighbour by the guide is sensible, mean over draws",
     } <= set(unasked)
     assert not [sentence for sentence in unasked if f": {sentence}" in lines]
