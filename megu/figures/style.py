@@ -118,7 +118,7 @@ def name_points(ax: Axes, points: Float[np.ndarray, "n 2"], names: Sequence[str]
                 crossed += sum(way.intersects_bbox(one, filled=False) for one in taken if not one.contains(x, y))
             else:
                 apart = np.hypot(*(at - np.clip(at, box.p0, box.p1)).T)
-                crossed += np.sum(apart < apart[i] + 3 * scale) - 1  # whose name is it?
+                crossed += np.sum(apart < apart[i] + scale) - 1  # whose name is it?
             tried.append((3 * box.padded(2 * scale).count_overlaps(taken) + crossed + 9 * (not free), far, box, way))
             if not tried[-1][0]:
                 break
