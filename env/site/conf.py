@@ -103,10 +103,10 @@ def setup(app):
     def lay_out(app, doctree):
         for text in list(doctree.findall(nodes.Text)):
             if not isinstance(text.parent, (nodes.FixedTextElement, nodes.literal, nodes.math, nodes.raw)):
-                if (kept := re.sub(" ± ", "\u00a0±\u00a0", re.sub(r"(?<=\d) %", "\u00a0%", text))) != text:
+                if (kept := re.sub(r"± |(?<=\d) (?=%)", lambda at: at[0].replace(" ", "\u00a0"), text)) != text:
                     text.parent.replace(text, nodes.Text(kept))
         for cell in doctree.findall(nodes.entry):
-            cell["classes"] += ["prose"] if len(cell.astext()) > 30 else []
+            cell["classes"] += [kind for kind, least in (("prose", 30), ("long", 150)) if len(cell.astext()) > least]
         for printed in doctree.findall(nodes.literal_block):
             rows = [line for line in printed.astext().splitlines() if len(re.split(r"(?<=\S) {2,}(?=\S)", line)) > 2]
             printed["classes"] += ["columns"] if "output" in printed["classes"] and len(rows) > 1 else []
