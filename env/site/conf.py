@@ -1,5 +1,6 @@
 """The site: README, notebooks as committed, tables, and the API from its docstrings; nothing is executed."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -86,7 +87,7 @@ TITLES = {  # of tables that other pages show without one
 
 
 def setup(app):
-    """Adds what other places of the documents do without: the contents, titles of tables, words for figures."""
+    """Adds what other places of the documents do without: contents, titles of tables, words for figures, breaks."""
 
     def read(app, name, content):
         if name == root_doc:
@@ -99,8 +100,20 @@ def setup(app):
             if "alt" not in image:  # a figure of a notebook; its file is named by a hash
                 image["alt"] = f"Figure: {title_above(image)}"
 
+    def lay_out(app, doctree):
+        for text in list(doctree.findall(nodes.Text)):
+            if not isinstance(text.parent, (nodes.FixedTextElement, nodes.literal, nodes.math, nodes.raw)):
+                if (kept := re.sub(r"± |(?<=\d) (?=%)", lambda at: at[0].replace(" ", "\u00a0"), text)) != text:
+                    text.parent.replace(text, nodes.Text(kept))
+        for cell in doctree.findall(nodes.entry):
+            cell["classes"] += [kind for kind, least in (("prose", 30), ("long", 150)) if len(cell.astext()) > least]
+        for printed in doctree.findall(nodes.literal_block):
+            rows = [line for line in printed.astext().splitlines() if len(re.split(r"(?<=\S) {2,}(?=\S)", line)) > 2]
+            printed["classes"] += ["columns"] if "output" in printed["classes"] and len(rows) > 1 else []
+
     app.connect("source-read", read)
     app.connect("doctree-read", describe)
+    app.connect("doctree-read", lay_out)
 
 
 def title_above(node):

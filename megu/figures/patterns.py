@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from megu.figures.markdown import number, place
@@ -151,13 +153,25 @@ def disentangled(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
             ax.errorbar(x.loc[name, "mean"], y.loc[name, "mean"], *ends, elinewidth=0.6, ecolor=FLOOR, **look)
         grid = np.meshgrid(np.linspace(*ax.get_xlim(), 100), np.linspace(*ax.get_ylim(), 100))
         lines = ax.contour(*grid, grid[0] * grid[1], 5, colors=SHARED, linewidths=0.5, linestyles=":")
-        ax.clabel(lines, fontsize=7, fmt="score %g")
+        points = np.stack([x["mean"][shown], y["mean"][shown]], 1)
+        ax.clabel(lines, fontsize=7, fmt="score %g", manual=_between(ax, points, lines.levels))
         ax.set(xlabel="suppressed, share of unique", ylabel="kept, share of associated")
         if "megu" in shown:
             said = f"{number(*score.loc['megu'], 2)}, by that {place(score['mean'].sort_values(ascending=False).index)}"
             ax.set_title(f"{view}: MeGU's score is {said} methods")
-        name_points(ax, np.stack([x["mean"][shown], y["mean"][shown]], 1), [titles[name] for name in shown])
+        name_points(ax, points, [titles[name] for name in shown])
     return fig
+
+
+def _between(ax: Axes, points: Float[np.ndarray, "n 2"], scores: Sequence[float]) -> Float[np.ndarray, "m 2"]:
+    r"""Where on its line each score is farthest from all points."""
+    spots, away = [], ax.transLimits.transform(points)
+    for score in scores:
+        kept = np.linspace(*ax.get_ylim(), 100)
+        way = ax.transLimits.transform(np.stack([score / kept, kept], 1))
+        way = way[((way > 0.1) & (way < 0.9)).all(1)]
+        spots += [way[np.linalg.norm(way[:, None] - away, axis=2).min(1).argmax()]] if score and len(way) else []
+    return ax.transLimits.inverted().transform(np.reshape(spots, (-1, 2)))
 
 
 @styled

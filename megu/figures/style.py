@@ -93,15 +93,17 @@ def forest(ax: Axes, table: pd.DataFrame, colour: str | None = None, fmt: str = 
 
 
 def name_points(ax: Axes, points: Float[np.ndarray, "n 2"], names: Sequence[str], **kwargs):
-    r"""A name beside each point, where it covers no other text and no point, with a line from afar that crosses none;
-    MeGU first and in bold.  To be called last: what changes the layout afterwards moves points under names."""
+    r"""A name beside each point, nearer to it than to any other, where it covers no other text and no point, or afar
+    with a line that crosses none; MeGU first and in bold.  To be called last: what changes the layout afterwards moves
+    points under names."""
     ax.figure.draw_without_rendering()
     at, scale, inside = ax.transData.transform(points), ax.figure.dpi / 72, ax.get_window_extent()
     taken = [Bbox.from_bounds(x - 4 * scale, y - 4 * scale, 8 * scale, 8 * scale) for x, y in at]
     taken, lines = taken + [text.get_window_extent() for text in ax.texts], []
     steps = [(far, turn) for far in (7, 12, 18, 26, 36, 48, 60, 75, 90) for turn in np.pi * (0.25 + np.arange(24) / 12)]
     look = {"fontsize": 8, "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.5}} | kwargs
-    for (x, y), name in sorted(zip(at, names, strict=True), key=lambda one: one[1] != OURS):
+    for i, name in sorted(enumerate(names), key=lambda one: one[1] != OURS):
+        x, y = at[i]
         text = ax.text(0.5, 0.5, name, transform=ax.transAxes, **look, fontweight="bold" if name == OURS else None)
         wide, high, tried = *text.get_window_extent().size, []
         text.remove()
@@ -114,6 +116,9 @@ def name_points(ax: Axes, points: Float[np.ndarray, "n 2"], names: Sequence[str]
             crossed = sum(line.intersects_bbox(box, filled=False) for line in lines)
             if far > 7:
                 crossed += sum(way.intersects_bbox(one, filled=False) for one in taken if not one.contains(x, y))
+            else:
+                apart = np.hypot(*(at - np.clip(at, box.p0, box.p1)).T)
+                crossed += np.sum(apart < apart[i] + scale) - 1  # whose name is it?
             tried.append((3 * box.padded(2 * scale).count_overlaps(taken) + crossed + 9 * (not free), far, box, way))
             if not tried[-1][0]:
                 break
