@@ -290,12 +290,7 @@ claims = [
     *of_classes,
     finding("known overlap: rank correlation of the index with it", at["rho"], ">=", 0.9),
     finding("known overlap: the same with permuted labels, mean without sign", abs(at["null"]), "<", 0.1),
-    finding(
-        "known overlap: with permuted labels the upper end lies below the index's lower end",
-        at["null_high"],
-        "<",
-        at["low"],
-    ),
+    finding("known overlap: permuted labels end below the index's lower end", at["null_high"], "<", at["low"]),
     finding("units that react to a part are found: precision", precision, ">=", 0.9),
     finding("units that react to a part are found: recall", recall, ">=", 0.7),
     finding("units found where labels are permuted", total["found_permuted"], "<", 0.05 * total["found"]),

@@ -293,19 +293,9 @@ per, own = taken["perturbing class"], taken["forgotten class"]
 claims = [
     *checks,
     finding("positive noise is taken for the perturbing class beyond chance", per["positive"], ">", chance),
-    finding(
-        "positive noise is taken for the perturbing class more than its pixels shuffled are",
-        per["positive"],
-        ">",
-        per["positive, shuffled"],
-    ),
+    finding("positive noise, perturbing class: more than shuffled", per["positive"], ">", per["positive, shuffled"]),
     finding("negative noise is not taken for the forgotten class", own["negative"], "<", 0.01),
-    finding(
-        "negative noise is taken for the forgotten class less than its pixels shuffled are",
-        own["negative"],
-        "<",
-        own["negative, shuffled"],
-    ),
+    finding("negative noise, forgotten class: less than shuffled", own["negative"], "<", own["negative, shuffled"]),
     *in_features,
 ]
 print(*lab.seal(claims), sep="\n")
