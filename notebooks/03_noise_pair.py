@@ -251,26 +251,14 @@ Markdown(
 low, high = ends["mean"] - ends["half_width"], ends["mean"] + ends["half_width"]
 (unique, shared, of), with_it, blind = groups, "with the pair", "{}, shuffled".format
 more = f"positive noise activates the patterns {of} beyond shuffled"
+less = "negative noise activates the associated patterns less than its pixels shuffled"
+lower = "in forget images the pair lowers them more than its pixels shuffled"
+show = f"forget images show the patterns {of} more with the pair than with it shuffled"
 in_features = [
     finding(more, low[of, positive], ">", high[of, blind(positive)]),
-    finding(
-        "negative noise activates the associated patterns less than its pixels shuffled",
-        high[shared, negative],
-        "<",
-        low[shared, blind(negative)],
-    ),
-    finding(
-        "in forget images the pair lowers them more than its pixels shuffled",
-        high[shared, with_it],
-        "<",
-        low[shared, blind(with_it)],
-    ),
-    finding(
-        f"forget images show the patterns {of} more with the pair than with it shuffled",
-        low[of, with_it],
-        ">",
-        high[of, blind(with_it)],
-    ),
+    finding(less, high[shared, negative], "<", low[shared, blind(negative)]),
+    finding(lower, high[shared, with_it], "<", low[shared, blind(with_it)]),
+    finding(show, low[of, with_it], ">", high[of, blind(with_it)]),
 ]
 
 # %%
