@@ -21,6 +21,7 @@ from shared import (
     reproduced,
     rulers,
     searches,
+    sure,
     unseen,
     which_method,
 )
@@ -42,6 +43,7 @@ DOCUMENTS = {  # path -> {span: function of the folder of tidy tables}
         "methods": searches.methods,
         "places": rulers.ruled,
         "eq11": findings.variants,
+        "sure": sure.table,
         "more": findings_more.more_findings,
         "patterns": findings_patterns.pattern_findings,
         "cost": findings_cost.cost_findings,

@@ -53,8 +53,9 @@ def request(about: dict, *more: str) -> str:
 
 
 def grids(data: Path) -> list[str]:
-    r"""Profiles that have a grid in ``data``."""
-    return sorted(path.stem.removeprefix("grid_").removesuffix("_seconds") for path in data.glob("grid_*_seconds.csv"))
+    r"""Profiles that have a grid in ``data``, but for *fast*: of one cell, see `shared.sure`."""
+    found = (path.stem.removeprefix("grid_").removesuffix("_seconds") for path in data.glob("grid_*_seconds.csv"))
+    return sorted(set(found) - {"fast"})
 
 
 def write(out: Path, name: str, made):

@@ -1,6 +1,7 @@
 r"""What the tracked tables say about methods: each number is read from a table, each list made by a stated rule."""
 
 import numpy as np
+from shared import sure
 from shared.drawing import read, source
 from shared.grid import read_grid
 from shared.rulers import places
@@ -201,7 +202,7 @@ def printed(data):
         f" {left('A10', 'eq. 11')} % of {name} of CIFAR-100, one seed each, and {left('A16', 'not checked')} % with the"
         " tuned weights: the pair hides the images. Labels"
         f" alone leave {left('noise', 'none')} %. MeGU's default looks, and trains once more where too much is left:"
-        f" {left('default', 'as tuned')} %, no better than labels alone ([variants, weights]({EQ11}))."
+        f" {left('default', 'as tuned')} %, no better than labels alone ([variants, weights]({EQ11})).{sure.said(data)}"
     )
 
 
