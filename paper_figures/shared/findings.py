@@ -209,6 +209,7 @@ def printed(data):
 def variants(data):
     r"""Markdown: other weights and uses of the pair on CIFAR-100, value by value."""
     noise, lines = method_settings("megu", resolve()).noise, []
+    left, tow = rocket(data), rocket(data, "tow", 2)
     (a, b), eq11, seeds = noise.weights, "0.7, 0.3", source(data, "ablation_cifar100_source")["numbers"]
     variants = {
         ("A16", "not checked"): ("as tuned on Fashion, not checked", f"{a:g}, {b:g}", noise.lam),
@@ -221,7 +222,7 @@ def variants(data):
         ("default", "as tuned"): ("**the default**: as tuned, and checked", f"{a:g}, {b:g}", noise.lam),
     }
     for key, (words, weights, lam) in variants.items():
-        lines.append([words, weights, f"{lam}", rocket(data)(*key), rocket(data, "tow", 2)(*key)])
+        lines.append([words, weights, f"{lam}", left(*key), tow(*key)])
     head = ["variant", "weights of N_pos, N_neg", "lambda", f"named right, %, seeds {seeds}", "ToW"]
     return markdown.table(head, lines)
 

@@ -17,13 +17,11 @@ def values(data):
 
 def table(data):
     r"""Markdown: the cell, method by method."""
-    return markdown.table(
-        HEAD,
-        [
-            [title(name), *(f"{value:.{digits}f}" for value, digits in zip(row, METRICS.values(), strict=True))]
-            for name, row in zip(values(data).index, values(data).to_numpy(), strict=True)
-        ],
+    rows = (
+        [title(name), *(f"{row[metric]:.{digits}f}" for metric, digits in METRICS.items())]
+        for name, row in values(data).iterrows()
     )
+    return markdown.table(HEAD, rows)
 
 
 def said(data):
