@@ -167,7 +167,7 @@ def read_json(path):
 
 def read_names(path):
     r"""Class names of a file: one a line, or a list or numbered names in JSON, see `in_order`."""
-    return read_json(path) if path.suffix == ".json" else [*filter(None, read_lines(path))]
+    return (read_json(path) or []) if path.suffix == ".json" else [*filter(None, read_lines(path))]
 
 
 def read_csv(path) -> list[tuple[Path, str, str]]:
