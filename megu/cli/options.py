@@ -7,7 +7,7 @@ from typing import Annotated, get_origin
 
 import typer
 
-from megu.datasets.listing import class_names, read_csv, read_lines
+from megu.datasets.listing import class_names, in_order, read_csv, read_names
 from megu.settings.errors import SettingsError
 from megu.settings.files import atomic
 from megu.settings.known import check_method, method_names
@@ -82,7 +82,7 @@ Test = option(
     str, "Folder of unseen images by class, or a .csv; else data/test or data/val. Without any, no attack is measured."
 )
 Reference = option(Path, "Weights of a model retrained without what goes.")
-Classes = option(Path, "Text file of class names in the order of the outputs, one a line.")
+Classes = option(Path, "Class names in the order of the outputs: a text file, one a line, or .json (class_to_idx).")
 Duplicates = option(
     str, "Retained images with the pixels of forgotten single ones: forget or keep them; by default they are refused."
 )
@@ -129,7 +129,7 @@ def arguments(given, comparison=False):
         hint = "" if dry else ", or --dry-run"
         raise SettingsError(f"no {' and no '.join(lacking)} given: add --{' --'.join(lacking)} (or --config{hint})")
     if isinstance(classes := found.get("classes"), Path):
-        class_names(filter(None, read_lines(classes)), "classes")
+        class_names(in_order(read_names(classes), "classes"), "classes")
     for images in (found.get("data", ""), found.get("test", "")):
         if images.lower().endswith(".csv") and Path(images).expanduser().is_file():
             read_csv(Path(images).expanduser())

@@ -203,7 +203,10 @@ def read_output(output, shape: tuple[int, int | None], what: str, near: Tensor |
         remedy = "let forward return logits (n, classes)" + ", of one z torch.stack([-z / 2, z / 2], 1)" * one
         kind = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
         of = "" if k is None else f" of {k} classes"
-        raise SettingsError(f"{what} gives {kind} for {n} images{of}: give those that it was trained on, and {remedy}")
+        fit = "give those that it was trained on, or cut off outputs that had no images"
+        if what == "reference":
+            fit = "train it with as many outputs as the model, also for what goes"
+        raise SettingsError(f"{what} gives {kind} for {n} images{of}: {fit}, and {remedy}")
     if len(read) > 1 and any(not torch.equal(read[0][1], other) for _, other, _ in read):
         names = ", ".join(_called(path) for path, *_ in read)
         raise SettingsError(f"{what} gives {len(read)} outputs for {n} images ({names}): return one, or call it logits")

@@ -9,6 +9,7 @@ from itertools import product
 from megu.core import weights
 from megu.core.adapted import tensors
 from megu.core.networks import ResNet
+from megu.settings.errors import SettingsError
 
 _ENDS = {"stem": "conv1", "head": "fc"}
 _BODY = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4}  # places in ``residual_function``
@@ -60,6 +61,8 @@ def readings(state, model):
     if any(_COMPILED in name for name in state):  # also of compiled parts
         left.append(f"{_COMPILED!r}, which torch.compile writes into names, was taken off")
     state = {name.replace(_COMPILED, ""): x for name, x in state.items() if name not in extra}
+    state, aside = _without_others(state, own)
+    left += [f"{len(aside)} tensors beside the network were left out, e.g. {name}" for name in aside[:1]]
     other = isinstance(model, ResNet) and any("_x." in name for name in state)
 
     def without(before):
@@ -74,6 +77,17 @@ def readings(state, model):
         if found := weights.translated(net, {name[len(before) :]: x for name, x in state.items()}):
             named = {name: name.removeprefix(inside) for name in own}
             yield found, named, [*without(before), "names of another version of transformers were translated"]
+
+
+def _without_others(state, own):
+    # A training's checkpoint has the network under a name of its own, beside a loss with weights, or an average of it.
+    tops, needed = sorted({name.partition(".")[0] for name in state}), [n for n in own if not n.endswith(_BATCHES)]
+    whole = [top for top in tops if all(f"{top}.{name}" in state for name in needed)]
+    if len(whole) > 1:
+        remedy = f"save one alone ({{name.removeprefix('{whole[0]}.'): x for name, x in state.items() if ...}})"
+        raise SettingsError(f"the weights are there {len(whole)} times, as {', '.join(whole)}: {remedy}")
+    aside = [name for name in state if whole and not name.startswith(f"{whole[0]}.")]
+    return {name: x for name, x in state.items() if name not in aside}, aside
 
 
 def _without_counts(named, state):

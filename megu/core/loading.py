@@ -59,7 +59,7 @@ def read_model(path, arch, num_classes, shape) -> nn.Module:
                 return model.eval()
             reasons.append(misfit)
     what = f"{path.name} is no {arch} with {num_classes} classes ({min(reasons, key=lambda one: one[0])[1]})"
-    raise SettingsError(f"{what}: check arch, and that the classes are those it was trained on")
+    raise SettingsError(f"{what}: check arch, and that the classes are its outputs (of a reference, the model's)")
 
 
 def _built(build, arch):

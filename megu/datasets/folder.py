@@ -28,6 +28,7 @@ from megu.datasets.listing import (
 )
 from megu.settings.class_names import TRAIN, UNSEEN
 from megu.settings.errors import SettingsError
+from megu.settings.files import unfetched
 from megu.settings.progress import Bar
 
 TURNED = (
@@ -200,6 +201,8 @@ def read_image(file, size=None, mode="RGB") -> tuple[UInt8[np.ndarray, "H W *C"]
                 return np.asarray(image), said
     except Exception as error:  # each format's reader fails in its own ways
         name = f"{file.parent.name}/{file.name}"
+        if lacks := unfetched(file):
+            raise SettingsError(f"{name} is {lacks}") from None
         raise SettingsError(f"{name} is not a readable image ({error}): remove or replace it") from None
 
 

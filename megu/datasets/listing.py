@@ -1,8 +1,10 @@
 r"""Which image files there are, and of which class: below folders in torchvision's order, or in a CSV."""
 
 import csv
+import json
 import logging
 import os
+import re
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +21,7 @@ COLUMNS = {  # of a CSV -> what a header may call it
     "label": ("label", "class", "category", "target"),
     "split": ("split", "set", "part", "subset"),
 }
+_JOINED = re.compile("(?<=[^\0-\x7f])[\u200c\u200d](?=[^\0-\x7f])")
 
 
 class Listing(NamedTuple):
@@ -38,9 +41,9 @@ class Listing(NamedTuple):
 
 def class_name(name):
     r"""A name in composed Unicode, stripped.  Raises: SettingsError where it is empty, over 200 characters or not
-    printable."""
+    printable; joiners may stand where scripts (Persian, Hindi, ...) and emoji have them."""
     text = unicodedata.normalize("NFC", str(name)).strip()
-    if not text or not text.isprintable() or len(text) > 200:
+    if not text or not _JOINED.sub("", text).isprintable() or len(text) > 200:
         wrong = "empty, over 200 characters or cannot be printed"
         raise SettingsError(f"class name {str(name)[:50]!r} is {wrong}: rename it")
     return text
@@ -54,7 +57,7 @@ def in_order(names, what):
     if isinstance(names, set | frozenset):
         raise SettingsError(f"{what} is a set, which has no order: give a list, in the order of the numbers")
     if not isinstance(names, Mapping):
-        return names
+        return names.tolist() if hasattr(names, "tolist") else names  # of numpy, pandas
     numbered = any(isinstance(name, str) for name in names.values())
     of = {str(k): name for k, name in (names.items() if numbered else ((k, name) for name, k in names.items()))}
     if len(of) < len(names) or {*of} != {*map(str, range(len(of)))}:
@@ -153,6 +156,20 @@ def read_lines(path) -> list[str]:
         raise SettingsError(f"{path.name} cannot be read ({why}): give a text file in UTF-8") from None
 
 
+def read_json(path):
+    r"""What a JSON file holds.  Raises: SettingsError where it is none."""
+    try:
+        return json.loads("\n".join(read_lines(path)))
+    except (ValueError, RecursionError) as error:
+        why = str(error).splitlines()[0][:100]
+        raise SettingsError(f"{path.name} cannot be read as JSON ({why}): mend it") from None
+
+
+def read_names(path):
+    r"""Class names of a file: one a line, or a list or numbered names in JSON, see `in_order`."""
+    return (read_json(path) or []) if path.suffix == ".json" else [*filter(None, read_lines(path))]
+
+
 def read_csv(path) -> list[tuple[Path, str, str]]:
     r"""(File, label, split) of every image that a CSV lists, see `list_csv`.
 
@@ -169,6 +186,9 @@ def read_csv(path) -> list[tuple[Path, str, str]]:
     if not (column["path"] and column["label"]):
         found = ", ".join(map(str, table.fieldnames or ()))[:100]
         raise SettingsError(f"{path.name} has the columns {found!r}: name them path, label and, if you like, split")
+    if wide := next((number for number, row in enumerate(rows, 1) if any(map(str.strip, row.get(None) or ()))), None):
+        what = f"{path.name}, image {wide}, has more cells than the {len(table.fieldnames)} columns"
+        raise SettingsError(f'{what}: quote a name that has a {apart!r} in it ("a{apart} b")')
     cells = [[(name and row[name] or "").strip() for name in map(column.get, COLUMNS)] for row in rows]
     found, where, usual = [], set(), "" if any(split for *_, split in cells) else "train"
     for number, (file, label, split) in enumerate(cells, 1):
@@ -194,8 +214,10 @@ def list_csv(path, classes=None) -> tuple[tuple[str, ...], Listing, Listing | No
     Raises: SettingsError naming the line that does not fit.
     """
     found = read_csv(path)
+    bare = [label.removesuffix(".0") for _, label, _ in found]  # as pandas writes integers beside an empty cell
+    if (numbers := all(label.isdecimal() for label in bare)) and not {*(classes or ())} >= {one[1] for one in found}:
+        found = [(file, label, split) for (file, _, split), label in zip(found, bare, strict=True)]
     labels = [label for _, label, _ in found]
-    numbers = all(label.isdecimal() for label in labels)
     names = sorted({*labels}, key=int if numbers else None) if classes is None else [*classes]
     names = class_names(names, path.name)
     of = {name: k for k, name in enumerate(names)}

@@ -35,8 +35,10 @@ class _Rows:
         return len(self.data)
 
     def __getitem__(self, i):
-        row = self.data[i]
-        return tuple(row[name] for name in self.columns)
+        row, (image, label) = self.data[i], self.columns
+        if "pixel_values" in row:  # what a transform made for the model
+            image, label = "pixel_values", label if label in row else "labels"
+        return row[image], row[label]
 
 
 def as_pairs(data, what):

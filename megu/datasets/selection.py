@@ -1,13 +1,14 @@
 r"""Lists of single images, as people write them: positions or names, in text, .npy or .json."""
 
-import json
 import re
 import unicodedata
+from os.path import normpath
 from pathlib import Path
 
 import numpy as np
 
-from megu.datasets.listing import read_lines
+from megu.datasets.listing import read_json, read_lines
+from megu.settings.class_names import TRAIN
 from megu.settings.errors import SettingsError
 from megu.settings.files import ordinary
 
@@ -34,13 +35,13 @@ def read_selection(path, ids, root=None) -> list[int]:
         if not entry or (text and entry.startswith("#") and not found):
             continue
         if len(found) != 1:
+            what = f"{path.name} has {entry[:80]!r} in line {number}"
             if not found and re.fullmatch(r"-?(0|[1-9][0-9]{0,17})", entry):
+                if other := next((name for i, name in enumerate(ids) if Path(name).stem == entry != str(i)), None):
+                    raise SettingsError(f"{what}, a position, but also the name of {other}: write names with endings")
                 out.append(int(entry))
                 continue
-            what = f"{path.name} has {entry[:80]!r} in line {number}"
-            if found:
-                several = ", ".join(ids[i] for i in found[:3])
-                raise SettingsError(f"{what}, which {len(found)} images are called: say which, e.g. {several}")
+            _refuse_several(found, what, ids)
             raise SettingsError(f"{what}: give a position or an image's name, as in {ids[0]!r}")
         out += found
     if not out:
@@ -48,18 +49,36 @@ def read_selection(path, ids, root=None) -> list[int]:
     return out
 
 
+def positions_of(names, known, ids, root) -> list:
+    r"""``names`` with positions for those that are paths or names of images, as in `read_selection`; what is ``known``
+    as a class stays.  Raises: SettingsError where several images are called so."""
+    find, out = _finder(ids, root), []
+    for name in names:
+        name = str(name) if isinstance(name, Path) else name
+        found = find(name) if isinstance(name, str) and name not in known else []
+        _refuse_several(found, f"forget has {name!r}", ids)
+        out.append(found[0] if found else name)
+    return out
+
+
+def _refuse_several(found, what, ids):
+    if len(found) > 1:
+        several = ", ".join(ids[i] for i in found[:3])
+        raise SettingsError(f"{what}, which {len(found)} images are called: say which, e.g. {several}")
+
+
 def _entries(path, count):
     if path.suffix not in (".npy", ".json"):
         return read_lines(path)
     try:
         if path.suffix == ".json":
-            found = json.loads("\n".join(read_lines(path)))
+            found = read_json(path)
         else:
             array = np.load(path, allow_pickle=False)
             if array.dtype == bool and array.shape == (count,):
                 return np.flatnonzero(array).tolist()
             found = array.tolist() if array.ndim == 1 and array.dtype.kind in "iuU" else None
-    except (OSError, ValueError, EOFError, RecursionError) as error:
+    except (OSError, ValueError, EOFError) as error:
         why = getattr(error, "strerror", None) or str(error).splitlines()[0][:100]
         raise SettingsError(f"{path.name} cannot be read ({why}): give a list of positions or names") from None
     if not isinstance(found, list):
@@ -78,10 +97,11 @@ def _finder(ids, root):
     if root is not None:
         top = Path(root).expanduser()
         top = top.parent if top.is_file() else top
-        tops = {_parts(one) for top in (top, top / "train") for one in (top.absolute(), top.resolve())}
+        inner = [one for one in top.iterdir() if one.name.lower() in TRAIN]
+        tops = {one for top in (top, *inner) for one in (top.absolute(), top.resolve())}
 
-    def below(before):
-        return any(before == (top if before[0] == "" else top[len(top) - len(before) :]) for top in tops)
+    def ends(name, parts):  # whether the whole path of an image does
+        return any(_parts(normpath(top / name))[-len(parts) :] == parts for top in tops)
 
     def find(name):
         parts = _parts(name)
@@ -89,9 +109,8 @@ def _finder(ids, root):
             return [exact[parts]] if parts else []
         found = []
         for own, i in by_last.get(parts[-1], ()):
-            longer = len(parts) - len(own)
-            if own[-len(parts) :] == parts or (longer > 0 and parts[longer:] == own and below(parts[:longer])):
-                found.append((len(own) if longer > 0 else 0, i))
+            if own[-len(parts) :] == parts or ends(ids[i], parts):
+                found.append((len(own) if len(parts) > len(own) else 0, i))
         return [i for length, i in found if length == max(found)[0]]
 
     return find

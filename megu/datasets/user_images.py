@@ -56,7 +56,7 @@ def pool_parts(name, classes, train, test, normalise, device, whole=None) -> Ima
         raise SettingsError(f"training images are {ours}, test images {theirs}: give one size and type")
     if empty := set(range(len(classes))).difference(train.y.tolist()):
         what = f"no training image is of class {classes[min(empty)]!r}"
-        raise SettingsError(f"{what}: give some (of retained classes a sample is enough)")
+        raise SettingsError(f"{what}: give some (of retained classes a sample is enough), or cut off its output")
     if test is not None:
         parts[1] = _unseen(train, test)
     y = torch.cat([part.y for part in parts])

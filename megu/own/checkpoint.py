@@ -136,15 +136,17 @@ class Checkpoint(
     def forward(self, x: UInt8[Tensor, "n C H W"] | Float[Tensor, "n C H W"]) -> Float[Tensor, "n K"]:
         """Images, uint8 or float in [0, 1], or float as they come where no mean is known, to logits.
 
-        Raises: SettingsError for uint8 where it takes float images as they come.
+        Raises: SettingsError for uint8 where it takes float images as they come, and for float images not in [0, 1].
         """
         if self.about.mean:
-            x = ((x if x.is_floating_point() else x.float() / 255) - self.mean) / self.std
+            x = x if x.is_floating_point() else x.float() / 255
+            if not torch.compiler.is_compiling() and ((x - 0.5).abs() > 0.51).any():  # bicubic ones exceed it a little
+                raise SettingsError("float images go beyond [0, 1]: divide levels by 255, and do not normalise them")
+            x = (x - self.mean) / self.std
         elif not x.is_floating_point():
             raise SettingsError("the model takes float images as those of its training data: give such, not uint8")
-        found = self.net(x)
-        k = len(self.about.classes)
-        return found if isinstance(found, Tensor) else read_output(found, (len(x), k), "the checkpoint")[1]
+        found, of = self.net(x), (len(x), len(self.about.classes))
+        return found if isinstance(found, Tensor) else read_output(found, of, "the checkpoint")[1]
 
     def _save_pretrained(self, save_directory):
         about = self.about

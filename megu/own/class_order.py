@@ -44,19 +44,25 @@ def check_class_order(checked, index, kind="training"):
     on the other half.  Of the images whose class it moves, it must name right at least twice as many as the given order
     does, by 2.5 standard deviations; and it must name more right than in any other preparation of the images.
 
-    Args: checked: `megu.own.request.CheckedRequest`, with images, split and original.  index: of ``kind`` of images.
+    Args:
+        checked: `megu.own.request.CheckedRequest`, with images, split and original.
+        index: of training or test images, by ``kind``; of retained ones where it is the reference that is checked.
     Raises: SettingsError with the order found.
     """
     images = checked.images
     if not len(index):
         return
     index = _evenly(images.y, index, _count(images))
-    y, named = _named(checked, index)
+    y, named = _named(checked, index, checked.reference if kind == "reference" else None)
     if (order := _other_order(images.classes, y, named)) is None:
         return
     found, other = [images.classes[k] for k in order], torch.tensor(order)[named]
     shares = [(labels == y).double().mean().item() for labels in (named, other)]
     given, right = (f"{100 * share:.0f} %" for share in shares)
+    if kind == "reference":
+        what = f"the outputs of reference follow another order: {given} of {len(y)} retained images are named right"
+        remedy = "train it with the outputs of the model in their order; that of a class that goes gets no images"
+        raise SettingsError(f"{what} in that of the model, {right} in the one found: {remedy}")
     if better := better_prepared(checked.original, images, index, named.to(index.device), above=shares[1]):
         what = f"the model names {given} of {len(y)} {kind} images right, but {better}"
         raise SettingsError(f"{what}: prepare them as those that it was trained on")
@@ -113,8 +119,8 @@ def _count(images):
     return min(2000, max(500, 10 * images.num_classes))
 
 
-def _named(checked, index):
-    logits = predict(checked.original, checked.images, index)
+def _named(checked, index, model=None):
+    logits = predict(model or checked.original, checked.images, index)
     return checked.images.y[index].cpu(), logits.argmax(1).cpu()
 
 

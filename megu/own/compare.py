@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +14,7 @@ from megu.own.guide_choice import transition
 from megu.own.request import WHAT, CheckedRequest, Request
 from megu.own.tuning import PARTS
 from megu.own.unlearn import NEAR, OUT, carry_out, complaints, retrained
-from megu.runs.executors import executor
+from megu.runs.executors import check_sent, executor
 from megu.runs.runner import Job, run_jobs
 from megu.runs.store import CODE, RunDirectory
 from megu.settings.errors import SettingsError, WorkError
@@ -81,11 +80,7 @@ def compare(
     if type(workers) is not int or workers < 1:
         raise SettingsError(f"workers is {str(workers)[:50]!r}: give how many processes, at least 1")
     if workers > 1:
-        try:
-            ForkingPickler.dumps(request)
-        except Exception as error:  # whatever a foreign object may raise
-            what = f"model or data cannot be sent to other processes ({type(error).__name__}: {str(error)[:100]})"
-            raise SettingsError(f"{what}: give workers=1, or files") from None
+        check_sent(request)
     return carry_out_all(request, out, methods, executor(workers))
 
 

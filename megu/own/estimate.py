@@ -14,8 +14,8 @@ from megu.core.device import Stopwatch, generator, in_batches, seeded
 from megu.guide import GuideUnavailableError
 from megu.measure.count import Passes, passes_of
 from megu.own.guide_choice import session_of
-from megu.own.request import collect_notices
 from megu.own.tuning import CALM, LEAST, MOST, SEEDS, STEPS, lowered, ten_steps
+from megu.settings.progress import collect_notices
 from megu.settings.values import dotted
 
 ASKED = 4  # images that a guide is tried on

@@ -16,9 +16,9 @@ from megu.core.models import channels_of
 from megu.core.splits import Split, of_classes, split_of
 from megu.datasets.folder import ClassFolders, ImagePart, find_classes, room
 from megu.datasets.images import same_pixels
-from megu.datasets.listing import Listing, class_name, class_names, in_order, list_csv, list_images, read_lines
+from megu.datasets.listing import Listing, class_name, class_names, in_order, list_csv, list_images, read_names
 from megu.datasets.pairs import as_pairs, check_names, names_of, read_dataset
-from megu.datasets.selection import read_selection
+from megu.datasets.selection import positions_of, read_selection
 from megu.datasets.user_images import pool_parts
 from megu.own.class_order import check_header
 from megu.settings.config import Forget
@@ -38,7 +38,7 @@ def read_inputs(request, where):
             f"arch {shown(request.arch)} belongs to a file of weights, but model is none: leave arch out"
         )
     if isinstance(classes, Path):
-        classes = list(filter(None, read_lines(classes)))
+        classes = read_names(classes)
     classes, named = in_order(classes, "classes"), True
     if isinstance(data, str | Path):
         found = find_classes(data, classes, request.size)
@@ -141,8 +141,9 @@ def _numbered(model, data, mode):
 def forget_set(request, images, ids) -> tuple[Forget, Split]:
     """What ``request.forget`` means, and the split that follows.
 
-    It is names of classes or of sub-classes (``"tops/shirt"``), or of image files (``ids``); or positions of training
-    images, of a folder as torchvision's ImageFolder counts them; or a `pathlib.Path`, see `read_selection`.
+    It is names of classes or of sub-classes (``"tops/shirt"``), or paths of image files, see `read_selection`; or
+    positions of training images, of a folder as torchvision's ImageFolder counts them, or a truth value for each; or a
+    `pathlib.Path` of a list of them.
     Retained images with the pixels of single forgotten ones: ``request.duplicates``; of classes they are said.
 
     Args: images, ids: see `read_inputs`.
@@ -159,9 +160,10 @@ def forget_set(request, images, ids) -> tuple[Forget, Split]:
         raise SettingsError(f"forget is {str(forget)[:50]!r}: give names, positions or a pathlib.Path of them")
     if request.duplicates not in (None, "forget", "keep"):
         raise SettingsError(f"duplicates is {request.duplicates!r}: choose forget or keep")
-    place = {name: i for i, name in enumerate(ids)}
+    if len(forget) == images.num_train and all(type(one) is bool for one in forget):
+        forget = [i for i, one in enumerate(forget) if one]
     if isinstance(data, str | Path):
-        forget = [place.get(str(one), one) for one in forget]
+        forget = positions_of(forget, {*images.classes, *images.fine_classes}, ids, data)
     if all(isinstance(one, str) for one in forget):
         asked = _check_names(forget, images)
         split = split_of(images, of_classes(images, asked.scenario, asked.classes))

@@ -13,14 +13,14 @@ from megu.core.device import usual_torch
 from megu.core.loading import check_and_copy, read_model, weights_digest
 from megu.figures import deletion
 from megu.own.findings import measure
-from megu.own.request import collect_notices
 from megu.own.tuning import Trial
 from megu.own.verdict import verdict
 from megu.runs.store import PACKAGES, in_memory
 from megu.settings.errors import SettingsError
 from megu.settings.extras import versions
 from megu.settings.files import atomic, hash_bytes, hash_file, ordinary, write_json
-from megu.settings.place import SUMS, WORK
+from megu.settings.place import SUMS, WORK, place
+from megu.settings.progress import collect_notices
 
 NAME = "megu deletion report 2"
 HASHES = {  # what the report's hashes are of, besides those of files
@@ -87,6 +87,7 @@ def recheck(checked, new, folder=None) -> dict:
     """
     if checked.request.retrain:
         raise SettingsError("retrain trains a reference, and here nothing is trained: give reference, or none")
+    place(folder, {}, comparison=True)  # the report of an unlearning is not replaced
     images, training = checked.images, {"seconds": {}, "history": {}, "search": None}
     with collect_notices(checked.notices):
         if checked.request.arch is not None:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +30,7 @@ from megu.settings.files import hash_bytes
 from megu.settings.known import SHARED, check_method
 from megu.settings.machine import check_alone
 from megu.settings.profiles import resolve
+from megu.settings.progress import collect_notices
 from megu.settings.values import closest, nest
 
 LOG = logging.getLogger("megu")
@@ -146,6 +146,8 @@ class CheckedRequest:
         with collect_notices(self.notices):
             check_class_order(self, self.split.train, "training")
             check_class_order(self, unseen, "test")
+            if self.reference is not None:
+                check_class_order(self, self.split.retain, "reference")
             self.accuracy = check_accuracy(self.original, self.images, self.split.train, unseen=unseen)
             check_known(self)
         self.parameters = scaled(self)
@@ -235,16 +237,3 @@ def say_zeros(before, after):
     )
     if had > 0.1 and left < had / 2:
         LOG.warning(f"{100 * had:.0f} % of the weights of the layers were 0, now {100 * left:.0f} % are")
-
-
-@contextmanager
-def collect_notices(notices):
-    """Appends what the block says in the log "megu" to a list; where a record has a ``report``, which names no image,
-    that."""
-    said = logging.StreamHandler()
-    said.addFilter(lambda record: notices.append(getattr(record, "report", record.getMessage())) is None)
-    LOG.addHandler(said)
-    try:
-        yield
-    finally:
-        LOG.removeHandler(said)

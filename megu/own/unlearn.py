@@ -23,7 +23,7 @@ from megu.own import report
 from megu.own.estimate import Plan, calm_training, plan, retraining_time
 from megu.own.findings import measure
 from megu.own.guide_choice import transition
-from megu.own.request import CheckedRequest, Request, collect_notices, say_zeros
+from megu.own.request import CheckedRequest, Request, say_zeros
 from megu.own.tuning import PARTS, Trial, check_answers, kept, made_by, settled
 from megu.own.verdict import DOUBTED
 from megu.runs.loggers import loggers
@@ -31,7 +31,7 @@ from megu.runs.store import CODE, RunDirectory, in_memory
 from megu.settings.errors import StageError
 from megu.settings.files import alone, atomic
 from megu.settings.place import MODEL, REFERENCE, WORK, place
-from megu.settings.progress import tell, watching
+from megu.settings.progress import collect_notices, tell, watching
 from megu.settings.request_file import arguments_of
 
 LOG = logging.getLogger("megu")

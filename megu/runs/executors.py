@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from multiprocessing import active_children, get_context, parent_process
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 
 from joblib import cpu_count
 
@@ -40,6 +42,25 @@ def executor(
     if scheduler or cluster:
         return lambda: _dask(scheduler, cluster, jobs)
     return Inline if workers == 1 else lambda: local_pool(workers)
+
+
+def check_sent(value):
+    r"""Raises: SettingsError where other processes cannot have a ``value``, or would run the caller's script again."""
+    main = sys.modules["__main__"]
+    script, remedy = Path(getattr(main, "__file__", "")), "give workers=1, or"
+    try:
+        sent = bytes(ForkingPickler.dumps(value))
+    except Exception as error:  # whatever a foreign object may raise
+        what = f"model or data cannot be sent to other processes ({type(error).__name__}: {str(error)[:100]})"
+        raise SettingsError(f"{what}: {remedy} files") from None
+    if getattr(main, "__spec__", None) is not None:  # python -m
+        return
+    if script.is_file() and "__main__" not in script.read_text(errors="replace"):
+        what = f"each process would run {script.name} again"
+        raise SettingsError(f"{what}: {remedy} put the call below `if __name__ == '__main__':`")
+    if not script.is_file() and b"__main__" in sent:
+        what = "model or data are of a class of this notebook, which other processes do not know"
+        raise SettingsError(f"{what}: {remedy} put the class into a .py file and import it")
 
 
 def visible_gpus() -> list[str]:

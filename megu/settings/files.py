@@ -126,6 +126,8 @@ def weights_file(path, what):
         return path
     with open(path, "rb") as file:
         head = file.read(9)
+    if lacks := unfetched(path):
+        raise SettingsError(f"{what} {path.name!r} is {lacks}")
     if path.suffix != ".safetensors" or head[8:] != b"{":
         kind = "is TorchScript" if _is_torchscript(path) else "is not a safetensors file"
         state = "torch.jit.load(file).state_dict()" if "Script" in kind else "torch.load(file, weights_only=True)"
@@ -135,6 +137,13 @@ def weights_file(path, what):
             f" file that you trust, {state}"
         )
     return path
+
+
+def unfetched(path):
+    r"""What to say of a file that Git LFS has not brought yet; else None."""
+    with open(path, "rb") as file:
+        found = file.read(30).startswith(b"version https://git-lfs")
+    return "a pointer of Git LFS, not the file: fetch it by `git lfs pull`" if found else None
 
 
 def _is_torchscript(path):

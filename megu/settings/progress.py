@@ -1,5 +1,6 @@
-r"""How far the work is: bars in a terminal, and the callbacks of a call, by one mechanism."""
+r"""What a call says: bars in a terminal and callbacks, by one mechanism; and notices for its report."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterable
@@ -10,6 +11,8 @@ from tqdm import tqdm
 
 from megu.settings.errors import SettingsError
 from megu.settings.values import closest, shown
+
+LOG = logging.getLogger("megu")
 
 
 class Callback:
@@ -109,3 +112,24 @@ class Bar(tqdm):
         """The end of an epoch, from 1, of a training."""
         self.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
         tell("on_epoch", self.what, number, values)
+
+
+@contextmanager
+def collect_notices(notices):
+    r"""Appends what the block says in the log "megu", shown or not, to a list; where a record has a ``report``, which
+    names no image, that."""
+    handler, silent, LOG.disabled = logging.StreamHandler(), LOG.disabled, False
+
+    def keep(record):
+        notices.append(getattr(record, "report", record.getMessage()))
+        return not silent and type(LOG).isEnabledFor(LOG, record.levelno)
+
+    LOG.isEnabledFor = logging.WARNING.__le__
+    LOG.addFilter(keep)
+    LOG.addHandler(handler)
+    try:
+        yield
+    finally:
+        LOG.removeHandler(handler), LOG.removeFilter(keep)
+        LOG.__dict__.pop("isEnabledFor", None)
+        LOG.disabled = silent

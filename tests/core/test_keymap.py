@@ -11,6 +11,7 @@ from PIL import Image
 from refusals import refused
 from safetensors.torch import save_file
 from torch import nn
+from torchvision.models import resnet18
 from training import same
 from typer.testing import CliRunner
 
@@ -80,6 +81,18 @@ def written(tmp_path):
         return tmp_path / "theirs.safetensors"
 
     return write
+
+
+def test_a_checkpoint_holds_the_network_under_a_name_of_its_own(written, caplog):
+    theirs = resnet18(num_classes=7).eval()
+    state = {f"model.{name}": x for name, x in theirs.state_dict().items()} | {"criterion.weight": torch.ones(7)}
+    found = read_model(written(theirs, lambda _: state), "resnet18", 7, (32, 32))
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.allclose(found(x), theirs(x), atol=1e-5)
+    assert "1 tensors beside the network were left out, e.g. criterion.weight" in caplog.text
+    twice = state | {f"ema.{name}": x + 1 for name, x in theirs.state_dict().items()}
+    with refused("the weights are there 2 times, as ema, model: save one alone"):
+        read_model(written(theirs, lambda _: twice), "resnet18", 7, (32, 32))
 
 
 def with_their_names(blocks):

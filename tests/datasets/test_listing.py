@@ -180,7 +180,8 @@ def test_images_in_a_csv(tmp_path, caplog):
     ("path,label", "a/0000.png,a\na/0000.png,a", "'0000.png' is listed twice"),
     ("path,label", "a/0000.png,a\na/../a/0000.png,b", "'0000.png' is listed twice"),
     ("path,label,split", "a/0000.png,a,test\na/0001.png,b,", "image 2 has the split '': write train"),
-    ("path,label", "a/0000.png,a,more\na/0001.png,a", "at least two"),
+    ("path,label", "a/0000.png,a,\na/0001.png,a", "at least two"),
+    ("path,label", "a/0000.png,a\na/0001.png,b, red", "image 2, has more cells than the 2 columns: quote"),
     ("path,label", "a/0000.png,①\na/0001.png,①", "at least two"),
     ("path,label", f"a/0000.png,{'a' * 200_000}", "cannot be read as a CSV .field larger"),
     ("path,label,split", "a/0000.png,a,train\na/0001.png,b,test", "/b holds no images"),
@@ -191,6 +192,16 @@ def test_what_is_wrong_in_a_csv_is_named(tmp_path, head, line, said):
         find_classes(rows(tmp_path, line, head=head))
     with refused("none.csv cannot be read"):
         find_classes(tmp_path / "none.csv")
+
+
+def test_numbers_that_pandas_wrote_are_sorted_by_value(tmp_path):
+    files = sorted(write(tmp_path, [*map(str, range(11))], 1).rglob("*.png"), key=lambda file: int(file.parent.name))
+    table = rows(tmp_path, *(f"{file},{float(file.parent.name)}" for file in files), head="path,label")
+    assert find_classes(table).classes == tuple(map(str, range(11)))
+    names = [f"v{k}" for k in range(11)]
+    assert [k for _, k, _ in find_classes(table, names).train.files] == [*range(11)]
+    names = [f"{k}.0" for k in reversed(range(11))]
+    assert [k for _, k, _ in find_classes(table, names).train.files] == [*reversed(range(11))]
 
 
 class ClassLabel:
@@ -211,6 +222,10 @@ def test_a_dataset_of_hugging_face(tmp_path):
     assert checked.images.classes == NAMES and torch.equal(checked.images.x[0].permute(1, 2, 0), torch.tensor(x[0]))
     with refused("data is a dict of several Datasets: give one of them: train, test"):
         check(reader(range(3)), {"train": data, "test": data}, "bee")
+    for label in ("label", "labels"):  # set_transform
+        rows = [{"pixel_values": torch.tensor(x[i]).movedim(2, 0) / 255, label: int(k)} for i, k in enumerate(y)]
+        made = check(reader(range(3)), Table({**row, "img": None} for row in rows), "bee").images
+        assert torch.equal(made.x[0], rows[0]["pixel_values"]) and made.classes == NAMES
     data.features = {**data.features, "coarse": ClassLabel()}
     with refused("data has the label columns label, coarse of img, label, coarse: choose one"):
         as_pairs(data, "data")

@@ -43,6 +43,37 @@ def test_names_of_images_in_place_of_a_list(root):
         check(reader(range(4)), root, ["bee/0006.png", "bee/0000.png"])
 
 
+def test_paths_and_truth_values_in_python(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mask = np.arange(24) == 6
+    for given in ([root / "bee" / "0006.png"], "photos/bee/0006.png", ["0006.png"], mask, mask.tolist()):
+        assert check(reader(range(4)), root, given).split.forget.tolist() == [6]
+    (root / "dog" / "0006.png").write_bytes((root / "dog" / "0018.png").read_bytes() + b"\0")
+    with refused("forget has '0006.png', which 2 images are called: say which, e.g. bee/0006.png, dog/0006.png"):
+        check(reader(range(4)), root, ["0006.png"])
+
+
+def test_paths_of_a_folder_called_training_and_of_a_csv_elsewhere(root, tmp_path):
+    write(tmp_path / "all" / "Training", NAMES)
+    (table := tmp_path / "tables" / "images.csv").parent.mkdir()
+    table.write_text("path,label\n" + "\n".join(f"{file},{file.parent.name}" for file in sorted(root.rglob("*.png"))))
+    cases = [
+        (tmp_path / "all", name) for name in ("all/Training/bee/0006.png", f"{tmp_path}/all/Training/bee/0006.png")
+    ]
+    for data, name in (*cases, (table, f"{root}/bee/0006.png"), (table, "../photos/bee/0006.png")):
+        (path := tmp_path / "list.txt").write_text(name)
+        assert check(reader(range(4)), data, path).split.forget.tolist() == [6]
+
+
+def test_a_number_that_is_a_position_and_another_images_name_is_refused(root, tmp_path):
+    (root / "dog" / "0018.png").rename(root / "dog" / "7.png")
+    (path := tmp_path / "list.txt").write_text("7")
+    with refused("list.txt has '7' in line 1, a position, but also the name of dog/7.png: write names with endings"):
+        check(reader(range(4)), root, path)
+    path.write_text("7.png\n6")
+    assert check(reader(range(4)), root, path).split.forget.tolist() == [6, 23]
+
+
 def test_a_name_that_several_images_have_is_refused(root, tmp_path):
     (root / "dog" / "0006.png").write_bytes((root / "dog" / "0018.png").read_bytes() + b"\0")
     (path := tmp_path / "list.txt").write_text("0006.png")

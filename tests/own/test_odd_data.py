@@ -1,11 +1,18 @@
 """Class numbers, names and images of Datasets as people bring them: none is taken for another in silence."""
 
+import json
+
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from pixels import as_dataset, check, reader, write
 from refusals import refused
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 from torchvision.datasets import ImageFolder
+
+from megu.datasets.folder import read_image
+from megu.settings.files import weights_file
 
 NAMES = ("ant", "bee", "cow", "dog")
 TURNED = (2, 0, 3, 1)  # the number that an image gets, by the one that its name has
@@ -55,6 +62,44 @@ def test_a_dictionary_of_names_and_numbers_is_read_by_its_numbers(classes):
     assert check(reader(range(4)), data, "a", subclasses=halves).split.forget.tolist() == [*range(0, 24, 2)]
     data.classes = classes
     assert check(reader(range(4)), data, "dog").images.classes == NAMES
+
+
+@pytest.mark.parametrize("kind", [np.array, pd.Index, pd.Series])
+def test_names_of_numpy_and_pandas_are_names(kind):
+    data = as_dataset()
+    data.classes = kind(NAMES)
+    assert check(reader(range(4)), data, "dog").images.classes == NAMES
+
+
+@pytest.mark.parametrize("content", [NAMES, {"dog": 3, "bee": 1, "ant": 0, "cow": 2}, dict(enumerate(NAMES))])
+def test_names_in_json(content, tmp_path):
+    (path := tmp_path / "names.json").write_text(json.dumps(content, indent=1))
+    assert check(reader(range(4)), as_dataset(), "dog", classes=path).images.classes == NAMES
+    for wrong, said in (("null", "0 class folders or names"), ("{", "names.json cannot be read as JSON")):
+        path.write_text(wrong)
+        with refused(said):
+            check(reader(range(4)), as_dataset(), "dog", classes=path)
+
+
+def test_names_have_the_joiners_of_their_script():
+    names = ("می\u200cخواهم", "क्\u200dष", "👩\u200d🚀", "dog")
+    assert check(reader(range(4)), as_dataset(), names[0], classes=names).images.classes == names
+    with refused("cannot be printed"):
+        check(reader(range(4)), as_dataset(), "dog", classes=("a\u200cnt", *NAMES[1:]))
+
+
+def test_outputs_that_have_no_images_are_cut_off():
+    with refused("model gives .8, 6. for 8 images of 4 classes: .* cut off outputs that had no images"):
+        check(reader(range(6)), as_dataset(), "ant", classes=NAMES)
+    with refused("no training image is of class 'e': give some .*, or cut off its output"):
+        check(reader(range(5)), as_dataset(), "ant", classes=(*NAMES, "e"))
+
+
+def test_a_pointer_of_git_lfs_is_no_file(tmp_path):
+    for name, read in (("a.safetensors", lambda path: weights_file(path, "model")), ("a.png", read_image)):
+        (path := tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 12345\n")
+        with refused(f"{name}'? is a pointer of Git LFS, not the file: fetch it by `git lfs pull`"):
+            read(path)
 
 
 @pytest.mark.parametrize(("classes", "said"), [

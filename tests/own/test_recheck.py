@@ -63,6 +63,14 @@ def test_photos_are_looked_for_in_the_model_that_forgot_a_class_afterwards(made,
     assert before["before", "loss"] == after["before", "loss"] == before["after", "loss"] != after["after", "loss"]
 
 
+def test_the_report_of_an_unlearning_is_not_replaced(model, parts, tmp_path):
+    new = forget(model, parts, method="finetune", settings={"recipe.epochs": 1}, out=tmp_path).model
+    before = (tmp_path / "SHA256SUMS").read_text()
+    with refused("holds report.json, work, of an unlearning: name another folder"):
+        look(new, model, parts, folder=tmp_path)
+    assert (tmp_path / "SHA256SUMS").read_text() == before
+
+
 def test_what_is_no_such_model_is_refused(model, parts):
     with refused("the model to check gives .*7"):
         look(network(7), model, parts)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -44,6 +45,22 @@ def test_every_report_fits_the_schema_and_a_wrong_one_does_not(model, parts, don
     ):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(wrong, SCHEMA)
+
+
+@pytest.mark.parametrize("silence", [
+    lambda log: logging.disable(logging.CRITICAL), lambda log: log.setLevel(logging.ERROR),
+    lambda log: setattr(log, "disabled", True),
+])  # fmt: skip
+def test_notices_are_in_the_report_of_a_silent_log(silence, model, parts, capfd):
+    log = logging.getLogger("megu")
+    silence(log)
+    try:
+        found = forget(model, parts, range(20), method="finetune", settings={"recipe.epochs": 1})
+    finally:
+        log.disabled, log.level = False, logging.NOTSET
+        logging.disable(logging.NOTSET)
+    assert "positions count from 0" in str(found.report["done"]["notices"])
+    assert "positions count" not in capfd.readouterr().err
 
 
 def test_the_page_needs_no_other_and_escapes_what_it_is_given(done):

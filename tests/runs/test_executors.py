@@ -102,6 +102,28 @@ def test_a_killed_caller_leaves_no_worker(tmp_path):
     assert gone(busy)
 
 
+SENDS = """
+from megu.runs.executors import check_sent
+class Net: pass
+try:
+    check_sent(Net())
+except ValueError as error:
+    print(error)
+"""
+GUARDED = f"if __name__ == '__main__':{SENDS.replace(chr(10), chr(10) + ' ')}"
+
+
+@pytest.mark.parametrize(("file", "text", "said"), [
+    ("call.py", SENDS, "each process would run call.py again: give workers=1, or put the call below `if __name__"),
+    ("call.py", GUARDED, ""), ("-", SENDS, "of a class of this notebook, which other processes do not know: give w"),
+])  # fmt: skip
+def test_what_other_processes_could_not_have_is_refused(file, text, said, tmp_path):
+    (tmp_path / "call.py").write_text(text)
+    how = {"cwd": tmp_path, "input": text, "text": True, "capture_output": True}
+    found = subprocess.run([sys.executable, file], **how, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
+    assert said in found.stdout and bool(said) == bool(found.stdout)
+
+
 def test_torch_is_told_where_the_callers_main_module_imported_it(monkeypatch):
     for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "TQDM_DISABLE"):
         monkeypatch.setenv(name, "as before")

@@ -1,6 +1,7 @@
 """A request in a TOML or YAML file: what it says is what is asked, and what it cannot say is refused."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -54,6 +55,20 @@ def test_what_is_written_is_read_from_another_folder(kind, tmp_path, monkeypatch
     assert found.test == "hf:cifar10" and found.settings["recipe"] == {"lr": 1e-3}
     same = set(WHOLE) - {"model", "data", "out", "settings"}
     assert {name: plain(found)[name] for name in same} == {name: plain(request_of(WHOLE))[name] for name in same}
+
+
+@pytest.mark.parametrize("arch", ["net.py:make", "hf:config"])
+def test_files_that_arch_names_are_found_from_another_folder(arch, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kept").mkdir(), (tmp_path / "config").mkdir(), (tmp_path / "net.py").write_text("make = 1")
+    write(request_of({"arch": arch}), Path("kept") / "request.toml")
+    assert "../" in (tmp_path / "kept" / "request.toml").read_text()
+    monkeypatch.chdir("/")
+    parts = re.split(":", request_of({}, tmp_path / "kept" / "request.toml").arch)
+    assert {Path(part).resolve() for part in parts} & {tmp_path / "net.py", tmp_path / "config"}
+    for other in ("resnet18", "hf:owner/name", "timm:resnet18", "package.module:make"):
+        (tmp_path / "kept" / "request.toml").write_text(f"arch = '{other}'")
+        assert request_of({}, tmp_path / "kept" / "request.toml").arch == other
 
 
 def test_options_win_over_the_file(tmp_path):
