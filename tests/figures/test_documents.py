@@ -10,7 +10,7 @@ import nbformat
 import pandas as pd
 import pytest
 from conftest import ROOT
-from shared import cifar100, findings, notebook_map, rulers, tracked
+from shared import cifar100, findings, method_list, notebook_map, rulers, tracked
 
 from megu.figures.markdown import SPAN
 from megu.methods import method_settings
@@ -78,6 +78,11 @@ def test_a_place_has_the_range_of_its_seeds(tmp_path):
     own, first = (rulers.standings(data)["ToW"] for data in (DATA, tmp_path / "first"))
     assert own.by_seed[0] > first.by_seed[0] == 1 and first.by_seed[1:] == own.by_seed[1:]
     assert first.nearer == [] and set(own.nearer) <= set(first.alike), "scattered seeds tell fewer methods apart"
+
+
+def test_a_method_that_no_table_has_is_called_not_measured():
+    lines = {line.split("`")[1]: "**not measured**" in line for line in method_list.table(DATA).splitlines()[2:]}
+    assert lines["head-only"] and not any(lines[name] for name in ("megu", "finetune", "megu-printed"))
 
 
 def test_one_seed_has_no_interval_and_several_have(monkeypatch):
