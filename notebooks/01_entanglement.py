@@ -214,7 +214,7 @@ rows = [(view, names[a], names[b], sim[a, b]) for view, sim in views.items() for
 kept = pd.DataFrame(rows, columns=["view", "class_a", "class_b", "similarity"])
 lab.run.table("views.csv", lambda: kept)
 wide = kept[kept["class_a"] < kept["class_b"]].pivot(index=["class_a", "class_b"], columns="view", values="similarity")
-wide.corr("spearman")[["entanglement index"]].round(2)
+wide.corr("spearman")[["entanglement index"]].round(2).rename_axis(index=None, columns="view")
 
 # %% [markdown]
 # ## Is the measure right? Images whose overlap is known
@@ -250,7 +250,9 @@ print(f"with permuted labels {at['null']:.2f} (mean), 95 % from {at['null_low']:
 
 # %% tags=["nbval-ignore-output"]
 units = recovery.units(here.original, here.data, here.test)
-by_kind = units.groupby("kind")[["reacting", "found", "both", "found_permuted"]].sum()
+by_kind = (
+    units.groupby("kind")[["reacting", "found", "both", "found_permuted"]].sum().rename_axis(index=None, columns="kind")
+)
 precision, recall = (by_kind["both"].sum() / by_kind[name].sum() for name in ("found", "reacting"))
 by_kind.assign(precision=by_kind["both"] / by_kind["found"], recall=by_kind["both"] / by_kind["reacting"]).round(2)
 

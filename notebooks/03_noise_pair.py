@@ -160,7 +160,7 @@ taken_for = [[p.gather(1, label[:, None]).mean().item() for label in (y_perturb,
 strength = pd.DataFrame(taken_for, columns=["perturbing class", "forgotten class"])
 strength = strength.assign(noise=list(said), norm=norms)[["noise", "norm", "perturbing class", "forgotten class"]]
 lab.run.table("noise.csv", lambda: strength[:4])
-strength.set_index("noise").round(3)
+strength.set_index("noise").round(3).rename_axis(index=None, columns="noise")
 
 # %% [markdown]
 # ## How strong may the pair be?

@@ -212,7 +212,7 @@ Markdown(
 # Has MeGU forgotten, what did it cost in retained accuracy and in time, and were the right patterns cut? The original
 # is the control that must fail "forgotten", the retrained model the one that must pass it, and MeGU without its noise
 # the one that shows what the noise does. The bound on time was set for the default request on a CPU, and is asked of no
-# other.
+# other. What else is called forgotten, and by which rule: [words](../paper_figures/README.md#words).
 
 # %%
 score = cut_over[cut_over["view"] == "in place"].pivot(index="method", columns="measure", values="mean").loc["original"]

@@ -85,7 +85,7 @@ heatmaps.matrices(matrices, names)
 
 # %%
 neighbours = table(data, "agreement").groupby("guide")[["hits", "of", "shuffled", "p"]].mean()
-neighbours.sort_values("hits", ascending=False).round(3)
+neighbours.sort_values("hits", ascending=False).round(3).rename_axis(index=None, columns="guide")
 
 # %% [markdown]
 # ## Do they agree with each other, and with the network?
@@ -95,7 +95,7 @@ neighbours.sort_values("hits", ascending=False).round(3)
 
 # %%
 pairs = table(data, "concordance").groupby(["first", "second"], sort=False)["order"]
-pairs.mean().unstack(sort=False).map("{:.2f}".format).replace("nan", "")
+pairs.mean().unstack(sort=False).map("{:.2f}".format).replace("nan", "").rename_axis(index=None, columns=None)
 
 # %% [markdown]
 # The same between $T$ and five views of the network's features ([notebook 01](01_entanglement.ipynb)); shuffled class
@@ -104,7 +104,8 @@ pairs.mean().unstack(sort=False).map("{:.2f}".format).replace("nan", "")
 # %%
 views = table(data, "view_agreement")
 wide = views.pivot(index="view", columns="guide", values="order")[views["guide"].unique()]
-wide.assign(**{"97.5 % of shuffled names": views.groupby("view")["shuffled"].max()}).round(2)
+wide = wide.assign(**{"97.5 % of shuffled names": views.groupby("view")["shuffled"].max()}).round(2)
+wide.rename_axis(index=None, columns="view")
 
 # %% [markdown]
 # ## Does forgetting depend on the source? (A12)

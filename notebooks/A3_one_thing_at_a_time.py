@@ -102,7 +102,9 @@ Markdown(f"<details><summary>The numbers</summary>\n\n{ablation.cifar100(data)}\
 
 # %%
 trials = table(data, "tuning").groupby("method", sort=False)
-trials.agg(trials=("trial", "size"), median=("score", "median"), chosen=("score", "max")).round(1)
+trials.agg(trials=("trial", "size"), median=("score", "median"), chosen=("score", "max")).round(1).rename_axis(
+    index=None, columns="method"
+)
 
 # %% [markdown]
 # ## The assumption log

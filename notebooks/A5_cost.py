@@ -100,7 +100,7 @@ quality = pd.DataFrame({"points": errors.groupby("stage", sort=False).size()})
 for name, how in (("median", "median"), ("largest", "max")):
     for kind, found in (("error", errors), ("shuffled", control)):
         quality[f"{name} {kind}, %"] = 100 * found["error"].abs().groupby(found["stage"]).agg(how)
-quality
+quality.rename_axis(index=None, columns="stage")
 
 # %% [markdown]
 # ## From operations to seconds
@@ -158,7 +158,7 @@ print(
     "unlearning, share of the hours:",
     ", ".join(f"{arch} {share:.0f} %" for arch, share in shares.xs("unlearning", level="what")["hours_high"].items()),
 )
-parts
+parts.rename_axis(index=[None, None])
 
 # %% [markdown]
 # With a card at hand, `python env/gpu_smoke.py --out gpu_smoke.json` measures its speed, and `megu cost predict --smoke

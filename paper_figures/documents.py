@@ -11,6 +11,8 @@ import table1_results
 from jupytext.cli import jupytext
 from shared import (
     assumptions,
+    called_forgotten,
+    cifar100,
     findings,
     findings_cost,
     findings_guides,
@@ -21,7 +23,6 @@ from shared import (
     reproduced,
     rulers,
     searches,
-    sure,
     unseen,
     which_method,
 )
@@ -41,9 +42,11 @@ DOCUMENTS = {  # path -> {span: function of the folder of tidy tables}
     "paper_figures/README.md": {
         "made": findings_more.made,
         "methods": searches.methods,
+        "forgotten": called_forgotten.table,
         "places": rulers.ruled,
-        "eq11": findings.variants,
-        "sure": sure.table,
+        "eq11": cifar100.variants,
+        "classes": cifar100.classes,
+        "sure": cifar100.sure,
         "more": findings_more.more_findings,
         "patterns": findings_patterns.pattern_findings,
         "cost": findings_cost.cost_findings,

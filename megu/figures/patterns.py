@@ -74,17 +74,19 @@ def depth(pairs: pd.DataFrame, a: str) -> Figure:
 
 
 @styled
-def agreement(table: pd.DataFrame) -> Figure:
-    r"""How far views of the features order classes as a guide does; ``table``: `megu.measure.views.agreement` and a
-    column guide."""
-    table = table.sort_values("order", ascending=False).set_index("view")
-    fig, ax = plt.subplots(figsize=(6, 0.36 * len(table) + 1.6))
+def agreement(table: pd.DataFrame, level: float = 0.025) -> Figure:
+    r"""How far views of the features order classes as a guide does, which counts where at most the share ``level`` of
+    shuffled class names does as well; ``table``: `megu.measure.views.agreement` and a column guide."""
+    table = table.sort_values("order", ascending=False)
+    table.index = table["view"] + table["p"].map(", p = {:.4f}".format)
+    fig, ax = plt.subplots(figsize=(7, 0.36 * len(table) + 1.6))
     forest(ax, table[["order", "low", "high"]], label="mean over the classes, 95 % interval")
     ax.plot(table["shuffled"], table.index, "|", color=ONLY_B, markersize=12, label="97.5 % of shuffled class names")
     ax.axvline(0, **ZERO)
     ax.set(xlabel="rank correlation of a view with the guide's T", xlim=(-0.55, 1))
-    apart, guide = (table["low"] > table["shuffled"]).sum(), table["guide"].iloc[0]
-    ax.set_title(f"{apart} of {len(table)} views agree with T of the guide {guide}\nbeyond shuffled class names")
+    apart, guide = (table["p"] <= level).sum(), table["guide"].iloc[0]
+    shuffled = f"at most {100 * level:g} % of shuffled class names do as well (p)"
+    ax.set_title(f"{apart} of {len(table)} views agree with T of the guide {guide}:\n{shuffled}")
     legend(fig, [ax], "center", ncols=2, fontsize=8)
     return fig
 

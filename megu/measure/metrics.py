@@ -109,16 +109,18 @@ def metrics(outputs: Outputs, images: Images, split: Split, references: Referenc
     def loss(part, said=logits):
         return -attacks.per_sample_loss(said[part], y[part])
 
-    def likelihood(part, variant):
-        index, own = getattr(split, part).cpu().numpy(), attacks.logit_confidence(logits[part], y[part])
-        return attacks.lira_scores(own, shadows[0][:, index], shadows[1][:, index], variant)
+    def likelihood(variant):  # of both groups at once: with sigmas of its own each would have another scale
+        index = torch.cat([getattr(split, part) for part in ("forget", unseen)]).cpu().numpy()
+        own = np.r_[tuple(attacks.logit_confidence(logits[part], y[part]) for part in ("forget", unseen))]
+        found = attacks.lira_scores(own, shadows[0][:, index], shadows[1][:, index], variant)
+        return dict(zip(("forget", unseen), np.split(found, [len(y["forget"])]), strict=True)).get
 
     def aligned(model, part):
         return distances.linear_cka(table[part], model.features[part])
 
     scores = {"loss": loss, "entropy": lambda part: -attacks.entropy(logits[part])}
     if shadows is not None:
-        scores |= {f"lira_{variant}": partial(likelihood, variant=variant) for variant in ("online", "offline")}
+        scores |= {f"lira_{variant}": likelihood(variant) for variant in ("online", "offline")}
     numbers = {name: matched(score) for name, score in scores.items()}
     goal_auc = matched(partial(loss, said=retrain.logits))["auc"]
     own, goal = ({part: accuracy(of[part], y[part]) for part in y} for of in (logits, retrain.logits))

@@ -5,7 +5,7 @@ import math
 from megu.figures.deletion import PARTS
 
 LEVEL = 0.05 / 3  # of each test: two attacks and the accuracy together raise a false alarm in 5 % of requests
-_FEW = 5.0  # percent of a class that a model which forgot it may name right
+FEW = 5.0  # percent of a class that a model which forgot it may name right
 _MARK = 0.15  # in AUC: what a test of a whole class must be able to find before "none found" is said
 DOUBTED = "The reference is in doubt: it "  # such limits are also said while it works
 _LEFT = {"ruined": 0.5, "damaged": 0.95}  # of the accuracy above chance: with less left, the model is called so
@@ -37,7 +37,7 @@ def verdict(asked: dict, measured: list[dict], changes: list[dict], attacked: li
         "Fewer epochs (recipe.epochs), a smaller learning rate (recipe.lr) or more retain images may keep more; choose"
         " on images outside the test.": utility in _LEFT,
         "More than before is named right of what is retained: the model was trained too little, or on images of another"
-        " size, part, colour or normalisation.": any(one["low"] > 0 and one["points"] >= _FEW for one in gains),
+        " size, part, colour or normalisation.": any(one["low"] > 0 and one["points"] >= FEW for one in gains),
     }
     return {
         "word": ", ".join(word),
@@ -57,7 +57,7 @@ def _unfit(rows, moved, whole):
     """Why a reference is not taken as a measure, or None."""
     if ("reference", "forget") not in rows:
         return None
-    if whole and rows["reference", "forget"]["low"] > _FEW:
+    if whole and rows["reference", "forget"]["low"] > FEW:
         return "names images of the class right, which a model that never saw it does not"
     worse = _worse(rows, moved, "ruined")
     return worse and f"names the {worse} far worse than the model before"
@@ -75,19 +75,19 @@ def _worse(rows, moved, grade):
 
 def _forgetting(asked, rows, moved, judge):
     before, after = rows["before", "forget"], rows["after", "forget"]
-    chance = max(_FEW, 100 / len(asked["data"]["classes"]))
+    chance = max(FEW, 100 / len(asked["data"]["classes"]))
     down = after["high"] < before["low"]
     if judge:
         gap = moved["after", judge, "forget"]
-        done = gap["points"] <= 0 or gap["high"] <= _FEW or (gap["low"] <= 0 and gap["points"] <= _FEW)
+        done = gap["points"] <= 0 or gap["high"] <= FEW or (gap["low"] <= 0 and gap["points"] <= FEW)
         told = done or gap["low"] > 0
         means = (
             "of the forgotten training images no more are named right than by the retrained reference, or at most"
-            f" {_FEW:g} points more, by the upper end of the interval or where the interval leaves room for none"
+            f" {FEW:g} points more, by the upper end of the interval or where the interval leaves room for none"
         )
     else:
-        done, told = after["high"] <= _FEW or after["percent"] == 0, True
-        means = f"at most {_FEW:g} % of the forgotten training images (upper end of 95 %), or none, are named right"
+        done, told = after["high"] <= FEW or after["percent"] == 0, True
+        means = f"at most {FEW:g} % of the forgotten training images (upper end of 95 %), or none, are named right"
     rule = (
         f"Forgotten = {means}; partly = fewer than before by both intervals; a class of which no more than"
         f" {chance:.3g} % was surely named right before cannot be said to be forgotten."

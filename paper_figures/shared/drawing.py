@@ -53,7 +53,7 @@ def request(about: dict, *more: str) -> str:
 
 
 def grids(data: Path) -> list[str]:
-    r"""Profiles that have a grid in ``data``, but for *fast*: of one cell, see `shared.sure`."""
+    r"""Profiles that have a grid in ``data``, but for *fast*: of one cell, see `shared.cifar100`."""
     found = (path.stem.removeprefix("grid_").removesuffix("_seconds") for path in data.glob("grid_*_seconds.csv"))
     return sorted(set(found) - {"fast"})
 

@@ -4,6 +4,8 @@ import inspect
 import re
 import sys
 
+from shared.drawing import grids, read
+from shared.grid import read_grid
 from shared.tracked import title
 from shared.which_method import KINDS
 
@@ -33,10 +35,12 @@ def source(entry):
 
 
 def table(data):
-    r"""A line for each method to unlearn by; ``data`` is not asked."""
-    lines = []
+    r"""A line for each method to unlearn by; whether a table with the metrics of ``data`` has it."""
+    tables, lines = [read(data, "comparison"), *(read_grid(data, profile)[0] for profile in [*grids(data), "fast"])], []
+    measured = {name for table in tables for name in table["method"]}
     for name, entry in METHODS.items():
         if not entry.reference:
             file = f"{entry.unlearn.__module__.split('.')[-1]}.py"
-            lines.append([f"[`{name}`]({file})", title(name), about(entry), source(entry)])
+            shown = title(name) if name in measured else f"{title(name)}: **not measured**"
+            lines.append([f"[`{name}`]({file})", shown, about(entry), source(entry)])
     return markdown.table(["`--method`", "in tables", "what it does", "source"], lines)

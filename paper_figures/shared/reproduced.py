@@ -1,7 +1,8 @@
 r"""REPRODUCIBILITY.md: the paper's claims, and what this project's tables say of each, by stated rules."""
 
+from shared.cifar100 import BEFORE
 from shared.drawing import read
-from shared.findings import AWAY, BEFORE, forgotten, ranked
+from shared.findings import AWAY, FAST, forgotten, ranked
 from shared.grid import CELL, read_grid
 from shared.tracked import ablated, apart, change, compared, listed, time_share
 
@@ -11,7 +12,6 @@ from megu.measure.summary import half_width
 
 HEAD = ("claim of the paper", "where", "here", "evidence")
 NEAR = 5  # points from the retrained model's forget accuracy that count as forgotten
-FAST = 50  # percent of the time of retraining
 
 
 def _word(true, of):

@@ -1,12 +1,16 @@
 r"""Where MeGU stands among the methods by each of several rulers: the place changes with the ruler."""
 
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
+from operator import neg
 
 import numpy as np
 from shared.tracked import compared, disentangled, table
 
 from megu.figures import markdown
-from megu.figures.markdown import contenders, number, place
+from megu.figures.markdown import contenders, number
+from megu.measure.summary import half_width
 
 RULED = {  # metric of the class-wise comparison -> (words, decimals)
     "tow": ("ToW", 3),
@@ -24,35 +28,64 @@ RULED = {  # metric of the class-wise comparison -> (words, decimals)
 BLIND = " (does not find the original)"
 
 
-def rulers(data):
-    r"""(Words, decimals, rows of original, retrain and MeGU, its place) of each measure: methods in the order of their
-    distance to the retrained model, patterns by the score itself."""
+@dataclass(frozen=True)
+class Standing:
+    r"""Where MeGU stands by a measure: the rows of original, retrain and MeGU, decimals; its place among ``of`` methods
+    by the means, and by each seed alone; the methods that the 95 % interval of the paired difference does not tell from
+    it, and those that it shows to be nearer to the retrained model; whether the measure sees the original."""
+
+    shown: list
+    digits: int
+    place: int
+    of: int
+    by_seed: list
+    alike: list
+    nearer: list
+    sees: bool = True
+
+
+def _standing(shown, digits, values, far, sees=True):
+    r"""``values``: of every model, by seed; ``far``: function of these to how far off they are."""
+    values = values.loc[contenders(values.index)]
+    each, mean = far(values), far(values.mean(axis=1))
+    places = 1 + (each < each.loc["megu"]).sum()
+    more = (each - each.loc["megu"]).drop("megu")
+    reach = more.apply(half_width, axis=1)
+    alike, nearer = (list(more.index[rule]) for rule in (more.mean(axis=1).abs() <= reach, more.mean(axis=1) < -reach))
+    place = 1 + int((mean < mean["megu"]).sum())
+    return Standing(shown, digits, place, len(values), [int(one) for one in places], alike, nearer, sees)
+
+
+@lru_cache
+def standings(data):
+    r"""`Standing` by each measure's words: methods by their distance to the retrained model, patterns by the score."""
+    out, models = {}, ["original", "retrain", "megu"]
     for metric, (words, digits) in RULED.items():
-        rows = compared(data).loc[("class", metric)]
-        order = rows.loc[contenders(rows.index)].sort_values("gap", key=abs, kind="stable").index
-        blind = abs(rows.loc["original", "gap"]) <= rows.loc["original", "gap_half_width"]
-        words += BLIND * bool(blind)
-        yield words, digits, *(rows.loc[name] for name in ("original", "retrain", "megu")), place(order)
+        rows = table(data, "comparison").query("scenario == 'class' and metric == @metric")
+        values, means = by_seed(rows), compared(data).loc[("class", metric)]
+        blind = abs(means.loc["original", "gap"]) <= means.loc["original", "gap_half_width"]
+        out[words] = _standing(means.loc[models], digits, values - values.loc["retrain"], abs, not blind)
     for view in ("in place", "aligned"):
-        rows = disentangled(data).loc[(view, "score")]
-        order = rows.sort_values("mean", ascending=False, kind="stable").index
-        shown = rows.reindex(["original", "retrain", "megu"])
-        yield f"patterns {view}: suppressed x kept", 2, *(row for _, row in shown.iterrows()), place(order)
+        rows = table(data, "disentanglement_all").query("view == @view and measure == 'score'")
+        shown = disentangled(data).loc[(view, "score")].reindex(models)
+        out[f"patterns {view}: suppressed x kept"] = _standing(shown, 2, by_seed(rows), neg)
+    return out
 
 
-def places(data):
-    r"""MeGU's place by each of the `rulers` that find the original."""
-    return [int(place.split()[1]) for words, *_, place in rulers(data) if BLIND not in words]
+def by_seed(rows):
+    r"""Values by method and seed, each the mean of its repeats."""
+    return rows.pivot_table(index="method", columns="seed", values="value", sort=False)
 
 
 def ruled(data):
-    r"""Markdown: MeGU's place by each of the `rulers`, between the original and the retrained model."""
-    rows = [
-        [words, *(number(one["mean"], one["half_width"], digits) for one in models), place]
-        for words, digits, *models, place in rulers(data)
-    ]
-    head = ["ruler", "Original", "Retrain", "MeGU", "MeGU's place"]
-    return f"{markdown.table(head, rows)}\n\n{floor(data)}\n"
+    r"""Markdown: MeGU's place by each of the `standings`, between the original and the retrained model."""
+    lines = []
+    for words, one in standings(data).items():
+        means = (number(row["mean"], row["half_width"], one.digits) for _, row in one.shown.iterrows())
+        place, seeds = f"number {one.place} of {one.of}", f"{min(one.by_seed)} to {max(one.by_seed)}"
+        lines.append([words + BLIND * (not one.sees), *means, place, seeds, f"{len(one.alike)}"])
+    head = ["ruler", "Original", "Retrain", "MeGU", "MeGU's place", "in single seeds", "not told apart"]
+    return f"{markdown.table(head, lines)}\n\n{floor(data)}\n"
 
 
 def floor(data):

@@ -95,9 +95,9 @@ def listed(parts):
     return ", ".join(parts) or "none"
 
 
-def bullets(*paragraphs):
+def bullets(*paragraphs, width=118):
     r"""A Markdown list, wrapped; no line begins with % (a comment of MyST) or a mark of a list, title or quotation."""
-    wrap = {"width": 118, "subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}
+    wrap = {"width": width, "subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}
     kept = (MARK.sub("\N{NO-BREAK SPACE}", " ".join(paragraph.split())) for paragraph in paragraphs)
     lines = "\n".join(textwrap.fill(f"- {paragraph}", **wrap) for paragraph in kept) + "\n"
     return lines.replace("\N{NO-BREAK SPACE}", " ")

@@ -10,10 +10,11 @@ import nbformat
 import pandas as pd
 import pytest
 from conftest import ROOT
-from shared import findings, notebook_map, tracked
+from shared import cifar100, findings, method_list, notebook_map, rulers, tracked
 
 from megu.figures.markdown import SPAN
 from megu.methods import method_settings
+from megu.settings.errors import MeguError
 from megu.settings.profiles import resolve
 
 DATA = ROOT / "paper_figures" / "data"
@@ -53,13 +54,50 @@ def test_an_altered_number_in_a_span_is_noticed():
         documents.filled(text.replace("<!-- begin findings -->", "<!-- begin findigns -->"), spans, DATA)
 
 
-def test_a_finding_moves_with_its_table(tmp_path):
+def altered(folder, metric, value, seed=0):
+    """A folder with the comparison in which MeGU has another value, of one seed of the class-wise request."""
+    folder.mkdir()
     for table in DATA.glob("comparison*"):
-        shutil.copy(table, tmp_path)
-    rows = pd.read_csv(DATA / "comparison.csv", index_col=["metric", "method", "scenario"]).sort_index()
-    rows.loc[("acc_forget_test", "megu", "class"), "value"] = 42.0
-    rows.to_csv(tmp_path / "comparison.csv")
-    assert "MeGU still names 42.0" in findings.forgetting(tmp_path) and "42.0" not in findings.forgetting(DATA)
+        shutil.copy(table, folder)
+    rows = pd.read_csv(DATA / "comparison.csv").set_index(["metric", "method", "scenario", "seed"]).sort_index()
+    rows.loc[(metric, "megu", "class", seed), "value"] = value
+    rows.to_csv(folder / "comparison.csv")
+    return folder
+
+
+def test_a_finding_moves_with_its_table_until_its_words_are_wrong(tmp_path):
+    moved, wrong = (altered(tmp_path / str(value), "acc_forget_test", value) for value in (8.0, 42.0))
+    own, other = (findings.forgetting(data).split("still names ")[1].split(" ±")[0] for data in (DATA, moved))
+    assert float(other) > float(own)
+    with pytest.raises(MeguError, match="no longer bear 'MeGU forgets the class"):
+        findings.forgetting(wrong)
+
+
+def test_a_place_has_the_range_of_its_seeds(tmp_path):
+    shutil.copy(DATA / "disentanglement_all.csv", altered(tmp_path / "first", "tow", 1.0))
+    own, first = (rulers.standings(data)["ToW"] for data in (DATA, tmp_path / "first"))
+    assert own.by_seed[0] > first.by_seed[0] == 1 and first.by_seed[1:] == own.by_seed[1:]
+    assert first.nearer == [] and set(own.nearer) <= set(first.alike), "scattered seeds tell fewer methods apart"
+
+
+def test_a_method_that_no_table_has_is_called_not_measured():
+    lines = {line.split("`")[1]: "**not measured**" in line for line in method_list.table(DATA).splitlines()[2:]}
+    assert lines["head-only"] and not any(lines[name] for name in ("megu", "finetune", "megu-printed"))
+
+
+def test_one_seed_has_no_interval_and_several_have(monkeypatch):
+    rows, *rest = cifar100.read_grid(DATA, "fast")
+    one = rows[rows["seed"] == 0]
+    monkeypatch.setattr(cifar100, "read_grid", lambda data, profile: (one, *rest))
+    assert "(one seed)" in cifar100.said(DATA) and "without interval" in cifar100.sure(DATA)
+    late = one[one["method"] != "megu"].assign(seed=1, value=one["value"] + 1)
+    several = pd.concat([one, late, late.assign(seed=2)])
+    monkeypatch.setattr(cifar100, "read_grid", lambda data, profile: (several, *rest))
+    said = cifar100.said(DATA)
+    assert re.search(r"\(3 seeds\) are left: MeGU as printed \(rates inferred\) \d+ ± \d+ %", said)
+    assert re.search(r"the default \d+ % \(one seed\)", said) and "over the seeds 0, 1, 2" in cifar100.sure(DATA)
+    monkeypatch.setattr(cifar100, "read_grid", lambda data, profile: (one.iloc[:0], *rest))
+    assert cifar100.said(DATA) == ""
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

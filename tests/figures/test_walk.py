@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from megu.figures import noise, unlearning
+from megu.figures import noise, patterns, unlearning
 
 RAMP = np.linspace(-1, 1, 16).reshape(1, 1, 4, 4)
 
@@ -51,3 +51,15 @@ def test_a_loss_that_is_larger_nearby_is_counted():
     fig = unlearning.near_and_far(table, {"a": "A", "b": "MeGU", "retrain": "Retrain"})
     assert "1 of 2 methods are lower" in fig.get_suptitle() and "1 below" in fig.get_suptitle()
     assert [text.get_text() for text in fig.axes[0].get_yticklabels()] == ["MeGU", "A"], "the best first"
+
+
+def test_views_that_agree_are_counted_by_the_p_that_stands_beside_them():
+    rows = [
+        ("near", 0.6, 0.1, 1.0, 0.3, 0.001),
+        ("edge", 0.3, 0.28, 0.32, 0.2, 0.03),
+        ("none", 0.1, -0.1, 0.3, 0.2, 0.4),
+    ]
+    table = pd.DataFrame(rows, columns=["view", "order", "low", "high", "shuffled", "p"]).assign(guide="g")
+    ax = patterns.agreement(table).axes[0]
+    assert ax.get_title().startswith("1 of 3 views"), "the interval over the classes is not asked"
+    assert [text.get_text() for text in ax.get_yticklabels()][0] == "near, p = 0.0010"

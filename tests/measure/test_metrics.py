@@ -44,6 +44,17 @@ def test_the_retrained_model_is_at_its_own_goal(tiny, reference, measured):
     assert set(METRICS) - set(found) == {n for n in METRICS if n.startswith(("mia_lira", "relearn"))}
 
 
+def test_lira_gives_both_groups_the_same_sigmas(tiny, reference):
+    """Far from all shadow models, as a retrained model is, a wider group must not look like the other's opposite."""
+    rng, split = np.random.default_rng(0), tiny.split
+    values = rng.normal(0, 0.6, (8, len(tiny.images.y)))
+    values[:, split.forget.numpy()] *= 1.2
+    inside = rng.permuted(np.arange(8)[:, None] % 2 * np.ones_like(values), axis=0) == 1
+    far = replace(saying(tiny, 1e-4, UNSEEN))
+    found = metrics(far, tiny.images, split, replace(reference, shadows=(values, inside)))
+    assert 0.2 < found["mia_lira_online_auc"] < 0.8 and 0.2 < found["mia_lira_offline_auc"] < 0.8  # ten unseen
+
+
 def test_a_memorising_original_has_forgotten_nothing(tiny, reference, measured):
     found = measured(saying(tiny, 0.4, UNSEEN[1:]))
     assert found["acc_forget_train"] == found["batch_acc_forget"] == 100 and found["tow"] == 0

@@ -1,0 +1,105 @@
+r"""Does the noise pair forget on CIFAR-100?  Variants of eq. 11, more classes, a network that is sure of its images."""
+
+from shared.drawing import source
+from shared.grid import read_grid
+from shared.tracked import listed, table, title
+
+from megu.figures import markdown
+from megu.figures.markdown import number
+from megu.measure.summary import summary
+from megu.methods import method_settings
+from megu.settings.profiles import resolve
+
+BEFORE = "without the check (A16)"  # how the grids of CIFAR were measured
+CELLS = ("rocket", "mushroom")  # more classes than any tuning saw
+SURE = {  # metric -> (head of its column, decimals)
+    "acc_retain_test": ("retained test acc., %", 1),
+    "acc_forget_train": ("forget images named right, %", 1),
+    "acc_forget_test": ("forgotten test images, %", 0),
+    "tow": ("ToW", 3),
+}
+LEAVE = {"megu-printed": "MeGU as printed (rates inferred)", "megu": "the default", "megu-no-noise": "labels alone"}
+
+
+def left(data, metric="acc_forget_test"):
+    r"""Values of the ablation, by (point, variant), a list of those of its seeds: two have no interval."""
+    return table(data, "ablation_cifar100").query("metric == @metric").groupby(["point", "variant"])["value"].agg(list)
+
+
+def seed_by_seed(values, digits=0):
+    r"""Text of a value for each seed."""
+    return ", ".join(f"{value:.{digits}f}" for value in values)
+
+
+def variants(data):
+    r"""Markdown: other weights and uses of the pair, value by value."""
+    noise, lines, named, tow = method_settings("megu", resolve()).noise, [], left(data), left(data, "tow")
+    (a, b), eq11, seeds = noise.weights, "0.7, 0.3", source(data, "ablation_cifar100_source")["numbers"]
+    variants = {
+        ("A16", "not checked"): ("as tuned on Fashion, not checked", f"{a:g}, {b:g}", noise.lam),
+        ("A10", "eq. 11"): ("eq. 11 as printed", eq11, noise.lam),
+        ("A15", "eq. 11, lambda 1"): ("eq. 11, stronger penalty", eq11, 1),
+        ("A15", "eq. 11, lambda 10"): ("eq. 11, stronger penalty", eq11, 10),
+        ("noise", "random"): ("the tuned pair, its pixels shuffled", f"{a:g}, {b:g}", noise.lam),
+        ("noise", "pos"): ("positive noise alone", f"{a:g}, 0", noise.lam),
+        ("noise", "none"): ("labels alone", "0, 0", "-"),
+        ("default", "as tuned"): ("**the default**: as tuned, and checked", f"{a:g}, {b:g}", noise.lam),
+    }
+    for key, (words, weights, lam) in variants.items():
+        lines.append([words, weights, f"{lam}", seed_by_seed(named[key]), seed_by_seed(tow[key], 2)])
+    head = ["variant", "weights of N_pos, N_neg", "lambda", f"named right, %, seeds {seeds}", "ToW"]
+    return markdown.table(head, lines)
+
+
+def classes(data):
+    r"""Markdown: two classes of the small grid, method by method."""
+    a, b = method_settings("megu", resolve()).noise.weights
+    rows = read_grid(data, "small")[0]
+    names = ("original", "retrain", "finetune", "megu", "megu-random-labels", "megu-no-noise")
+    lines = []
+    for cell in CELLS:
+        means = summary(rows.query("dataset == 'cifar100' and forget == @cell")).set_index(["metric", "method"])
+        for metric, text, digits in (("acc_forget_test", "named right, %", 0), ("tow", "ToW", 2)):
+            found = (means.loc[(metric, name), ["mean", "half_width"]] for name in names)
+            lines.append([f"{cell}: {text}", *(number(*one, digits) for one in found)])
+    return (
+        "Two classes, a small ResNet and a part of CIFAR-100: forgotten test images that are named right, and ToW, with"
+        f" the weights tuned on Fashion ({a:g} of the positive, {b:g} of the negative noise), {BEFORE}:\n\n"
+        + markdown.table(["CIFAR-100", *(title(name) for name in names)], lines)
+    )
+
+
+def _sure(data):
+    # (rows of `summary` by (metric, method), seeds)
+    rows = read_grid(data, "fast")[0]
+    return summary(rows).set_index(["metric", "method"]), sorted(rows["seed"].unique())
+
+
+def _value(row, digits, seeds, unit=""):
+    few = " (one seed)" if row["seeds"] == 1 < len(seeds) else ""
+    return f"{number(row['mean'], row['half_width'], digits)}{unit}{few}"
+
+
+def sure(data):
+    r"""Markdown: the paper's first cell on the network that is sure of its images, method by method."""
+    found, seeds = _sure(data)
+    lines = [
+        [title(name), *(_value(found.loc[(metric, name)], digits, seeds) for metric, (_, digits) in SURE.items())]
+        for name in found.loc["tow"].index
+    ]
+    head = ["method", *(words for words, _ in SURE.values())]
+    about = markdown.interval(seeds, "Mean" if len(seeds) > 1 else "Value", f"seeds {', '.join(map(str, seeds))}")
+    return f"{markdown.table(head, lines)}\n\n{about}."
+
+
+def said(data):
+    r"""What the table `sure` adds to the finding on eq. 11; nothing where that cell was not run."""
+    if read_grid(data, "fast")[0].empty:
+        return ""
+    found, seeds = _sure(data)
+    accuracy, forget = (found.loc[metric] for metric in ("acc_retain_test", "acc_forget_test"))
+    named = (
+        f"{words} {_value(forget.loc[name], 0, seeds, ' %')}" for name, words in LEAVE.items() if name in forget.index
+    )
+    many = "one seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
+    return f" At {_value(accuracy.loc['original'], 0, seeds, ' %')} test accuracy ({many}) are left: {listed(named)}."
