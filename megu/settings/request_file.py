@@ -166,11 +166,11 @@ def _moved(values, move):
                 group[name] = move(os.path.expanduser(place))
 
     change(out, (*FILES, "out"))
-    if code := re.fullmatch(r"(.+\.py)(:\w+)", str(out.get("arch"))):
-        out["arch"] = move(os.path.expanduser(code[1])) + code[2]
-    elif (folder := str(out.get("arch")).removeprefix("hf:")) != out.get("arch"):
-        there = move(os.path.expanduser(folder))
-        out["arch"] = f"hf:{there}" if any(os.path.isdir(one) for one in (folder, there)) else out["arch"]
+    if code := re.fullmatch(r"(hf:)?(.+?)((?<=\.py):\w+)?", out.get("arch", "")):
+        library, place, function = code.groups("")
+        there = move(os.path.expanduser(place))
+        if function or (library and any(map(os.path.isdir, (place, there)))):
+            out["arch"] = f"{library}{there}{function}"
     if str(out.get("guide")).endswith((".csv", ".npy")):
         change(out, ["guide"])
     if "settings" in out:
