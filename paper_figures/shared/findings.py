@@ -38,11 +38,11 @@ VARIANTS = {
 }
 CIFAR = (("A10", "eq. 11"), ("A16", "not checked"), ("noise", "none"), ("default", "as tuned"))
 BELOW = (
-    "That the retrained model's LiRA is below 0.5 is no sign of memory: forgotten and unseen images are scored with"
-    " spreads of their own (`megu/measure/metrics.py`), and a model that does not know the class is so far from all"
-    " shadow models that the small difference of these spreads decides; with one spread for both, four shadow models"
-    " put it near 0.5 (no table of this was kept). Images and shadow models are the same for every seed, so no interval"
-    " shows this, and a gap to it need not be memory."
+    "That the retrained model's LiRA is below 0.5 is no sign of memory: in this table forgotten and unseen images were"
+    " scored with spreads of their own, and a model that does not know the class is so far from all shadow models that"
+    " the small difference of these spreads decides. The code now gives both the same spread; with it four shadow models"
+    " put the retrained model near 0.5 (no table of this was kept), and this table was not yet measured again: until"
+    " then a gap of LiRA need not be memory."
 )
 FAST = 50  # percent of the time of retraining, at most, to be called fast
 
