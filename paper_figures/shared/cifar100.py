@@ -102,4 +102,5 @@ def said(data):
         f"{words} {_value(forget.loc[name], 0, seeds, ' %')}" for name, words in LEAVE.items() if name in forget.index
     )
     many = "one seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
-    return f" At {_value(accuracy.loc['original'], 0, seeds, ' %')} test accuracy ({many}) are left: {listed(named)}."
+    before = _value(accuracy.loc["original"], 1, seeds, " %")
+    return f" At {before} test accuracy ({many}) are left: {listed(named)}."
