@@ -35,6 +35,7 @@
 
 # %%
 import os
+import re
 from contextlib import suppress
 
 import numpy as np
@@ -86,7 +87,7 @@ first = [int(np.flatnonzero(scores.of_class == k)[0]) for k in range(K)]
 figures.image_grid(images.x[exemplars[first]].cpu() / 255.0, names, columns=K, size=0.75)
 
 # %% tags=["nbval-ignore-output"]
-print(lab.run.manifest["notes"][f"guide {source}"])
+print(re.sub(r" in [\d.]+ s\b", "", lab.run.manifest["notes"][f"guide {source}"]))  # the manifest has the seconds, too
 
 # %% [markdown]
 # ## One image, its questions, its answers
