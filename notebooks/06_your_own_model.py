@@ -84,6 +84,7 @@ if alone:
 # %%
 if alone:
     photos = datasets.ImageFolder(here / "photos" / "train", transforms.ToTensor())
+    torch.set_num_threads(1)  # the same bits on any number of cores
     torch.manual_seed(max(seed, 0))
     net = models.resnet18(num_classes=len(photos.classes)).train()
     step = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
@@ -102,7 +103,7 @@ if alone:
 
 # %%
 ours = {"model": here / "model.safetensors", "arch": "resnet18", "data": str(here / "photos"), "forget": ["trouser"]}
-ours |= {"normalise": "unit", "seed": 0, "settings": {"guide.exemplars": 8}}
+ours |= {"normalise": "unit", "seed": 0, "settings": {"guide.exemplars": 8, "threads": 1}}
 given = {"model": model, "arch": arch, "data": data, "forget": [forget] if forget else "", "normalise": normalise}
 given = {name: value for name, value in {**given, "seed": seed}.items() if value not in ("", -1)}
 request = request_of({**(ours if alone else {}), **given}, config or None)
@@ -137,7 +138,8 @@ print("exit code", refused.returncode, "| something was written:", (here / "forg
 # guide that chooses the perturbing labels is the embedded one, which reads the folders' names. Repeating the call goes on where it stopped. A callback hears of every stage and epoch.
 
 # %% tags=["nbval-ignore-output"]
-print(unlearn(config=here / "request.toml", dry_run=True))
+plan = str(unlearn(config=here / "request.toml", dry_run=True))
+print(*plan.splitlines()[:-1], sep="\n")  # the last line estimates the time on this machine
 
 # %% tags=["nbval-ignore-output"]
 told = Callback()

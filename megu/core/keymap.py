@@ -81,12 +81,14 @@ def readings(state, model):
 
 def _without_others(state, own):
     # A training's checkpoint has the network under a name of its own, beside a loss with weights, or an average of it.
-    tops, needed = sorted({name.partition(".")[0] for name in state}), [n for n in own if not n.endswith(_BATCHES)]
-    whole = [top for top in tops if all(f"{top}.{name}" in state for name in needed)]
+    needed = [name for name in own if not name.endswith(_BATCHES)]
+    tops = {name.removesuffix(needed[0]) for name in state if needed and name.endswith(needed[0])}
+    whole = sorted(top for top in tops if all(top + name in state for name in needed))
     if len(whole) > 1:
-        remedy = f"save one alone ({{name.removeprefix('{whole[0]}.'): x for name, x in state.items() if ...}})"
-        raise SettingsError(f"the weights are there {len(whole)} times, as {', '.join(whole)}: {remedy}")
-    aside = [name for name in state if whole and not name.startswith(f"{whole[0]}.")]
+        places = ", ".join(top.rstrip(".") or "plain names" for top in whole)
+        remedy = f"save one alone ({{name.removeprefix('{whole[-1]}'): x for name, x in state.items() if ...}})"
+        raise SettingsError(f"the weights are there {len(whole)} times, as {places}: {remedy}")
+    aside = [name for name in state if whole and not name.startswith(whole[0])]
     return {name: x for name, x in state.items() if name not in aside}, aside
 
 

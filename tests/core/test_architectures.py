@@ -55,6 +55,9 @@ def test_a_prefix_of_all_names_is_taken_off_and_said(prefix, net, written, caplo
     assert same(read_model(written(behind(prefix)(net.state_dict())), "resnet-small", 4, (28, 28)), net)
     assert f"the prefix {prefix!r} of all names was taken off" in caplog.text
     state = behind(prefix)(net.state_dict()) | {"loss.weight": torch.zeros(4)}
+    assert same(read_model(written(state), "resnet-small", 4, (28, 28)), net)
+    assert "1 tensors beside the network were left out, e.g. loss.weight" in caplog.text
+    state = net.state_dict() | {"loss.weight": torch.zeros(4)}  # may be a layer of another network
     with refused("is no resnet-small with 4 classes"):
         read_model(written(state), "resnet-small", 4, (28, 28))
 
