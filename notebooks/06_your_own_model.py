@@ -26,6 +26,7 @@
 # `papermill 06_your_own_model.ipynb OUT.ipynb -p model model.safetensors -p arch resnet18 -p data photos -p forget rocket`, or `-p config request.toml` for everything that can be asked.
 
 # %%
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -149,6 +150,8 @@ told.on_epoch = lambda training, epoch, values: print(
 )
 before = hash_file(request.model)
 out = here / f"forgotten-{hash_file(here / 'request.toml')[:6]}-{before[:6]}"
+if alone:  # some seconds of work, done again before the reader's eyes
+    shutil.rmtree(out, ignore_errors=True)
 result = unlearn(config=here / "request.toml", out=out, callbacks=[told])
 print("written:", *sorted(path.name for kind in ("report.*", "model.*", "log.csv") for path in out.glob(kind)))
 
