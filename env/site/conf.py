@@ -12,7 +12,7 @@ project, author, copyright = "megu", "The megu authors", "The megu authors, MIT 
 extensions = ["myst_nb", "autodoc2", "sphinx_copybutton", "sphinx.ext.mathjax", "sphinx-mathjax-offline"]
 root_doc = "README"
 include_patterns = [
-    "README.md", "REPRODUCIBILITY.md", "CHANGELOG.md", "notebooks/*.ipynb", "megu/*/README.md",
+    "README.md", "REPRODUCIBILITY.md", "CHANGELOG.md", "env/README.md", "notebooks/*.ipynb", "megu/*/README.md",
     "megu/guide/assets/*.md", "paper_figures/README.md", "paper_figures/out/*.md", "site/api/**",
 ]  # fmt: skip
 exclude_patterns = [".*", "runs", "site/html"]
@@ -71,6 +71,7 @@ site/api/megu/megu
 ```{toctree}
 :hidden:
 :caption: About
+env/README
 REPRODUCIBILITY
 CHANGELOG
 ```
