@@ -93,7 +93,9 @@ def forgetting(data):
     kept, share = compared(data).loc[("class", "acc_retain_test")], time_share(data)
     whole, far = share["megu"] + share["guide"], of(data, "acc_forget_test", "megu")["gap"]
     holds = far <= LEFT and whole < FAST and end(kept.loc["megu"], 1) < 0
-    said = "MeGU forgets the class in a fraction of the time of retraining, and keeps a little less."
+    said = (
+        f"MeGU forgets {forgotten()} in a fraction of the time of retraining, and loses some retained accuracy to it."
+    )
     return (
         f"{bold(said, holds)} MeGU still names {left['megu']} % of the test images of {forgotten()} right (original"
         f" {left['original']}, retrained {left['retrain']}), after {share['megu']:.0f} % of the time of retraining,"
@@ -117,11 +119,12 @@ def ranking(data):
     others = [one for one in standings(data).values() if one.sees]
     places, seeds = [one.place for one in others], [seed for one in others for seed in one.by_seed]
     first = listed(f"{title(name)} {text}" for name, text in value.items() if name in own.nearer)
+    said = f"On {forgotten()} plain fine-tuning comes nearer to the retrained model."
     return (
-        f"{bold('Plain fine-tuning comes nearer to the retrained model.', 'finetune' in own.nearer)} By tug-of-war"
+        f"{bold(said, 'finetune' in own.nearer)} By tug-of-war"
         f" ([ToW]({WORDS}), 1 = as retrained) MeGU, {value['megu']}, is {place(tow.index)} methods; nearer (the paired"
-        f" {AWAY}) are {first}. [By other rulers]({RULERS}) that find the original it is"
-        f" {span_of(places, 0, 'number ')}, in single seeds {span_of(seeds, 0)}."
+        f" {AWAY}) are {first}. By [other measures]({RULERS}) that tell the original from the retrained model it is"
+        f" {span_of(places, 0, 'number ')}, in single seeds {span_of(seeds, 0)}.{cifar100.turned(data)}"
     )
 
 
@@ -130,7 +133,7 @@ def parts(data):
     kept, tow = compared(data).loc[("class", "acc_retain_test")], ablated(data).xs("tow", level="metric")
     rows = tow.loc[list(VARIANTS)]
     holds = list(apart(rows, value="change").index) == list(apart(rows, -1, "change").index) == [("noise", "none")]
-    said = "Noise keeps retained accuracy; neither its pattern nor whose labels it carries is seen to matter."
+    said = "Noise keeps retained accuracy; neither its pattern nor the guide is seen to matter."
     changes = listed(f"{words} {change(rows.loc[key])}" for key, words in VARIANTS.items())
     return (
         f"{bold(said, holds)} Retained test accuracy, points from the retrained model's: MeGU {gap(kept.loc['megu'])},"

@@ -69,7 +69,7 @@ def test_a_finding_moves_with_its_table_until_its_words_are_wrong(tmp_path):
     moved, wrong = (altered(tmp_path / str(value), "acc_forget_test", value) for value in (8.0, 42.0))
     own, other = (findings.forgetting(data).split("still names ")[1].split(" ±")[0] for data in (DATA, moved))
     assert float(other) > float(own)
-    with pytest.raises(MeguError, match="no longer bear 'MeGU forgets the class"):
+    with pytest.raises(MeguError, match="no longer bear 'MeGU forgets shirt"):
         findings.forgetting(wrong)
 
 
@@ -90,14 +90,18 @@ def test_one_seed_has_no_interval_and_several_have(monkeypatch):
     one = rows[rows["seed"] == 0]
     monkeypatch.setattr(cifar100, "read_grid", lambda data, profile: (one, *rest))
     assert "(one seed)" in cifar100.said(DATA) and "without interval" in cifar100.sure(DATA)
+    assert cifar100.turned(DATA) == "", "one seed tells no two methods apart"
     late = one[one["method"] != "megu"].assign(seed=1, value=one["value"] + 1)
     several = pd.concat([one, late, late.assign(seed=2)])
     monkeypatch.setattr(cifar100, "read_grid", lambda data, profile: (several, *rest))
     said = cifar100.said(DATA)
-    assert re.search(r"\(3 seeds\) are left: MeGU as printed \(rates inferred\) \d+ ± \d+ %", said)
+    assert re.search(r"\(3 seeds\): MeGU as printed \(rates inferred\) \d+ ± \d+ %", said)
     assert re.search(r"the default \d+ % \(one seed\)", said) and "over the seeds 0, 1, 2" in cifar100.sure(DATA)
     monkeypatch.setattr(cifar100, "read_grid", lambda data, profile: (one.iloc[:0], *rest))
-    assert cifar100.said(DATA) == ""
+    assert cifar100.said(DATA) == cifar100.turned(DATA) == ""
+    swapped = rows.assign(method=rows["method"].replace({"megu": "finetune", "finetune": "megu"}))
+    monkeypatch.setattr(cifar100, "read_grid", lambda data, profile: (swapped, *rest))
+    assert cifar100.turned(DATA) == ""
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
