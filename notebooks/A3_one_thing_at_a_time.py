@@ -40,7 +40,7 @@ from megu.settings.values import check_parameters
 sys.path.insert(0, str(shipped("paper_figures")))
 
 import ablation
-from shared import assumptions, findings, findings_more
+from shared import assumptions, cifar100, findings, findings_more
 from shared.tracked import ablated, apart, change, end, table
 
 # %% tags=["parameters"]
@@ -85,10 +85,10 @@ Markdown(f"<details><summary>The numbers</summary>\n\n{ablation.table(data)}\n\n
 # each value is printed). There the check brings MeGU to what labels alone do, and no farther.
 
 # %%
-Markdown(findings.printed(data).partition(" ([")[0] + ".")
+Markdown(findings.printed(data).partition(" [Variants")[0])
 
 # %%
-Markdown(findings.variants(data))
+Markdown(cifar100.variants(data))
 
 # %%
 Markdown(f"<details><summary>The numbers</summary>\n\n{ablation.cifar100(data)}\n\n</details>")
