@@ -88,8 +88,8 @@ def _without_others(state, own):
         places = ", ".join(top.rstrip(".") or "plain names" for top in whole)
         remedy = f"save one alone ({{name.removeprefix('{whole[-1]}'): x for name, x in state.items() if ...}})"
         raise SettingsError(f"the weights are there {len(whole)} times, as {places}: {remedy}")
-    aside = [name for name in state if whole and not name.startswith(whole[0])]
-    return {name: x for name, x in state.items() if name not in aside}, aside
+    kept = {name: x for name, x in state.items() if not whole or name.startswith(whole[0])}
+    return kept, [name for name in state if name not in kept]
 
 
 def _without_counts(named, state):

@@ -70,17 +70,17 @@ def _refuse_several(found, what, ids):
 def _entries(path, count):
     if path.suffix not in (".npy", ".json"):
         return read_lines(path)
-    try:
-        if path.suffix == ".json":
-            found = read_json(path)
-        else:
+    if path.suffix == ".json":
+        found = read_json(path)
+    else:
+        try:
             array = np.load(path, allow_pickle=False)
-            if array.dtype == bool and array.shape == (count,):
-                return np.flatnonzero(array).tolist()
-            found = array.tolist() if array.ndim == 1 and array.dtype.kind in "iuU" else None
-    except (OSError, ValueError, EOFError) as error:
-        why = getattr(error, "strerror", None) or str(error).splitlines()[0][:100]
-        raise SettingsError(f"{path.name} cannot be read ({why}): give a list of positions or names") from None
+        except (OSError, ValueError, EOFError) as error:
+            why = getattr(error, "strerror", None) or str(error).splitlines()[0][:100]
+            raise SettingsError(f"{path.name} cannot be read ({why}): give a list of positions or names") from None
+        if array.dtype == bool and array.shape == (count,):
+            return np.flatnonzero(array).tolist()
+        found = array.tolist() if array.ndim == 1 and array.dtype.kind in "iuU" else None
     if not isinstance(found, list):
         raise SettingsError(f"{path.name} is no list: give positions or names, or {count} truth values (.npy)")
     return found

@@ -87,6 +87,7 @@ def test_a_method_that_no_table_has_is_called_not_measured():
 
 def test_one_seed_has_no_interval_and_several_have(monkeypatch):
     rows, *rest = cifar100.read_grid(DATA, "fast")
+    tracked_words = cifar100.said(DATA)
     one = rows[rows["seed"] == 0]
     monkeypatch.setattr(cifar100, "read_grid", lambda data, profile: (one, *rest))
     assert "(one seed)" in cifar100.said(DATA) and "without interval" in cifar100.sure(DATA)
@@ -99,6 +100,9 @@ def test_one_seed_has_no_interval_and_several_have(monkeypatch):
     assert re.search(r"the default \d+ % \(one seed\)", said) and "over the seeds 0, 1, 2" in cifar100.sure(DATA)
     monkeypatch.setattr(cifar100, "read_grid", lambda data, profile: (one.iloc[:0], *rest))
     assert cifar100.said(DATA) == cifar100.turned(DATA) == ""
+    both = pd.concat([rows, rows.assign(forget="mushroom", value=0.0)])
+    monkeypatch.setattr(cifar100, "read_grid", lambda data, profile: (both, *rest))
+    assert cifar100.said(DATA) == tracked_words, "another class is another table"
     swapped = rows.assign(method=rows["method"].replace({"megu": "finetune", "finetune": "megu"}))
     monkeypatch.setattr(cifar100, "read_grid", lambda data, profile: (swapped, *rest))
     assert cifar100.turned(DATA) == ""

@@ -91,6 +91,9 @@ def test_a_name_that_looks_like_a_comment_is_a_name(root, tmp_path):
     (path := tmp_path / "list.json").write_text('["# why", "#6.png"]')
     with refused("list.json has '# why' in line 1"):
         check(reader(range(4)), root, path)
+    path.write_text('["a"')
+    with refused("^list.json cannot be read as JSON"):  # said once
+        check(reader(range(4)), root, path)
 
 
 def test_lists_in_other_formats(root, tmp_path):
