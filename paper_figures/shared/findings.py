@@ -40,9 +40,8 @@ CIFAR = (("A10", "eq. 11"), ("A16", "not checked"), ("noise", "none"), ("default
 BELOW = (
     "That the retrained model's LiRA is below 0.5 is no sign of memory: in this table forgotten and unseen images were"
     " scored with spreads of their own, and a model that does not know the class is so far from all shadow models that"
-    " the small difference of these spreads decides. The code now gives both the same spread; with it four shadow"
-    " models put the retrained model near 0.5 (no table of this was kept), and this table was not yet measured again:"
-    " until then a gap of LiRA need not be memory."
+    " the small difference of these spreads decides. The code now gives both the same spread; this table was not yet"
+    " measured again: until then a gap of LiRA need not be memory."
 )
 FAST = 50  # percent of the time of retraining, at most, to be called fast
 
