@@ -71,7 +71,10 @@ CELLS = {  # profile -> its cells
         Cell("fashion-mini", "resnet-small", scenario, forget)
         for scenario, forget in (("class", ("shirt",)), ("subclass", ("shirt",)), ("random", ()))
     ),
-    "small": (*_on((*_CAT, *MAIN, *APPENDIX), "resnet-small"), *_on((*_CAT, *MAIN), "vit-tiny")),
+    "small": (
+        *_on((*_CAT, *MAIN, *APPENDIX), "resnet-small", "megu-no-noise", "megu-printed"),
+        *_on((*_CAT, *MAIN), "vit-tiny"),
+    ),
     "fast": tuple(cell for arch in ("airbench-wide", "airbench") for cell in _on(MAIN, arch, *ABLATION, *PRINTED)),
     "paper": (*MAIN, *_on(MAIN, "vit-b16"), *APPENDIX),
 }
