@@ -61,9 +61,9 @@ cost: $(READY)  ## seconds and memory of every stage on this machine (5 minutes 
 unseen: $(READY)  ## own models on images that no choice was made on: DATA=cifar100.npz (hours on one core; goes on where it was)
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/bench/unseen.py $(DATA)
 
-bench: $(READY)  ## speed of precision and layout in training, of the evaluation, and of shared prefixes, side by side
+bench: $(READY)  ## precision and layout, what training, evaluation and noise take above their passes, shared prefixes, side by side
 	@$(BIN)/python tests/bench/precision.py
-	@$(BIN)/python tests/bench/evaluation.py
+	@$(BIN)/python tests/bench/overhead.py
 	@$(BIN)/python tests/bench/prefix.py
 
 gpu-smoke: $(READY)  ## what a GPU does with this project: speed, memory, repeatability, MeGU against the CPU (under 10 minutes)

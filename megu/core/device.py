@@ -183,7 +183,7 @@ def in_batches(
     return out
 
 
-MAPPED = 30 * 2**20  # bytes: glibc asks the system for tensors of 32 MiB one by one, and each new page costs
+MAPPED = 10 * 2**20  # bytes: of larger tensors glibc gives the room back, and each new page costs (`make bench`)
 FIRST = 32  # images whose outputs are measured
 
 
