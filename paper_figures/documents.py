@@ -45,7 +45,7 @@ DOCUMENTS = {  # path -> {span: function of the folder of tidy tables}
         "forgotten": called_forgotten.table,
         "places": rulers.ruled,
         "eq11": cifar100.variants,
-        "classes": cifar100.classes,
+        "requests": cifar100.requests,
         "sure": cifar100.sure,
         "more": findings_more.more_findings,
         "patterns": findings_patterns.pattern_findings,

@@ -37,12 +37,6 @@ VARIANTS = {
     ("A12", "guide: shuffled"): "a guide with exchanged labels",
 }
 CIFAR = (("A10", "eq. 11"), ("A16", "not checked"), ("noise", "none"), ("default", "as tuned"))
-BELOW = (
-    "That the retrained model's LiRA is below 0.5 is no sign of memory: in this table forgotten and unseen images were"
-    " scored with spreads of their own, and a model that does not know the class is so far from all shadow models that"
-    " the small difference of these spreads decides. The code now gives both the same spread; this table was not yet"
-    " measured again: until then a gap of LiRA need not be memory."
-)
 FAST = 50  # percent of the time of retraining, at most, to be called fast
 
 
@@ -189,7 +183,7 @@ def attacks(data):
         f" {goals[0]}): it does not see the original, {first}, so it says nothing of what is left; above 0 ({AWAY}) are"
         f" {gaps_of(apart(loss, 1), 3)}; MeGU {gap(loss.loc['megu'], 3)}. Likelihood-ratio attack (LiRA, online;"
         f" retrained {goals[1]}): the original {second}; {above}, among them fine-tuning"
-        f" {gap(lira.loc['finetune'], 3)} and MeGU {gap(lira.loc['megu'], 3)}. {BELOW}"
+        f" {gap(lira.loc['finetune'], 3)} and MeGU {gap(lira.loc['megu'], 3)}."
         f" The AUC of a coin has a standard deviation of {spread:.3f} by the choice of these {members} forgotten and"
         f" {others} unseen images alone: by that the retrained model's loss and entropy are at 0.5, too."
     )

@@ -134,6 +134,10 @@ def more_findings(data):
     return bullets(*(make(data) for make in every))
 
 
+def _devices(named):
+    return named if isinstance(named, str) else " and ".join(named)
+
+
 def made(data):
     r"""How the tables were made."""
     names = {
@@ -141,9 +145,11 @@ def made(data):
         "ablation_source": "ablation",
         "disentanglement_all_source": "patterns",
         "source": "notebooks",
+        "grid_small_source": "parts of CIFAR",
+        "grid_fast_source": "all of CIFAR-100",
     }
     made = listed(
-        f"{words} ({source(data, name)['device']}, torch {source(data, name)['torch']})"
+        f"{words} ({_devices(source(data, name)['device'])}, torch {source(data, name)['torch']})"
         for name, words in names.items()
     )
     return f"Made on: {made}.\n"

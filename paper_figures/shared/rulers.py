@@ -63,8 +63,9 @@ def standings(data):
     for metric, (words, digits) in RULED.items():
         rows = table(data, "comparison").query("scenario == 'class' and metric == @metric")
         values, means = by_seed(rows), compared(data).loc[("class", metric)]
-        blind = abs(means.loc["original", "gap"]) <= means.loc["original", "gap_half_width"]
-        out[words] = _standing(means.loc[models], digits, values - values.loc["retrain"], abs, not blind)
+        gap, reach = means.loc["original", ["gap", "gap_half_width"]]
+        sees = gap > reach if metric.startswith("mia_") else abs(gap) > reach  # an attack: more of a member
+        out[words] = _standing(means.loc[models], digits, values - values.loc["retrain"], abs, sees)
     for view in ("in place", "aligned"):
         rows = table(data, "disentanglement_all").query("view == @view and measure == 'score'")
         shown = disentangled(data).loc[(view, "score")].reindex(models)

@@ -80,6 +80,24 @@ def test_a_place_has_the_range_of_its_seeds(tmp_path):
     assert first.nearer == [] and set(own.nearer) <= set(first.alike), "scattered seeds tell fewer methods apart"
 
 
+def test_an_attack_must_take_the_original_for_more_of_a_member(tmp_path):
+    seen = {words: one.sees for words, one in rulers.standings(DATA).items()}
+    assert seen["LiRA online, AUC"] and not seen["SSD member rate (compat), %"], "there the original is less of one"
+    assert seen["steps of relearning"], "what is no attack may be away on either side"
+
+
+def test_a_default_that_is_farther_than_labels_alone_is_named(monkeypatch):
+    rows, *rest = cifar100.read_grid(DATA, "small")
+    left = rows["metric"].eq("acc_forget_train") & rows["arch"].eq("resnet-small")
+    labels = rows[left & rows["method"].eq("megu-no-noise")]
+    for more, named in ((0.0, "farther in 0 of 8."), (5.0, "farther in 8 of 8: ")):
+        default = labels.assign(method="megu", value=100 + labels["value"] + more)
+        changed = pd.concat([rows[~(left & rows["method"].eq("megu"))], default])
+        changed.loc[left & rows["method"].eq("megu-no-noise"), "value"] += 100
+        monkeypatch.setattr(cifar100, "read_grid", lambda data, profile, changed=changed: (changed, *rest))
+        assert named in cifar100.requests(DATA)
+
+
 def test_a_method_that_no_table_has_is_called_not_measured():
     lines = {line.split("`")[1]: "**not measured**" in line for line in method_list.table(DATA).splitlines()[2:]}
     assert lines["head-only"] and not any(lines[name] for name in ("megu", "finetune", "megu-printed"))
