@@ -236,7 +236,10 @@ def _at_positions(positions, images, ids) -> Bool[Tensor, " N"]:
     last, goes = images.num_train - 1, torch.zeros(len(images.y), dtype=torch.bool)
     for one in positions:
         if isinstance(one, bool) or not isinstance(one, int | np.integer) or not 0 <= one <= last:
-            raise SettingsError(f"forget has {str(one)[:50]!r}: give integers from 0 to {last}, or names only")
+            remedy = f"give integers from 0 to {last}, or names only"
+            if isinstance(one, str) and ids[0] != "0":
+                remedy = f"beside single images give names of such, as {ids[0]!r}; for classes make another request"
+            raise SettingsError(f"forget has {str(one)[:50]!r}: {remedy}")
         if goes[one]:
             called = f" ({ids[one]})" * (ids[one] != str(one))
             raise SettingsError(f"forget has position {one}{called} twice: list it once")

@@ -20,6 +20,7 @@ from megu.core.train import DivergedError
 from megu.methods import METHODS
 from megu.methods.megu import AGAIN
 from megu.own import report
+from megu.own.class_order import LOST
 from megu.own.estimate import Plan, calm_training, plan, retraining_time
 from megu.own.findings import measure
 from megu.own.guide_choice import transition
@@ -112,9 +113,9 @@ def carry_out(checked, out=None) -> Unlearned:
         if weights_digest(checked.given) != checked.weights:
             raise StageError("the model has changed while its copy was at work: do not train it meanwhile")
         facts = report.compose(checked, new, guide, training, found)
-        for limit in facts["verdict"]["limits"]:
-            if limit.startswith(DOUBTED):
-                LOG.warning(limit)
+        for said in (*facts["verdict"]["findings"], *facts["verdict"]["limits"]):
+            if said.startswith((LOST, DOUBTED)):
+                LOG.warning(said)
         done = facts["done"]
         if folder:
             for name in (names := [MODEL, REFERENCE][: 1 + checked.request.retrain]):
