@@ -53,6 +53,9 @@ def test_a_folder_is_read_with_the_module_of_its_kind(written, kind):
     else:
         with refused("takes float images as those of its training data"):
             found(pixels)
+    for other in (x[0], x[..., :24, :24], x.permute(0, 2, 3, 1), nn.functional.pad(x, (14,) * 4), x[0].numpy()):
+        with refused(r"images are .*: give a tensor \(n, 1, 28, 28\), resized as for the training"):
+            found(other)
     with refused("hand that folder over"):
         found.save_pretrained(root / "again")
 
