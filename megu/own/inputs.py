@@ -157,7 +157,7 @@ def forget_set(request, images, ids) -> tuple[Forget, Split]:
     elif hasattr(forget, "tolist"):  # of numpy, torch or pandas
         forget = forget.tolist()
     if not isinstance(forget, list | tuple | range) or not len(forget):
-        raise SettingsError(f"forget is {str(forget)[:50]!r}: give names, positions or a pathlib.Path of them")
+        raise SettingsError(f"forget is {shown(forget, 50)}: give names, positions or a pathlib.Path of them")
     if request.duplicates not in (None, "forget", "keep"):
         raise SettingsError(f"duplicates is {request.duplicates!r}: choose forget or keep")
     if len(forget) == images.num_train and all(type(one) is bool for one in forget):

@@ -29,7 +29,7 @@ from megu.own.tuning import PARTS, Trial, check_answers, kept, made_by, settled
 from megu.own.verdict import DOUBTED
 from megu.runs.loggers import loggers
 from megu.runs.store import CODE, RunDirectory, in_memory
-from megu.settings.errors import StageError
+from megu.settings.errors import SettingsError, StageError
 from megu.settings.files import alone, atomic
 from megu.settings.place import MODEL, REFERENCE, WORK, place
 from megu.settings.progress import collect_notices, tell, watching
@@ -58,7 +58,13 @@ class Unlearned:
     about: dict = field(repr=False)
 
     def save(self, folder):
-        """Write model.safetensors, report.html, report.json and SHA256SUMS into a folder, see `megu.settings.place`."""
+        """Write model.safetensors, report.html, report.json and SHA256SUMS into a folder, see `megu.settings.place`.
+
+        Raises: SettingsError where the model is not what the report speaks of.
+        """
+        if weights_digest(self.model) != self.about["weights"]:
+            what = "the weights have changed since the report was made"
+            raise SettingsError(f"{what}: write a report of them (megu.own.report.recheck), and save them yourself")
         with atomic((folder := place(folder, {})) / MODEL, locked=True) as part:
             models.save(self.model, part, self.about)
         report.write(self.report, folder, [MODEL])

@@ -44,6 +44,8 @@ def test_names_of_images_in_place_of_a_list(root):
     for other in ("bee/0000.png", "cow"):
         with refused(f"forget has '{other}': beside single images give names of such, as 'ant/0000.png'; for classes"):
             check(reader(range(4)), root, ["bee/0006.png", other])
+    with refused("forget is 6: give names, positions or a pathlib.Path"):
+        check(reader(range(4)), root, 6)
     with refused("forget has 'x': give integers from 0 to 23, or names only"):
         check(reader(range(4)), as_dataset(), [6, "x"])
 
