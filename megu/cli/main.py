@@ -2,6 +2,7 @@ r"""Commands ``megu run | unlearn | compare | report | study | guide | cost | tu
 
 import os
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import typer
@@ -47,17 +48,26 @@ Repeat the command after an interrupt: it goes on.  The model file is read, neve
 
 
 class Commands(TyperGroup):
-    """Commands; an old name says the new one."""
+    """Commands; an old name says the new one, and an option that takes one value is given once."""
 
     def resolve_command(self, context, words):
-        """Raises: SettingsError for words of an earlier version."""
+        """Raises: SettingsError for words of an earlier version, and where a file or name would replace another."""
         name, option = (*words, "")[:2]
         renamed = dict(RENAMED)
         if option.startswith("-") and option != "--help":  # these were commands and are groups now
             renamed |= {"guide": "guide ask", "cost": "cost measure" if "--out" in words else "cost predict"}
         if new := renamed.get(name):
             raise SettingsError(f"`megu {name}` is now `megu {new}`: see `megu {new} --help`")
-        return super().resolve_command(context, words)
+        found, given = super().resolve_command(context, words), {}
+        for word, after in pairwise([*words, ""]):
+            flag, equals, value = word.partition("=")
+            given.setdefault(flag, []).append(value if equals else after)
+        for one in found[1].params:  # of a number the last counts, as usual
+            values = given.get(one.opts[0], []) if one.opts[0].startswith("-") else []
+            if len(values) > 1 and not (one.multiple or one.is_flag or all(map(str.isdecimal, values))):
+                what = f"{one.opts[0]} is given {len(values)} times ({', '.join(values)[:100]})"
+                raise SettingsError(f"{what}, and takes one value: give it once")
+        return found
 
 
 ABOUT = "Machine unlearning guided by a multimodal model (MeGU, arXiv 2602.17088)."

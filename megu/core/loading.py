@@ -181,7 +181,7 @@ def _check_unseen(model, images, unseen, index, named):
         asked = "are they prepared (size, normalisation) and their classes numbered as those of training images?"
         _LOG.warning(f"{told} ({100 * chance:.0f} % by chance): {asked}")
     both, sizes = (share * len(y) + usual * len(known)) / (len(y) + len(known)), 1 / len(y) + 1 / len(known)
-    if share - usual > max(_NEAR, _SURELY * (both * (1 - both) * sizes) ** 0.5):
+    if share - usual > max(_NEAR, _SURELY * (max(0.0, both * (1 - both)) * sizes) ** 0.5):
         said = f"{told}, but {100 * usual:.0f} % of training images of the same classes: are they exchanged"
         if share - usual >= _FAR:
             raise SettingsError(

@@ -161,6 +161,10 @@ def _is_mask(tensor):
     return bool(((tensor == 0) | (tensor == 1) | tensor.isinf()).all())
 
 
+def _is_constant(value):
+    return isinstance(value, Tensor) and value.is_floating_point() and value.is_leaf and value.numel() > 1
+
+
 def check_modes(model: nn.Module, what: str):
     r"""A model in eval mode.  Raises: SettingsError where a method of its own does not change modes as torch's does."""
     try:
@@ -190,6 +194,10 @@ def check_sources(model: nn.Module, x: Tensor, taught: Tensor, given: Tensor, wh
         told = "%s: no method changes the buffers %s: if they were made of images (prototypes, a memory bank), %s"
         remedy = "make them anew without those that go"
         _log.warning(told, what, ", ".join(tables[:3]) + ", ..." * (len(tables) > 3), remedy)
+    owners = ((f"{of}.{name}".lstrip("."), value) for of, m in model.named_modules() for name, value in vars(m).items())
+    if apart := [name for name, value in owners if _is_constant(value)]:
+        told = "%s: no file holds %s, tensors that are neither weights nor buffers: who reads its file needs them, too"
+        _log.warning(told, what, ", ".join(apart[:3]) + ", ..." * (len(apart) > 3))
     if idle := [name for i, name in weights.items() if i not in trained and model.get_parameter(name).requires_grad]:
         told = "%s: %d weights have no part in the logits of a few images (%s), and stay as they are in the file, too"
         _log.warning(told, what, len(idle), ", ".join(idle[:3]) + ", ..." * (len(idle) > 3))

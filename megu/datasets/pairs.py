@@ -199,6 +199,7 @@ def _to_tensor(image, mode, what) -> UInt8[Tensor, "C H W"] | Float32[Tensor, "C
 
 
 def _to_class(label, num_classes, what):
+    label = label.item() if isinstance(label, np.ndarray) and label.size == 1 else label  # as MedMNIST gives it
     try:
         k = int(label)
         if isinstance(label, bool | str) or k != label or not 0 <= k < (num_classes or k + 1):

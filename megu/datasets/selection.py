@@ -42,7 +42,7 @@ def read_selection(path, ids, root=None) -> list[int]:
                 out.append(int(entry))
                 continue
             _refuse_several(found, what, ids)
-            raise SettingsError(f"{what}: give a position or an image's name, as in {ids[0]!r}")
+            raise SettingsError(f"{what}: give a position or the name of a training image, as in {ids[0]!r}")
         out += found
     if not out:
         raise SettingsError(f"{path.name} lists no image: give one position or file name a line, as in {ids[0]!r}")

@@ -13,6 +13,8 @@ from megu.datasets.pairs import kind
 from megu.settings.errors import SettingsError
 from megu.settings.known import NORMALISE, read_pair
 
+_SCALE = 20  # times the spread: levels from 0 to 255 beside others, whatever these are normalised by
+
 
 def moments(normalise, x: UInt8[Tensor, "n C H W"] | Float32[Tensor, "n C H W"]):
     r"""(mean, std), each ``(C,)`` float: of a name in `NORMALISE`, of these images (``data``), or as given, perhaps in
@@ -54,6 +56,11 @@ def pool_parts(name, classes, train, test, normalise, device, whole=None) -> Ima
     ours, theirs = (kind(part.x[0]) for part in (train, parts[-1]))
     if ours != theirs:
         raise SettingsError(f"training images are {ours}, test images {theirs}: give one size and type")
+    if train.x.is_floating_point():
+        small, *_, large = sorted([*(float(part.x[:2000].std()) for part in parts)] * 2)
+        if large > _SCALE * small:
+            told = f"standard deviations of training and test images are {small:.3g} and {large:.3g}, or the other way"
+            raise SettingsError(f"{told}: prepare both alike (levels divided by 255 or not)")
     if empty := set(range(len(classes))).difference(train.y.tolist()):
         what = f"no training image is of class {classes[min(empty)]!r}"
         raise SettingsError(f"{what}: give some (of retained classes a sample is enough), or cut off its output")

@@ -106,11 +106,6 @@ def _seal(about):
     return hash_bytes(about.model_dump_json(include={"classes", "shape", "mean", "std", "weights"}))
 
 
-def _changed(net, about):
-    found = weights_digest(net)
-    return found != about.weights and "by their hash"
-
-
 class Checkpoint(
     nn.Module,
     ModelHubMixin,
@@ -136,8 +131,13 @@ class Checkpoint(
     def forward(self, x: UInt8[Tensor, "n C H W"] | Float[Tensor, "n C H W"]) -> Float[Tensor, "n K"]:
         """Images, uint8 or float in [0, 1], or float as they come where no mean is known, to logits.
 
-        Raises: SettingsError for uint8 where it takes float images as they come, and for float images not in [0, 1].
+        Raises: SettingsError for another size, uint8 where it takes floats as they come, and floats not in [0, 1].
         """
+        shape = self.about.shape
+        if not (isinstance(x, Tensor) and x.ndim == 4 and x.shape[1] in (1, shape[0]) and x.shape[2:] == shape[1:]):
+            kind = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise SettingsError(f"images are {kind}: give a tensor (n, {str(shape)[1:]}, resized as for the training")
+        x = x.expand(-1, shape[0], -1, -1)
         if self.about.mean:
             x = x if x.is_floating_point() else x.float() / 255
             if not torch.compiler.is_compiling() and ((x - 0.5).abs() > 0.51).any():  # bicubic ones exceed it a little
@@ -152,8 +152,8 @@ class Checkpoint(
         about = self.about
         if isinstance(about, Unlearnt):
             raise SettingsError("what `megu unlearn` wrote is a checkpoint with its report: hand that folder over")
-        if other := _changed(self.net, about):
-            raise SettingsError(f"the weights have changed ({other}): make a new checkpoint of the model")
+        if weights_digest(self.net) != about.weights:
+            raise SettingsError("the weights have changed (by their hash): make a new checkpoint of the model")
         with atomic(save_directory / WEIGHTS) as part:
             models.save(self.net, part, {"method": about.method, "weights": about.weights})
         write_json(save_directory / CONFIG, {**about.model_dump(mode="json"), "sha256": _seal(about)})
@@ -187,9 +187,9 @@ class Checkpoint(
             return cls(*_read_unlearnt(folder / WEIGHTS, arch, net))
         about = _read_about(folder / CONFIG)
         net = read_net(about, folder / WEIGHTS)
-        if other := _changed(net, about):
+        if weights_digest(net) != about.weights:
             what = f"{WEIGHTS} in {folder.name!r} holds other weights than {CONFIG} names"
-            raise SettingsError(f"{what} ({other}): get it again")
+            raise SettingsError(f"{what} (by their hash): get it again")
         return cls(net, about)
 
 
@@ -209,8 +209,8 @@ def _read_unlearnt(path, arch, net):
         raise SettingsError(f"{where} was made of an nn.Module: give one like it, net=, or an arch")
     else:
         net = read_model(path, arch, len(about.classes), about.shape)
-    if other := _changed(net, about):
-        raise SettingsError(f"{where} holds other weights than its header names ({other}): get it again")
+    if weights_digest(net) != about.weights:
+        raise SettingsError(f"{where} holds other weights than its header names (by their hash): get it again")
     return net, about
 
 

@@ -1,8 +1,10 @@
-"""Whether the model's outputs follow the order of the class names, and whether it knows what it shall forget."""
+"""Whether the model's outputs follow the order of the class names, whether it knows what it shall forget, and which
+classes it lost beside that."""
 
 import logging
 import re
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,13 @@ from megu.core.device import generator
 from megu.core.loading import better_prepared
 from megu.core.models import about
 from megu.core.train import predict
+from megu.measure.distances import paired_difference
 from megu.settings.errors import SettingsError
 from megu.settings.files import weights_file
 from megu.settings.values import shown
 
 _log = logging.getLogger("megu")
+LOST = "Single retained classes are lost: "  # this is also said while it works
 _SURELY = 1e-3  # so rarely does a model as good as this one miss every image of a class that it knows
 
 
@@ -115,6 +119,32 @@ def check_known(checked):
             remedy = "check the order of the classes, or give positions to forget single images"
             raise SettingsError(f"{said}and cannot forget it; {remedy}")
         _log.warning(f"{said}as if it had forgotten it before; it stays among what is forgotten")
+
+
+def lost_classes(found, level):
+    """Retained classes of which fewer than half as many images are named right after as by another model: surely, by
+    the intervals, which together miss with probability ``level``, or none of several."""
+    out = []
+    for than, part in product(("before", "reference"), ("retain", "test_retain")):
+        y, kinds = found.labels[part], found.labels[part].unique().tolist()
+        for k in kinds if than in found.outputs else ():
+            after, other = (found.right(model, part)[y == k] for model in ("after", than))
+            now, was = int(after.sum()), int(other.sum())
+            surely = bool(paired_difference(after, other, level / len(kinds))[2] < 0)
+            if now < was / 2 and (surely or (now == 0 and was > 1)):
+                row = {"than": than, "part": part, "class": found.images.classes[k], "images": len(after)}
+                out.append({**row, "right": now, "right_by_other": was, "surely": surely})
+    return out
+
+
+def said_of_lost(lost, parts):
+    """A sentence on the first rows of `lost_classes`, if any; ``parts``: what people call these."""
+    said = [
+        f"of {row['class']!r} {row['right']} of {row['images']} {parts[row['part']]} are named right"
+        f" ({row['right_by_other']} by the {'model before' if row['than'] == 'before' else 'retrained reference'})"
+        for row in lost
+    ]
+    return [f"{LOST}{', '.join(said[:6])}{', ...' * (len(said) > 6)}."] * bool(said)
 
 
 def _count(images):

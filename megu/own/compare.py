@@ -152,7 +152,8 @@ def _retrain(request, store):
 
 
 def _unlearn(request, store):
-    checked = CheckedRequest(replace(request, retrain=False))
+    checked = CheckedRequest(request)
+    checked.request = replace(checked.request, retrain=False)
     if request.retrain:  # made by the job before
         checked.reference = retrained(checked, store)
     carry_out(checked, store.path / request.method)

@@ -11,13 +11,13 @@ from scipy import stats
 
 from megu.core import models
 from megu.core.device import Stopwatch, generator
-from megu.core.models import has_features
 from megu.figures.deletion import ATTACKS, MODELS, PARTS
 from megu.measure import attacks, metrics
 from megu.measure.disentanglement import disentanglement, forgotten_concepts
 from megu.measure.distances import paired_difference, rf_jsd
 from megu.measure.outputs import collect_outputs, load_outputs, save_outputs
 from megu.measure.views import centroid_similarity
+from megu.own.class_order import lost_classes
 from megu.own.verdict import LEVEL
 from megu.settings.errors import SettingsError
 from megu.settings.files import write_json
@@ -39,7 +39,7 @@ class _Models:
 
     def __init__(self, checked, store, new):
         self.images, self.outputs, seed, seconds = checked.images, {}, checked.settings.seed, 0.0
-        self.features = has_features(checked.original, self.images)
+        self.features = models.has_features(checked.original, self.images)
         self.split = replace(checked.split, retain=_sample(checked.split.retain, 5000, seed, "measured"))
         self.labels = {part: self.images.y[index] for part, index in vars(self.split).items()}
         # Of a sub-class none but its own images are unseen ones of the same kind.
@@ -98,6 +98,7 @@ def measure(checked, store, new, transition):
     return {
         "accuracy": _accuracies(found),
         "changes": _changes(found),
+        "lost": lost_classes(found, LEVEL),
         "attacks": _attack_curves(found),
         "without_reference": _without_reference(found, checked.settings.forget.scenario),
         "metrics": _every_metric(found),
@@ -116,12 +117,11 @@ def _accuracies(found):
     for model, part in product(found.outputs, PARTS):
         right = found.right(model, part)
         if count := len(right):
-            hits = int(right.sum())
-            ends = stats.binomtest(hits, count).proportion_ci(method="wilson")
+            ends = stats.binomtest(hits := int(right.sum()), count).proportion_ci(method="wilson")
             most = found.labels[part].bincount().max().item()
             percent, low, high, chance = (_number(100 * share) for share in (hits / count, *ends, most / count))
-            row = {"model": model, "part": part, "images": count}
-            out.append({**row, "percent": percent, "low": low, "high": high, "chance": chance})
+            row = {"model": model, "part": part, "images": count, "percent": percent}
+            out.append({**row, "low": low, "high": high, "chance": chance})
     return out
 
 

@@ -157,7 +157,7 @@ def forget_set(request, images, ids) -> tuple[Forget, Split]:
     elif hasattr(forget, "tolist"):  # of numpy, torch or pandas
         forget = forget.tolist()
     if not isinstance(forget, list | tuple | range) or not len(forget):
-        raise SettingsError(f"forget is {str(forget)[:50]!r}: give names, positions or a pathlib.Path of them")
+        raise SettingsError(f"forget is {shown(forget, 50)}: give names, positions or a pathlib.Path of them")
     if request.duplicates not in (None, "forget", "keep"):
         raise SettingsError(f"duplicates is {request.duplicates!r}: choose forget or keep")
     if len(forget) == images.num_train and all(type(one) is bool for one in forget):
@@ -236,7 +236,10 @@ def _at_positions(positions, images, ids) -> Bool[Tensor, " N"]:
     last, goes = images.num_train - 1, torch.zeros(len(images.y), dtype=torch.bool)
     for one in positions:
         if isinstance(one, bool) or not isinstance(one, int | np.integer) or not 0 <= one <= last:
-            raise SettingsError(f"forget has {str(one)[:50]!r}: give integers from 0 to {last}, or names only")
+            remedy = f"give integers from 0 to {last}, or names only"
+            if isinstance(one, str) and ids[0] != "0":
+                remedy = f"beside single images give names of such, as {ids[0]!r}; for classes make another request"
+            raise SettingsError(f"forget has {str(one)[:50]!r}: {remedy}")
         if goes[one]:
             called = f" ({ids[one]})" * (ids[one] != str(one))
             raise SettingsError(f"forget has position {one}{called} twice: list it once")

@@ -70,7 +70,7 @@ def compose(checked, new, guide, training, found):
             "reference": checked.reference is not None,
         },
     }  # fmt: skip
-    said = verdict(asked, *(found[part] for part in ("accuracy", "changes", "attacks")))
+    said = verdict(asked, *(found[part] for part in ("accuracy", "changes", "attacks", "lost")))
     facts = {"report": NAME, "megu": megu.__version__, "asked": asked, "done": done, **found, "verdict": said}
     facts |= {"hashes": HASHES, "files": {}}
     return json.loads(json.dumps(facts, allow_nan=False))

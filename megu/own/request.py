@@ -141,6 +141,8 @@ class CheckedRequest:
             elif self.reference is not None and _same_weights(self.reference, self.original):
                 what = "reference has the weights of the model itself"
                 raise SettingsError(f"{what}: give a model retrained without the forgotten images, or none")
+            if "training" in nest(request.settings or {}) and not request.retrain:
+                LOG.warning("training.* is the recipe of retrain (--retrain), which is not asked for: it is not used")
         check_tune(self)
         unseen = torch.cat([self.split.test_retain, self.split.test_forget])
         with collect_notices(self.notices):

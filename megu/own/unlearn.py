@@ -20,6 +20,7 @@ from megu.core.train import DivergedError
 from megu.methods import METHODS
 from megu.methods.megu import AGAIN
 from megu.own import report
+from megu.own.class_order import LOST
 from megu.own.estimate import Plan, calm_training, plan, retraining_time
 from megu.own.findings import measure
 from megu.own.guide_choice import transition
@@ -28,7 +29,7 @@ from megu.own.tuning import PARTS, Trial, check_answers, kept, made_by, settled
 from megu.own.verdict import DOUBTED
 from megu.runs.loggers import loggers
 from megu.runs.store import CODE, RunDirectory, in_memory
-from megu.settings.errors import StageError
+from megu.settings.errors import SettingsError, StageError
 from megu.settings.files import alone, atomic
 from megu.settings.place import MODEL, REFERENCE, WORK, place
 from megu.settings.progress import collect_notices, tell, watching
@@ -57,7 +58,13 @@ class Unlearned:
     about: dict = field(repr=False)
 
     def save(self, folder):
-        """Write model.safetensors, report.html, report.json and SHA256SUMS into a folder, see `megu.settings.place`."""
+        """Write model.safetensors, report.html, report.json and SHA256SUMS into a folder, see `megu.settings.place`.
+
+        Raises: SettingsError where the model is not what the report speaks of.
+        """
+        if weights_digest(self.model) != self.about["weights"]:
+            what = "the weights have changed since the report was made"
+            raise SettingsError(f"{what}: write a report of them (megu.own.report.recheck), and save them yourself")
         with atomic((folder := place(folder, {})) / MODEL, locked=True) as part:
             models.save(self.model, part, self.about)
         report.write(self.report, folder, [MODEL])
@@ -112,9 +119,9 @@ def carry_out(checked, out=None) -> Unlearned:
         if weights_digest(checked.given) != checked.weights:
             raise StageError("the model has changed while its copy was at work: do not train it meanwhile")
         facts = report.compose(checked, new, guide, training, found)
-        for limit in facts["verdict"]["limits"]:
-            if limit.startswith(DOUBTED):
-                LOG.warning(limit)
+        for said in (*facts["verdict"]["findings"], *facts["verdict"]["limits"]):
+            if said.startswith((LOST, DOUBTED)):
+                LOG.warning(said)
         done = facts["done"]
         if folder:
             for name in (names := [MODEL, REFERENCE][: 1 + checked.request.retrain]):

@@ -3,6 +3,7 @@
 import math
 
 from megu.figures.deletion import PARTS
+from megu.own.class_order import said_of_lost
 
 LEVEL = 0.05 / 3  # of each test: two attacks and the accuracy together raise a false alarm in 5 % of requests
 FEW = 5.0  # percent of a class that a model which forgot it may name right
@@ -13,10 +14,10 @@ NEAR = {"forget": 3.0, "retain": 2.0}  # points of accuracy: a model further fro
 _KEPT = ("test_retain", "retain")
 
 
-def verdict(asked: dict, measured: list[dict], changes: list[dict], attacked: list[dict]) -> dict:
+def verdict(asked: dict, measured: list, changes: list, attacked: list, lost: list = ()) -> dict:
     """Word, its parts (forgetting, trace, utility), its rule (a line each), what, and findings and limits in sentences.
 
-    Args: "asked", "accuracy", "changes" and "attacks" of the report, whose intervals miss with probability `LEVEL`.
+    Args: "asked", "accuracy", "changes", "attacks", "lost" of a report, whose intervals miss with probability `LEVEL`.
     """
     rows = {(row["model"], row["part"]): row for row in measured}
     moved = {(row["model"], row["than"], row["part"]): row for row in changes}
@@ -24,7 +25,9 @@ def verdict(asked: dict, measured: list[dict], changes: list[dict], attacked: li
     judge = "reference" if ("reference", "forget") in rows and not unfit else None
     tests = {(row["model"], row["attack"]): row for row in attacked}
     trace, without, trace_rule, sentences = _trace(tests, moved, judge, whole)
-    utility, utility_rule = _utility(rows, moved, judge)
+    lost = [row for row in lost if row["than"] == (judge or "before")]
+    utility, utility_rule = _utility(rows, moved, judge, any(row["surely"] for row in lost))
+    sentences += [*_said_of_changes(changes), *said_of_lost(lost, PARTS)]
     forgetting, rule = _forgetting(asked, rows, moved, judge) if whole else (None, None)
     word = [forgetting or (f"{trace} {without}" if trace == "cannot be told" else trace)]
     word += [f"model {utility}"] * (utility in _LEFT) + ["what is kept cannot be told"] * (utility == "cannot be told")
@@ -44,7 +47,7 @@ def verdict(asked: dict, measured: list[dict], changes: list[dict], attacked: li
         "parts": {"forgetting": forgetting, "trace": trace, "utility": utility},
         "rule": "\n".join(filter(None, (rule, trace_rule, utility_rule))),
         "what": ", ".join(asked["names"]) or f"{rows['after', 'forget']['images']} single images",
-        "findings": [_first(rows), *sentences, *_said_of_changes(changes), *[one for one in hints if hints[one]]],
+        "findings": [_first(rows), *sentences, *[one for one in hints if hints[one]]],
         "limits": _limits(whole, judge, unfit, asked["data"], rows, moved),
     }
 
@@ -59,8 +62,7 @@ def _unfit(rows, moved, whole):
         return None
     if whole and rows["reference", "forget"]["low"] > FEW:
         return "names images of the class right, which a model that never saw it does not"
-    worse = _worse(rows, moved, "ruined")
-    return worse and f"names the {worse} far worse than the model before"
+    return (worse := _worse(rows, moved, "ruined")) and f"names the {worse} far worse than the model before"
 
 
 def _worse(rows, moved, grade):
@@ -119,8 +121,8 @@ def _trace(attacks, moved, judge, whole):
         rule += (
             f"no trace = the interval of what sees the model before best is less than half as far off as that{also}."
         )
-        near = not judge or abs(tests[-1]["at"]) <= NEAR["forget"]
-        clear = bool(tests) and near and max(-shown["low"], shown["high"]) < abs(shown["before"]) / 2
+        near = bool(tests) and (not judge or abs(tests[-1]["at"]) <= NEAR["forget"])
+        clear = near and max(-shown["low"], shown["high"]) < abs(shown["before"]) / 2
     state = ("none found" if whole else "no trace") if clear else "cannot be told"
     if marks := [test for test in tests if not test["low"] <= 0 <= test["high"]]:
         state, shown = "trace", max(marks, key=lambda test: abs(test["at"]) / test["reach"])
@@ -141,11 +143,12 @@ def _attack(attacks, name, judge):
     # Newcombe's square-and-add; both see the same images, so that it is rather too wide.
     low = at - math.hypot(after["auc"] - after["low"], goal["high"] - goal["auc"])
     high = at + math.hypot(after["high"] - after["auc"], goal["auc"] - goal["low"])
+    auc = "auc", ".3f", ""
     gap = f"a difference of {at:+.3f} ({low:+.3f} to {high:+.3f})"
-    against = f"the retrained reference gives {_auc(goal)}, {gap}" if judge else "0.5 is a coin"
+    against = f"the retrained reference gives AUC {_ends(goal, *auc)}, {gap}" if judge else "0.5 is a coin"
     said = (
         f"An attacker who sees the {name} of each image {{}} tell forgotten images from unseen ones of the same"
-        f" classes: {_auc(after)}, {before['auc']:.3f} before; {against}."
+        f" classes: AUC {_ends(after, *auc)}, {before['auc']:.3f} before; {against}."
     )
     other_way = "Below that the forgotten images stand out the other way: they look less like training images."
     more = {"goal": goal["auc"], "detectable": goal["detectable"], "others": after["others"]}
@@ -179,8 +182,8 @@ def _power(attack, without):
     )
 
 
-def _utility(rows, moved, judge):
-    base, grades, parts = judge or "before", [], []
+def _utility(rows, moved, judge, lost):
+    base, grades, parts = judge or "before", ["damaged"] * lost, []
     for part in _KEPT:
         if (after := rows.get(("after", part))) is None or (goal := rows[base, part]["percent"]) <= after["chance"]:
             continue
@@ -189,13 +192,14 @@ def _utility(rows, moved, judge):
         below = next((name for name in _LEFT if after["percent"] < limits[name]), "kept")
         grades.append(below if below == "kept" or moved["after", base, part]["high"] < 0 else "cannot be told")
         parts.append(f"{PARTS[part]} {limits['ruined']:.1f} and {limits['damaged']:.1f} %")
-    if not grades:
+    if not parts:
         return "not measured", "What is kept was not measured: the model before was no better than one class for all."
     nearer = f", on test images at most {NEAR['retain']:g} points below it" if judge else ""
     rule = (
         "Model ruined, model damaged = fewer are named right than half and 95 % of what the"
         f" {'retrained reference' if judge else 'model before'} has above always naming one class{nearer}"
-        f" ({'; '.join(parts)}), and by the interval of the change; cannot be told = fewer, but not by the interval."
+        f" ({'; '.join(parts)}), and by the interval of the change, or a single class surely to less than half;"
+        " cannot be told = fewer, but not by the interval."
     )
     return next(name for name in (*_LEFT, "cannot be told", "kept") if name in grades), rule
 
@@ -203,9 +207,9 @@ def _utility(rows, moved, judge):
 def _first(rows):
     said, kept = [], [part for part in _KEPT if ("after", part) in rows]
     for part in ("forget", *kept[:1]):
-        compared = f"{_percent(rows['before', part])} before, {_percent(rows['after', part])} after"
+        compared = f"{_ends(rows['before', part])} before, {_ends(rows['after', part])} after"
         if row := rows.get(("reference", part)):
-            compared += f", {_percent(row)} by the retrained reference"
+            compared += f", {_ends(row)} by the retrained reference"
         said.append(f"{PARTS[part]} named right: {compared}")
     return "; ".join(said).capitalize() + ("." if ("reference", "forget") in rows else "; no reference was given.")
 
@@ -242,9 +246,5 @@ def _limits(whole, judge, unfit, data, rows, moved):
     return [limit for limit, holds in limits.items() if holds]
 
 
-def _auc(row):
-    return f"AUC {row['auc']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
-
-
-def _percent(row):
-    return f"{row['percent']:.1f} % ({row['low']:.1f} to {row['high']:.1f})"
+def _ends(row, key="percent", form=".1f", unit=" %"):
+    return f"{row[key]:{form}}{unit} ({row['low']:{form}} to {row['high']:{form}})"

@@ -21,6 +21,7 @@ from megu.settings.config import Settings
 from megu.settings.errors import SettingsError, StageError
 from megu.settings.extras import versions
 from megu.settings.files import atomic, hash_bytes, hash_file, hash_json, project_root, write_json, writing
+from megu.settings.values import shown
 
 STAGES = {  # stage -> the notebook that seals it
     "prepare": "00_prepare",
@@ -53,11 +54,11 @@ def differences(theirs: dict, ours: dict, where: str = "") -> list[str]:
     out = []
     for key in sorted({*theirs, *ours}):
         a, b = theirs.get(key), ours.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
+        if isinstance(a, dict) and isinstance(b, dict) and a and b:
             out += differences(a, b, f"{where}{key}.")
         elif a != b:
             hashes = all(re.fullmatch("[0-9a-f]{12,}", str(value)) for value in (a, b))
-            out.append(f"{where}{key} is another" if hashes else f"{where}{key} was {a!r}, is {b!r}")
+            out.append(f"{where}{key} is another" if hashes else f"{where}{key} was {shown(a, 40)}, is {shown(b, 40)}")
     return out
 
 

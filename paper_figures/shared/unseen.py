@@ -17,7 +17,7 @@ def row_of(cell, facts, retraining):
 
     Args: cell: model, request, seed, method.  facts: a deletion report with a reference.  retraining: its seconds.
     """
-    said = verdict(*(facts[part] for part in ("asked", "accuracy", "changes", "attacks")))
+    said = verdict(*(facts[part] for part in ("asked", "accuracy", "changes", "attacks")), facts.get("lost", ()))
     percent = {(one["model"], one["part"]): one["percent"] for one in facts["accuracy"]}
     gaps = {one["part"]: one for one in facts["changes"] if (one["model"], one["than"]) == ("after", "reference")}
     shown, images, spent = {}, facts["asked"]["images"], facts["done"]["seconds"]

@@ -50,3 +50,14 @@ finally:
 """
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert "unlearn" in said.stdout and said.stderr.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    "words", ["--forget-list a.txt --forget-list b.txt", "--test a --test=b", "--method x --method y"]
+)
+def test_a_file_or_name_that_would_replace_another_is_refused(words):
+    with refused("^--[a-z-]* is given 2 times .*, and takes one value: give it once"):
+        raise invoke("unlearn", *words.split(), "--dry-run").exception
+    with refused("^no model and no arch"):  # what may be repeated, and a number that corrects another
+        raise invoke("unlearn", *"--forget a --forget b --seed 1 --seed 2 --dry-run --dry-run".split()).exception
+    assert "--method is given" not in str(invoke("compare", *"--method a --method b --dry-run".split()).exception)

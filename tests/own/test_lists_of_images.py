@@ -30,7 +30,9 @@ def test_lists_of_files(root, tmp_path, text, encoding, caplog):
     path = tmp_path / "list.txt"
     path.write_bytes(text.format(root=root).encode(encoding))
     if (expected := LISTS[text]) is None:
-        with refused("list.txt has '.*' in line 1: give a position or an image's name, as in 'ant/0000.png'"):
+        with refused(
+            "list.txt has '.*' in line 1: give a position or the name of a training image, as in 'ant/0000.png'"
+        ):
             check(reader(range(4)), root, path)
     else:
         assert check(reader(range(4)), root, path).split.forget.tolist() == expected
@@ -39,8 +41,13 @@ def test_lists_of_files(root, tmp_path, text, encoding, caplog):
 
 def test_names_of_images_in_place_of_a_list(root):
     assert check(reader(range(4)), root, ["bee/0006.png", "dog/0018.png"]).split.forget.tolist() == [6, 18]
-    with refused("forget has 'bee/0000.png': give integers from 0 to 23, or names only"):
-        check(reader(range(4)), root, ["bee/0006.png", "bee/0000.png"])
+    for other in ("bee/0000.png", "cow"):
+        with refused(f"forget has '{other}': beside single images give names of such, as 'ant/0000.png'; for classes"):
+            check(reader(range(4)), root, ["bee/0006.png", other])
+    with refused("forget is 6: give names, positions or a pathlib.Path"):
+        check(reader(range(4)), root, 6)
+    with refused("forget has 'x': give integers from 0 to 23, or names only"):
+        check(reader(range(4)), as_dataset(), [6, "x"])
 
 
 def test_paths_and_truth_values_in_python(root, tmp_path, monkeypatch):

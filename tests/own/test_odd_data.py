@@ -123,3 +123,32 @@ class OneBuffer(TensorDataset):
 def test_images_that_a_dataset_fills_into_one_tensor_are_kept_apart():
     data = as_dataset()
     assert torch.equal(check(reader(range(4)), OneBuffer(*data.tensors), "1").images.x, data.tensors[0])
+
+
+class OfMedmnist(TensorDataset):
+    """Its classes are arrays of one number."""
+
+    def __getitem__(self, i):
+        x, k = super().__getitem__(i)
+        return x, np.array([int(k)])
+
+
+def test_a_class_may_be_an_array_of_one_number():
+    assert check(reader(range(4)), OfMedmnist(*as_dataset().tensors), "1").split.forget.tolist() == [*range(6, 12)]
+
+
+@pytest.mark.parametrize("times", [255, 1 / 255])
+def test_test_images_of_another_scale_are_refused(times):
+    x, y = as_dataset().tensors
+    data, unseen = TensorDataset(x.float() / 255, y), as_dataset(seed=1).tensors[0].float() / 255
+    model = reader(range(4))  # answers the same at any scale
+    with refused("standard deviations of training and test images are .*: prepare both alike"):
+        check(model, data, "1", test=TensorDataset(unseen * times, y))
+    assert len(check(model, data, "1", test=TensorDataset(unseen / 4, y)).images.y) == 48
+
+
+def test_a_recipe_that_is_not_used_is_said(caplog):
+    for more, said in (({}, True), ({"retrain": True}, False)):
+        caplog.clear()
+        check(reader(range(4)), as_dataset(), "1", settings={"training.epochs": 3}, **more)
+        assert ("training.* is the recipe of retrain (--retrain), which is not asked for" in caplog.text) == said

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import ROOT
 from own_model import NAMES, forget
-from pixels import reader, write
+from pixels import as_dataset, check, reader, write
 from refusals import refused
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -146,3 +146,23 @@ def test_a_path_that_is_too_long_is_one_line(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         main.main()
     assert stop.value.code == 2 and "megu: File name too long" in capsys.readouterr().err
+
+
+class Constant(nn.Module):
+    """Holds a tensor that no file has, or one that it has; and activations of the last call."""
+
+    def __init__(self, kept):
+        super().__init__()
+        self.inner, turned = reader(range(4)), torch.eye(4)
+        self.register_buffer("turned", turned) if kept else setattr(self, "turned", turned)
+
+    def forward(self, x):
+        self.last = self.inner(x)
+        return self.last @ self.turned
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_tensors_that_no_file_has_are_said(kept, caplog):
+    check(Constant(kept), as_dataset(), "1")
+    assert ("model: no file holds turned, tensors that are neither weights nor buffers" in caplog.text) != kept
+    assert "last" not in caplog.text

@@ -1,11 +1,13 @@
 """The report on a new model that is there already: that of the call that made it, and of others."""
 
 import json
+import re
 
 import jsonschema
 import pytest
 from conftest import ROOT
 from own_model import NAMES, SCHEMA, alike, files_of, forget, network, same
+from pixels import as_dataset, check, reader
 from refusals import refused
 from safetensors.torch import save_file
 from typer.testing import CliRunner
@@ -84,3 +86,21 @@ def test_the_report_says_that_megu_trained_twice(model, parts, monkeypatch):
         report = forget(model, parts, guide="model").report["done"]
         assert any("MeGU trained once more" in one for one in report["notices"]) == remembers
         assert (len(report["history"]) == 2) == remembers
+
+
+@pytest.mark.parametrize(("blind", "n", "reference", "word", "said"), [
+    ((3, 7), 20, None, "forgotten, model damaged", r"^Single .* lost: of '7' 0 of 20 .* \(20 by the model before\), "),
+    ((3,), 20, None, "forgotten", None),
+    ((3, 7), 3, None, "forgotten", "of '7' 0 of 3 retained training images"),  # so few do not show it surely
+    ((3, 7), 20, (3, 7), "forgotten", None),  # nor does a model that never saw what goes know it
+    ((3, 7), 20, (3,), "forgotten, model damaged", r"\(20 by the retrained reference\)"),
+])  # fmt: skip
+def test_one_retained_class_of_many_that_is_lost_is_said(blind, n, reference, word, said):
+    new, other = reader(range(30), blind), reference and reader(range(30), reference)
+    if reference:
+        other[1].bias.data += 1
+    checked = check(reader(range(30)), as_dataset(30, n), "3", test=as_dataset(30, n, seed=1), reference=other)
+    verdict = recheck(checked, new)["verdict"]
+    assert verdict["word"].partition(", a trace")[0].partition(", with")[0] == word
+    found = [one for one in verdict["findings"] if one.startswith("Single retained classes are lost")]
+    assert re.search(said, *found) if said else not found

@@ -1,6 +1,7 @@
 """What ``megu unlearn`` writes is read again by others, by its own header, and by the request that comes next."""
 
 import copy
+import dataclasses
 import hashlib
 from contextlib import nullcontext
 
@@ -53,6 +54,9 @@ def test_a_folder_is_read_with_the_module_of_its_kind(written, kind):
     else:
         with refused("takes float images as those of its training data"):
             found(pixels)
+    for other in (x[0], x[..., :24, :24], x.permute(0, 2, 3, 1), nn.functional.pad(x, (14,) * 4), x[0].numpy()):
+        with refused(r"images are .*: give a tensor \(n, 1, 28, 28\), resized as for the training"):
+            found(other)
     with refused("hand that folder over"):
         found.save_pretrained(root / "again")
 
@@ -60,6 +64,11 @@ def test_a_folder_is_read_with_the_module_of_its_kind(written, kind):
 def test_by_the_name_of_an_architecture_and_when_it_is_saved_later(written, tmp_path):
     root, made, x = written
     made["float"].save(tmp_path / "later")
+    changed = dataclasses.replace(made["float"], model=copy.deepcopy(made["float"].model))
+    changed.model[-1].bias.data += 1
+    with refused("weights have changed since the report was made: write a report of them"):
+        changed.save(tmp_path / "changed")
+    assert not (tmp_path / "changed").exists()
     arch = "own_model:network"
     for folder in (root / "float", tmp_path / "later"):
         assert torch.allclose(Checkpoint.from_pretrained(folder, arch=arch)(x), made["float"].model(x))

@@ -85,6 +85,8 @@ def test_other_settings_are_refused_and_named(run, tmp_path):
     assert differences({"x": {"model": one}, "n": "12"}, {"x": {"model": other}, "n": "13"}) == [
         "n was '12', is '13'", "x.model is another"
     ]  # fmt: skip
+    whole = differences({"guide": dict.fromkeys("abc", 1), "p": {"megu": {"lr": 1}}}, {"guide": {}, "p": {"scrub": {}}})
+    assert len(whole) == 3 and whole[0] == "guide was {'a': 1, 'b': 1, 'c': 1}, is {}", "not each of its parts"
 
 
 def test_a_fact_that_must_not_change_is_noted_once_and_refused_when_it_changes(run):
