@@ -45,7 +45,8 @@ _RANDOM, _NONE = {"labels.choice": "random"}, {"noise.kind": "none"}
 def unlearn(task: Task, settings: MeguSettings) -> nn.Module:
     r"""$\theta' = \arg\min_\theta \sum_{x_i \in D_f} \mathrm{CE}(f_\theta(x_i + N_i), y^{perturb}_i)
     + \sum_{(x, y) \subset D_r} \mathrm{CE}(f_\theta(x), y)$ (eq. 12), started at the original's weights, with labels of
-    eq. 7-8 and $N_i$ of eq. 9-11.  Where the pair hid images that $\theta'$ `remembers`, again with $x_i$ beside (A16).
+    eq. 7-8 and $N_i$ of eq. 9-11.  Where the pair hid images that $\theta'$ `remembers`, again with $x_i$ beside; the
+    `nearer` of both (A16).
 
     Source: arXiv 2602.17088 Algorithm 1, eq. 7-12.  Departs: A2-A4, A6-A11, A14-A16 of the assumption log.
     """
@@ -64,7 +65,7 @@ def unlearn(task: Task, settings: MeguSettings) -> nn.Module:
         return task.fine_tune(index, labels, settings.recipe, shift=shift, label=AGAIN[clean])
 
     new, check = tuned(noise.forget_items == "both"), noise.forget_items == "checked" and noise.kind != "none"
-    return tuned(clean=True) if check and task.remembers(new) else new
+    return task.nearer(new, tuned(clean=True)) if check and task.remembers(new) else new
 
 
 def choose_labels(task: Task, settings: MeguSettings) -> Int[Tensor, " n"]:

@@ -14,7 +14,7 @@ from megu.core.resume import next_checkpoint
 from megu.core.splits import Split
 from megu.core.train import Position, fit
 from megu.datasets.images import Images
-from megu.methods.goal import remembers
+from megu.methods.goal import nearer, remembers
 from megu.settings.config import Recipe
 
 
@@ -69,6 +69,10 @@ class Task:
     def remembers(self, model: nn.Module) -> bool:
         r"""See `megu.methods.goal.remembers`."""
         return remembers(self, model)
+
+    def nearer(self, first: nn.Module, second: nn.Module) -> nn.Module:
+        r"""See `megu.methods.goal.nearer`."""
+        return nearer(self, first, second)
 
     def fresh_model(self) -> nn.Module:
         """An untrained classifier of the original's architecture, from a start of its own."""

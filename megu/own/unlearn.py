@@ -240,7 +240,7 @@ def _away(row):
 def warn(checked, training: dict):
     """Say in the log what was done twice, and what is not near enough, and what to do."""
     if {*AGAIN} <= training["history"].keys():
-        LOG.warning("the noise hid the forgotten images: MeGU trained once more, with the clean ones beside it (A16)")
+        LOG.warning("the noise hid the forgotten images: MeGU trained once more, with the clean ones beside (A16)")
     if said := complaints(training["check"]):
         search = "" if checked.request.tune else "search for other settings (tune=20, --tune 20), or "
         how = f"{search}try other methods (megu compare; which method when: megu/methods/README.md)"

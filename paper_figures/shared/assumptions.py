@@ -133,7 +133,7 @@ def table(data):
                 "noised, as in eq. 12; **departs** (`checked`): where over"
                 f" {LEFT:g} points more of the forget training images are then named right than a retrained model may"
                 " (`megu/methods/goal.py`), the fine-tuning is made once more, the clean images with their perturbing"
-                " labels beside"
+                " labels beside, and the model is taken that is nearer to this goal and keeps more"
             ),
             "`methods.megu.noise.forget_items=noised` or `both`",
             f"{of('A16')}; [rocket of CIFAR-100](#does-eq-11-forget), after whose results the check was built",

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from megu.methods import goal as goals
-from megu.methods.goal import LEFT, goal, remembers
+from megu.methods.goal import LEFT, goal, nearer, remembers
 from megu.methods.megu import AGAIN
 from megu.methods.task import Task
 
@@ -25,10 +25,11 @@ def state(model):
     return torch.cat([value.flatten().double() for value in model.state_dict().values()])
 
 
-def asked(monkeypatch, answer):
-    """The models that MeGU asks about; what it is told."""
+def asked(monkeypatch, answer, second=True):
+    """The models that MeGU asks about; what it is told, also of which model is nearer."""
     seen = []
     monkeypatch.setattr(Task, "remembers", lambda self, model: seen.append(model) or answer)
+    monkeypatch.setattr(Task, "nearer", lambda self, *models: models[second])
     return seen
 
 
@@ -88,6 +89,32 @@ def test_the_model_of_the_second_training_is_that_of_both(task, monkeypatch):
     asked(monkeypatch, True)
     found, both, noised = (unlearn("megu", task, noise={"forget_items": k}) for k in ("checked", "both", "noised"))
     assert state(found).equal(state(both)) and not state(found).equal(state(noised))
+
+
+def test_the_first_model_is_returned_where_the_second_is_not_nearer(task, monkeypatch):
+    asked(monkeypatch, True, second=False)
+    found, both, noised = (unlearn("megu", task, noise={"forget_items": k}) for k in ("checked", "both", "noised"))
+    assert state(found).equal(state(noised)) and not state(found).equal(state(both))
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+@pytest.mark.parametrize(("left", "kept", "chosen"), [
+    (44, 90, 1), (6, 90, 1),  # little of the accuracy is lost for it
+    (6, 80, 0), (0, 92, 0),  # more is lost than was left; equal: the first
+    (44, 60, 1), (10, 82, 0),
+])  # fmt: skip
+def test_the_nearer_model_forgets_and_keeps(monkeypatch, held_out, left, kept, chosen):
+    at = torch.arange(100)
+    empty = at[:0]
+    split = SimpleNamespace(forget=at, retain=at + 200, val_retain=at + 100 if held_out else empty)
+    task = SimpleNamespace(
+        original="original", images=SimpleNamespace(y=torch.zeros(300)), split=split, sample=lambda index, *_: index
+    )
+    right = {"original": (99, 92), "first": (left, 92), "second": (0, kept)}
+    monkeypatch.setattr(goals, "goal", lambda task, forget: 0.0)
+    monkeypatch.setattr(goals, "predict", lambda model, images, index: (model, index[0].item() > 0))
+    monkeypatch.setattr(goals, "accuracy", lambda found, y: right[found[0]][found[1]])
+    assert nearer(task, "first", "second") == ("first", "second")[chosen]
 
 
 def test_where_nothing_is_remembered_the_bits_are_those_of_one_training(task, monkeypatch):
