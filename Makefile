@@ -24,7 +24,7 @@ test: $(READY)  ## lint; default and slow tests, two at a time; notebooks with n
 	@$(BIN)/python -m pytest -n auto -m "not torture" tests megu
 	@TQDM_DISABLE=1 $(BIN)/python -m pytest --nbval --nbval-sanitize-with tests/helpers/nbval.cfg notebooks/*.ipynb
 
-check: test  ## what CI runs
+check: test site  ## what CI runs: the tests, then the site, whose links are looked at
 
 notebooks: $(READY)  ## write the executed notebooks from their .py sources
 	@TQDM_DISABLE=1 $(BIN)/jupytext --to ipynb --update notebooks/*.py
