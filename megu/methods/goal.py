@@ -1,6 +1,6 @@
 r"""What a retrained model may still know of the forget images, without one; which new model is nearer to that."""
 
-from math import nan
+from math import nan, prod
 
 from jaxtyping import Int
 from torch import Tensor, nn
@@ -39,22 +39,24 @@ def remembers(task, model: nn.Module) -> bool:
 
 
 def nearer(task, first: nn.Module, second: nn.Module) -> nn.Module:
-    r"""The new model with the larger $(1 - |left - goal|)(1 - \max(0, before - kept))$, the first if equal.
+    r"""The new model with the larger tug-of-war $(1 - |left - goal|) \prod (1 - \max(0, before - kept))$, the first if
+    equal; in place of the retrained model stand the `goal` and the original.
 
-    left: share of forget images named right; before, kept: share of held-out retained images that the original and the
-    new model name right, of retained training images where none are held out.  No test image is looked at.
+    left: share of forget images named right; before, kept: shares of retained images that the original and the new
+    model name right, of a sample of training images and of those held out, if any.  No test image is looked at.
 
-    Source: ours (A16), after tug-of-war of Zhao et al. 2024, arXiv 2406.01257.
+    Source: ours (A16), after Zhao et al. 2024, arXiv 2406.01257.
     """
     split, images, may = task.split, task.images, goal(task, task.split.forget)
-    retain = split.val_retain if len(split.val_retain) else task.sample(split.retain, MOST, "nearer")
+    retained = [task.sample(split.retain, MOST, "nearer"), *[split.val_retain] * bool(len(split.val_retain))]
 
     def right(model, index):
         return accuracy(predict(model, images, index), images.y[index])
 
-    before = right(task.original, retain)
+    before = [right(task.original, index) for index in retained]
 
     def near(model):
-        return (100 - abs(right(model, split.forget) - may)) * (100 - max(0.0, before - right(model, retain)))
+        kept = (1 - max(0.0, was - right(model, index)) / 100 for was, index in zip(before, retained, strict=True))
+        return prod(kept, start=1 - abs(right(model, split.forget) - may) / 100)
 
     return max((first, second), key=near)

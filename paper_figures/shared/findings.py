@@ -85,10 +85,9 @@ def forgetting(data):
     left = {name: mean_of(data, "class", "acc_forget_test", name) for name in ("megu", "original", "retrain")}
     kept, share = compared(data).loc[("class", "acc_retain_test")], time_share(data)
     whole, far = share["megu"] + share["guide"], of(data, "acc_forget_test", "megu")["gap"]
-    holds = far <= LEFT and whole < FAST and end(kept.loc["megu"], 1) < 0
-    said = (
-        f"MeGU forgets {forgotten()} in a fraction of the time of retraining, and loses some retained accuracy to it."
-    )
+    holds, loses = far <= LEFT and whole < FAST, end(kept.loc["megu"], 1) < 0
+    more = ", and loses some retained accuracy to it" * loses
+    said = f"MeGU forgets {forgotten()} in a fraction of the time of retraining{more}."
     return (
         f"{bold(said, holds)} MeGU still names {left['megu']} % of the test images of {forgotten()} right (original"
         f" {left['original']}, retrained {left['retrain']}), after {share['megu']:.0f} % of the time of retraining,"
@@ -111,10 +110,12 @@ def ranking(data):
     value = {name: number(row["mean"], row["half_width"], 3) for name, row in tow.iterrows()}
     others = [one for one in standings(data).values() if one.sees]
     places, seeds = [one.place for one in others], [seed for one in others for seed in one.by_seed]
-    first = listed(f"{title(name)} {text}" for name, text in value.items() if name in own.nearer)
+    first = listed(f"{title(name)} {text}" for name, text in value.items() if name in own.nearer) or "none"
     said = f"On {forgotten()} plain fine-tuning comes nearer to the retrained model."
+    if "finetune" in own.alike:
+        said = f"On {forgotten()} MeGU and plain fine-tuning are not told apart."
     return (
-        f"{bold(said, 'finetune' in own.nearer)} By tug-of-war"
+        f"{bold(said, 'finetune' in own.nearer + own.alike)} By tug-of-war"
         f" ([ToW]({WORDS}), 1 = as retrained) MeGU, {value['megu']}, is {place(tow.index)} methods; nearer (the paired"
         f" {AWAY}) are {first}. By [other measures]({RULERS}) that tell the original from the retrained model it is"
         f" {span_of(places, 0, 'number ')}, in single seeds {span_of(seeds, 0)}.{cifar100.turned(data)}"
