@@ -138,9 +138,9 @@ def table(data):
             "`methods.megu.noise.forget_items=noised` or `both`",
             (
                 f"{of('A16')}; [rocket of CIFAR-100](#does-eq-11-forget), after whose results the check was built. That"
-                " it takes the nearer model was added after an unlearning of shirt had lost retained accuracy to the second"
-                " training: the comparison, and rocket's tables, were measured before it, the small grid and own models"
-                " without the check"
+                " it takes the nearer model was added after an unlearning of shirt, in no table, had lost retained"
+                " accuracy to its second training. The comparison, the small grid and own models were measured without"
+                " the check, rocket's other tables before it took the nearer model"
             ),
         ),
     ]

@@ -37,6 +37,12 @@ VARIANTS = {
     ("A12", "guide: shuffled"): "a guide with exchanged labels",
 }
 CIFAR = (("A10", "eq. 11"), ("A16", "not checked"), ("noise", "none"), ("default", "as tuned"))
+BELOW = (
+    "That the retrained model's LiRA is below 0.5 is no sign of memory: in this table forgotten and unseen images were"
+    " scored with spreads of their own, and a model that does not know the class is so far from all shadow models that"
+    " the small difference of these spreads decides. The code now gives both the same spread; this table was not yet"
+    " measured again: until then a gap of LiRA need not be memory."
+)
 FAST = 50  # percent of the time of retraining, at most, to be called fast
 
 
@@ -85,8 +91,8 @@ def forgetting(data):
     left = {name: mean_of(data, "class", "acc_forget_test", name) for name in ("megu", "original", "retrain")}
     kept, share = compared(data).loc[("class", "acc_retain_test")], time_share(data)
     whole, far = share["megu"] + share["guide"], of(data, "acc_forget_test", "megu")["gap"]
-    holds, loses = far <= LEFT and whole < FAST, end(kept.loc["megu"], 1) < 0
-    more = ", and loses some retained accuracy to it" * loses
+    holds = far <= LEFT and whole < FAST
+    more = ", and loses some retained accuracy to it" if end(kept.loc["megu"], 1) < 0 else ""
     said = f"MeGU forgets {forgotten()} in a fraction of the time of retraining{more}."
     return (
         f"{bold(said, holds)} MeGU still names {left['megu']} % of the test images of {forgotten()} right (original"
@@ -184,7 +190,7 @@ def attacks(data):
         f" {goals[0]}): it does not see the original, {first}, so it says nothing of what is left; above 0 ({AWAY}) are"
         f" {gaps_of(apart(loss, 1), 3)}; MeGU {gap(loss.loc['megu'], 3)}. Likelihood-ratio attack (LiRA, online;"
         f" retrained {goals[1]}): the original {second}; {above}, among them fine-tuning"
-        f" {gap(lira.loc['finetune'], 3)} and MeGU {gap(lira.loc['megu'], 3)}."
+        f" {gap(lira.loc['finetune'], 3)} and MeGU {gap(lira.loc['megu'], 3)}. {BELOW}"
         f" The AUC of a coin has a standard deviation of {spread:.3f} by the choice of these {members} forgotten and"
         f" {others} unseen images alone: by that the retrained model's loss and entropy are at 0.5, too."
     )
