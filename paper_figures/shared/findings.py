@@ -117,14 +117,14 @@ def ranking(data):
     others = [one for one in standings(data).values() if one.sees]
     places, seeds = [one.place for one in others], [seed for one in others for seed in one.by_seed]
     first = listed(f"{title(name)} {text}" for name, text in value.items() if name in own.nearer) or "none"
-    said = f"On {forgotten()} plain fine-tuning comes nearer to the retrained model."
-    if "finetune" in own.alike:
-        said = f"On {forgotten()} MeGU and plain fine-tuning are not told apart."
+    said, elsewhere = f"On {forgotten()} plain fine-tuning comes nearer to the retrained model.", cifar100.turned(data)
+    if "finetune" in own.alike:  # then nothing is the other way
+        said, elsewhere = f"On {forgotten()} MeGU and plain fine-tuning are not told apart.", ""
     return (
         f"{bold(said, 'finetune' in own.nearer + own.alike)} By tug-of-war"
         f" ([ToW]({WORDS}), 1 = as retrained) MeGU, {value['megu']}, is {place(tow.index)} methods; nearer (the paired"
         f" {AWAY}) are {first}. By [other measures]({RULERS}) that tell the original from the retrained model it is"
-        f" {span_of(places, 0, 'number ')}, in single seeds {span_of(seeds, 0)}.{cifar100.turned(data)}"
+        f" {span_of(places, 0, 'number ')}, in single seeds {span_of(seeds, 0)}.{elsewhere}"
     )
 
 
