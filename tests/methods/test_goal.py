@@ -97,34 +97,33 @@ def test_the_first_model_is_returned_where_the_second_is_not_nearer(task, monkey
     assert state(found).equal(state(noised)) and not state(found).equal(state(both))
 
 
-@pytest.mark.parametrize("held_out", [True, False])
-@pytest.mark.parametrize(("left", "kept", "chosen"), [
-    (44, 90, 1), (6, 91, 1),  # little of the accuracy is lost for it
-    (6, 85, 0), (0, 92, 0),  # more is lost than was left; equal: the first
-    (44, 75, 1), (10, 81, 0),
-])  # fmt: skip
-def test_the_nearer_model_forgets_and_keeps(monkeypatch, held_out, left, kept, chosen):
-    at = torch.arange(100)
-    split = SimpleNamespace(forget=at, retain=at + 200, val_retain=at[: 100 * held_out] + 100)
-    images = SimpleNamespace(y=torch.zeros(300))
-    task = SimpleNamespace(original="original", images=images, split=split, sample=lambda index, *_: index)
-    right = {"original": (99, 92), "first": (left, 92), "second": (0, kept)}
-    monkeypatch.setattr(goals, "goal", lambda task, forget: 0.0)
-    monkeypatch.setattr(goals, "predict", lambda model, images, index: (model, index[0].item() > 0))
-    monkeypatch.setattr(goals, "accuracy", lambda found, y: right[found[0]][found[1]])
-    assert nearer(task, "first", "second") == ("first", "second")[chosen]
-
-
-def test_what_is_lost_of_training_and_of_held_out_images_counts_twice(monkeypatch):
-    split = SimpleNamespace(forget=torch.tensor([0]), retain=torch.tensor([2]), val_retain=torch.tensor([1]))
-    images, right = SimpleNamespace(y=torch.zeros(3)), {"original": (99, 92, 92), "first": (7, 92, 92)}
+def chosen_by(monkeypatch, right, held_out=True):
+    """Of "first" and "second" the nearer; right: model -> percent of forget, retained, held-out images named right."""
+    at = torch.arange(3)
+    split = SimpleNamespace(forget=at[:1], retain=at[1:2], val_retain=at[2:] if held_out else at[:0])
+    images = SimpleNamespace(y=torch.zeros(3))
     task = SimpleNamespace(original="original", images=images, split=split, sample=lambda index, *_: index)
     monkeypatch.setattr(goals, "goal", lambda task, forget: 0.0)
     monkeypatch.setattr(goals, "predict", lambda model, images, index: (model, index[0].item()))
     monkeypatch.setattr(goals, "accuracy", lambda found, y: right[found[0]][found[1]])
+    return nearer(task, "first", "second")
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+@pytest.mark.parametrize(("left", "kept", "chosen"), [
+    (44, 90, "second"), (6, 91, "second"),  # little of the accuracy is lost for it
+    (6, 85, "first"), (0, 92, "first"),  # more is lost than was left; equal: the first
+    (44, 75, "second"), (10, 81, "first"),
+])  # fmt: skip
+def test_the_nearer_model_forgets_and_keeps(monkeypatch, held_out, left, kept, chosen):
+    right = {"original": (99, 92, 92), "first": (left, 92, 92), "second": (0, kept, kept)}
+    assert chosen_by(monkeypatch, right, held_out) == chosen
+
+
+def test_what_is_lost_of_training_and_of_held_out_images_counts_twice(monkeypatch):
+    right = {"original": (99, 92, 92), "first": (7, 92, 92)}
     for second, chosen in (((0, 87, 87), "first"), ((0, 92, 87), "second"), ((0, 87, 92), "second")):
-        right["second"] = second
-        assert nearer(task, "first", "second") == chosen
+        assert chosen_by(monkeypatch, right | {"second": second}) == chosen
 
 
 def test_where_nothing_is_remembered_the_bits_are_those_of_one_training(task, monkeypatch):
