@@ -68,7 +68,7 @@ def optimise_noise(
             opt.step()
         return n.detach()
 
-    return torch.cat(in_batches(optimised, torch.arange(len(labels)), AT_ONCE, "noises"))
+    return torch.cat(in_batches(optimised, torch.arange(len(labels)), AT_ONCE, "noises", noise.mode == "eval"))
 
 
 def noise_pair(

@@ -1,4 +1,5 @@
 r"""What training, evaluation and the noise pair take above the passes that they need, side by side: `make bench`.
+The metrics beside the passes of an evaluation.
 
 On an untrained small network and the embedded images; printed are median, minimum and maximum of the seconds over the
 turns, and the ratio of the medians.  The bare way draws the same images in the same order, and keeps nothing.
@@ -58,13 +59,21 @@ def passes(model, images, index, size):
 
 
 def evaluation(images, settings, new):
-    r"""Every metric of a new model, and its forward passes in batches of several sizes."""
-    split, model, other, blank = make_split(images, settings), *(new(seed).eval() for seed in range(3))
-    seen = collect_outputs(other, images, split)
-    compat = {part: blank_logits(blank, images, getattr(split, part)) for part in ("forget", "test_forget")}
-    references, index = References(seen, seen, seen.logits, compat), torch.cat(list(vars(split).values()))
+    r"""What a new model makes of every part of a split, and its forward passes in batches of several sizes."""
+    split, model = make_split(images, settings), new().eval()
+    index = torch.cat(list(vars(split).values()))
     bare = {f"passes of {size}": partial(passes, model, images, index, size) for size in BATCHES}
-    return bare | {"evaluation": lambda: metrics(collect_outputs(model, images, split), images, split, references)}
+    return bare | {"evaluation": partial(collect_outputs, model, images, split)}
+
+
+def numbers(images, settings, new):
+    r"""Those outputs, and every metric of them, attacks included."""
+    split, model, other, blank = make_split(images, settings), *(new(seed).eval() for seed in range(3))
+    outputs, seen = (collect_outputs(of, images, split) for of in (model, other))
+    compat = {part: blank_logits(blank, images, getattr(split, part)) for part in ("forget", "test_forget")}
+    references = References(seen, seen, seen.logits, compat)
+    return {"its passes": partial(collect_outputs, model, images, split),
+            "the metrics": lambda: metrics(outputs, images, split, references)}  # fmt: skip
 
 
 def noise(images, settings, new):
@@ -75,15 +84,16 @@ def noise(images, settings, new):
     def ours():
         optimise_noise(model, y, images.shape, 1, how, torch.Generator().manual_seed(0))
 
-    def bare():
-        x = torch.randn(len(y), *images.shape)
-        for _ in range(STEPS):
-            x.requires_grad_()
-            logits = model(x.contiguous(memory_format=torch.channels_last))
-            (step,) = torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), x)
-            x = x.detach() - step
+    def bare(size):
+        for labels in y.split(size):
+            x = torch.randn(len(labels), *images.shape)
+            for _ in range(STEPS):
+                x.requires_grad_()
+                logits = model(x.contiguous(memory_format=torch.channels_last))
+                (step,) = torch.autograd.grad(F.cross_entropy(logits, labels, reduction="sum"), x)
+                x = x.detach() - step
 
-    return {"passes to the input": bare, "noise": ours}
+    return {f"to the input, {size}": partial(bare, size) for size in BATCHES} | {"noise": ours}
 
 
 def main():
@@ -94,8 +104,8 @@ def main():
     def new(seed=0):
         return build(settings.arch, images.num_classes, images.shape, seed).to(memory_format=torch.channels_last)
 
-    groups = (training(images, new, compute, recipe), evaluation(images, settings, new), noise(images, settings, new))
-    for ways in groups:
+    looked = (of(images, settings, new) for of in (evaluation, noise, numbers))
+    for ways in (training(images, new, compute, recipe), *looked):
         seconds = in_turns(ways, TURNS)
         for name, found in seconds.items():
             print(f"{name:21s} {shown(found)} s")
