@@ -88,10 +88,12 @@ class Bar(tqdm):
     """A bar of tqdm, of which callbacks hear as well, also where it is not shown; ``desc`` names it."""
 
     def __init__(self, *args, desc: str, **how):
-        # A notebook puts every step of a bar below another on a line of its own; tqdm reads its variable only once.
-        below = len(self._instances) > 1 and not sys.stderr.isatty()
-        quiet = below or bool(os.environ.get("TQDM_DISABLE"))
-        super().__init__(*args, desc=desc, **{"leave": False, "delay": 0.5, "disable": quiet, **how})
+        # A notebook puts every step of a bar below another on a line of its own, and shows stderr as it shows errors;
+        # tqdm reads its variable only once.
+        piped = not sys.stderr.isatty()
+        quiet = (piped and len(self._instances) > 1) or bool(os.environ.get("TQDM_DISABLE"))
+        stream = sys.stdout if piped and "ipykernel" in sys.modules else None
+        super().__init__(*args, desc=desc, **{"leave": False, "delay": 0.5, "disable": quiet, "file": stream, **how})
         self.what, self.done = desc, how.get("initial", 0)
 
     def __iter__(self):

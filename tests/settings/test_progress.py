@@ -1,6 +1,7 @@
 """Bars and callbacks: one mechanism, heard also where nothing is shown."""
 
 import io
+import sys
 from weakref import WeakSet
 
 import pytest
@@ -78,3 +79,15 @@ def test_a_bar_below_another_is_not_shown_where_every_step_would_be_a_line(monke
     monkeypatch.setenv("TQDM_DISABLE", "1")  # set after tqdm was imported
     with Bar(total=2, desc="alone") as alone:
         assert alone.disable
+
+
+def test_a_notebook_shows_a_bar_as_output_and_not_as_an_error(monkeypatch, capsys):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    monkeypatch.setattr(Bar, "_instances", WeakSet())
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    for shown, other in (("err", "out"), ("out", "err")):
+        with Bar(total=2, desc="alone", delay=0) as bar:
+            bar.refresh()
+        said = capsys.readouterr()
+        assert "alone" in getattr(said, shown) and not getattr(said, other)
+        monkeypatch.setitem(sys.modules, "ipykernel", sys)  # from now on
