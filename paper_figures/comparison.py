@@ -51,8 +51,7 @@ def tables(data):
         f" {about['shadows']}`, profile {about['profile']}, seeds {about['numbers']} of pre-training x"
         f" {about['repeats']} of unlearning, {about['shadows']} shadow models, {about['retain_images']} retain images,"
         f" {about['device']}, torch {about['torch']}. First row: the goal, and the interval of its own"
-        f" seeds. Below: {spread}; ToW itself, 1 = as retrain. Rows are in the order of ToW. Why LiRA"
-        " of the retrained model lies below 0.5: paper_figures/README.md, *Two attacks*.\n"
+        f" seeds. Below: {spread}; ToW itself, 1 = as retrain. Rows are in the order of ToW.\n"
     )
 
 
