@@ -10,6 +10,7 @@ from megu.core.train import predict
 
 LEFT = 5.0  # percentage points: of a whole class one image in twenty
 MOST = 5000  # retained images that a head is refitted on
+SOME = 1000  # retained images, of each kind, by which two new models are compared
 
 
 def goal(task, forget: Int[Tensor, " n"]) -> float:
@@ -43,12 +44,12 @@ def nearer(task, first: nn.Module, second: nn.Module) -> nn.Module:
     equal; in place of the retrained model stand the `goal` and the original.
 
     left: share of forget images named right; before, kept: shares of retained images that the original and the new
-    model name right, of a sample of training images and of those held out, if any.  No test image is looked at.
+    model name right, of `SOME` training images and as many held-out ones, if any.  No test image is looked at.
 
     Source: ours (A16), after Zhao et al. 2024, arXiv 2406.01257.
     """
     split, images, may = task.split, task.images, goal(task, task.split.forget)
-    retained = [task.sample(split.retain, MOST, "nearer"), *[split.val_retain] * bool(len(split.val_retain))]
+    retained = [task.sample(index, SOME, "nearer") for index in (split.retain, split.val_retain) if len(index)]
 
     def right(model, index):
         return accuracy(predict(model, images, index), images.y[index])

@@ -68,11 +68,13 @@ class Task:
 
     def remembers(self, model: nn.Module) -> bool:
         r"""See `megu.methods.goal.remembers`."""
-        return remembers(self, model)
+        with self.clock("check"):
+            return remembers(self, model)
 
     def nearer(self, first: nn.Module, second: nn.Module) -> nn.Module:
         r"""See `megu.methods.goal.nearer`."""
-        return nearer(self, first, second)
+        with self.clock("check"):
+            return nearer(self, first, second)
 
     def fresh_model(self) -> nn.Module:
         """An untrained classifier of the original's architecture, from a start of its own."""
