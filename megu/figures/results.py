@@ -94,8 +94,9 @@ def gaps(summary: pd.DataFrame, titles: Mapping[str, str], metrics: Sequence[str
     methods is an arrow with its number."""
     table = summary.set_index(["metric", "method"]).sort_index()
     methods = [name for name in titles if name in set(summary["method"]) and name != "retrain"]
+    names = [titles[name] for name in methods]
     order = table.loc[metrics[0], "gap"].reindex(methods).abs().sort_values(kind="stable").index
-    fig, axes = panels(len(metrics), (1.9, 0.25 * len(methods)), (1.9, 1.5))
+    fig, axes = panels(len(metrics), (1.9, 0.25 * len(methods)), (0.075 * max(map(len, names)), 1.5))
     for ax, metric in zip(axes, metrics, strict=True):
         part = table.loc[metric].reindex(order)
         floor = np.nan_to_num(table.loc[(metric, "retrain"), "half_width"]) * 2**0.5
@@ -131,18 +132,20 @@ def pareto(summary: pd.DataFrame, titles: Mapping[str, str], forget: str = "acc_
     names = [name for name in titles if (forget, name) in table.index and pd.notna(table.loc[(forget, name), "mean"])]
     x, y = (table.loc[metric].loc[names] for metric in (forget, "acc_retain_test"))
     apart = pd.DataFrame({"x": x["gap"].abs(), "y": y["gap"].abs()}).loc[contenders(names)]
-    fig, ax = plt.subplots(figsize=(7, 5.4))
+    fig, ax = plt.subplots(figsize=(7, 6.4))
     for name in names:
         look = {"retrain": {"fmt": "*", "color": "black", "markersize": 12}, "megu": {"fmt": "D", "color": ONLY_B}}
         look = {"fmt": "o", "color": ONLY_A, "markersize": 5} | look.get(name, {})
         ends = [[axis.loc[name, "half_width"]] if pd.notna(axis.loc[name, "half_width"]) else None for axis in (y, x)]
         ax.errorbar(x.loc[name, "mean"], y.loc[name, "mean"], *ends, elinewidth=0.6, ecolor=FLOOR, **look)
     ax.set(xlabel=f"{METRICS[forget]}, % (95 % interval over seeds)", ylabel=f"{METRICS['acc_retain_test']}, %")
+    low, high = y["mean"].min(), y["mean"].max()  # one interval may be longer than all of that
+    ax.set_ylim(low - 0.12 * (high - low), high + 0.12 * (high - low))
     if "megu" in apart.index:
         nearer = int((apart < apart.loc["megu"]).all(axis=1).sum())
         said = f"{nearer} of {len(apart) - 1} other methods are nearer than MeGU"
         ax.set_title(f"{said} to the retrained model, on both axes")
-    ax.margins(0.18, 0.08)
+    ax.margins(x=0.18)
     name_points(ax, np.stack([x["mean"], y["mean"]], 1), [titles[name] for name in names])
     return fig
 

@@ -10,10 +10,15 @@ from scipy import stats
 
 
 def stage_seconds(timings: pd.DataFrame) -> pd.DataFrame:
-    """Mean over the seeds: method, part, seconds; no original; of totals only the retrain's, called training."""
-    parts = timings[(timings["part"] != "total") | timings["method"].eq("retrain")]
-    parts = parts[parts["method"] != "original"].replace({"part": {"total": "training"}})
-    return parts.groupby(["method", "part"], as_index=False)["seconds"].mean()
+    """Mean over the seeds: method, part, seconds; no original.  What no part of a total has, if over a hundredth, is
+    called other; a total without parts training."""
+    timings = timings[timings["method"] != "original"]
+    total, apart = timings["part"].eq("total"), timings["part"].isin(["evaluation", "guide"])
+    whole, named = (timings[rows].groupby("method")["seconds"].sum() for rows in (total, ~total & ~apart))
+    rest = whole - named.reindex(whole.index, fill_value=0)
+    rest = (rest / timings[total].groupby("method").size())[rest > 0.01 * whole].reset_index(name="seconds")
+    rest["part"] = np.where(rest["method"].isin(named.index), "other", "training")
+    return pd.concat([timings[~total].groupby(["method", "part"], as_index=False)["seconds"].mean(), rest])
 
 
 def half_width(values: Float[np.ndarray, " n"]) -> float:
