@@ -19,8 +19,8 @@ class Callback:
     """What `megu.unlearn` tells while it works; any object with some of these methods will do.
 
     An error that a callback raises ends the call; with ``out``, what is finished is kept.  A method ``close``, if there
-    is one, is called in the end, come what may.  An error of it, or of ``on_end``, is said: the result is there by then.
-    What an earlier call finished is not told again.
+    is one, is called in the end, come what may.  An error of it, or of ``on_end``, is said: all is done by then.  What
+    an earlier call finished is not told again.
     """
 
     def on_stage(self, stage: str):

@@ -206,7 +206,7 @@ GOOD, QUICK, LEAVES, RUINS = (
     ([facts("Best", 0.999, 3.0, forget=12.0), RUINS, QUICK], "Quick", "1 of 3 methods come within"),
     ([LEAVES, RUINS], "Leaves", "No method comes near enough to its goals"),
     ([GOOD, facts("Loses", 0.999, 1.0, lost="retain")], "Good", "1 of 2 methods come within"),
-    ([facts("Alone", 0.999, 1.0, lost="retain")], "Alone", "lost: of 'ape' 0 of 9 retained training images are named r"),
+    ([facts("Alone", 0.999, 1.0, lost="retain")], "Alone", "lost: of 'ape' 0 of 9 retained training images are named"),
     ([GOOD, facts("Test", 0.999, 1.0, lost="test_retain", word="forgotten, model damaged")], "Test", "model damaged."),
 ])  # fmt: skip
 def test_the_choice_follows_its_rule(given, best, said):

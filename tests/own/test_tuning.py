@@ -14,8 +14,8 @@ from megu.core.loading import weights_digest
 from megu.methods.task import Task
 from megu.own import report, request, tuning
 from megu.own.estimate import calm_training
-from megu.own.request import CheckedRequest, Request
 from megu.own.report import complaints
+from megu.own.request import CheckedRequest, Request
 from megu.own.tuning import PARTS, Trial, settled, space_of
 from megu.settings.errors import SettingsError
 
