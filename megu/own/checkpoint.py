@@ -137,8 +137,8 @@ class Checkpoint(
         if not (isinstance(x, Tensor) and x.ndim == 4 and x.shape[1] in (1, shape[0]) and x.shape[2:] == shape[1:]):
             kind = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise SettingsError(f"images are {kind}: give a tensor (n, {str(shape)[1:]}, resized as for the training")
-        levels, kind = not x.is_floating_point() and x.dtype != torch.bool, next(self.net.parameters()).dtype
-        x = x.expand(-1, shape[0], -1, -1).to(kind)
+        kinds, levels = (w.dtype for w in self.parameters() if w.is_floating_point()), not x.is_floating_point()
+        x, levels = x.expand(-1, shape[0], -1, -1).to(next(kinds, torch.float32)), levels and x.dtype != torch.bool
         if self.about.mean:
             x = x / 255 if levels else x
             if not torch.compiler.is_compiling() and ((x - 0.5).abs() > 0.51).any():  # bicubic ones exceed it a little

@@ -210,6 +210,9 @@ def test_a_checkpoint_takes_numbers_of_any_type():
         wanted, white = one(levels.to(torch.uint8)), one(torch.ones(1, 3, 32, 32))
         assert torch.allclose(one(levels), wanted) and torch.allclose(one(levels.double() / 255), wanted, atol=1e-5)
         assert torch.equal(one(torch.ones(1, 3, 32, 32, dtype=torch.bool)), white)
+        one.net.phase = nn.Parameter(torch.ones(1, dtype=torch.complex64))
+        assert torch.allclose(one(levels), wanted)
+        del one.net.phase
         assert one.half()(levels.half() / 255).dtype == torch.float16
 
 
