@@ -129,6 +129,8 @@ def unlearn(
     """Unlearn with a classifier and images of the user's own."""
     if onnx:
         check_extra("onnx", *ONNX)
+    if check and (onnx or log):
+        raise SettingsError(f"--check writes a report and no model: leave out --{'onnx' if onnx else 'log'}")
     arguments, out = options.arguments(dict(locals()))
     from megu.runs.loggers import loggers
 

@@ -68,8 +68,8 @@ def _members(found):
         return list(found._asdict().items())
     if isinstance(found, list | tuple):
         return list(enumerate(found))
-    plain = hasattr(found, "__dataclass_fields__") and not isinstance(found, nn.Module)
-    return list(vars(found).items()) if plain else []
+    fields = () if isinstance(found, nn.Module) else getattr(found, "__dataclass_fields__", ())  # some have slots
+    return [(name, getattr(found, name)) for name in fields if hasattr(found, name)]
 
 
 @dataclass(frozen=True)

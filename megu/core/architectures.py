@@ -98,6 +98,10 @@ def _transformers(name, num_classes):
     if type(config) not in transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
         raise SettingsError(f"arch 'hf:{name}' is a {config.model_type}, which classifies no images: choose another")
 
+    if getattr(config, "problem_type", None) == "multi_label_classification":
+        told = "hf:%s was trained with several labels of an image (problem_type); here each has one, of its folder"
+        _LOG.warning(told, name)
+
     def build():
         _offer_processor(name, getattr(config, "image_size", None))
         return transformers.AutoModelForImageClassification.from_config(config)

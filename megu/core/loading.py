@@ -135,8 +135,8 @@ def check_and_copy(model, images, what="model") -> nn.Module:
     except SettingsError:
         raise
     except Exception as error:  # whatever a foreign forward() may raise
-        shape = images.shape
-        raise SettingsError(f"{what} takes no images of shape {shape} ({why(error)}): check size, channels") from None
+        remedy = "check size and channels, and let forward work in float32"
+        raise SettingsError(f"{what} takes no images of shape {images.shape} ({why(error)}): {remedy}") from None
     copy.zero_grad(set_to_none=True)
     return copy
 

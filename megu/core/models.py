@@ -126,9 +126,9 @@ def frozen(model: nn.Module) -> nn.Module:
 
 def given_back(given: nn.Module, new: nn.Module) -> nn.Module:
     r"""A copy of what was given, unwrapped, without hooks, with the weights of ``new``, in float32 and eval mode."""
-    model = copy_of(unwrapped(given)).float()
+    model = copy_of(unwrapped(given)).float().eval()  # before: some merge weights as they change modes
     model.load_state_dict(new.state_dict())
-    return model.to(next(new.parameters()).device).eval()
+    return model.to(next(new.parameters()).device)
 
 
 def save(model: nn.Module, path: Path, about: dict) -> None:

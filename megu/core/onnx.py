@@ -5,8 +5,9 @@ import warnings
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from megu.core.adapted import leaves, read_output
 from megu.core.device import generator
 from megu.core.models import copy_of
 from megu.settings.errors import SettingsError
@@ -25,10 +26,21 @@ def runtime():
     return onnxruntime
 
 
-def write_onnx(model: nn.Module, shape: tuple[int, int, int], path: Path) -> float:
+class _Reads(nn.Module):
+    # What a model that gives more than logits says of images.
+
+    def __init__(self, net, path):
+        super().__init__()
+        self.net, self.path = net, path
+
+    def forward(self, x):
+        return dict(leaves(self.net(x)))[self.path]
+
+
+def write_onnx(model: nn.Module, shape: tuple[int, int, int], path: Path, num_classes: int | None = None) -> float:
     r"""Write ``images`` ``(n, C, H, W)`` float32 to ``logits`` ``(n, K)`` as ONNX; any n.
 
-    Args: model: in eval mode, on any device.  shape: (C, H, W).
+    Args: model: in eval mode, on any device.  shape: (C, H, W).  num_classes: K, where it gives more than logits.
     Returns: the largest difference from the model's logits, on images of uniform noise, by onnxruntime on the CPU.
     Raises: MissingExtraError without the extra ``onnx``; SettingsError, and no file is left, where the model cannot be
         exported or the file gives other logits.
@@ -36,6 +48,10 @@ def write_onnx(model: nn.Module, shape: tuple[int, int, int], path: Path) -> flo
     onnxruntime = runtime()
     model, name = copy_of(model).cpu().float().eval(), type(model).__name__
     images = [torch.rand(n, *shape, generator=generator(0, "onnx")) for n in BATCHES]
+    with torch.no_grad():
+        given = model(images[-1].clone())
+    if not isinstance(given, Tensor):
+        model = _Reads(model, read_output(given, (len(images[-1]), num_classes), name)[0])
     with atomic(path) as part:
         try:
             _export(model, images[-1], part)

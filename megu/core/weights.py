@@ -166,12 +166,25 @@ def _is_constant(value):
 
 
 def check_modes(model: nn.Module, what: str):
-    r"""A model in eval mode.  Raises: SettingsError where a method of its own does not change modes as torch's does."""
-    try:
-        if model.train(False) is not model:
-            raise TypeError("it does not return the model")
-    except TypeError as error:
-        raise SettingsError(f"{what}.train is unlike torch's ({error}): let it take a mode, and return self") from None
+    r"""A model in eval mode.  Raises: SettingsError where a method of its own does not change modes as torch's does, or
+    where its state lacks weights, or has others in each mode."""
+    sums = []
+    for mode in (True, False):
+        try:
+            if model.train(mode) is not model:
+                raise TypeError("it does not return the model")
+        except Exception as error:  # whatever a foreign method may raise
+            remedy = "let it take a mode, and return self (of an exported program give the nn.Module it was made of)"
+            raise SettingsError(f"{what}.train is unlike torch's ({error}): {remedy}") from None
+        state = {name: x for name, x in model.state_dict().items() if isinstance(x, Tensor)}
+        sums.append({name: x.double().sum().item() for name, x in state.items() if x.is_floating_point()})
+    if other := [name for name, value in sums[0].items() if value != sums[1].get(name) and value == value]:
+        told = f"{what} has other weights in training than in eval mode ({other[0]}: LoRA that is merged?)"
+        raise SettingsError(f"{told}: let both have the same (merge_weights=False), so that a file holds one model")
+    there = {x.data_ptr() for x in state.values() if x.layout == torch.strided}
+    if lacking := [name for name, w in model.named_parameters() if name not in state and w.data_ptr() not in there]:
+        told = f"{what}.state_dict() lacks {len(lacking)} of its weights ({', '.join(lacking[:3])})"
+        raise SettingsError(f"{told}, which no file would have: let it give them all")
 
 
 def check_sources(model: nn.Module, x: Tensor, taught: Tensor, given: Tensor, what: str):
@@ -199,5 +212,5 @@ def check_sources(model: nn.Module, x: Tensor, taught: Tensor, given: Tensor, wh
         told = "%s: no file holds %s, tensors that are neither weights nor buffers: who reads its file needs them, too"
         _log.warning(told, what, ", ".join(apart[:3]) + ", ..." * (len(apart) > 3))
     if idle := [name for i, name in weights.items() if i not in trained and model.get_parameter(name).requires_grad]:
-        told = "%s: %d weights have no part in the logits of a few images (%s), and stay as they are in the file, too"
+        told = "%s: %d weights have no part in the logits of a few images (%s): most methods leave them as they are"
         _log.warning(told, what, len(idle), ", ".join(idle[:3]) + ", ..." * (len(idle) > 3))

@@ -137,13 +137,14 @@ class Checkpoint(
         if not (isinstance(x, Tensor) and x.ndim == 4 and x.shape[1] in (1, shape[0]) and x.shape[2:] == shape[1:]):
             kind = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise SettingsError(f"images are {kind}: give a tensor (n, {str(shape)[1:]}, resized as for the training")
-        x = x.expand(-1, shape[0], -1, -1)
+        kinds, levels = (w.dtype for w in self.parameters() if w.is_floating_point()), not x.is_floating_point()
+        x, levels = x.expand(-1, shape[0], -1, -1).to(next(kinds, torch.float32)), levels and x.dtype != torch.bool
         if self.about.mean:
-            x = x if x.is_floating_point() else x.float() / 255
+            x = x / 255 if levels else x
             if not torch.compiler.is_compiling() and ((x - 0.5).abs() > 0.51).any():  # bicubic ones exceed it a little
                 raise SettingsError("float images go beyond [0, 1]: divide levels by 255, and do not normalise them")
             x = (x - self.mean) / self.std
-        elif not x.is_floating_point():
+        elif levels:
             raise SettingsError("the model takes float images as those of its training data: give such, not uint8")
         found, of = self.net(x), (len(x), len(self.about.classes))
         return found if isinstance(found, Tensor) else read_output(found, of, "the checkpoint")[1]
@@ -199,13 +200,12 @@ def _read_unlearnt(path, arch, net):
         what = f"there is no {CONFIG} in {path.parent.name!r}, so it is no checkpoint of megu"
         raise SettingsError(f"{what}, nor did `megu unlearn` write {path.name}: use `megu export`")
     about = check_about(found, where, Unlearnt)
-    arch = arch or about.arch
     if net is not None:
         net = models.copy_of(unwrapped(net)).float().eval()
         if misfit := misfits(tensors(net), state := read_tensors(path, "model")):
             raise SettingsError(f"{where} does not fit net, a {type(net).__name__} ({misfit[1]})")
         net.load_state_dict(net.state_dict() | state)
-    elif arch is None:
+    elif (arch := arch or about.arch) is None:
         raise SettingsError(f"{where} was made of an nn.Module: give one like it, net=, or an arch")
     else:
         net = read_model(path, arch, len(about.classes), about.shape)

@@ -1,5 +1,5 @@
 """Whether the model's outputs follow the order of the class names, whether it knows what it shall forget, and which
-classes it lost beside that."""
+classes it lost beside that, or still knows."""
 
 import logging
 import re
@@ -20,7 +20,7 @@ from megu.settings.files import weights_file
 from megu.settings.values import shown
 
 _log = logging.getLogger("megu")
-LOST = "Single retained classes are lost: "  # this is also said while it works
+LOST, LEFT = "Single retained classes are lost: ", "What was to be forgotten is still known: "  # also said at work
 _SURELY = 1e-3  # so rarely does a model as good as this one miss every image of a class that it knows
 
 
@@ -29,9 +29,7 @@ def check_header(path, images):
 
     Raises: SettingsError where its outputs are the same classes in another order; other moments are said.
     """
-    with suppress(SettingsError):
-        path = weights_file(path, "model")
-    header = {} if path.name.endswith(".json") else about(path)
+    header = _header(path)
     names, numbers = header.get("classes") or (), (header.get("mean"), header.get("std"))
     if sorted(names) == sorted(images.classes) and tuple(names) != images.classes:
         raise SettingsError(f"{path.name} says that its outputs are {shown(names)}: give classes in this order")
@@ -39,6 +37,26 @@ def check_header(path, images):
     if all(numbers) and not np.allclose(numbers, given, 0, 2e-3):
         numbers = [[round(value, 3) for value in part] for part in (*numbers, *given)]
         _log.warning("%s says that its images have mean %s and deviation %s, and not %s and %s", path.name, *numbers)
+
+
+def check_reference(path, digest):
+    r"""What a reference that was written here says of its making; ``digest``: of what is to be forgotten.
+
+    Raises: SettingsError where it was not retrained; that others were left out of its training is said.
+    """
+    header = _header(path)
+    if (method := header.get("method", "retrain")) != "retrain":
+        what = f"reference {path.name!r} says that it was not retrained, but made by {method}"
+        raise SettingsError(f"{what}: give a model that was trained without the forgotten images, or none")
+    if header.get("forget", digest) != digest:
+        told = "reference %r says that other images than those that are to be forgotten now were left out of its"
+        _log.warning(f"{told} training: if it was trained on these, it is no measure", path.name)
+
+
+def _header(path):
+    with suppress(SettingsError):
+        path = weights_file(path, "model")
+    return {} if path.name.endswith(".json") else about(path)
 
 
 def check_class_order(checked, index, kind="training"):
@@ -121,30 +139,52 @@ def check_known(checked):
         _log.warning(f"{said}as if it had forgotten it before; it stays among what is forgotten")
 
 
-def lost_classes(found, level):
-    """Retained classes of which fewer than half as many images are named right after as by another model: surely, by
-    the intervals, which together miss with probability ``level``, or none of several."""
-    out = []
-    for than, part in product(("before", "reference"), ("retain", "test_retain")):
+def _by_class(found, parts, level):
+    """Of each class in parts of the images and each other model: a row on the model after, and ends of the interval of
+    the difference; those of a part miss together with probability ``level``."""
+    for than, part in product(("before", "reference"), parts):
         y, kinds = found.labels[part], found.labels[part].unique().tolist()
         for k in kinds if than in found.outputs else ():
             after, other = (found.right(model, part)[y == k] for model in ("after", than))
-            now, was = int(after.sum()), int(other.sum())
-            surely = bool(paired_difference(after, other, level / len(kinds))[2] < 0)
-            if now < was / 2 and (surely or (now == 0 and was > 1)):
-                row = {"than": than, "part": part, "class": found.images.classes[k], "images": len(after)}
-                out.append({**row, "right": now, "right_by_other": was, "surely": surely})
+            row = {"than": than, "part": part, "class": found.images.classes[k], "images": len(after)}
+            row |= {"right": int(after.sum()), "right_by_other": int(other.sum())}
+            yield row, *paired_difference(after, other, level / len(kinds))[1:]
+
+
+def lost_classes(found, level):
+    """Retained classes of which fewer than half as many images are named right after as by another model: surely, by
+    the intervals, which together miss with probability ``level``, or none of several."""
+    rows = [{**row, "surely": bool(high < 0)} for row, _, high in _by_class(found, ("retain", "test_retain"), level)]
+    few = (row for row in rows if row["right"] < row["right_by_other"] / 2)
+    return [row for row in few if row["surely"] or (not row["right"] and row["right_by_other"] > 1)]
+
+
+def left_classes(found, level, limit):
+    """Forgotten classes of which surely more than ``limit`` percent of the test images, or of the training images of
+    one of several, are named right, by the lower end of the 95 % interval; beside a reference: more than by it, by the
+    intervals, and by over ``limit`` points."""
+    from scipy import stats  # noqa: PLC0415  (half a second, before any refusal)
+
+    out, several = [], len(found.labels["forget"].unique()) > 1  # of one the verdict says it anyway
+    for row, low, _ in _by_class(found, ("forget",) * several + ("test_forget",), level):
+        right, n, other = row["right"], row["images"], row["right_by_other"]
+        if row["than"] == "before":
+            low, other = stats.binomtest(right, n).proportion_ci(method="wilson").low - limit / 100, 0
+        out += [row] * bool(low > 0 and right - other > n * limit / 100)
     return out
 
 
-def said_of_lost(lost, parts):
-    """A sentence on the first rows of `lost_classes`, if any; ``parts``: what people call these."""
-    said = [
-        f"of {row['class']!r} {row['right']} of {row['images']} {parts[row['part']]} are named right"
-        f" ({row['right_by_other']} by the {'model before' if row['than'] == 'before' else 'retrained reference'})"
-        for row in lost
-    ]
-    return [f"{LOST}{', '.join(said[:6])}{', ...' * (len(said) > 6)}."] * bool(said)
+def said_of_classes(lost, left, parts):
+    """A sentence on the first of `lost_classes`, one on those of `left_classes`; ``parts``: what people call these."""
+    out = []
+    for begin, rows in ((LOST, lost), (LEFT, left)):
+        said = [
+            f"of {row['class']!r} {row['right']} of {row['images']} {parts[row['part']]} are named right"
+            f" ({row['right_by_other']} by the {'model before' if row['than'] == 'before' else 'retrained reference'})"
+            for row in rows
+        ]
+        out += [f"{begin}{', '.join(said[:6])}{', ...' * (len(said) > 6)}."] * bool(said)
+    return out
 
 
 def _count(images):

@@ -8,12 +8,13 @@ import pandas as pd
 
 from megu.core.loading import weights_digest
 from megu.core.parallel import as_before
+from megu.figures.deletion import PARTS as MEASURED
 from megu.methods import METHODS
 from megu.own import report
 from megu.own.guide_choice import transition
 from megu.own.request import WHAT, CheckedRequest, Request
-from megu.own.tuning import PARTS
-from megu.own.unlearn import NEAR, OUT, carry_out, complaints, retrained
+from megu.own.tuning import PARTS, check_answers
+from megu.own.unlearn import OUT, carry_out, retrained
 from megu.runs.executors import check_sent, executor
 from megu.runs.runner import Job, run_jobs
 from megu.runs.store import CODE, RunDirectory
@@ -24,12 +25,7 @@ from megu.settings.place import place
 from megu.settings.request_file import arguments_of
 
 ALIKE = 0.02  # scores that differ by less are not told apart
-_METRICS = {
-    "forget": "acc_forget_train",
-    "retain": "acc_retain_train",
-    "test_forget": "acc_forget_test",
-    "test_retain": "acc_retain_test",
-}
+_METRICS = {part: f"acc_{part.removeprefix('test_')}_{'test' if 'test' in part else 'train'}" for part in MEASURED}
 _OVERHEAD = ("reading", "retraining", "evaluation")  # seconds that are no method's
 
 
@@ -106,11 +102,16 @@ def carry_out_all(request: Request, out: Path, methods: Sequence[str] | None, ho
         "reference": checked.reference and weights_digest(checked.reference), "seed": request.seed,
         "tune": request.tune, "retain_images": checked.settings.retain_images,
         "retrain": checked.settings.training.model_dump(mode="json") if request.retrain else None,
+        "normalise": [checked.images.mean.tolist(), checked.images.std.tolist()],
     }  # fmt: skip
     with alone(out, called := OUT.format(out.name)):
         store = RunDirectory(out, about, [request.seed], called=called)
+        check_answers(checked, store, called)
         failed = run_jobs(_jobs(request, names, store), how, "comparison")
         facts = {name: report.read(out / name) for name in names if name not in failed}
+        asked = store.manifest["notes"].get("guide", {"seconds": {}})["seconds"]
+        for name in facts:  # asked once for all; each found its answers there
+            facts[name]["done"]["seconds"] |= asked if METHODS[name].guided else {}
         why = {name: str(failed[name]) for name in names if name in failed}
         if not facts:
             raise WorkError("no method gave a model: " + "; ".join(f"{name}: {said}" for name, said in why.items()))
@@ -190,16 +191,17 @@ def _seconds(one):
 
 
 def recommend(facts: dict[str, dict]) -> tuple[str, list[str]]:
-    """(Method to take, why): of those that the check on training images does not complain of, or of all where there is
-    none, the fastest of the ones whose score is within `ALIKE` of the best."""
+    """(Method to take, why): of those in which `report.faults` finds none, or of all where there is none, the fastest
+    of the ones whose score is within `ALIKE` of the best."""
     checks = {name: one["done"]["check"] for name, one in facts.items()}
-    passed = [name for name in facts if not complaints(checks[name])]
+    passed = [name for name in facts if not report.faults(facts[name])]
     among = passed or list(facts)
     most = max(checks[name]["score"] for name in among)
     alike = [name for name in among if checks[name]["score"] >= most - ALIKE]
     best = min(alike, key=lambda name: _seconds(facts[name]))
     parts, title = checks[best]["parts"], facts[best]["done"]["title"]
-    reasons = [f"{_accuracy(parts[part])} of the {words} are named right" for part, words in PARTS.items()]
+    there = {part: words for part, words in PARTS.items() if parts[part]["images"]}
+    reasons = [f"{_accuracy(parts[part])} of the {words} are named right" for part, words in there.items()]
     reasons = [f"{title}: {'; '.join(reasons)}."]
     if others := ", ".join(facts[name]["done"]["title"] for name in alike if name != best):
         reasons.append(
@@ -207,13 +209,16 @@ def recommend(facts: dict[str, dict]) -> tuple[str, list[str]]:
             f" the best); it is the fastest of them, {_seconds(facts[best]):.1f} s."
         )
     else:
-        reasons.append(f"Its score, {checks[best]['score']:.3f} of 1, is the largest by more than {ALIKE}.")
+        of = f", the largest of the {len(among)} in question by more than {ALIKE}" if len(among) > 1 else ""
+        reasons.append(f"Its score is {checks[best]['score']:.3f} of 1{of}.")
     if passed:
-        reasons.append(f"{len(passed)} of {len(facts)} methods come within about {NEAR:g} points of every goal.")
+        near = f"come within about {report.NEAR:g} points of every goal that is known, and lose no single class"
+        reasons.append(f"{len(passed)} of {len(facts)} methods {near}.")
     else:
-        said = "; ".join(complaints(checks[best]))
+        said = "; ".join(report.faults(facts[best]))
         reasons.append(f"No method comes near enough to its goals.  Of this one: {said}.  A search may help: tune.")
     reasons.append("The choice was made on training images; the numbers on test images had no part in it.")
+    reasons.append(f"Its report, which looks at these, too, says: {facts[best]['verdict']['word']}.")
     return best, reasons
 
 
@@ -229,18 +234,17 @@ def front(table: pd.DataFrame) -> list[bool]:
 
 
 def _page(facts, table, best, reasons, failed):
-    away = []
+    away, shown = [], ("forget", "held_out")  # in the picture, where their goals are known
     for name, one in facts.items():
-        parts = one["done"]["check"]["parts"]
-        points = {
-            key: abs(parts[part]["after"] - (parts[part]["goal"] or 0.0))
-            for key, part in (("forget", "forget"), ("retain", "held_out"))
-        }
-        away.append({"title": one["done"]["title"], **points, "recommended": name == best})
-    for row, first in zip(away, front(pd.DataFrame(away)[["forget", "retain"]]), strict=True):
+        parts = [one["done"]["check"]["parts"][part] for part in shown]
+        if all(row["images"] and row["goal"] is not None for row in parts):
+            points = (abs(row["after"] - row["goal"]) for row in parts)
+            points = dict(zip(("forget", "retain"), points, strict=True))
+            away.append({"title": one["done"]["title"], **points, "recommended": name == best})
+    for row, first in zip(away, front(pd.DataFrame(away, columns=["forget", "retain"])), strict=True):
         row["front"] = first
     wide = {name: rows.set_index("metric").to_dict("index") for name, rows in table.groupby("method", sort=False)}
     order = sorted(facts, key=lambda name: (name != best, -facts[name]["done"]["check"]["score"]))
     more = {"order": order, "wide": wide, "reasons": reasons, "failed": failed, "points": away, "best": best}
-    said = {name: complaints(one["done"]["check"]) for name, one in facts.items()}
+    said = {name: report.faults(one) for name, one in facts.items()}
     return report.render("comparison", facts=facts, said=said, titles=METHODS, **more)

@@ -17,8 +17,8 @@ from megu.measure.disentanglement import disentanglement, forgotten_concepts
 from megu.measure.distances import paired_difference, rf_jsd
 from megu.measure.outputs import collect_outputs, load_outputs, save_outputs
 from megu.measure.views import centroid_similarity
-from megu.own.class_order import lost_classes
-from megu.own.verdict import LEVEL
+from megu.own.class_order import left_classes, lost_classes
+from megu.own.verdict import FEW, LEVEL
 from megu.settings.errors import SettingsError
 from megu.settings.files import write_json
 
@@ -88,10 +88,7 @@ def _sample(index, count, seed, purpose):
 
 
 def measure(checked, store, new, transition):
-    """What the report says of the models.
-
-    Args: checked, store, transition: see `megu.own.guide_choice.transition`.  new: the model after.
-    """
+    """What the report says of the models; ``new``: the one after; others: see `megu.own.guide_choice.transition`."""
     found = _Models(checked, store, new)
     if store.path:  # of each forgotten image, and so beside what is handed over
         write_json(store.path / "predictions.json", _each_prediction(found, checked.ids), locked=True)
@@ -99,6 +96,7 @@ def measure(checked, store, new, transition):
         "accuracy": _accuracies(found),
         "changes": _changes(found),
         "lost": lost_classes(found, LEVEL),
+        "left": left_classes(found, LEVEL, FEW) if checked.settings.forget.scenario == "class" else [],
         "attacks": _attack_curves(found),
         "without_reference": _without_reference(found, checked.settings.forget.scenario),
         "metrics": _every_metric(found),

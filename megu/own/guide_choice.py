@@ -60,7 +60,7 @@ def _check_matrix(matrix, classes, what):
         why = f"is a matrix of shape {array.shape}"
     except KeyError:
         array, why = np.zeros(0), "is a DataFrame whose rows and columns are not called as the classes"
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):  # the last: a tensor that takes a gradient
         array, why = np.zeros(0), f"is a {type(matrix).__name__}"
     if array.shape == (num_classes, num_classes):
         why = "has entries that are negative or no numbers"
@@ -135,5 +135,7 @@ def _of_features(model, images, index):
 
 
 def _described(source, origin, matrix, answers=0, digest=None):
+    if np.ptp(matrix) < 1e-9:
+        _log.warning("guide %s tells no classes apart: the labels follow the order of the classes alone", source)
     about = {"source": source, "origin": origin, "answers": answers, "answers_sha256": digest}
     return matrix, {**about, "matrix_sha256": hash_bytes(np.ascontiguousarray(matrix, "<f8").tobytes())}

@@ -4,6 +4,7 @@ import json
 import logging
 from contextlib import suppress
 from datetime import UTC, datetime
+from math import sqrt
 from pathlib import Path
 
 import jinja2
@@ -12,17 +13,22 @@ import megu
 from megu.core.device import usual_torch
 from megu.core.loading import check_and_copy, read_model, weights_digest
 from megu.figures import deletion
+from megu.own.class_order import LEFT, LOST, said_of_classes
 from megu.own.findings import measure
-from megu.own.tuning import Trial
-from megu.own.verdict import verdict
+from megu.own.request import same_weights
+from megu.own.tuning import PARTS, Trial
+from megu.own.verdict import DOUBTED, verdict
 from megu.runs.store import PACKAGES, in_memory
 from megu.settings.errors import SettingsError
 from megu.settings.extras import versions
 from megu.settings.files import atomic, hash_bytes, hash_file, ordinary, write_json
+from megu.settings.known import SHARED
 from megu.settings.place import SUMS, WORK, place
 from megu.settings.progress import collect_notices
 
 NAME = "megu deletion report 2"
+NEAR = 5.0  # points from the goal of the check that are near enough
+_log = logging.getLogger("megu")
 HASHES = {  # what the report's hashes are of, besides those of files
     "index_sha256": "names or positions of the forgotten images, sorted as text, joined by line breaks, in UTF-8",
     "pixels_sha256": "the forgotten images, resized and not normalised, (C, H, W) row by row, one after the"
@@ -70,7 +76,10 @@ def compose(checked, new, guide, training, found):
             "reference": checked.reference is not None,
         },
     }  # fmt: skip
-    said = verdict(asked, *(found[part] for part in ("accuracy", "changes", "attacks", "lost")))
+    said = verdict(asked, *(found[part] for part in ("accuracy", "changes", "attacks", "lost", "left")))
+    for sentence in (*said["findings"], *said["limits"]):
+        if sentence.startswith((LOST, LEFT, DOUBTED)):
+            _log.warning(sentence)
     facts = {"report": NAME, "megu": megu.__version__, "asked": asked, "done": done, **found, "verdict": said}
     facts |= {"hashes": HASHES, "files": {}}
     return json.loads(json.dumps(facts, allow_nan=False))
@@ -83,20 +92,61 @@ def recheck(checked, new, folder=None) -> dict:
     Args:
         checked: `megu.own.request.CheckedRequest`.  new: an ``nn.Module``, or weights of the request's ``arch``.
         folder: for report.html, report.json and SHA256SUMS.
-    Raises: SettingsError where ``new`` has other classes, or the reference would have to be trained.
+    Raises: SettingsError where ``new`` has other classes, or is the reference itself; where something would have to be
+        trained.
     """
-    if checked.request.retrain:
+    request = checked.request
+    own = [name for name in request.settings or {} if name.partition(".")[0] not in SHARED]
+    if request.retrain:
         raise SettingsError("retrain trains a reference, and here nothing is trained: give reference, or none")
+    if request.tune or own:
+        given = f"setting {own[0]!r} is of a method" if own else f"tune is {request.tune}"
+        raise SettingsError(f"{given}, and here nothing is trained: leave it out")
+    place(folder, {})
     place(folder, {}, comparison=True)  # the report of an unlearning is not replaced
     images, training = checked.images, {"seconds": {}, "history": {}, "search": None}
     with collect_notices(checked.notices):
         if checked.request.arch is not None:
             new = read_model(new, checked.request.arch, images.num_classes, images.shape[1:])
         new = check_and_copy(new, images, "the model to check")
+        if checked.reference is not None and same_weights(new, checked.reference):
+            what = "the model to check has the weights of the reference, by which it would be measured"
+            raise SettingsError(f"{what}: give another reference, or none")
         found = measure(checked, in_memory(), new, None)
     facts = compose(checked, new, None, training | {"check": Trial(checked, None).look(new)}, found)
     facts["done"] |= {"method": "check", "title": "none: the new model was given", "settings": {}}
     return facts if folder is None else write(facts, folder, [])
+
+
+def complaints(check: dict) -> list[str]:
+    r"""Sentences on what `Trial.look` found farther from its goal than `NEAR` and two standard errors."""
+    forget, fine_tuned, held = (check["parts"][part] for part in PARTS)
+    left, goal = (f"{forget[name] or 0:.0f} %" for name in ("after", "goal"))
+    said = {
+        f"{left} of the {PARTS['forget']} are still named right, about {goal} would be expected": _away(forget) > 0,
+        f"only {left} of the {PARTS['forget']} are named right, about {goal} would be expected": _away(forget) < 0,
+        f"{-_away(held):.0f} points of accuracy are lost on {PARTS['held_out']}": _away(held) < 0,
+        f"{-_away(fine_tuned):.0f} points of accuracy are lost on {PARTS['fine_tuned']}": _away(fine_tuned) < 0,
+        f"{_away(fine_tuned):.0f} points of accuracy are won on {PARTS['fine_tuned']}": _away(fine_tuned) > 0,
+    }
+    return [sentence for sentence, holds in said.items() if holds]
+
+
+def faults(facts: dict) -> list[str]:
+    """What training images alone show to be wrong by a report: `complaints`, and classes surely lost or still known."""
+    than = "reference" if facts["done"]["model"]["reference"] else "before"
+    known = [row for row in facts["left"] if row["than"] == than and row["part"] == "forget"]
+    lost = [row for row in facts["lost"] if row["than"] == than and row["part"] == "retain" and row["surely"]]
+    said = said_of_classes(lost, known, deletion.PARTS)
+    return complaints(facts["done"]["check"]) + [sentence.rstrip(".") for sentence in said]
+
+
+def _away(row):
+    """Points from the goal, 0 where it is near or not known."""
+    if row["goal"] is None or row["after"] is None:
+        return 0.0
+    share, difference = min(max(row["goal"] / 100, 0.02), 0.98), row["after"] - row["goal"]
+    return difference if abs(difference) > NEAR + 200 * sqrt(share * (1 - share) / row["images"]) else 0.0
 
 
 def write(facts, folder, models):
@@ -125,7 +175,7 @@ def write_again(path):
     with suppress(OSError):
         if f"{hash_file(folder / 'report.json')}  report.json" not in (folder / SUMS).read_text():
             what = "report.json is not what %s says: page and sums are made of what it says now"
-            logging.getLogger("megu").warning(what, SUMS)
+            _log.warning(what, SUMS)
     return write_html(facts, folder)
 
 

@@ -21,7 +21,7 @@ from megu.core.loading import check_accuracy, check_and_copy, weights_digest
 from megu.core.splits import forgotten_classes
 from megu.core.train import predict
 from megu.methods.task import Task
-from megu.own.class_order import check_class_order, check_known
+from megu.own.class_order import check_class_order, check_known, check_reference
 from megu.own.guide_choice import choose_guide
 from megu.own.inputs import forget_set, read_inputs
 from megu.own.tuning import MOST, check_tune, scaled
@@ -138,7 +138,7 @@ class CheckedRequest:
             self.reference = None if reference is None else check_and_copy(reference, self.images, "reference")
             if request.retrain:
                 _check_retrain(self.original, reference)
-            elif self.reference is not None and _same_weights(self.reference, self.original):
+            elif self.reference is not None and same_weights(self.reference, self.original):
                 what = "reference has the weights of the model itself"
                 raise SettingsError(f"{what}: give a model retrained without the forgotten images, or none")
             if "training" in nest(request.settings or {}) and not request.retrain:
@@ -155,6 +155,9 @@ class CheckedRequest:
         self.parameters = scaled(self)
         self.weights = weights_digest(self.given)
         self.digest = hash_bytes("\n".join(sorted(self.ids[i] for i in self.split.forget.tolist())))
+        if isinstance(request.reference, Path):
+            with collect_notices(self.notices):
+                check_reference(request.reference, self.digest)
 
     @cached_property
     def held_out(self) -> tuple[Int64[Tensor, " n"], Float[Tensor, "n K"]]:
@@ -184,7 +187,8 @@ def _plain(name, value):
     return value
 
 
-def _same_weights(one, other):  # whatever they are called, and rounded to 16 bits or not
+def same_weights(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two models have the same weights, whatever they are called, and rounded to 16 bits or not."""
     one, other = ([value for value in tensors(model).values() if value.is_floating_point()] for model in (one, other))
     alike = (a.shape == b.shape and torch.allclose(a, b, 2**-8, 1e-7) for a, b in zip(one, other, strict=False))
     return len(one) == len(other) and all(alike)
@@ -211,6 +215,8 @@ def _check_retrain(original, reference):
     if reference is not None:
         raise SettingsError("retrain and reference are both given: give one of them")
     try:
+        if frozen := sum(weight.numel() for weight in original.parameters() if not weight.requires_grad):
+            raise SettingsError(f"{frozen} of its weights are frozen, and would stay as they are drawn")
         models.reset(original, 0, "retrained")
     except SettingsError as error:
         what = f"the model cannot be retrained here ({str(error).partition(':')[0]})"

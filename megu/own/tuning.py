@@ -1,5 +1,4 @@
-"""Settings for a model that nobody tuned for: scaled to the request, searched and checked on images held out of its own
-training data."""
+"""Settings for a model that nobody tuned for: scaled to the request, searched and checked on training images."""
 
 import importlib
 import json
@@ -7,7 +6,7 @@ import logging
 from copy import copy
 from dataclasses import replace
 from functools import cache, partial
-from math import inf, isnan, nan
+from math import inf, isnan, nan, sqrt
 from operator import attrgetter
 
 import numpy as np
@@ -20,7 +19,7 @@ from megu.core.models import accuracy
 from megu.core.train import DivergedError, predict
 from megu.measure.distances import tug_of_war
 from megu.methods import METHODS
-from megu.methods.goal import goal
+from megu.methods.goal import LEFT, goal
 from megu.settings.config import Recipe
 from megu.settings.errors import SettingsError, StageError
 from megu.settings.files import hash_json
@@ -42,8 +41,8 @@ class Trial:
     r"""A request as a method receives it, and how far a new model is from what a retrained one would do.
 
     A tenth of the retained training images of every class, at most 500 in all, is held out of the method.  Goals, in
-    percent, are the retrained reference's accuracies where one was given.  Else: on retained images the original's,
-    which a retrained model was trained on as well; on forget images that of `megu.methods.goal.goal`.
+    percent, are the retrained reference's accuracies where one was given that is not in doubt.  Else: on retained
+    images the original's, which a retrained model was trained on as well; on forget images `megu.methods.goal.goal`.
 
     score $= \prod_i (1 - |a_i - g_i|)$ over `PARTS`, see `megu.measure.distances.tug_of_war`.  No test image enters.
 
@@ -59,10 +58,14 @@ class Trial:
         forget = self._task.sample(split.forget, MOST, "checked")
         self.index = {"forget": forget, "fine_tuned": retain[:MOST], "held_out": held}
         self.before = self._accuracies(checked.original)
-        if checked.reference is not None:
-            self.goals = self._accuracies(checked.reference)
-        else:
+        self.goals = None if checked.reference is None else self._accuracies(checked.reference)
+        if self.goals is None or self._in_doubt():
             self.goals = {**self.before, "forget": goal(self._task, forget)}
+
+    def _in_doubt(self):  # nor does the verdict take such a reference as a measure
+        surely = LEFT + 200 * sqrt(LEFT / 100 * (1 - LEFT / 100) / len(self.index["forget"]))
+        known = bool(self._task.forgotten) and self.goals["forget"] > surely
+        return known or self.goals["fine_tuned"] < self.before["fine_tuned"] / 2
 
     def unlearn(self, parameters):
         """(New model in eval mode, its `Task`), see `made_by`."""
@@ -121,8 +124,7 @@ def made_by(method, task, parameters):
 
 
 def scaled(checked):
-    r"""The method's settings, with smaller batches where an epoch would have fewer than `STEPS` steps; what was given
-    stays."""
+    r"""The method's settings, with batches that give an epoch `STEPS` steps at least; what was given stays."""
     given, usual = dotted(checked.request.settings or {}), checked.parameters
     count = len(checked.split.forget) + min(checked.settings.retain_images, len(checked.split.retain))
     most = max(LEAST, count // STEPS)
@@ -131,8 +133,7 @@ def scaled(checked):
 
 
 def _changed(checked, values):
-    usual = checked.parameters
-    return build(type(usual), nest(values), f"methods.{checked.request.method}", over=usual)
+    return build(type(checked.parameters), nest(values), f"methods.{checked.request.method}", over=checked.parameters)
 
 
 def _calm_rates(checked, trial):
@@ -160,8 +161,7 @@ def space_of(checked) -> dict[str, tuple]:
         space["recipe.epochs"] = _EPOCHS
     silent = getattr(getattr(parameters, "noise", None), "kind", None) == "none"
     given = dotted(checked.request.settings or {})
-    unused = {key for key in space if key in given or (silent and key.startswith("noise."))}
-    return {key: reach for key, reach in space.items() if key not in unused}
+    return {key: reach for key, reach in space.items() if not (key in given or (silent and key.startswith("noise.")))}
 
 
 def check_tune(checked):
@@ -219,11 +219,11 @@ def settled(checked, store, matrix):
 
 def kept(store, name, make) -> dict:
     """What ``make()`` gave first, in a `megu.runs.store.RunDirectory`."""
-    read, write = (
-        (lambda path: json.loads(path.read_text())),
-        (lambda values, path: path.write_text(json.dumps(values))),
-    )
-    return store.once(f"tuning/{name}.json", lambda: (make(), {}), write, read)
+
+    def write(values, path):
+        path.write_text(json.dumps(values))
+
+    return store.once(f"tuning/{name}.json", lambda: (make(), {}), write, lambda path: json.loads(path.read_text()))
 
 
 def check_answers(checked, store, called):

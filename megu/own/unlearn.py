@@ -6,7 +6,6 @@ import re
 import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from math import sqrt
 from pathlib import Path
 
 from torch import nn
@@ -20,13 +19,11 @@ from megu.core.train import DivergedError
 from megu.methods import METHODS
 from megu.methods.megu import AGAIN
 from megu.own import report
-from megu.own.class_order import LOST
 from megu.own.estimate import Plan, calm_training, plan, retraining_time
 from megu.own.findings import measure
 from megu.own.guide_choice import transition
 from megu.own.request import CheckedRequest, Request, say_zeros
-from megu.own.tuning import PARTS, Trial, check_answers, kept, made_by, settled
-from megu.own.verdict import DOUBTED
+from megu.own.tuning import Trial, check_answers, kept, made_by, settled
 from megu.runs.loggers import loggers
 from megu.runs.store import CODE, RunDirectory, in_memory
 from megu.settings.errors import SettingsError, StageError
@@ -37,7 +34,6 @@ from megu.settings.request_file import arguments_of
 
 LOG = logging.getLogger("megu")
 OUT = "the folder {!r} (out=, --out)"
-NEAR = 5.0  # points from the goal of the check that are near enough
 
 
 @dataclass(frozen=True)
@@ -48,6 +44,7 @@ class Unlearned:
         model: the new classifier, in eval mode.  report: see `megu.own.report.compose`.
         history: mean loss of each epoch, by the training's name.  seconds: by stage.
         folder: where everything was written, or None.  about: what model.safetensors says of itself in its header.
+        reference: that was retrained here, or None.
     """
 
     model: nn.Module = field(repr=False)
@@ -56,22 +53,37 @@ class Unlearned:
     report: dict = field(repr=False)
     folder: Path | None = field(repr=False)
     about: dict = field(repr=False)
+    reference: nn.Module | None = field(default=None, repr=False)
 
     def save(self, folder):
-        """Write model.safetensors, report.html, report.json and SHA256SUMS into a folder, see `megu.settings.place`.
+        """Write model.safetensors, report.html, report.json and SHA256SUMS into a folder, see `megu.settings.place`,
+        and reference.safetensors where it was made here.
 
         Raises: SettingsError where the model is not what the report speaks of.
         """
+        self._check()
+        folder, files = place(folder, {}), {MODEL: (self.model, self.about)}
+        if self.reference is not None:
+            own = {"method": "retrain", "weights": weights_digest(self.reference)}
+            files[REFERENCE] = self.reference, {**self.about, **own}
+        for name, (model, header) in files.items():
+            with atomic(folder / name, locked=True) as part:
+                models.save(model, part, header)
+        report.write(self.report, folder, files)
+
+    def _check(self):
         if weights_digest(self.model) != self.about["weights"]:
             what = "the weights have changed since the report was made"
             raise SettingsError(f"{what}: write a report of them (megu.own.report.recheck), and save them yourself")
-        with atomic((folder := place(folder, {})) / MODEL, locked=True) as part:
-            models.save(self.model, part, self.about)
-        report.write(self.report, folder, [MODEL])
 
     def write_onnx(self, path) -> float:
-        """Write the classifier as ONNX; it takes what the given one takes, see `megu.core.onnx.write_onnx`."""
-        return write_onnx(self.model, tuple(self.report["asked"]["data"]["shape"]), Path(path))
+        """Write the classifier as ONNX; it takes what the given one takes, see `megu.core.onnx.write_onnx`.
+
+        Raises: as `save`.
+        """
+        self._check()
+        about = self.report["asked"]["data"]
+        return write_onnx(self.model, tuple(about["shape"]), Path(path), len(about["classes"]))
 
 
 @as_before()
@@ -91,7 +103,7 @@ def unlearn(
     """
     given = arguments_of(config, model=model, data=data, forget=forget, out=out, **options)
     out = place(given.pop("out", None), given)
-    with watching(callbacks), watching(() if dry_run else loggers(log if log is None else str(log), out)):
+    with watching(callbacks), watching(() if dry_run else loggers(log, out)):
         checked = CheckedRequest(Request.of(given))
         return plan(checked, out) if dry_run else carry_out(checked, out)
 
@@ -119,9 +131,6 @@ def carry_out(checked, out=None) -> Unlearned:
         if weights_digest(checked.given) != checked.weights:
             raise StageError("the model has changed while its copy was at work: do not train it meanwhile")
         facts = report.compose(checked, new, guide, training, found)
-        for said in (*facts["verdict"]["findings"], *facts["verdict"]["limits"]):
-            if said.startswith((LOST, DOUBTED)):
-                LOG.warning(said)
         done = facts["done"]
         if folder:
             for name in (names := [MODEL, REFERENCE][: 1 + checked.request.retrain]):
@@ -130,7 +139,8 @@ def carry_out(checked, out=None) -> Unlearned:
             facts = report.write(facts, folder, names)
             store.note("report", done["model"]["sha256_after"])
         new = models.given_back(checked.given, new)
-        result = Unlearned(new, done["history"], done["seconds"], facts, folder, about(checked, new))
+        made = checked.reference if checked.request.retrain else None
+        result = Unlearned(new, done["history"], done["seconds"], facts, folder, about(checked, new), made)
         tell("on_end", result)
     return result
 
@@ -216,32 +226,11 @@ def retrained(checked, store) -> nn.Module:
     return model
 
 
-def complaints(check: dict) -> list[str]:
-    r"""Sentences on what `Trial.look` found farther from its goal than `NEAR` and two standard errors."""
-    forget, fine_tuned, held = (check["parts"][part] for part in PARTS)
-    left, goal = (f"{forget[name] or 0:.0f} %" for name in ("after", "goal"))
-    said = {
-        f"{left} of the {PARTS['forget']} are still named right, about {goal} would be expected": _away(forget) > 0,
-        f"only {left} of the {PARTS['forget']} are named right, about {goal} would be expected": _away(forget) < 0,
-        f"{-_away(held):.0f} points of accuracy are lost on {PARTS['held_out']}": _away(held) < 0,
-        f"{_away(fine_tuned):.0f} points of accuracy are won on {PARTS['fine_tuned']}": _away(fine_tuned) > 0,
-    }
-    return [sentence for sentence, holds in said.items() if holds]
-
-
-def _away(row):
-    """Points from the goal, 0 where it is near or not known."""
-    if row["goal"] is None or row["after"] is None:
-        return 0.0
-    share, difference = min(max(row["goal"] / 100, 0.02), 0.98), row["after"] - row["goal"]
-    return difference if abs(difference) > NEAR + 200 * sqrt(share * (1 - share) / row["images"]) else 0.0
-
-
 def warn(checked, training: dict):
     """Say in the log what was done twice, and what is not near enough, and what to do."""
     if {*AGAIN} <= training["history"].keys():
         LOG.warning("the noise hid the forgotten images: MeGU trained once more, with the clean ones beside (A16)")
-    if said := complaints(training["check"]):
+    if said := report.complaints(training["check"]):
         search = "" if checked.request.tune else "search for other settings (tune=20, --tune 20), or "
         how = f"{search}try other methods (megu compare; which method when: megu/methods/README.md)"
         LOG.warning("a check on training images: %s.  Remedy: %s", "; ".join(said), how)

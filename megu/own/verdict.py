@@ -3,7 +3,7 @@
 import math
 
 from megu.figures.deletion import PARTS
-from megu.own.class_order import said_of_lost
+from megu.own.class_order import said_of_classes
 
 LEVEL = 0.05 / 3  # of each test: two attacks and the accuracy together raise a false alarm in 5 % of requests
 FEW = 5.0  # percent of a class that a model which forgot it may name right
@@ -14,10 +14,10 @@ NEAR = {"forget": 3.0, "retain": 2.0}  # points of accuracy: a model further fro
 _KEPT = ("test_retain", "retain")
 
 
-def verdict(asked: dict, measured: list, changes: list, attacked: list, lost: list = ()) -> dict:
+def verdict(asked: dict, measured: list, changes: list, attacked: list, lost: list = (), left: list = ()) -> dict:
     """Word, its parts (forgetting, trace, utility), its rule (a line each), what, and findings and limits in sentences.
 
-    Args: "asked", "accuracy", "changes", "attacks", "lost" of a report, whose intervals miss with probability `LEVEL`.
+    Args: "asked", "accuracy", "changes", "attacks", "lost", "left" of a report; intervals miss with `LEVEL`.
     """
     rows = {(row["model"], row["part"]): row for row in measured}
     moved = {(row["model"], row["than"], row["part"]): row for row in changes}
@@ -25,10 +25,10 @@ def verdict(asked: dict, measured: list, changes: list, attacked: list, lost: li
     judge = "reference" if ("reference", "forget") in rows and not unfit else None
     tests = {(row["model"], row["attack"]): row for row in attacked}
     trace, without, trace_rule, sentences = _trace(tests, moved, judge, whole)
-    lost = [row for row in lost if row["than"] == (judge or "before")]
+    lost, left = ([row for row in rows if row["than"] == (judge or "before")] for rows in (lost, left))
     utility, utility_rule = _utility(rows, moved, judge, any(row["surely"] for row in lost))
-    sentences += [*_said_of_changes(changes), *said_of_lost(lost, PARTS)]
-    forgetting, rule = _forgetting(asked, rows, moved, judge) if whole else (None, None)
+    sentences += [*_said_of_changes(changes), *said_of_classes(lost, left, PARTS)]
+    forgetting, rule = _forgetting(asked, rows, moved, judge, left) if whole else (None, None)
     word = [forgetting or (f"{trace} {without}" if trace == "cannot be told" else trace)]
     word += [f"model {utility}"] * (utility in _LEFT) + ["what is kept cannot be told"] * (utility == "cannot be told")
     if forgetting == "forgotten" and trace != "none found":
@@ -75,29 +75,30 @@ def _worse(rows, moved, grade):
     return None
 
 
-def _forgetting(asked, rows, moved, judge):
+def _forgetting(asked, rows, moved, judge, left):
     before, after = rows["before", "forget"], rows["after", "forget"]
     chance = max(FEW, 100 / len(asked["data"]["classes"]))
-    down = after["high"] < before["low"]
     if judge:
         gap = moved["after", judge, "forget"]
         done = gap["points"] <= 0 or gap["high"] <= FEW or (gap["low"] <= 0 and gap["points"] <= FEW)
-        told = done or gap["low"] > 0
+        told, over = done or gap["low"] > 0, "points more"
         means = (
             "of the forgotten training images no more are named right than by the retrained reference, or at most"
             f" {FEW:g} points more, by the upper end of the interval or where the interval leaves room for none"
         )
     else:
-        done, told = after["high"] <= FEW or after["percent"] == 0, True
+        done, told, over = after["high"] <= FEW or after["percent"] == 0, True, "%"
         means = f"at most {FEW:g} % of the forgotten training images (upper end of 95 %), or none, are named right"
     rule = (
-        f"Forgotten = {means}; partly = fewer than before by both intervals; a class of which no more than"
-        f" {chance:.3g} % was surely named right before cannot be said to be forgotten."
+        f"Forgotten = {means}, and of no single class surely over {FEW:g} {over} of these or of its test images; partly"
+        f" = fewer than before by both intervals, or such a class; a class of which no more than {chance:.3g} % was"
+        " surely named right before cannot be said to be forgotten."
     )
     if before["low"] <= chance:
         return "cannot be told, the class was not known before", rule
-    untold = f"cannot be told with {after['images']} forgotten images"
-    return "forgotten" if done else untold if not told else "partly" if down else "not forgotten", rule
+    word = "partly" if after["high"] < before["low"] else "not forgotten"
+    word = "forgotten" if done else word if told else f"cannot be told with {after['images']} forgotten images"
+    return "partly" if left and (done or not told) else word, rule
 
 
 def _trace(attacks, moved, judge, whole):
@@ -105,8 +106,7 @@ def _trace(attacks, moved, judge, whole):
     tests = [_attack(attacks, name, judge) for model, name in attacks if model == "after"]
     without = f"with {tests[0]['others']} unseen images" if tests else "without unseen images"
     sentences = [] if tests else ["No attack was measured: there are no unseen images of the same classes."]
-    if judge and not whole:
-        tests.append(_accuracy(moved, judge))
+    tests += [_accuracy(moved, judge)] if judge and not whole else []
     goal = "the reference's value" if judge else "0.5"
     rule = (
         f"A trace = an interval of an attack's AUC{' or of the accuracy' if judge and not whole else ''} leaves {goal}"
@@ -118,9 +118,7 @@ def _trace(attacks, moved, judge, whole):
         clear = bool(tests) and all((test["detectable"] or 9) <= test["goal"] + _MARK for test in tests)
     else:
         also = f", and the accuracy at most {NEAR['forget']:g} points off" if judge else ""
-        rule += (
-            f"no trace = the interval of what sees the model before best is less than half as far off as that{also}."
-        )
+        rule += f"no trace = the interval of what sees the model before best is less than half as far off{also}."
         near = bool(tests) and (not judge or abs(tests[-1]["at"]) <= NEAR["forget"])
         clear = near and max(-shown["low"], shown["high"]) < abs(shown["before"]) / 2
     state = ("none found" if whole else "no trace") if clear else "cannot be told"
@@ -234,6 +232,8 @@ def _limits(whole, judge, unfit, data, rows, moved):
         " seen the forgotten ones; that they are harder or easier than unseen ones passes for memory.": not judge
         and not unfit,
         f"{DOUBTED}{unfit}, and is not taken as a measure.": bool(unfit),
+        "What is kept was measured on training images alone, some of which the method may have been trained on: nothing"
+        " is known of unseen ones.": ("after", "test_retain") not in rows,
         "The reference is one model: another retraining would differ from it as well.": bool(judge),
         f"{DOUBTED}names the {worse} worse than the model before, by the interval, so it may be trained less well and"
         " measure less; train it longer (training.epochs), or give one of your own (reference).": judge and worse,

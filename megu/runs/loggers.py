@@ -119,14 +119,16 @@ class MlflowLogger(Logger):
 LOGGERS = {"csv": CsvLogger, "tensorboard": TensorBoardLogger, "wandb": WandbLogger, "mlflow": MlflowLogger}
 
 
-def loggers(name: str | None, out: Path | None) -> list[Logger]:
-    """What ``log`` means: None is ``csv`` where there is a folder.
+def loggers(name: str | Logger | None, out: Path | None) -> list[Logger]:
+    """What ``log`` means: None is ``csv`` where there is a folder; a `Logger` is itself.
 
     Raises: SettingsError for an unknown name or a missing folder, MissingExtraError where a package is missing.
     """
     if name is None:
         return [CsvLogger(out)] if out else []
-    if name not in LOGGERS:
+    if isinstance(name, Logger):
+        return [name]
+    if not isinstance(name, str) or name not in LOGGERS:
         raise SettingsError(closest(name, LOGGERS, "log"))
     return [LOGGERS[name](out)]
 

@@ -31,12 +31,17 @@ def place(out, request, comparison=False):
         if top and folder.resolve().is_relative_to(top):
             what = f"out {folder.name!r} lies in {top.name!r}, whose folders are classes"
             raise SettingsError(f"{what}: name one elsewhere")
-    if (folder / "manifest.json").exists() and not comparison:
+    begun, kept = ((one / "manifest.json").exists() for one in (folder, folder / WORK))
+    if begun and not comparison:
         raise StageError(f"{folder.name!r} is a run, a comparison, or of an earlier version: choose another folder")
-    names = ("report.json", WORK) if comparison else (MODEL, REFERENCE, "report.html", "report.json", SUMS)
-    there = [name for name in names if (folder / name).exists()]
-    if there and (comparison or not (folder / WORK / "manifest.json").exists()):
-        why = "of an unlearning" if comparison else f"and no {WORK}/ of an unlearning that could go on"
+    own = (MODEL, REFERENCE, "model.onnx", "report.html", "report.json", SUMS)
+    checks = {() if kept else own: f"and no {WORK}/ of an unlearning that could go on"}
+    if comparison:
+        own = ("comparison.html", "comparison.csv", *(REFERENCE,) * bool(request.get("retrain")))
+        checks = {("report.json", WORK): "of an unlearning", () if begun else own: "of no comparison that could go on"}
+    for names, why in checks.items():
+        if not (there := [name for name in names if (folder / name).exists()]):
+            continue
         what = f"out {str(out)!r} holds {', '.join(there)}, {why}"
         raise SettingsError(f"{what}: name another folder, so that nothing is overwritten")
     return folder

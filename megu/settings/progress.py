@@ -19,7 +19,8 @@ class Callback:
     """What `megu.unlearn` tells while it works; any object with some of these methods will do.
 
     An error that a callback raises ends the call; with ``out``, what is finished is kept.  A method ``close``, if there
-    is one, is called in the end, come what may.  What an earlier call finished is not told again.
+    is one, is called in the end, come what may.  An error of it, or of ``on_end``, is said: all is done by then.  What
+    an earlier call finished is not told again.
     """
 
     def on_stage(self, stage: str):
@@ -69,7 +70,15 @@ def watching(callbacks: Iterable):
     finally:
         _WATCHING.reset(token)
         for one in callbacks:
-            getattr(one, "close", lambda: None)()
+            _at_last(one, "close")
+
+
+def _at_last(one, event, *about):
+    try:
+        getattr(one, event, lambda *_: None)(*about)
+    except Exception as error:  # whatever a foreign method may raise
+        why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:150]}"
+        LOG.warning("%s.%s failed (%s), after all was done", type(one).__name__, event, why)
 
 
 def tell(event: str, *about):
@@ -80,7 +89,9 @@ def tell(event: str, *about):
             return
         (watchers.stage,) = about
     for one in watchers.callbacks:
-        if hear := getattr(one, event, None):
+        if event == "on_end":
+            _at_last(one, event, *about)
+        elif hear := getattr(one, event, None):
             hear(*about)
 
 

@@ -54,7 +54,10 @@ Forget = _either(
 Names = _either(
     lambda value: isinstance(value, str | Path) or _all((str,), value), "give names in quotes, or a text file of them"
 )
-Methods = _either(lambda value: isinstance(value, str) or _all((str,), value), "give a name, to compare a list of them")
+Methods = _either(
+    lambda value: isinstance(value, str) or (_all((str,), value) and len(value)),
+    "give a name, to compare a list of them",
+)
 Truth = _either(lambda value: isinstance(value, bool), "give True or False")
 Normalise = _either(
     lambda value: is_normalisation(value) if isinstance(value, str) else _are_moments(value),

@@ -47,6 +47,26 @@ def test_a_file_stays_only_where_its_logits_are_the_models(off, exporter, tmp_pa
     assert [one.name for one in tmp_path.iterdir()] == ["model.onnx"] * (off < 1e-4)
 
 
+class Several(nn.Module):
+    """Gives what it saw beside the logits."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = network()
+
+    def forward(self, x):
+        hidden = self.net[:-1](x)
+        return {"hidden": hidden, "out": self.net[-1](hidden)}
+
+
+def test_of_a_model_that_gives_more_than_logits_these_are_written(exporter, tmp_path):
+    model = Several().eval()
+    exporter.answer = lambda x: model(x)["out"]
+    assert onnx.write_onnx(model, SHAPE, tmp_path / "model.onnx", 10) < 1e-5
+    with refused("Several gives 2 outputs for 3 images"):
+        onnx.write_onnx(model, SHAPE, tmp_path / "other.onnx")
+
+
 def test_what_cannot_be_exported_is_said_in_one_line(exporter, tmp_path, monkeypatch):
     def fails(*_):
         raise RuntimeError("\nno such operator\nand more")

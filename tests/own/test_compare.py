@@ -3,10 +3,12 @@
 import copy
 import dataclasses
 import re
+import time
 
 import pandas as pd
 import pytest
 from own_model import NAMES, files_of
+from pixels import as_dataset, reader
 from refusals import refused
 from typer.testing import CliRunner
 
@@ -17,7 +19,7 @@ from megu.core.train import DivergedError
 from megu.figures import deletion
 from megu.methods import METHODS
 from megu.methods.task import Task
-from megu.own import report
+from megu.own import guide_choice, report
 from megu.own.compare import front, recommend
 from megu.settings.errors import SettingsError, StageError, WorkError
 
@@ -78,13 +80,15 @@ def test_a_method_that_fails_does_not_stop_the_others(model, parts, tmp_path, mo
     assert found.recommended == "ssd" and "the loss is inf" in found.failed["finetune"]
     assert any("No method comes near enough" in reason for reason in found.reasons)
     assert "gave no model" in (tmp_path / "some" / "comparison.html").read_text()
+    with pytest.raises(StageError, match="forget is another"):  # none of these asked a guide, or made a reference
+        megu.compare(model, parts[0], "shirt", out=tmp_path / "some", classes=NAMES, methods=["amnesiac"])
     with pytest.raises(WorkError, match="no method gave a model: finetune.*the loss is inf"):
         compare(model, parts, tmp_path / "none", methods=["finetune"])
 
 
 @pytest.mark.parametrize(("more", "said"), [
     ({"methods": ["retrain"]}, "'retrain' is what unlearning is compared with"),
-    ({"methods": ["megoo"]}, "did you mean 'megu'"),
+    ({"methods": ["megoo"]}, "did you mean 'megu'"), ({"methods": []}, "method.* give a name, to compare a list of th"),
     ({"method": "megu"}, "name what to compare by methods"),
     ({"settings": {"recipe.lr": 0.1}}, "'recipe.lr' is of one method"),
     ({"forget": "trousers"}, "did you mean 'trouser'"),
@@ -181,11 +185,14 @@ def test_the_reference_is_retrained_once_for_all_methods(model, parts, tmp_path,
         compare(model, parts, tmp_path, methods=["ssd"], retrain=True, settings={**settings, "training.epochs": 13})
 
 
-def facts(title, score, seconds, forget=0.0, held=90.0):
+def facts(title, score, seconds, forget=0.0, held=90.0, lost=None, word="forgotten"):
     part = {"images": 400, "before": 90.0, "goal": 90.0}
     parts = {"forget": {**part, "after": forget, "goal": 0.0}, "fine_tuned": {**part, "after": 90.0}}
     check = {"score": score, "parts": {**parts, "held_out": {**part, "after": held}}}
-    return {"done": {"title": title, "check": check, "seconds": {"fine-tuning": seconds, "evaluation": 1000.0}}}
+    done = {"title": title, "check": check, "seconds": {"fine-tuning": seconds, "evaluation": 1000.0}}
+    row = {"than": "before", "part": lost, "class": "ape", "images": 9, "right": 0, "right_by_other": 9, "surely": True}
+    named = {"lost": [row] if lost else [], "left": [], "verdict": {"word": word}}
+    return {"done": {**done, "model": {"reference": False}}, **named}
 
 
 GOOD, QUICK, LEAVES, RUINS = (
@@ -195,15 +202,39 @@ GOOD, QUICK, LEAVES, RUINS = (
 
 
 @pytest.mark.parametrize(("given", "best", "said"), [
-    ([GOOD, LEAVES, RUINS], "Good", "the largest by more than"),
+    ([GOOD, LEAVES, RUINS], "Good", "Its score is 0.990 of 1. 1 of 3 methods"),
+    ([GOOD, facts("Poor", 0.94, 1.0), LEAVES], "Good", "is 0.990 of 1, the largest of the 2 in question by more than"),
     ([GOOD, QUICK, LEAVES], "Quick", "not told apart from that of Good"),
     ([facts("Best", 0.999, 3.0, forget=12.0), RUINS, QUICK], "Quick", "1 of 3 methods come within"),
     ([LEAVES, RUINS], "Leaves", "No method comes near enough to its goals"),
+    ([GOOD, facts("Loses", 0.999, 1.0, lost="retain")], "Good", "1 of 2 methods come within"),
+    ([facts("Alone", 0.999, 1.0, lost="retain")], "Alone", "lost: of 'ape' 0 of 9 retained training images are named"),
+    ([GOOD, facts("Test", 0.999, 1.0, lost="test_retain", word="forgotten, model damaged")], "Test", "model damaged."),
 ])  # fmt: skip
 def test_the_choice_follows_its_rule(given, best, said):
     name, reasons = recommend({one["done"]["title"].lower(): one for one in given})
     assert name == best.lower() and said in " ".join(reasons)
-    assert reasons[0].startswith(best) and "test images had no part" in reasons[-1]
+    assert reasons[0].startswith(best) and "test images had no part" in reasons[-2]
+
+
+def test_few_images_and_the_time_of_the_guide(tmp_path, monkeypatch):
+    """Of fewer than ten images of each class none is held out; a guide is asked once, by the job before the methods."""
+    chosen = guide_choice._chosen
+
+    def asked(checked, path):
+        time.sleep(0 if (tmp_path / "megu").exists() else 1)
+        return chosen(checked, path)
+
+    monkeypatch.setattr(guide_choice, "_chosen", asked)
+    given = {"out": tmp_path, "methods": ["megu", "ssd"], "guide": "model", "test": as_dataset(seed=1)}
+    found = megu.compare(reader(range(4)), as_dataset(), "1", normalise="unit", **given)
+    assert "held out" not in found.reasons[0] and "no image is held out" in (tmp_path / "comparison.html").read_text()
+    seconds = found.table.query("metric == 'seconds'").set_index("method")["value"]
+    spent = {name: report.read(tmp_path / name)["done"]["seconds"] for name in ("megu", "ssd")}
+    own = {name: sum(parts.values()) - parts["reading"] - parts["evaluation"] for name, parts in spent.items()}
+    assert seconds["megu"] > own["megu"] + 0.9 and seconds["ssd"] < own["ssd"] + 0.01
+    with pytest.raises(StageError, match="normalise was .*, is "):
+        megu.compare(reader(range(4)), as_dataset(), "1", normalise="half", **given)
 
 
 def test_the_front_holds_what_no_other_beats():

@@ -17,6 +17,7 @@ from own_model import QUICK, SCHEMA, forget
 from refusals import refused
 from safetensors.torch import load_file
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from megu.cli import main as command
 from megu.core.architectures import builders
@@ -207,3 +208,13 @@ def test_last_layers_are_called_as_the_page_says(cells):
     (arch,), names = (re.findall(r"`([^`]*)`", cell) for cell in cells[1:])
     state = next(builders(arch, 7, (3, 224, 224)))().state_dict()
     assert {name for name, value in state.items() if value.shape[:1] == (7,)} == set(names)
+
+
+def test_without_unseen_images_of_what_is_kept_its_training_images_are_named(model, parts, done):
+    x, y = parts[1].tensors
+    how = {"method": "finetune", "settings": {"recipe.epochs": 1}, "test": TensorDataset(x[y == 1], y[y == 1])}
+    found = forget(model, parts, **how).report
+    assert "Of training images of what it keeps it named" in report.html(found)
+    assert "Of training images of what it keeps" not in report.html(done.report)
+    told = ["measured on training images alone" in " ".join(one["verdict"]["limits"]) for one in (found, done.report)]
+    assert told == [True, False]

@@ -18,7 +18,8 @@ from megu.settings.place import place
     ("photos/out", "", "'out' lies in 'photos', whose folders are classes"), (".", "model.safetensors", "holds model"),
     ("file", "file", "which is no folder"), ("old", "old/report.html", "holds report.html, and no work/ of an unlearn"),
     ("run", "run/manifest.json", "'run' is a run"), (3, "", "which is no folder"), ("~/new", "", ""),
-    ("new", "new/notes.txt", ""), ("on", "on/work/manifest.json", ""), (None, "", ""),
+    ("old", "old/model.onnx", "holds model.onnx, and no work/"), ("new", "new/notes.txt", ""),
+    ("on", "on/work/manifest.json", ""), (None, "", ""),
 ])  # fmt: skip
 def test_nothing_of_the_users_is_overwritten(out, made, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -37,6 +38,7 @@ def test_nothing_of_the_users_is_overwritten(out, made, said, tmp_path, monkeypa
 @pytest.mark.parametrize(("made", "said"), [
     ("report.json", "holds report.json, of an unlearning: name another folder"),
     ("work/manifest.json", "holds work, of an unlearning"), ("model.safetensors", ""),
+    ("comparison.csv", "holds comparison.csv, of no comparison that could go on: name"),
     ("manifest.json", ""), ("reference.safetensors", ""), ("SHA256SUMS", ""), ("finetune/model.safetensors", ""),
 ])  # fmt: skip
 def test_a_comparison_is_not_mixed_with_an_unlearning(made, said, tmp_path):
@@ -47,6 +49,8 @@ def test_a_comparison_is_not_mixed_with_an_unlearning(made, said, tmp_path):
     with refused(said or "is None: say which"):  # by the call itself, before anything is read
         megu.compare(None, None, "ape", out=tmp_path / "out")
     assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == [file]
+    with refused("holds") if said or made == "reference.safetensors" else nullcontext():
+        place(tmp_path / "out", {"retrain": True}, comparison=True)
 
 
 def test_an_unlearning_is_not_put_into_a_comparison(tmp_path):

@@ -59,6 +59,18 @@ def test_an_error_of_a_callback_ends_the_block_and_all_are_closed():
     assert heard.closed == 1
 
 
+def test_an_error_at_the_very_end_takes_no_result_away(caplog):
+    def fails(self, *_):
+        raise ConnectionError("no network\nmore")
+
+    heard, odd = Heard(), type("Odd", (), {"on_end": fails, "close": fails})()
+    with watching([odd, heard]):
+        tell("on_end", 1)
+    assert heard.said == [("on_end", 1)] and heard.closed == 1
+    for event in ("on_end", "close"):
+        assert f"Odd.{event} failed (ConnectionError: no network), after all was done" in caplog.text
+
+
 @pytest.mark.parametrize(("callback", "said"), [
     (type("Mine", (), {"on_epohc": lambda self: 0})(), "did you mean 'on_epoch'"),
     (Callback, "an object of it"), (print, "no callback"),
