@@ -130,6 +130,8 @@ def read_dataset(data, num_classes, mode, what, subclasses=None) -> ImagePart:
     """
     if not (count := len(data)):
         raise SettingsError(f"{what} is empty: give images of every class")
+    if hasattr(subclasses, "tolist"):  # one for each image, whatever an index says
+        subclasses = subclasses.tolist()
     subclasses = in_order(subclasses, "subclasses")
     if subclasses is not None and (isinstance(subclasses, str) or not hasattr(subclasses, "__len__")):
         raise SettingsError(f"subclasses is {shown(subclasses)}: give a list with the name of each image's sub-class")
