@@ -48,10 +48,10 @@ Repeat the command after an interrupt: it goes on.  The model file is read, neve
 
 
 class Commands(TyperGroup):
-    """Commands; an old name says the new one, and an option that takes one value is given once."""
+    """Commands; an old name says the new one, and an option that takes one value is given once, and no empty one."""
 
     def resolve_command(self, context, words):
-        """Raises: SettingsError for words of an earlier version, and where a file or name would replace another."""
+        """Raises: SettingsError for words of an earlier version, an empty value, and one that would replace another."""
         name, option = (*words, "")[:2]
         renamed = dict(RENAMED)
         if option.startswith("-") and option != "--help":  # these were commands and are groups now
@@ -64,6 +64,8 @@ class Commands(TyperGroup):
             given.setdefault(flag, []).append(value if equals else after)
         for one in found[1].params:  # of a number the last counts, as usual
             values = given.get(one.opts[0], []) if one.opts[0].startswith("-") else []
+            if "" in values and not one.is_flag:
+                raise SettingsError(f"{one.opts[0]} is empty: give a value (is a variable unset?), or leave it out")
             if len(values) > 1 and not (one.multiple or one.is_flag or all(map(str.isdecimal, values))):
                 what = f"{one.opts[0]} is given {len(values)} times ({', '.join(values)[:100]})"
                 raise SettingsError(f"{what}, and takes one value: give it once")
@@ -127,7 +129,7 @@ def unlearn(
     dry_run: DryRun = False,
 ):
     """Unlearn with a classifier and images of the user's own."""
-    if onnx:
+    if onnx and not check:
         check_extra("onnx", *ONNX)
     arguments, out = options.arguments(dict(locals()))
     from megu.runs.loggers import loggers

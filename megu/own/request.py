@@ -1,6 +1,7 @@
 """A user's request, and its check: all is read, nothing trained or written."""
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
@@ -179,8 +180,11 @@ def _plain(name, value):
     # As it comes from a notebook: numbers of numpy, paths as text.
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, Path) or (isinstance(value, str) and (name == "classes" or value.endswith(".safetensors"))):
-        return Path(value).expanduser()
+    if isinstance(value, str):
+        folder = name in ("model", "reference") and os.path.isdir(os.path.expanduser(value))  # of weights
+        value = Path(value) if folder or name == "classes" or value.endswith(".safetensors") else value
+    if isinstance(value, Path):
+        return value.expanduser()
     return value
 
 

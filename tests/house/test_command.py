@@ -9,6 +9,7 @@ from refusals import refused
 from typer.testing import CliRunner
 
 from megu.cli.main import RENAMED, app
+from megu.cli.options import parse
 
 GROUPS = {"guide --source clip": "guide ask", "cost --out results": "cost measure", "cost --seeds 1": "cost predict"}
 NOW = {**RENAMED, **GROUPS}
@@ -50,6 +51,19 @@ finally:
 """
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert "unlearn" in said.stdout and said.stderr.strip() == "set()"
+
+
+@pytest.mark.parametrize("words", [("--out", ""), ("--data=",), ("--forget", "ant", "--forget", ""), ("--model", "")])
+def test_an_empty_value_is_no_path_to_where_one_stands(words):
+    with refused(f"^{words[0].strip('=')} is empty: give a value .is a variable unset.., or leave it out"):
+        raise invoke("unlearn", *words, "--retrain", "--dry-run").exception
+
+
+def test_a_setting_is_given_once():
+    assert parse(["recipe.lr=0.1", "recipe.lr=1e-1"]) == {"recipe.lr": 0.1}
+    for command in ("run", "unlearn"):
+        with refused(r"--set forget.classes is given twice \(.'bag'. and .'coat'.\): give it once"):
+            raise invoke(command, "--set", "forget.classes=['bag']", "--set", "forget.classes=['coat']").exception
 
 
 @pytest.mark.parametrize(

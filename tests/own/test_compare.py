@@ -7,6 +7,7 @@ import re
 import pandas as pd
 import pytest
 from own_model import NAMES, files_of
+from pixels import reader, write
 from refusals import refused
 from typer.testing import CliRunner
 
@@ -179,6 +180,14 @@ def test_the_reference_is_retrained_once_for_all_methods(model, parts, tmp_path,
         assert seconds[name] + one["done"]["seconds"]["retraining"] < sum(one["done"]["seconds"].values())
     with pytest.raises(StageError, match=r"retrain.epochs was 12, is 13"):
         compare(model, parts, tmp_path, methods=["ssd"], retrain=True, settings={**settings, "training.epochs": 13})
+
+
+def test_a_reference_that_was_retrained_on_images_of_another_normalisation_is_not_taken(tmp_path):
+    data, given = write(tmp_path / "photos", [str(k) for k in range(4)], 12), {"guide": "model", "retrain": True}
+    given |= {"data": data, "forget": "1", "out": tmp_path / "out", "settings": {"training.epochs": 1}}
+    megu.compare(reader(range(4)), **given, normalise="unit", methods=["finetune"])
+    with pytest.raises(StageError, match="was made otherwise .normalise was"):
+        megu.compare(reader(range(4)), **given, normalise=(0.0, 0.5), methods=["amnesiac"])
 
 
 def facts(title, score, seconds, forget=0.0, held=90.0):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import needs_weights
-from own_model import NAMES, QUICK, forget
+from own_model import NAMES, QUICK, files_of, forget
 from PIL import Image
 from refusals import refused
 from safetensors.torch import save_file
@@ -214,6 +214,15 @@ def test_one_of_several_processes_is_refused_before_any_work(model, parts, tmp_p
     assert not (tmp_path / "out").exists()
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert megu.unlearn(model, parts[0], "trouser", classes=NAMES, guide="model", dry_run=True)
+
+
+def test_a_folder_of_weights_may_be_text(model, parts, tmp_path):
+    root = files_of(model, parts, tmp_path)
+    given = {"data": root / "photos", "classes": root / "names.txt", "normalise": "unit", "guide": "model"}
+    plan = megu.unlearn(str(root), forget="coat", arch="own_model:network", dry_run=True, **given)
+    assert "class: coat, 40 of 400" in plan.lines["forget"]
+    with refused("arch 'resnet18' belongs to a file of weights, but model is none"):
+        megu.unlearn("resnet18", forget="coat", arch="resnet18", **given)
 
 
 def test_a_setting_is_refused_by_the_name_that_the_user_gave(model, parts):
