@@ -170,3 +170,10 @@ def test_a_preset_that_also_resizes_is_no_normalisation():
     assert check(reader(range(4)), as_dataset(), "1", normalise=unit).images.std.tolist() == [0.5] * 3
     with refused("normalise is ImageClassification.*choose from imagenet"):
         check(reader(range(4)), as_dataset(), "1", normalise=models.ResNet18_Weights.DEFAULT.transforms())
+
+
+def test_a_sub_class_of_several_classes_is_said(caplog):
+    for kinds, said in (("plain", "striped") * 12, True), ([f"{i // 6}/{'ab'[i % 2]}" for i in range(24)], False):
+        caplog.clear()
+        check(reader(range(4)), as_dataset(), kinds[0], subclasses=kinds)
+        assert ("data: images of several classes are of the sub-class plain, striped: who" in caplog.text) == said
