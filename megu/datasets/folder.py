@@ -148,8 +148,10 @@ def find_classes(root, classes=None, size=None, unseen=True) -> ClassFolders:
         except SettingsError as error:
             raise SettingsError(f"{error}; or give {root.name}/{folder.name} to leave {unseen.name} out") from None
     if empty := set(range(len(names))).difference(k for _, k, _ in train.files):
-        what = f"{train.root.name}/{names[min(empty)]}"
-        raise SettingsError(f"{what} holds no images ({' '.join(SUFFIXES)}): add some, or remove folder and class")
+        what = f"{train.root.name}/{names[min(empty)]} holds no images ({' '.join(SUFFIXES)})"
+        if root.is_file():
+            what = f"{root.name} lists no training image of the class {names[min(empty)]!r}"
+        raise SettingsError(f"{what}: add some, or remove the class")
     return ClassFolders(names, train, test, (size, size) if size else _common_size(train.files) or (224, 224))
 
 

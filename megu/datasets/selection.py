@@ -104,7 +104,7 @@ def _finder(ids, root):
     exact, by_last = {}, {}
     for i, name in enumerate(ids):
         parts = _parts(name)
-        exact[parts] = i
+        exact.setdefault(parts, []).append(i)
         by_last.setdefault(parts[-1], []).append((parts, i))
     tops = set()
     if root is not None:
@@ -118,8 +118,9 @@ def _finder(ids, root):
 
     def find(name):
         parts = _parts(name)
-        if not parts or parts in exact:
-            return [exact[parts]] if parts else []
+        if not parts or parts in exact:  # two files may have one name in two forms of Unicode
+            same = exact.get(parts, [])
+            return [i for i in same if ids[i] == str(name)] or same
         found = []
         for own, i in by_last.get(parts[-1], ()):
             if own[-len(parts) :] == parts or ends(ids[i], parts):

@@ -40,7 +40,7 @@ def test_images_in_a_csv(tmp_path, caplog):
     ("path,label", "a/0000.png,a\na/0001.png,b, red", "image 2, has more cells than the 2 columns: quote"),
     ("path,label", "a/0000.png,①\na/0001.png,①", "at least two"),
     ("path,label", f"a/0000.png,{'a' * 200_000}", "cannot be read as a CSV .field larger"),
-    ("path,label,split", "a/0000.png,a,train\na/0001.png,b,test", "/b holds no images"),
+    ("path,label,split", "a/0000.png,a,train\na/0001.png,b,test", "images.csv lists no training image of the class"),
     ("path,label,label", "a/0000.png,a,b", "columns 'label' and 'label', each of which may be the label: keep one"),
     ("path,label,Label ", "a/0000.png,a,b", "columns 'label' and 'Label', each"),
     ("path,class,label", "a/0000.png,a,1", "columns 'class' and 'label', each of which may be the label"),
