@@ -85,11 +85,11 @@ app.command()(crate.crate)
 def run(profile: Profile = "quick", seed: Seed = 0, run_dir: RunDir = None, set: Set = None):
     """Run notebooks 00-05 and print where the results are.  Repeat it after an interrupt: it goes on."""
     from megu.runs import notebooks
-    from megu.settings.profiles import resolve
+    from megu.settings.profiles import check_used, resolve
 
     # What is missing or wrong is said before a run directory is made and torch imported.
     shipped("notebooks")
-    resolve(profile, seed, values := parse(set))
+    check_used(resolve(profile, seed, values := parse(set)), values)
     from megu.runs.experiment import Experiment
 
     made = Experiment(profile, seed, run_dir, values)

@@ -68,6 +68,15 @@ def test_a_setting_is_given_once():
         raise invoke("unlearn", "--set", twice[0], "--set", twice[1]).exception
 
 
+@pytest.mark.parametrize(("words", "needed"), [
+    (["forget.count=50"], "forget.scenario=random"), (["data.size=64"], "data.name=folder"),
+    (["data.source='hub'"], "data.name=cifar10"), (["forget.scenario=random", "forget.classes=['bag']"], "=class "),
+])  # fmt: skip
+def test_a_setting_that_a_run_does_not_read_is_refused(words, needed):
+    with refused(f"^{words[-1].partition('=')[0]} is .*, which nothing reads: set .*{needed}"):
+        raise invoke("run", *(word for one in words for word in ("--set", one)), "--run-dir", "/dev/null/x").exception
+
+
 @pytest.mark.parametrize(
     "words", ["--forget-list a.txt --forget-list b.txt", "--test a --test=b", "--method x --method y"]
 )
