@@ -40,6 +40,7 @@ from torchvision import datasets, models, transforms
 from megu import unlearn
 from megu.datasets.folder import SUFFIXES
 from megu.datasets.sources import load
+from megu.datasets.table import read_csv
 from megu.figures import deletion
 from megu.figures import results as figures
 from megu.runs.claims import finding, invariant, statements
@@ -117,10 +118,11 @@ print((here / "request.toml").read_text() if alone else "written: request.toml")
 
 # %%
 files = sorted(file for file in Path(request.data).rglob("*") if file.suffix.lower() in SUFFIXES)
-some = files[:: -(-len(files) // 10)]
+named = {file: file.parent.name for file in files} or {file: name for file, name, _ in read_csv(Path(request.data))[0]}
+some = [*named][:: -(-len(named) // 10)]
 look = [transforms.functional.resize(datasets.folder.default_loader(file), [64, 64]) for file in some]
 figures.image_grid(
-    torch.stack([transforms.functional.to_tensor(image) for image in look]), [file.parent.name for file in some]
+    torch.stack([transforms.functional.to_tensor(image) for image in look]), [named[file] for file in some]
 )
 
 # %% [markdown]
@@ -129,8 +131,9 @@ figures.image_grid(
 # %%
 right = request.forget[0] if isinstance(request.forget, list) and isinstance(request.forget[0], str) else "no name"
 command = "-m megu unlearn --config request.toml --out forgotten".split()
-misspelt = ["--forget", right[0] + right[2:]]
-refused = subprocess.run([sys.executable, *command, *misspelt], cwd=here, capture_output=True, text=True)
+misspelt = right[0] + right[2:]
+misspelt += "x" * (misspelt in named.values())
+refused = subprocess.run([sys.executable, *command, "--forget", misspelt], cwd=here, capture_output=True, text=True)
 print(refused.stderr.strip())
 print("exit code", refused.returncode, "| something was written:", (here / "forgotten").exists())
 

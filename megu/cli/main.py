@@ -48,10 +48,10 @@ Repeat the command after an interrupt: it goes on.  The model file is read, neve
 
 
 class Commands(TyperGroup):
-    """Commands; an old name says the new one, and an option that takes one value is given once."""
+    """Commands; an old name says the new one, and an option that takes one value is given once, and no empty one."""
 
     def resolve_command(self, context, words):
-        """Raises: SettingsError for words of an earlier version, and where a file or name would replace another."""
+        """Raises: SettingsError for words of an earlier version, an empty value, and one that would replace another."""
         name, option = (*words, "")[:2]
         renamed = dict(RENAMED)
         if option.startswith("-") and option != "--help":  # these were commands and are groups now
@@ -64,6 +64,8 @@ class Commands(TyperGroup):
             given.setdefault(flag, []).append(value if equals else after)
         for one in found[1].params:  # of a number the last counts, as usual
             values = given.get(one.opts[0], []) if one.opts[0].startswith("-") else []
+            if "" in values and not one.is_flag:
+                raise SettingsError(f"{one.opts[0]} is empty: give a value (is a variable unset?), or leave it out")
             if len(values) > 1 and not (one.multiple or one.is_flag or all(map(str.isdecimal, values))):
                 what = f"{one.opts[0]} is given {len(values)} times ({', '.join(values)[:100]})"
                 raise SettingsError(f"{what}, and takes one value: give it once")
@@ -83,11 +85,11 @@ app.command()(crate.crate)
 def run(profile: Profile = "quick", seed: Seed = 0, run_dir: RunDir = None, set: Set = None):
     """Run notebooks 00-05 and print where the results are.  Repeat it after an interrupt: it goes on."""
     from megu.runs import notebooks
-    from megu.settings.profiles import resolve
+    from megu.settings.profiles import check_used, resolve
 
     # What is missing or wrong is said before a run directory is made and torch imported.
     shipped("notebooks")
-    resolve(profile, seed, values := parse(set))
+    check_used(resolve(profile, seed, values := parse(set)), values)
     from megu.runs.experiment import Experiment
 
     made = Experiment(profile, seed, run_dir, values)
@@ -127,10 +129,8 @@ def unlearn(
     dry_run: DryRun = False,
 ):
     """Unlearn with a classifier and images of the user's own."""
-    if onnx:
+    if onnx and not check:
         check_extra("onnx", *ONNX)
-    if check and (onnx or log):
-        raise SettingsError(f"--check writes a report and no model: leave out --{'onnx' if onnx else 'log'}")
     arguments, out = options.arguments(dict(locals()))
     from megu.runs.loggers import loggers
 

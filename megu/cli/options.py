@@ -2,12 +2,14 @@ r"""What the commands share."""
 
 import ast
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, get_origin
 
 import typer
 
-from megu.datasets.listing import class_names, in_order, read_csv, read_names
+from megu.datasets.listing import class_names, in_order, read_names
+from megu.datasets.table import read_csv
 from megu.settings.errors import SettingsError
 from megu.settings.files import atomic
 from megu.settings.known import check_method, method_names
@@ -104,10 +106,11 @@ def parse(pairs):
         name, equals, text = pair.partition("=")
         if not equals:
             raise SettingsError(f"--set {pair!r} has no '=': write --set name=value")
-        try:
-            out[name] = text and ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            out[name] = text
+        value = text
+        with suppress(ValueError, SyntaxError):
+            value = text and ast.literal_eval(text)
+        if out.setdefault(name, value) != value:
+            raise SettingsError(f"--set {name} is given twice ({out[name]!r} and {value!r}): give it once")
     return out
 
 
@@ -120,6 +123,8 @@ def arguments(given, comparison=False):
     given = {**given, "settings": parse(given["set"])}
     given |= {name: given[name] or None for name in ("settings", "forget", "method", "retrain")}
     request = request_of({name: given[name] for name in RequestFile.model_fields}, given["config"])
+    if given.get("check") and (idle := [name for name in ("onnx", "tune", "log", "method") if given.get(name)]):
+        raise SettingsError(f"--check trains nothing and writes a report alone: leave --{' and --'.join(idle)} out")
     found, dry = request.arguments(), given["dry_run"]
     names = found.get("method", [])
     for name in [names] if isinstance(names, str) else names:

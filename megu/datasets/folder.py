@@ -16,16 +16,8 @@ from jaxtyping import Float32, Int64, UInt8
 from PIL import ExifTags, Image
 from torch import Tensor
 
-from megu.datasets.listing import (
-    SUFFIXES,
-    Listing,
-    class_names,
-    has_images,
-    list_csv,
-    list_images,
-    say_unseen,
-    subfolders,
-)
+from megu.datasets.listing import SUFFIXES, Listing, class_names, has_images, list_images, say_unseen, subfolders
+from megu.datasets.table import list_csv
 from megu.settings.class_names import TRAIN, UNSEEN
 from megu.settings.errors import SettingsError
 from megu.settings.files import unfetched
@@ -41,17 +33,19 @@ SQUEEZED = (
     "images are squeezed into another shape: if the model was trained on a part of each (CenterCrop), give a Dataset"
     " with its transforms"
 )
+RESIZED = "images are resized"  # said where training and unseen images differ in it
 _BROKEN = 10  # images that cannot be read are named together, so many at most
 
 
 class ImagePart(NamedTuple):
     r"""Images: uint8, or float as the network sees them; classes, sub-classes, ids (files below the folder, or
-    positions in a Dataset)."""
+    positions in a Dataset); share of those that were resized here."""
 
     x: UInt8[Tensor, "n C H W"] | Float32[Tensor, "n C H W"]
     y: Int64[Tensor, " n"]
     sub: tuple[str, ...] | None
     ids: tuple[str, ...]
+    resized: float = 0.0
 
 
 class ClassFolders(NamedTuple):
@@ -86,9 +80,9 @@ class ClassFolders(NamedTuple):
             raise SettingsError(f"{next(iter(broken.values()))}{f'; {many}' if len(broken) > 1 else ''}")
         names = (self.classes[k] for k in y)
         sub = tuple(f"{name}/{sub}" if sub else name for name, sub in zip(names, subs, strict=True))
-        ids = listing.ids
+        ids, resized = listing.ids, len(notes.pop(RESIZED, ())) / len(files)
         _say(what, listing, {remark: [ids[i] for i in places] for remark, places in notes.items()})
-        return ImagePart(x, torch.tensor(y), sub if any(subs) else None, ids)
+        return ImagePart(x, torch.tensor(y), sub if any(subs) else None, ids, resized)
 
     def shape_of(self, mode, *listings):
         r"""(n, C, H, W) of all images of some listings together."""
@@ -127,23 +121,23 @@ def say_note(what, why, names):
         logging.getLogger("megu").warning(f"{what}: {len(names)} {why}; e.g. {names[0]}")
 
 
-def find_classes(root, classes=None, size=None) -> ClassFolders:
+def find_classes(root, classes=None, size=None, unseen=True) -> ClassFolders:
     r"""The classes of ``root/<class>/...``, of ``root/train/<class>/...`` beside ``root/test`` (or val), or of a CSV.
 
     A folder called train is a class where folders with images stand beside it that are neither test nor val.
 
     Args:
         classes: names in the order of the model's outputs; None: the sorted folders, see `list_csv`.
-        size: of the images, size x size pixels, or None.
+        size: of the images, size x size pixels, or None.  unseen: whether unseen ones are looked for.
     Raises: SettingsError without such a folder, or where class folders and names do not agree.
     """
     root = Path(root).expanduser()
     if root.suffix.lower() == ".csv" and not root.is_dir():
-        names, train, test = list_csv(root, classes)
+        names, train, test = list_csv(root, classes, unseen)
     elif not root.is_dir():
         raise SettingsError(f"data {root.name!r} is no folder: give one with a folder of images per class, or a .csv")
     else:
-        folder, unseen = split_folders(root, classes)
+        folder, unseen = split_folders(root, classes, unseen)
         there = class_names([path.name for path in subfolders(folder)], f"data {root.name!r}")
         names = there if classes is None else class_names(classes, "classes")
         if missing := [name for name in names if name not in there]:
@@ -154,14 +148,16 @@ def find_classes(root, classes=None, size=None) -> ClassFolders:
         except SettingsError as error:
             raise SettingsError(f"{error}; or give {root.name}/{folder.name} to leave {unseen.name} out") from None
     if empty := set(range(len(names))).difference(k for _, k, _ in train.files):
-        what = f"{train.root.name}/{names[min(empty)]}"
-        raise SettingsError(f"{what} holds no images ({' '.join(SUFFIXES)}): add some, or remove folder and class")
+        what = f"{train.root.name}/{names[min(empty)]} holds no images ({' '.join(SUFFIXES)})"
+        if root.is_file():
+            what = f"{root.name} lists no training image of the class {names[min(empty)]!r}"
+        raise SettingsError(f"{what}: add some, or remove the class")
     return ClassFolders(names, train, test, (size, size) if size else _common_size(train.files) or (224, 224))
 
 
-def split_folders(root, classes=None) -> tuple[Path, Path | None]:
-    r"""Where training images and unseen ones lie below a folder; ``classes``: see `find_classes`.  What was assumed of
-    a folder called train is said."""
+def split_folders(root, classes=None, unseen=True) -> tuple[Path, Path | None]:
+    r"""Where training images and unseen ones lie below a folder; ``classes``, ``unseen``: see `find_classes`.  What was
+    assumed of a folder called train is said."""
     there = [path for path in subfolders(root) if has_images(path) or path.name.lower() in (*TRAIN, *UNSEEN)]
     found, seen = ([path for one in names for path in there if path.name.lower() == one] for names in (TRAIN, UNSEEN))
     train, beside = next(iter(found), None), [path.name for path in there if path not in (*found, *seen)]
@@ -172,8 +168,8 @@ def split_folders(root, classes=None) -> tuple[Path, Path | None]:
         if more := [path.name for path in found[1:] if has_images(path)]:
             what = f"{root.name!r} has training images in {train.name} and in {', '.join(more)}"
             raise SettingsError(f"{what}: put them into one folder, or give {root.name}/{train.name} (and test)")
-        unseen = say_unseen(root.name, [path.name for path in seen])
-        return train, train.with_name(unseen) if unseen else None
+        name = say_unseen(root.name, [path.name for path in seen]) if unseen else None
+        return train, train.with_name(name) if name else None
     return root, None
 
 
@@ -221,5 +217,6 @@ def remarks(image, size=None) -> list[str]:
     out += [MOVING] if getattr(image, "is_animated", False) else []
     with suppress(Exception):  # a damaged note; torchvision does not look at it
         out += [TURNED] if image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9) else []
+    out += [RESIZED] if size and size != (height, width) else []
     squeezed = size and abs(width * size[0] / (height * size[1]) - 1) > 0.05
     return [*out, SQUEEZED] if squeezed else out

@@ -1,6 +1,5 @@
-r"""Which image files there are, and of which class: below folders in torchvision's order, or in a CSV."""
+r"""Which image files there are, and of which class: below folders in torchvision's order."""
 
-import csv
 import json
 import logging
 import os
@@ -16,22 +15,18 @@ from megu.settings.files import ordinary
 from megu.settings.values import closest, shown
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")  # those of ImageFolder
-COLUMNS = {  # of a CSV -> what a header may call it
-    "path": ("path", "file", "filename", "file_name", "filepath", "image"),
-    "label": ("label", "class", "category", "target"),
-    "split": ("split", "set", "part", "subset"),
-}
 _JOINED = re.compile("(?<=[^\0-\x7f])[\u200c\u200d](?=[^\0-\x7f])")
 
 
 class Listing(NamedTuple):
-    r"""(File, class, sub-class or None) of every image, whose names are relative to ``root``; files left out, and
-    hidden images, which torchvision's ImageFolder would count."""
+    r"""(File, class, sub-class or None) of every image, whose names are relative to ``root``; files left out; hidden
+    images; what others would count as well, in words, so that positions may mean other images."""
 
     root: Path
     files: list[tuple[Path, int, str | None]]
     skipped: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
+    uncounted: str = ""
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -56,6 +51,8 @@ def in_order(names, what):
     """
     if isinstance(names, set | frozenset):
         raise SettingsError(f"{what} is a set, which has no order: give a list, in the order of the numbers")
+    if hasattr(names, "to_dict"):  # of pandas, whose index may hold the numbers
+        names = names.to_dict()
     if not isinstance(names, Mapping):
         return names.tolist() if hasattr(names, "tolist") else names  # of numpy, pandas
     numbered = any(isinstance(name, str) for name in names.values())
@@ -124,7 +121,13 @@ def list_images(folder, classes) -> Listing:
                     files.append((path, k, class_name(parts[0]) if len(parts) > 1 else None))
                 else:
                     skipped.append(path.relative_to(folder).as_posix())
-    return Listing(folder, files, tuple(skipped), tuple(hidden))
+    inner = {sub.lower() for *_, sub in files if sub}
+    train, unseen = (", ".join(inner.intersection(part)) for part in (TRAIN, UNSEEN))
+    if train and unseen:
+        what = f"the classes in {folder.name!r} hold folders {train} and {unseen}, all of which would be trained on"
+        raise SettingsError(f"{what}: put the classes into these ({train}/{names[0]}), not these into the classes")
+    counts = f"has hidden images, e.g. {hidden[0]}, which torchvision's ImageFolder counts" if hidden else ""
+    return Listing(folder, files, tuple(skipped), tuple(hidden), counts)
 
 
 def _walk(place, top):
@@ -150,7 +153,7 @@ def read_lines(path) -> list[str]:
             raise SettingsError(f"{path.name} has {size} bytes: give one name or number a line")
         content = path.read_bytes()
         marked = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # as PowerShell writes
-        return [line.strip() for line in content.decode("utf-16" if marked else "utf-8-sig").splitlines()]
+        return [line.strip(" ") for line in content.decode("utf-16" if marked else "utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "neither UTF-8 nor UTF-16"
         raise SettingsError(f"{path.name} cannot be read ({why}): give a text file in UTF-8") from None
@@ -167,69 +170,7 @@ def read_json(path):
 
 def read_names(path):
     r"""Class names of a file: one a line, or a list or numbered names in JSON, see `in_order`."""
-    return (read_json(path) or []) if path.suffix == ".json" else [*filter(None, read_lines(path))]
-
-
-def read_csv(path) -> list[tuple[Path, str, str]]:
-    r"""(File, label, split) of every image that a CSV lists, see `list_csv`.
-
-    Raises: SettingsError naming the line that does not fit, or a file that is not there.
-    """
-    lines = [*filter(None, read_lines(path))]
-    apart = next((sign for sign in (",", ";", "\t") if sign in "".join(lines[:1])), ",")
-    table = csv.DictReader(lines, delimiter=apart)
-    try:
-        known, rows = {str(name).strip().lower(): name for name in table.fieldnames or ()}, [*table]
-    except csv.Error as error:
-        raise SettingsError(f"{path.name} cannot be read as a CSV ({error}): mend it") from None
-    column = {what: next((known[name] for name in names if name in known), None) for what, names in COLUMNS.items()}
-    if not (column["path"] and column["label"]):
-        found = ", ".join(map(str, table.fieldnames or ()))[:100]
-        raise SettingsError(f"{path.name} has the columns {found!r}: name them path, label and, if you like, split")
-    if wide := next((number for number, row in enumerate(rows, 1) if any(map(str.strip, row.get(None) or ()))), None):
-        what = f"{path.name}, image {wide}, has more cells than the {len(table.fieldnames)} columns"
-        raise SettingsError(f'{what}: quote a name that has a {apart!r} in it ("a{apart} b")')
-    cells = [[(name and row[name] or "").strip() for name in map(column.get, COLUMNS)] for row in rows]
-    found, where, usual = [], set(), "" if any(split for *_, split in cells) else "train"
-    for number, (file, label, split) in enumerate(cells, 1):
-        file = Path(os.path.normpath(path.parent / file.replace("\\", "/")))
-        said = f"{path.name}, image {number}"
-        split = (split or usual).lower()
-        if not file.is_file():
-            raise SettingsError(f"{said}: {file.name!r} is no file: give paths relative to the CSV's folder")
-        if file in where:
-            raise SettingsError(f"{said}: {file.name!r} is listed twice: list each image once")
-        if split not in (*TRAIN, *UNSEEN):
-            raise SettingsError(f"{said} has the split {split!r}: write train, test or val")
-        where.add(file)
-        found.append((file, class_name(label), split))
-    return found
-
-
-def list_csv(path, classes=None) -> tuple[tuple[str, ...], Listing, Listing | None]:
-    r"""Class names, training images and unseen ones of a CSV with the columns path, label and perhaps split.
-
-    Paths are relative to the CSV's folder.  ``split`` is in `TRAIN` or `UNSEEN`.  ``classes`` None: the labels, sorted
-    (numbers by value).  Labels 0 to K - 1 are positions in ``classes``.
-    Raises: SettingsError naming the line that does not fit.
-    """
-    found = read_csv(path)
-    bare = [label.removesuffix(".0") for _, label, _ in found]  # as pandas writes integers beside an empty cell
-    if (numbers := all(label.isdecimal() for label in bare)) and not {*(classes or ())} >= {one[1] for one in found}:
-        found = [(file, label, split) for (file, _, split), label in zip(found, bare, strict=True)]
-    labels = [label for _, label, _ in found]
-    names = sorted({*labels}, key=int if numbers else None) if classes is None else [*classes]
-    names = class_names(names, path.name)
-    of = {name: k for k, name in enumerate(names)}
-    if numbers and not of.keys() >= {*labels}:
-        of = {str(k): k for k in range(len(names))}
-    if unknown := [label for label in labels if label not in of]:
-        raise SettingsError(closest(unknown[0], names, f"{path.name}: the class"))
-    parts = {name: [] for name in ("train", *UNSEEN)}
-    for file, label, split in found:
-        parts["train" if split in TRAIN else split].append((file, of[label], None))
-    unseen = say_unseen(path.name, [name for name in UNSEEN if parts[name]])
-    return names, Listing(path.parent, parts["train"]), Listing(path.parent, parts[unseen]) if unseen else None
+    return (read_json(path) or []) if path.suffix == ".json" else [*filter(str.strip, read_lines(path))]
 
 
 def say_unseen(what, there):

@@ -1,5 +1,6 @@
 r"""Images in torch Datasets: pairs of an image and a class."""
 
+import logging
 from contextlib import suppress
 
 import numpy as np
@@ -130,6 +131,8 @@ def read_dataset(data, num_classes, mode, what, subclasses=None) -> ImagePart:
     """
     if not (count := len(data)):
         raise SettingsError(f"{what} is empty: give images of every class")
+    if hasattr(subclasses, "tolist"):  # one for each image, whatever an index says
+        subclasses = subclasses.tolist()
     subclasses = in_order(subclasses, "subclasses")
     if subclasses is not None and (isinstance(subclasses, str) or not hasattr(subclasses, "__len__")):
         raise SettingsError(f"subclasses is {shown(subclasses)}: give a list with the name of each image's sub-class")
@@ -157,6 +160,10 @@ def read_dataset(data, num_classes, mode, what, subclasses=None) -> ImagePart:
             remedy = "give a Dataset without random transforms (crop, flip, ...), as for evaluation"
             raise SettingsError(f"image {i} of {what} is another one when it is read again: {remedy}")
     sub = None if subclasses is None else tuple(map(class_name, subclasses))
+    of = [name for name, _ in {*zip(sub or (), labels, strict=False)}]  # of each class once
+    if several := sorted({name for name in of if of.count(name) > 1}):
+        told = f"{what}: images of several classes are of the sub-class {', '.join(several[:5])}"
+        logging.getLogger("megu").warning(f"{told}: who forgets it forgets all of these")
     return ImagePart(x, torch.tensor(labels), sub, tuple(map(str, range(count))))
 
 

@@ -12,6 +12,15 @@ from megu.settings.class_names import TRAIN
 from megu.settings.errors import SettingsError
 from megu.settings.files import ordinary
 
+_POSITION = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+
+
+def has_positions(path, count) -> bool:
+    r"""Whether a list of some of ``count`` images, see `read_selection`, has numbers, which may be positions."""
+    return not all(
+        isinstance(one, str) and not _POSITION.fullmatch(_bare(one)) for one in _entries(ordinary(path), count)
+    )
+
 
 def read_selection(path, ids, root=None) -> list[int]:
     r"""Positions of the images that a file lists.
@@ -30,13 +39,13 @@ def read_selection(path, ids, root=None) -> list[int]:
         if isinstance(entry, int) and not isinstance(entry, bool):
             out.append(entry)
             continue
-        entry = entry.strip().strip("\"'") if isinstance(entry, str) else repr(entry)
+        entry = _bare(entry) if isinstance(entry, str) else repr(entry)
         found = find(entry)
         if not entry or (text and entry.startswith("#") and not found):
             continue
         if len(found) != 1:
             what = f"{path.name} has {entry[:80]!r} in line {number}"
-            if not found and re.fullmatch(r"-?(0|[1-9][0-9]{0,17})", entry):
+            if not found and _POSITION.fullmatch(entry):
                 if other := next((name for i, name in enumerate(ids) if Path(name).stem == entry != str(i)), None):
                     raise SettingsError(f"{what}, a position, but also the name of {other}: write names with endings")
                 out.append(int(entry))
@@ -67,6 +76,10 @@ def _refuse_several(found, what, ids):
         raise SettingsError(f"{what}, which {len(found)} images are called: say which, e.g. {several}")
 
 
+def _bare(entry):
+    return entry.strip().strip("\"'")
+
+
 def _entries(path, count):
     if path.suffix not in (".npy", ".json"):
         return read_lines(path)
@@ -91,7 +104,7 @@ def _finder(ids, root):
     exact, by_last = {}, {}
     for i, name in enumerate(ids):
         parts = _parts(name)
-        exact[parts] = i
+        exact.setdefault(parts, []).append(i)
         by_last.setdefault(parts[-1], []).append((parts, i))
     tops = set()
     if root is not None:
@@ -105,8 +118,9 @@ def _finder(ids, root):
 
     def find(name):
         parts = _parts(name)
-        if not parts or parts in exact:
-            return [exact[parts]] if parts else []
+        if not parts or parts in exact:  # two files may have one name in two forms of Unicode
+            same = exact.get(parts, [])
+            return [i for i in same if ids[i] == str(name)] or same
         found = []
         for own, i in by_last.get(parts[-1], ()):
             if own[-len(parts) :] == parts or ends(ids[i], parts):

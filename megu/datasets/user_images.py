@@ -14,6 +14,7 @@ from megu.settings.errors import SettingsError
 from megu.settings.known import NORMALISE, read_pair
 
 _SCALE = 20  # times the spread: levels from 0 to 255 beside others, whatever these are normalised by
+_ALIKE = 0.1  # in shares of images
 
 
 def moments(normalise, x: UInt8[Tensor, "n C H W"] | Float32[Tensor, "n C H W"]):
@@ -31,7 +32,8 @@ def moments(normalise, x: UInt8[Tensor, "n C H W"] | Float32[Tensor, "n C H W"])
         variance = (counts * (level - mean[:, None]).square()).sum(1) / (count - 1)
         return mean.float(), variance.sqrt().clamp_min(1e-3).float()
     try:
-        like = isinstance(getattr(normalise, "std", None), list | tuple)  # torchvision's Normalize
+        # torchvision's Normalize; a preset (weights.transforms()) has these as well, but also resizes and cuts
+        like = type(normalise).__name__ == "Normalize" and isinstance(normalise.std, list | tuple)
         pair = (normalise.mean, normalise.std) if like else normalise
         if isinstance(normalise, str):
             pair = NORMALISE[normalise] if normalise in NORMALISE else read_pair(normalise)
@@ -61,6 +63,12 @@ def pool_parts(name, classes, train, test, normalise, device, whole=None) -> Ima
         if large > _SCALE * small:
             told = f"standard deviations of training and test images are {small:.3g} and {large:.3g}, or the other way"
             raise SettingsError(f"{told}: prepare both alike (levels divided by 255 or not)")
+    if abs(train.resized - parts[-1].resized) > _ALIKE:
+        told = " and ".join(f"{100 * part.resized:.0f} %" for part in parts)
+        logging.getLogger("megu").warning(
+            f"{told} of the training and of the test images are resized: an attack may tell them apart by that alone;"
+            " prepare both alike"
+        )
     if empty := set(range(len(classes))).difference(train.y.tolist()):
         what = f"no training image is of class {classes[min(empty)]!r}"
         raise SettingsError(f"{what}: give some (of retained classes a sample is enough), or cut off its output")
@@ -95,7 +103,7 @@ def _unseen(train, test):
     for to, i in enumerate(keep):  # in place: there may be no memory for a copy
         test.x[to] = test.x[i]
     sub, ids = (values and tuple(values[i] for i in keep) for values in (test.sub, test.ids))
-    return ImagePart(test.x[: len(keep)], test.y[keep], sub, ids)
+    return ImagePart(test.x[: len(keep)], test.y[keep], sub, ids, test.resized)
 
 
 def as_pictures(images, index) -> Images:

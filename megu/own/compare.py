@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from megu.core.loading import weights_digest
 from megu.core.parallel import as_before
 from megu.figures.deletion import PARTS as MEASURED
 from megu.methods import METHODS
@@ -14,10 +13,10 @@ from megu.own import report
 from megu.own.guide_choice import transition
 from megu.own.request import WHAT, CheckedRequest, Request
 from megu.own.tuning import PARTS, check_answers
-from megu.own.unlearn import OUT, carry_out, retrained
+from megu.own.unlearn import OUT, carry_out, dependencies, retrained
 from megu.runs.executors import check_sent, executor
 from megu.runs.runner import Job, run_jobs
-from megu.runs.store import CODE, RunDirectory
+from megu.runs.store import RunDirectory
 from megu.settings.errors import SettingsError, WorkError
 from megu.settings.files import alone, atomic
 from megu.settings.known import check_method, check_shared
@@ -97,13 +96,8 @@ def check_methods(given: dict, methods: Sequence[str] | None = None) -> tuple[Ch
 def carry_out_all(request: Request, out: Path, methods: Sequence[str] | None, how: Callable) -> Comparison:
     """The work of `compare`; ``how``: see `megu.runs.executors.executor`."""
     checked, names = _fitting(request, methods)
-    about = {
-        "data": checked.images.digest(), "model": checked.weights, "forget": checked.digest, "code": CODE,
-        "reference": checked.reference and weights_digest(checked.reference), "seed": request.seed,
-        "tune": request.tune, "retain_images": checked.settings.retain_images,
-        "retrain": checked.settings.training.model_dump(mode="json") if request.retrain else None,
-        "normalise": [checked.images.mean.tolist(), checked.images.std.tolist()],
-    }  # fmt: skip
+    needs = dependencies(checked).items()
+    about = {name: value for name, value in needs if name not in ("parameters", "guide")}  # those are of one method
     with alone(out, called := OUT.format(out.name)):
         store = RunDirectory(out, about, [request.seed], called=called)
         check_answers(checked, store, called)

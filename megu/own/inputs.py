@@ -16,9 +16,10 @@ from megu.core.models import channels_of
 from megu.core.splits import Split, of_classes, split_of
 from megu.datasets.folder import ClassFolders, ImagePart, find_classes, room
 from megu.datasets.images import same_pixels
-from megu.datasets.listing import Listing, class_name, class_names, in_order, list_csv, list_images, read_names
+from megu.datasets.listing import Listing, class_name, class_names, in_order, list_images, read_names
 from megu.datasets.pairs import as_pairs, check_names, names_of, read_dataset
-from megu.datasets.selection import positions_of, read_selection
+from megu.datasets.selection import has_positions, positions_of, read_selection
+from megu.datasets.table import list_csv
 from megu.datasets.user_images import pool_parts
 from megu.own.class_order import check_header
 from megu.settings.config import Forget
@@ -41,12 +42,12 @@ def read_inputs(request, where):
         classes = read_names(classes)
     classes, named = in_order(classes, "classes"), True
     if isinstance(data, str | Path):
-        found = find_classes(data, classes, request.size)
+        found = find_classes(data, classes, request.size, unseen=test is None)
         model, reference = (_built(one, request.arch, found) for one in (model, reference))
         mode, name, names = _mode(model, found.size), Path(data).resolve().name, found.classes
-        if found.train.hidden and not _names_only(request.forget):
-            what = f"{name!r} has hidden images, e.g. {found.train.hidden[0]}, which torchvision's ImageFolder counts"
-            raise SettingsError(f"{what}, so positions would mean other images: remove them, or give a file of names")
+        if (counts := found.train.uncounted) and not _names_only(request.forget, len(found.train.files)):
+            what = f"{name!r} {counts}, so positions would mean other images"
+            raise SettingsError(f"{what}: remove them, or give names (or a file of names)")
         if request.subclasses is not None:
             raise SettingsError("subclasses belong to a Dataset: folders below those of the classes name them")
         test, train = found.test if test is None else test, None
@@ -92,7 +93,9 @@ def _read_files(found, train, test, mode):
     return parts[0], parts[1] if isinstance(test, Listing) else test, whole
 
 
-def _names_only(forget):
+def _names_only(forget, count):
+    if isinstance(forget, Path):
+        return not has_positions(forget, count)
     numbers = isinstance(forget, list | tuple | range | np.ndarray | Tensor)
     return not numbers or all(isinstance(one, str) for one in forget)
 
@@ -167,12 +170,12 @@ def forget_set(request, images, ids) -> tuple[Forget, Split]:
     if all(isinstance(one, str) for one in forget):
         asked = _check_names(forget, images)
         split = split_of(images, of_classes(images, asked.scenario, asked.classes))
-        for name in {*asked.classes} & {*images.classes} & {*images.fine_classes} if request.subclasses else ():
+        named = {*asked.classes} if request.subclasses is not None else set()
+        for name in named & {*images.classes} & {*images.fine_classes}:
             kinds = (of_classes(images, scenario, [name]) for scenario in ("class", "subclass"))
             if not torch.equal(*kinds):
-                _log.warning(
-                    f"{name!r} is a class and a sub-class: the class is forgotten; rename one to tell them apart"
-                )
+                said = "is a class and a sub-class: the class is forgotten; rename one to tell them apart"
+                _log.warning(f"{name!r} {said}")
         _copies(split, images, ids, "these were not asked for, and stay")
         return asked, split
     asked, goes = Forget(scenario="random", classes=()), _at_positions(forget, images, ids)

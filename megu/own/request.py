@@ -1,6 +1,7 @@
 """A user's request, and its check: all is read, nothing trained or written."""
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
@@ -152,12 +153,10 @@ class CheckedRequest:
                 check_class_order(self, self.split.retain, "reference")
             self.accuracy = check_accuracy(self.original, self.images, self.split.train, unseen=unseen)
             check_known(self)
-        self.parameters = scaled(self)
-        self.weights = weights_digest(self.given)
-        self.digest = hash_bytes("\n".join(sorted(self.ids[i] for i in self.split.forget.tolist())))
-        if isinstance(request.reference, Path):
-            with collect_notices(self.notices):
+            self.digest = hash_bytes("\n".join(sorted(self.ids[i] for i in self.split.forget.tolist())))
+            if isinstance(request.reference, Path):
                 check_reference(request.reference, self.digest)
+        self.parameters, self.weights = scaled(self), weights_digest(self.given)
 
     @cached_property
     def held_out(self) -> tuple[Int64[Tensor, " n"], Float[Tensor, "n K"]]:
@@ -182,9 +181,10 @@ def _plain(name, value):
     # As it comes from a notebook: numbers of numpy, paths as text.
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, Path) or (isinstance(value, str) and (name == "classes" or value.endswith(".safetensors"))):
-        return Path(value).expanduser()
-    return value
+    if isinstance(value, str):
+        folder = name in ("model", "reference") and os.path.isdir(os.path.expanduser(value))  # of weights
+        value = Path(value) if folder or name == "classes" or value.endswith(".safetensors") else value
+    return value.expanduser() if isinstance(value, Path) else value
 
 
 def same_weights(one: nn.Module, other: nn.Module) -> bool:

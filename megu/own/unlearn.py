@@ -112,7 +112,7 @@ def unlearn(
 def carry_out(checked, out=None) -> Unlearned:
     """The work of `unlearn` on a `megu.own.request.CheckedRequest`."""
     folder, work = (Path(out), Path(out) / WORK) if out else (None, None)
-    needs, called = (_dependencies(checked), [checked.settings.seed]), OUT.format(folder and folder.name)
+    needs, called = (dependencies(checked), [checked.settings.seed]), OUT.format(folder and folder.name)
     with alone(work, called) if folder else nullcontext(), collect_notices(checked.notices):
         store = RunDirectory(work, *needs, called=called) if folder else in_memory()
         check_answers(checked, store, called)
@@ -157,7 +157,8 @@ def about(checked, new):
     }  # fmt: skip
 
 
-def _dependencies(checked):
+def dependencies(checked) -> dict:
+    """What the models of a request depend on, for a `megu.runs.store.RunDirectory`."""
     settings, images, guide = checked.settings.model_dump(mode="json"), checked.images, {}
     if checked.method.guided:
         guide = {**settings["guide"], "source": checked.guide}
@@ -169,6 +170,7 @@ def _dependencies(checked):
         "parameters": {checked.request.method: checked.parameters.model_dump(mode="json")},
         "tune": checked.request.tune,
         "data": images.digest(),
+        "training_images": images.num_train,  # the others are unseen
         "normalise": [images.mean.tolist(), images.std.tolist()],
         "model": checked.weights,
         "reference": checked.reference and weights_digest(checked.reference),

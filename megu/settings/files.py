@@ -89,6 +89,8 @@ def ordinary(path):
     Raises: SettingsError for a pipe, a socket or a device, and for what can be no path.
     """
     odd = False
+    if isinstance(path, str) and not path:
+        raise SettingsError("'' can be no path (is a variable unset?): name a file or folder, or give none")
     try:
         path = Path(path).expanduser()
         with suppress(FileNotFoundError, NotADirectoryError):

@@ -1,6 +1,8 @@
 r"""Paths and addresses of one machine, given as settings or in ``$MEGU_*``, and recorded nowhere."""
 
+import logging
 import os
+from functools import cache
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from megu.settings.errors import SettingsError
-from megu.settings.values import nest
+from megu.settings.values import closest, nest
 
 
 def absolute(path):
@@ -27,12 +29,22 @@ NAMES = {
     "guide.path": "MEGU_GUIDE_PATH",
     "guide.url": "MEGU_GUIDE_URL",
 }
+_OTHERS = "MEGU_RUN_DIR", "MEGU_GUIDE_KEY"  # read elsewhere
 MACHINE = {name.rpartition(".")[2] for name in NAMES}
 
 
 def from_environment():
-    r"""Nested settings of every ``$MEGU_*`` that is not empty."""
+    r"""Nested settings of every ``$MEGU_*`` that is not empty; one that nobody reads is said."""
+    _say_unknown(*sorted(name for name in os.environ if name.startswith("MEGU_")))
     return nest({name: value for name, variable in NAMES.items() if (value := os.environ.get(variable))})
+
+
+@cache
+def _say_unknown(*found):
+    known = [*NAMES.values(), *_OTHERS]
+    for name in found:
+        if name not in known:
+            logging.getLogger("megu").warning(closest(name, known, "not read: the variable"))
 
 
 def local(settings):

@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 from megu.settings.class_names import known_names
 from megu.settings.config import Settings
 from megu.settings.errors import SettingsError
-from megu.settings.values import build, check_class_names, closest, merge, nest
+from megu.settings.values import build, check_class_names, closest, dotted, merge, nest
 
 PROFILES = {
     "quick": {"threads": 1},  # the same bits on any number of cores
@@ -110,3 +110,18 @@ def resolve(profile="quick", seed=0, overrides=None):
     if known and scenario != "random":
         check_class_names(settings.forget.classes, known, data)
     return settings
+
+
+def check_used(settings: Settings, overrides: dict):
+    r"""Raises SettingsError where one of the ``overrides`` has no effect, as another setting leaves it unread."""
+    scenario, data, given = settings.forget.scenario, settings.data.name, dotted(overrides)
+    for name, read, needed in (
+        ("forget.count", scenario == "random", "forget.scenario=random"),
+        ("forget.classes", scenario != "random", "forget.scenario=class (random images are of all classes)"),
+        ("data.size", data == "folder", "data.name=folder"),
+        ("data.source", data.startswith("cifar"), "data.name=cifar10, cifar20 or cifar100"),
+    ):
+        if name in given and not read:
+            raise SettingsError(
+                f"{name} is {given[name]!r}, which nothing reads: set {needed} as well, or leave it out"
+            )

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import AfterValidator, Field, StrictInt, StrictStr
+from pydantic import AfterValidator, Field, StrictInt, StrictStr, field_validator
 
 from megu.settings.config import Part, Settings, Source
 from megu.settings.errors import SettingsError
 from megu.settings.files import atomic, ordinary, weights_file
 from megu.settings.known import NORMALISE, check_arch, check_names, guide_lacks, in_range, is_normalisation
-from megu.settings.values import build, closest, merge, nest, shown
+from megu.settings.values import build, check_once, closest, merge, nest, shown
 
 FILES = {  # what must be there, and what to give
     "model": "give the weights as a .safetensors file",
@@ -93,6 +93,15 @@ class RequestFile(Part):
     seed: Annotated[StrictInt, Field(ge=0)] | None = None
     settings: dict[str, Any] | None = None
     out: Path | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _said_once(cls, value):
+        if isinstance(value, str) and not value:
+            raise ValueError("give a value, or leave it out")
+        if isinstance(value, dict):
+            check_once(value)
+        return value
 
     def arguments(self) -> dict[str, Any]:
         """What is given, as arguments of `megu.unlearn`.  Raises: SettingsError for a file that is not there."""

@@ -44,6 +44,18 @@ def nest(values):
     return out
 
 
+def check_once(values: dict, before="", found=None):
+    r"""Raises SettingsError where nested and dotted names name one setting twice."""
+    found = set() if found is None else found
+    for name, value in values.items():
+        if isinstance(value, dict):
+            check_once(value, f"{before}{name}.", found)
+        elif (whole := f"{before}{name}") in found:
+            raise SettingsError(f"{whole} is there twice, nested and with a dot: give it once")
+        else:
+            found.add(whole)
+
+
 def dotted(values: dict, before: str = "") -> dict:
     r"""Nested or dotted values, flat, by dotted name; lists become tuples.
 

@@ -97,6 +97,22 @@ def test_how_images_are_read_is_said(tmp_path, caplog):
     )
 
 
+@pytest.mark.parametrize(("sides", "size", "said"), [
+    ((8, 16), None, "0 % and 100 % of the training and of the test images are resized: an attack may tell them apart"),
+    ((8, 16), 16, "100 % and 0 % of the training"), ((8, 8), None, ""), ((8, 8), 16, ""),
+])  # fmt: skip
+def test_training_and_unseen_images_that_are_resized_otherwise_are_said(sides, size, said, tmp_path, caplog):
+    for seed, (part, side) in enumerate(zip(("train", "test"), sides, strict=True)):
+        noise = np.random.default_rng(seed)
+        for name in NAMES:
+            (place := tmp_path / part / name).mkdir(parents=True)
+            for i in range(4):
+                Image.fromarray(noise.integers(0, 256, (side, side, 3), np.uint8)).save(place / f"{i}.png")
+    model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 3))
+    read_inputs(Request(model, tmp_path, "ape", size=size), "cpu")
+    assert said in caplog.text if said else "resized" not in caplog.text
+
+
 def test_images_are_grey_where_a_model_without_convolutions_takes_such(tmp_path):
     for name, size in (("grey", 64), ("colour", 192), ("neither", 9)):
         model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(size, 3))

@@ -1,4 +1,4 @@
-"""Which images there are: as torchvision's ImageFolder counts them, behind links, in splits and in a CSV."""
+"""Which images there are: as torchvision's ImageFolder counts them, behind links and in splits."""
 
 import os
 from pathlib import Path
@@ -45,8 +45,12 @@ def test_hidden_images_are_said_and_positions_beside_them_refused(tmp_path, capl
     Image.new("RGB", (8, 8)).save(root / "bee" / ".ipynb_checkpoints" / "0.png")
     assert len(check(reader(range(3)), root, "bee").split.forget) == 6
     assert "2 hidden images are left out" in caplog.text and "ant/._0000.png" in caplog.text
-    with refused("hidden images, e.g. ant/._0000.png, .* so positions would mean other images"):
-        check(reader(range(3)), root, [3])
+    (listed := tmp_path / "list.txt").write_text("bee/0006.png")
+    assert check(reader(range(3)), root, listed).split.forget.tolist() == [6]
+    listed.write_text("bee/0006.png\n'3'")
+    for forget in ([3], np.arange(18) == 3, listed):
+        with refused("hidden images, e.g. ant/._0000.png, .* so positions would mean other images"):
+            check(reader(range(3)), root, forget)
 
 
 def test_a_hidden_class_folder_shifts_the_positions_of_the_others(tmp_path, caplog):
@@ -127,6 +131,23 @@ def test_a_second_folder_of_training_images_is_refused_and_of_unseen_ones_said(t
         assert find_classes(root).classes == ("bus", "car") and "is not used" in caplog.text
 
 
+def test_what_is_not_taken_is_not_said_to_be_taken(tmp_path, caplog):
+    root = write(tmp_path / "photos", ("train/ant", "train/bee", "val/cow"))
+    unseen = write(tmp_path / "unseen", NAMES[:2], 4, seed=1)
+    checked = check(reader([0, 1]), root, "bee", test=unseen)
+    assert len(checked.images.y) == 20 and not caplog.text  # val has another class, and does not matter
+
+
+def test_folders_of_training_and_unseen_images_within_each_class_are_refused(tmp_path):
+    root = write(tmp_path / "photos", [f"{name}/{part}" for name in NAMES for part in ("train", "test")])
+    with refused(
+        "hold folders train and test, all of which would be trained on: put the classes into these .train/ant"
+    ):
+        find_classes(root)
+    root = write(tmp_path / "toys", ("doll/small", "train", "toy/train"))
+    assert find_classes(root).classes == ("doll", "toy", "train")
+
+
 def test_of_several_frames_the_first_is_read_and_it_is_said(tmp_path, caplog):
     root, frames = write(tmp_path, NAMES), [Image.new("RGB", (8, 8), (level,) * 3) for level in (7, 200)]
     for name in ("pages.tiff", "moving.png", "moving.webp"):
@@ -147,61 +168,6 @@ def test_photos_that_carry_a_turn_are_read_as_torchvision_reads_them(tmp_path, c
     part = found.read(found.train)
     assert np.array_equal(part.x[part.ids.index("bee/phone.png")].permute(1, 2, 0), x)
     assert "1 photos carry a turn (EXIF)" in caplog.text and "bee/phone.png" in caplog.text
-
-
-def rows(root, *lines, head="path,label,split"):
-    (root / "images.csv").write_text("\n".join((head, *lines)), encoding="utf-8-sig")
-    return root / "images.csv"
-
-
-def test_images_in_a_csv(tmp_path, caplog):
-    root = write(tmp_path / "photos", ("a", "b"), seed=1)
-    files = sorted(path.relative_to(tmp_path) for path in root.rglob("*.png"))
-    lines = [f"{file},{'dog' if i < 6 else 'cat'},{'test' if i % 3 == 0 else 'train'}" for i, file in enumerate(files)]
-    checked = check(reader([1, 0]), rows(tmp_path, *lines), "dog")
-    assert checked.images.classes == ("cat", "dog") and len(checked.split.forget) == 4
-    assert len(checked.images.y) == 12 and checked.ids[0] == "photos/a/0001.png" and not caplog.text
-    assert check(reader([1, 0]), tmp_path / "images.csv", "dog", classes=["cat", "dog"]).ids == checked.ids
-    check(reader([1, 0]), tmp_path / "images.csv", [0])
-    assert "count from 0, in the .csv's order: 0 is photos/a/0001.png" in caplog.text
-    with refused("follow another order of the classes"):
-        check(reader([1, 0]), write(tmp_path / "more", ("a", "b"), 20), "a")
-    lines = [f"{tmp_path / file},{i // 6}" for i, file in enumerate(files)]
-    numbered = check(reader([0, 1]), rows(tmp_path, *lines, head="file_name,category"), "dog", classes=["dog", "cat"])
-    assert numbered.split.forget.tolist() == list(range(6)) and numbered.ids == tuple(map(str, files))
-
-
-@pytest.mark.parametrize(("head", "line", "said"), [
-    ("name,label", "x.png,a", "has the columns 'name, label': name them path, label"),
-    ("path;label", "none.png;a", "image 1: 'none.png' is no file"),
-    ("path,label", "none.png,a", "image 1: 'none.png' is no file"),
-    ("path,label", "a/0000.png,", "class name '' is empty"),
-    ("path,label,split", "a/0000.png,a,other", "the split 'other': write train, test or val"),
-    ("path,label", "a/0000.png,a\na/0000.png,a", "'0000.png' is listed twice"),
-    ("path,label", "a/0000.png,a\na/../a/0000.png,b", "'0000.png' is listed twice"),
-    ("path,label,split", "a/0000.png,a,test\na/0001.png,b,", "image 2 has the split '': write train"),
-    ("path,label", "a/0000.png,a,\na/0001.png,a", "at least two"),
-    ("path,label", "a/0000.png,a\na/0001.png,b, red", "image 2, has more cells than the 2 columns: quote"),
-    ("path,label", "a/0000.png,①\na/0001.png,①", "at least two"),
-    ("path,label", f"a/0000.png,{'a' * 200_000}", "cannot be read as a CSV .field larger"),
-    ("path,label,split", "a/0000.png,a,train\na/0001.png,b,test", "/b holds no images"),
-])  # fmt: skip
-def test_what_is_wrong_in_a_csv_is_named(tmp_path, head, line, said):
-    write(tmp_path, ("a", "b"))
-    with refused(said):
-        find_classes(rows(tmp_path, line, head=head))
-    with refused("none.csv cannot be read"):
-        find_classes(tmp_path / "none.csv")
-
-
-def test_numbers_that_pandas_wrote_are_sorted_by_value(tmp_path):
-    files = sorted(write(tmp_path, [*map(str, range(11))], 1).rglob("*.png"), key=lambda file: int(file.parent.name))
-    table = rows(tmp_path, *(f"{file},{float(file.parent.name)}" for file in files), head="path,label")
-    assert find_classes(table).classes == tuple(map(str, range(11)))
-    names = [f"v{k}" for k in range(11)]
-    assert [k for _, k, _ in find_classes(table, names).train.files] == [*range(11)]
-    names = [f"{k}.0" for k in reversed(range(11))]
-    assert [k for _, k, _ in find_classes(table, names).train.files] == [*reversed(range(11))]
 
 
 class ClassLabel:

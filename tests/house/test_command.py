@@ -9,6 +9,7 @@ from refusals import refused
 from typer.testing import CliRunner
 
 from megu.cli.main import RENAMED, app
+from megu.cli.options import parse
 
 GROUPS = {"guide --source clip": "guide ask", "cost --out results": "cost measure", "cost --seeds 1": "cost predict"}
 NOW = {**RENAMED, **GROUPS}
@@ -50,6 +51,30 @@ finally:
 """
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert "unlearn" in said.stdout and said.stderr.strip() == "set()"
+
+
+@pytest.mark.parametrize("words", [("--out", ""), ("--data=",), ("--forget", "ant", "--forget", ""), ("--model", "")])
+def test_an_empty_value_is_no_path_to_where_one_stands(words):
+    with refused(f"^{words[0].strip('=')} is empty: give a value .is a variable unset.., or leave it out"):
+        raise invoke("unlearn", *words, "--retrain", "--dry-run").exception
+
+
+def test_a_setting_is_given_once():
+    assert parse(["recipe.lr=0.1", "recipe.lr=1e-1"]) == {"recipe.lr": 0.1}
+    twice = ["forget.classes=['bag']", "forget.classes=['coat']"]
+    with refused(r"--set forget.classes is given twice \(.'bag'. and .'coat'.\): give it once"):
+        parse(twice)
+    with refused("--set forget.classes is given twice"):
+        raise invoke("unlearn", "--set", twice[0], "--set", twice[1]).exception
+
+
+@pytest.mark.parametrize(("words", "needed"), [
+    (["forget.count=50"], "forget.scenario=random"), (["data.size=64"], "data.name=folder"),
+    (["data.source='hub'"], "data.name=cifar10"), (["forget.scenario=random", "forget.classes=['bag']"], "=class "),
+])  # fmt: skip
+def test_a_setting_that_a_run_does_not_read_is_refused(words, needed):
+    with refused(f"^{words[-1].partition('=')[0]} is .*, which nothing reads: set .*{needed}"):
+        raise invoke("run", *(word for one in words for word in ("--set", one)), "--run-dir", "/dev/null/x").exception
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Single images, listed as people write them."""
 
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -86,6 +87,23 @@ def test_a_name_that_several_images_have_is_refused(root, tmp_path):
     (path := tmp_path / "list.txt").write_text("0006.png")
     with refused("0006.png' in line 1, which 2 images are called: say which, e.g. bee/0006.png, dog/0006.png"):
         check(reader(range(4)), root, path)
+
+
+def test_two_files_of_one_name_in_two_forms_of_unicode_are_told_apart(root, tmp_path):
+    forms = [unicodedata.normalize(form, "bee/é.png") for form in ("NFC", "NFD")]
+    for number, name in zip((6, 7), forms, strict=True):
+        (root / "bee" / f"000{number}.png").rename(root / name)
+    for name in forms:
+        (path := tmp_path / "list.txt").write_text(name)
+        checked = check(reader(range(4)), root, path)
+        assert [checked.ids[i] for i in checked.split.forget.tolist()] == [name]
+    path.write_text(f"./{name}")
+    with refused("which 2 images are called"):
+        check(reader(range(4)), root, path)
+    (root / forms[0]).unlink()
+    for name in forms:
+        path.write_text(name)
+        assert len(check(reader(range(4)), root, path).split.forget) == 1
 
 
 def test_a_name_that_looks_like_a_comment_is_a_name(root, tmp_path):

@@ -16,9 +16,7 @@ from test_checkpoint import made
 from test_verdict import judged
 from torch import nn
 from torch.utils.data import TensorDataset
-from typer.testing import CliRunner
 
-from megu.cli.main import app
 from megu.core import models
 from megu.core.loading import weights_digest
 from megu.own import guide_choice
@@ -185,9 +183,6 @@ def test_what_a_check_would_not_do_is_refused(model, parts):
                 recheck(checked, one)
         else:
             recheck(checked, one)
-    for option, word in ((["--log", "csv"], "log"), (["--onnx"], "onnx")):
-        error = CliRunner().invoke(app, ["unlearn", "--check", "new.safetensors", *option]).exception
-        assert f"leave out --{word}" in str(error) or "onnx" in str(error)
 
 
 def test_the_reference_that_was_made_is_saved_with_the_report(model, parts, tmp_path, monkeypatch):

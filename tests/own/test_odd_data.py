@@ -9,6 +9,7 @@ import torch
 from pixels import as_dataset, check, reader, write
 from refusals import refused
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
+from torchvision import models, transforms
 from torchvision.datasets import ImageFolder
 
 from megu.datasets.folder import read_image
@@ -69,6 +70,16 @@ def test_names_of_numpy_and_pandas_are_names(kind):
     data = as_dataset()
     data.classes = kind(NAMES)
     assert check(reader(range(4)), data, "dog").images.classes == NAMES
+
+
+def test_names_of_pandas_are_read_by_their_index():
+    data, model = as_dataset(), reader(range(4))
+    shuffled = pd.Series({3: "dog", 1: "bee", 0: "ant", 2: "cow"})
+    assert check(model, data, "dog", classes=shuffled).split.forget.tolist() == [*range(18, 24)]
+    with refused("give a list, or each name with its number, from 0 on"):
+        check(model, data, "dog", classes=pd.Series(NAMES, index=[0, 6, 12, 18]))  # as drop_duplicates leaves it
+    kinds = pd.Series([*"ab" * 12], index=[*range(23, -1, -1)])  # of a table that was shuffled with the images
+    assert check(model, data, "a", subclasses=kinds).split.forget.tolist() == [*range(0, 24, 2)]
 
 
 @pytest.mark.parametrize("content", [NAMES, {"dog": 3, "bee": 1, "ant": 0, "cow": 2}, dict(enumerate(NAMES))])
@@ -152,3 +163,17 @@ def test_a_recipe_that_is_not_used_is_said(caplog):
         caplog.clear()
         check(reader(range(4)), as_dataset(), "1", settings={"training.epochs": 3}, **more)
         assert ("training.* is the recipe of retrain (--retrain), which is not asked for" in caplog.text) == said
+
+
+def test_a_preset_that_also_resizes_is_no_normalisation():
+    unit = transforms.Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert check(reader(range(4)), as_dataset(), "1", normalise=unit).images.std.tolist() == [0.5] * 3
+    with refused("normalise is ImageClassification.*choose from imagenet"):
+        check(reader(range(4)), as_dataset(), "1", normalise=models.ResNet18_Weights.DEFAULT.transforms())
+
+
+def test_a_sub_class_of_several_classes_is_said(caplog):
+    for kinds, said in (("plain", "striped") * 12, True), ([f"{i // 6}/{'ab'[i % 2]}" for i in range(24)], False):
+        caplog.clear()
+        check(reader(range(4)), as_dataset(), kinds[0], subclasses=kinds)
+        assert ("data: images of several classes are of the sub-class plain, striped: who" in caplog.text) == said

@@ -53,6 +53,9 @@ def test_in_the_shell(made, model, parts, tmp_path):
         said = CliRunner().invoke(app, [*command.split(), *dry], catch_exceptions=False).output
         assert "verdict  not forgotten" in said and "why      Forgotten training images named right" in said
         assert (tmp_path / "looked" / "report.json").exists() == (not dry)
+    for idle in ("--onnx", "--tune 3", "--log csv", "--method ssd"):
+        with refused(f"--check trains nothing and writes a report alone: leave {idle.split()[0]} out"):
+            raise CliRunner().invoke(app, [*command.split(), *idle.split(), "--dry-run"]).exception
 
 
 def test_photos_are_looked_for_in_the_model_that_forgot_a_class_afterwards(made, model, parts):

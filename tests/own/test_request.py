@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import needs_weights
-from own_model import NAMES, QUICK, forget
+from own_model import NAMES, QUICK, files_of, forget
 from PIL import Image
 from refusals import refused
 from safetensors.torch import save_file
@@ -46,7 +46,7 @@ class Told:
 def test_callbacks_hear_every_stage_and_epoch_and_change_nothing(model, parts, done):
     told = Told()
     result = forget(model, parts, callbacks=[told])
-    assert told.stages == ["reading", "guide", "labels", "noise", "fine-tuning", "evaluation"]
+    assert told.stages == ["reading", "guide", "labels", "noise", "fine-tuning", "check", "evaluation"]
     assert told.epochs == [("MeGU", i, loss) for i, loss in enumerate(result.history["MeGU"], 1)]
     assert told.bars["noise"] == (10, 10) and told.bars["MeGU"] == (33, 33) and told.result is result
     assert weights_digest(result.model) == weights_digest(done.model)
@@ -214,6 +214,15 @@ def test_one_of_several_processes_is_refused_before_any_work(model, parts, tmp_p
     assert not (tmp_path / "out").exists()
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert megu.unlearn(model, parts[0], "trouser", classes=NAMES, guide="model", dry_run=True)
+
+
+def test_a_folder_of_weights_may_be_text(model, parts, tmp_path):
+    root = files_of(model, parts, tmp_path)
+    given = {"data": root / "photos", "classes": root / "names.txt", "normalise": "unit", "guide": "model"}
+    plan = megu.unlearn(str(root), forget="coat", arch="own_model:network", dry_run=True, **given)
+    assert "class: coat, 40 of 400" in plan.lines["forget"]
+    with refused("arch 'resnet18' belongs to a file of weights, but model is none"):
+        megu.unlearn("resnet18", forget="coat", arch="resnet18", **given)
 
 
 def test_a_setting_is_refused_by_the_name_that_the_user_gave(model, parts):

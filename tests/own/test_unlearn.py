@@ -17,6 +17,7 @@ from conftest import ROOT, Narrow
 from killing import child, ended, often
 from own_model import NAMES, QUICK, SCHEMA, column, files_of, forget, network, same
 from safetensors.torch import load_file
+from torch.utils.data import TensorDataset
 
 import megu
 from megu.core.device import generator, seeded
@@ -127,6 +128,10 @@ def test_what_is_finished_is_not_made_again(model, parts, tmp_path, monkeypatch)
         named = rf"the folder '{tmp_path.name}' \(out=, --out\)"
         with pytest.raises(StageError, match=f"^{named} was made otherwise .{wrong}.*choose another folder$"):
             forget(model, parts, **more, out=tmp_path)
+    whole = [TensorDataset(*(torch.cat([a[s], b[t]]) for a, b in zip(*(part.tensors for part in parts), strict=True)))
+             for s, t in ((slice(-1), slice(0)), (slice(-1, None), slice(None)))]  # fmt: skip
+    with pytest.raises(StageError, match="training_images was 400, is 399.: choose another folder"):
+        forget(model, whole, out=tmp_path)  # the last training image is an unseen one now
     with alone(tmp_path / "work"), pytest.raises(StageError, match=f"another run is at work in {named}"):
         forget(model, parts, out=tmp_path)
 

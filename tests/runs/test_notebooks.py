@@ -14,6 +14,7 @@ import pytest
 from conftest import ROOT
 from papermill.exceptions import PapermillExecutionError
 from papermill.translators import translate_parameters
+from pixels import write
 
 from megu.runs.store import STAGES
 from megu.settings.errors import SettingsError
@@ -176,3 +177,22 @@ def test_prose_before_code_and_a_head(name):
     head = cells[0].source
     assert head.startswith(f"# {name[:2]} ·") and "**Question.**" in head and "| reads | writes | feeds |" in head
     assert any("## What was found" in cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+@pytest.mark.parametrize("table", [False, True])
+def test_your_own_model_misspells_a_class_that_is_a_number_and_shows_images_of_a_table(table, tmp_path):
+    files = sorted(write(tmp_path / "photos", [*"0123"]).rglob("*.png"))
+    (path := tmp_path / "images.csv").write_text("\n".join(["path,label", *(f"{x},{x.parent.name}" for x in files)]))
+    cells, names, asked, shown = [cell.source for cell in code("06_your_own_model")], {}, [], []
+    exec(cells[0], names)
+    names |= {"request": SimpleNamespace(data=str(path if table else tmp_path / "photos"), forget=["1"])} | {
+        "subprocess": SimpleNamespace(
+            run=lambda words, **_: asked.append(words) or SimpleNamespace(stderr="", returncode=2)
+        ),
+        "figures": SimpleNamespace(image_grid=lambda _, called: shown.append(called)),
+        "here": tmp_path,
+    }
+    for cell in cells:
+        if re.search("^some = |^misspelt = ", cell, re.M):
+            exec(cell, names)
+    assert shown == [["0", "0", "1", "1", "2", "2", "3", "3"]] and asked[0][-1] not in "0123"

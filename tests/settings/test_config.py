@@ -119,6 +119,14 @@ def test_no_path_of_this_machine_in_what_is_written(monkeypatch, tmp_path):
     assert machine.without_machine(overrides) == {"guide": {"shots": 0}}
 
 
+def test_a_variable_that_nobody_reads_is_said(monkeypatch, caplog):
+    monkeypatch.setenv("MEGU_RUN_DIR", "x")
+    assert resolve() and not caplog.text
+    monkeypatch.setenv("MEGU_DATAPATH", "x")
+    assert [resolve(), resolve()] and caplog.text.count("'MEGU_DATAPATH'") == 1
+    assert "did you mean 'MEGU_DATA_PATH'" in caplog.text
+
+
 def test_command_line_values():
     assert parse(["seeds=5", "arch=resnet18", "forget.classes=['bag']"]) == {
         "seeds": 5,

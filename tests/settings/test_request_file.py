@@ -16,7 +16,7 @@ from megu.methods import METHODS
 from megu.own.guide_choice import NAMED
 from megu.own.request import Request
 from megu.settings.known import check_arch, method_names, registered
-from megu.settings.request_file import GUIDES, KINDS, RequestFile, overlay, read, request_of, write
+from megu.settings.request_file import GUIDES, KINDS, RequestFile, arguments_of, overlay, read, request_of, write
 
 WHOLE = {
     "model": Path("m.safetensors"), "arch": "resnet18", "data": "photos", "forget": ["ape", "1"], "test": "hf:cifar10",
@@ -87,13 +87,21 @@ def test_options_win_over_the_file(tmp_path):
     ("forget: no", "'forget' is False: give names of classes in quotes"), ("forget: [1, ape]", "positions of images"),
     ("forget: [true]", "positions"), ("classes: [ape, 2]", "names in quotes"), ("normalise: [[x], [1]]", "mean"),
     ("method: 3", "'method' is 3: give a name"), ("settings: 3", "'settings' is 3"), ("size: 3.5", "'size' is 3.5"),
-    ("a: [", "cannot be read"), ("- 1", "is a list"),
+    ("a: [", "cannot be read"), ("data: ''", "'data' is '': give a value, or leave it out"), ("out: ''", "'out' is ''"),
+    ("settings: {recipe.lr: 1, recipe: {lr: 2}}", "recipe.lr is there twice, nested and with a dot"),
+    ("- 1", "is a list"),
     ("forget: a\nforget_list: b", "both given"), ("", "NoneType"), ("!!python/object/apply:os.getcwd []", "cannot be"),
 ])  # fmt: skip
 def test_what_no_request_has_is_refused_with_the_files_name(text, said, tmp_path):
     (file := tmp_path / "a.yaml").write_text(text)
     with refused(f"config 'a.yaml'.*{said}"):
         read(file)
+
+
+@pytest.mark.parametrize("name", ["data", "test", "out", "model"])
+def test_an_empty_text_is_no_path_to_where_one_stands(name):
+    with refused("'' can be no path"):
+        arguments_of(None, **{"data": "photos", name: ""})
 
 
 def test_other_files_are_refused(tmp_path):
