@@ -131,7 +131,7 @@ table1_results.predictions(data)
 
 # %%
 fig = disentanglement.scores(data)
-fig.set_dpi(85)
+fig.set_dpi(75)
 fig
 
 # %%

@@ -129,7 +129,7 @@ def compile_errors():
 
 def generator(seed: int, *purpose: str, device="cpu") -> torch.Generator:
     r"""A generator for each purpose (words), so that a draw for one moves no other."""
-    words = [zlib.crc32(str(word).encode()) for word in purpose]
+    words = [zlib.crc32(str(word).encode(errors="surrogateescape")) for word in purpose]
     state = np.random.SeedSequence([seed, *words]).generate_state(1, np.uint64)[0]
     return torch.Generator(device=device).manual_seed(int(state >> 1))
 

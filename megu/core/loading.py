@@ -67,7 +67,7 @@ def _built(build, arch):
         return build()
     except MeguError:
         raise
-    except Exception as error:  # whatever a foreign function may raise
+    except (Exception, SystemExit) as error:  # whatever a foreign function may raise
         called = "a function is called with num_classes and in_channels where it names them, else with the number of"
         called += " classes if its first argument needs a value"
         raise SettingsError(f"arch {arch!r} cannot be built ({why(error)}): {called}") from None

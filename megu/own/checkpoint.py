@@ -141,8 +141,8 @@ class Checkpoint(
         x, levels = x.expand(-1, shape[0], -1, -1).to(next(kinds, torch.float32)), levels and x.dtype != torch.bool
         if self.about.mean:
             x = x / 255 if levels else x
-            if not torch.compiler.is_compiling() and ((x - 0.5).abs() > 0.51).any():  # bicubic ones exceed it a little
-                raise SettingsError("float images go beyond [0, 1]: divide levels by 255, and do not normalise them")
+            if not torch.compiler.is_compiling() and not ((x - 0.5).abs() < 0.51).all():  # bicubic: a little more
+                raise SettingsError("float images are not in [0, 1]: divide levels by 255, and do not normalise them")
             x = (x - self.mean) / self.std
         elif levels:
             raise SettingsError("the model takes float images as those of its training data: give such, not uint8")

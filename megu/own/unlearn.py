@@ -27,7 +27,7 @@ from megu.own.tuning import Trial, check_answers, kept, made_by, settled
 from megu.runs.loggers import loggers
 from megu.runs.store import CODE, RunDirectory, in_memory
 from megu.settings.errors import SettingsError, StageError
-from megu.settings.files import alone, atomic
+from megu.settings.files import alone, atomic, hash_bytes
 from megu.settings.place import MODEL, REFERENCE, WORK, place
 from megu.settings.progress import collect_notices, tell, watching
 from megu.settings.request_file import arguments_of
@@ -173,6 +173,7 @@ def dependencies(checked) -> dict:
         "training_images": images.num_train,  # the others are unseen
         "normalise": [images.mean.tolist(), images.std.tolist()],
         "model": checked.weights,
+        "frozen": hash_bytes("\n".join(name for name, w in checked.given.named_parameters() if not w.requires_grad)),
         "reference": checked.reference and weights_digest(checked.reference),
         "retrain": settings["training"] if checked.request.retrain else None,
         "forget": checked.digest,

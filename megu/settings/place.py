@@ -34,7 +34,7 @@ def place(out, request, comparison=False):
     begun, kept = ((one / "manifest.json").exists() for one in (folder, folder / WORK))
     if begun and not comparison:
         raise StageError(f"{folder.name!r} is a run, a comparison, or of an earlier version: choose another folder")
-    own = (MODEL, REFERENCE, "model.onnx", "report.html", "report.json", SUMS)
+    own = (MODEL, REFERENCE, "model.onnx", "report.html", "report.json", "log.csv", SUMS)
     checks = {() if kept else own: f"and no {WORK}/ of an unlearning that could go on"}
     if comparison:
         own = ("comparison.html", "comparison.csv", *(REFERENCE,) * bool(request.get("retrain")))

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
+from threading import get_ident
 
 from tqdm import tqdm
 
@@ -101,7 +102,7 @@ class Bar(tqdm):
     def __init__(self, *args, desc: str, **how):
         # A notebook puts every step of a bar below another on a line of its own, and shows stderr as it shows errors;
         # tqdm reads its variable only once.
-        piped = not sys.stderr.isatty()
+        piped = not getattr(sys.stderr, "isatty", lambda: False)()
         quiet = (piped and len(self._instances) > 1) or bool(os.environ.get("TQDM_DISABLE"))
         stream = sys.stdout if piped and "ipykernel" in sys.modules else None
         super().__init__(*args, desc=desc, **{"leave": False, "delay": 0.5, "disable": quiet, "file": stream, **how})
@@ -131,10 +132,11 @@ class Bar(tqdm):
 def collect_notices(notices):
     r"""Appends what the block says in the log "megu", shown or not, to a list; where a record has a ``report``, which
     names no image, that."""
-    handler, silent, LOG.disabled = logging.StreamHandler(), LOG.disabled, False
+    handler, silent, mine, LOG.disabled = logging.StreamHandler(), LOG.disabled, get_ident(), False
 
     def keep(record):
-        notices.append(getattr(record, "report", record.getMessage()))
+        if record.thread == mine:  # another may carry out a request of its own
+            notices.append(getattr(record, "report", record.getMessage()))
         return not silent and type(LOG).isEnabledFor(LOG, record.levelno)
 
     LOG.isEnabledFor = logging.WARNING.__le__

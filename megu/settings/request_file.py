@@ -54,10 +54,7 @@ Forget = _either(
 Names = _either(
     lambda value: isinstance(value, str | Path) or _all((str,), value), "give names in quotes, or a text file of them"
 )
-Methods = _either(
-    lambda value: isinstance(value, str) or (_all((str,), value) and len(value)),
-    "give a name, to compare a list of them",
-)
+Methods = _either(lambda x: isinstance(x, str) or (_all((str,), x) and len(x)), "give a name, to compare a list")
 Truth = _either(lambda value: isinstance(value, bool), "give True or False")
 Normalise = _either(
     lambda value: is_normalisation(value) if isinstance(value, str) else _are_moments(value),
@@ -134,14 +131,12 @@ def read(path: Path | str) -> dict[str, Any]:
     if not isinstance(path, str | Path):
         raise SettingsError(f"config is {shown(path)}: name a file that ends in {', '.join(KINDS)}")
     path = ordinary(path)
+    if path.suffix not in KINDS:
+        raise SettingsError(f"config {path.name!r} is of another kind: name a file that ends in {', '.join(KINDS)}")
     try:
-        if path.suffix not in KINDS:
-            raise SettingsError(f"config {path.name!r} is of another kind: name a file that ends in {', '.join(KINDS)}")
         text = path.read_text(encoding="utf-8-sig")
         values = tomllib.loads(text) if path.suffix == ".toml" else yaml.load(text, _NoKeyTwice)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        if isinstance(error, SettingsError):
-            raise
         why = getattr(error, "strerror", None) or " ".join(str(error).split())[:150]
         raise SettingsError(f"config {path.name!r} cannot be read ({why}): correct it") from None
     if not isinstance(values, dict):
@@ -238,6 +233,10 @@ def write(request: RequestFile, path: Path):
     path = Path(path)
     if path.suffix not in KINDS:
         raise SettingsError(closest(path.suffix, KINDS, f"--save-config {path.name!r}: the ending"))
+    try:
+        path.exists() and read(path)
+    except SettingsError:
+        raise SettingsError(f"--save-config {path.name!r} is there and is no request: choose another name") from None
     folder = path.parent.absolute()
     values = _moved(request.model_dump(), lambda place: Path(os.path.relpath(place, folder)).as_posix())
     if path.suffix == ".toml":

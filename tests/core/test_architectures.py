@@ -135,6 +135,7 @@ TAKES = {
     "make = lambda *_, **__: Net(4)": 1,
     "class make(Net): pass": 1,
     "def make(k, width): return Net(k)": "cannot be built .TypeError.*missing 1 required.*called with num_classes and",
+    "def make(k): raise SystemExit(0)": "cannot be built .SystemExit: 0.: a function is",
     "def make(k): raise RuntimeError('no such\\nfile')": "cannot be built .RuntimeError: no such.: a function is",
     "def make(): return {}": "gives a dict: let it return a torch.nn.Module",
     "make = 3": "is a int: name a function",

@@ -88,7 +88,7 @@ def test_a_method_that_fails_does_not_stop_the_others(model, parts, tmp_path, mo
 
 @pytest.mark.parametrize(("more", "said"), [
     ({"methods": ["retrain"]}, "'retrain' is what unlearning is compared with"),
-    ({"methods": ["megoo"]}, "did you mean 'megu'"), ({"methods": []}, "method.* give a name, to compare a list of th"),
+    ({"methods": ["megoo"]}, "did you mean 'megu'"), ({"methods": []}, "method.* give a name, to compare a list"),
     ({"method": "megu"}, "name what to compare by methods"),
     ({"settings": {"recipe.lr": 0.1}}, "'recipe.lr' is of one method"),
     ({"forget": "trousers"}, "did you mean 'trouser'"),

@@ -85,6 +85,13 @@ def test_the_same_weights_with_another_forward_do_not_go_on(model, parts, tmp_pa
             forget(Sharper(copy.deepcopy(model), power), parts, out=tmp_path / "out", **BRIEF)
 
 
+def test_the_same_weights_of_which_others_are_frozen_do_not_go_on(model, parts, tmp_path):
+    forget(model, parts, out=tmp_path / "out", **BRIEF)
+    next((still := copy.deepcopy(model)).parameters()).requires_grad_(False)
+    with refused("was made otherwise .frozen is another", StageError):
+        forget(still, parts, out=tmp_path / "out", **BRIEF)
+
+
 def test_nothing_is_overwritten_when_it_is_saved_later(done, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"the user's")
     with refused("holds model.safetensors, .*name another folder, so that nothing is overwritten"):

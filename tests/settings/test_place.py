@@ -18,8 +18,8 @@ from megu.settings.place import place
     ("photos/out", "", "'out' lies in 'photos', whose folders are classes"), (".", "model.safetensors", "holds model"),
     ("file", "file", "which is no folder"), ("old", "old/report.html", "holds report.html, and no work/ of an unlearn"),
     ("run", "run/manifest.json", "'run' is a run"), (3, "", "which is no folder"), ("~/new", "", ""),
-    ("old", "old/model.onnx", "holds model.onnx, and no work/"), ("new", "new/notes.txt", ""),
-    ("on", "on/work/manifest.json", ""), (None, "", ""),
+    ("old", "old/model.onnx", "holds model.onnx, and no work/"), ("old", "old/log.csv", "holds log.csv"),
+    ("new", "new/notes.txt", ""), ("on", "on/work/manifest.json", ""), (None, "", ""),
 ])  # fmt: skip
 def test_nothing_of_the_users_is_overwritten(out, made, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

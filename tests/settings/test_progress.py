@@ -2,12 +2,13 @@
 
 import io
 import sys
+from threading import Thread
 from weakref import WeakSet
 
 import pytest
 from refusals import refused
 
-from megu.settings.progress import EVENTS, Bar, Callback, tell, watching
+from megu.settings.progress import EVENTS, LOG, Bar, Callback, collect_notices, tell, watching
 
 
 class Heard(Callback):
@@ -103,3 +104,22 @@ def test_a_notebook_shows_a_bar_as_output_and_not_as_an_error(monkeypatch, capsy
         said = capsys.readouterr()
         assert "alone" in getattr(said, shown) and not getattr(said, other)
         monkeypatch.setitem(sys.modules, "ipykernel", sys)  # from now on
+
+
+def test_a_bar_works_where_nobody_can_be_shown_one(monkeypatch):
+    class Bare(io.StringIO):
+        isatty = property()  # as of a stream of a service's own
+
+    for stream in (None, Bare()):
+        monkeypatch.setattr(sys, "stderr", stream)
+        monkeypatch.setenv("TQDM_DISABLE", "1")
+        assert list(Bar(range(2), desc="alone")) == [0, 1]
+
+
+def test_notices_of_another_thread_are_of_another_request():
+    mine = []
+    with collect_notices(mine):
+        (other := Thread(target=LOG.warning, args=("theirs",))).start()
+        other.join()
+        LOG.warning("mine")
+    assert mine == ["mine"]

@@ -114,6 +114,16 @@ def test_other_files_are_refused(tmp_path):
         write(request_of({}), tmp_path / "a.ini")
 
 
+def test_a_file_of_other_origin_is_not_replaced_by_a_request(tmp_path):
+    (tmp_path / "pyproject.toml").write_text(text := "[project]\nname = 'mine'\n")
+    with refused("--save-config 'pyproject.toml' is there and is no request: choose another name"):
+        write(request_of({}), tmp_path / "pyproject.toml")
+    assert (tmp_path / "pyproject.toml").read_text() == text
+    for seed in (1, 2):
+        write(request_of({"seed": seed}), tmp_path / "request.toml")
+    assert read(tmp_path / "request.toml") == {"seed": 2}
+
+
 @pytest.mark.parametrize("name", ["model", "data", "test", "reference", "classes", "forget_list"])
 def test_a_file_that_is_not_there_is_said(name):
     with refused(f"{name} 'none.txt' does not exist: give"):
