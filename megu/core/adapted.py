@@ -147,15 +147,12 @@ def adapted(model: nn.Module, x: Float[Tensor, "n C H W"], num_classes: int | No
     read, writes = {False: (path, form), True: trained}, not torch.equal(seen, x)
     if writes:
         _LOG.warning("%s writes into the images that it is given: it is given copies", what)
-    if still or writes or any(reading != ((), None) for reading in read.values()) or _has_batch_statistics(model):
+    batch_statistics = any(isinstance(module, _BatchNorm) for module in model.modules())
+    if still or writes or batch_statistics or any(reading != ((), None) for reading in read.values()):
         hooks = _Hooks(still, read, writes)
         model.register_forward_pre_hook(hooks.before)
         model.register_forward_hook(hooks.after)
     return model
-
-
-def _has_batch_statistics(model):
-    return any(isinstance(module, _BatchNorm) for module in model.modules())
 
 
 def _still(model, what):

@@ -144,6 +144,11 @@ def _function(arch, num_classes, channels):
     return iter([build])
 
 
+def _beside(file, module):
+    folder = Path(file).expanduser().parent
+    return any((folder / name).exists() for name in (f"{module}.py", module))
+
+
 def _imported(arch):
     module, _, function = arch.rpartition(":")
     try:
@@ -156,7 +161,9 @@ def _imported(arch):
             found = importlib.import_module(module)
         make = getattr(found, function)
     except (Exception, SystemExit) as error:  # whatever a foreign module may raise
-        remedy = "check module:function (or file.py:function)"
+        remedy, lacking = "check module:function (or file.py:function)", getattr(error, "name", None)
+        if module.endswith(".py") and isinstance(error, ModuleNotFoundError) and _beside(module, lacking):
+            remedy = f"{lacking} lies beside the file: name its folder in PYTHONPATH"
         raise SettingsError(f"arch {arch!r} cannot be imported ({why(error)}): {remedy}") from None
     if not callable(make):
         raise SettingsError(f"arch {arch!r} is a {type(make).__name__}: name a function that returns a torch.nn.Module")

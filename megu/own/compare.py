@@ -151,7 +151,7 @@ def _unlearn(request, store):
     checked.request = replace(checked.request, retrain=False)
     if request.retrain:  # made by the job before
         checked.reference = retrained(checked, store)
-    carry_out(checked, store.path / request.method)
+    carry_out(checked, place(store.path / request.method, {}))
 
 
 def tidy(facts: dict[str, dict]) -> pd.DataFrame:

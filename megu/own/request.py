@@ -26,6 +26,7 @@ from megu.own.class_order import check_class_order, check_known, check_reference
 from megu.own.guide_choice import choose_guide
 from megu.own.inputs import forget_set, read_inputs
 from megu.own.tuning import MOST, check_tune, scaled
+from megu.settings.config import Recipe
 from megu.settings.errors import SettingsError
 from megu.settings.files import hash_bytes
 from megu.settings.known import SHARED, check_method
@@ -133,7 +134,8 @@ class CheckedRequest:
                 raise SettingsError(f"{what}: choose another method")
             self.parameters = methods.method_settings(request.method, self.settings, where="")
             self.guide, self.matrix = choose_guide(request.guide, self.images.classes)
-            self.original = check_and_copy(self.given, self.images)
+            batch = max((part.batch for _, part in self.parameters if isinstance(part, Recipe)), default=1)
+            self.original = check_and_copy(self.given, self.images, batch=batch)
             say_hooks(self.given)
             self.method.fits(self.original, self.images)
             self.reference = None if reference is None else check_and_copy(reference, self.images, "reference")

@@ -27,8 +27,8 @@ from megu.own.tuning import Trial, check_answers, kept, made_by, settled
 from megu.runs.loggers import loggers
 from megu.runs.store import CODE, RunDirectory, in_memory
 from megu.settings.errors import SettingsError, StageError
-from megu.settings.files import alone, atomic, hash_bytes
-from megu.settings.place import MODEL, REFERENCE, WORK, place
+from megu.settings.files import alone, atomic
+from megu.settings.place import MODEL, REFERENCE, SUMS, WORK, place
 from megu.settings.progress import collect_notices, tell, watching
 from megu.settings.request_file import arguments_of
 
@@ -54,6 +54,7 @@ class Unlearned:
     folder: Path | None = field(repr=False)
     about: dict = field(repr=False)
     reference: nn.Module | None = field(default=None, repr=False)
+    _images: dict = field(default_factory=dict, repr=False)  # folders of them, in which nothing is saved
 
     def save(self, folder):
         """Write model.safetensors, report.html, report.json and SHA256SUMS into a folder, see `megu.settings.place`,
@@ -62,7 +63,7 @@ class Unlearned:
         Raises: SettingsError where the model is not what the report speaks of.
         """
         self._check()
-        folder, files = place(folder, {}), {MODEL: (self.model, self.about)}
+        folder, files = place(folder, self._images), {MODEL: (self.model, self.about)}
         if self.reference is not None:
             own = {"method": "retrain", "weights": weights_digest(self.reference)}
             files[REFERENCE] = self.reference, {**self.about, **own}
@@ -133,6 +134,7 @@ def carry_out(checked, out=None) -> Unlearned:
         facts = report.compose(checked, new, guide, training, found)
         done = facts["done"]
         if folder:
+            (folder / SUMS).unlink(missing_ok=True)  # of what is replaced now
             for name in (names := [MODEL, REFERENCE][: 1 + checked.request.retrain]):
                 with atomic(folder / name, locked=True) as part:
                     shutil.copyfile(work / name, part)
@@ -140,7 +142,8 @@ def carry_out(checked, out=None) -> Unlearned:
             store.note("report", done["model"]["sha256_after"])
         new = models.given_back(checked.given, new)
         made = checked.reference if checked.request.retrain else None
-        result = Unlearned(new, done["history"], done["seconds"], facts, folder, about(checked, new), made)
+        images = {"data": checked.request.data, "test": checked.request.test}
+        result = Unlearned(new, done["history"], done["seconds"], facts, folder, about(checked, new), made, images)
         tell("on_end", result)
     return result
 
@@ -173,7 +176,7 @@ def dependencies(checked) -> dict:
         "training_images": images.num_train,  # the others are unseen
         "normalise": [images.mean.tolist(), images.std.tolist()],
         "model": checked.weights,
-        "frozen": hash_bytes("\n".join(name for name, w in checked.given.named_parameters() if not w.requires_grad)),
+        "layers": models.layers_digest(checked.given),
         "reference": checked.reference and weights_digest(checked.reference),
         "retrain": settings["training"] if checked.request.retrain else None,
         "forget": checked.digest,

@@ -104,6 +104,16 @@ def ordinary(path):
     return path
 
 
+def in_utf8(path, what):
+    r"""The path.  Raises: SettingsError where its name is not UTF-8, as safetensors and config files need it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = str(path).encode(errors="replace").decode()
+        raise SettingsError(f"{what} '{shown}' is not UTF-8: rename the folder or file, or name another") from None
+    return path
+
+
 def shipped(name):
     r"""The folder ``notebooks`` or ``paper_figures``.  Raises: SettingsError without it."""
     package = Path(__file__).parents[1]
@@ -118,7 +128,7 @@ def weights_file(path, what):
 
     Raises: SettingsError where it is missing or of another kind; ``what``: for the message, e.g. ``model``.
     """
-    path = ordinary(path)
+    path = in_utf8(ordinary(path), what)
     if path.is_dir():  # as save_pretrained writes it
         names = "model.safetensors", "model.safetensors.index.json"
         path = next((path / name for name in names if (path / name).is_file()), path)

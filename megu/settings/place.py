@@ -1,10 +1,12 @@
 """Where a request's results go: a folder that can be written, and holds nothing of other origin."""
 
+import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from megu.settings.errors import SettingsError, StageError
-from megu.settings.files import ordinary
+from megu.settings.files import hash_file, in_utf8, ordinary
 from megu.settings.values import shown
 
 WORK, SUMS = "work", "SHA256SUMS"
@@ -21,7 +23,7 @@ def place(out, request, comparison=False):
         return None
     if not isinstance(out, str | Path) or (ordinary(out).exists() and not ordinary(out).is_dir()):
         raise SettingsError(f"out is {shown(str(out))}, which is no folder: name one, new or not")
-    folder = ordinary(out)
+    folder = in_utf8(ordinary(out), "out")
     above = next(one for one in (folder, *folder.absolute().parents) if one.exists())
     if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
         what = f"out {str(out)!r} cannot be written, as nothing may be put into {above.name!r}"
@@ -44,4 +46,21 @@ def place(out, request, comparison=False):
             continue
         what = f"out {str(out)!r} holds {', '.join(there)}, {why}"
         raise SettingsError(f"{what}: name another folder, so that nothing is overwritten")
+    if kept and not comparison and (strange := _not_as_written(folder, own)):
+        what = f"out {str(out)!r} holds {', '.join(strange)}, not as it was written there"
+        raise SettingsError(f"{what}: move it away, or name another folder, so that nothing is overwritten")
     return folder
+
+
+def _not_as_written(folder, names):
+    # A call that was stopped may have written a report of which no sums are known yet; its models are those of work/.
+    known = {name: [] for name in (MODEL, REFERENCE)}
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged: said where it is gone on with
+        for name, made in json.loads((folder / WORK / "manifest.json").read_text())["artefacts"].items():
+            known.get(name, []).append(made["sha256"])
+    with suppress(OSError, ValueError):
+        for line in (folder / SUMS).read_text().splitlines():
+            digest, name = line.split("  ", 1)
+            known.setdefault(name, []).append(digest)
+    there = [name for name in names if name in known and (folder / name).is_file()]
+    return [name for name in there if hash_file(folder / name) not in known[name]]

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, StrictInt, StrictStr, field_validato
 
 from megu.settings.config import Part, Settings, Source
 from megu.settings.errors import SettingsError
-from megu.settings.files import atomic, ordinary, weights_file
+from megu.settings.files import atomic, in_utf8, ordinary, weights_file
 from megu.settings.known import NORMALISE, check_arch, check_names, guide_lacks, in_range, is_normalisation
 from megu.settings.values import build, check_once, closest, merge, nest, shown
 
@@ -234,12 +234,13 @@ def write(request: RequestFile, path: Path):
     if path.suffix not in KINDS:
         raise SettingsError(closest(path.suffix, KINDS, f"--save-config {path.name!r}: the ending"))
     try:
-        if path.exists():
-            read(path)
+        _ = path.exists() and read(path)
     except SettingsError:
         raise SettingsError(f"--save-config {path.name!r} is there and is no request: choose another name") from None
     folder = path.parent.absolute()
     values = _moved(request.model_dump(), lambda place: Path(os.path.relpath(place, folder)).as_posix())
+    for name, value in values.items():
+        in_utf8(value, name)
     if path.suffix == ".toml":
         import tomlkit  # noqa: PLC0415  (nobody else needs it)
 
