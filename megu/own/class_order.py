@@ -139,6 +139,23 @@ def check_known(checked):
         _log.warning(f"{said}as if it had forgotten it before; it stays among what is forgotten")
 
 
+def check_whole_class(checked):
+    """Refuse a reference that knows hardly any of the images that stay in a class of which others are forgotten.
+
+    Args: see `check_class_order`.  Raises: SettingsError with the class.
+    """
+    images, split = checked.images, checked.split
+    for k in images.y[split.forget].unique().tolist():
+        index = _evenly(images.y, split.retain[images.y[split.retain] == k], 200)
+        right = [int((_named(checked, index, one)[1] == k).sum()) for one in (checked.reference, checked.original)]
+        hits, before, n = *right, len(index)
+        if n and hits <= 0.05 * n and (1 - before / n / 2) ** n < _SURELY:
+            name = images.classes[k]
+            what = f"reference names {hits} of {n} retained training images of {name!r} right, the model {before}"
+            remedy = "give one that was retrained with all images that stay, or none"
+            raise SettingsError(f"{what}, as if the whole class had been left out of its training: {remedy}")
+
+
 def _by_class(found, parts, level):
     """Of each class in parts of the images and each other model: a row on the model after, and ends of the interval of
     the difference; those of a part miss together with probability ``level``."""

@@ -22,7 +22,7 @@ from megu.core.loading import check_accuracy, check_and_copy, weights_digest
 from megu.core.splits import forgotten_classes
 from megu.core.train import predict
 from megu.methods.task import Task
-from megu.own.class_order import check_class_order, check_known, check_reference
+from megu.own.class_order import check_class_order, check_known, check_reference, check_whole_class
 from megu.own.guide_choice import choose_guide
 from megu.own.inputs import forget_set, read_inputs
 from megu.own.tuning import MOST, check_tune, scaled
@@ -153,6 +153,7 @@ class CheckedRequest:
             check_class_order(self, unseen, "test")
             if self.reference is not None:
                 check_class_order(self, self.split.retain, "reference")
+                check_whole_class(self)
             self.accuracy = check_accuracy(self.original, self.images, self.split.train, unseen=unseen)
             check_known(self)
             self.digest = hash_bytes("\n".join(sorted(self.ids[i] for i in self.split.forget.tolist())))

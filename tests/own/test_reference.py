@@ -73,3 +73,11 @@ def test_a_reference_that_is_worse_on_retained_images_is_said_to_be_in_doubt(mod
         found = forget(model, parts, range(20), method="finetune", reference=reference, settings={"recipe.epochs": 1})
         limits = " ".join(found.report["verdict"]["limits"])
         assert ("reference is in doubt: it names the" in limits) == doubtful == ("is in doubt" in caplog.text)
+
+
+def test_a_reference_without_the_whole_class_is_no_measure_for_single_images_of_it():
+    given = reader(range(4)), as_dataset(n=30), list(range(10))
+    blind = "reference names 0 of 20 retained training images of '0' right, the model 20, as if the whole class"
+    with refused(blind):
+        check(*given, reference=reader(range(4), blind=(0,)))
+    assert check(*given, reference=reader(range(4), blind=(1,))), "the control"
