@@ -4,7 +4,6 @@ import json
 import logging
 from contextlib import suppress
 from datetime import UTC, datetime
-from math import sqrt
 from pathlib import Path
 
 import jinja2
@@ -13,6 +12,7 @@ import megu
 from megu.core.device import usual_torch
 from megu.core.loading import check_and_copy, read_model, weights_digest
 from megu.figures import deletion
+from megu.measure.distances import two_errors
 from megu.own.class_order import LEFT, LOST, said_of_classes
 from megu.own.findings import measure
 from megu.own.request import same_weights
@@ -145,8 +145,8 @@ def _away(row):
     """Points from the goal, 0 where it is near or not known."""
     if row["goal"] is None or row["after"] is None:
         return 0.0
-    share, difference = min(max(row["goal"] / 100, 0.02), 0.98), row["after"] - row["goal"]
-    return difference if abs(difference) > NEAR + 200 * sqrt(share * (1 - share) / row["images"]) else 0.0
+    difference = row["after"] - row["goal"]
+    return difference if abs(difference) > NEAR + two_errors(row["goal"], row["images"]) else 0.0
 
 
 def write(facts, folder, models):

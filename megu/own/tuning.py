@@ -6,7 +6,7 @@ import logging
 from copy import copy
 from dataclasses import replace
 from functools import cache, partial
-from math import inf, isnan, nan, sqrt
+from math import inf, isnan, nan
 from operator import attrgetter
 
 import numpy as np
@@ -17,7 +17,7 @@ from megu.core import models
 from megu.core.device import Stopwatch, generator, seeded
 from megu.core.models import accuracy
 from megu.core.train import DivergedError, predict
-from megu.measure.distances import tug_of_war
+from megu.measure.distances import tug_of_war, two_errors
 from megu.methods import METHODS
 from megu.methods.goal import LEFT, goal
 from megu.settings.config import Recipe
@@ -64,7 +64,7 @@ class Trial:
             self.goals = {**self.before, "forget": goal(self._task, forget)}
 
     def _in_doubt(self):  # nor does the verdict take such a reference as a measure
-        surely = LEFT + 200 * sqrt(LEFT / 100 * (1 - LEFT / 100) / len(self.index["forget"]))
+        surely = LEFT + two_errors(LEFT, len(self.index["forget"]))
         known = bool(self._task.forgotten) and self.goals["forget"] > surely
         return known or self.goals["fine_tuned"] < self.before["fine_tuned"] / 2
 
