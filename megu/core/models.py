@@ -149,6 +149,20 @@ def answers(model: nn.Module, images) -> dict[str, str | list[float]]:
     return {"device": x.device.type, "eval": asked(False), **({"train": once} if once == again else {})}
 
 
+def differ(before: dict, now: dict, loosely: bool = False) -> str | None:
+    r"""The mode (eval, train) in which two `answers` of the same weights are not one network's; None where they may be.
+
+    On one device they are equal to a thousandth, on two, where dropout draws otherwise, or ``loosely`` to a hundredth.
+    """
+    elsewhere = before["device"] != now["device"]
+    near = 1e-2 if elsewhere or loosely else 1e-3
+    for mode in ("eval",) if elsewhere else ("eval", "train"):
+        one, other = (torch.tensor(found.get(mode, [])) for found in (before, now))
+        if len(one) and len(other) and not torch.allclose(one, other, near, near * one.abs().max().item()):
+            return mode
+    return None
+
+
 def layers_digest(model: nn.Module) -> str:
     r"""SHA-256 of what a model is beside weights and code: its layers as they print themselves, and what is frozen."""
     held = [name for name, weight in model.named_parameters() if not weight.requires_grad]

@@ -83,7 +83,7 @@ def linear_cka(a: Float[Tensor, "n d"], b: Float[Tensor, "n e"]) -> float:
     return ((a.T @ b).square().sum() / ((a.T @ a).norm() * (b.T @ b).norm())).item()
 
 
-def two_errors(percent: float, images: int) -> float:
+def two_errors(percent: float | int, images: int) -> float:
     r"""Points by which chance moves a share of so many images: $2 \sqrt{p (1 - p) / n}$, p within 2 to 98 percent."""
     share = min(max(percent / 100, 0.02), 0.98)
     return 200 * sqrt(share * (1 - share) / images)

@@ -9,7 +9,6 @@ from functools import cache, partial
 from math import inf, isnan, nan
 from operator import attrgetter
 
-import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -34,7 +33,6 @@ MOST = 500  # images of each part
 _EPOCHS = (1, 10)
 STEPS, LEAST = 12, 8  # steps of an epoch, images of a batch, at least
 _SHARES, _FEW, CALM = (1, 0.3, 0.1, 0.03), 64, 0.2  # see `settled`; images of a batch there; nats
-_SAME, _ELSEWHERE = 1e-3, 1e-2  # how much answers of one model differ at most, on the same device and on another
 SEEDS = 100_000  # what is added to the request's for trials
 
 
@@ -232,15 +230,10 @@ def check_answers(checked, store, called):
     otherwise, in eval or in training mode: its forward(), its dropout or the modes of its parts were others."""
     now = models.answers(checked.original, checked.images)
     if (before := store.manifest["notes"].get("answers")) is None:
-        return store.note("answers", now)
-    alike = before["device"] == now["device"] and not checked.compute.autocast
-    near = _SAME if alike else _ELSEWHERE
-    for mode in ("eval", "train")[: 1 + alike]:
-        if mode in before.keys() & now.keys() and not np.allclose(
-            before[mode], now[mode], near, near * np.abs(before[mode]).max()
-        ):
-            what = f"{called} was made with a model of these weights that answers otherwise in {mode} mode"
-            raise StageError(f"{what} (another forward, dropout, or parts in eval mode?): choose another folder")
+        store.note("answers", now)
+    elif mode := models.differ(before, now, loosely=checked.compute.autocast):
+        what = f"{called} was made with a model of these weights that answers otherwise in {mode} mode"
+        raise StageError(f"{what} (another forward, dropout, or parts in eval mode?): choose another folder")
 
 
 def _attempt(trial, parameters):
