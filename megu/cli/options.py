@@ -78,7 +78,7 @@ Arch = option(
     " in_channels).",
 )
 Data = option(str, "Folder of training images by class, or of train/ and test/; or a .csv of path, label, split.")
-Forget = option(list[str], "Class or class/sub-class to forget")
+Forget = option(list[str], "Class or class/sub-class to forget, or the file of an image")
 ForgetList = option(Path, "File of single images instead: a name or position a line, or .json, .npy.")
 Test = option(
     str, "Folder of unseen images by class, or a .csv; else data/test or data/val. Without any, no attack is measured."

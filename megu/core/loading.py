@@ -150,9 +150,9 @@ def check_accuracy(model, images, index: Int64[Tensor, " n"], check=_CHECK, unse
     r"""Share of a sample of training images that the model names right.
 
     Args: check: what to look at where that is no better than chance.  unseen: images that it was not trained on.
-    Raises: SettingsError where that is no better than chance; where training images, or fewer unseen ones than
-        training images, are named right far more often when prepared in another way, see
-        `megu.datasets.preparations`; and where unseen ones are named right far more often than training images.
+    Raises: SettingsError where that is no better than chance, if it is low, too (else it is said that there are few);
+        where training images, or fewer unseen ones than training images, are named right far more often when prepared
+        in another way, see `megu.datasets.preparations`; and where unseen ones are far more often than training images.
     """
     index = _sample(index)
     named, y = _named(model, images, index)
@@ -161,11 +161,12 @@ def check_accuracy(model, images, index: Int64[Tensor, " n"], check=_CHECK, unse
     if other := better_prepared(model, images, index, named):
         raise SettingsError(f"{told}, but {other}: prepare them as in training")
     if share <= limit:
-        raise SettingsError(f"{told} ({100 * chance:.0f} % by chance): check {check}")
-    if share < _KNOWN:
-        _LOG.warning(
-            f"{told}: if it named more in training, prepare them as there (size, part, colours, normalisation)"
-        )
+        told += f" ({100 * chance:.0f} % by chance)"
+        if share - chance < 1 - share:
+            raise SettingsError(f"{told}: check {check}")
+        _LOG.warning(f"{told}: these are too few to tell if they are prepared as in training; give more if you can")
+    elif share < _KNOWN:
+        _LOG.warning(f"{told}: if it named more in training, prepare them as there (size, part, colours, normalise)")
     if unseen is not None:
         _check_unseen(model, images, _sample(unseen), index, named)
     return share
@@ -189,9 +190,8 @@ def _check_unseen(model, images, unseen, index, named):
     if share - usual > max(_NEAR, _SURELY * (max(0.0, both * (1 - both)) * sizes) ** 0.5):
         said = f"{told}, but {100 * usual:.0f} % of training images of the same classes: are they exchanged"
         if share - usual >= _FAR:
-            raise SettingsError(
-                f"{said}, or did it learn the test images, too? Give images that it has not seen, or none"
-            )
+            remedy = "Give images that it has not seen, or none"
+            raise SettingsError(f"{said}, or did it learn the test images, too? {remedy}")
         _LOG.warning(f"{said}?")
 
 

@@ -61,8 +61,7 @@ class ClassFolders(NamedTuple):
         said, and photos that carry a turn.  Raises: SettingsError for no image, or one that cannot be read."""
         what = listing.root.name
         if not listing.files:
-            remedy = "put them into one folder per class, or, without unseen images, give the training folder alone"
-            raise SettingsError(f"{what!r} holds no images in folders of classes: {remedy}")
+            raise SettingsError(f"{what!r} lists no images: add some, or leave it out")
         files, y, subs = zip(*listing.files, strict=True)
         x, notes, broken = room(self.shape_of(mode, listing)) if into is None else into, {}, {}
         for i, file in enumerate(Bar(files, desc=f"images of {what}", unit="image")):

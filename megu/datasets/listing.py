@@ -121,6 +121,10 @@ def list_images(folder, classes) -> Listing:
                     files.append((path, k, class_name(parts[0]) if len(parts) > 1 else None))
                 else:
                     skipped.append(path.relative_to(folder).as_posix())
+    if not files:
+        loose = sum(map(is_image, skipped))
+        holds = f"{loose} images without class folders, whose classes nobody knows" if loose else "no images"
+        raise SettingsError(f"{folder.name!r} holds {holds}: put them into one folder per class")
     inner = {sub.lower() for *_, sub in files if sub}
     train, unseen = (", ".join(inner.intersection(part)) for part in (TRAIN, UNSEEN))
     if train and unseen:

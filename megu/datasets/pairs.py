@@ -46,11 +46,14 @@ def as_pairs(data, what):
     r"""What gives (image, class) pairs by position: a torch Dataset as it is, or one of Hugging Face's ``datasets``.
 
     Args: what: for messages.
-    Raises: SettingsError for anything else, and for several columns of images or labels.
+    Raises: SettingsError for anything else, tables among it, and for several columns of images or labels.
     """
     if isinstance(data, dict) and data:
         remedy = f"give one of them: {', '.join(map(str, data))}"
         raise SettingsError(f"{what} is a {type(data).__name__} of several Datasets: {remedy}")
+    if type(data).__name__ == "DataFrame":  # of pandas, polars, ...
+        remedy = 'write it as a .csv beside the images (frame.to_csv("images.csv", index=False)), or give a Dataset'
+        raise SettingsError(f"{what} is a DataFrame: {remedy}")
     try:
         len(data), data.__getitem__
     except Exception:  # whatever a foreign Dataset may raise

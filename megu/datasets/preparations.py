@@ -66,6 +66,7 @@ def _normalised(images):
             yield said.format(name), replace(images, mean=mean, std=std)
         yield "from 0 to 255", replace(images, mean=levels[0], std=levels[1])
         return
+    said += " (normalise= does so to 8-bit images alone: let the Dataset do it, or give such)"
     pairs = {name: [value.view(-1, 1, 1) for value in pair] for name, pair in pairs.items()}
     for mean, std in [(0, 1 / 255)] if x.max() > 9 else pairs.values():
         plain = x * std + mean

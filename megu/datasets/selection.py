@@ -15,17 +15,43 @@ from megu.settings.files import ordinary
 _POSITION = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 
 
-def has_positions(path, count) -> bool:
-    r"""Whether a list of some of ``count`` images, see `read_selection`, has numbers, which may be positions."""
-    return not all(
-        isinstance(one, str) and not _POSITION.fullmatch(_bare(one)) for one in _entries(ordinary(path), count)
+def listed(forget):
+    r"""What is to be forgotten as a list, where it is one name, or of numpy, torch or pandas."""
+    forget = forget.tolist() if hasattr(forget, "tolist") else forget
+    return [forget] if isinstance(forget, str) else forget
+
+
+def has_positions(forget, ids) -> bool:
+    r"""Whether what is to be forgotten of the images ``ids``, or the file that lists it, see `read_selection`, has
+    numbers, which may be positions, or truth values, see `of_mask`."""
+    written = isinstance(forget, Path)
+    found = _entries(ordinary(forget)) if written else listed(forget)
+    return isinstance(found, list | tuple | range) and any(
+        not isinstance(one, str | Path) or (written and _POSITION.fullmatch(_bare(one)))
+        for one in of_mask(found, ids, forget.name if written else "forget")
     )
+
+
+def of_mask(values, ids, what) -> list:
+    r"""Positions of the true ones where ``values`` are truth values, one for each of the images ``ids``; else they.
+
+    Raises: SettingsError where there are more or fewer, or none is true.
+    """
+    if not len(values) or not all(isinstance(one, bool | np.bool_) for one in values):
+        return values
+    many = f"{what} has {len(values)} truth values"
+    if len(values) != len(ids):
+        others = "positions" if ids[0] == "0" else f"names, as {ids[0]!r}"
+        raise SettingsError(f"{many} for {len(ids)} training images: give {others}, or one for each of these alone")
+    if not any(values):
+        raise SettingsError(f"{many}, and none is true: mark at least one image")
+    return [i for i, one in enumerate(values) if one]
 
 
 def read_selection(path, ids, root=None) -> list[int]:
     r"""Positions of the images that a file lists.
 
-    It is text with one a line (``#``: a comment), a JSON list, or a .npy of integers, names or truth values.  A name
+    It is text with one a line (``#``: a comment), or a JSON list or a .npy, which may also hold truth values.  A name
     is one of ``ids``, the end of just one of them (``0001.png``), or a path to it from ``root`` or from above it;
     ``\\`` counts as ``/``.
 
@@ -35,7 +61,7 @@ def read_selection(path, ids, root=None) -> list[int]:
     path, out = ordinary(Path(path)), []
     text = path.suffix not in (".npy", ".json")
     find = _finder(ids, root)
-    for number, entry in enumerate(_entries(path, len(ids)), 1):
+    for number, entry in enumerate(of_mask(_entries(path), ids, path.name), 1):
         if isinstance(entry, int) and not isinstance(entry, bool):
             out.append(entry)
             continue
@@ -80,7 +106,7 @@ def _bare(entry):
     return entry.strip().strip("\"'")
 
 
-def _entries(path, count):
+def _entries(path):
     if path.suffix not in (".npy", ".json"):
         return read_lines(path)
     if path.suffix == ".json":
@@ -91,11 +117,9 @@ def _entries(path, count):
         except (OSError, ValueError, EOFError) as error:
             why = getattr(error, "strerror", None) or str(error).splitlines()[0][:100]
             raise SettingsError(f"{path.name} cannot be read ({why}): give a list of positions or names") from None
-        if array.dtype == bool and array.shape == (count,):
-            return np.flatnonzero(array).tolist()
-        found = array.tolist() if array.ndim == 1 and array.dtype.kind in "iuU" else None
+        found = array.tolist() if array.ndim == 1 and array.dtype.kind in "biuU" else None
     if not isinstance(found, list):
-        raise SettingsError(f"{path.name} is no list: give positions or names, or {count} truth values (.npy)")
+        raise SettingsError(f"{path.name} is no list: give positions, names, or a truth value for each training image")
     return found
 
 

@@ -51,7 +51,9 @@ def moments(normalise, x: UInt8[Tensor, "n C H W"] | Float32[Tensor, "n C H W"])
 def pool_parts(name, classes, train, test, normalise, device, whole=None) -> Images:
     r"""Training and test images (or None) in one pool; test images with the pixels of a training image are left out.
 
-    Args: whole: a tensor in which training and test images lie one after the other, if they do.
+    Args:
+        normalise: see `moments`; None: by imagenet.
+        whole: a tensor in which training and test images lie one after the other, if they do.
     Raises: SettingsError where their kinds differ, a class has no training image, or no test image is left.
     """
     parts = [train] if test is None else [train, test]
@@ -81,9 +83,10 @@ def pool_parts(name, classes, train, test, normalise, device, whole=None) -> Ima
         sub = [name for part in parts for name in part.sub or [classes[k] for k in part.y.tolist()]]
         fine_classes = tuple(sorted(set(sub)))
         fine = torch.tensor([fine_classes.index(name) for name in sub])
-    mean, std = moments(normalise, x[: len(train.y)])
-    if x.is_floating_point() and normalise != "imagenet":  # the default, asked for or not
-        logging.getLogger("megu").warning("normalise is not used: float images are taken as they come")
+    if x.is_floating_point() and normalise is not None:
+        told = "normalise is applied to 8-bit images alone: these are float, and taken as they come; if they lack it,"
+        logging.getLogger("megu").warning(f"{told} let the Dataset normalise them, or give uint8 images")
+    mean, std = moments("imagenet" if normalise is None else normalise, x[: len(train.y)])
     if x.is_floating_point() and 0 <= float(x.min()) and float(x.max()) <= 1:
         mean, std = torch.zeros_like(mean), torch.ones_like(std)  # shown as they are
     x, y, fine, mean, std = (value.to(device) for value in (x, y, fine, mean, std))

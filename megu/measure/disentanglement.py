@@ -63,6 +63,7 @@ def _responses(found, gone):
     count, total, _ = found.sums()
     n, s = np.delete(count, gone, 1), np.delete(total, gone, 1)
     all_n, all_s = n.sum(1, keepdims=True), s.sum(1, keepdims=True)
+    all_n = np.where(all_n > 0, all_n, np.nan)  # without retained images there is nothing to compare with
     others = (all_s - s) / np.maximum(all_n - n, 1e-12)
     return total[:, gone] / np.maximum(count[:, gone], 1e-12) - all_s / all_n, s / np.maximum(n, 1e-12) - others
 

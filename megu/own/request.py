@@ -23,8 +23,9 @@ from megu.core.splits import forgotten_classes
 from megu.core.train import predict
 from megu.methods.task import Task
 from megu.own.class_order import check_class_order, check_known, check_reference, check_whole_class
+from megu.own.forgotten import forget_set
 from megu.own.guide_choice import choose_guide
-from megu.own.inputs import forget_set, read_inputs
+from megu.own.inputs import read_inputs
 from megu.own.tuning import MOST, check_tune, scaled
 from megu.settings.config import Recipe
 from megu.settings.errors import SettingsError
@@ -48,7 +49,7 @@ class Request:
         model: images ``(n, C, H, W)`` to logits ``(n, K)``, never altered; or its .safetensors, with ``arch``.
         data: its training images, or those that go and a sample of the others: a folder, see
             `megu.datasets.folder.find_classes`, a .csv, or a Dataset of (image, class).
-        forget: see `megu.own.inputs.forget_set`.  arch: see `megu.core.loading.read_model`.
+        forget: see `megu.own.forgotten.forget_set`.  arch: see `megu.core.loading.read_model`.
         test: unseen images, given as ``data`` is; without them no attack can be measured.
         classes: names in the order of the outputs, or a text file of them; by default the folders, sorted, or
             ``data.classes``.  subclasses: of each image of a Dataset.
@@ -56,7 +57,7 @@ class Request:
         guide: see `megu.own.guide_choice.choose_guide`.  method: in `megu.methods.METHODS`.  seed: of all randomness.
         reference: a model retrained without the forget images, given as ``model`` is.
         retrain: whether to make it here, from new weights, by the recipe ``training`` of ``settings``.
-        normalise: of 8-bit images, see `megu.datasets.user_images.moments`.
+        normalise: of 8-bit images alone, see `megu.datasets.user_images.moments`; by default imagenet.
         size: pixels that images of a folder are resized to; by default their own where all have one, else 224.
         retain_images: to fine-tune on, at most; by default a fifth, at least 1,600.
         tune: trials of a search of the method's settings before it, see `megu.own.tuning.settled`; each takes as long
@@ -78,7 +79,7 @@ class Request:
     seed: int = 0
     reference: nn.Module | Path | None = None
     retrain: bool = False
-    normalise: Any = "imagenet"
+    normalise: Any = None
     size: int | None = None
     retain_images: int | None = None
     trained_on: int | None = None

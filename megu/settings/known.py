@@ -3,6 +3,7 @@ r"""What a request may name, known before torch, torchvision and timm are import
 import ast
 import difflib
 import importlib.util
+import os
 import re
 import sys
 import unicodedata
@@ -133,7 +134,8 @@ def _check_function(arch, path, function):
 
 
 def check_names(given: dict):
-    r"""Raises SettingsError for a name to be forgotten that no folder has; the readers check it all."""
+    r"""Raises SettingsError for a name to be forgotten that no folder has; the readers check it all, and what may be a
+    file: an image, or a list of some."""
     forget, root = given.get("forget"), Path(given.get("data", "")).expanduser()
     names = [forget] if isinstance(forget, str) else forget or []
     if "data" not in given or "classes" in given or not root.is_dir() or not all(isinstance(n, str) for n in names):
@@ -145,7 +147,8 @@ def check_names(given: dict):
             level = [path for folder in level for path in sorted(folder.iterdir()) if path.is_dir()]
         there |= dict.fromkeys(unicodedata.normalize("NFC", path.name).strip() for path in level)
     for name in names:
-        if unicodedata.normalize("NFC", name).strip().rpartition("/")[2] not in there:
+        last = unicodedata.normalize("NFC", name).strip().rpartition("/")[2]
+        if last not in there and "." not in last and not os.path.isfile(name):
             known = [one for one in there if one.lower() not in (*TRAIN, *UNSEEN) and not one.startswith(".")]
             if not known:
                 raise SettingsError(f"data {root.name!r} holds no folder of a class: put the images of each into one")

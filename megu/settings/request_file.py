@@ -65,9 +65,9 @@ Normalise = _either(
 class RequestFile(Part):
     """What `megu.unlearn` and `megu.compare` can be told in words; for defaults see `megu.own.request.Request`.
 
-    A string in ``forget`` is a name, an integer in a list a position; ``forget_list`` is a file of them instead.  A
-    string in ``classes`` is a file of names.  ``method``: of a comparison, a list.  ``settings``: nested or dotted.
-    ``out``: folder for what is written.
+    A string in ``forget`` is a name, also of an image, an integer in a list a position; ``forget_list`` is a file of
+    them instead.  A string in ``classes`` is a file of names.  ``method``: of a comparison, a list.  ``settings``:
+    nested or dotted.  ``out``: folder for what is written.
     """
 
     model: Path | None = None

@@ -20,8 +20,9 @@ def closest(name, known, what):
     r"""What to say of an unknown name: the nearest known one, and all or the first of many."""
     known = [*map(str, known)]
     plain = {one.casefold(): one for one in known}
-    near = difflib.get_close_matches(str(name)[:200].casefold(), plain, n=1)
-    hint = f"did you mean {plain[near[0]]!r}? " if near else ""
+    asked = str(name)[:200].casefold()
+    near = [one for one in difflib.get_close_matches(asked, plain, n=1) if not asked.strip("/").startswith(f"{one}/")]
+    hint = f"did you mean {plain[near[0]]!r}? " if near else ""  # by what lies in a class that class is not meant
     if {one.strip() for one in str(name).split(",")} <= {*known}:
         hint = "these are several: give one by one; "
     more = f", ... ({len(known)} in all)" if len(known) > _LISTED else ""

@@ -94,13 +94,29 @@ def test_another_preparation_that_fits_is_named(made, found):
 
 @pytest.mark.parametrize("found", FLOATS)
 def test_so_is_another_normalisation_of_float_images(made, found):
-    with refused(f"of them {found.strip()}: prepare them as in training"):
+    way = r" \(normalise= does so to 8-bit images alone: let the Dataset do it, or give such\)" * ("by" in found)
+    with refused(f"of them {found.strip()}{way}: prepare them as in training"):
         check(made, FLOATS[found](made[0]))
 
 
 def test_so_is_another_normalisation_of_8_bits(made):
     with refused("of them normalised by imagenet: prepare them as in training"):
         check(made, levels(made[0]), "unit")
+
+
+@pytest.mark.parametrize(("right", "refuse"), [(4, False), (3, False), (2, True), (0, True)])
+def test_a_few_images_accuse_nobody_unless_few_of_them_are_named_right(made, right, refuse, caplog):
+    x, y, net = made
+    index = torch.tensor([0, 12, 1, 13])  # two of each of two classes
+    labels = y.clone()
+    labels[index[right:]] = 1 - labels[index[right:]]
+    given = net, images(levels(x), labels), index
+    if refuse:
+        with refused(rf"names {25 * right} % of 4 training images right .*by chance.: check normalise, size and the"):
+            check_accuracy(*given)
+    else:
+        check_accuracy(*given)
+        assert f"names {25 * right} % of 4 training images right (50 % by chance): these are too few" in caplog.text
 
 
 def test_images_as_in_training_pass_in_silence(made, caplog):
@@ -141,7 +157,7 @@ def test_test_images_prepared_otherwise_are_refused(made):
     x = (made[0] - MEAN) / STD
     plain = torch.cat([x[:N], made[0][N:]])
     with refused(
-        "% of 240 test images right, but .* of them normalised by imagenet: prepare them as the training images"
+        "% of 240 test images right, but .* of them normalised by imagenet .normalise=.*: prepare them as the training"
     ):
         check(made, plain)
     other = torch.cat([x[:N], x[N:] * 0.2 - 3])  # by no usual pair

@@ -51,6 +51,17 @@ def test_a_folder_of_a_run(mini, photos):
     refused(lambda: of_a_run(photos), "trouser/4.png is not a readable image")
 
 
+def test_unseen_images_without_class_folders_are_said_with_the_way_out(photos):
+    for file in (photos / "test").rglob("*.png"):
+        file.rename(photos / "test" / f"{file.parent.name}{file.name}")
+    for name in ("pullover", "t-shirt", "trouser"):
+        (photos / "test" / name).rmdir()
+    said = "'test' holds 12 images without class folders, whose classes nobody knows", "into one folder per class"
+    refused(lambda: find_classes(photos), *said, f"or give {photos.name}/train to leave test out")
+    refused(lambda: list_images(photos / "test", ("pullover", "trouser")), *said)
+    assert find_classes(photos / "train").test is None
+
+
 @pytest.mark.parametrize(("size", "other", "expected"), [(20, 28, 20), (None, 28, 28), (None, 40, 224), (20, 40, 20)])
 def test_a_run_and_a_users_request_read_a_folder_alike(photos, size, other, expected):
     """As chosen; their own where all training images have one; else 224."""

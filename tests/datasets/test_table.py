@@ -1,5 +1,7 @@
 """Images in a CSV: what it says is what is taken, and what it cannot be told is refused."""
 
+import numpy as np
+import pandas as pd
 import pytest
 from pixels import check, reader, write
 from refusals import refused
@@ -90,13 +92,15 @@ def test_positions_are_refused_where_rows_of_unseen_images_stand_before_training
     lines = [f"{file},{file.parent.name},{split}" for file, split in zip(files, splits, strict=True)]
     table = rows(tmp_path, *lines)
     (listed := tmp_path / "list.txt").write_text("3")
-    for forget in ([3], listed):
+    for forget in ([3], listed, np.array([3]), pd.Index([3]), pd.Series([3])):
         if first == "train":
             assert check(reader([0, 1]), table, forget).split.forget.tolist() == [3]
             assert "positions count from 0, in the .csv's order: 3 is" in caplog.text
         else:
             with refused("'images.csv' has unseen images before training ones .image 1., .* would mean other images"):
                 check(reader([0, 1]), table, forget)
+    with refused("forget has 16 truth values for 8 training images: give names, as "):  # of all rows
+        check(reader([0, 1]), table, pd.Series(np.arange(16) == 3))
     listed.write_text("a/0000.png" if first == "train" else lines[-1].partition(",")[0])
     assert len(check(reader([0, 1]), table, listed).split.forget) == 1
 

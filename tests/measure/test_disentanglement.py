@@ -1,5 +1,6 @@
 """The disentanglement score of known patterns."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -79,6 +80,10 @@ def test_nothing_is_measured_where_no_concept_goes(plain):
     assert len(found) == (len(VIEWS) + 1) * len(MEASURES) and found[["value", "low", "high"]].isna().all().all()
     no_test = replace(split, test_forget=split.forget[:0])
     assert scores((images, no_test), keeping(1, 2, 3, 4, 5))["unlearned", "in place", "score"] > 0.95
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        alone = disentanglement(WHOLE, WHOLE, None, images, replace(split, test_retain=split.test_retain[:0]), draws=40)
+    assert alone["value"].isna().all(), "nothing to compare the concept with"
 
 
 @pytest.mark.parametrize("arch", ["resnet-small", "vit-tiny"])

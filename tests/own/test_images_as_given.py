@@ -142,10 +142,10 @@ def test_what_is_not_used_is_refused_or_said(root, caplog):
     check(reader(range(4)), Subset(data, range(23, -1, -1)), [0, 1], normalise="unit")
     assert "in the Subset that was given, not in the Dataset below it: 0 is an image of '3'" in caplog.text
     floats = TensorDataset(data.tensors[0] / 255, data.tensors[1])
-    check(reader(range(4)), floats, "1", normalise="imagenet")
-    assert "normalise is not used" not in caplog.text
-    check(reader(range(4)), floats, "1", normalise="half")
-    assert "normalise is not used" in caplog.text
+    for normalise in (None, "imagenet", "half"):
+        caplog.clear()
+        check(reader(range(4)), floats, "1", normalise=normalise)
+        assert ("normalise is applied to 8-bit images alone: these are float" in caplog.text) == bool(normalise)
 
 
 class Gone(TensorDataset):

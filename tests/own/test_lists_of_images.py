@@ -1,12 +1,19 @@
 """Single images, listed as people write them."""
 
 import json
+import sys
 import unicodedata
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from pixels import as_dataset, check, reader, write
 from refusals import refused
+from safetensors.torch import save_file
+
+import megu
+from megu.cli import main as command
 
 NAMES = ("ant", "bee", "cow", "dog")
 
@@ -45,6 +52,13 @@ def test_names_of_images_in_place_of_a_list(root):
     for other in ("bee/0000.png", "cow"):
         with refused(f"forget has '{other}': beside single images give names of such, as 'ant/0000.png'; for classes"):
             check(reader(range(4)), root, ["bee/0006.png", other])
+    for missing in ("bee/0000.png", "photos/test/bee/0006.png"):  # no remedy names the class
+        with refused(f"forget has '{missing}', and no training image is called so: give names of such, as 'ant/0000"):
+            check(reader(range(4)), root, [missing])
+    with refused("forget has 'bee/6.png', and no training image is called so: give positions of images"):
+        check(reader(range(4)), as_dataset(), ["bee/6.png"])
+    with refused("the class 'bee/0006' does not exist; choose from"):
+        check(reader(range(4)), root, "bee/0006")
     with refused("forget is 6: give names, positions or a pathlib.Path"):
         check(reader(range(4)), root, 6)
     with refused("forget has 'x': give integers from 0 to 23, or names only"):
@@ -59,6 +73,33 @@ def test_paths_and_truth_values_in_python(root, tmp_path, monkeypatch):
     (root / "dog" / "0006.png").write_bytes((root / "dog" / "0018.png").read_bytes() + b"\0")
     with refused("forget has '0006.png', which 2 images are called: say which, e.g. bee/0006.png, dog/0006.png"):
         check(reader(range(4)), root, ["0006.png"])
+
+
+def test_names_of_images_in_a_config_and_in_the_shell(root, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    save_file(reader(range(4)).state_dict(), "model.safetensors")
+    net = "nn.Sequential(nn.Flatten(), nn.Linear(192, 4))"
+    (tmp_path / "net.py").write_text(f"from torch import nn\ndef net(): return {net}")
+    usual = "model: model.safetensors\narch: net.py:net\ndata: photos\nnormalise: unit\nguide: model\n"
+    (tmp_path / "request.yaml").write_text(usual + "forget: [bee/0006.png, photos/dog/0018.png]")
+    assert "single images: bee/0006.png, dog/0018.png" in str(megu.unlearn(config="request.yaml", dry_run=True))
+    (tmp_path / "list.txt").write_text("bee/0006.png")
+    for forget, said in (("photos/bee/0006.png", "single images: bee/0006.png, 1 of"), ("list.txt", "(--forget-list)")):
+        words = ["megu", "unlearn", "--config", "request.yaml", "--forget", forget, "--dry-run"]
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit):
+            command.main()
+        assert said in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor, pd.Series])
+def test_truth_values_of_other_images_than_the_training_ones_are_refused(root, kind):
+    for data, said in ((root, "names, as 'ant/0000.png'"), (as_dataset(), "positions")):
+        with refused(f"forget has 30 truth values for 24 training images: give {said}, or one for each of these alone"):
+            check(reader(range(4)), data, kind([*[True] * 6, *[False] * 24]))
+        with refused("forget has 24 truth values, and none is true: mark at least one image"):
+            check(reader(range(4)), data, kind([False] * 24))
+        assert check(reader(range(4)), data, kind([True, *[False] * 23])).split.forget.tolist() == [0]
 
 
 def test_paths_of_a_folder_called_training_and_of_a_csv_elsewhere(root, tmp_path):
@@ -129,9 +170,10 @@ def test_lists_in_other_formats(root, tmp_path):
 
     assert forgotten("a.npy", np.array([6, 7])) == forgotten("a.json", [6, "bee/0007.png"]) == [6, 7]
     assert forgotten("a.npy", np.array(["bee/0006.png"])) == forgotten("b.npy", np.arange(24) == 6) == [6]
+    assert forgotten("b.json", [i == 6 for i in range(24)]) == [6]
     for name, content, said in (
-        ("a.npy", np.arange(5) == 3, "24 truth values"), ("a.npy", np.ones(2), "is no list"),
-        ("a.json", {"bee": 1}, "is no list"), ("a.json", [1.5], "'1.5'"), ("a.json", [True], "'True'"),
+        ("a.npy", np.arange(5) == 3, "a.npy has 5 truth values for 24"), ("a.npy", np.ones(2), "is no list"),
+        ("a.json", {"bee": 1}, "is no list"), ("a.json", [1.5], "'1.5'"), ("a.json", [True, 1], "'True'"),
     ):  # fmt: skip
         with refused(said):
             forgotten(name, content)
@@ -143,7 +185,12 @@ def test_what_is_meant_by_positions_and_names_is_said(caplog):
     assert "count from 0, in the Dataset: 3 is an image of '0', 7 is an image of '1'" in caplog.text
     assert "positions name all" not in caplog.text
     check(reader(range(4)), data, range(6, 13))
-    assert "positions name all 6 training images of '1', which are forgotten one by one" in caplog.text
+    assert "positions name all 6 training images of '1', which are forgotten one by one: to forget" in caplog.text
+    for named, said in ((["a", "b"], True), (["a"], False), (["a", "c"], False)):
+        caplog.clear()
+        checked = check(reader(range(4)), data, named, subclasses=[*"aaabbbcccddd" * 2])
+        assert ("hold all 6 training images of '0', which are forgotten as sub-c" in caplog.text) == said
+        assert ("give its name (--forget 0)" in str(checked.notices)) == said
     halves = [*"000000111111"]
     for sub, said in ((["0", "1", "x"] * 8, True), (["x", "y"] * 12, False), (halves + ["x"] * 12, False)):
         caplog.clear()

@@ -82,6 +82,13 @@ def test_names_of_pandas_are_read_by_their_index():
     assert check(model, data, "a", subclasses=kinds).split.forget.tolist() == [*range(0, 24, 2)]
 
 
+def test_a_table_is_no_dataset(tmp_path):
+    frame = pd.DataFrame({"path": ["a.png"] * 4, "label": NAMES})
+    for data, more in ((frame, {}), (frame, {"size": 8}), (as_dataset(), {"test": frame})):
+        with refused("is a DataFrame: write it as a .csv beside the images .frame.to_csv.*, or give a Dataset"):
+            check(reader(range(4)), data, "ant", **more)
+
+
 @pytest.mark.parametrize("content", [NAMES, {"dog": 3, "bee": 1, "ant": 0, "cow": 2}, dict(enumerate(NAMES))])
 def test_names_in_json(content, tmp_path):
     (path := tmp_path / "names.json").write_text(json.dumps(content, indent=1))
