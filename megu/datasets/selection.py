@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from megu.datasets.listing import read_json, read_lines
+from megu.datasets.listing import is_image, read_json, read_lines
 from megu.settings.class_names import TRAIN
 from megu.settings.errors import SettingsError
 from megu.settings.files import ordinary
+from megu.settings.values import shown
 
 _POSITION = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 
@@ -86,12 +87,14 @@ def read_selection(path, ids, root=None) -> list[int]:
 
 def positions_of(names, known, ids, root) -> list:
     r"""``names`` with positions for those that are paths or names of images, as in `read_selection`; what is ``known``
-    as a class stays.  Raises: SettingsError where several images are called so."""
+    as a class stays.  Raises: SettingsError where several images are called so, or none by the name of a file."""
     find, out = _finder(ids, root), []
     for name in names:
         name = str(name) if isinstance(name, Path) else name
         found = find(name) if isinstance(name, str) and name not in known else []
         _refuse_several(found, f"forget has {name!r}", ids)
+        if isinstance(name, str) and is_image(name) and not found and name not in known:  # else a class may be meant
+            raise SettingsError(f"forget has {shown(name)}, and no training image is called so: give e.g. {ids[0]!r}")
         out.append(found[0] if found else name)
     return out
 

@@ -23,9 +23,8 @@ from megu.core.splits import forgotten_classes
 from megu.core.train import predict
 from megu.methods.task import Task
 from megu.own.class_order import check_class_order, check_known, check_reference, check_whole_class
-from megu.own.forgotten import forget_set
 from megu.own.guide_choice import choose_guide
-from megu.own.inputs import read_inputs
+from megu.own.inputs import forget_set, read_inputs
 from megu.own.tuning import MOST, check_tune, scaled
 from megu.settings.config import Recipe
 from megu.settings.errors import SettingsError
@@ -49,7 +48,7 @@ class Request:
         model: images ``(n, C, H, W)`` to logits ``(n, K)``, never altered; or its .safetensors, with ``arch``.
         data: its training images, or those that go and a sample of the others: a folder, see
             `megu.datasets.folder.find_classes`, a .csv, or a Dataset of (image, class).
-        forget: see `megu.own.forgotten.forget_set`.  arch: see `megu.core.loading.read_model`.
+        forget: see `megu.own.inputs.forget_set`.  arch: see `megu.core.loading.read_model`.
         test: unseen images, given as ``data`` is; without them no attack can be measured.
         classes: names in the order of the outputs, or a text file of them; by default the folders, sorted, or
             ``data.classes``.  subclasses: of each image of a Dataset.
