@@ -15,6 +15,7 @@ from megu.core.adapted import adapted, copy_of, tensors, trainable, unwrapped, w
 from megu.core.architectures import builders
 from megu.core.device import generator, seeded
 from megu.core.models import any_number
+from megu.core.splits import some
 from megu.core.train import predict
 from megu.core.weights import read_tensors
 from megu.datasets.preparations import other_preparations
@@ -26,8 +27,7 @@ _LOG = logging.getLogger("megu")
 _CHECK = "normalise, size and the order of the classes"
 _TRIED, _AT_FIRST, _AT_LAST = 200, 50, 3  # images that are prepared in other ways; in every way; ways for all of them
 _NEAR, _FAR = 0.03, 0.1  # in shares of images: what is said, and what may be refused
-_SURELY = 3.0  # standard deviations of a difference: some 25 ways are tried
-_KNOWN, _FEW = 0.8, 20
+_SURELY, _KNOWN, _FEW = 3.0, 0.8, 20  # standard deviations of a difference, as some 25 ways are tried; share; images
 
 
 def read_model(path, arch, num_classes, shape) -> nn.Module:
@@ -140,9 +140,8 @@ def check_and_copy(model, images, what="model", batch=128) -> nn.Module:
         remedy = "check size and channels, and let forward work in float32"
         raise SettingsError(f"{what} takes no images of shape {images.shape} ({why(error)}): {remedy}") from None
     copy.zero_grad(set_to_none=True)
-    few = images.few_index(batch)
-    with suppress(torch.OutOfMemoryError), torch.no_grad(), any_number(len(few), what):  # that is met by smaller ones
-        copy(images.batch(few))
+    with suppress(torch.OutOfMemoryError), torch.no_grad(), any_number(batch, what):  # that is met by smaller ones
+        copy(images.few(batch))
     return copy
 
 
@@ -154,7 +153,7 @@ def check_accuracy(model, images, index: Int64[Tensor, " n"], check=_CHECK, unse
         where training images, or fewer unseen ones than training images, are named right far more often when prepared
         in another way, see `megu.datasets.preparations`; and where unseen ones are far more often than training images.
     """
-    index = _sample(index)
+    index = some(index)
     named, y = _named(model, images, index)
     share, limit, chance = _share(named, y), *_chance(named, y)
     told = f"the model names {100 * share:.0f} % of {len(index)} training images right"
@@ -168,7 +167,7 @@ def check_accuracy(model, images, index: Int64[Tensor, " n"], check=_CHECK, unse
     elif share < _KNOWN:
         _LOG.warning(f"{told}: if it named more in training, prepare them as there (size, part, colours, normalise)")
     if unseen is not None:
-        _check_unseen(model, images, _sample(unseen), index, named)
+        _check_unseen(model, images, some(unseen), index, named)
     return share
 
 
@@ -228,11 +227,6 @@ def better_prepared(
     if how and _NEAR <= best and not surely:
         _LOG.warning(f"the model names {100 * share:.0f} % of {len(index)} images right, {said}: was it trained so?")
     return said if surely else None
-
-
-def _sample(index):
-    # At random: where labels repeat with a period, every k-th image can be of one class.
-    return index[torch.randperm(len(index), generator=generator(0, "accuracy"))[:500].to(index.device)]
 
 
 def _named(model, images, index, tried=False):

@@ -92,3 +92,8 @@ def make_split(images, settings) -> Split:
 def forgotten_classes(images, split: Split, settings) -> tuple[int, ...]:
     r"""Classes that disappear altogether: in class-wise forgetting."""
     return tuple(images.y[split.forget].unique().tolist()) if settings.forget.scenario == "class" else ()
+
+
+def some(index: Index, most: int = 500) -> Index:
+    r"""At most so many of an index, at random: where labels repeat with a period, every k-th may be of one class."""
+    return index[torch.randperm(len(index), generator=generator(0, "accuracy"))[:most].to(index.device)]

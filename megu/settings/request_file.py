@@ -237,10 +237,8 @@ def write(request: RequestFile, path: Path):
         _ = path.exists() and read(path)
     except SettingsError:
         raise SettingsError(f"--save-config {path.name!r} is there and is no request: choose another name") from None
-    folder = path.parent.absolute()
-    values = _moved(request.model_dump(), lambda place: Path(os.path.relpath(place, folder)).as_posix())
-    for name, value in values.items():
-        in_utf8(value, name)
+    folder, values = path.parent.absolute(), request.model_dump()
+    values = _moved(values, lambda place: Path(os.path.relpath(in_utf8(place, "path"), folder)).as_posix())
     if path.suffix == ".toml":
         import tomlkit  # noqa: PLC0415  (nobody else needs it)
 
