@@ -138,9 +138,11 @@ def pareto(summary: pd.DataFrame, titles: Mapping[str, str], forget: str = "acc_
         look = {"fmt": "o", "color": ONLY_A, "markersize": 5} | look.get(name, {})
         ends = [[axis.loc[name, "half_width"]] if pd.notna(axis.loc[name, "half_width"]) else None for axis in (y, x)]
         ax.errorbar(x.loc[name, "mean"], y.loc[name, "mean"], *ends, elinewidth=0.6, ecolor=FLOOR, **look)
-    ax.set(xlabel=f"{METRICS[forget]}, % (95 % interval over seeds)", ylabel=f"{METRICS['acc_retain_test']}, %")
     low, high = y["mean"].min(), y["mean"].max()  # one interval may be longer than all of that
-    ax.set_ylim(low - 0.12 * (high - low), high + 0.12 * (high - low))
+    low, high = low - 0.12 * (high - low), high + 0.12 * (high - low)
+    cut = (y["mean"] - y["half_width"]).lt(low) | (y["mean"] + y["half_width"]).gt(high)
+    retained = METRICS["acc_retain_test"] + ", %" + " (intervals that leave the picture are cut)" * bool(cut.any())
+    ax.set(xlabel=f"{METRICS[forget]}, % (95 % interval over seeds)", ylabel=retained, ylim=(low, high))
     if "megu" in apart.index:
         nearer = int((apart < apart.loc["megu"]).all(axis=1).sum())
         said = f"{nearer} of {len(apart) - 1} other methods are nearer than MeGU"

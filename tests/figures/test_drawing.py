@@ -69,6 +69,9 @@ def test_titles_say_what_the_tables_say():
     names = ["method", "metric", "unit", "mean", "half_width", "gap", "gap_half_width"]
     (ax,) = results.pareto(pd.DataFrame(rows, columns=names), {name: name for name, *_ in rows}).axes
     assert ax.get_title().startswith("1 of 2 other methods are nearer than MeGU"), "ssd is on both axes, scrub on one"
+    table = pd.DataFrame(rows, columns=names)
+    (whole,) = results.pareto(table.assign(half_width=0.1), {name: name for name in table["method"]}).axes
+    assert "are cut" in ax.get_ylabel() and "are cut" not in whole.get_ylabel()
 
 
 @pytest.mark.parametrize("draw", [comparison.pareto, disentanglement.scores])
