@@ -14,7 +14,7 @@ from megu.core import keymap
 from megu.core.adapted import adapted, copy_of, tensors, trainable, unwrapped, why
 from megu.core.architectures import builders
 from megu.core.device import generator, seeded
-from megu.core.models import any_number
+from megu.core.models import asked
 from megu.core.splits import some
 from megu.core.train import predict
 from megu.core.weights import read_tensors
@@ -114,10 +114,10 @@ def copied(model, what) -> nn.Module:
         raise SettingsError(f"{what} cannot be copied ({why(error)}): {remedy}") from None
 
 
-def check_and_copy(model, images, what="model", batch=128) -> nn.Module:
+def check_and_copy(model, images, what="model", batch=0) -> nn.Module:
     r"""A copy to work on, in eval mode, which gives logits, see `megu.core.adapted.adapted`.
 
-    Args: batch: images that it must take at once.
+    Args: batch: images that it must take at once, beside the few that are tried anyway.
     Raises: SettingsError where the model is none, or weights or logits are not finite or not of the classes.
     """
 
@@ -140,8 +140,9 @@ def check_and_copy(model, images, what="model", batch=128) -> nn.Module:
         remedy = "check size and channels, and let forward work in float32"
         raise SettingsError(f"{what} takes no images of shape {images.shape} ({why(error)}): {remedy}") from None
     copy.zero_grad(set_to_none=True)
-    with suppress(torch.OutOfMemoryError), torch.no_grad(), any_number(batch, what):  # that is met by smaller ones
-        copy(images.few(batch))
+    if batch:
+        with suppress(torch.OutOfMemoryError), torch.no_grad():  # that is met by smaller batches
+            asked(copy, images.few(batch), what)
     return copy
 
 

@@ -1,8 +1,7 @@
 r"""What is done with any classifier."""
 
 import json
-import re
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from math import nan
 from pathlib import Path
@@ -15,11 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megu.core.adapted import copy_of, tensors, trainable, unwrapped, why  # noqa: F401  (one door)
-from megu.core.device import generator, seeded
 from megu.core.networks import AIRBENCH, RESNETS, Airbench, ResNet, ViT, build, prepare, reset, resized  # noqa: F401  (one door)
 from megu.core.weights import read_tensors
 from megu.settings.errors import MeguError, SettingsError
-from megu.settings.files import hash_bytes
 
 
 def head(model: nn.Module) -> nn.Linear:
@@ -122,51 +119,25 @@ def probe(
     return accuracy(z @ torch.linalg.solve(gram, x.T @ F.one_hot(y_train, k).double()), y)
 
 
-@contextmanager
-def any_number(count: int, what: str = "model"):
-    r"""Raises: SettingsError where a foreign forward() in the block fails; eight images it has taken before."""
+def asked(model: nn.Module, x: Float[Tensor, "n C H W"], what: str = "model"):
+    r"""What a model gives for images.  Raises: SettingsError where it takes the first eight of them, but not all."""
     try:
-        yield
+        return model(x)
     except (MeguError, torch.OutOfMemoryError):
         raise
-    except Exception as error:
-        told = f"{what} takes a few images, but not {count} at once ({why(error)})"
+    except Exception as error:  # whatever a foreign forward() may raise
+        memory = any(word in str(error) for word in ("alloc", "CUDA", "CUBLAS"))
+        if memory or len(x) <= 8 or not _takes(model, x[:8]):
+            raise
+        told = f"{what} takes a few images, but not {len(x)} at once ({why(error)})"
         raise SettingsError(f"{told}: let forward take any number") from error
 
 
-@torch.no_grad()
-def answers(model: nn.Module, images) -> dict[str, str | list[float]]:
-    r"""What a model says of a few training images: their labels' logits above the mean of all, by mode (eval, train),
-    and the kind of device.  Without ``train`` where it draws there from another generator than torch's."""
-
-    def asked(training):
-        with seeded(generator(0, "answers")):
-            logits = copy_of(model).train(training)(x.clone()).double()
-        return (logits.gather(1, y[:, None])[:, 0] - logits.mean(1)).tolist()
-
-    x, y = images.few(), images.y[images.few_index()]
-    once, again = asked(True), asked(True)
-    return {"device": x.device.type, "eval": asked(False), **({"train": once} if once == again else {})}
-
-
-def differ(before: dict, now: dict, loosely: bool = False) -> str | None:
-    r"""The mode (eval, train) in which two `answers` of the same weights are not one network's; None where they may be.
-
-    On one device they are equal to a thousandth, on two, where dropout draws otherwise, or ``loosely`` to a hundredth.
-    """
-    elsewhere = before["device"] != now["device"]
-    near = 1e-2 if elsewhere or loosely else 1e-3
-    for mode in ("eval",) if elsewhere else ("eval", "train"):
-        one, other = (torch.tensor(found.get(mode, [])) for found in (before, now))
-        if len(one) and len(other) and not torch.allclose(one, other, near, near * one.abs().max().item()):
-            return mode
-    return None
-
-
-def layers_digest(model: nn.Module) -> str:
-    r"""SHA-256 of what a model is beside weights and code: its layers as they print themselves, and what is frozen."""
-    held = [name for name, weight in model.named_parameters() if not weight.requires_grad]
-    return hash_bytes(re.sub(r" at 0x[0-9a-f]+", "", str(unwrapped(model))), *held)
+def _takes(model, x):
+    with suppress(Exception):
+        model(x)
+        return True
+    return False
 
 
 def frozen(model: nn.Module) -> nn.Module:

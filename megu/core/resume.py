@@ -1,4 +1,4 @@
-r"""Trainings that can stop: where the state of one is kept, and when."""
+r"""Trainings that can stop: where the state of one is kept, and when; what tells the network that goes on."""
 
 import io
 import itertools
@@ -8,15 +8,17 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from megu.core.adapted import copy_of, unwrapped
+from megu.core.device import generator, seeded
 from megu.settings.errors import StageError
 from megu.settings.files import atomic, hash_bytes
 
@@ -133,3 +135,46 @@ def interruptible(write: Callable[[], object], every: float) -> Iterator[Callabl
         yield stepped
     finally:
         restore()
+
+
+def answers(model: nn.Module, images) -> dict[str, str | list[float]]:
+    r"""What a model says of a few training images: their labels' logits above the mean of all, by mode (eval, train),
+    and the kind of device.  Without ``train`` where it fails there, or draws from another generator than torch's."""
+
+    def says(training):
+        with seeded(generator(0, "answers")), torch.set_grad_enabled(training):
+            logits = copy_of(model).train(training)(x.clone()).detach().double()
+        return (logits.gather(1, y[:, None])[:, 0] - logits.mean(1)).tolist()
+
+    x, y = images.few(), images.y[images.few_index()]
+    found = {"device": x.device.type, "eval": says(False)}
+    with suppress(Exception):  # of a foreign forward(), which the training itself will tell
+        once, again = says(True), says(True)
+        found |= {"train": once} if once == again else {}
+    return found
+
+
+def differ(before: dict, now: dict, loosely: bool = False) -> str | None:
+    r"""The mode (eval, train) in which two `answers` of the same weights are not one network's; None where they may be.
+
+    On one device they are equal to a thousandth, on two, where dropout draws otherwise, or ``loosely`` to a hundredth.
+    """
+    elsewhere = before["device"] != now["device"]
+    near = 1e-2 if elsewhere or loosely else 1e-3
+    for mode in ("eval",) if elsewhere else ("eval", "train"):
+        one, other = (torch.tensor(found.get(mode, [])) for found in (before, now))
+        if len(one) and len(other) and not torch.allclose(one, other, near, near * one.abs().max().item()):
+            return mode
+    return None
+
+
+def layers_digest(model: nn.Module) -> str:
+    r"""SHA-256 of what a model is beside weights and code: kinds of its parts, their constants, what is frozen."""
+    lines = [name for name, weight in model.named_parameters() if not weight.requires_grad]
+    for name, part in unwrapped(model).named_modules():
+        fixed = {key: getattr(part, key, None) for key in getattr(part, "__constants__", ())}
+        plain = sorted(
+            (key, str(value)) for key, value in fixed.items() if isinstance(value, str | int | float | tuple)
+        )
+        lines.append(f"{name} {type(part).__qualname__} {plain}")
+    return hash_bytes(*lines)

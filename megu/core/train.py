@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from megu.core.device import Compute, Stopwatch, compile_errors, forward, in_batches, too_big
-from megu.core.models import any_number
+from megu.core.models import asked
 from megu.core.optimiser import look_ahead, optimiser, smoothed
 from megu.core.resume import Checkpoint, digest, draws_of, interruptible, put_back
 from megu.settings.config import Recipe
@@ -225,9 +225,7 @@ def predict(model: nn.Module, images, index: Int[Tensor, " n"], *, batch: int = 
     model.eval()
 
     def look(part):
-        x = images.batch(part).contiguous(memory_format=torch.channels_last)
-        with any_number(len(part)):
-            return model(x)
+        return asked(model, images.batch(part).contiguous(memory_format=torch.channels_last))
 
     parts = in_batches(look, index, batch, "prediction", fitted=True)
     model.train(training)

@@ -11,6 +11,7 @@ from scipy import stats
 
 from megu.core import models
 from megu.core.device import Stopwatch, generator
+from megu.core.loading import weights_digest
 from megu.figures.deletion import ATTACKS, MODELS, PARTS
 from megu.measure import attacks, metrics
 from megu.measure.disentanglement import disentanglement, forgotten_concepts
@@ -48,7 +49,7 @@ class _Models:
         load = partial(load_outputs, device=checked.compute.device)
         for name, model in {"before": checked.original, "after": new, "reference": checked.reference}.items():
             if model is not None:
-                file = f"outputs-{name}.safetensors"
+                file = f"outputs-{name}-{weights_digest(model)[:12]}.safetensors"
                 self.outputs[name] = store.once(file, partial(self._made, model), save_outputs, load)
                 seconds += store.facts(file)["seconds"]
         checked.clock.seconds["evaluation"] = seconds

@@ -60,12 +60,11 @@ def compose(checked, new, guide, training, found):
             "retain_is_sample": (trained_on or 0) > images.num_train,
         },
     }  # fmt: skip
-    given, compute = checked.given, checked.compute
+    given = checked.given
     done = {
         "method": checked.request.method, "title": checked.method.title,
         "settings": checked.parameters.model_dump(mode="json"), "seed": checked.settings.seed, "guide": guide,
-        "device": compute.device.type, "precision": "bfloat16 autocast" if compute.autocast else "float32",
-        "versions": versions(PACKAGES), "history": training["history"],
+        **(training.get("made") or made_on(checked.compute)), "history": training["history"],
         "check": training["check"], "search": training["search"],
         "notices": list(dict.fromkeys(checked.notices)),
         "seconds": {part: round(value, 3) for part, value in checked.clock.seconds.items()} | training["seconds"],
@@ -85,6 +84,12 @@ def compose(checked, new, guide, training, found):
     return json.loads(json.dumps(facts, allow_nan=False))
 
 
+def made_on(compute) -> dict:
+    """Device, precision and versions of now, which are facts of what is trained now."""
+    precision = "bfloat16 autocast" if compute.autocast else "float32"
+    return {"device": compute.device.type, "precision": precision, "versions": versions(PACKAGES)}
+
+
 @usual_torch()
 def recheck(checked, new, folder=None) -> dict:
     """The report, see `compose`, on ``new`` against the model of a request; nothing is trained.
@@ -102,7 +107,7 @@ def recheck(checked, new, folder=None) -> dict:
     if request.tune or own:
         given = f"setting {own[0]!r} is of a method" if own else f"tune is {request.tune}"
         raise SettingsError(f"{given}, and here nothing is trained: leave it out")
-    place(folder, {})
+    place(folder, {"data": request.data, "test": request.test})
     place(folder, {}, comparison=True)  # the report of an unlearning is not replaced
     images, training = checked.images, {"seconds": {}, "history": {}, "search": None}
     with collect_notices(checked.notices):

@@ -134,7 +134,7 @@ class CheckedRequest:
                 raise SettingsError(f"{what}: choose another method")
             self.parameters = methods.method_settings(request.method, self.settings, where="")
             self.guide, self.matrix = choose_guide(request.guide, self.images.classes)
-            batch = max((part.batch for _, part in self.parameters if isinstance(part, Recipe)), default=1)
+            batch = max((part.batch for _, part in scaled(self) if isinstance(part, Recipe)), default=0)
             self.original = check_and_copy(self.given, self.images, batch=batch)
             say_hooks(self.given)
             self.method.fits(self.original, self.images)

@@ -12,7 +12,7 @@ from operator import attrgetter
 import torch
 from torch.nn import functional as F
 
-from megu.core import models
+from megu.core import models, resume
 from megu.core.device import Stopwatch, generator, seeded
 from megu.core.models import accuracy
 from megu.core.train import DivergedError, predict
@@ -228,10 +228,10 @@ def kept(store, name, make) -> dict:
 def check_answers(checked, store, called):
     """Raises: StageError where a `megu.runs.store.RunDirectory` was made with a model of the same weights that answers
     otherwise, in eval or in training mode: its forward(), its dropout or the modes of its parts were others."""
-    now = models.answers(checked.original, checked.images)
+    now = resume.answers(checked.original, checked.images)
     if (before := store.manifest["notes"].get("answers")) is None:
         store.note("answers", now)
-    elif mode := models.differ(before, now, loosely=checked.compute.autocast):
+    elif mode := resume.differ(before, now, loosely=checked.compute.autocast):
         what = f"{called} was made with a model of these weights that answers otherwise in {mode} mode"
         raise StageError(f"{what} (another forward, dropout, or parts in eval mode?): choose another folder")
 

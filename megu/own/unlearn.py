@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import nn
 
-from megu.core import models
+from megu.core import models, resume
 from megu.core.device import Stopwatch, usual_torch
 from megu.core.loading import weights_digest
 from megu.core.onnx import write_onnx
@@ -142,7 +142,8 @@ def carry_out(checked, out=None) -> Unlearned:
             store.note("report", done["model"]["sha256_after"])
         new = models.given_back(checked.given, new)
         made = checked.reference if checked.request.retrain else None
-        images = {"data": checked.request.data, "test": checked.request.test}
+        given = {"data": checked.request.data, "test": checked.request.test}
+        images = {name: value for name, value in given.items() if isinstance(value, str | Path)}
         result = Unlearned(new, done["history"], done["seconds"], facts, folder, about(checked, new), made, images)
         tell("on_end", result)
     return result
@@ -176,10 +177,10 @@ def dependencies(checked) -> dict:
         "training_images": images.num_train,  # the others are unseen
         "normalise": [images.mean.tolist(), images.std.tolist()],
         "model": checked.weights,
-        "layers": models.layers_digest(checked.given),
+        "layers": resume.layers_digest(checked.given),
         "reference": checked.reference and weights_digest(checked.reference),
         "retrain": settings["training"] if checked.request.retrain else None,
-        "forget": checked.digest,
+        "forget": {"images": checked.digest, **settings["forget"]},
         "code": CODE,
     }
 
@@ -207,7 +208,8 @@ def _unlearned(checked, store, matrix):
         new = models.copy_of(checked.original).eval()
         new.load_state_dict(trained.state_dict())  # buffers of no file stay as they were, here as in one that is read
         seconds = {part: round(value, 3) for part, value in task.clock.seconds.items()}
-        return new, {"seconds": seconds, "history": task.history, "check": trial.look(new)}
+        made = report.made_on(checked.compute)
+        return new, {"seconds": seconds, "history": task.history, "check": trial.look(new), "made": made}
 
     return _kept(checked, store, MODEL, checked.request.method, make), store.facts(MODEL)
 

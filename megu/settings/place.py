@@ -46,21 +46,21 @@ def place(out, request, comparison=False):
             continue
         what = f"out {str(out)!r} holds {', '.join(there)}, {why}"
         raise SettingsError(f"{what}: name another folder, so that nothing is overwritten")
-    if kept and not comparison and (strange := _not_as_written(folder, own)):
+    if kept and not comparison and (strange := _not_as_written(folder, own, request.get("retrain"))):
         what = f"out {str(out)!r} holds {', '.join(strange)}, not as it was written there"
         raise SettingsError(f"{what}: move it away, or name another folder, so that nothing is overwritten")
     return folder
 
 
-def _not_as_written(folder, names):
+def _not_as_written(folder, names, retrain):
     # A call that was stopped may have written a report of which no sums are known yet; its models are those of work/.
-    known = {name: [] for name in (MODEL, REFERENCE)}
+    known = {name: [] for name in (MODEL, REFERENCE)[: 1 + bool(retrain)]}  # another reference may have been put beside
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged: said where it is gone on with
         for name, made in json.loads((folder / WORK / "manifest.json").read_text())["artefacts"].items():
             known.get(name, []).append(made["sha256"])
     with suppress(OSError, ValueError):
         for line in (folder / SUMS).read_text().splitlines():
-            digest, name = line.split("  ", 1)
-            known.setdefault(name, []).append(digest)
+            digest, name = line.split(maxsplit=1)
+            known.setdefault(name.removeprefix("*"), []).append(digest)
     there = [name for name in names if name in known and (folder / name).is_file()]
     return [name for name in there if hash_file(folder / name) not in known[name]]

@@ -80,7 +80,9 @@ def test_a_method_that_fails_does_not_stop_the_others(model, parts, tmp_path, mo
     assert found.recommended == "ssd" and "the loss is inf" in found.failed["finetune"]
     assert any("No method comes near enough" in reason for reason in found.reasons)
     assert "gave no model" in (tmp_path / "some" / "comparison.html").read_text()
-    with pytest.raises(StageError, match="forget is another"):  # none of these asked a guide, or made a reference
+    with pytest.raises(
+        StageError, match="forget.images is another"
+    ):  # none of these asked a guide, or made a reference
         megu.compare(model, parts[0], "shirt", out=tmp_path / "some", classes=NAMES, methods=["amnesiac"])
     with pytest.raises(WorkError, match="no method gave a model: finetune.*the loss is inf"):
         compare(model, parts, tmp_path / "none", methods=["finetune"])

@@ -107,3 +107,10 @@ def test_one_retained_class_of_many_that_is_lost_is_said(blind, n, reference, wo
     assert verdict["word"].partition(", a trace")[0].partition(", with")[0] == word
     found = [one for one in verdict["findings"] if one.startswith("Single retained classes are lost")]
     assert re.search(said, *found) if said else not found
+
+
+def test_no_report_is_put_among_the_images(model, parts, tmp_path):
+    root = files_of(model, parts, tmp_path)
+    checked = check(model, str(root / "photos"), "trouser", classes=NAMES)
+    with refused("lies in 'photos', whose folders are classes"):
+        recheck(checked, model, root / "photos" / "train" / "look")

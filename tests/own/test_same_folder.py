@@ -1,17 +1,25 @@
 """What a folder was made with goes on in it, all else is refused, and nothing of the user's is replaced."""
 
 import copy
+import json
 import random
 from contextlib import nullcontext
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
-from own_model import files_of, forget
+import torch
+from own_model import NAMES, files_of, forget
 from refusals import refused
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
-from megu.settings.errors import StageError
+from megu.core.models import asked
+from megu.core.resume import layers_digest
+from megu.own import report
+from megu.settings.errors import SettingsError, StageError
+from megu.settings.files import hash_file
 from megu.settings.request_file import RequestFile
 from megu.settings.request_file import write as write_request
 
@@ -102,6 +110,89 @@ def test_a_forward_that_takes_so_many_images_at_once_is_refused_before_work(most
 
     with refused(r"few images, but not \d+ at once .*too many.*: let forward take any number"):
         forget(Narrow(copy.deepcopy(model)), parts, dry_run=True, **BRIEF)
+
+
+@pytest.mark.parametrize(("fails", "words", "kind"), [
+    (lambda x: len(x) > 8, "takes a few images, but not 9 at once", SettingsError),
+    (lambda x: True, "^broken$", RuntimeError),  # it is not the number of images
+    (lambda x: len(x) > 8 and torch.empty(2**60), "alloc", RuntimeError),  # nor what memory says
+])  # fmt: skip
+def test_only_the_number_of_images_is_blamed_for_what_it_does(fails, words, kind):
+    class Broken(nn.Module):
+        def forward(self, x):
+            if fails(x):
+                raise RuntimeError("broken")
+
+    with pytest.raises(kind, match=words):
+        asked(Broken(), torch.zeros(9, 1, 2, 2))
+
+
+def test_a_forward_that_asks_for_gradients_in_training_is_taken(model, parts, tmp_path):
+    class Penalised(Restless):
+        def forward(self, x):
+            x = x if x.requires_grad or not self.training else x.requires_grad_()
+            logits = self.inner(x)
+            penalty = torch.autograd.grad(logits.sum(), x, create_graph=True)[0].sum() if self.training else 0.0
+            return logits + 0 * penalty
+
+    for _ in range(2):
+        forget(Penalised(copy.deepcopy(model)), parts, out=tmp_path / "out", **BRIEF)
+
+
+def test_what_a_layer_prints_does_not_matter(model):
+    (other := copy.deepcopy(model))[2].extra_repr = lambda: f"<at {id(other)}>"
+    assert layers_digest(other) == layers_digest(model) != layers_digest(with_layer(model, 7, nn.Dropout(0.2)))
+
+
+def test_the_same_images_as_classes_and_one_by_one_are_two_requests(model, parts, tmp_path):
+    forget(model, parts, "trouser", out=tmp_path / "out", **BRIEF)
+    gone = (parts[0].tensors[1] == NAMES.index("trouser")).nonzero()[:, 0].tolist()
+    with refused("was made otherwise .forget.classes .*forget.scenario was", StageError):
+        forget(model, parts, gone, out=tmp_path / "out", **BRIEF)
+
+
+def test_a_result_holds_no_images(done):
+    assert done._images == {}, "they came as a Dataset"
+    assert len(ForkingPickler.dumps(done)) < 200_000
+
+
+def test_a_reference_and_sums_of_other_tools_may_lie_beside_the_result(model, parts, tmp_path):
+    forget(model, parts, out=tmp_path / "out", **BRIEF)
+    (tmp_path / "out" / "reference.safetensors").write_bytes(b"given")
+    sums = tmp_path / "out" / "SHA256SUMS"
+    sums.write_text(sums.read_text().replace("  ", " *"))
+    assert forget(model, parts, out=tmp_path / "out", **BRIEF)
+    sums.write_text(sums.read_text().replace("  ", " *"))
+    (tmp_path / "out" / "report.html").write_text("mine")
+    with refused("holds report.html, not as it was written there"):
+        forget(model, parts, out=tmp_path / "out", **BRIEF)
+
+
+def test_what_made_the_model_stays_in_the_report(model, parts, tmp_path, monkeypatch):
+    first = forget(model, parts, out=tmp_path / "out", **BRIEF).report["done"]
+    monkeypatch.setattr(report, "versions", lambda names: {"torch": "0.1"})
+    again = forget(model, parts, out=tmp_path / "out", **BRIEF).report["done"]
+    assert again["versions"] == first["versions"] != {"torch": "0.1"}
+    assert forget(model, parts, **BRIEF).report["done"]["versions"] == {"torch": "0.1"}, "the control"
+
+
+def test_a_model_that_is_made_anew_is_measured_anew(model, parts, tmp_path):
+    forget(model, parts, out=tmp_path / "out", **BRIEF)
+    work = tmp_path / "out" / "work"
+    state = load_file(work / "model.safetensors")
+    state["8.bias"] += torch.arange(10.0)
+    with safe_open(work / "model.safetensors", "pt") as file:
+        about = file.metadata()
+    save_file(state, work / "model.safetensors", about)
+    manifest = json.loads((work / "manifest.json").read_text())
+    manifest["artefacts"]["model.safetensors"]["sha256"] = hash_file(work / "model.safetensors")
+    (work / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "out" / "model.safetensors").unlink()
+    found = forget(model, parts, out=tmp_path / "out", **BRIEF)
+    x, y = parts[1].tensors
+    right = (found.model(x).argmax(1) == y)[y != NAMES.index("trouser")].double().mean().item()
+    rows = {(row["model"], row["part"]): row["percent"] for row in found.report["accuracy"]}
+    assert rows["after", "test_retain"] == pytest.approx(100 * right, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "report.html", "report.json"])

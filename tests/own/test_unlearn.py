@@ -124,7 +124,7 @@ def test_what_is_finished_is_not_made_again(model, parts, tmp_path, monkeypatch)
     assert same(one.model.state_dict(), two.model.state_dict()) and two.history == one.history
     assert one.report["accuracy"] == two.report["accuracy"]
     assert {**one.seconds, "reading": 0} == {**two.seconds, "reading": 0}
-    for more, wrong in (({"what": "shirt"}, "forget is another"), ({"guide": UNIFORM}, "guide.matrix")):
+    for more, wrong in (({"what": "shirt"}, "forget.classes was"), ({"guide": UNIFORM}, "guide.matrix")):
         named = rf"the folder '{tmp_path.name}' \(out=, --out\)"
         with pytest.raises(StageError, match=f"^{named} was made otherwise .{wrong}.*choose another folder$"):
             forget(model, parts, **more, out=tmp_path)
