@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
 from megu.core.device import generator, seeded
-from megu.core.weights import check_modes, check_sources
+from megu.core.weights import check_modes, check_sources, takes
 from megu.settings.errors import SettingsError
 
 _LOG = logging.getLogger("megu")
@@ -75,10 +75,10 @@ def _members(found):
 @dataclass(frozen=True)
 class _Hooks:
     # still: names of parts that stay in eval mode.  read: training or not -> (names that lead to the logits, form).
-    # writes: into its images, so it is given copies.
+    # fresh: it writes into its images, or takes them in one order of memory alone, so it is given copies.
     still: frozenset
     read: dict
-    writes: bool
+    fresh: bool
 
     def before(self, model, inputs):
         if model.training:  # one image has no batch statistics: those of all images stand for them
@@ -86,7 +86,7 @@ class _Hooks:
             for name, module in model.named_modules():
                 if name in self.still or isinstance(module, _BatchNorm):
                     module.training = name not in self.still and not alone
-        return (inputs[0].clone(), *inputs[1:]) if self.writes else None
+        return (inputs[0].clone(memory_format=torch.contiguous_format), *inputs[1:]) if self.fresh else None
 
     def after(self, model, inputs, output):
         path, form = self.read[model.training]
@@ -145,11 +145,12 @@ def adapted(model: nn.Module, x: Float[Tensor, "n C H W"], num_classes: int | No
         told = "%s gives %s (it %s): their logarithm is taken for the logits"
         _LOG.warning(told, what, form, _FORMS[form])
     read, writes = {False: (path, form), True: trained}, not torch.equal(seen, x)
+    fresh = writes or not takes(model, x.contiguous(memory_format=torch.channels_last))  # as .view() behind a layer
     if writes:
         _LOG.warning("%s writes into the images that it is given: it is given copies", what)
     batch_statistics = any(isinstance(module, _BatchNorm) for module in model.modules())
-    if still or writes or batch_statistics or any(reading != ((), None) for reading in read.values()):
-        hooks = _Hooks(still, read, writes)
+    if still or fresh or batch_statistics or any(reading != ((), None) for reading in read.values()):
+        hooks = _Hooks(still, read, fresh)
         model.register_forward_pre_hook(hooks.before)
         model.register_forward_hook(hooks.after)
     return model

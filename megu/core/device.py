@@ -2,6 +2,7 @@ r"""Device, precision, seeds, time and memory."""
 
 import logging
 import os
+import random
 import resource
 import time
 import zlib
@@ -136,10 +137,14 @@ def generator(seed: int, *purpose: str, device="cpu") -> torch.Generator:
 
 @contextmanager
 def seeded(gen: torch.Generator):
-    r"""In the block torch's global generator, which initialisers use, is seeded from ``gen``."""
+    r"""In the block the global generators of torch, Python and numpy, for any network, are seeded from ``gen``."""
+    seed, others = int(torch.randint(2**62, (1,), generator=gen)), (random.getstate(), np.random.get_state())
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(int(torch.randint(2**62, (1,), generator=gen)))
-        yield
+        torch.manual_seed(seed), random.seed(seed), np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(others[0]), np.random.set_state(others[1])
 
 
 def too_big(parts, count, what):

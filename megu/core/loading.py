@@ -69,8 +69,9 @@ def _built(build, arch):
     except MeguError:
         raise
     except (Exception, SystemExit) as error:  # whatever a foreign function may raise
-        called = "a function is called with num_classes and in_channels where it names them, else with the number of"
-        called += " classes if its first argument needs a value"
+        called = (
+            "a function is given num_classes and in_channels by name, or else the number of classes, if it takes one"
+        )
         raise SettingsError(f"arch {arch!r} cannot be built ({why(error)}): {called}") from None
 
 
@@ -104,10 +105,12 @@ def copied(model, what) -> nn.Module:
             raise SettingsError(f"{what}: {name} has no values yet: load its weights, and run lazy layers once")
     try:
         copy = copy_of(unwrapped(model))
-        kinds = {tensor.dtype for tensor in tensors(copy).values() if tensor.is_floating_point()} - {torch.float32}
-        if kinds:
+        if kinds := {one.dtype for one in tensors(copy).values() if one.is_floating_point()} - {torch.float32}:
             told = "%s has weights in %s: it is worked on, and given back, in float32"
             _LOG.warning(told, what, ", ".join(sorted(map(str, kinds))))
+        own = {one.data_ptr() for one in tensors(model).values()} - {0}
+        if shared := [name for name, one in tensors(copy).items() if one.data_ptr() in own]:
+            raise TypeError(f"a copy shares {shared[0]} with it: see __deepcopy__")
         return copy.float()
     except Exception as error:  # whatever a foreign module may hold
         remedy = "give one that copy.deepcopy can copy, and run lazy layers once"
@@ -115,9 +118,8 @@ def copied(model, what) -> nn.Module:
 
 
 def check_and_copy(model, images, what="model", batch=0) -> nn.Module:
-    r"""A copy to work on, in eval mode, which gives logits, see `megu.core.adapted.adapted`.
+    r"""A copy to work on, in eval mode, which gives logits of ``batch`` images at once, see `megu.core.adapted`.
 
-    Args: batch: images that it must take at once, beside the few that are tried anyway.
     Raises: SettingsError where the model is none, or weights or logits are not finite or not of the classes.
     """
 
@@ -140,9 +142,8 @@ def check_and_copy(model, images, what="model", batch=0) -> nn.Module:
         remedy = "check size and channels, and let forward work in float32"
         raise SettingsError(f"{what} takes no images of shape {images.shape} ({why(error)}): {remedy}") from None
     copy.zero_grad(set_to_none=True)
-    if batch:
-        with suppress(torch.OutOfMemoryError), torch.no_grad():  # that is met by smaller batches
-            asked(copy, images.few(batch), what)
+    with suppress(torch.OutOfMemoryError), torch.no_grad():  # that is met by smaller batches
+        asked(copy, images.few(max(1, batch)), what)
     return copy
 
 
@@ -190,8 +191,7 @@ def _check_unseen(model, images, unseen, index, named):
     if share - usual > max(_NEAR, _SURELY * (max(0.0, both * (1 - both)) * sizes) ** 0.5):
         said = f"{told}, but {100 * usual:.0f} % of training images of the same classes: are they exchanged"
         if share - usual >= _FAR:
-            remedy = "Give images that it has not seen, or none"
-            raise SettingsError(f"{said}, or did it learn the test images, too? {remedy}")
+            raise SettingsError(f"{said}, or did it learn the test images, too? Give images it has not seen, or none")
         _LOG.warning(f"{said}?")
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from megu.core.adapted import copy_of, tensors, trainable, unwrapped, why  # noqa: F401  (one door)
 from megu.core.networks import AIRBENCH, RESNETS, Airbench, ResNet, ViT, build, prepare, reset, resized  # noqa: F401  (one door)
-from megu.core.weights import read_tensors
+from megu.core.weights import read_tensors, takes
 from megu.settings.errors import MeguError, SettingsError
 
 
@@ -127,17 +127,10 @@ def asked(model: nn.Module, x: Float[Tensor, "n C H W"], what: str = "model"):
         raise
     except Exception as error:  # whatever a foreign forward() may raise
         memory = any(word in str(error) for word in ("alloc", "CUDA", "CUBLAS"))
-        if memory or len(x) <= 8 or not _takes(model, x[:8]):
+        if memory or len(x) <= 8 or not takes(model, x[:8]):
             raise
         told = f"{what} takes a few images, but not {len(x)} at once ({why(error)})"
         raise SettingsError(f"{told}: let forward take any number") from error
-
-
-def _takes(model, x):
-    with suppress(Exception):
-        model(x)
-        return True
-    return False
 
 
 def frozen(model: nn.Module) -> nn.Module:
@@ -149,7 +142,7 @@ def given_back(given: nn.Module, new: nn.Module) -> nn.Module:
     r"""A copy of what was given, unwrapped, without hooks, with the weights of ``new``, in float32 and eval mode."""
     model = copy_of(unwrapped(given)).float().eval()  # before: some merge weights as they change modes
     model.load_state_dict(new.state_dict())
-    return model.to(next(new.parameters()).device)
+    return model.train().eval().to(next(new.parameters()).device)
 
 
 def save(model: nn.Module, path: Path, about: dict) -> None:
@@ -174,7 +167,7 @@ def load(path: Path, model: nn.Module) -> nn.Module:
     r"""The model with the weights that `save` wrote, in eval mode."""
     no_tensors = {name: value for name, value in model.state_dict().items() if not isinstance(value, Tensor)}
     model.load_state_dict(read_tensors(path) | no_tensors)
-    return model.eval()
+    return model.train().eval()  # what a part kept of other weights goes
 
 
 def channels_of(model, size: tuple[int, int] | None = None) -> int:

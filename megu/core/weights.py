@@ -2,7 +2,7 @@ r"""Weights: the one reader of safetensors, ViT-B/16 and its ImageNet weights; w
 
 import json
 import logging
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
 
@@ -165,6 +165,15 @@ def _is_constant(value):
     return isinstance(value, Tensor) and value.is_floating_point() and value.is_leaf and value.numel() > 1
 
 
+@torch.no_grad()
+def takes(model: nn.Module, x: Tensor) -> bool:
+    r"""Whether a foreign forward() does not fail on images."""
+    with suppress(Exception):
+        model(x)
+        return True
+    return False
+
+
 def check_modes(model: nn.Module, what: str):
     r"""A model in eval mode.  Raises: SettingsError where a method of its own does not change modes as torch's does, or
     where its state lacks weights, or has others in each mode."""
@@ -208,8 +217,10 @@ def check_sources(model: nn.Module, x: Tensor, taught: Tensor, given: Tensor, wh
         remedy = "make them anew without those that go"
         _log.warning(told, what, ", ".join(tables[:3]) + ", ..." * (len(tables) > 3), remedy)
     owners = ((f"{of}.{name}".lstrip("."), value) for of, m in model.named_modules() for name, value in vars(m).items())
-    if apart := [name for name, value in owners if _is_constant(value)]:
-        told = "%s: no file holds %s, tensors that are neither weights nor buffers: who reads its file needs them, too"
+    held, state = model.state_dict(), {x.data_ptr() for x in model.state_dict().values() if isinstance(x, Tensor)}
+    apart = [name for name, value in owners if _is_constant(value) and value.data_ptr() not in state]
+    if apart := apart + [name for name, value in held.items() if not isinstance(value, Tensor)]:
+        told = "%s: no file holds %s, which are neither weights nor buffers: who reads its file needs them, too"
         _log.warning(told, what, ", ".join(apart[:3]) + ", ..." * (len(apart) > 3))
     if idle := [name for i, name in weights.items() if i not in trained and model.get_parameter(name).requires_grad]:
         told = "%s: %d weights have no part in the logits of a few images (%s): most methods leave them as they are"

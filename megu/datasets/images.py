@@ -1,5 +1,6 @@
 r"""Labelled images on the device as uint8; they are normalised and augmented in batches there."""
 
+import logging
 from dataclasses import dataclass, replace
 
 import torch
@@ -140,6 +141,15 @@ def same_pixels(known, images) -> dict[int, int]:
         first.setdefault(image_hash(x.cpu().numpy(), ""), i)
     held = ((j, first.get(image_hash(x.cpu().numpy(), ""))) for j, x in enumerate(images))
     return {j: i for j, i in held if i is not None}
+
+
+def distinct(images: Images, index: Int[Tensor, " n"], what: str) -> Int[Tensor, " m"]:
+    r"""Those of an index whose pixels no earlier one has; that others are left out is said of ``what``."""
+    x = [images.x[i] for i in index.tolist()]
+    first = [i == j for i, j in sorted(same_pixels(x, x).items())]
+    if left := len(first) - sum(first):
+        logging.getLogger("megu").warning(f"{left} of {len(first)} {what} are copies of others: each is measured once")
+    return index[torch.tensor(first, dtype=torch.bool, device=index.device)]
 
 
 def by_superclass(images: Images, coarse: tuple[str, ...]) -> Images:

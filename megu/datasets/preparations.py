@@ -58,7 +58,8 @@ def _resized(x: Float[Tensor, "n C H W"] | UInt8[Tensor, "n C H W"], size):
 
 def _normalised(images):
     x, said = images.x, "normalised by {}"
-    pairs = {name: [value.to(x.device) for value in moments(name, x)] for name in NORMALISE}
+    presets = (name for name, (mean, _) in NORMALISE.items() if x.shape[1] in (1, 3) or len(mean) == 1)
+    pairs = {name: [value.to(x.device) for value in moments(name, x)] for name in presets}
     levels = [torch.zeros_like(images.mean), torch.full_like(images.std, 1 / 255)]
     if not x.is_floating_point():
         pairs["data"] = [value.to(x.device) for value in moments("data", x)]

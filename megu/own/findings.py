@@ -12,6 +12,7 @@ from scipy import stats
 from megu.core import models
 from megu.core.device import Stopwatch, generator
 from megu.core.loading import weights_digest
+from megu.datasets.images import distinct
 from megu.figures.deletion import ATTACKS, MODELS, PARTS
 from megu.measure import attacks, metrics
 from megu.measure.disentanglement import disentanglement, forgotten_concepts
@@ -41,11 +42,12 @@ class _Models:
     def __init__(self, checked, store, new):
         self.images, self.outputs, seed, seconds = checked.images, {}, checked.settings.seed, 0.0
         self.features = models.has_features(checked.original, self.images)
-        self.split = replace(checked.split, retain=_sample(checked.split.retain, 5000, seed, "measured"))
+        split = replace(checked.split, retain=_sample(checked.split.retain, 5000, seed, "measured"))
+        parts = ("forget", "test_forget", "test_retain")  # on which intervals and attacks are
+        self.split = replace(split, **{p: distinct(self.images, getattr(split, p), PARTS[p]) for p in parts})
         self.labels = {part: self.images.y[index] for part, index in vars(self.split).items()}
         # Of a sub-class none but its own images are unseen ones of the same kind.
-        single = checked.settings.forget.scenario == "random"
-        self.unseen = "test_retain" if single else "test_forget"
+        self.unseen = "test_retain" if checked.settings.forget.scenario == "random" else "test_forget"
         load = partial(load_outputs, device=checked.compute.device)
         for name, model in {"before": checked.original, "after": new, "reference": checked.reference}.items():
             if model is not None:

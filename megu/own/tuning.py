@@ -116,7 +116,7 @@ def ten_steps(task, make, recipe, rate):
 def made_by(method, task, parameters):
     """A method's new model in eval mode.  Raises: DivergedError where it runs away or gives no numbers."""
     with seeded(generator(task.seed, "unlearn", "layers")):  # dropout draws from the global one
-        new = method.unlearn(task, parameters).eval()
+        new = method.unlearn(task, parameters).train().eval()  # some trained it in eval mode
     if not predict(new, task.images, task.split.forget[:1]).isfinite().all():
         raise DivergedError(f"{method.title}: the new model's logits are no numbers; nothing was kept")
     return new

@@ -27,7 +27,7 @@ def check_extra(name, *modules):
     r"""Raises MissingExtraError where one of the modules of an extra is not installed; none is imported."""
     with extra(name):
         for module in modules:
-            if find_spec(module) is None:
+            if getattr(find_spec(module), "origin", None) is None:  # a mere folder of this name is no package
                 raise ModuleNotFoundError(name=module)
 
 
