@@ -94,6 +94,22 @@ def forgotten_classes(images, split: Split, settings) -> tuple[int, ...]:
     return tuple(images.y[split.forget].unique().tolist()) if settings.forget.scenario == "class" else ()
 
 
+def tenth(images, index: Index, most: int, seed: int) -> Index:
+    r"""A tenth of an index at random, at most so many, sorted: of each class its share, and where that is below one
+    image, one of some of these classes, as many as their shares make together; never all of a class."""
+    share, chosen, rare, of_rare = min(0.1, most / max(1, len(index))), [index[:0]], [], 0
+    for k in range(images.num_classes):
+        members = index[images.y[index] == k]
+        order = torch.randperm(len(members), generator=generator(seed, "held out", str(k))).to(members.device)
+        if count := int(share * len(members)):
+            chosen.append(members[order[:count]])
+        else:
+            rare += [members[order[:1]]] * (len(members) > 1)
+            of_rare += len(members)
+    order = torch.randperm(len(rare), generator=generator(seed, "held out"))[: int(share * of_rare)]
+    return torch.cat([*chosen, *(rare[i] for i in order.tolist())]).sort().values
+
+
 def some(index: Index, most: int = 500) -> Index:
     r"""At most so many of an index, at random: where labels repeat with a period, every k-th may be of one class."""
     return index[torch.randperm(len(index), generator=generator(0, "accuracy"))[:most].to(index.device)]

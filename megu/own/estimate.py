@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from megu.core import models
 from megu.core.device import Stopwatch, generator, in_batches, seeded
+from megu.core.splits import tenth
 from megu.guide import GuideUnavailableError
 from megu.measure.count import Passes, passes_of
 from megu.own.guide_choice import session_of
@@ -42,7 +43,7 @@ def plan(checked, out=None) -> Plan:
     Raises: GuideUnavailableError for a guide asked for by name."""
     images, split, settings, parameters = checked.images, checked.split, checked.settings, checked.parameters
     recipe, forget, used = getattr(parameters, "recipe", None), len(split.forget), settings.retain_images
-    held = min(len(split.retain) // 10, MOST)  # out of the method
+    held = len(tenth(images, split.retain, MOST, settings.seed))  # out of the method
     used, tested = min(used, len(split.retain) - held), len(images.y) - images.num_train
     with collect_notices(checked.notices):
         guide, asking = _guide(checked, out and Path(out) / "answers.jsonl")

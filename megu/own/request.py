@@ -17,9 +17,8 @@ from torch.utils.data import Dataset
 from megu import methods
 from megu.core import device, models
 from megu.core.adapted import tensors
-from megu.core.device import generator
 from megu.core.loading import check_accuracy, check_and_copy, weights_digest
-from megu.core.splits import forgotten_classes
+from megu.core.splits import forgotten_classes, tenth
 from megu.core.train import predict
 from megu.methods.task import Task
 from megu.own.class_order import check_class_order, check_known, check_reference, check_whole_class
@@ -36,7 +35,6 @@ from megu.settings.progress import collect_notices
 from megu.settings.values import closest, nest
 
 LOG = logging.getLogger("megu")
-_SHARE = 0.1  # of every class is held out
 WHAT = {"class": "whole classes", "subclass": "sub-classes", "random": "single images"}
 
 
@@ -163,15 +161,9 @@ class CheckedRequest:
 
     @cached_property
     def held_out(self) -> tuple[Int64[Tensor, " n"], Float[Tensor, "n K"]]:
-        """Retained training images that no method sees, of every class, and the original's logits on them."""
-        images, retain, chosen = self.images, self.split.retain, []
-        share = min(_SHARE, MOST / len(retain))
-        for k in range(images.num_classes):
-            members = retain[images.y[retain] == k]
-            order = torch.randperm(len(members), generator=generator(self.settings.seed, "held out", str(k)))
-            chosen.append(members[order[: int(share * len(members))].to(members.device)])
-        held = torch.cat(chosen).sort().values
-        return held, predict(self.original, images, held)
+        """Retained training images that no method sees, see `tenth`, and the original's logits on them."""
+        held = tenth(self.images, self.split.retain, MOST, self.settings.seed)
+        return held, predict(self.original, self.images, held)
 
     def task(self, split, matrix, seed) -> Task:
         """The request as a method receives it, with a ``split`` of its own."""

@@ -39,9 +39,9 @@ SEEDS = 100_000  # what is added to the request's for trials
 class Trial:
     r"""A request as a method receives it, and how far a new model is from what a retrained one would do.
 
-    A tenth of the retained training images of every class, at most 500 in all, is held out of the method.  Goals, in
-    percent, are the retrained reference's accuracies where one was given that is not in doubt.  Else: on retained
-    images the original's, which a retrained model was trained on as well; on forget images `megu.methods.goal.goal`.
+    A `tenth` of the retained training images, at most 500, is held out of the method.  Goals, in percent, are
+    the retrained reference's accuracies where one was given that is not in doubt.  Else: on retained images the
+    original's, which a retrained model was trained on as well; on forget images `megu.methods.goal.goal`.
 
     score $= \prod_i (1 - |a_i - g_i|)$ over `PARTS`, see `megu.measure.distances.tug_of_war`.  No test image enters.
 

@@ -24,7 +24,7 @@ def verdict(asked: dict, measured: list, changes: list, attacked: list, lost: li
     unfit = _unfit(rows, moved, whole := asked["scenario"] == "class")
     judge = "reference" if ("reference", "forget") in rows and not unfit else None
     tests = {(row["model"], row["attack"]): row for row in attacked}
-    trace, without, trace_rule, sentences = _trace(tests, moved, judge, whole)
+    trace, without, trace_rule, sentences = _trace(tests, moved, judge, whole, rows["after", "forget"]["images"])
     lost, left = ([row for row in rows if row["than"] == (judge or "before")] for rows in (lost, left))
     utility, utility_rule = _utility(rows, moved, judge, any(row["surely"] for row in lost))
     sentences += [*_said_of_changes(changes), *said_of_classes(lost, left, PARTS)]
@@ -101,16 +101,18 @@ def _forgetting(asked, rows, moved, judge, left):
     return "partly" if left and (done or not told) else word, rule
 
 
-def _trace(attacks, moved, judge, whole):
-    """(trace, no trace, none found or cannot be told; with how many unseen images; rule; sentences)."""
+def _trace(attacks, moved, judge, whole, count):
+    """(trace, no trace, none found or cannot be told; with which unseen images; rule; sentences), of ``count``."""
     tests = [_attack(attacks, name, judge) for model, name in attacks if model == "after"]
     without = f"with {tests[0]['others']} unseen images" if tests else "without unseen images"
-    sentences = [] if tests else ["No attack was measured: there are no unseen images of the same classes."]
+    missed = count - sum(test["members"] for test in tests[:1])
+    said = f"No attack looked at {missed:,} of the {count:,} forgotten images: none of their classes has unseen ones."
+    sentences = [said] * (missed > 0)
     tests += [_accuracy(moved, judge)] if judge and not whole else []
     goal = "the reference's value" if judge else "0.5"
     rule = (
         f"A trace = an interval of an attack's AUC{' or of the accuracy' if judge and not whole else ''} leaves {goal}"
-        " out, above or below (5 % false alarms for all of them together); "
+        " out, above or below (5 % false alarms for all of them together); if attacks look at all forgotten images, "
     )
     shown = max(tests, key=lambda test: abs(test["before"]) / test["reach"], default=None)
     if whole:
@@ -121,14 +123,14 @@ def _trace(attacks, moved, judge, whole):
         rule += f"no trace = the interval of what sees the model before best is less than half as far off{also}."
         near = bool(tests) and (not judge or abs(tests[-1]["at"]) <= NEAR["forget"])
         clear = near and max(-shown["low"], shown["high"]) < abs(shown["before"]) / 2
-    state = ("none found" if whole else "no trace") if clear else "cannot be told"
+    state = "cannot be told" if missed > 0 or not clear else "none found" if whole else "no trace"
+    without = "without unseen images" + " of each class" * (missed < count) if clear and missed > 0 else without
     if marks := [test for test in tests if not test["low"] <= 0 <= test["high"]]:
         state, shown = "trace", max(marks, key=lambda test: abs(test["at"]) / test["reach"])
     if shown:
-        unsure, attack = state == "cannot be told", shown if "detectable" in shown else tests[0]
-        sentences.append(shown["said"].format("can still" if marks else "cannot surely" if unsure else "cannot"))
+        sentences.append(shown["said"].format("can still" if marks else "cannot" + " surely" * ("told" in state)))
         sentences += [shown["other_way"]] if marks and shown["at"] < 0 and "other_way" in shown else []
-        sentences += [_power(attack, without)] if unsure else []
+        sentences += [_power(shown if "detectable" in shown else tests[0], without)] if not (marks or clear) else []
     return state, without, rule, sentences
 
 
@@ -149,9 +151,8 @@ def _attack(attacks, name, judge):
         f" classes: AUC {_ends(after, *auc)}, {before['auc']:.3f} before; {against}."
     )
     other_way = "Below that the forgotten images stand out the other way: they look less like training images."
-    more = {"goal": goal["auc"], "detectable": goal["detectable"], "others": after["others"]}
-    more["seen"] = f"{before['auc']:.3f} by the {name}"
-    return {**_test(at, low, high, before["auc"] - goal["auc"], said), "other_way": other_way, **more}
+    more = {"goal": goal["auc"], "detectable": goal["detectable"], "seen": f"{before['auc']:.3f} by the {name}"}
+    return {**after, **_test(at, low, high, before["auc"] - goal["auc"], said), "other_way": other_way, **more}
 
 
 def _accuracy(moved, judge):
@@ -204,11 +205,10 @@ def _utility(rows, moved, judge, lost):
 
 def _first(rows):
     said, kept = [], [part for part in _KEPT if ("after", part) in rows]
+    names = {"before": "before", "after": "after", "reference": "by the retrained reference"}
     for part in ("forget", *kept[:1]):
-        compared = f"{_ends(rows['before', part])} before, {_ends(rows['after', part])} after"
-        if row := rows.get(("reference", part)):
-            compared += f", {_ends(row)} by the retrained reference"
-        said.append(f"{PARTS[part]} named right: {compared}")
+        compared = (f"{_ends(rows[model, part])} {name}" for model, name in names.items() if (model, part) in rows)
+        said.append(f"{PARTS[part]} named right: {', '.join(compared)}")
     return "; ".join(said).capitalize() + ("." if ("reference", "forget") in rows else "; no reference was given.")
 
 

@@ -1,10 +1,12 @@
 """Splits: disjoint, complete, and the same for every seed of a run."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from refusals import refused
 
-from megu.core.splits import forgotten_classes, make_split, validation_indices
+from megu.core.splits import forgotten_classes, make_split, tenth, validation_indices
 from megu.datasets.images import by_superclass
 from megu.datasets.sources import load
 from megu.settings.profiles import resolve
@@ -43,6 +45,16 @@ def test_the_validation_images_do_not_depend_on_request_or_seed(mini):
         assert torch.equal(torch.cat([split.val_retain, split.val_forget]).sort().values, expected)
     assert torch.bincount(mini.fine[expected]).tolist() == [100] * 10
     assert split_of()[2].digest() == "46d2e34c7475"
+
+
+def test_a_tenth_is_of_every_class_that_has_ten_of_some_others_and_never_all_of_a_class():
+    sizes = [400, 30, *[1] * 50, *[3] * 50]
+    images = SimpleNamespace(y=torch.arange(102).repeat_interleave(torch.tensor(sizes)), num_classes=102)
+    for most, large, rare in ((500, [40, 3], 20), (31, [19, 1], 9)):
+        counts = images.y[tenth(images, torch.arange(630), most, 0)].bincount(minlength=102)
+        assert counts[:2].tolist() == large and counts[2:52].sum() == 0
+        assert counts[52:].sum() == rare and counts[52:].max() == 1
+    assert len(tenth(images, torch.arange(0), 500, 0)) == 0
 
 
 def test_impossible_requests_are_refused(mini):

@@ -195,13 +195,13 @@ def test_what_single_images_need_is_what_the_page_prints_and_what_the_verdict_as
     for needed, m in zip(json.loads(printed.split("] ")[0] + "]"), (40, 120, 600, 5000), strict=True):
         for more, trace in ((0.01, "no trace"), (-0.01, "cannot be told")):
             rows = [row(model, auc, m) for model, auc in (("before", needed + more), ("after", 0.5))]
-            assert _trace({(one["model"], "loss"): one for one in rows}, {}, None, False)[0] == trace, (m, more)
+            assert _trace({(one["model"], "loss"): one for one in rows}, {}, None, False, 40)[0] == trace, (m, more)
 
 
 def row(model, auc, m):
     sizes = np.array([40]), np.array([m])
     low, high = auc_interval(auc, *sizes, LEVEL)
-    return {"model": model, "auc": auc, "low": low, "high": high, "others": m, "detectable": None}
+    return {"model": model, "auc": auc, "low": low, "high": high, "members": 40, "others": m, "detectable": None}
 
 
 @pytest.mark.parametrize("cells", rows_of("network")[2:], ids=lambda cells: cells[1].strip())

@@ -7,13 +7,14 @@ import jsonschema
 import pytest
 import torch
 from own_model import NAMES, SCHEMA, alike, forget, same
+from pixels import as_dataset, check, reader
 from torch.utils.data import TensorDataset
 
 from megu import methods
 from megu.core.loading import weights_digest
 from megu.methods.task import Task
 from megu.own import report, request, tuning
-from megu.own.estimate import calm_training
+from megu.own.estimate import calm_training, plan
 from megu.own.report import complaints
 from megu.own.request import CheckedRequest, Request
 from megu.own.tuning import PARTS, Trial, settled, space_of
@@ -72,6 +73,13 @@ def test_what_is_held_out_is_not_trained_on(model, parts):
     held, retain = (set(index.tolist()) for index in (trial.index["held_out"], trial._task.split.retain))
     assert len(held) == 36 and not held & retain and len(held | retain) == 360
     assert max(held | retain) < 400 and set(trial.index["fine_tuned"].tolist()) <= retain
+
+
+def test_of_many_small_classes_some_lend_an_image_each_and_the_plan_says_how_many():
+    request = check(reader(range(40)), as_dataset(40), "1", method="finetune")
+    held = Trial(request, None).index["held_out"]
+    assert len(held) == len(request.images.y[held].unique()) == 23  # of 234
+    assert plan(request).lines["retain"].startswith("234 images, 211 to fine-tune on, 23 to check on")
 
 
 @pytest.mark.parametrize(
