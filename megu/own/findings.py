@@ -46,8 +46,9 @@ class _Models:
         parts = ("forget", "test_forget", "test_retain")  # on which intervals and attacks are
         self.split = replace(split, **{p: distinct(self.images, getattr(split, p), PARTS[p]) for p in parts})
         self.labels = {part: self.images.y[index] for part, index in vars(self.split).items()}
-        # Of a sub-class none but its own images are unseen ones of the same kind.
-        self.unseen = "test_retain" if checked.settings.forget.scenario == "random" else "test_forget"
+        self.unseen = (
+            "test_retain" if checked.settings.forget.scenario == "random" else "test_forget"
+        )  # of the same kind
         load = partial(load_outputs, device=checked.compute.device)
         for name, model in {"before": checked.original, "after": new, "reference": checked.reference}.items():
             if model is not None:
