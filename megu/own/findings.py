@@ -42,13 +42,12 @@ class _Models:
     def __init__(self, checked, store, new):
         self.images, self.outputs, seed, seconds = checked.images, {}, checked.settings.seed, 0.0
         self.features = models.has_features(checked.original, self.images)
-        split = replace(checked.split, retain=_sample(checked.split.retain, 5000, seed, "measured"))
-        parts = ("forget", "test_forget", "test_retain")  # on which intervals and attacks are
-        self.split = replace(split, **{p: distinct(self.images, getattr(split, p), PARTS[p]) for p in parts})
+        split, parts = checked.split, ("forget", "test_forget", "test_retain")
+        parts = {part: distinct(self.images, getattr(split, part), PARTS[part]) for part in parts}
+        self.split = replace(split, retain=_sample(split.retain, 5000, seed, "measured"), **parts)
         self.labels = {part: self.images.y[index] for part, index in vars(self.split).items()}
-        self.unseen = (
-            "test_retain" if checked.settings.forget.scenario == "random" else "test_forget"
-        )  # of the same kind
+        single = checked.settings.forget.scenario == "random"
+        self.unseen = "test_retain" if single else "test_forget"  # of the same kind
         load = partial(load_outputs, device=checked.compute.device)
         for name, model in {"before": checked.original, "after": new, "reference": checked.reference}.items():
             if model is not None:
@@ -179,8 +178,7 @@ def _without_reference(found, scenario):
         asked = found.outputs["before"].logits[found.unseen], found.labels[found.unseen]
         for model, outputs in found.outputs.items():
             values[model] = _number(rf_jsd(outputs.logits["forget"], found.labels["forget"], *asked))
-        if values["before"] is None:
-            why = "there are no unseen images of the same classes"
+        why = "there are no unseen images of the same classes" if values["before"] is None else why
     return {"measure": "rf_jsd", **values, "not_available": why}
 
 
