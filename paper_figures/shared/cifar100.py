@@ -10,7 +10,6 @@ from megu.measure.summary import half_width, summary
 from megu.methods import method_settings
 from megu.settings.profiles import resolve
 
-BEFORE = "without the check (A16)"  # how the grids of CIFAR were measured
 FIRST = "rocket"  # the paper's first request
 SURE = {  # metric -> (head of its column, decimals)
     "acc_retain_test": ("retained test acc., %", 1),
@@ -54,8 +53,7 @@ def variants(data):
 def requests(data):
     r"""Markdown: what MeGU as printed, the default and labels alone leave of each request of the small grid."""
     rows, lines, asked, worse = read_grid(data, "small")[0].query("arch == 'resnet-small'"), [], 0, []
-    words = LEAVE | {"megu": title("megu")}
-    names = ("original", "retrain", *words)
+    names = ("original", "retrain", *LEAVE)
     for (_, request, dataset), cell in rows.groupby(["scenario", "forget", "dataset"], sort=False):
         found = (
             summary(cell)
@@ -63,19 +61,18 @@ def requests(data):
             .reindex([(metric, name) for metric in ("acc_forget_train", "tow") for name in names])
         )
         left = (number(*found.loc[("acc_forget_train", name)], 0, missing="-") for name in names)
-        tow = (number(*found.loc[("tow", name)], 2, missing="-") for name in words)
+        tow = (number(*found.loc[("tow", name)], 2, missing="-") for name in LEAVE)
         more, reach = _farther(cell.query("metric == 'acc_forget_train'"))
         asked, named = asked + (more == more), f"{request} ({dataset})"
         worse += [named] * bool(more > reach)
         lines.append([named, *left, number(more, reach, 0, "+", missing="-"), *tow])
-    head = [*map(title, names[:2]), *words.values(), "MeGU farther than labels alone"]
+    head = [*map(title, names[:2]), *LEAVE.values(), "default farther than labels alone"]
     which = f": {listed(worse)}" if worse else ""
     return (
-        f"The requests of the small grid, a small ResNet and a part of CIFAR, {BEFORE}: forget images that are named"
-        " right, %, and ToW. *Farther*: distance of MeGU's from the retrained model's, minus that of labels"
-        f" alone, points, paired by seed; by its 95 % interval MeGU is farther in {len(worse)} of the {asked}"
-        f" where both were measured{which}.\n\n"
-        + markdown.table(["request", *head, *(f"ToW, {one}" for one in words.values())], lines)
+        "The requests of the small grid, a small ResNet and a part of CIFAR: forget images that are named right, %, and"
+        " ToW. *Farther*: distance of the default's from the retrained model's, minus that of labels alone, points,"
+        f" paired by seed; by its 95 % interval the default is farther in {len(worse)} of the {asked} where both were"
+        f" measured{which}.\n\n" + markdown.table(["request", *head, *(f"ToW, {one}" for one in LEAVE.values())], lines)
     )
 
 
