@@ -21,7 +21,7 @@ from megu.settings.values import shown
 
 _log = logging.getLogger("megu")
 LOST, LEFT = "Single retained classes are lost: ", "What was to be forgotten is still known: "  # also said at work
-_SURELY = 1e-3  # so rarely does a model as good as this one miss every image of a class that it knows
+_SURELY = 1e-3  # so rarely does a model as good as this one miss every image of any class that it knows
 
 
 def check_header(path, images):
@@ -110,10 +110,14 @@ def check_known(checked):
     """
     images, asked, split = checked.images, checked.settings.forget, checked.split
     y, named = _named(checked, _evenly(images.y, split.train, _count(images)))
-    wrong, known = (named != y).double().mean().item(), {*named.tolist()}
-    of_class = y.bincount(minlength=images.num_classes).tolist()
-    never = [name for k, name in enumerate(images.classes) if k not in known and wrong ** of_class[k] < _SURELY]
-    if never := [name for name in never if name not in asked.classes]:
+    wrong, never = (named != y).double().mean().item(), {*range(images.num_classes)}.difference(named.tolist())
+    for _ in range(2):  # with ever more images of each class that is left
+        labels = torch.tensor(sorted(never), dtype=images.y.dtype, device=images.y.device)
+        stay = split.retain[torch.isin(images.y[split.retain], labels)]
+        y, named = _named(checked, _evenly(images.y, stay, min(_count(images), 300 * len(never))))
+        never = never.difference(named.tolist())
+    chance = [wrong**n * images.num_classes for n in y.bincount(minlength=images.num_classes).tolist()]
+    if never := [images.classes[k] for k in sorted(never) if chance[k] < _SURELY]:
         again = f"ask for it again beside what is to be forgotten now (forget=[..., {never[0]!r}])"
         if asked.scenario != "class":
             again = "cut off its output first (`The next request` in megu/own/README.md)"
