@@ -96,7 +96,8 @@ def forgotten_classes(images, split: Split, settings) -> tuple[int, ...]:
 
 def tenth(images, index: Index, most: int, seed: int) -> Index:
     r"""A tenth of an index at random, at most so many, sorted: of each class its share, and where that is below one
-    image, one of some of these classes, as many as their shares make together; never all of a class."""
+    image, one of some of these classes, as many as their shares make together; never all of a class.  Less than ten
+    such images would say little, and none is taken."""
     share, chosen, rare, of_rare = min(0.1, most / max(1, len(index))), [index[:0]], [], 0
     for k in range(images.num_classes):
         members = index[images.y[index] == k]
@@ -106,8 +107,10 @@ def tenth(images, index: Index, most: int, seed: int) -> Index:
         else:
             rare += [members[order[:1]]] * (len(members) > 1)
             of_rare += len(members)
-    order = torch.randperm(len(rare), generator=generator(seed, "held out"))[: int(share * of_rare)]
-    return torch.cat([*chosen, *(rare[i] for i in order.tolist())]).sort().values
+    if (count := int(share * of_rare)) >= 10:
+        order = torch.randperm(len(rare), generator=generator(seed, "held out"))[:count]
+        chosen += [rare[i] for i in order.tolist()]
+    return torch.cat(chosen).sort().values
 
 
 def some(index: Index, most: int = 500) -> Index:

@@ -50,10 +50,10 @@ def test_the_validation_images_do_not_depend_on_request_or_seed(mini):
 def test_a_tenth_is_of_every_class_that_has_ten_of_some_others_and_never_all_of_a_class():
     sizes = [400, 30, *[1] * 50, *[3] * 50]
     images = SimpleNamespace(y=torch.arange(102).repeat_interleave(torch.tensor(sizes)), num_classes=102)
-    for most, large, rare in ((500, [40, 3], 20), (31, [19, 1], 9)):
+    for most, large, rare in ((500, [40, 3], 20), (35, [22, 1], 11), (31, [19, 1], 0)):
         counts = images.y[tenth(images, torch.arange(630), most, 0)].bincount(minlength=102)
         assert counts[:2].tolist() == large and counts[2:52].sum() == 0
-        assert counts[52:].sum() == rare and counts[52:].max() == 1
+        assert counts[52:].sum() == rare and counts[52:].max() <= 1
     assert len(tenth(images, torch.arange(0), 500, 0)) == 0
 
 

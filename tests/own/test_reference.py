@@ -81,3 +81,5 @@ def test_a_reference_without_the_whole_class_is_no_measure_for_single_images_of_
     with refused(blind):
         check(*given, reference=reader(range(4), blind=(0,)))
     assert check(*given, reference=reader(range(4), blind=(1,))), "the control"
+    few = check(reader(range(4)), as_dataset(n=60), list(range(40)), reference=reader(range(4), blind=(0,))).notices
+    assert any("names 0 of 20 retained" in line and "few beside those of other classes" in line for line in few)

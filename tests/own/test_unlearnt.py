@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import hashlib
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,9 +18,12 @@ from torch.utils.data import TensorDataset
 import megu
 from megu.core import models
 from megu.core.loading import weights_digest
+from megu.core.splits import split_of
 from megu.datasets.folder import ImagePart
+from megu.datasets.images import Images
 from megu.datasets.user_images import pool_parts
 from megu.own.checkpoint import Checkpoint
+from megu.own.class_order import check_known
 
 SAID = "the model names no image 'bag'"
 
@@ -138,6 +142,20 @@ def test_a_class_that_was_forgotten_before_and_stays_is_said_to_be_learnt_again(
     assert any(SAID in line and "cut off its output first" in line and "[...," not in line for line in single)
     control = forget(model, parts, "trouser", method="finetune", settings={"recipe.epochs": 1})
     assert not any("names no image" in line for line in control.report["done"]["notices"])
+
+
+@pytest.mark.parametrize("blind", [None, 9])
+def test_of_many_classes_more_images_are_looked_at_before_one_is_said_to_be_named_never(blind, caplog):
+    """Of a thousand classes the first look is at two images of each."""
+    y = torch.arange(1000).repeat_interleave(30)
+    answers = y.where(torch.rand(len(y), generator=torch.manual_seed(0)) > 0.03, (y + 1) % 1000)
+    x, names = answers.where(answers != (blind or -1), 0).float().view(-1, 1, 1, 1), tuple(map(str, range(1000)))
+    images = Images("many", x, y, y, names, names, len(y), torch.zeros(1), torch.ones(1))
+    model = nn.Embedding.from_pretrained(torch.eye(1000))
+    model.forward = lambda x: model.weight[x.flatten().long()]
+    settings = SimpleNamespace(forget=SimpleNamespace(scenario="class", classes=("0",)))
+    check_known(SimpleNamespace(images=images, split=split_of(images, y == 0), settings=settings, original=model))
+    assert ("names no image '9', of which" in caplog.text) == ("names no image" in caplog.text) == (blind == 9)
 
 
 def test_it_is_asked_for_again_beside_the_next_and_stays_forgotten(earlier, parts):
