@@ -145,5 +145,5 @@ class Constant(nn.Module):
 @pytest.mark.parametrize("kept", [True, False])
 def test_tensors_that_no_file_has_are_said(kept, caplog):
     check(Constant(kept), as_dataset(), "1")
-    assert ("model: no file holds turned, tensors that are neither weights nor buffers" in caplog.text) != kept
+    assert ("model: no file holds turned, which are neither weights nor buffers" in caplog.text) != kept
     assert "last" not in caplog.text
