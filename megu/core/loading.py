@@ -143,7 +143,7 @@ def check_and_copy(model, images, what="model", batch=0) -> nn.Module:
         raise SettingsError(f"{what} takes no images of shape {images.shape} ({why(error)}): {remedy}") from None
     copy.zero_grad(set_to_none=True)
     with suppress(torch.OutOfMemoryError), torch.no_grad():  # that is met by smaller batches
-        asked(copy, images.few(max(1, batch)), what)
+        _ = batch and asked(copy, images.few(batch), what)
     return copy
 
 
