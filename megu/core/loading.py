@@ -70,7 +70,7 @@ def _built(build, arch):
         raise
     except (Exception, SystemExit) as error:  # whatever a foreign function may raise
         called = (
-            "a function is given num_classes and in_channels by name, or else the number of classes, if it takes one"
+            "it is called with num_classes and in_channels by name, else with the number of classes if it takes one"
         )
         raise SettingsError(f"arch {arch!r} cannot be built ({why(error)}): {called}") from None
 
