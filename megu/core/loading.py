@@ -69,9 +69,7 @@ def _built(build, arch):
     except MeguError:
         raise
     except (Exception, SystemExit) as error:  # whatever a foreign function may raise
-        called = (
-            "it is called with num_classes and in_channels by name, else with the number of classes if it takes one"
-        )
+        called = "it is called with num_classes and in_channels by name, else the number of classes if it takes one"
         raise SettingsError(f"arch {arch!r} cannot be built ({why(error)}): {called}") from None
 
 
@@ -142,8 +140,9 @@ def check_and_copy(model, images, what="model", batch=0) -> nn.Module:
         remedy = "check size and channels, and let forward work in float32"
         raise SettingsError(f"{what} takes no images of shape {images.shape} ({why(error)}): {remedy}") from None
     copy.zero_grad(set_to_none=True)
-    with suppress(torch.OutOfMemoryError), torch.no_grad():  # that is met by smaller batches
-        _ = batch and asked(copy, images.few(batch), what)
+    if batch:
+        with suppress(torch.OutOfMemoryError), torch.no_grad():  # that is met by smaller batches
+            asked(copy, images.few(batch), what)
     return copy
 
 

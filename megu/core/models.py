@@ -141,8 +141,13 @@ def frozen(model: nn.Module) -> nn.Module:
 def given_back(given: nn.Module, new: nn.Module) -> nn.Module:
     r"""A copy of what was given, unwrapped, without hooks, with the weights of ``new``, in float32 and eval mode."""
     model = copy_of(unwrapped(given)).float().eval()  # before: some merge weights as they change modes
-    model.load_state_dict(new.state_dict())
-    return model.train().eval().to(next(new.parameters()).device)
+    return refilled(model, new.state_dict()).to(next(new.parameters()).device)
+
+
+def refilled(model: nn.Module, state: dict) -> nn.Module:
+    r"""The model with the weights of ``state``, in eval mode; what a part kept there of others goes."""
+    model.load_state_dict(state)
+    return model.train().eval()
 
 
 def save(model: nn.Module, path: Path, about: dict) -> None:
@@ -166,8 +171,7 @@ def about(path: Path) -> dict:
 def load(path: Path, model: nn.Module) -> nn.Module:
     r"""The model with the weights that `save` wrote, in eval mode."""
     no_tensors = {name: value for name, value in model.state_dict().items() if not isinstance(value, Tensor)}
-    model.load_state_dict(read_tensors(path) | no_tensors)
-    return model.train().eval()  # what a part kept of other weights goes
+    return refilled(model, read_tensors(path) | no_tensors)
 
 
 def channels_of(model, size: tuple[int, int] | None = None) -> int:

@@ -139,7 +139,7 @@ def interruptible(write: Callable[[], object], every: float) -> Iterator[Callabl
 
 def answers(model: nn.Module, images) -> dict[str, str | list[float]]:
     r"""What a model says of a few training images: their labels' logits above the mean of all, by mode (eval, train),
-    and the kind of device.  Without ``train`` where it fails there, or draws from another generator than torch's."""
+    and the kind of device.  Without ``train`` where it fails there, or draws from a generator of its own."""
 
     def says(training):
         with seeded(generator(0, "answers")), torch.set_grad_enabled(training):

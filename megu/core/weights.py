@@ -217,9 +217,10 @@ def check_sources(model: nn.Module, x: Tensor, taught: Tensor, given: Tensor, wh
         remedy = "make them anew without those that go"
         _log.warning(told, what, ", ".join(tables[:3]) + ", ..." * (len(tables) > 3), remedy)
     owners = ((f"{of}.{name}".lstrip("."), value) for of, m in model.named_modules() for name, value in vars(m).items())
-    held, state = model.state_dict(), {x.data_ptr() for x in model.state_dict().values() if isinstance(x, Tensor)}
-    apart = [name for name, value in owners if _is_constant(value) and value.data_ptr() not in state]
-    if apart := apart + [name for name, value in held.items() if not isinstance(value, Tensor)]:
+    state = model.state_dict()
+    held = {x.data_ptr() for x in state.values() if isinstance(x, Tensor)}
+    apart = [name for name, value in owners if _is_constant(value) and value.data_ptr() not in held]
+    if apart := apart + [name for name, value in state.items() if not isinstance(value, Tensor)]:
         told = "%s: no file holds %s, which are neither weights nor buffers: who reads its file needs them, too"
         _log.warning(told, what, ", ".join(apart[:3]) + ", ..." * (len(apart) > 3))
     if idle := [name for i, name in weights.items() if i not in trained and model.get_parameter(name).requires_grad]:

@@ -145,11 +145,11 @@ def same_pixels(known, images) -> dict[int, int]:
 
 def distinct(images: Images, index: Int[Tensor, " n"], what: str) -> Int[Tensor, " m"]:
     r"""Those of an index whose pixels no earlier one has; that others are left out is said of ``what``."""
-    x = [images.x[i] for i in index.tolist()]
-    first = [i == j for i, j in sorted(same_pixels(x, x).items())]
-    if left := len(first) - sum(first):
-        logging.getLogger("megu").warning(f"{left} of {len(first)} {what} are copies of others: each is measured once")
-    return index[torch.tensor(first, dtype=torch.bool, device=index.device)]
+    hashes, first = (image_hash(images.x[i].cpu().numpy(), "") for i in index.tolist()), {}
+    keep = [first.setdefault(one, place) == place for place, one in enumerate(hashes)]
+    if left := len(keep) - sum(keep):
+        logging.getLogger("megu").warning(f"{left} of {len(keep)} {what} are copies of others: each is measured once")
+    return index[torch.tensor(keep, dtype=torch.bool, device=index.device)]
 
 
 def by_superclass(images: Images, coarse: tuple[str, ...]) -> Images:

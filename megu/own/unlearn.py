@@ -205,9 +205,8 @@ def _unlearned(checked, store, matrix):
     def make():
         trial = Trial(checked, matrix)
         trained, task = trial.unlearn(checked.parameters)
-        new = models.copy_of(checked.original).eval()
-        new.load_state_dict(trained.state_dict())  # buffers of no file stay as they were, here as in one that is read
-        new.train().eval()  # as there, see `megu.core.models.load`
+        # Buffers of no file stay as they were, here as in one that is read.
+        new = models.refilled(models.copy_of(checked.original).eval(), trained.state_dict())
         seconds = {part: round(value, 3) for part, value in task.clock.seconds.items()}
         made = report.made_on(checked.compute)
         return new, {"seconds": seconds, "history": task.history, "check": trial.look(new), "made": made}

@@ -234,7 +234,8 @@ def write(request: RequestFile, path: Path):
     if path.suffix not in KINDS:
         raise SettingsError(closest(path.suffix, KINDS, f"--save-config {path.name!r}: the ending"))
     try:
-        _ = path.exists() and read(path)
+        if path.exists():
+            read(path)
     except SettingsError:
         raise SettingsError(f"--save-config {path.name!r} is there and is no request: choose another name") from None
     folder, values = path.parent.absolute(), request.model_dump()
