@@ -104,7 +104,8 @@ class Bar(tqdm):
         # tqdm reads its variable only once.
         piped = not getattr(sys.stderr, "isatty", lambda: False)()
         quiet = (piped and len(self._instances) > 1) or bool(os.environ.get("TQDM_DISABLE"))
-        stream = sys.stdout if piped and "ipykernel" in sys.modules else None
+        # Not where a kernel is merely imported: `megu run` reads what the scripts of figures print.
+        stream = sys.stdout if piped and type(sys.stdout).__module__.startswith("ipykernel") else None
         super().__init__(*args, desc=desc, **{"leave": False, "delay": 0.5, "disable": quiet, "file": stream, **how})
         self.what, self.done = desc, how.get("initial", 0)
 

@@ -97,13 +97,19 @@ def test_a_bar_below_another_is_not_shown_where_every_step_would_be_a_line(monke
 def test_a_notebook_shows_a_bar_as_output_and_not_as_an_error(monkeypatch, capsys):
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
     monkeypatch.setattr(Bar, "_instances", WeakSet())
-    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)  # imported, as by papermill: that alone is no notebook
+
+    class OfKernel(io.StringIO):
+        __module__ = "ipykernel.iostream"
+
+    kernel = OfKernel()
     for shown, other in (("err", "out"), ("out", "err")):
         with Bar(total=2, desc="alone", delay=0) as bar:
             bar.refresh()
-        said = capsys.readouterr()
-        assert "alone" in getattr(said, shown) and not getattr(said, other)
-        monkeypatch.setitem(sys.modules, "ipykernel", sys)  # from now on
+        plain = capsys.readouterr()
+        said = {"err": plain.err, "out": plain.out + kernel.getvalue()}
+        assert "alone" in said[shown] and not said[other]
+        monkeypatch.setattr(sys, "stdout", kernel)  # from now on
 
 
 def test_a_bar_works_where_nobody_can_be_shown_one(monkeypatch):
