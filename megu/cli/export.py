@@ -7,7 +7,8 @@ import pandas as pd
 
 import megu
 from megu.core.loading import weights_digest
-from megu.own.checkpoint import STEMS, Checkpoint, check_about, read_net
+from megu.core.networks import STEMS
+from megu.own.checkpoint import Checkpoint, check_about, read_net
 from megu.settings.errors import SettingsError
 from megu.settings.files import hash_file
 from megu.settings.values import closest

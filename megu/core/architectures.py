@@ -1,4 +1,4 @@
-r"""Classifiers by name, without weights: of torchvision, timm, transformers, ours, or a function of the user's own."""
+r"""Classifiers by name: of torchvision, timm, transformers, ours, or a function of the user's own; or by a file."""
 
 import importlib
 import importlib.util
@@ -11,9 +11,11 @@ from pathlib import Path
 
 from torch import nn
 
-from megu.core import models
-from megu.core.adapted import why
-from megu.settings.errors import SettingsError
+from megu.core import keymap, models
+from megu.core.adapted import tensors, unwrapped, why
+from megu.core.device import generator, seeded
+from megu.core.weights import read_tensors
+from megu.settings.errors import MeguError, SettingsError
 from megu.settings.extras import extra
 from megu.settings.known import OURS, check_arch
 
@@ -26,7 +28,7 @@ _KNOWN_AS = {
 
 
 def builders(arch: str, num_classes: int, shape: tuple[int, int, int]) -> Iterator[Callable[[], nn.Module]]:
-    r"""Functions, tried in turn, that build an ``arch``, see `megu.core.loading.read_model`.
+    r"""Functions, tried in turn, that build an ``arch``, see `read_model`.
 
     Args: shape: (C, H, W) of the images.
     Raises: SettingsError where it does not exist, see `megu.settings.known.check_arch`.
@@ -168,3 +170,46 @@ def _imported(arch):
     if not callable(make):
         raise SettingsError(f"arch {arch!r} is a {type(make).__name__}: name a function that returns a torch.nn.Module")
     return make
+
+
+def read_model(path, arch, num_classes, shape) -> nn.Module:
+    r"""A classifier from a safetensors file, in eval mode.
+
+    Args:
+        arch: a torchvision classifier, one of ours, ``timm:NAME``, ``hf:FOLDER`` with the config.json of transformers,
+            or ``module:function`` (``file.py:function``) of your own that returns an ``nn.Module``: called with
+            ``num_classes`` and ``in_channels`` where it names them, else with the number of classes where its first
+            argument needs a value, else with nothing.  The names in the file: see `megu.core.keymap`.
+        shape: (C, H, W) of the images, or (H, W) for the file's channels.
+    Raises: SettingsError where the file is none, damaged, a pickle, or of another architecture.
+    """
+    check_arch(arch)
+    state, reasons = read_tensors(path, "model"), []
+    if len(shape) == 2:  # of grey or of colour images
+        channels = {tensor.shape[1] for tensor in state.values() if tensor.ndim == 4}
+        shape = (1 if 1 in channels and 3 not in channels else 3, *shape)
+    for build in builders(arch, num_classes, shape):
+        with seeded(generator(0, "blank")):
+            model = _built(build, arch)
+        for found, named, said in keymap.readings(state, unwrapped(model)):
+            own = tensors(model)
+            misfit = keymap.misfits({other: own[name] for name, other in named.items()}, found)
+            if not misfit:
+                for line in said:
+                    _LOG.warning("%s: %s", path.name, line)
+                net = unwrapped(model)
+                net.load_state_dict(net.state_dict() | {name: found[other] for name, other in named.items()})
+                return model.eval()
+            reasons.append(misfit)
+    what = f"{path.name} is no {arch} with {num_classes} classes ({min(reasons, key=lambda one: one[0])[1]})"
+    raise SettingsError(f"{what}: check arch, and that the classes are its outputs (of a reference, the model's)")
+
+
+def _built(build, arch):
+    try:
+        return build()
+    except MeguError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever a foreign function may raise
+        called = "it is called with num_classes and in_channels by name, else the number of classes if it takes one"
+        raise SettingsError(f"arch {arch!r} cannot be built ({why(error)}): {called}") from None

@@ -6,6 +6,9 @@ transformers.
 
 from itertools import product
 
+import torch
+from torch import nn
+
 from megu.core import weights
 from megu.core.adapted import tensors
 from megu.core.networks import ResNet
@@ -113,3 +116,10 @@ def misfits(own, state):
     parts += [f"{name} is {tuple(state[name].shape)}, not {tuple(own[name].shape)}" for name in other[:1]]
     parts += [f"{name} holds {state[name].dtype}, not {own[name].dtype}: no quantised weights" for name in kinds[:1]]
     return (len(missing + extra + other + kinds), "; ".join(parts)) if parts else None
+
+
+def same_weights(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two models have the same weights, whatever they are called, and rounded to 16 bits or not."""
+    one, other = ([value for value in tensors(model).values() if value.is_floating_point()] for model in (one, other))
+    alike = (a.shape == b.shape and torch.allclose(a, b, 2**-8, 1e-7) for a, b in zip(one, other, strict=False))
+    return len(one) == len(other) and all(alike)

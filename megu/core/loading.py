@@ -1,4 +1,4 @@
-r"""A classifier that a user brings: read, checked before any work, never altered."""
+r"""A classifier that a user brings: checked before any work, never altered."""
 
 import logging
 import math
@@ -10,67 +10,19 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from megu.core import keymap
 from megu.core.adapted import adapted, copy_of, tensors, trainable, unwrapped, why
-from megu.core.architectures import builders
-from megu.core.device import generator, seeded
 from megu.core.models import asked
 from megu.core.splits import some
 from megu.core.train import predict
-from megu.core.weights import read_tensors
 from megu.datasets.preparations import other_preparations
-from megu.settings.errors import MeguError, SettingsError
+from megu.settings.errors import SettingsError
 from megu.settings.files import hash_bytes
-from megu.settings.known import check_arch
 
 _LOG = logging.getLogger("megu")
 _CHECK = "normalise, size and the order of the classes"
 _TRIED, _AT_FIRST, _AT_LAST = 200, 50, 3  # images that are prepared in other ways; in every way; ways for all of them
 _NEAR, _FAR = 0.03, 0.1  # in shares of images: what is said, and what may be refused
 _SURELY, _KNOWN, _FEW = 3.0, 0.8, 20  # standard deviations of a difference, as some 25 ways are tried; share; images
-
-
-def read_model(path, arch, num_classes, shape) -> nn.Module:
-    r"""A classifier from a safetensors file, in eval mode.
-
-    Args:
-        arch: a torchvision classifier, one of ours, ``timm:NAME``, ``hf:FOLDER`` with the config.json of transformers,
-            or ``module:function`` (``file.py:function``) of your own that returns an ``nn.Module``: called with
-            ``num_classes`` and ``in_channels`` where it names them, else with the number of classes where its first
-            argument needs a value, else with nothing.  The names in the file: see `megu.core.keymap`.
-        shape: (C, H, W) of the images, or (H, W) for the file's channels.
-    Raises: SettingsError where the file is none, damaged, a pickle, or of another architecture.
-    """
-    check_arch(arch)
-    state, reasons = read_tensors(path, "model"), []
-    if len(shape) == 2:  # of grey or of colour images
-        channels = {tensor.shape[1] for tensor in state.values() if tensor.ndim == 4}
-        shape = (1 if 1 in channels and 3 not in channels else 3, *shape)
-    for build in builders(arch, num_classes, shape):
-        with seeded(generator(0, "blank")):
-            model = _built(build, arch)
-        for found, named, said in keymap.readings(state, unwrapped(model)):
-            own = tensors(model)
-            misfit = keymap.misfits({other: own[name] for name, other in named.items()}, found)
-            if not misfit:
-                for line in said:
-                    _LOG.warning("%s: %s", path.name, line)
-                net = unwrapped(model)
-                net.load_state_dict(net.state_dict() | {name: found[other] for name, other in named.items()})
-                return model.eval()
-            reasons.append(misfit)
-    what = f"{path.name} is no {arch} with {num_classes} classes ({min(reasons, key=lambda one: one[0])[1]})"
-    raise SettingsError(f"{what}: check arch, and that the classes are its outputs (of a reference, the model's)")
-
-
-def _built(build, arch):
-    try:
-        return build()
-    except MeguError:
-        raise
-    except (Exception, SystemExit) as error:  # whatever a foreign function may raise
-        called = "it is called with num_classes and in_channels by name, else the number of classes if it takes one"
-        raise SettingsError(f"arch {arch!r} cannot be built ({why(error)}): {called}") from None
 
 
 def weights_digest(model) -> str:
@@ -158,12 +110,15 @@ def check_accuracy(model, images, index: Int64[Tensor, " n"], check=_CHECK, unse
     named, y = _named(model, images, index)
     share, limit, chance = _share(named, y), *_chance(named, y)
     told = f"the model names {100 * share:.0f} % of {len(index)} training images right"
+    least, also = _share(predict(model, images, index).argmin(1), y) if share < chance else 0.0, ""
+    if least > max(limit, share + _FAR):
+        also = f"; the smallest output is right for {100 * least:.0f} %: of distances let forward return the negatives"
     if other := better_prepared(model, images, index, named):
-        raise SettingsError(f"{told}, but {other}: prepare them as in training")
+        raise SettingsError(f"{told}, but {other}: prepare them as in training{also}")
     if share <= limit:
         told += f" ({100 * chance:.0f} % by chance)"
         if share - chance < 1 - share:
-            raise SettingsError(f"{told}: check {check}")
+            raise SettingsError(f"{told}: check {check}{also}")
         _LOG.warning(f"{told}: these are too few to tell if they are prepared as in training; give more if you can")
     elif share < _KNOWN:
         _LOG.warning(f"{told}: if it named more in training, prepare them as there (size, part, colours, normalise)")
@@ -181,7 +136,7 @@ def _check_unseen(model, images, unseen, index, named):
     share, limit, chance = _share(now, y), *_chance(named, y)
     usual = sum(known[labels == k].mean().item() * (y == k).double().mean().item() for k in y.unique())
     told = f"the model names {100 * share:.0f} % of {len(y)} test images right"
-    if usual - share >= _FAR and (other := better_prepared(model, images, unseen, now, images.x[index])):
+    if usual - share >= _FAR and (other := better_prepared(model, images, unseen, now, index)):
         raise SettingsError(f"{told}, but {other}: prepare them as the training images are")
     if share <= limit:
         asked = "are they prepared (size, normalisation) and their classes numbered as those of training images?"
@@ -195,20 +150,20 @@ def _check_unseen(model, images, unseen, index, named):
 
 
 def better_prepared(
-    model, images, index: Int64[Tensor, " n"], named: Int64[Tensor, " n"], like=None, above=0.0
+    model, images, index: Int64[Tensor, " n"], named: Int64[Tensor, " n"], known=None, above=0.0
 ) -> str | None:
     r"""How many images of a sample are named right in another preparation, in words; None where not far more than as
-    given, or than ``above``, are.  What is a little more is said.
+    given, or than ``above``, are, or where it suits ``known`` ones, too.  What is less sure is said.
 
     Args: index: the first 50 are tried, and where they look best, the first 200.  named: what the images are named as
-        given.  like: see `megu.datasets.preparations.other_preparations`.
+        given.  known: index of training images, beside which the others should be prepared.
     """
     index, named = index[:_TRIED], named[:_TRIED]
     y = images.y[index]
     right, share, best, how = named == y, _share(named, y), 0.0, None
     if 1 - share < _NEAR:
         return None
-    few = replace(images, x=images.x[index], y=y, fine=images.fine[index], num_train=len(index))
+    few, like = _only(images, index), None if known is None else images.x[known]
     index, found = torch.arange(len(index), device=index.device), {}
     for place, (_, other) in enumerate(other_preparations(few, like)):
         with suppress(Exception):  # a network may take one size only
@@ -224,9 +179,18 @@ def better_prepared(
             best, how = more, name
     said = f"{100 * (share + best):.0f} % of {len(index)} of them {how}"
     surely = best >= max(_FAR, (1 - share) / 2)  # half of what is wrong is right then
+    if surely and known is not None and not images.x.is_floating_point():  # a way that suits both tells nothing
+        known = known[:_TRIED]
+        trained = dict(other_preparations(_only(images, known))).get(how)
+        now = trained and _share(*_named(model, trained, torch.arange(len(known), device=known.device), tried=True))
+        surely = not now or now < _share(*_named(model, images, known)) - _NEAR
     if how and _NEAR <= best and not surely:
         _LOG.warning(f"the model names {100 * share:.0f} % of {len(index)} images right, {said}: was it trained so?")
     return said if surely else None
+
+
+def _only(images, index):
+    return replace(images, x=images.x[index], y=images.y[index], fine=images.fine[index], num_train=len(index))
 
 
 def _named(model, images, index, tried=False):

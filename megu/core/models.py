@@ -3,7 +3,7 @@ r"""What is done with any classifier."""
 import json
 from contextlib import ExitStack, suppress
 from functools import partial
-from math import nan
+from math import nan, prod
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from megu.core.adapted import copy_of, tensors, trainable, unwrapped, why  # noqa: F401  (one door)
+from megu.core.adapted import as_logits, copy_of, read_output, tensors, trainable, unwrapped, why  # noqa: F401  (one door)
 from megu.core.networks import AIRBENCH, RESNETS, Airbench, ResNet, ViT, build, prepare, reset, resized  # noqa: F401  (one door)
 from megu.core.weights import read_tensors, takes
 from megu.settings.errors import MeguError, SettingsError
@@ -148,6 +148,23 @@ def refilled(model: nn.Module, state: dict) -> nn.Module:
     r"""The model with the weights of ``state``, in eval mode; what a part kept there of others goes."""
     model.load_state_dict(state)
     return model.train().eval()
+
+
+@torch.no_grad()
+def fingerprint(model: nn.Module, shape: tuple[int, int, int], num_classes: int) -> list[float]:
+    r"""The first eight logits of one fixed pattern, which tell an activation or another forward() apart."""
+    pattern = torch.arange(prod(shape), dtype=torch.float64).sin().float().view(1, *shape)
+    given = copy_of(model)(pattern.to(next(model.parameters()).device))  # it may count what it is asked
+    _, found, form = read_output(given, (1, num_classes), "the model")
+    return as_logits(found, form)[0, :8].tolist()
+
+
+def check_fingerprint(model: nn.Module, shape: tuple[int, int, int], num_classes: int, written, where: str) -> None:
+    r"""Raises SettingsError where the `fingerprint` is not the one that was ``written``; None of old files will do."""
+    found = written and fingerprint(model, shape, num_classes)
+    if found and max(abs(a - b) for a, b in zip(found, written, strict=True)) > 0.01 * max(map(abs, written)):
+        what = "the network has its weights, but gives other logits (an activation, another forward or library?)"
+        raise SettingsError(f"{where}: {what}: give one of the code that the file was made with")
 
 
 def save(model: nn.Module, path: Path, about: dict) -> None:

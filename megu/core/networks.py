@@ -14,6 +14,12 @@ from megu.settings.errors import SettingsError
 RESNETS = {"resnet-small": ((1,) * 4, (16, 32, 64, 128)), "resnet18": ((2,) * 4, (64, 128, 256, 512))}
 # (convolutions of a group, widths of the groups)
 AIRBENCH = {"airbench": (2, (64, 256, 256)), "airbench-wide": (3, (128, 384, 576))}
+STEMS = {  # as a checkpoint names them
+    **dict.fromkeys(RESNETS, "convolution 3 x 3, stride 1, no pooling (CIFAR)"),
+    **dict.fromkeys(AIRBENCH, "whitening convolution 2 x 2 of the training images' patches, no padding"),
+    "vit-tiny": "patches of 4 px at the images' own size",
+    "vit-b16": "patches of 16 px, images resized to 224 px",
+}
 
 
 class _Block(nn.Module):

@@ -13,6 +13,7 @@ from megu import methods
 from megu.core import models, splits
 from megu.core.device import choose, generator
 from megu.core.loading import weights_digest
+from megu.core.networks import STEMS
 from megu.cost.dummy import few_of, shortened, stand_in
 from megu.datasets.identity import CIFAR
 from megu.datasets.sources import load
@@ -21,7 +22,7 @@ from megu.measure.metrics import References, expected, metrics
 from megu.measure.outputs import Outputs, blank_logits, collect_outputs
 from megu.methods.task import Task
 from megu.noise_pair import AT_ONCE, optimise_noise
-from megu.own.checkpoint import STEMS, About, Checkpoint
+from megu.own.checkpoint import About, Checkpoint
 from megu.settings.errors import MeguError, SettingsError
 
 PAPER = ("finetune", "unsir", "amnesiac", "ssd", "bad-teacher", "megu")

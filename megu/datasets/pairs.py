@@ -73,7 +73,10 @@ def names_of(data):
         names = index
     names = in_order(names, "the classes of data")
     if isinstance(names, list | tuple) and names:
-        names = tuple(", ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in names)
+        first = [
+            name[0] if isinstance(name, tuple) and name else name for name in names
+        ]  # of synonyms, as ImageNet has
+        names = tuple(map(str, first if len({*map(str, first)}) == len(first) else names))
         check_numbers(names, index if isinstance(index, dict) else {}, "the classes of data", "their class_to_idx")
         return names
     if hasattr(data, "dataset"):

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from megu.core import models
 from megu.core.adapted import read_output, tensors, unwrapped
+from megu.core.architectures import read_model
 from megu.core.keymap import misfits
-from megu.core.loading import read_model, weights_digest
+from megu.core.loading import weights_digest
+from megu.core.networks import STEMS
 from megu.core.weights import read_tensors
 from megu.methods import METHODS
 from megu.settings.config import Forget, Part
@@ -25,12 +27,6 @@ with extra("guides"):
     from huggingface_hub import ModelHubMixin, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-STEMS = {
-    **dict.fromkeys(models.RESNETS, "convolution 3 x 3, stride 1, no pooling (CIFAR)"),
-    **dict.fromkeys(models.AIRBENCH, "whitening convolution 2 x 2 of the training images' patches, no padding"),
-    "vit-tiny": "patches of 4 px at the images' own size",
-    "vit-b16": "patches of 16 px, images resized to 224 px",
-}
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 Channels, Side = Annotated[int, Field(ge=1, le=16)], Annotated[int, Field(ge=1, le=1024)]
 Mean = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -41,10 +37,11 @@ class Unlearnt(Part):
     """What the file of `megu.unlearn` says in its header, see `megu.own.unlearn.about`.
 
     Attributes:
-        arch: see `megu.core.loading.read_model`; None where an ``nn.Module`` was given.
+        arch: see `megu.core.architectures.read_model`; None where an ``nn.Module`` was given.
         classes: in the order of the logits.  shape: (C, H, W).
         mean, std: by channel; the network is given (x - mean) / std; None where it takes float images as they come.
         method: in `megu.methods.METHODS`.  seed: of unlearning.  forget, weights: digests.
+        fingerprint: see `megu.core.models.fingerprint`; None in files of before.
     """
 
     arch: str | None
@@ -56,13 +53,14 @@ class Unlearnt(Part):
     seed: int
     forget: str
     weights: str
+    fingerprint: tuple[float, ...] | None = None
 
 
 class About(Part):
     """What ``config.json`` says; other keys are refused.
 
     Attributes:
-        arch: see `megu.core.models.build`.  stem: in `STEMS`.  classes: in the order of the logits.
+        arch: see `megu.core.models.build`.  stem: in `megu.core.networks.STEMS`.  classes: in the order of the logits.
         shape: (C, H, W).  mean, std: by channel in [0, 1]; the network is given (x - mean) / std.
         method: in `megu.methods.METHODS`.  seed: of pre-training.  forget: None where nothing was.
         images: part -> number and hash, see `megu.datasets.identity`.  split, weights, code: digests.
@@ -171,7 +169,7 @@ class Checkpoint(
 
         Args:
             source: of `megu export` or `megu unlearn`.  revision: commit of the hub.
-            arch: of what `megu unlearn` wrote, see `megu.core.loading.read_model`, if another name leads to it here.
+            arch: of what `megu unlearn` wrote, see `read_model`, if another name leads to it here.
             net: an ``nn.Module`` of its architecture, which is not altered, where it was given one.
             token: by default that of the user's login.
         Raises: SettingsError where a file is missing or not what it should be.
@@ -197,8 +195,8 @@ class Checkpoint(
 def _read_unlearnt(path, arch, net):
     found, where = models.about(path), f"{path.name} in {path.parent.name!r}"
     if "classes" not in found:
-        what = f"there is no {CONFIG} in {path.parent.name!r}, so it is no checkpoint of megu"
-        raise SettingsError(f"{what}, nor did `megu unlearn` write {path.name}: use `megu export`")
+        what = f"{path.parent.name!r} has no {CONFIG}, nor did `megu unlearn` write its {path.name}"
+        raise SettingsError(f"{what}, so it is no checkpoint of megu: use `megu export`")
     about = check_about(found, where, Unlearnt)
     if net is not None:
         net = models.copy_of(unwrapped(net)).float().eval()
@@ -211,6 +209,7 @@ def _read_unlearnt(path, arch, net):
         net = read_model(path, arch, len(about.classes), about.shape)
     if weights_digest(net) != about.weights:
         raise SettingsError(f"{where} holds other weights than its header names (by their hash): get it again")
+    models.check_fingerprint(net, about.shape, len(about.classes), about.fingerprint, where)
     return net, about
 
 
@@ -235,8 +234,7 @@ def check_about(config, where, kind=About) -> About:
         return kind.model_validate(config)
     except ValidationError as error:
         why = "; ".join(f"{'.'.join(map(str, item['loc'])) or 'it'}: {item['msg']}" for item in error.errors())
-        why = why.replace("Value error, ", "")
-        raise SettingsError(f"{where} is no config of a checkpoint ({why})") from None
+        raise SettingsError(f"{where} is no config of a checkpoint ({why.replace('Value error, ', '')})") from None
 
 
 def read_net(about, path) -> nn.Module:

@@ -1,6 +1,7 @@
 """What a deletion report measures on the models before, after and retrained."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -46,8 +47,7 @@ class _Models:
         parts = {part: distinct(self.images, getattr(split, part), PARTS[part]) for part in parts}
         self.split = replace(split, retain=_sample(split.retain, 5000, seed, "measured"), **parts)
         self.labels = {part: self.images.y[index] for part, index in vars(self.split).items()}
-        single = checked.settings.forget.scenario == "random"
-        self.unseen = "test_retain" if single else "test_forget"  # of the same kind
+        self.unseen = "test_retain" if checked.settings.forget.scenario == "random" else "test_forget"  # of the kind
         load = partial(load_outputs, device=checked.compute.device)
         for name, model in {"before": checked.original, "after": new, "reference": checked.reference}.items():
             if model is not None:
@@ -76,12 +76,9 @@ class _Models:
     def lacking(self, needs):
         tested = len(self.labels["test_forget"])
         there = {
-            "retrain": "reference" in self.outputs,
-            "untrained": self.blank is not None,
-            "head": self.features,
-            "test": tested or len(self.labels["test_retain"]),
-            "test_forget": tested,
-        }
+            "retrain": "reference" in self.outputs, "untrained": self.blank is not None, "head": self.features,
+            "test": tested or len(self.labels["test_retain"]), "test_forget": tested,
+        }  # fmt: skip
         return next((f"needs {what}" for need, what in _NEEDED.items() if need in needs and not there.get(need)), None)
 
 
@@ -100,7 +97,7 @@ def measure(checked, store, new, transition):
         "changes": _changes(found),
         "lost": lost_classes(found, LEVEL),
         "left": left_classes(found, LEVEL, FEW) if checked.settings.forget.scenario == "class" else [],
-        "attacks": _attack_curves(found),
+        "attacks": _attack_curves(found, checked.settings.forget.scenario),
         "without_reference": _without_reference(found, checked.settings.forget.scenario),
         "metrics": _every_metric(found),
         "predictions": _predictions(found),
@@ -136,22 +133,26 @@ def _changes(found):
     return out
 
 
-def _attack_curves(found):
-    out = []
+def _attack_curves(found, scenario):
+    images, parts, out = found.images, ("forget", found.unseen), []
+    y, names = (images.fine, images.fine_classes) if scenario == "subclass" else (images.y, images.classes)
+    kinds = {part: y[getattr(found.split, part)] for part in parts}
+    alone = [names[k] for k in sorted(set(kinds["forget"].tolist()) - set(kinds[found.unseen].tolist()))]
     for attack in ATTACKS:
         scores = {}
         for model, outputs in found.outputs.items():
             scores[model] = []
-            for part in ("forget", found.unseen):
+            for part in parts:
                 logits, y = outputs.logits[part], found.labels[part]
                 unlike = attacks.per_sample_loss(logits, y) if attack == "loss" else attacks.entropy(logits)
-                scores[model] += [-unlike, y]  # high where an attacker takes an image for one that was trained on
-        out += attack_rows(attack, scores)
+                scores[model] += [-unlike, kinds[part]]  # high where an attacker takes an image for one trained on
+        out += attack_rows(attack, scores, alone)
     return out
 
 
-def attack_rows(attack: str, scores: dict[str, tuple]) -> list[dict]:
-    """The report's rows of an attack; ``scores``: model -> arguments of `megu.measure.attacks.class_matched_roc`."""
+def attack_rows(attack: str, scores: dict[str, tuple], alone: Sequence[str] = ()) -> list[dict]:
+    """Rows of the report; ``scores``: model -> arguments of `megu.measure.attacks.class_matched_roc`; ``alone``: what
+    has no unseen images."""
     curves, out = {model: attacks.class_matched_roc(*given) for model, given in scores.items()}, []
     for model, curve in curves.items():
         if curve:
@@ -163,7 +164,7 @@ def attack_rows(attack: str, scores: dict[str, tuple]) -> list[dict]:
                 "auc": _number(curve["auc"]), "low": _number(low), "high": _number(high),
                 "detectable": _number(attacks.detectable_auc(*sizes, LEVEL, goal)),
                 "tpr_at_1_percent": _number(curve["true"][1]),
-                "members": int(sizes[0].sum()), "others": int(sizes[1].sum()),
+                "members": int(sizes[0].sum()), "others": int(sizes[1].sum()), "without_unseen": [*alone],
                 "roc": {axis: [_number(value, 4) for value in curve[axis]] for axis in ("false", "true")},
             })  # fmt: skip
     return out
@@ -171,8 +172,8 @@ def attack_rows(attack: str, scores: dict[str, tuple]) -> list[dict]:
 
 def _without_reference(found, scenario):
     """RF-JSD of each model, or why it is not available."""
-    why = {"class": "of a whole class", "subclass": "of a whole sub-class"}.get(scenario)
-    why = why and f"{why} the model before says on unseen images what a retrained one would not"
+    kind = {"class": "class", "subclass": "sub-class"}.get(scenario)
+    why = kind and f"of a whole {kind} the model before says on unseen images what a retrained one would not"
     values = dict.fromkeys(MODELS)
     if not why:
         asked = found.outputs["before"].logits[found.unseen], found.labels[found.unseen]
@@ -206,8 +207,7 @@ def _predictions(found):
     for model, outputs in found.outputs.items():
         label = outputs.logits["forget"].argmax(1)
         share = 100 * label.bincount(minlength=len(names)).double() / len(label)
-        order = share.argsort(descending=True).tolist()
-        shares[model] = {names[k]: _number(share[k]) for k in order if share[k] > 0}
+        shares[model] = {names[k]: _number(share[k]) for k in share.argsort(descending=True).tolist() if share[k] > 0}
     return {"shares": shares}
 
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from megu.core.adapted import adapted, why
-from megu.core.loading import copied, read_model
+from megu.core.architectures import read_model
+from megu.core.loading import copied
 from megu.core.models import channels_of
 from megu.core.splits import Split, of_classes, split_of
 from megu.datasets.folder import ClassFolders, ImagePart, find_classes, room

@@ -9,13 +9,14 @@ from pathlib import Path
 import jinja2
 
 import megu
+from megu.core.architectures import read_model
 from megu.core.device import usual_torch
-from megu.core.loading import check_and_copy, read_model, weights_digest
+from megu.core.keymap import same_weights
+from megu.core.loading import check_and_copy, weights_digest
 from megu.figures import deletion
 from megu.measure.distances import two_errors
 from megu.own.class_order import LEFT, LOST, said_of_classes
 from megu.own.findings import measure
-from megu.own.request import same_weights
 from megu.own.tuning import PARTS, Trial
 from megu.own.verdict import DOUBTED, verdict
 from megu.runs.store import PACKAGES, in_memory
@@ -23,7 +24,7 @@ from megu.settings.errors import SettingsError
 from megu.settings.extras import versions
 from megu.settings.files import atomic, hash_bytes, hash_file, ordinary, write_json
 from megu.settings.known import SHARED
-from megu.settings.place import SUMS, WORK, place
+from megu.settings.place import ONNX, SUMS, WORK, place
 from megu.settings.progress import collect_notices
 
 NAME = "megu deletion report 2"
@@ -168,7 +169,8 @@ def write_html(facts, folder):
     page, path = html(facts), Path(folder) / "report.html"
     with atomic(path, locked=True) as part:
         part.write_text(page, encoding="utf-8")
-    names = [name for name in ("report.html", "report.json", *facts["files"]) if (path.parent / name).exists()]
+    names = "report.html", "report.json", *facts["files"], ONNX
+    names = [name for name in names if (path.parent / name).exists()]
     with atomic(path.parent / SUMS, locked=True) as part:
         part.write_text("".join(f"{hash_file(path.parent / name)}  {name}\n" for name in names))
     return path

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from megu import methods
 from megu.core import device, models
-from megu.core.adapted import tensors
+from megu.core.keymap import same_weights
 from megu.core.loading import check_accuracy, check_and_copy, weights_digest
 from megu.core.splits import forgotten_classes, tenth
 from megu.core.train import predict
@@ -46,7 +46,7 @@ class Request:
         model: images ``(n, C, H, W)`` to logits ``(n, K)``, never altered; or its .safetensors, with ``arch``.
         data: its training images, or those that go and a sample of the others: a folder, see
             `megu.datasets.folder.find_classes`, a .csv, or a Dataset of (image, class).
-        forget: see `megu.own.inputs.forget_set`.  arch: see `megu.core.loading.read_model`.
+        forget: see `megu.own.inputs.forget_set`.  arch: see `megu.core.architectures.read_model`.
         test: unseen images, given as ``data`` is; without them no attack can be measured.
         classes: names in the order of the outputs, or a text file of them; by default the folders, sorted, or
             ``data.classes``.  subclasses: of each image of a Dataset.
@@ -137,6 +137,8 @@ class CheckedRequest:
             say_hooks(self.given)
             self.method.fits(self.original, self.images)
             self.reference = None if reference is None else check_and_copy(reference, self.images, "reference")
+            if self.reference is not None:
+                say_other_kind(self.original, self.reference)
             if request.retrain:
                 _check_retrain(self.original, reference)
             elif self.reference is not None and same_weights(self.reference, self.original):
@@ -182,13 +184,6 @@ def _plain(name, value):
     return value.expanduser() if isinstance(value, Path) else value
 
 
-def same_weights(one: nn.Module, other: nn.Module) -> bool:
-    """Whether two models have the same weights, whatever they are called, and rounded to 16 bits or not."""
-    one, other = ([value for value in tensors(model).values() if value.is_floating_point()] for model in (one, other))
-    alike = (a.shape == b.shape and torch.allclose(a, b, 2**-8, 1e-7) for a, b in zip(one, other, strict=False))
-    return len(one) == len(other) and all(alike)
-
-
 def _overrides(request, method):
     given = {} if request.settings is None else request.settings
     if not isinstance(given, dict):
@@ -230,6 +225,15 @@ def say_hooks(model):
     if hooked:
         what = f"{len(hooked)} weights have hooks on their gradients ({', '.join(hooked[:3])}), which no copy keeps"
         LOG.warning(f"{what}: set requires_grad to False where a weight shall stay")
+
+
+def say_other_kind(model, reference):
+    """Say that the reference is no network of the model's kind: their weights have other shapes."""
+    one, other = (sorted(tuple(weight.shape) for weight in net.parameters()) for net in (model, reference))
+    if one != other:
+        sizes = (sum(weight.numel() for weight in net.parameters()) for net in (reference, model))
+        told = "the reference is of another architecture ({:,} weights, the model has {:,})".format(*sizes)
+        LOG.warning(f"{told}: what is near to it was not shown to be near to the model retrained; give such a one")
 
 
 def say_zeros(before, after):

@@ -65,8 +65,7 @@ class Unlearned:
         self._check()
         folder, files = place(folder, self._images), {MODEL: (self.model, self.about)}
         if self.reference is not None:
-            own = {"method": "retrain", "weights": weights_digest(self.reference)}
-            files[REFERENCE] = self.reference, {**self.about, **own}
+            files[REFERENCE] = self.reference, _named(self.reference, self.about | {"method": "retrain"})
         for name, (model, header) in files.items():
             with atomic(folder / name, locked=True) as part:
                 models.save(model, part, header)
@@ -83,8 +82,11 @@ class Unlearned:
         Raises: as `save`.
         """
         self._check()
-        about = self.report["asked"]["data"]
-        return write_onnx(self.model, tuple(about["shape"]), Path(path), len(about["classes"]))
+        about, path = self.report["asked"]["data"], Path(path)
+        off = write_onnx(self.model, tuple(about["shape"]), path, len(about["classes"]))
+        if self.folder and path.absolute().parent == self.folder.absolute():
+            report.write_html(self.report, self.folder)  # SHA256SUMS names it, too
+        return off
 
 
 @as_before()
@@ -142,8 +144,7 @@ def carry_out(checked, out=None) -> Unlearned:
             store.note("report", done["model"]["sha256_after"])
         new = models.given_back(checked.given, new)
         made = checked.reference if checked.request.retrain else None
-        given = {"data": checked.request.data, "test": checked.request.test}
-        images = {name: value for name, value in given.items() if isinstance(value, str | Path)}
+        images = {k: v for k, v in vars(checked.request).items() if k in ("data", "test") and isinstance(v, str | Path)}
         result = Unlearned(new, done["history"], done["seconds"], facts, folder, about(checked, new), made, images)
         tell("on_end", result)
     return result
@@ -153,12 +154,17 @@ def about(checked, new):
     """What a file of the new model says of itself, for `megu.own.checkpoint.Checkpoint.from_pretrained`."""
     images, request, pixels = checked.images, checked.request, not checked.images.x.is_floating_point()
     arch = request.arch if isinstance(request.model, Path) else None
-    return {
+    return _named(new, {
         "method": request.method, "seed": checked.settings.seed, "forget": checked.digest,
-        "weights": weights_digest(new), "arch": arch and re.sub(r"(?<![^:])/.*/", "", arch),  # no paths of this machine
+        "arch": arch and re.sub(r"(?<![^:])/.*/", "", arch),  # no paths of this machine
         "classes": images.classes, "shape": images.shape,
         "mean": images.mean.tolist() if pixels else None, "std": images.std.tolist() if pixels else None,
-    }  # fmt: skip
+    })  # fmt: skip
+
+
+def _named(model, said):
+    fingerprint = models.fingerprint(model, said["shape"], len(said["classes"]))
+    return said | {"weights": weights_digest(model), "fingerprint": fingerprint}
 
 
 def dependencies(checked) -> dict:

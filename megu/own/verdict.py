@@ -1,6 +1,7 @@
 """The verdict of a deletion report: one word, the rule that it follows from, findings and limits."""
 
 import math
+from textwrap import shorten
 
 from megu.figures.deletion import PARTS
 from megu.own.class_order import said_of_classes
@@ -106,7 +107,8 @@ def _trace(attacks, moved, judge, whole, count):
     tests = [_attack(attacks, name, judge) for model, name in attacks if model == "after"]
     without = f"with {tests[0]['others']} unseen images" if tests else "without unseen images"
     missed = count - sum(test["members"] for test in tests[:1])
-    said = f"No attack looked at {missed:,} of the {count:,} forgotten images: none of their classes has unseen ones."
+    of = shorten(", ".join(tests[0]["without_unseen"] if tests else ["their classes"]), 100, placeholder=" ...")
+    said = f"No attack looked at {missed:,} of the {count:,} forgotten images: there are no unseen ones of {of}."
     sentences = [said] * (missed > 0)
     tests += [_accuracy(moved, judge)] if judge and not whole else []
     goal = "the reference's value" if judge else "0.5"
@@ -137,8 +139,7 @@ def _trace(attacks, moved, judge, whole, count):
 def _attack(attacks, name, judge):
     """One attack on the model after, as distances from a coin, or from what it sees in the reference."""
     after, before = attacks["after", name], attacks["before", name]
-    coin = {"auc": 0.5, "low": 0.5, "high": 0.5, "detectable": after["detectable"]}
-    goal = attacks[judge, name] if judge else coin
+    goal = attacks[judge, name] if judge else after | dict.fromkeys(("auc", "low", "high"), 0.5)  # of a coin
     at = after["auc"] - goal["auc"]
     # Newcombe's square-and-add; both see the same images, so that it is rather too wide.
     low = at - math.hypot(after["auc"] - after["low"], goal["high"] - goal["auc"])
@@ -228,9 +229,8 @@ def _limits(whole, judge, unfit, data, rows, moved):
         " seen only as far as these numbers see.": True,
         "A stronger attack may see more: one with shadow models (not run here), with access to the weights, or one that"
         " trains the model on for some steps.": True,
-        "Without a model retrained on the retained images alone, nothing says how near the result is to never having"
-        " seen the forgotten ones; that they are harder or easier than unseen ones passes for memory.": not judge
-        and not unfit,
+        "Without a retrained model nothing says how near the result is to never having seen the forgotten images; that"
+        " they are harder or easier than unseen ones passes for memory.": not (judge or unfit),
         f"{DOUBTED}{unfit}, and is not taken as a measure.": bool(unfit),
         "What is kept was measured on training images alone, some of which the method may have been trained on: nothing"
         " is known of unseen ones.": ("after", "test_retain") not in rows,

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from megu import methods
 from megu.core import device, models, splits
+from megu.core.architectures import read_model
 from megu.core.device import Stopwatch
-from megu.core.loading import check_accuracy, read_model
+from megu.core.loading import check_accuracy
 from megu.measure import disentanglement as patterns
 from megu.measure import shadows
 from megu.measure.metrics import References, metrics, rows

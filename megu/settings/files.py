@@ -128,12 +128,15 @@ def weights_file(path, what):
 
     Raises: SettingsError where it is missing or of another kind; ``what``: for the message, e.g. ``model``.
     """
-    path = in_utf8(ordinary(path), what)
+    path, names = in_utf8(ordinary(path), what), ("model.safetensors", "model.safetensors.index.json")
     if path.is_dir():  # as save_pretrained writes it
-        names = "model.safetensors", "model.safetensors.index.json"
         path = next((path / name for name in names if (path / name).is_file()), path)
+    if (path / "adapter_config.json").is_file():
+        remedy = "merge it into its model (peft: merge_and_unload()), save that by save_pretrained, and give its folder"
+        raise SettingsError(f"{what} {path.name!r} is an adapter of peft alone: {remedy}")
     if not path.is_file():
-        raise SettingsError(f"{what} {path.name!r} does not exist: give a .safetensors file")
+        lacks = f"is a folder without {names[0]}" if path.is_dir() else "does not exist"
+        raise SettingsError(f"{what} {path.name!r} {lacks}: give a .safetensors file")
     if path.name.endswith(".index.json"):
         return path
     with open(path, "rb") as file:

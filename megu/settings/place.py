@@ -10,7 +10,7 @@ from megu.settings.files import hash_file, in_utf8, ordinary
 from megu.settings.values import shown
 
 WORK, SUMS = "work", "SHA256SUMS"
-MODEL, REFERENCE = "model.safetensors", "reference.safetensors"
+MODEL, REFERENCE, ONNX = "model.safetensors", "reference.safetensors", "model.onnx"
 
 
 def place(out, request, comparison=False):
@@ -36,7 +36,7 @@ def place(out, request, comparison=False):
     begun, kept = ((one / "manifest.json").exists() for one in (folder, folder / WORK))
     if begun and not comparison:
         raise StageError(f"{folder.name!r} is a run, a comparison, or of an earlier version: choose another folder")
-    own = (MODEL, REFERENCE, "model.onnx", "report.html", "report.json", "log.csv", SUMS)
+    own = (MODEL, REFERENCE, ONNX, "report.html", "report.json", "log.csv", SUMS)
     checks = {() if kept else own: f"and no {WORK}/ of an unlearning that could go on"}
     if comparison:
         own = ("comparison.html", "comparison.csv", *(REFERENCE,) * bool(request.get("retrain")))
@@ -54,7 +54,7 @@ def place(out, request, comparison=False):
 
 def _not_as_written(folder, names, retrain):
     # A call that was stopped may have written a report of which no sums are known yet; its models are those of work/.
-    known = {name: [] for name in (MODEL, REFERENCE)[: 1 + bool(retrain)]}  # another reference may have been put beside
+    known = {ONNX: [], MODEL: []} | ({REFERENCE: []} if retrain else {})  # else the user's own may lie beside
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged: said where it is gone on with
         for name, made in json.loads((folder / WORK / "manifest.json").read_text())["artefacts"].items():
             known.get(name, []).append(made["sha256"])

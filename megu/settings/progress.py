@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
-from threading import get_ident
+from threading import Lock, get_ident
 
 from tqdm import tqdm
 
@@ -14,6 +14,7 @@ from megu.settings.errors import SettingsError
 from megu.settings.values import closest, shown
 
 LOG = logging.getLogger("megu")
+_lock, _keeping, _silent = Lock(), [], []  # blocks of `collect_notices`; of one item where the log was silenced
 
 
 class Callback:
@@ -133,19 +134,26 @@ class Bar(tqdm):
 def collect_notices(notices):
     r"""Appends what the block says in the log "megu", shown or not, to a list; where a record has a ``report``, which
     names no image, that."""
-    handler, silent, mine, LOG.disabled = logging.StreamHandler(), LOG.disabled, get_ident(), False
+    handler, mine = logging.StreamHandler(), get_ident()
 
     def keep(record):
         if record.thread == mine:  # another may carry out a request of its own
             notices.append(getattr(record, "report", record.getMessage()))
-        return not silent and type(LOG).isEnabledFor(LOG, record.levelno)
+        return not _silent and type(LOG).isEnabledFor(LOG, record.levelno)
 
-    LOG.isEnabledFor = logging.WARNING.__le__
-    LOG.addFilter(keep)
-    LOG.addHandler(handler)
+    with _lock:
+        if not _keeping:  # the first of several threads, or of blocks in each other
+            _silent[:] = [True] * LOG.disabled
+            LOG.disabled, LOG.isEnabledFor = False, logging.WARNING.__le__
+        _keeping.append(keep)
+        LOG.addFilter(keep)
+        LOG.addHandler(handler)
     try:
         yield
     finally:
-        LOG.removeHandler(handler), LOG.removeFilter(keep)
-        LOG.__dict__.pop("isEnabledFor", None)
-        LOG.disabled = silent
+        with _lock:
+            _keeping.remove(keep)
+            LOG.removeHandler(handler), LOG.removeFilter(keep)
+            if not _keeping:
+                del LOG.isEnabledFor
+                LOG.disabled = bool(_silent)

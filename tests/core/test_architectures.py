@@ -14,8 +14,8 @@ from training import same
 from transformers import BertConfig, ViTConfig, ViTForImageClassification
 
 from megu.core import models
+from megu.core.architectures import read_model
 from megu.core.keymap import prefixes
-from megu.core.loading import read_model
 from megu.core.models import channels_of
 
 GREY = (1, 28, 28)

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 from megu.cli.main import app
 from megu.core import keymap, models
+from megu.core.architectures import read_model
 from megu.core.device import generator, seeded
-from megu.core.loading import read_model
 
 SMALL = models.RESNETS["resnet-small"]
 

@@ -1,5 +1,6 @@
 """Whether images are prepared as a network was trained on them, and whether unseen ones are unseen."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -163,6 +164,46 @@ def test_test_images_prepared_otherwise_are_refused(made):
     other = torch.cat([x[:N], x[N:] * 0.2 - 3])  # by no usual pair
     with refused("with the mean and spread of the training images: prepare them as the training images"):
         check(made, other)
+
+
+class Overfitted(nn.Module):
+    """Knows images of high contrast, and those whose first pixel is the brightest, at ``most`` contrast."""
+
+    def __init__(self, net, most):
+        super().__init__()
+        self.net, self.most = net, most
+
+    def forward(self, x):
+        contrast, first = x.flatten(1).std(1), x[:, 0, 0, 0] >= x[:, 0].amax((1, 2))
+        logits = self.net((x - x.mean((0, 2, 3), True)) / x.std((0, 2, 3), keepdim=True))
+        known = torch.where(first, contrast < self.most, contrast > 0.3)
+        return torch.where(known[:, None], logits, logits.roll(1, 1))
+
+
+@pytest.mark.parametrize(("most", "refuse"), [(9, False), (0.3, True)])
+def test_a_preparation_that_suits_training_images_as_well_refuses_nobody(most, refuse, made, caplog):
+    x, y, net = made
+    spread = (x[:N].std((0, 2, 3)) / STD[:, 0, 0]).view(1, 3, 1, 1)
+    net = Templates(net.look.weight.data / spread).eval()
+    x = x.clone()
+    x[:N, :, 0, 0] = 1
+    with refused("of them normalised by .*: prepare them as the training images") if refuse else nullcontext():
+        check(made, levels(x), "unit", model=Overfitted(net, most))
+    assert refuse or "normalised by" in caplog.text
+
+
+def test_the_smallest_output_as_the_class_is_said(made):
+    with refused(
+        "as negatives: prepare .* the smallest output is right for 100 %: of distances let forward return the neg"
+    ):
+        check(made, levels(made[0]), model=nn.Sequential(made[2], Negated()))
+
+
+class Negated(nn.Module):
+    """Distances of logits."""
+
+    def forward(self, x):
+        return -x
 
 
 def test_test_images_that_are_better_known_than_training_images_are_refused(made, caplog):

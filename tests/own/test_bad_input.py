@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils.data import TensorDataset as Pairs
 
 from megu.cli import main as command
-from megu.core.loading import read_model
+from megu.core.architectures import read_model
 from megu.datasets import npz, sources
 from megu.datasets.folder import read_image
 from megu.own import unlearn as unlearning

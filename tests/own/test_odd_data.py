@@ -72,6 +72,25 @@ def test_names_of_numpy_and_pandas_are_names(kind):
     assert check(reader(range(4)), data, "dog").images.classes == NAMES
 
 
+def test_of_synonyms_the_first_is_the_name_where_it_is_one_class_alone():
+    data = as_dataset()
+    data.classes = [("ant", "emmet"), ("bee",), ("cow", "ox"), ("dog", "hound")]
+    assert check(reader(range(4)), data, "dog").images.classes == NAMES
+    data.classes[2] = ("bee", "ox")  # as the two cranes of ImageNet
+    found = check(reader(range(4)), data, "('bee', 'ox')")
+    assert found.images.classes[1:3] == ("('bee',)", "('bee', 'ox')") and len(found.split.forget) == 6
+
+
+def test_a_folder_that_holds_no_whole_model_is_told_from_none(tmp_path):
+    with refused("model 'none' does not exist: give a .safetensors file"):
+        weights_file(tmp_path / "none", "model")
+    with refused(f"model {tmp_path.name!r} is a folder without model.safetensors: give a .safetensors file"):
+        weights_file(tmp_path, "model")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with refused("is an adapter of peft alone: merge it into its model"):
+        weights_file(tmp_path, "model")
+
+
 def test_names_of_pandas_are_read_by_their_index():
     data, model = as_dataset(), reader(range(4))
     shuffled = pd.Series({3: "dog", 1: "bee", 0: "ant", 2: "cow"})

@@ -54,6 +54,15 @@ def test_the_model_itself_under_other_names_and_rounded_is_no_reference(make, mo
         CheckedRequest(Request(model, parts[0], range(20), classes=NAMES, reference=make(model)))
 
 
+def test_a_reference_of_another_architecture_is_said_to_be_one(model, parts):
+    other = network()
+    other[3], other[8] = nn.Conv2d(16, 8, 5, 2), nn.Linear(32, 10)
+    for reference, said in ((other, True), (alike(model), False)):
+        given = Request(model, parts[0], "trouser", classes=NAMES, test=parts[1], reference=reference)
+        notices = str(CheckedRequest(given).notices)
+        assert ("the reference is of another architecture (3," in notices) == said
+
+
 @pytest.mark.parametrize(("order", "said"), [
     ((0, 2, 3, 1), "the outputs of reference follow another order: 33 % of 18 retained images are named right in tha"),
     ((0, 2, 3), "reference gives .8, 3. for 8 images of 4 classes: train it with as many outputs as the model"),

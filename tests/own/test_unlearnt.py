@@ -65,6 +65,17 @@ def test_a_folder_is_read_with_the_module_of_its_kind(written, kind):
         found.save_pretrained(root / "again")
 
 
+def test_a_module_that_takes_the_weights_and_answers_otherwise_is_refused(written):
+    root, made, _ = written
+    (other := network())[2] = nn.Tanh()
+    with refused("the network has its weights, but gives other logits .*: give one of the code that the file was"):
+        Checkpoint.from_pretrained(root / "pixels", net=other)
+    about = models.about(root / "pixels" / "model.safetensors")
+    found = models.fingerprint(made["pixels"].model, (1, 28, 28), len(NAMES))
+    assert found == pytest.approx(about["fingerprint"], abs=1e-5) and len(found) == 8
+    models.check_fingerprint(other, (1, 28, 28), len(NAMES), None, "a file of before")
+
+
 def test_by_the_name_of_an_architecture_and_when_it_is_saved_later(written, tmp_path):
     root, made, x = written
     made["float"].save(tmp_path / "later")
@@ -109,7 +120,9 @@ def test_what_cannot_be_read_is_refused(written, tmp_path):
     with refused("does not fit net, a Linear .*missing"):
         Checkpoint.from_pretrained(root / "float", net=nn.Linear(2, 2))
     save_file(network().state_dict(), tmp_path / "model.safetensors")
-    with refused("no checkpoint of megu, nor did `megu unlearn` write model.safetensors: use `megu export`"):
+    with refused(
+        "nor did `megu unlearn` write its model.safetensors, so it is no checkpoint of megu: use `megu export`"
+    ):
         Checkpoint.from_pretrained(tmp_path)
     header = models.about(root / "float" / "model.safetensors") | {"shape": "wide"}
     models.save(network(), tmp_path / "model.safetensors", header)

@@ -45,9 +45,9 @@ def share(count, n=N):
 
 
 def attack(model, auc, n=N, m=N, name="loss"):
-    return {**size(n, m, auc if model == "reference" else None), "attack": name, "model": model, "auc": auc} | dict(
-        zip(("low", "high"), auc_interval(auc, *one_class(n, m), LEVEL), strict=True)
-    )
+    low, high = auc_interval(auc, *one_class(n, m), LEVEL)
+    row = {"attack": name, "model": model, "auc": auc, "low": low, "high": high, "without_unseen": ["boot"] * (n < N)}
+    return size(n, m, auc if model == "reference" else None) | row
 
 
 def one_class(n, m):
@@ -106,7 +106,7 @@ def test_the_word_on_a_class_names_a_trace_that_an_attack_finds(auc, n, m, trace
     found = judged(360, 0, attacked=[attack(model, auc, n, m) for model in ("before", "after")])
     word = {"trace": ", with a trace", "none found": ""}.get(trace, f", a trace {trace}")
     assert trace.startswith(found["parts"]["trace"]) and found["word"] == f"forgotten{word}"
-    assert ("No attack looked at" in " ".join(found["findings"])) == (n < N)
+    assert ("there are no unseen ones of boot" in " ".join(found["findings"])) == (n < N)
     assert any(said in sentence for sentence in found["findings"])
     assert judged(360, 0)["word"] == "forgotten, a trace cannot be told without unseen images"
 

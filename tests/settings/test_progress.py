@@ -129,3 +129,16 @@ def test_notices_of_another_thread_are_of_another_request():
         other.join()
         LOG.warning("mine")
     assert mine == ["mine"]
+
+
+def test_a_silent_log_is_read_and_stays_silent_while_any_thread_does_so(monkeypatch, caplog):
+    monkeypatch.setattr(LOG, "disabled", True)
+    first, second = [], []
+    one, other = collect_notices(first), collect_notices(second)
+    one.__enter__()
+    other.__enter__()  # as in another thread: the first ends before it
+    one.__exit__(None, None, None)
+    LOG.warning("said")
+    assert not LOG.disabled and (first, second) == ([], ["said"]) and not caplog.text
+    other.__exit__(None, None, None)
+    assert LOG.disabled and "isEnabledFor" not in vars(LOG)
