@@ -23,8 +23,7 @@
 #
 # The requests are those of Tables 1-4 and 6-8 of [arXiv 2602.17088](https://arxiv.org/abs/2602.17088) (Table 5 is
 # absent). The profile *small* trains small networks, here on a part of the images (CIFAR-10: a fifth, CIFAR-100: a
-# half); the ViT was measured before the check of A16: signs and orders of magnitude can be compared, a gap to a
-# printed number says nothing about the paper. `megu study paper --profile paper` measures the paper's own cells on a
+# half): signs and orders of magnitude can be compared, a gap to a printed number says nothing about the paper. `megu study paper --profile paper` measures the paper's own cells on a
 # GPU; until then all of it is "not run" in [the full tables](../paper_figures/out/table1_to_8_paper.md).
 
 # %%
