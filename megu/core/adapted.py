@@ -15,13 +15,14 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
 from megu.core.device import generator, seeded
-from megu.core.weights import check_modes, check_sources, takes
+from megu.core.weights import check_loading, check_modes, check_sources, takes
 from megu.settings.errors import SettingsError
 
 _LOG = logging.getLogger("megu")
 _TINY = 1e-30  # the logarithm of a probability that is 0 in float32
 _SAME = ("View", "Reshape", "UnsafeView", "Squeeze", "Clone", "ToCopy", "Clamp", "Alias")  # steps of autograd
-_FORMS = {"probabilities": "ends in a softmax", "log-probabilities": "ends in a log-softmax"}
+_FORMS = {"probabilities": "ends in a softmax", "percents": "ends in a softmax, times 100"}
+_FORMS |= {"log-probabilities": "ends in a log-softmax"}
 
 
 def copy_of(model: nn.Module) -> nn.Module:
@@ -101,14 +102,15 @@ def _at(output, path):
 
 def as_logits(found: Float[Tensor, "n K"], form: str | None) -> Float[Tensor, "n K"]:
     r"""Logits of a form, see `form_of`: those that a softmax takes for the same probabilities."""
-    return found.float().clamp_min(_TINY).log() if form == "probabilities" else found
+    return found.float().clamp_min(_TINY).log() if form in ("probabilities", "percents") else found
 
 
 def form_of(found: Float[Tensor, "n K"]) -> str | None:
-    r"""``probabilities``, ``log-probabilities``, or None for what may be logits."""
+    r"""A name in ``_FORMS``, or None for what may be logits."""
     found = found.detach().double()
-    for form, p in (("probabilities", found), ("log-probabilities", found.exp())):
-        if (p >= 0).all() and ((p.sum(1) - 1).abs() < 0.02).all() and (form == "probabilities" or (found <= 0).all()):
+    for form, p in zip(_FORMS, (found, found / 100, found.exp()), strict=True):
+        signs = found <= 0 if form == "log-probabilities" else found >= 0
+        if ((p.sum(1) - 1).abs() < 0.02).all() and signs.all():
             return form
     return None
 
@@ -124,6 +126,7 @@ def adapted(model: nn.Module, x: Float[Tensor, "n C H W"], num_classes: int | No
     """
     still = _still(model, what)
     check_modes(model, what)
+    check_loading(model, what)
     with torch.no_grad(), seeded(generator(0, "look")):
         whole = model(seen := x.clone())
         path, found, form = read_output(whole, (len(x), num_classes), what)

@@ -178,13 +178,17 @@ def check_modes(model: nn.Module, what: str):
     r"""A model in eval mode.  Raises: SettingsError where a method of its own does not change modes as torch's does, or
     where its state lacks weights, or has others in each mode."""
     sums = []
-    for mode in (True, False):
+    for name, change in (
+        ("train", lambda: model.train(True)),
+        ("train", lambda: model.train(False)),
+        ("eval", model.eval),
+    ):
         try:
-            if model.train(mode) is not model:
+            if change() is not model:
                 raise TypeError("it does not return the model")
         except Exception as error:  # whatever a foreign method may raise
             remedy = "let it take a mode, and return self (of an exported program give the nn.Module it was made of)"
-            raise SettingsError(f"{what}.train is unlike torch's ({error}): {remedy}") from None
+            raise SettingsError(f"{what}.{name} is unlike torch's ({error}): {remedy}") from None
         state = {name: x for name, x in model.state_dict().items() if isinstance(x, Tensor)}
         sums.append({name: x.double().sum().item() for name, x in state.items() if x.is_floating_point()})
     if other := [name for name, value in sums[0].items() if value != sums[1].get(name) and value == value]:
@@ -194,6 +198,23 @@ def check_modes(model: nn.Module, what: str):
     if lacking := [name for name, w in model.named_parameters() if name not in state and w.data_ptr() not in there]:
         told = f"{what}.state_dict() lacks {len(lacking)} of its weights ({', '.join(lacking[:3])})"
         raise SettingsError(f"{told}, which no file would have: let it give them all")
+
+
+@torch.no_grad()
+def check_loading(model: nn.Module, what: str):
+    r"""Raises: SettingsError where a method of a model's own does not load all weights that its state has."""
+    state = {name: x.clone() if isinstance(x, Tensor) else x for name, x in model.state_dict().items()}
+    moved = {name: state[name] + 1 for name, _ in model.named_parameters(remove_duplicate=False) if name in state}
+    try:
+        model.load_state_dict(state | moved)
+        passed = [name for name, x in moved.items() if not model.get_parameter(name).equal(x)]
+        model.load_state_dict(state)
+    except Exception as error:  # whatever a foreign method may raise
+        told = f"{what}.load_state_dict does not take what state_dict() gives ({type(error).__name__})"
+        raise SettingsError(f"{told}: let it load that, as torch's does") from None
+    if passed:
+        told = f"{what}.load_state_dict passes over {len(passed)} of its weights ({', '.join(passed[:3])})"
+        raise SettingsError(f"{told}, so that no new model could be read: let it load all that state_dict() gives")
 
 
 def check_sources(model: nn.Module, x: Tensor, taught: Tensor, given: Tensor, what: str):

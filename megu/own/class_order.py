@@ -215,7 +215,7 @@ def _count(images):
 
 
 def _named(checked, index, model=None):
-    logits = predict(model or checked.original, checked.images, index)
+    logits = predict(checked.original if model is None else model, checked.images, index)
     return checked.images.y[index].cpu(), logits.argmax(1).cpu()
 
 

@@ -184,7 +184,7 @@ def dependencies(checked) -> dict:
         "normalise": [images.mean.tolist(), images.std.tolist()],
         "model": checked.weights,
         "layers": resume.layers_digest(checked.given),
-        "reference": checked.reference and weights_digest(checked.reference),
+        "reference": None if checked.reference is None else weights_digest(checked.reference),
         "retrain": settings["training"] if checked.request.retrain else None,
         "forget": {"images": checked.digest, **settings["forget"]},
         "code": CODE,

@@ -60,6 +60,7 @@ OUTPUTS = {
     "auxiliary in training": lambda net, main, other, features: (other, main) if net.training else main,
     "dict in training": lambda net, main, other, features: {"a": other, "b": main} if net.training else main,
     "probabilities": lambda net, main, other, features: main.softmax(1),
+    "percents": lambda net, main, other, features: 100 * main.softmax(1),
     "log-probabilities": lambda net, main, other, features: main.log_softmax(1),
     "softmax in evaluation": lambda net, main, other, features: main if net.training else main.softmax(1),
     "both": lambda net, main, other, features: main if net.training else (main.softmax(1), main),

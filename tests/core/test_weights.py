@@ -139,7 +139,7 @@ def test_a_folder_and_an_index_stand_for_their_files(folder):
     with refused("is no index of safetensors"):
         pretrained.read_tensors(folder)
     index.unlink()
-    with refused("model 'vit' does not exist"):
+    with refused("model 'vit' is a folder without model.safetensors"):
         pretrained.read_tensors(folder, "model")
 
 

@@ -147,6 +147,12 @@ def test_a_module_without_modes_and_one_of_another_type_are_named(model, parts):
         def train(self, mode=True):
             raise NotImplementedError("Calling train() is not supported")
 
+    class Mute(nn.Sequential):
+        def eval(self):
+            self.train(False)
+
+    with refused("model.eval is unlike torch's .it does not return the model"):
+        forget(Mute(*copy.deepcopy(model)), parts, dry_run=True)
     with refused("model.train is unlike torch's .Calling train.*of an exported program give the nn.Module"):
         forget(Frozen(*copy.deepcopy(model)), parts, dry_run=True)
     slim = copy.deepcopy(model)

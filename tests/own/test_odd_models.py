@@ -147,3 +147,15 @@ def test_tensors_that_no_file_has_are_said(kept, caplog):
     check(Constant(kept), as_dataset(), "1")
     assert ("model: no file holds turned, which are neither weights nor buffers" in caplog.text) != kept
     assert "last" not in caplog.text
+
+
+class KeepsHead(nn.Sequential):
+    """Loads all but its head, as code for fine-tuning does."""
+
+    def load_state_dict(self, state, *more, **how):
+        return super().load_state_dict(state | {name: x for name, x in self.state_dict().items() if name[0] == "8"})
+
+
+def test_a_model_that_does_not_load_all_it_gives_is_refused(model, parts):
+    with refused("model.load_state_dict passes over 2 of its weights .8.weight, 8.bias.*let it load all that state"):
+        forget(KeepsHead(*copy.deepcopy(model)), parts, dry_run=True)

@@ -73,6 +73,22 @@ def test_a_reference_that_was_trained_without_the_folder_of_the_class(order, sai
     check(reader(range(4)), as_dataset(), "1", reference=reader(range(4), blind=(1,)))
 
 
+class Empty(nn.Sequential):
+    """Counts as false: its length is that of a list of its own."""
+
+    def __len__(self):
+        return 0
+
+
+def test_a_reference_that_counts_as_false_is_looked_at(model, parts, tmp_path):
+    with refused("the outputs of reference follow another order"):
+        check(reader(range(4)), as_dataset(), "1", reference=Empty(reader((0, 2, 3, 1), blind=(3,))))
+    assert not Empty(*alike(model))
+    brief = {"method": "finetune", "settings": {"recipe.epochs": 1}}
+    found = forget(model, parts, reference=Empty(*alike(model)), out=tmp_path / "out", **brief)
+    assert "js_retrain" in column(found, "after")
+
+
 def test_a_reference_that_is_worse_on_retained_images_is_said_to_be_in_doubt(model, parts, caplog):
     poor = network()
     poor.load_state_dict(model.state_dict())

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from megu.core.models import asked
 from megu.core.resume import layers_digest
-from megu.own import report
+from megu.own import report, unlearn
 from megu.settings.errors import SettingsError, StageError
 from megu.settings.files import hash_file
 from megu.settings.request_file import RequestFile
@@ -195,7 +195,7 @@ def test_a_model_that_is_made_anew_is_measured_anew(model, parts, tmp_path):
     assert rows["after", "test_retain"] == pytest.approx(100 * right, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "report.html", "report.json"])
+@pytest.mark.parametrize("name", ["model.safetensors", "model.onnx", "report.html", "report.json"])
 def test_what_the_user_put_in_place_of_a_result_is_not_overwritten(name, model, parts, tmp_path):
     def again():
         return forget(model, parts, out=tmp_path / "out", **BRIEF)
@@ -208,6 +208,14 @@ def test_what_the_user_put_in_place_of_a_result_is_not_overwritten(name, model, 
     assert file.read_text() == "{}"
     file.unlink()
     again()
+
+
+def test_an_onnx_file_is_among_the_sums(model, parts, tmp_path, monkeypatch):
+    monkeypatch.setattr(unlearn, "write_onnx", lambda model, shape, path, k: path.write_bytes(b"made") and 0.0)
+    out = tmp_path / "out"
+    for _ in range(2):  # the second is the control: what was written there may be
+        forget(model, parts, out=out, **BRIEF).write_onnx(out / "model.onnx")
+        assert f"{hash_file(out / 'model.onnx')}  model.onnx" in (out / "SHA256SUMS").read_text()
 
 
 def test_a_call_that_was_stopped_before_its_sums_goes_on(model, parts, tmp_path):
