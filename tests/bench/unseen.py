@@ -86,7 +86,10 @@ def write_photos(archive, folder):
             for coarse, fine in ((coarse, fine) for coarse, names in NAMES.items() for fine in names):
                 place = part_of / part / coarse / fine
                 place.mkdir(parents=True)
-                for i in np.flatnonzero(y == known.index(fine))[:count]:
+                if len(chosen := np.flatnonzero(y == known.index(fine))[:count]) < count:
+                    what = f"{archive.name} has {len(chosen)} images of {fine!r} in {part}, {count} are needed"
+                    raise SettingsError(f"{what}: give the whole CIFAR-100")
+                for i in chosen:
                     Image.fromarray(x[i]).resize((SIZE, SIZE), Image.Resampling.BICUBIC).save(place / f"{i:05d}.png")
     part_of.rename(folder)
 

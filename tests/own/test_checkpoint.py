@@ -103,7 +103,7 @@ SEALED = "classes, shape, mean, std or weights in config.json in 'copy' do not f
      "'model.safetensors' is damaged"),
     (lambda p: save_file({"a": torch.zeros(1)}, p / "model.safetensors"),
      r"does not fit the architecture.*missing.*1 are unknown, e\.g\. a"),
-    (lambda p: (p / "config.json").unlink(), "there is no config.json in 'copy', so it is no checkpoint of megu"),
+    (lambda p: (p / "config.json").unlink(), "'copy' has no config.json, nor did .* so it is no checkpoint of megu"),
     ("{", NO_CONFIG + "no JSON object"), ("[" * 10_000, NO_CONFIG + "no JSON object"), ("[]", NO_CONFIG),
     ({"arch": "resnet-smal"}, "arch 'resnet-smal' does not exist; did you mean 'resnet-small'"),
     ({"arch": "resnet18"}, "does not fit the architecture resnet18 .*missing"),
