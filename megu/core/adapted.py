@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
 from megu.core.device import generator, seeded
-from megu.core.weights import check_loading, check_modes, check_sources, takes
+from megu.core.weights import check_modes, check_sources, takes
 from megu.settings.errors import SettingsError
 
 _LOG = logging.getLogger("megu")
@@ -126,7 +126,6 @@ def adapted(model: nn.Module, x: Float[Tensor, "n C H W"], num_classes: int | No
     """
     still = _still(model, what)
     check_modes(model, what)
-    check_loading(model, what)
     with torch.no_grad(), seeded(generator(0, "look")):
         whole = model(seen := x.clone())
         path, found, form = read_output(whole, (len(x), num_classes), what)
@@ -145,8 +144,8 @@ def adapted(model: nn.Module, x: Float[Tensor, "n C H W"], num_classes: int | No
     if path:
         _LOG.warning("%s gives a %s: %s is taken for the logits", what, type(whole).__name__, _called(path))
     if form:
-        told = "%s gives %s (it %s): their logarithm is taken for the logits"
-        _LOG.warning(told, what, form, _FORMS[form])
+        taken = "they are" if form == "log-probabilities" else "their logarithm is"
+        _LOG.warning("%s gives %s (it %s): %s taken for the logits", what, form, _FORMS[form], taken)
     read, writes = {False: (path, form), True: trained}, not torch.equal(seen, x)
     fresh = writes or not takes(model, x.contiguous(memory_format=torch.channels_last))  # as .view() behind a layer
     if writes:

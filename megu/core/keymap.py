@@ -1,9 +1,10 @@
-r"""Names of weights in a file: behind a prefix, with counters, or those that others give to the same network.
+r"""Two sets of weights: names in a file, behind a prefix, with counters, or as others give them; two models.
 
 A ResNet's in weiaicunzai/pytorch-cifar100, which the public unlearning code uses; a ViT's in other versions of
 transformers.
 """
 
+import logging
 from itertools import product
 
 import torch
@@ -14,6 +15,7 @@ from megu.core.adapted import tensors
 from megu.core.networks import ResNet
 from megu.settings.errors import SettingsError
 
+_LOG = logging.getLogger("megu")
 _ENDS = {"stem": "conv1", "head": "fc"}
 _BODY = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4}  # places in ``residual_function``
 _COMPILED = "_orig_mod."
@@ -123,3 +125,29 @@ def same_weights(one: nn.Module, other: nn.Module) -> bool:
     one, other = ([value for value in tensors(model).values() if value.is_floating_point()] for model in (one, other))
     alike = (a.shape == b.shape and torch.allclose(a, b, 2**-8, 1e-7) for a, b in zip(one, other, strict=False))
     return len(one) == len(other) and all(alike)
+
+
+def say_hooks(model):
+    r"""Say that no copy keeps hooks on gradients."""
+    hooked = [name for name, weight in model.named_parameters() if weight._backward_hooks]
+    if hooked:
+        what = f"{len(hooked)} weights have hooks on their gradients ({', '.join(hooked[:3])}), which no copy keeps"
+        _LOG.warning(f"{what}: set requires_grad to False where a weight shall stay")
+
+
+def say_other_kind(model, reference):
+    r"""Say that the reference is no network of the model's kind."""
+    one, other = (sorted(tuple(weight.shape) for weight in net.parameters()) for net in (model, reference))
+    if one != other:
+        told = "the reference is of another architecture, as its weights have other shapes"
+        _LOG.warning(f"{told}: what is near to it was not shown to be near to the model retrained; give such a one")
+
+
+def say_zeros(before, after):
+    r"""Say that pruned weights were trained, too: less than half of the zeros in the layers of a model are left."""
+    layers = ([weight for weight in model.parameters() if weight.ndim > 1] for model in (before, after))
+    had, left = (
+        sum(int((w == 0).sum()) for w in weights) / max(1, sum(w.numel() for w in weights)) for weights in layers
+    )
+    if had > 0.1 and left < had / 2:
+        _LOG.warning(f"{100 * had:.0f} % of the weights of the layers were 0, now {100 * left:.0f} % are")

@@ -2,6 +2,7 @@ r"""A classifier that a user brings: checked before any work, never altered."""
 
 import logging
 import math
+import re
 from contextlib import suppress
 from dataclasses import replace
 
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from megu.core.adapted import adapted, copy_of, tensors, trainable, unwrapped, why
-from megu.core.models import asked
+from megu.core.device import generator, seeded
+from megu.core.models import asked, refilled
 from megu.core.splits import some
 from megu.core.train import predict
 from megu.datasets.preparations import other_preparations
@@ -78,11 +80,13 @@ def check_and_copy(model, images, what="model", batch=0) -> nn.Module:
             raise SettingsError(f"{what}{why}")
 
     copy = copied(model, what).to(images.x.device)
+    own = [weight for _, weight in nn.Module.named_parameters(copy)]
+    refuse([*map(id, copy.parameters())] != [*map(id, own)], ".parameters() is unlike torch's: let it give all weights")
     weights = {*dict(copy.named_parameters(remove_duplicate=False))}
     for name, tensor in tensors(copy).items():
         broken = int((~tensor.isfinite()).sum()) if name in weights else 0  # a mask may hold infinities
         refuse(broken, f": {name} has {broken} values that are no numbers (NaN or infinite): give weights that work")
-    refuse(not [*copy.parameters()], " has no weights that could forget: give a network that was trained")
+    refuse(not own, " has no weights that could forget: give a network that was trained")
     refuse(not trainable(copy), " has frozen weights only: set requires_grad to True where they may change")
     try:
         copy = adapted(copy, images.few(), images.num_classes, what)
@@ -92,10 +96,41 @@ def check_and_copy(model, images, what="model", batch=0) -> nn.Module:
         remedy = "check size and channels, and let forward work in float32"
         raise SettingsError(f"{what} takes no images of shape {images.shape} ({why(error)}): {remedy}") from None
     copy.zero_grad(set_to_none=True)
+    _check_weights_count(copy_of(copy), images.few()[:1], what)
     if batch:
         with suppress(torch.OutOfMemoryError), torch.no_grad():  # that is met by smaller batches
             asked(copy, images.few(batch), what)
     return copy
+
+
+@torch.no_grad()
+def _check_weights_count(model, x, what):
+    """Raises SettingsError where other weights that are loaded change not all that they should."""
+
+    def says(training):
+        model.train(training)
+        for module in model.modules():  # one image: batch normalisation uses what it knows
+            module.training &= not re.search("drop|stochastic", type(module).__name__, re.I)
+        with seeded(generator(0, "look")):
+            return model(x.clone()).double().log_softmax(1)
+
+    def differ():
+        one, other = says(False), says(True)
+        return not torch.allclose(one, other, 0.01, 0.01 * one.abs().max().item())
+
+    state = {name: value.clone() if isinstance(value, Tensor) else value for name, value in model.state_dict().items()}
+    weights = [name for name, _ in model.named_parameters(remove_duplicate=False) if name in state]
+    by_mode = differ()
+    try:
+        refilled(model, state | (moved := {name: 1.1 * state[name] + 1e-3 for name in weights}))
+    except Exception as error:  # whatever a foreign method may raise
+        raise SettingsError(f"{what}.load_state_dict does not take what state_dict() gives ({why(error)})") from None
+    if passed := [name for name, value in moved.items() if not model.get_parameter(name).equal(value)]:
+        told = f"{what}.load_state_dict passes over {len(passed)} of its weights ({', '.join(passed[:3])})"
+        raise SettingsError(f"{told}, so that no new model could be read: let it load all that state_dict() gives")
+    if not by_mode and differ():
+        told = f"{what} answers in eval mode by something that it keeps of its weights as they were"
+        raise SettingsError(f"{told}: let it be made anew, e.g. in train(), when they change")
 
 
 def check_accuracy(model, images, index: Int64[Tensor, " n"], check=_CHECK, unseen: Int64[Tensor, " m"] | None = None):

@@ -200,23 +200,6 @@ def check_modes(model: nn.Module, what: str):
         raise SettingsError(f"{told}, which no file would have: let it give them all")
 
 
-@torch.no_grad()
-def check_loading(model: nn.Module, what: str):
-    r"""Raises: SettingsError where a method of a model's own does not load all weights that its state has."""
-    state = {name: x.clone() if isinstance(x, Tensor) else x for name, x in model.state_dict().items()}
-    moved = {name: state[name] + 1 for name, _ in model.named_parameters(remove_duplicate=False) if name in state}
-    try:
-        model.load_state_dict(state | moved)
-        passed = [name for name, x in moved.items() if not model.get_parameter(name).equal(x)]
-        model.load_state_dict(state)
-    except Exception as error:  # whatever a foreign method may raise
-        told = f"{what}.load_state_dict does not take what state_dict() gives ({type(error).__name__})"
-        raise SettingsError(f"{told}: let it load that, as torch's does") from None
-    if passed:
-        told = f"{what}.load_state_dict passes over {len(passed)} of its weights ({', '.join(passed[:3])})"
-        raise SettingsError(f"{told}, so that no new model could be read: let it load all that state_dict() gives")
-
-
 def check_sources(model: nn.Module, x: Tensor, taught: Tensor, given: Tensor, what: str):
     r"""What the logits ``taught``, in training mode, and ``given``, in eval mode, of images ``x`` are made of.
 
@@ -234,7 +217,7 @@ def check_sources(model: nn.Module, x: Tensor, taught: Tensor, given: Tensor, wh
         raise SettingsError(f"{told}: give the part that answers as the model, or let forward use one in both modes")
     tables = [name for name, of in model.named_buffers() if of.ndim == 2 and of.is_floating_point()]
     if tables := [name for name in tables if not _is_mask(model.get_buffer(name)) and name in model.state_dict()]:
-        told = "%s: no method changes the buffers %s: if they were made of images (prototypes, a memory bank), %s"
+        told = "%s: neither method nor retrain changes the buffers %s: if they were made of images (prototypes), %s"
         remedy = "make them anew without those that go"
         _log.warning(told, what, ", ".join(tables[:3]) + ", ..." * (len(tables) > 3), remedy)
     owners = ((f"{of}.{name}".lstrip("."), value) for of, m in model.named_modules() for name, value in vars(m).items())

@@ -73,10 +73,9 @@ def names_of(data):
         names = index
     names = in_order(names, "the classes of data")
     if isinstance(names, list | tuple) and names:
-        first = [
-            name[0] if isinstance(name, tuple) and name else name for name in names
-        ]  # of synonyms, as ImageNet has
-        names = tuple(map(str, first if len({*map(str, first)}) == len(first) else names))
+        every = [name if isinstance(name, tuple) else (name,) for name in names]  # synonyms, as ImageNet has them
+        first = [str(name[0]) for name in every if name]
+        names = tuple(first if len({*first}) == len(every) else (", ".join(map(str, name)) for name in every))
         check_numbers(names, index if isinstance(index, dict) else {}, "the classes of data", "their class_to_idx")
         return names
     if hasattr(data, "dataset"):

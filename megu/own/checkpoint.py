@@ -34,7 +34,7 @@ Std = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
 class Unlearnt(Part):
-    """What the file of `megu.unlearn` says in its header, see `megu.own.unlearn.about`.
+    """What the file of `megu.unlearn` says in its header, see `megu.own.report.about`.
 
     Attributes:
         arch: see `megu.core.architectures.read_model`; None where an ``nn.Module`` was given.

@@ -76,8 +76,8 @@ def read_inputs(request, where):
         test = read_dataset(given, len(found.classes), mode, "test")
         check_names(given, test.y, names or found.classes, names_of(given), "data", "test", named)
     images = pool_parts(name, found.classes, train, test, request.normalise, where, whole)
-    if isinstance(request.model, Path):
-        check_header(request.model, images)
+    for file in (one for one in (request.model, request.reference) if isinstance(one, Path)):
+        check_header(file, images)
     return model, reference, images, train.ids
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,13 +10,14 @@ from pathlib import Path
 import jinja2
 
 import megu
+from megu.core import models
 from megu.core.architectures import read_model
 from megu.core.device import usual_torch
 from megu.core.keymap import same_weights
 from megu.core.loading import check_and_copy, weights_digest
 from megu.figures import deletion
 from megu.measure.distances import two_errors
-from megu.own.class_order import LEFT, LOST, said_of_classes
+from megu.own.class_order import LEFT, LOST, check_header, said_of_classes
 from megu.own.findings import measure
 from megu.own.tuning import PARTS, Trial
 from megu.own.verdict import DOUBTED, verdict
@@ -113,6 +115,7 @@ def recheck(checked, new, folder=None) -> dict:
     images, training = checked.images, {"seconds": {}, "history": {}, "search": None}
     with collect_notices(checked.notices):
         if checked.request.arch is not None:
+            check_header(Path(new), images)
             new = read_model(new, checked.request.arch, images.num_classes, images.shape[1:])
         new = check_and_copy(new, images, "the model to check")
         if checked.reference is not None and same_weights(new, checked.reference):
@@ -122,6 +125,24 @@ def recheck(checked, new, folder=None) -> dict:
     facts = compose(checked, new, None, training | {"check": Trial(checked, None).look(new)}, found)
     facts["done"] |= {"method": "check", "title": "none: the new model was given", "settings": {}}
     return facts if folder is None else write(facts, folder, [])
+
+
+def about(checked, new):
+    """What a file of the new model says of itself, for `megu.own.checkpoint.Checkpoint.from_pretrained`."""
+    images, request, pixels = checked.images, checked.request, not checked.images.x.is_floating_point()
+    arch = request.arch if isinstance(request.model, Path) else None
+    return named(new, {
+        "method": request.method, "seed": checked.settings.seed, "forget": checked.digest,
+        "arch": arch and re.sub(r"(?<![^:])/.*/", "", arch),  # no paths of this machine
+        "classes": images.classes, "shape": images.shape,
+        "mean": images.mean.tolist() if pixels else None, "std": images.std.tolist() if pixels else None,
+    })  # fmt: skip
+
+
+def named(model, said):
+    """What is said of a model, with the digest of its weights and its `megu.core.models.fingerprint`."""
+    fingerprint = models.fingerprint(model, said["shape"], len(said["classes"]))
+    return said | {"weights": weights_digest(model), "fingerprint": fingerprint}
 
 
 def complaints(check: dict) -> list[str]:

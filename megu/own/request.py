@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from megu import methods
 from megu.core import device, models
-from megu.core.keymap import same_weights
+from megu.core.keymap import same_weights, say_hooks, say_other_kind
 from megu.core.loading import check_accuracy, check_and_copy, weights_digest
 from megu.core.splits import forgotten_classes, tenth
 from megu.core.train import predict
@@ -144,8 +144,7 @@ class CheckedRequest:
             elif self.reference is not None and same_weights(self.reference, self.original):
                 what = "reference has the weights of the model itself"
                 raise SettingsError(f"{what}: give a model retrained without the forgotten images, or none")
-            if "training" in nest(request.settings or {}) and not request.retrain:
-                LOG.warning("training.* is the recipe of retrain (--retrain), which is not asked for: it is not used")
+            _say_idle(request, self.method)
         check_tune(self)
         unseen = torch.cat([self.split.test_retain, self.split.test_forget])
         with collect_notices(self.notices):
@@ -176,6 +175,8 @@ class CheckedRequest:
 
 def _plain(name, value):
     # As it comes from a notebook: numbers of numpy, paths as text.
+    if name == "classes" and isinstance(value, bool | int | float):
+        raise SettingsError(f"classes is {value!r}: give their names, in the order of the model's outputs")
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, str):
@@ -201,6 +202,13 @@ def _overrides(request, method):
     return usual
 
 
+def _say_idle(request, method):
+    of = {} if request.retrain else {"training": "the recipe of retrain (--retrain), which is not asked for"}
+    of |= {} if method.guided else {"guide": f"of a guide, and {request.method} asks none"}
+    for name in of.keys() & nest(request.settings or {}):
+        LOG.warning(f"{name}.* is {of[name]}: it is not used")
+
+
 def _check_retrain(original, reference):
     if reference is not None:
         raise SettingsError("retrain and reference are both given: give one of them")
@@ -217,30 +225,3 @@ def _check_integer(name, value, least, most=None):
     if value is not None and (type(value) is not int or not least <= value <= (most or value)):
         wanted = f"from {least} to {most}" if most else f"of at least {least}"
         raise SettingsError(f"{name} is {value!r}: give an integer {wanted}")
-
-
-def say_hooks(model):
-    """Say that no copy keeps hooks on gradients."""
-    hooked = [name for name, weight in model.named_parameters() if weight._backward_hooks]
-    if hooked:
-        what = f"{len(hooked)} weights have hooks on their gradients ({', '.join(hooked[:3])}), which no copy keeps"
-        LOG.warning(f"{what}: set requires_grad to False where a weight shall stay")
-
-
-def say_other_kind(model, reference):
-    """Say that the reference is no network of the model's kind: their weights have other shapes."""
-    one, other = (sorted(tuple(weight.shape) for weight in net.parameters()) for net in (model, reference))
-    if one != other:
-        sizes = (sum(weight.numel() for weight in net.parameters()) for net in (reference, model))
-        told = "the reference is of another architecture ({:,} weights, the model has {:,})".format(*sizes)
-        LOG.warning(f"{told}: what is near to it was not shown to be near to the model retrained; give such a one")
-
-
-def say_zeros(before, after):
-    """Say that pruned weights were trained, too: less than half of the zeros in the layers of a model are left."""
-    layers = ([weight for weight in model.parameters() if weight.ndim > 1] for model in (before, after))
-    had, left = (
-        sum(int((w == 0).sum()) for w in weights) / max(1, sum(w.numel() for w in weights)) for weights in layers
-    )
-    if had > 0.1 and left < had / 2:
-        LOG.warning(f"{100 * had:.0f} % of the weights of the layers were 0, now {100 * left:.0f} % are")

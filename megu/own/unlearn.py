@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import re
 import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from torch import nn
 
 from megu.core import models, resume
 from megu.core.device import Stopwatch, usual_torch
+from megu.core.keymap import say_zeros
 from megu.core.loading import weights_digest
 from megu.core.onnx import write_onnx
 from megu.core.parallel import as_before
@@ -22,7 +22,7 @@ from megu.own import report
 from megu.own.estimate import Plan, calm_training, plan, retraining_time
 from megu.own.findings import measure
 from megu.own.guide_choice import transition
-from megu.own.request import CheckedRequest, Request, say_zeros
+from megu.own.request import CheckedRequest, Request
 from megu.own.tuning import Trial, check_answers, kept, made_by, settled
 from megu.runs.loggers import loggers
 from megu.runs.store import CODE, RunDirectory, in_memory
@@ -31,6 +31,7 @@ from megu.settings.files import alone, atomic
 from megu.settings.place import MODEL, REFERENCE, SUMS, WORK, place
 from megu.settings.progress import collect_notices, tell, watching
 from megu.settings.request_file import arguments_of
+from megu.settings.values import shown
 
 LOG = logging.getLogger("megu")
 OUT = "the folder {!r} (out=, --out)"
@@ -65,7 +66,7 @@ class Unlearned:
         self._check()
         folder, files = place(folder, self._images), {MODEL: (self.model, self.about)}
         if self.reference is not None:
-            files[REFERENCE] = self.reference, _named(self.reference, self.about | {"method": "retrain"})
+            files[REFERENCE] = self.reference, report.named(self.reference, self.about | {"method": "retrain"})
         for name, (model, header) in files.items():
             with atomic(folder / name, locked=True) as part:
                 models.save(model, part, header)
@@ -104,6 +105,8 @@ def unlearn(
         callbacks: see `megu.settings.progress.Callback`.  log: see `megu.runs.loggers.loggers`.
     Raises: SettingsError before any work; DivergedError with ``last_good`` where the training runs away.
     """
+    if not isinstance(dry_run, bool):
+        raise SettingsError(f"dry_run is {shown(dry_run)}: give True or False")
     given = arguments_of(config, model=model, data=data, forget=forget, out=out, **options)
     out = place(given.pop("out", None), given)
     with watching(callbacks), watching(() if dry_run else loggers(log, out)):
@@ -145,26 +148,11 @@ def carry_out(checked, out=None) -> Unlearned:
         new = models.given_back(checked.given, new)
         made = checked.reference if checked.request.retrain else None
         images = {k: v for k, v in vars(checked.request).items() if k in ("data", "test") and isinstance(v, str | Path)}
-        result = Unlearned(new, done["history"], done["seconds"], facts, folder, about(checked, new), made, images)
+        result = Unlearned(
+            new, done["history"], done["seconds"], facts, folder, report.about(checked, new), made, images
+        )
         tell("on_end", result)
     return result
-
-
-def about(checked, new):
-    """What a file of the new model says of itself, for `megu.own.checkpoint.Checkpoint.from_pretrained`."""
-    images, request, pixels = checked.images, checked.request, not checked.images.x.is_floating_point()
-    arch = request.arch if isinstance(request.model, Path) else None
-    return _named(new, {
-        "method": request.method, "seed": checked.settings.seed, "forget": checked.digest,
-        "arch": arch and re.sub(r"(?<![^:])/.*/", "", arch),  # no paths of this machine
-        "classes": images.classes, "shape": images.shape,
-        "mean": images.mean.tolist() if pixels else None, "std": images.std.tolist() if pixels else None,
-    })  # fmt: skip
-
-
-def _named(model, said):
-    fingerprint = models.fingerprint(model, said["shape"], len(said["classes"]))
-    return said | {"weights": weights_digest(model), "fingerprint": fingerprint}
 
 
 def dependencies(checked) -> dict:
@@ -193,7 +181,7 @@ def dependencies(checked) -> dict:
 
 def _kept(checked, store, file, method, make):
     def save(model, path):
-        models.save(model, path, {**about(checked, model), "method": method})
+        models.save(model, path, {**report.about(checked, model), "method": method})
 
     def load(path):
         return models.load(path, models.copy_of(checked.original))

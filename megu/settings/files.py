@@ -1,5 +1,6 @@
 r"""Files that appear whole or not at all, directories of one process, hashes."""
 
+import errno
 import hashlib
 import json
 import os
@@ -27,8 +28,9 @@ def writing(path, called=None):
     except (OSError, SafetensorError) as error:
         why = getattr(error, "strerror", None) or str(error)
         what = f"{called or path.name} could not be written to {'' if called else repr(path.parent.name)}".rstrip()
-        what += f" ({why}): free some space"
-        raise StageError(f"{what} or choose another directory; what was finished is kept") from error
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        remedy = f"{'free some space or ' * full}choose another directory"
+        raise StageError(f"{what} ({why}): {remedy}; what was finished is kept") from error
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from megu.settings.errors import SettingsError
 from megu.settings.values import closest, shown
 
 LOG = logging.getLogger("megu")
-_lock, _keeping, _silent = Lock(), [], []  # blocks of `collect_notices`; of one item where the log was silenced
+_lock, _keeping, _silent = Lock(), [], []  # blocks of `collect_notices`; one item where the log was silenced
 
 
 class Callback:
@@ -133,27 +133,29 @@ class Bar(tqdm):
 @contextmanager
 def collect_notices(notices):
     r"""Appends what the block says in the log "megu", shown or not, to a list; where a record has a ``report``, which
-    names no image, that."""
-    handler, mine = logging.StreamHandler(), get_ident()
-
-    def keep(record):
-        if record.thread == mine:  # another may carry out a request of its own
-            notices.append(getattr(record, "report", record.getMessage()))
-        return not _silent and type(LOG).isEnabledFor(LOG, record.levelno)
-
+    names no image, that.  Of blocks in each other the inner one hears it."""
+    handler, mine = logging.StreamHandler(), (get_ident(), notices)
     with _lock:
-        if not _keeping:  # the first of several threads, or of blocks in each other
+        if not _keeping:
             _silent[:] = [True] * LOG.disabled
             LOG.disabled, LOG.isEnabledFor = False, logging.WARNING.__le__
-        _keeping.append(keep)
-        LOG.addFilter(keep)
+            LOG.addFilter(_keep)
+        _keeping.append(mine)
         LOG.addHandler(handler)
     try:
         yield
     finally:
         with _lock:
-            _keeping.remove(keep)
-            LOG.removeHandler(handler), LOG.removeFilter(keep)
+            _keeping[:] = [one for one in _keeping if one is not mine]
+            LOG.removeHandler(handler)
             if not _keeping:
+                LOG.removeFilter(_keep)
                 del LOG.isEnabledFor
                 LOG.disabled = bool(_silent)
+
+
+def _keep(record):
+    heard = [notices for thread, notices in _keeping if thread == record.thread]  # another has a request of its own
+    for notices in heard[-1:]:
+        notices.append(getattr(record, "report", record.getMessage()))
+    return not _silent and type(LOG).isEnabledFor(LOG, record.levelno)

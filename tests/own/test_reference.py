@@ -60,7 +60,7 @@ def test_a_reference_of_another_architecture_is_said_to_be_one(model, parts):
     for reference, said in ((other, True), (alike(model), False)):
         given = Request(model, parts[0], "trouser", classes=NAMES, test=parts[1], reference=reference)
         notices = str(CheckedRequest(given).notices)
-        assert ("the reference is of another architecture (3," in notices) == said
+        assert ("the reference is of another architecture" in notices) == said
 
 
 @pytest.mark.parametrize(("order", "said"), [
