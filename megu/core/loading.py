@@ -116,7 +116,7 @@ def _check_weights_count(model, x, what):
 
     def differ():
         one, other = says(False), says(True)
-        return not torch.allclose(one, other, 0.01, 0.01 * one.abs().max().item())
+        return not torch.allclose(one, other, 0.01, 0.01 * one.abs().max().item(), equal_nan=True)
 
     state = {name: value.clone() if isinstance(value, Tensor) else value for name, value in model.state_dict().items()}
     weights = [name for name, _ in model.named_parameters(remove_duplicate=False) if name in state]

@@ -159,3 +159,59 @@ class KeepsHead(nn.Sequential):
 def test_a_model_that_does_not_load_all_it_gives_is_refused(model, parts):
     with refused("model.load_state_dict passes over 2 of its weights .8.weight, 8.bias.*let it load all that state"):
         forget(KeepsHead(*copy.deepcopy(model)), parts, dry_run=True)
+
+
+class KeptHead(nn.Module):
+    """In eval mode its head is a copy, made at the first answer; ``anew``: and when modes change."""
+
+    def __init__(self, inner, anew):
+        super().__init__()
+        self.inner, self.anew, self.kept = inner, anew, {}
+
+    def forward(self, x):
+        features, head = self.inner[:-1](x), self.inner[-1]
+        if self.training:
+            return head(features)
+        kept = self.kept.setdefault("head", (head.weight.detach().numpy().copy(), head.bias.detach().numpy().copy()))
+        return nn.functional.linear(features, *map(torch.from_numpy, kept))
+
+    def train(self, mode=True):
+        if self.anew:
+            self.kept.clear()
+        return super().train(mode)
+
+
+def test_a_model_that_answers_by_what_it_kept_is_refused(model, parts):
+    with refused("model answers in eval mode by something that it keeps of its weights as they were: let it be made"):
+        forget(KeptHead(copy.deepcopy(model), anew=False), parts, dry_run=True)
+    forget(KeptHead(copy.deepcopy(model), anew=True), parts, dry_run=True)
+
+
+class Groups(nn.Sequential):
+    """Gives its weights as an optimiser takes them."""
+
+    def parameters(self, recurse=True):
+        return [{"params": [*super().parameters(recurse)], "lr": 0.1}]
+
+
+class HeadAlone(nn.Sequential):
+    """Gives its head alone."""
+
+    def parameters(self, recurse=True):
+        return self[-1].parameters()
+
+
+def test_weights_that_are_not_given_one_by_one_are_refused(model, parts):
+    for kind in (Groups, HeadAlone):
+        with refused("model.parameters.. is unlike torch's: let it give all weights"):
+            forget(kind(*copy.deepcopy(model)), parts, dry_run=True)
+
+
+def test_switches_are_true_or_false_and_idle_settings_are_said(model, parts):
+    with refused("dry_run is 'false': give True or False"):
+        forget(model, parts, dry_run="false")
+    with refused("classes is False: give their names"):
+        forget(model, parts, classes=False)
+    idle = {"recipe.epochs": 1, "guide.exemplars": 3}
+    notices = forget(model, parts, method="finetune", settings=idle).report["done"]["notices"]
+    assert "guide.* is of a guide, and finetune asks none: it is not used" in notices

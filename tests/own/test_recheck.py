@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from megu.cli.main import app
+from megu.core import models
 from megu.methods.task import Task
 from megu.own.report import recheck
 from megu.own.request import CheckedRequest, Request
@@ -53,6 +54,12 @@ def test_in_the_shell(made, model, parts, tmp_path):
         said = CliRunner().invoke(app, [*command.split(), *dry], catch_exceptions=False).output
         assert "verdict  not forgotten" in said and "why      Forgotten training images named right" in said
         assert (tmp_path / "looked" / "report.json").exists() == (not dry)
+    models.save(made.model, root / "new.safetensors", {"mean": [0.5], "std": [0.5]})
+    assert CliRunner().invoke(app, [*command.split()[:-1], f"{tmp_path}/again"]).exit_code == 0
+    said = json.loads((tmp_path / "again" / "report.json").read_text())["done"]["notices"]
+    assert any(
+        "new.safetensors says that its images have mean [0.5] and deviation [0.5], and not" in one for one in said
+    )
     for idle in ("--onnx", "--tune 3", "--log csv", "--method ssd"):
         with refused(f"--check trains nothing and writes a report alone: leave {idle.split()[0]} out"):
             raise CliRunner().invoke(app, [*command.split(), *idle.split(), "--dry-run"]).exception

@@ -131,6 +131,15 @@ def test_notices_of_another_thread_are_of_another_request():
     assert mine == ["mine"]
 
 
+def test_notices_of_a_request_inside_another_are_its_own():
+    outer, inner = [], []
+    with collect_notices(outer):
+        with collect_notices(inner):
+            LOG.warning("inner")
+        LOG.warning("outer")
+    assert (outer, inner) == (["outer"], ["inner"])
+
+
 def test_a_silent_log_is_read_and_stays_silent_while_any_thread_does_so(monkeypatch, caplog):
     monkeypatch.setattr(LOG, "disabled", True)
     first, second = [], []
