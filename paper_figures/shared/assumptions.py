@@ -139,8 +139,8 @@ def table(data):
             (
                 f"{of('A16')}; [rocket of CIFAR-100](#does-eq-11-forget), after whose results the check was built. That"
                 " it takes the nearer model was added after an unlearning of shirt, in no table, had lost retained"
-                " accuracy to its second training. Own models were measured without the check, rocket's tables of this"
-                " page before it took the nearer model"
+                " accuracy to its second training. Rocket's tables of this page were made before it took the nearer"
+                " model"
             ),
         ),
     ]

@@ -147,8 +147,8 @@ def page(data):
         " trained"
     )
     said = bullets(
-        f"**Within {limits} of the retrained model** at once: MeGU {holds(rows[megu])}; the recommended method"
-        f" {holds(rows[~megu])}. Of so few cells {room} (upper end of a 95 % interval). Elsewhere the"
+        f"**Within {limits} of the retrained model** at once: MeGU {holds(rows[megu])}; the recommended method, where"
+        f" it is another, {holds(rows[~megu])}. Of so few cells {room} (upper end of a 95 % interval). Elsewhere the"
         " table says how far off it is.",
         verdicts(rows),
         f"**What it is.** {made}. The recommended method of a request is the first in its row of the first table above"
