@@ -1,6 +1,7 @@
 r"""What is forgotten, retained and held out of `megu.datasets.images.Images`."""
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Int
@@ -73,6 +74,21 @@ def of_classes(images, scenario, names) -> Bool[Tensor, " N"]:
     r"""Which images are of these classes, or sub-classes where that is the ``scenario``."""
     known, labels = (images.classes, images.y) if scenario == "class" else (images.fine_classes, images.fine)
     return torch.isin(labels, torch.tensor([known.index(name) for name in names], device=labels.device))
+
+
+def known_unseen(images, split: Split) -> Split:
+    r"""A split of sub-classes without the test images that may be of what goes: those that name no sub-class, of
+    classes of which one goes.  It is said how many these are."""
+    known, test = {name: k for k, name in enumerate(images.fine_classes)}, split.test_retain
+    own = torch.tensor([known.get(name, -1) for name in images.classes], device=test.device)
+    unnamed = images.fine == own[images.y]
+    if not unnamed[images.num_train :].all():  # else no test image names one, also where training images do not
+        unnamed &= ~torch.isin(images.fine, images.fine[: images.num_train])
+    open_ = unnamed[test] & torch.isin(images.y[test], images.y[split.forget])
+    if count := int(open_.sum()):
+        told = "%d test images of classes of which a sub-class goes name none: they are not measured"
+        logging.getLogger("megu").warning(told, count)
+    return replace(split, test_retain=test[~open_])
 
 
 def make_split(images, settings) -> Split:

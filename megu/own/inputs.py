@@ -15,7 +15,7 @@ from megu.core.adapted import adapted, why
 from megu.core.architectures import read_model
 from megu.core.loading import copied
 from megu.core.models import channels_of
-from megu.core.splits import Split, of_classes, split_of
+from megu.core.splits import Split, known_unseen, of_classes, split_of
 from megu.datasets.folder import ClassFolders, ImagePart, find_classes, room
 from megu.datasets.images import same_pixels
 from megu.datasets.listing import Listing, class_name, class_names, in_order, list_images, read_names
@@ -170,7 +170,7 @@ def forget_set(request, images, ids) -> tuple[Forget, Split]:
         if asked.scenario == "subclass":
             _say_whole(images, split.forget, "the sub-classes that are named hold", "as sub-classes")
         _copies(split, images, ids, "these were not asked for, and stay")
-        return asked, split
+        return asked, known_unseen(images, split) if asked.scenario == "subclass" else split
     asked, goes = Forget(scenario="random", classes=()), _at_positions(forget, images, ids)
     split = split_of(images, goes)
     _say_positions(images, ids, split.forget, data)

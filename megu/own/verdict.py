@@ -107,7 +107,7 @@ def _trace(attacks, moved, judge, whole, count):
     tests = [_attack(attacks, name, judge) for model, name in attacks if model == "after"]
     without = f"with {tests[0]['others']} unseen images" if tests else "without unseen images"
     missed = count - sum(test["members"] for test in tests[:1])
-    of = shorten(", ".join(tests[0]["without_unseen"] if tests else ["their classes"]), 100, placeholder=" ...")
+    of = shorten(", ".join(tests[0]["without_unseen"] if tests else ["their kind"]), 100, placeholder=" ...")
     said = f"No attack looked at {missed:,} of the {count:,} forgotten images: there are no unseen ones of {of}."
     sentences = [said] * (missed > 0)
     tests += [_accuracy(moved, judge)] if judge and not whole else []
