@@ -178,13 +178,9 @@ def check_modes(model: nn.Module, what: str):
     r"""A model in eval mode.  Raises: SettingsError where a method of its own does not change modes as torch's does, or
     where its state lacks weights, or has others in each mode."""
     sums = []
-    for name, change in (
-        ("train", lambda: model.train(True)),
-        ("train", lambda: model.train(False)),
-        ("eval", model.eval),
-    ):
+    for name, mode in (("train", [True]), ("train", [False]), ("eval", [])):
         try:
-            if change() is not model:
+            if getattr(model, name)(*mode) is not model:
                 raise TypeError("it does not return the model")
         except Exception as error:  # whatever a foreign method may raise
             remedy = "let it take a mode, and return self (of an exported program give the nn.Module it was made of)"
