@@ -202,7 +202,8 @@ def read_model(path, arch, num_classes, shape) -> nn.Module:
                 return model.eval()
             reasons.append(misfit)
     what = f"{path.name} is no {arch} with {num_classes} classes ({min(reasons, key=lambda one: one[0])[1]})"
-    raise SettingsError(f"{what}: check arch, and that the classes are its outputs (of a reference, the model's)")
+    remedy = "check arch (file.py:function for a network of your own), and that the classes are its outputs"
+    raise SettingsError(f"{what}: {remedy} (of a reference, the model's)")
 
 
 def _built(build, arch):

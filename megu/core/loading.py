@@ -123,7 +123,7 @@ def _check_weights_count(model, x, what):
     weights = [name for name in weights if state[name].is_floating_point()]
     by_mode = differ()
     try:
-        refilled(model, state | (moved := {name: 1.1 * state[name] + 1e-3 for name in weights}))
+        refilled(model.eval(), state | (moved := {name: 1.1 * state[name] + 1e-3 for name in weights}))
     except Exception as error:  # whatever a foreign method may raise
         raise SettingsError(f"{what}.load_state_dict does not take what state_dict() gives ({why(error)})") from None
     if passed := [k for k, value in moved.items() if not torch.allclose(model.get_parameter(k), value, 1e-3, 1e-5)]:

@@ -77,16 +77,16 @@ def of_classes(images, scenario, names) -> Bool[Tensor, " N"]:
 
 
 def known_unseen(images, split: Split) -> Split:
-    r"""A split of sub-classes without the test images that may be of what goes: those that name no sub-class, of
-    classes of which one goes.  It is said how many these are."""
+    r"""A split of sub-classes without the test images that may be of what goes: those that name no sub-class of the
+    training images, of classes of which one goes.  It is said how many these are."""
     known, test = {name: k for k, name in enumerate(images.fine_classes)}, split.test_retain
     own = torch.tensor([known.get(name, -1) for name in images.classes], device=test.device)
-    unnamed = images.fine == own[images.y]
-    if not unnamed[images.num_train :].all():  # else no test image names one, also where training images do not
-        unnamed &= ~torch.isin(images.fine, images.fine[: images.num_train])
-    open_ = unnamed[test] & torch.isin(images.y[test], images.y[split.forget])
+    strange, named = ~torch.isin(images.fine, images.fine[: images.num_train]), images.fine != own[images.y]
+    if not named[images.num_train :].any():  # no test image names one, whatever training images do
+        strange = ~named
+    open_ = strange[test] & torch.isin(images.y[test], images.y[split.forget])
     if count := int(open_.sum()):
-        told = "%d test images of classes of which a sub-class goes name none: they are not measured"
+        told = "%d test images of classes of which a sub-class goes name none of training images: they are not measured"
         logging.getLogger("megu").warning(told, count)
     return replace(split, test_retain=test[~open_])
 

@@ -152,7 +152,10 @@ def find_classes(root, classes=None, size=None, unseen=True) -> ClassFolders:
         if root.is_file():
             what = f"{root.name} lists no training image of the class {names[min(empty)]!r}"
         raise SettingsError(f"{what}: add some, or remove the class")
-    return ClassFolders(names, train, test, (size, size) if size else _common_size(train.files) or (224, 224))
+    if not (known := (size, size) if size else _common_size(train.files)):
+        told = "photos of several sizes are resized to 224 x 224 pixels: give size (--size) if the model knows another"
+        logging.getLogger("megu").warning(told)
+    return ClassFolders(names, train, test, known or (224, 224))
 
 
 def split_folders(root, classes=None, unseen=True) -> tuple[Path, Path | None]:

@@ -1,6 +1,7 @@
 """Whether the model's outputs follow the order of the class names, whether it knows what it shall forget, and which
 classes it lost beside that, or still knows."""
 
+import json
 import logging
 import re
 from contextlib import suppress
@@ -29,8 +30,8 @@ def check_header(path, images):
 
     Raises: SettingsError where its outputs are the same classes in another order; other moments are said.
     """
-    header = _header(path)
-    names, numbers = header.get("classes") or (), (header.get("mean"), header.get("std"))
+    said = header(path)
+    names, numbers = said.get("classes") or (), (said.get("mean"), said.get("std"))
     if sorted(names) == sorted(images.classes) and tuple(names) != images.classes:
         raise SettingsError(f"{path.name} says that its outputs are {shown(names)}: give classes in this order")
     given = [part.tolist() for part in (images.mean, images.std)]
@@ -39,24 +40,16 @@ def check_header(path, images):
         _log.warning("%s says that its images have mean %s and deviation %s, and not %s and %s", path.name, *numbers)
 
 
-def check_reference(path, digest):
-    r"""What a reference that was written here says of its making; ``digest``: of what is to be forgotten.
-
-    Raises: SettingsError where it was not retrained; that others were left out of its training is said.
-    """
-    header = _header(path)
-    if (method := header.get("method", "retrain")) != "retrain":
-        what = f"reference {path.name!r} says that it was not retrained, but made by {method}"
-        raise SettingsError(f"{what}: give a model that was trained without the forgotten images, or none")
-    if header.get("forget", digest) != digest:
-        told = "reference %r says that other images than those that are to be forgotten now were left out of its"
-        _log.warning(f"{told} training: if it was trained on these, it is no measure", path.name)
-
-
-def _header(path):
+def header(path) -> dict:
+    r"""What weights say of themselves, see `megu.core.models.about`; else the classes in a config.json of transformers
+    beside them."""
     with suppress(SettingsError):
         path = weights_file(path, "model")
-    return {} if path.name.endswith(".json") else about(path)
+    said = {} if path.name.endswith(".json") else about(path)
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        names = json.loads((path.parent / "config.json").read_text())["id2label"]
+        said.setdefault("classes", [names[str(k)] for k in range(len(names))])
+    return said
 
 
 def check_class_order(checked, index, kind="training"):

@@ -21,7 +21,7 @@ from megu.core.loading import check_accuracy, check_and_copy, weights_digest
 from megu.core.splits import forgotten_classes, tenth
 from megu.core.train import predict
 from megu.methods.task import Task
-from megu.own.class_order import check_class_order, check_known, check_reference, check_whole_class
+from megu.own.class_order import check_class_order, check_known, check_whole_class, header
 from megu.own.guide_choice import choose_guide
 from megu.own.inputs import forget_set, read_inputs
 from megu.own.tuning import MOST, check_tune, scaled
@@ -157,7 +157,7 @@ class CheckedRequest:
             check_known(self)
             self.digest = hash_bytes("\n".join(sorted(self.ids[i] for i in self.split.forget.tolist())))
             if isinstance(request.reference, Path):
-                check_reference(request.reference, self.digest)
+                _check_reference(request.reference, self.digest)
         self.parameters, self.weights = scaled(self), weights_digest(self.given)
 
     @cached_property
@@ -200,6 +200,20 @@ def _overrides(request, method):
     for name, value in given.items():
         usual[name if name.partition(".")[0] in SHARED else prefix + name] = value
     return usual
+
+
+def _check_reference(path, digest):
+    r"""What a reference that was written here says of its making; ``digest``: of what is to be forgotten.
+
+    Raises: SettingsError where it was not retrained; that others were left out of its training is said.
+    """
+    said = header(path)
+    if (method := said.get("method", "retrain")) != "retrain":
+        what = f"reference {path.name!r} says that it was not retrained, but made by {method}"
+        raise SettingsError(f"{what}: give a model that was trained without the forgotten images, or none")
+    if said.get("forget", digest) != digest:
+        told = "reference %r says that other images than those that are to be forgotten now were left out of its"
+        LOG.warning(f"{told} training: if it was trained on these, it is no measure", path.name)
 
 
 def _say_idle(request, method):

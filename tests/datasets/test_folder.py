@@ -63,13 +63,14 @@ def test_unseen_images_without_class_folders_are_said_with_the_way_out(photos):
 
 
 @pytest.mark.parametrize(("size", "other", "expected"), [(20, 28, 20), (None, 28, 28), (None, 40, 224), (20, 40, 20)])
-def test_a_run_and_a_users_request_read_a_folder_alike(photos, size, other, expected):
+def test_a_run_and_a_users_request_read_a_folder_alike(photos, size, other, expected, caplog):
     """As chosen; their own where all training images have one; else 224."""
     odd = photos / "train" / "trouser" / "0.png"
     Image.open(odd).resize((other, other)).save(odd)
     run = of_a_run(photos, **{"data.size": size})
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), linear())  # of colour images
     _, _, own, _ = read_inputs(Request(model, photos, "trouser", size=size), "cpu")
+    assert ("photos of several sizes are resized to 224 x 224 pixels" in caplog.text) == (expected == 224)
     assert run.shape == own.shape == (3, expected, expected) and torch.equal(run.x, own.x) and torch.equal(run.y, own.y)
 
 

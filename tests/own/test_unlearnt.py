@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import hashlib
+import json
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -111,6 +112,11 @@ def test_what_its_header_says_is_heeded_by_the_next_request(tmp_path, caplog):
         with refused(words) if said == "order" else nullcontext():
             check(file, root, "b", arch=f"{tmp_path}/net.py:net")
         assert ("says that its images have mean" in caplog.text) == (said == "have mean")
+    save_file(reader(range(3)).state_dict(), file)  # as transformers writes it, which names the classes beside it
+    for classes, other in (("abc", False), ("acb", True)):
+        (tmp_path / "config.json").write_text(json.dumps({"id2label": {str(k): c for k, c in enumerate(classes)}}))
+        with refused(words) if other else nullcontext():
+            check(file, root, "b", arch=f"{tmp_path}/net.py:net")
 
 
 def test_what_cannot_be_read_is_refused(written, tmp_path):
