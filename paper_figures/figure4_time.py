@@ -34,7 +34,8 @@ def shares(data, profile):
         " evaluation.\n\n"
         + markdown.table(["network, data, what is forgotten", *(TITLES[name] for name in names)], rows)
         + f"\n\n`python -m megu study paper --profile {profile} --out paper_figures/data`: seconds of each method over"
-        " those of the retrain of the same seed, percent, mean over the seeds. -: not of this cell.\n"
+        " those of the retrain of the same seed, percent, mean over the seeds. -: not of this cell. Wall clock of"
+        " trainings that ran beside others, which slows some more than others: orders of magnitude.\n"
     )
 
 
