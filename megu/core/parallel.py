@@ -1,9 +1,11 @@
 r"""The processes that train one model."""
 
 import copy
+import random
 from contextlib import contextmanager
 from datetime import timedelta
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -83,14 +85,18 @@ class Team:
 
 @contextmanager
 def as_before():
-    r"""After the block torch has the threads and rules that it had before, see `megu.core.device.choose`."""
+    r"""After the block torch has the threads and rules of before, see `megu.core.device.choose`; its global generators,
+    Python's and numpy's are where they were."""
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     threads, rules = torch.get_num_threads(), (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32)
     tf32, strict = matmul.allow_tf32, torch.are_deterministic_algorithms_enabled()
     only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    drawn = random.getstate(), np.random.get_state()
     try:
-        yield
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            yield
     finally:
+        random.setstate(drawn[0]), np.random.set_state(drawn[1])
         torch.set_num_threads(threads)
         cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = rules
         matmul.allow_tf32 = tf32

@@ -2,8 +2,10 @@
 
 import copy
 import io
+import random
 import re
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
@@ -215,3 +217,14 @@ def test_switches_are_true_or_false_and_idle_settings_are_said(model, parts):
     idle = {"recipe.epochs": 1, "guide.exemplars": 3}
     notices = forget(model, parts, method="finetune", settings=idle).report["done"]["notices"]
     assert "guide.* is of a guide, and finetune asks none: it is not used" in notices
+
+
+def test_global_generators_are_where_they_were(model, parts):
+    def draws():
+        return torch.rand(2).tolist(), np.random.rand(), random.random()
+
+    torch.manual_seed(7), np.random.seed(7), random.seed(7)
+    wanted = draws()
+    torch.manual_seed(7), np.random.seed(7), random.seed(7)
+    forget(model, parts, **BRIEF)
+    assert draws() == wanted
