@@ -111,8 +111,8 @@ def _check_weights_count(model, x, what):
         model.train(training)
         for module in model.modules():  # one image: batch normalisation uses what it knows
             module.training &= not re.search("drop|stochastic", type(module).__name__, re.I)
-        with seeded(generator(0, "look")):
-            return model(x.clone()).double().log_softmax(1)
+        with seeded(generator(0, "look")), torch.set_grad_enabled(training):  # which a forward() may ask for
+            return model(x.clone()).detach().double().log_softmax(1)
 
     def differ():
         one, other = says(False), says(True)

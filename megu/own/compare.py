@@ -14,6 +14,7 @@ from megu.own.guide_choice import transition
 from megu.own.request import WHAT, CheckedRequest, Request
 from megu.own.tuning import PARTS, check_answers
 from megu.own.unlearn import OUT, carry_out, dependencies, retrained
+from megu.own.verdict import LEVEL
 from megu.runs.executors import check_sent, executor
 from megu.runs.runner import Job, run_jobs
 from megu.runs.store import RunDirectory
@@ -167,17 +168,20 @@ def tidy(facts: dict[str, dict]) -> pd.DataFrame:
         called = {"after": name} | ({"before": "original", "reference": "reference"} if name == first else {})
         for row in one["accuracy"]:
             if row["model"] in called:
-                more = {key: row[key] for key in ("low", "high", "images")}
+                more = {key: row[key] for key in ("low", "high", "images")} | {"interval": 95.0}
                 add(called[row["model"]], _METRICS[row["part"]], row["percent"], **more)
         for row in one["attacks"]:
             if row["model"] in called:
                 more = {"low": row["low"], "high": row["high"], "images": row["members"]}
+                more["interval"] = round(100 * (1 - LEVEL), 1)
                 add(called[row["model"]], f"mia_{row['attack']}_auc", row["auc"], **more)
         for part, row in one["done"]["check"]["parts"].items():
             add(name, f"check_{part}", row["after"], goal=row["goal"], images=row["images"])
         add(name, "score", one["done"]["check"]["score"], goal=1.0)
         add(name, "seconds", _seconds(one))
-    return pd.DataFrame(rows, columns="method metric value low high goal images".split()).astype({"images": "Int64"})
+    return pd.DataFrame(rows, columns="method metric value low high interval goal images".split()).astype(
+        {"images": "Int64"}
+    )
 
 
 def _seconds(one):

@@ -43,9 +43,9 @@ class _Models:
     def __init__(self, checked, store, new):
         self.images, self.outputs, seed, seconds = checked.images, {}, checked.settings.seed, 0.0
         self.features = models.has_features(checked.original, self.images)
-        split, parts = checked.split, ("forget", "test_forget", "test_retain")
-        parts = {part: distinct(self.images, getattr(split, part), PARTS[part]) for part in parts}
-        self.split = replace(split, retain=_sample(split.retain, 5000, seed, "measured"), **parts)
+        split = replace(checked.split, retain=_sample(checked.split.retain, 5000, seed, "measured"))
+        parts = {part: distinct(self.images, getattr(split, part), what) for part, what in PARTS.items()}
+        self.split = replace(split, **parts)
         self.labels = {part: self.images.y[index] for part, index in vars(self.split).items()}
         self.unseen = "test_retain" if checked.settings.forget.scenario == "random" else "test_forget"  # of the kind
         load = partial(load_outputs, device=checked.compute.device)

@@ -11,7 +11,7 @@ from torch import nn
 
 from megu.core import models, resume
 from megu.core.device import Stopwatch, usual_torch
-from megu.core.keymap import say_zeros
+from megu.core.keymap import same_weights, say_zeros
 from megu.core.loading import weights_digest
 from megu.core.onnx import write_onnx
 from megu.core.parallel import as_before
@@ -127,6 +127,9 @@ def carry_out(checked, out=None) -> Unlearned:
             checked.reference = retrained(checked, store)
         checked, search = settled(checked, store, matrix)
         new, training = _unlearned(checked, store, matrix)
+        if checked.reference is not None and same_weights(new, checked.reference):
+            what = "reference has the weights of the new model, by which it would be measured"
+            raise SettingsError(f"{what}: give a model retrained without the forgotten images, or none")
         training["search"] = search
         checked.clock.seconds |= {"search": search["seconds"]} if search else {}
         warn(checked, training)

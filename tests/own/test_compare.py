@@ -41,9 +41,11 @@ def test_methods_stand_side_by_side(compared):
     found, out = compared
     table = pd.read_csv(out / "comparison.csv")
     assert (
-        list(table) == "method metric value low high goal images".split()
+        list(table) == "method metric value low high interval goal images".split()
         and not table.duplicated(["method", "metric"]).any()
     )
+    ends = table.dropna(subset="low").groupby("metric")["interval"].unique().explode()
+    assert {ends[name] for name in ends.index if name.startswith("mia")} == {98.3} and ends["acc_retain_test"] == 95
     wide = table.pivot(index="metric", columns="method", values="value")
     assert set(wide) == {"original", *THREE} and found.recommended in THREE and not found.failed
     assert wide.loc["acc_forget_train", "finetune"] < wide.loc["acc_forget_train", "original"]

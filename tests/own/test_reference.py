@@ -73,6 +73,13 @@ def test_a_reference_that_was_trained_without_the_folder_of_the_class(order, sai
     check(reader(range(4)), as_dataset(), "1", reference=reader(range(4), blind=(1,)))
 
 
+def test_the_new_model_itself_is_no_reference(model, parts):
+    brief = {"method": "finetune", "settings": {"recipe.epochs": 1}}
+    new = forget(model, parts, **brief).model
+    with refused("reference has the weights of the new model, by which it would be measured: give a model retrained"):
+        forget(model, parts, reference=new, **brief)
+
+
 class Empty(nn.Sequential):
     """Counts as false: its length is that of a list of its own."""
 

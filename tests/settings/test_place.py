@@ -75,5 +75,5 @@ def test_a_folder_that_cannot_be_written_is_refused(out, tmp_path, monkeypatch):
 @pytest.mark.parametrize("called", [None, "the folder 'mine'"])
 def test_a_folder_that_cannot_be_locked_is_named_and_not_its_lock(called, tmp_path):
     (tmp_path / "mine").touch()
-    with refused(r"^(the folder )?'mine' could not be written to \(Not a directory\): free some", StageError):
+    with refused(r"^(the folder )?'mine' could not be written to \(Not a directory\): choose another", StageError):
         alone(tmp_path / "mine", called).__enter__()
