@@ -143,13 +143,18 @@ def same_pixels(known, images) -> dict[int, int]:
     return {j: i for j, i in held if i is not None}
 
 
+def first_copies(images: Images, index: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+    r"""For each of an index the first one with its pixels, which may be itself."""
+    first, hashes = {}, ((i, image_hash(images.x[i].cpu().numpy(), "")) for i in index.tolist())
+    return torch.tensor([first.setdefault(one, i) for i, one in hashes], dtype=index.dtype, device=index.device)
+
+
 def distinct(images: Images, index: Int[Tensor, " n"], what: str) -> Int[Tensor, " m"]:
     r"""Those of an index whose pixels no earlier one has; that others are left out is said of ``what``."""
-    hashes, first = (image_hash(images.x[i].cpu().numpy(), "") for i in index.tolist()), {}
-    keep = [first.setdefault(one, place) == place for place, one in enumerate(hashes)]
-    if left := len(keep) - sum(keep):
+    keep = first_copies(images, index) == index
+    if left := len(keep) - int(keep.sum()):
         logging.getLogger("megu").warning(f"{left} of {len(keep)} {what} are copies of others: each is measured once")
-    return index[torch.tensor(keep, dtype=torch.bool, device=index.device)]
+    return index[keep]
 
 
 def by_superclass(images: Images, coarse: tuple[str, ...]) -> Images:

@@ -210,7 +210,7 @@ def recommend(facts: dict[str, dict]) -> tuple[str, list[str]]:
         of = f", the largest of the {len(among)} in question by more than {ALIKE}" if len(among) > 1 else ""
         reasons.append(f"Its score is {checks[best]['score']:.3f} of 1{of}.")
     if passed:
-        near = f"come within about {report.NEAR:g} points of every goal that is known, and lose no single class"
+        near = f"come within {report.NEAR:g} points and two standard errors of every goal, and lose no single class"
         reasons.append(f"{len(passed)} of {len(facts)} methods {near}.")
     else:
         said = "; ".join(report.faults(facts[best]))

@@ -71,7 +71,6 @@ def compose(checked, new, guide, training, found):
         "check": training["check"], "search": training["search"],
         "notices": list(dict.fromkeys(checked.notices)),
         "seconds": {part: round(value, 3) for part, value in checked.clock.seconds.items()} | training["seconds"],
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": {
             "class": type(given).__name__, "parameters": sum(w.numel() for w in given.parameters()),
             "sha256_before": checked.weights, "sha256_after": weights_digest(new),
@@ -88,9 +87,10 @@ def compose(checked, new, guide, training, found):
 
 
 def made_on(compute) -> dict:
-    """Device, precision and versions of now, which are facts of what is trained now."""
-    precision = "bfloat16 autocast" if compute.autocast else "float32"
-    return {"device": compute.device.type, "precision": precision, "versions": versions(PACKAGES)}
+    """Time, device, precision and versions of now, which are facts of what is trained now."""
+    precision, time = "bfloat16 autocast" if compute.autocast else "float32", datetime.now(UTC)
+    here = {"device": compute.device.type, "precision": precision, "versions": versions(PACKAGES)}
+    return {**here, "time": time.isoformat(timespec="seconds")}
 
 
 @usual_torch()

@@ -20,6 +20,7 @@ from megu.core.keymap import same_weights, say_hooks, say_other_kind
 from megu.core.loading import check_accuracy, check_and_copy, weights_digest
 from megu.core.splits import forgotten_classes, tenth
 from megu.core.train import predict
+from megu.datasets.images import first_copies
 from megu.methods.task import Task
 from megu.own.class_order import check_class_order, check_known, check_whole_class, header
 from megu.own.guide_choice import choose_guide
@@ -161,10 +162,13 @@ class CheckedRequest:
         self.parameters, self.weights = scaled(self), weights_digest(self.given)
 
     @cached_property
-    def held_out(self) -> tuple[Int64[Tensor, " n"], Float[Tensor, "n K"]]:
-        """Retained training images that no method sees, see `tenth`, and the original's logits on them."""
-        held = tenth(self.images, self.split.retain, MOST, self.settings.seed)
-        return held, predict(self.original, self.images, held)
+    def held_out(self) -> tuple[Int64[Tensor, " n"], Float[Tensor, "n K"], Int64[Tensor, " m"]]:
+        """Retained training images that no method sees, see `tenth`, the original's logits on them, and the retained
+        images without these and their copies."""
+        retain = self.split.retain
+        first = first_copies(self.images, retain)
+        held = tenth(self.images, retain[first == retain], MOST, self.settings.seed)
+        return held, predict(self.original, self.images, held), retain[~torch.isin(first, held)]
 
     def task(self, split, matrix, seed) -> Task:
         """The request as a method receives it, with a ``split`` of its own."""

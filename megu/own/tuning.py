@@ -9,7 +9,6 @@ from functools import cache, partial
 from math import inf, isnan, nan
 from operator import attrgetter
 
-import torch
 from torch.nn import functional as F
 
 from megu.core import models, resume
@@ -50,8 +49,8 @@ class Trial:
 
     def __init__(self, checked, matrix, seed=0):
         split, self.checked, self.seed = checked.split, checked, checked.settings.seed + seed
-        held = checked.held_out[0]
-        split = replace(split, retain=split.retain[~torch.isin(split.retain, held)])
+        held, _, retain = checked.held_out
+        split = replace(split, retain=retain)
         self._task = checked.task(split, matrix, self.seed)
         retain = self._task.retain_sample()
         forget = self._task.sample(split.forget, MOST, "checked")

@@ -8,10 +8,11 @@ import pytest
 import torch
 from own_model import NAMES, SCHEMA, alike, forget, same
 from pixels import as_dataset, check, reader
-from torch.utils.data import TensorDataset
+from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from megu import methods
 from megu.core.loading import weights_digest
+from megu.datasets.images import same_pixels
 from megu.methods.task import Task
 from megu.own import report, request, tuning
 from megu.own.estimate import calm_training, plan
@@ -73,6 +74,16 @@ def test_what_is_held_out_is_not_trained_on(model, parts):
     held, retain = (set(index.tolist()) for index in (trial.index["held_out"], trial._task.split.retain))
     assert len(held) == 36 and not held & retain and len(held | retain) == 360
     assert max(held | retain) < 400 and set(trial.index["fine_tuned"].tolist()) <= retain
+
+
+def test_no_copy_of_what_is_held_out_is_trained_on(model, parts):
+    train = parts[0]
+    stays = (train.tensors[1] != NAMES.index("trouser")).nonzero()[:, 0].tolist()
+    request = checked(model, ConcatDataset([train, *[Subset(train, stays)] * 2]))
+    trial, x = Trial(request, None), request.images.x
+    held, retain = (trial.index["held_out"], trial._task.split.retain)
+    assert len(held) == 36 and len(retain) == 3 * (360 - 36)
+    assert not same_pixels((x[i] for i in held), (x[i] for i in retain))
 
 
 def test_of_many_small_classes_some_lend_an_image_each_and_the_plan_says_how_many():

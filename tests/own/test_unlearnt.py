@@ -23,6 +23,7 @@ from megu.core.splits import split_of
 from megu.datasets.folder import ImagePart
 from megu.datasets.images import Images
 from megu.datasets.user_images import pool_parts
+from megu.own import report
 from megu.own.checkpoint import Checkpoint
 from megu.own.class_order import check_known
 
@@ -99,6 +100,19 @@ def test_by_the_name_of_an_architecture_and_when_it_is_saved_later(written, tmp_
     models.save(changed, tmp_path / "other" / "model.safetensors", header)
     with refused("holds other weights than its header names .by their hash.: get it again"):
         Checkpoint.from_pretrained(tmp_path / "other", net=network())
+
+
+def test_the_report_of_a_finished_folder_keeps_the_time_at_which_the_model_was_made(written, model, parts, monkeypatch):
+    root, made, _ = written
+
+    class Later(report.datetime):
+        @classmethod
+        def now(cls, zone=None):
+            return super().now(zone).replace(year=3000)
+
+    monkeypatch.setattr(report, "datetime", Later)
+    again = megu.unlearn(model, parts[0], "trouser", classes=NAMES, method="finetune", out=root / "float")
+    assert again.report["done"]["time"] == made["float"].report["done"]["time"]
 
 
 def test_what_its_header_says_is_heeded_by_the_next_request(tmp_path, caplog):
