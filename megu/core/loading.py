@@ -119,8 +119,8 @@ def _check_weights_count(model, x, what):
         return not torch.allclose(one, other, 0.01, 0.01 * one.abs().max().item(), equal_nan=True)
 
     state = {name: value.clone() if isinstance(value, Tensor) else value for name, value in model.state_dict().items()}
-    weights = [name for name, _ in model.named_parameters(remove_duplicate=False) if name in state]
-    weights = [name for name in weights if state[name].is_floating_point()]
+    weights = model.named_parameters(remove_duplicate=False)
+    weights = [name for name, weight in weights if name in state and weight.is_floating_point()]
     by_mode = differ()
     try:
         refilled(model.eval(), state | (moved := {name: 1.1 * state[name] + 1e-3 for name in weights}))

@@ -223,7 +223,7 @@ def _check_reference(path, digest):
 def _say_idle(request, method):
     of = {} if request.retrain else {"training": "the recipe of retrain (--retrain), which is not asked for"}
     of |= {} if method.guided else {"guide": f"of a guide, and {request.method} asks none"}
-    for name in of.keys() & nest(request.settings or {}):
+    for name in sorted(of.keys() & nest(request.settings or {})):  # a set has another order in each process
         LOG.warning(f"{name}.* is {of[name]}: it is not used")
 
 

@@ -214,9 +214,10 @@ def test_switches_are_true_or_false_and_idle_settings_are_said(model, parts):
         forget(model, parts, dry_run="false")
     with refused("classes is False: give their names"):
         forget(model, parts, classes=False)
-    idle = {"recipe.epochs": 1, "guide.exemplars": 3}
+    idle = {"recipe.epochs": 1, "training.epochs": 2, "guide.exemplars": 3}
     notices = forget(model, parts, method="finetune", settings=idle).report["done"]["notices"]
     assert "guide.* is of a guide, and finetune asks none: it is not used" in notices
+    assert [line[:5] for line in notices if line.endswith("it is not used")] == ["guide", "train"]
 
 
 def test_global_generators_are_where_they_were(model, parts):
