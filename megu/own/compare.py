@@ -23,6 +23,7 @@ from megu.settings.files import alone, atomic
 from megu.settings.known import check_method, check_shared
 from megu.settings.place import place
 from megu.settings.request_file import arguments_of
+from megu.settings.values import nest
 
 ALIKE = 0.02  # scores that differ by less are not told apart
 _METRICS = {part: f"acc_{part.removeprefix('test_')}_{'test' if 'test' in part else 'train'}" for part in MEASURED}
@@ -129,13 +130,15 @@ def _fitting(request, methods):
 
 
 def _jobs(request, names, store):
-    settings = {"guide.answers": str(store.path / "answers.jsonl"), **(request.settings or {})}
+    settings = nest({"guide.answers": str(store.path / "answers.jsonl"), **(request.settings or {})})
+    others = {part: value for part, value in settings.items() if part != "guide"}  # of methods that ask none
     request, guided = replace(request, settings=settings), [name for name in names if METHODS[name].guided]
     jobs = [Job("guide", _ask, (replace(request, method=guided[0]), store))] if guided else []
     jobs += [Job("reference", _retrain, (request, store))] if request.retrain else []
     for name in names:
         needs = ("guide",) * (name in guided) + ("reference",) * request.retrain
-        jobs.append(Job(name, _unlearn, (replace(request, method=name), store), needs))
+        own = replace(request, method=name, settings=settings if name in guided else others)
+        jobs.append(Job(name, _unlearn, (own, store), needs))
     return jobs
 
 
@@ -179,9 +182,8 @@ def tidy(facts: dict[str, dict]) -> pd.DataFrame:
             add(name, f"check_{part}", row["after"], goal=row["goal"], images=row["images"])
         add(name, "score", one["done"]["check"]["score"], goal=1.0)
         add(name, "seconds", _seconds(one))
-    return pd.DataFrame(rows, columns="method metric value low high interval goal images".split()).astype(
-        {"images": "Int64"}
-    )
+    columns = "method metric value low high interval goal images".split()
+    return pd.DataFrame(rows, columns=columns).astype({"images": "Int64"})
 
 
 def _seconds(one):

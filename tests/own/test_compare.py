@@ -59,6 +59,7 @@ def test_methods_stand_side_by_side(compared):
     assert all(methods.METHODS[name].title in page for name in THREE) and found.reasons[0].split(";")[0] in page
     assert page.count("<svg") == 1 and not re.search(r"(src|href)\s*=\s*[\"'](?!#)", page.replace("xlink:href", "href"))
     assert all((out / name / "report.html").exists() for name in THREE)
+    assert not any("it is not used" in (out / name / "report.json").read_text() for name in THREE)
 
 
 def test_a_comparison_goes_on_where_it_stopped(compared, model, parts, monkeypatch):
