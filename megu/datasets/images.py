@@ -1,6 +1,7 @@
 r"""Labelled images on the device as uint8; they are normalised and augmented in batches there."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -73,6 +74,14 @@ class Images:
         x = x if x.is_floating_point() else x.float() / 255
         return (x - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1)
 
+    def hashes(self, index: Int[Tensor, " n"]) -> list[str]:
+        r"""`image_hash` of each of an index, without a name; each is computed once."""
+        known = self.__dict__.setdefault("_hashes", {})
+        for i in index.tolist():
+            if i not in known:
+                known[i] = image_hash(self.x[i].cpu().numpy(), "")
+        return [known[i] for i in index.tolist()]
+
     def restore(self, x):
         r"""The inverse of `normalised`, cut to [0, 1]."""
         return (x * self.std.view(-1, 1, 1) + self.mean.view(-1, 1, 1)).clamp(0, 1)
@@ -133,19 +142,18 @@ def image_hash(pixels, name):
     return hash_bytes(f"{name}|{pixels.shape}|", pixels.tobytes())
 
 
-def same_pixels(known, images) -> dict[int, int]:
-    r"""Which ``images`` have the pixels of a ``known`` one: place -> place of the first such one; both are iterables of
-    tensors ``(C, H, W)``."""
+def same_pixels(known: Iterable[str], others: Iterable[str]) -> dict[int, int]:
+    r"""Which of some `image_hash`es are among ``known`` ones: place -> place of the first such one."""
     first = {}
-    for i, x in enumerate(known):
-        first.setdefault(image_hash(x.cpu().numpy(), ""), i)
-    held = ((j, first.get(image_hash(x.cpu().numpy(), ""))) for j, x in enumerate(images))
+    for i, one in enumerate(known):
+        first.setdefault(one, i)
+    held = ((j, first.get(one)) for j, one in enumerate(others))
     return {j: i for j, i in held if i is not None}
 
 
 def first_copies(images: Images, index: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
     r"""For each of an index the first one with its pixels, which may be itself."""
-    first, hashes = {}, ((i, image_hash(images.x[i].cpu().numpy(), "")) for i in index.tolist())
+    first, hashes = {}, zip(index.tolist(), images.hashes(index), strict=True)
     return torch.tensor([first.setdefault(one, i) for i, one in hashes], dtype=index.dtype, device=index.device)
 
 
@@ -155,6 +163,17 @@ def distinct(images: Images, index: Int[Tensor, " n"], what: str) -> Int[Tensor,
     if left := len(keep) - int(keep.sum()):
         logging.getLogger("megu").warning(f"{left} of {len(keep)} {what} are copies of others: each is measured once")
     return index[keep]
+
+
+def unseen_apart(images: Images, split):
+    r"""A split without unseen images whose pixels are of what is forgotten and of what is retained; it is said."""
+    parts = {part: getattr(split, part) for part in ("test_forget", "test_retain")}
+    hashes = {part: images.hashes(index) for part, index in parts.items()}
+    if both := set.intersection(*map(set, hashes.values())):
+        told = f"{len(both)} unseen images are of what is forgotten and of what is retained: they are not measured"
+        logging.getLogger("megu").warning(told)
+    keep = {part: [one not in both for one in of] for part, of in hashes.items()}
+    return replace(split, **{part: index[torch.tensor(keep[part], dtype=torch.bool)] for part, index in parts.items()})
 
 
 def by_superclass(images: Images, coarse: tuple[str, ...]) -> Images:

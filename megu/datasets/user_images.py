@@ -8,7 +8,7 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from megu.datasets.folder import ImagePart
-from megu.datasets.images import Images, levels, same_pixels
+from megu.datasets.images import Images, image_hash, levels, same_pixels
 from megu.datasets.pairs import kind
 from megu.settings.errors import SettingsError
 from megu.settings.known import NORMALISE, read_pair
@@ -76,6 +76,9 @@ def pool_parts(name, classes, train, test, normalise, device, whole=None) -> Ima
         raise SettingsError(f"{what}: give some (of retained classes a sample is enough), or cut off its output")
     if test is not None:
         parts[1] = _unseen(train, test)
+        if absent := sorted(set(range(len(classes))).difference(parts[1].y.tolist())):
+            told = f"no test image is of {', '.join(repr(classes[k]) for k in absent[:6])}{', ...' * (len(absent) > 6)}"
+            logging.getLogger("megu").warning(f"{told}: what is measured on test images says nothing of them")
     y = torch.cat([part.y for part in parts])
     x = torch.cat([part.x for part in parts]) if whole is None else whole[: len(y)]
     fine_classes, fine = classes, y
@@ -94,7 +97,7 @@ def pool_parts(name, classes, train, test, normalise, device, whole=None) -> Ima
 
 
 def _unseen(train, test):
-    if not (twins := same_pixels(train.x, test.x)):
+    if not (twins := same_pixels(*((image_hash(x.cpu().numpy(), "") for x in part.x) for part in (train, test)))):
         return test
     at, of = next(iter(twins.items()))
     what = f"{len(twins)} of {len(test.y)} test images are training images, pixel by pixel"

@@ -148,7 +148,7 @@ def check_whole_class(checked):
         hits, before, n = *right, len(index)
         if n and hits <= 0.05 * n and (1 - before / n / 2) ** n < _SURELY:
             what = f"reference names {hits} of {n} retained training images of {images.classes[k]!r} right, the model"
-            what += f" {before}, as if the whole class had been left out of its training: "
+            what += f" {before}, as if the class had been left out of its training, or as if that was too short: "
             others = [count for j, count in enumerate(stay.tolist()) if j != k and count]
             if not others or stay[k] >= np.median(others) / 2:
                 raise SettingsError(f"{what}give one that was retrained with all images that stay, or none")

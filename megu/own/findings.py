@@ -13,7 +13,7 @@ from scipy import stats
 from megu.core import models
 from megu.core.device import Stopwatch, generator
 from megu.core.loading import weights_digest
-from megu.datasets.images import distinct
+from megu.datasets.images import distinct, unseen_apart
 from megu.figures.deletion import ATTACKS, MODELS, PARTS
 from megu.measure import attacks, metrics
 from megu.measure.disentanglement import disentanglement, forgotten_concepts
@@ -45,7 +45,7 @@ class _Models:
         self.features = models.has_features(checked.original, self.images)
         split = replace(checked.split, retain=_sample(checked.split.retain, 5000, seed, "measured"))
         parts = {part: distinct(self.images, getattr(split, part), what) for part, what in PARTS.items()}
-        self.split = replace(split, **parts)
+        self.split = unseen_apart(self.images, replace(split, **parts))
         self.labels = {part: self.images.y[index] for part, index in vars(self.split).items()}
         self.unseen = "test_retain" if checked.settings.forget.scenario == "random" else "test_forget"  # of the kind
         load = partial(load_outputs, device=checked.compute.device)

@@ -208,7 +208,7 @@ def _say_whole(images, gone, asked, how):
 def _copies(split, images, ids, said):
     """Retained images with the pixels of forgotten ones, which is ``said``, or refused where nothing is."""
     gone, kept = split.forget.tolist(), split.retain.tolist()
-    pairs = same_pixels((images.x[i] for i in gone), (images.x[i] for i in kept))
+    pairs = same_pixels(images.hashes(split.forget), images.hashes(split.retain))
     if pairs:
         names = ", ".join(f"{ids[kept[at]]} = {ids[gone[of]]}" for at, of in [*pairs.items()][:8])
         many = f"{len(pairs)} retained images have the pixels of forgotten ones"

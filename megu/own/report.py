@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import jinja2
+import torch
 
 import megu
 from megu.core import models
@@ -38,7 +39,8 @@ HASHES = {  # what the report's hashes are of, besides those of files
     " other in the order of the training images",
     "answers_sha256": "lines of each answer's question, a space and the quoted raw answer, joined by line breaks",
     "matrix_sha256": "the transition matrix, row by row, as little-endian float64",
-    "sha256_before": "of each tensor of the state_dict in its order the text 'name dtype shape' and its bytes",
+    "sha256_before": "of each tensor of the state_dict, after half precision was read as float32, in its order the text"
+    " 'name dtype shape' and its bytes",
     "sha256_after": "as sha256_before",
 }
 
@@ -87,10 +89,10 @@ def compose(checked, new, guide, training, found):
 
 
 def made_on(compute) -> dict:
-    """Time, device, precision and versions of now, which are facts of what is trained now."""
+    """Time, device, threads, precision and versions of now, which are facts of what is trained now."""
     precision, time = "bfloat16 autocast" if compute.autocast else "float32", datetime.now(UTC)
-    here = {"device": compute.device.type, "precision": precision, "versions": versions(PACKAGES)}
-    return {**here, "time": time.isoformat(timespec="seconds")}
+    here = {"device": compute.device.type, "threads": torch.get_num_threads(), "precision": precision}
+    return {**here, "versions": versions(PACKAGES), "time": time.isoformat(timespec="seconds")}
 
 
 @usual_torch()
@@ -178,11 +180,18 @@ def _away(row):
 
 def write(facts, folder, models):
     """Write report.json, report.html and SHA256SUMS into a folder that has these files of ``models``; returns the
-    report with their hashes."""
+    report with their hashes: the one that is there, where only the seconds would be others."""
     facts = facts | {"files": {name: hash_file(Path(folder) / name) for name in models}}
+    with suppress(SettingsError):
+        old = read(folder)
+        facts = old if _without_seconds(old) == _without_seconds(facts) else facts
     write_json(Path(folder) / "report.json", facts, locked=True)
     write_html(facts, folder)
     return facts
+
+
+def _without_seconds(facts):
+    return {**facts, "done": facts["done"] | {"seconds": None}}
 
 
 def write_html(facts, folder):

@@ -140,15 +140,14 @@ def carry_out(checked, out=None) -> Unlearned:
         if weights_digest(checked.given) != checked.weights:
             raise StageError("the model has changed while its copy was at work: do not train it meanwhile")
         facts = report.compose(checked, new, guide, training, found)
-        done = facts["done"]
         if folder:
             (folder / SUMS).unlink(missing_ok=True)  # of what is replaced now
             for name in (names := [MODEL, REFERENCE][: 1 + checked.request.retrain]):
                 with atomic(folder / name, locked=True) as part:
                     shutil.copyfile(work / name, part)
             facts = report.write(facts, folder, names)
-            store.note("report", done["model"]["sha256_after"])
-        new = models.given_back(checked.given, new)
+            store.note("report", facts["done"]["model"]["sha256_after"])
+        new, done = models.given_back(checked.given, new), facts["done"]
         made = checked.reference if checked.request.retrain else None
         images = {k: v for k, v in vars(checked.request).items() if k in ("data", "test") and isinstance(v, str | Path)}
         result = Unlearned(

@@ -134,20 +134,18 @@ class Bar(tqdm):
 def collect_notices(notices):
     r"""Appends what the block says in the log "megu", shown or not, to a list; where a record has a ``report``, which
     names no image, that.  Of blocks in each other the inner one hears it."""
-    handler, mine = logging.StreamHandler(), (get_ident(), notices)
+    mine = get_ident(), notices
     with _lock:
         if not _keeping:
             _silent[:] = [True] * LOG.disabled
             LOG.disabled, LOG.isEnabledFor = False, logging.WARNING.__le__
             LOG.addFilter(_keep)
         _keeping.append(mine)
-        LOG.addHandler(handler)
     try:
         yield
     finally:
         with _lock:
             _keeping[:] = [one for one in _keeping if one is not mine]
-            LOG.removeHandler(handler)
             if not _keeping:
                 LOG.removeFilter(_keep)
                 del LOG.isEnabledFor

@@ -12,7 +12,7 @@ from refusals import refused
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import ConcatDataset, Subset
+from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from megu.core.device import generator, seeded
 from megu.settings import extras
@@ -178,3 +178,21 @@ def test_copies_are_measured_once(model, parts):
     ]
     assert "are copies of others: each is measured once" in str(again["done"]["notices"])
     assert "are copies" not in str(once["done"]["notices"])
+
+
+def test_an_unseen_image_of_two_classes_is_on_no_side(model, parts):
+    train, (x, y) = parts[0], parts[1].tensors
+    gone, kept = ((y == k).nonzero()[:3, 0] for k in (NAMES.index("trouser"), 0))
+    others = torch.tensor([0, NAMES.index("trouser")]).repeat_interleave(3)
+    both = TensorDataset(torch.cat([x, x[gone], x[kept]]), torch.cat([y, others]))
+    once, other = (forget(model, (train, test), **BRIEF).report for test in (parts[1], both))
+    counts = [{row["part"]: row["images"] for row in of["accuracy"] if row["model"] == "after"} for of in (once, other)]
+    assert counts[0] | {"test_forget": 7, "test_retain": 87} == counts[1]
+    assert "6 unseen images are of what is forgotten and of what is retained" in str(other["done"]["notices"])
+
+
+def test_classes_without_test_images_are_named(model, parts):
+    train, (x, y) = parts[0], parts[1].tensors
+    few = TensorDataset(x[y != 3], y[y != 3])
+    said = forget(model, (train, few), **BRIEF).report["done"]["notices"]
+    assert f"no test image is of {NAMES[3]!r}: what is measured on test images says nothing of them" in said

@@ -80,10 +80,10 @@ def test_no_copy_of_what_is_held_out_is_trained_on(model, parts):
     train = parts[0]
     stays = (train.tensors[1] != NAMES.index("trouser")).nonzero()[:, 0].tolist()
     request = checked(model, ConcatDataset([train, *[Subset(train, stays)] * 2]))
-    trial, x = Trial(request, None), request.images.x
+    trial, hashes = Trial(request, None), request.images.hashes
     held, retain = (trial.index["held_out"], trial._task.split.retain)
     assert len(held) == 36 and len(retain) == 3 * (360 - 36)
-    assert not same_pixels((x[i] for i in held), (x[i] for i in retain))
+    assert not same_pixels(hashes(held), hashes(retain))
 
 
 def test_of_many_small_classes_some_lend_an_image_each_and_the_plan_says_how_many():

@@ -1,6 +1,7 @@
 """Bars and callbacks: one mechanism, heard also where nothing is shown."""
 
 import io
+import subprocess
 import sys
 from threading import Thread
 from weakref import WeakSet
@@ -138,6 +139,19 @@ def test_notices_of_a_request_inside_another_are_its_own():
             LOG.warning("inner")
         LOG.warning("outer")
     assert (outer, inner) == (["outer"], ["inner"])
+
+
+@pytest.mark.parametrize("configured", [False, True])
+def test_a_notice_is_shown_once_also_in_two_blocks(configured):
+    code = f"""
+import logging
+from megu.settings.progress import LOG, collect_notices
+logging.basicConfig() if {configured} else None
+with collect_notices([]), collect_notices([]):
+    LOG.warning("said")
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+    assert shown == ("WARNING:megu:said\n" if configured else "said\n")
 
 
 def test_a_silent_log_is_read_and_stays_silent_while_any_thread_does_so(monkeypatch, caplog):
