@@ -17,7 +17,13 @@ _POSITION = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 
 
 def listed(forget):
-    r"""What is to be forgotten as a list, where it is one name, or of numpy, torch or pandas."""
+    r"""What is to be forgotten as a list, where it is one name, or of numpy, torch or pandas.
+
+    Raises: SettingsError for truth values of pandas whose index is in no order, as it may not mean their places.
+    """
+    if not getattr(getattr(forget, "index", None), "is_monotonic_increasing", True) and forget.dtype == bool:
+        remedy = ".sort_index() of it, if that counts the training images, or .to_numpy(), if its rows are in order"
+        raise SettingsError(f"forget has truth values whose index is not in order: give {remedy}")
     forget = forget.tolist() if hasattr(forget, "tolist") else forget
     return [forget] if isinstance(forget, str) else forget
 

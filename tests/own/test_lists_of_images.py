@@ -102,6 +102,15 @@ def test_truth_values_of_other_images_than_the_training_ones_are_refused(root, k
         assert check(reader(range(4)), data, kind([True, *[False] * 23])).split.forget.tolist() == [0]
 
 
+def test_truth_values_of_pandas_in_no_order_are_refused(root):
+    mask = pd.Series([i == 6 for i in range(24)], index=range(0, 48, 2))  # of rows that were filtered
+    assert check(reader(range(4)), root, mask).split.forget.tolist() == [6]
+    shuffled = mask.sample(frac=1, random_state=0)
+    with refused("truth values whose index is not in order: give .sort_index.. of it, .*or .to_numpy"):
+        check(reader(range(4)), root, shuffled)
+    assert check(reader(range(4)), root, shuffled.sort_index()).split.forget.tolist() == [6]
+
+
 def test_paths_of_a_folder_called_training_and_of_a_csv_elsewhere(root, tmp_path):
     write(tmp_path / "all" / "Training", NAMES)
     (table := tmp_path / "tables" / "images.csv").parent.mkdir()
