@@ -85,10 +85,12 @@ def _farther(rows):
 
 
 def _sure(data):
-    # (rows of `summary` by (metric, method), seeds) of the first class; no seeds where it was not run
-    rows = read_grid(data, "fast")[0].query("dataset == 'cifar100' and arch == 'airbench' and forget == @FIRST")
-    seeds = sorted(rows["seed"].unique())
-    return summary(rows).set_index(["metric", "method"]) if seeds else None, seeds
+    # architecture -> (rows of `summary` by (metric, method), seeds) of the first class
+    rows = read_grid(data, "fast")[0].query("dataset == 'cifar100' and forget == @FIRST")
+    return {
+        arch: (summary(found).set_index(["metric", "method"]), sorted(found["seed"].unique()))
+        for arch, found in rows.groupby("arch")
+    }
 
 
 def _value(row, digits, seeds, unit=""):
@@ -97,36 +99,40 @@ def _value(row, digits, seeds, unit=""):
 
 
 def sure(data):
-    r"""Markdown: the paper's first cell on the network that is sure of its images, method by method."""
-    found, seeds = _sure(data)
-    lines = [
-        [title(name), *(_value(found.loc[(metric, name)], digits, seeds) for metric, (_, digits) in SURE.items())]
-        for name in found.loc["tow"].index
-    ]
-    head = ["method", *(words for words, _ in SURE.values())]
-    about = markdown.interval(seeds, "Mean" if len(seeds) > 1 else "Value", f"seeds {', '.join(map(str, seeds))}")
-    return f"{markdown.table(head, lines)}\n\n{about}."
+    r"""Markdown: the paper's first cell on the networks that are sure of their images, method by method."""
+    parts = []
+    for arch, (found, seeds) in _sure(data).items():
+        lines = [
+            [title(name), *(_value(found.loc[(metric, name)], digits, seeds) for metric, (_, digits) in SURE.items())]
+            for name in found.loc["tow"].index
+        ]
+        head = [f"method, {arch}", *(words for words, _ in SURE.values())]
+        about = markdown.interval(seeds, "Mean" if len(seeds) > 1 else "Value", f"seeds {', '.join(map(str, seeds))}")
+        parts.append(f"{markdown.table(head, lines)}\n\n{about}.")
+    return "\n\n".join(parts)
 
 
 def said(data):
     r"""What the table `sure` adds to the finding on eq. 11; nothing where that cell was not run."""
-    found, seeds = _sure(data)
-    if not seeds:
-        return ""
-    accuracy, forget = (found.loc[metric] for metric in ("acc_retain_test", "acc_forget_test"))
-    named = (
-        f"{words} {_value(forget.loc[name], 0, seeds, ' %')}" for name, words in LEAVE.items() if name in forget.index
-    )
-    many = "one seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
-    before = _value(accuracy.loc["original"], 1, seeds, " %")
-    return f" On all of CIFAR-100, by a network of {before} test accuracy ({many}): {listed(named)}."
+    out = []
+    for found, seeds in _sure(data).values():
+        accuracy, forget = (found.loc[metric] for metric in ("acc_retain_test", "acc_forget_test"))
+        named = (
+            f"{words} {_value(forget.loc[name], 0, seeds, ' %')}"
+            for name, words in LEAVE.items()
+            if name in forget.index
+        )
+        many = "one seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
+        before = number(*accuracy.loc["original", ["mean", "half_width"]], 1)
+        out.append(f"by {'another' if out else 'a network'} of {before} % test accuracy ({many}): {listed(named)}")
+    return f" On all of CIFAR-100, {'; '.join(out)}." if out else ""
 
 
 def turned(data):
-    r"""ToW of MeGU and fine-tuning in that cell if MeGU has the larger one, unlike in the comparison; else nothing."""
-    found, seeds = _sure(data)
-    megu, tuned = (found.loc[("tow", name)] for name in ("megu", "finetune")) if seeds else (None, None)
-    if not seeds or not tuned["mean"] + tuned["half_width"] < megu["mean"] - megu["half_width"]:  # NaN of one seed
-        return ""
-    values = f"MeGU {_value(megu, 3, seeds)}, Finetune {_value(tuned, 3, seeds)}"
-    return f" On {FIRST}, all of CIFAR-100 and a surer network, it is the other way: {values}."
+    r"""ToW of MeGU and fine-tuning in that cell where MeGU has surely the larger one, unlike in the comparison."""
+    out = []
+    for found, seeds in _sure(data).values():
+        megu, tuned = (found.reindex([("tow", name)]).iloc[0] for name in ("megu", "finetune"))
+        if tuned["mean"] + tuned["half_width"] < megu["mean"] - megu["half_width"]:  # not of one seed, which has none
+            out.append(f"MeGU {_value(megu, 3, seeds)}, Finetune {_value(tuned, 3, seeds)}")
+    return f" On {FIRST}, all of CIFAR-100 and a surer network, it is the other way: {'; '.join(out)}." if out else ""

@@ -20,7 +20,7 @@ def read_grid(data: Path, profile: str) -> tuple[pd.DataFrame, pd.DataFrame, dic
 
     Args:
         data: folder with ``grid_<profile>.csv``, ``grid_<profile>_seconds.csv`` and ``grid_<profile>_source.json``.
-        profile: name in `megu.settings.profiles.PROFILES`.
+        profile: name in `megu.settings.profiles.PROFILES`.  The source's "code" may be one for each architecture.
     Returns: two tables and a dictionary; where no grid was run (no such files), empty ones.
     Raises: ValueError where the source is missing, does not say all of `SOURCE`, is of another profile or of two
         presets, or where a table is not the one whose SHA-256 the source has.
@@ -46,7 +46,8 @@ def read_grid(data: Path, profile: str) -> tuple[pd.DataFrame, pd.DataFrame, dic
         raise ValueError(f"grid_{profile}.csv has the presets {presets}: one file holds one preset")
     source["command"] = source["command"].replace("megu grid", "megu study paper")  # as the command is called today
     rows, seconds = (pd.read_csv(data / name) for name in tables)
-    return rows.assign(profile=profile, preset=source["preset"][0], code=source["code"]), seconds, source
+    code = rows["arch"].map(source["code"]) if isinstance(source["code"], dict) else source["code"]
+    return rows.assign(profile=profile, preset=source["preset"][0], code=code), seconds, source
 
 
 def one_grid(rows: pd.DataFrame):

@@ -125,6 +125,10 @@ def test_one_seed_has_no_interval_and_several_have(monkeypatch):
     both = pd.concat([rows, rows.assign(forget="mushroom", value=0.0)])
     monkeypatch.setattr(cifar100, "read_grid", lambda data, profile: (both, *rest))
     assert cifar100.said(DATA) == tracked_words, "another class is another table"
+    wide = pd.concat([rows[rows["arch"] == "airbench"], one.assign(arch="airbench-wide", value=one["value"] / 2)])
+    monkeypatch.setattr(cifar100, "read_grid", lambda data, profile: (wide, *rest))
+    assert re.search(r" by a network of .*\(3 seeds\): .*; by another of .*\(one seed\): ", cifar100.said(DATA))
+    assert re.findall(r"method, (\S+)", cifar100.sure(DATA)) == ["airbench", "airbench-wide"]
     swapped = rows.assign(method=rows["method"].replace({"megu": "finetune", "finetune": "megu"}))
     monkeypatch.setattr(cifar100, "read_grid", lambda data, profile: (swapped, *rest))
     assert cifar100.turned(DATA) == ""
