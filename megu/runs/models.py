@@ -1,6 +1,7 @@
 r"""How the models of a forgetting request are made and measured, and which of them are shared."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from megu.settings.files import hash_json
 from megu.settings.values import build, nest
 
 REFERENCES = ("original", "retrain")  # what every model of a seed of pre-training is compared with
+OF_RUN = ("guide.source", "retain_images")  # settings of a run that one of its models may have otherwise
 _CHECK = (
     "the order of its classes, and that it was trained on images normalised by the mean and deviation of these, as a"
     " run shows them (else use `megu unlearn --normalise`)"
@@ -91,11 +93,12 @@ class Models:
 
     def make(self, name: str, seed: int, repeat: int = 0, changes: dict | None = None) -> tuple[nn.Module, dict]:
         r"""(a model, not kept; facts: seconds by part, peak memory in MB); ``changes`` (dotted name -> value) of the
-        method's settings and ``guide.source``."""
+        method's settings and `OF_RUN`."""
         self.started()
         changes = dict(changes or {})
-        source = changes.pop("guide.source", None)
+        source, most = (changes.pop(key, None) for key in OF_RUN)
         task, total, where = self.task(name, seed, repeat, source), Stopwatch(), self.compute.device
+        task = replace(task, retain_images=most or task.retain_images)
         device.fresh_peak(where)  # the task may have made other models
         with total("total"):
             model = self.train(name, task, changes)

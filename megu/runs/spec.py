@@ -12,7 +12,7 @@ from megu.core import weights as pretrained
 from megu.guide import SOURCES
 from megu.guide.prompt import files_digest
 from megu.methods import METHODS, method_settings
-from megu.runs.models import REFERENCES
+from megu.runs.models import OF_RUN, REFERENCES
 from megu.runs.store import CODE
 from megu.settings.cells import Cell
 from megu.settings.config import Settings
@@ -48,7 +48,7 @@ class Spec:
     Attributes:
         seed: of pre-training.  repeat: of unlearning.
         changes: (dotted setting, value) pairs, of all models of the cell.
-        variation: such pairs of this model alone, of its method's settings or ``guide.source``.
+        variation: such pairs of this model alone, of its method's settings or `megu.runs.models.OF_RUN`.
         measures: see `megu.runs.models.Models.measure`.
         point, variant: names of the variation in a table.
     """
@@ -72,7 +72,7 @@ class Spec:
     @property
     def _own(self):
         head = f"methods.{self.method}."
-        return self.overrides | {k if k == "guide.source" else head + k: v for k, v in self.variation}
+        return self.overrides | {k if k in OF_RUN else head + k: v for k, v in self.variation}
 
     @property
     def settings(self) -> Settings:

@@ -107,6 +107,11 @@ _POINTS = {
     "A12": _each("labels: {}", "labels.choice", "random", "nearest", "farthest", "posterior")
     | _each("guide: {}", "guide.source", *_GUIDES),
     "tau": _each("tau {:g}", "labels.tau", 0.1, 0.5, 0.8),
+    "budget": {
+        f"{images:,} retain images, epochs: {epochs}": {"retain_images": images, "recipe.epochs": epochs}
+        for images in (400, 1600, 6400)
+        for epochs in (1, 2, 3)
+    },
 }
 # Point of the assumption log -> variant -> what it changes in MeGU: one thing, and that nothing is mended afterwards.
 ABLATIONS = {"default": {"as tuned": {}}} | {

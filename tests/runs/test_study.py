@@ -147,13 +147,14 @@ def test_every_variant_of_the_ablation_is_a_setting_and_is_measured(small):
         "default": {"as tuned": {}},
         "noise": {"none": {"noise.kind": "none"}},
         "A12": {"guide": {"guide.source": "features"}},
+        "budget": {"few": {"retain_images": 5}},
     }
     with patch.dict(cells.ABLATIONS, few, clear=True):
         table = small("ablation", seeds=2)
     assert " ".join(table) == "seed metric value mode unit point variant"
     wide = table.pivot_table(index=["variant", "seed"], columns="metric", values="value")
-    assert len(wide) == 4 * 2
-    assert not any(wide.loc[variant].equals(wide.loc["as tuned"]) for variant in ("none", "guide"))
+    assert len(wide) == 5 * 2
+    assert not any(wide.loc[variant].equals(wide.loc["as tuned"]) for variant in ("none", "guide", "few"))
 
 
 def test_all_variants_are_accepted_by_the_settings():
