@@ -48,6 +48,9 @@ comparison: $(READY)  ## every method, three scenarios, 3 x 3 seeds, attacks wit
 ablation: $(READY)  ## MeGU's open points, changed one at a time (15 minutes on 2 cores)
 	@$(BIN)/megu study ablation --out paper_figures/data
 
+budget: $(READY)  ## MeGU with fewer and more retain images and epochs (7 minutes on one core)
+	@$(BIN)/megu study ablation --point budget --table budget --out paper_figures/data
+
 ablation-cifar100: $(READY)  ## eq. 11, its parts and a stronger penalty on rocket of CIFAR-100, DATA=cifar100.npz (an hour on one core)
 	@$(BIN)/megu study ablation --profile small --point A10 --point A15 --point A16 --point noise --table ablation_cifar100 --set data.name=cifar100 --set data.path=$(abspath $(DATA)) --set 'forget.classes=["rocket"]' --seeds 2 --out paper_figures/data
 
@@ -76,5 +79,5 @@ torture: $(READY)  ## the long tests of kills and wrong input: 400 random kills,
 clean:  ## remove runs (keeps .venv)
 	rm -rf runs
 
-.PHONY: help reproduce test check notebooks tables figures site comparison ablation ablation-cifar100 recovery cost unseen bench gpu-smoke torture clean
+.PHONY: help reproduce test check notebooks tables figures site comparison ablation budget ablation-cifar100 recovery cost unseen bench gpu-smoke torture clean
 .DEFAULT_GOAL := help

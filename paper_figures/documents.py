@@ -50,6 +50,7 @@ DOCUMENTS = {  # path -> {span: function of the folder of tidy tables}
         "more": findings_more.more_findings,
         "patterns": findings_patterns.pattern_findings,
         "cost": findings_cost.cost_findings,
+        "budget": findings_cost.budget,
         "assumptions": assumptions.table,
     },
 }

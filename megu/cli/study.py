@@ -49,7 +49,7 @@ def comparison(
 @app.command()
 def ablation(
     out: Out,
-    point: option(list[str], "Point of the assumption log, e.g. A10 or noise, by default all") = (),
+    point: option(list[str], "Point of the assumption log, e.g. A10 or noise, by default all but budget") = (),
     table: option(str, "Name of the table, which is written as NAME.csv.") = "ablation",
     seeds: Seeds = 3,
     profile: Profile = "quick",
@@ -58,6 +58,12 @@ def ablation(
 ):
     """MeGU's open points changed one at a time."""
     _study(out, profile, workers, seeds, set).ablation(point or (), table)
+
+
+@app.command()
+def mechanism(out: Out, seeds: Seeds = 3, profile: Profile = "quick", workers: Workers = None, set: Set = None):
+    """When does the noise pair help?  Weak and sure originals, lambda and scale, guided and random labels."""
+    _study(out, profile, workers, seeds, set).mechanism()
 
 
 @app.command()

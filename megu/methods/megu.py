@@ -5,7 +5,9 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from megu.core.models import accuracy
 from megu.core.train import predict
 from megu.methods.registry import RATE, register
 from megu.methods.task import Task
@@ -66,6 +68,25 @@ def unlearn(task: Task, settings: MeguSettings) -> nn.Module:
 
     new, check = tuned(noise.forget_items == "both"), noise.forget_items == "checked" and noise.kind != "none"
     return task.nearer(new, tuned(clean=True)) if check and task.remembers(new) else new
+
+
+@torch.no_grad()
+def at_start(task: Task, settings: MeguSettings) -> dict[str, float]:
+    r"""What the original makes of the perturbed forget images (eq. 11), before any training.
+
+    Returns: percent that it still names right, ``noised_named``, or by their perturbing label, ``noised_perturbed``;
+        mean cross-entropy with that label, nats, the forget term of eq. 12, ``noised_loss``.
+    """
+    forget, y_perturb = task.split.forget, choose_labels(task, settings)
+    x, y = task.images.batch(forget), task.images.y[forget]
+    if settings.noise.kind != "none":
+        with torch.enable_grad():
+            pair = make_noise(task, settings, y_perturb)
+        x = add_noise_pair(x, pair, settings.noise)
+    parts = x.contiguous(memory_format=torch.channels_last).split(500)
+    logits = torch.cat([task.original(part).float() for part in parts])
+    named = {"noised_named": accuracy(logits, y), "noised_perturbed": accuracy(logits, y_perturb)}
+    return {**named, "noised_loss": F.cross_entropy(logits, y_perturb).item()}
 
 
 def choose_labels(task: Task, settings: MeguSettings) -> Int[Tensor, " n"]:

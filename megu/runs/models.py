@@ -19,6 +19,7 @@ from megu.measure import shadows
 from megu.measure.metrics import References, metrics, rows
 from megu.measure.outputs import Outputs, blank_logits, collect_outputs, load_outputs, save_outputs
 from megu.measure.relearn import relearn_steps
+from megu.methods.megu import at_start
 from megu.methods.task import Task
 from megu.settings.config import Part
 from megu.settings.files import hash_json
@@ -95,18 +96,23 @@ class Models:
         r"""(a model, not kept; facts: seconds by part, peak memory in MB); ``changes`` (dotted name -> value) of the
         method's settings and `OF_RUN`."""
         self.started()
-        changes = dict(changes or {})
-        source, most = (changes.pop(key, None) for key in OF_RUN)
-        task, total, where = self.task(name, seed, repeat, source), Stopwatch(), self.compute.device
-        task = replace(task, retain_images=most or task.retain_images)
+        task, own, total = *self._changed(name, seed, repeat, changes), Stopwatch()
+        where = self.compute.device
         device.fresh_peak(where)  # the task may have made other models
         with total("total"):
-            model = self.train(name, task, changes)
+            model = self.train(name, task, own)
         # What all devices spend is compared with methods that run on one.
         size = self.compute.team.size
         seconds = {part: size * value for part, value in {**task.clock.seconds, **total.seconds}.items()}
         facts = {"seconds": seconds, "peak_memory_mb": round(device.peak_memory_mb(where))}
         return model, facts | ({"processes": size, "wall_seconds": total.total} if size > 1 else {})
+
+    def _changed(self, name, seed, repeat, changes):
+        # (Task, changes of the method's own settings)
+        own = dict(changes or {})
+        source, most = (own.pop(key, None) for key in OF_RUN)
+        task = self.task(name, seed, repeat, source)
+        return replace(task, retain_images=most or task.retain_images), own
 
     def unlearned(self, name: str, seed: int) -> nn.Module:
         r"""The model of a method (`REFERENCES` too) and seed, in eval mode, made once."""
@@ -173,7 +179,7 @@ class Models:
 
         Args:
             name, seed, repeat, changes: see `make`.
-            what: of metrics, relearn, patterns.
+            what: of metrics, relearn, patterns, start (`megu.methods.megu.at_start`).
             keep: the model and its outputs, as always those of `REFERENCES`.
         """
         if keep or name in REFERENCES:
@@ -189,6 +195,11 @@ class Models:
         if "relearn" in what:
             steps = relearn_steps(self.task("retrain", seed), model or self.unlearned(name, seed))
             tables.append(rows(name, seed, {"relearn_steps": steps}, repeat))
+        if "start" in what:
+            task, own = self._changed(name, seed, repeat, changes)
+            values = at_start(task, self.parameters(name, own))
+            about = {"method": name, "seed": seed, "repeat": repeat}
+            tables.append(pd.DataFrame([{**about, "metric": key, "value": value} for key, value in values.items()]))
         if "patterns" in what:
             tables.append(self._patterns(name, seed, outputs))
         return pd.concat(tables, ignore_index=True), {**made, "seconds": {**made["seconds"], **look["seconds"]}}

@@ -4,6 +4,7 @@ import os
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -19,12 +20,13 @@ from megu.runs.models import REFERENCES
 from megu.runs.runner import Inline, Job, run_all
 from megu.runs.spec import Spec, own_specs, set_options, specs_of
 from megu.runs.store import CODE, RunDirectory
-from megu.settings.cells import ABLATIONS, CELLS
+from megu.settings.cells import ABLATIONS, CELLS, MECHANISM, STRENGTHS
 from megu.settings.errors import SettingsError, WorkError
 from megu.settings.files import atomic, hash_file, project_root, write_json
 from megu.settings.values import closest, dotted, merge, nest
 
 FIELDS = ("data", "arch", "scenario", "forget", "method", "seed", "repeat")
+_MECHANISM = "acc_forget_train acc_retain_test tow noised_named noised_perturbed noised_loss".split()
 CELL = ("data.name", "arch", "forget.", "compare", "seeds", "repeats", "shadows")  # settings that the grid gives
 
 
@@ -99,16 +101,28 @@ class Study:
     def ablation(self, points: Sequence[str] = (), table: str = "ablation") -> None:
         r"""MeGU's open points, each changed alone: ``ablation.csv``, or ``<table>.csv``.
 
-        Args: points: of `ABLATIONS`, by default all; the default and the retrained model come along.
+        Args: points: of `ABLATIONS`, by default all but the budget; the default and the retrained model come along.
         Raises: SettingsError for another point.
         """
-        for point in points:
-            if point not in ABLATIONS:
-                raise SettingsError(closest(point, ABLATIONS, "point"))
-        chosen = {point: of for point, of in ABLATIONS.items() if point in ("default", *(points or ABLATIONS))}
+        if unknown := [point for point in points if point not in ABLATIONS]:
+            raise SettingsError(closest(unknown[0], ABLATIONS, "point"))
+        points = dict.fromkeys(["default", *(points or [point for point in ABLATIONS if point != "budget"])])
         variants = [("retrain", "retrain", "retrain", {})]
-        variants += [("megu", point, *variant) for point, of in chosen.items() for variant in of.items()]
+        variants += [("megu", point, *variant) for point in points for variant in ABLATIONS[point].items()]
         self._variants(table, "seed metric value mode unit point variant", variants, {})
+
+    def mechanism(self) -> None:
+        r"""What the pair of eq. 11 hides, and what MeGU then leaves, of weak and sure originals: ``mechanism.csv``."""
+        specs = []
+        for epochs in STRENGTHS:
+            own = partial(own_specs, self.profile, {"seeds": self.seeds, **self.overrides, "training.epochs": epochs})
+            specs += own(REFERENCES, 1, point=f"{epochs}")
+            for variant, values in MECHANISM.items():
+                about = {"point": f"{epochs}", "variant": variant, "measures": ("metrics", "start")}
+                specs += own(["megu"], 1, variation=tuple(values.items()), **about)
+        _, rows, _, source = self._measured(specs)
+        rows = rows.query("metric in @_MECHANISM")["method seed metric value point variant".split()]
+        _write(self.out, "mechanism", {"mechanism": rows}, source)
 
     def disentanglement(self) -> None:
         r"""Patterns that every method cuts, class-wise, and MeGU with each noise: ``disentanglement_all.csv``."""

@@ -113,6 +113,15 @@ _POINTS = {
         for epochs in (1, 2, 3)
     },
 }
+STRENGTHS = (1, 3, 10, 30)  # epochs of an original: the last is sure of its images
+_PAIRS = {f"lambda {lam:g}": _PAPER | {"noise.lam": lam} for lam in (0.01, 0.1, 1.0, 10.0, 100.0)}
+_PAIRS |= {f"scale {scale:g}": _PAPER | {"noise.lam": 0.1, "noise.scale": scale} for scale in (0.5, 2.0)}
+_PAIRS |= {"no noise": {"noise.kind": "none"}}
+MECHANISM = {  # variant of the pair of eq. 11 and of the labels -> what it changes in MeGU
+    f"{pair}, {labels}": {"noise.forget_items": "noised", "labels.choice": choice} | values
+    for pair, values in _PAIRS.items()
+    for labels, choice in (("guided", "rank"), ("random labels", "random"))
+}
 # Point of the assumption log -> variant -> what it changes in MeGU: one thing, and that nothing is mended afterwards.
 ABLATIONS = {"default": {"as tuned": {}}} | {
     point: {name: {"noise.forget_items": "noised"} | values for name, values in variants.items()}

@@ -1,8 +1,18 @@
-r"""What the paper's grid would cost on a GPU, by counted operations, an assumed speed, seconds of guides."""
+r"""What the paper's grid would cost on a GPU, by counted operations, an assumed speed, seconds of guides; and what
+MeGU gains from a larger budget."""
 
-from shared.tracked import bullets, listed, table
+import re
 
+from shared.drawing import request
+from shared.tracked import bullets, listed, source, table
+
+from megu.core.splits import make_split
 from megu.cost import predict
+from megu.datasets.sources import load
+from megu.figures import markdown
+from megu.figures.markdown import number
+from megu.measure.summary import half_width
+from megu.settings.profiles import resolve
 
 ENDS = ["hours_low", "hours_high"]
 
@@ -38,3 +48,30 @@ def guides(data):
 def cost_findings(data):
     r"""The bullets on cost of paper_figures/README.md."""
     return bullets(grid(data), guides(data))
+
+
+def budget(data):
+    r"""Markdown: how near MeGU comes with fewer retain images and epochs, and the least that comes as near as all."""
+    settings = resolve()
+    split, found = make_split(load(settings), settings), table(data, "budget").query("point == 'budget'")
+    wide = found.pivot_table(index=["metric", "variant"], columns="seed", values="value", sort=False)
+    whole, lines = settings.training.epochs * len(split.retain), []
+    for variant, values in wide.loc["tow"].iterrows():
+        images, epochs = (int(text.replace(",", "")) for text in re.findall(r"[\d,]*\d", variant))
+        share = 100 * epochs * (len(split.forget) + min(images, len(split.retain))) / whole
+        lines.append([share, variant, values, wide.loc[("acc_forget_train", variant)]])
+    lines.sort(key=lambda line: line[0])
+    largest = lines[-1][2]
+    share, least, *_ = next(line for line in lines if line[2].mean() >= largest.mean() - largest.std())
+    head = ["images passed, % of retraining's", "budget", "forget images named right, %", "ToW"]
+    rows = [
+        [f"{share:.1f}", name, number(left.mean(), half_width(left), 1), number(tow.mean(), half_width(tow), 3)]
+        for share, name, tow, left in lines
+    ]
+    seeds = source(data, "budget_source")["seeds"]
+    return (
+        f"{markdown.table(head, rows)}\n\n{request(source(data, 'budget_source'))}, {markdown.interval(seeds, 'mean')}."
+        " The noise pair, whose passes are not counted, is the same in all. The least whose mean is not below the"
+        f" largest's by more than the standard deviation of that over the seeds: {least}, {share:.1f} % of the images"
+        " that retraining passes."
+    )

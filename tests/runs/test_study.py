@@ -147,7 +147,7 @@ def test_every_variant_of_the_ablation_is_a_setting_and_is_measured(small):
         "default": {"as tuned": {}},
         "noise": {"none": {"noise.kind": "none"}},
         "A12": {"guide": {"guide.source": "features"}},
-        "budget": {"few": {"retain_images": 5}},
+        "A2": {"few": {"retain_images": 5}},
     }
     with patch.dict(cells.ABLATIONS, few, clear=True):
         table = small("ablation", seeds=2)
@@ -155,6 +155,20 @@ def test_every_variant_of_the_ablation_is_a_setting_and_is_measured(small):
     wide = table.pivot_table(index=["variant", "seed"], columns="metric", values="value")
     assert len(wide) == 5 * 2
     assert not any(wide.loc[variant].equals(wide.loc["as tuned"]) for variant in ("none", "guide", "few"))
+
+
+def test_the_mechanism_is_measured_on_originals_of_several_strengths(small):
+    few = {name: cells.MECHANISM[name] for name in ("scale 2, guided", "no noise, guided")}
+    with patch.dict(cells.MECHANISM, few, clear=True), patch.object(study, "STRENGTHS", (1, 2)):
+        table = small("mechanism", seeds=1, overrides={"forget.classes": ["trouser"]})
+    wide = table.pivot_table(index=["point", "variant"], columns="metric", values="value")
+    assert {*wide.index} == {(point, variant) for point in (1, 2) for variant in few}
+    start = table[table["method"] == "megu"].pivot_table(index=["point", "variant"], columns="metric", values="value")
+    before = table.query("method == 'original' and metric == 'acc_forget_train'").set_index("point")["value"]
+    for point in (1, 2):  # without a pair the original names its own images
+        plain, noised = (start.loc[point, name] for name in ("no noise, guided", "scale 2, guided"))
+        assert plain["noised_named"] == pytest.approx(before[point]) and plain["noised_perturbed"] < 100
+        assert noised["noised_loss"] != plain["noised_loss"]
 
 
 def test_all_variants_are_accepted_by_the_settings():
