@@ -65,6 +65,10 @@ def pool_parts(name, classes, train, test, normalise, device, whole=None) -> Ima
         if large > _SCALE * small:
             told = f"standard deviations of training and test images are {small:.3g} and {large:.3g}, or the other way"
             raise SettingsError(f"{told}: prepare both alike (levels divided by 255 or not)")
+        ours, theirs = (_levels(part.x) for part in (train, parts[-1]))
+        if ours and theirs and not _same_levels(*ours, *theirs):
+            told = f"an 8-bit level is a step of {ours[0]:.5f} in training images and of {theirs[0]:.5f} in test images"
+            raise SettingsError(f"{told}, or begins elsewhere: normalise both by the same mean and deviation")
     if abs(train.resized - parts[-1].resized) > _ALIKE:
         told = " and ".join(f"{100 * part.resized:.0f} %" for part in parts)
         logging.getLogger("megu").warning(
@@ -94,6 +98,23 @@ def pool_parts(name, classes, train, test, normalise, device, whole=None) -> Ima
         mean, std = torch.zeros_like(mean), torch.ones_like(std)  # shown as they are
     x, y, fine, mean, std = (value.to(device) for value in (x, y, fine, mean, std))
     return Images(name, x, y, fine, classes, fine_classes, len(train.y), mean, std)
+
+
+def _levels(x):
+    # (step, place of 0 within one) of the first channel, where its values are levels of 8 bits; else None
+    values = x[:: max(1, len(x) // 50), 0].double().unique()
+    if not 2 < len(values) <= 256:
+        return None
+    step = float(values.diff().min())
+    places = values / step
+    places -= (first := places[0].item())
+    return (step, first % 1) if (places - places.round()).abs().max() < 0.01 else None
+
+
+def _same_levels(step, zero, other_step, other_zero):
+    ratio = max(step, other_step) / min(step, other_step)  # above 1, of images with every second level alone
+    off = abs(zero - other_zero) if round(ratio) == 1 else 0.0
+    return abs(ratio - round(ratio)) < 1e-3 and min(off, 1 - off) < 0.02
 
 
 def _unseen(train, test):

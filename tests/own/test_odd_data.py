@@ -183,6 +183,19 @@ def test_test_images_of_another_scale_are_refused(times):
     assert len(check(model, data, "1", test=TensorDataset(unseen / 4, y)).images.y) == 48
 
 
+@pytest.mark.parametrize(("mean", "std"), [(0.4914, 0.247), (0.49, 0.229)])
+def test_test_images_that_are_normalised_by_other_numbers_are_refused(mean, std):
+    (x, y), (other, _) = as_dataset().tensors, as_dataset(seed=1).tensors
+    data = TensorDataset((x / 255 - 0.485) / 0.229, y)
+    with refused("an 8-bit level is a step of 0.01712 in training images and of 0.01.*: normalise both by the same"):
+        check(reader(range(4)), data, "1", test=TensorDataset((other / 255 - mean) / std, y))
+    for alike in (other, other // 2 * 2):  # also where every second level is missing
+        unseen = TensorDataset((alike / 255 - 0.485) / 0.229, y)
+        assert len(check(reader(range(4)), data, "1", test=unseen).images.y) == 48
+    noisy = TensorDataset((other / 255 - mean) / std + 0.01 * torch.rand(24, 3, 8, 8), y)  # no levels: nobody knows
+    assert len(check(reader(range(4)), data, "1", test=noisy).images.y) == 48
+
+
 def test_a_recipe_that_is_not_used_is_said(caplog):
     for more, said in (({}, True), ({"retrain": True}, False)):
         caplog.clear()
