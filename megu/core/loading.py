@@ -150,7 +150,7 @@ def check_accuracy(model, images, index: Int64[Tensor, " n"], check=_CHECK, unse
     if least > max(limit, share + _FAR):
         also = f"; the smallest output is right for {100 * least:.0f} %: of distances let forward return the negatives"
     if other := better_prepared(model, images, index, named):
-        raise SettingsError(f"{told}, but {other}: prepare them as in training{also}")
+        raise SettingsError(f"{told}, but {other}: prepare them as in training; if they are, train it on{also}")
     if share <= limit:
         told += f" ({100 * chance:.0f} % by chance)"
         if share - chance < 1 - share:

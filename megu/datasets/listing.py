@@ -39,8 +39,10 @@ def class_name(name):
     printable; joiners may stand where scripts (Persian, Hindi, ...) and emoji have them."""
     text = unicodedata.normalize("NFC", str(name)).strip()
     if not text or not _JOINED.sub("", text).isprintable() or len(text) > 200:
-        wrong = "empty, over 200 characters or cannot be printed"
-        raise SettingsError(f"class name {str(name)[:50]!r} is {wrong}: rename it")
+        wrong, remedy = "empty, over 200 characters or cannot be printed", "rename it"
+        if any("\udc80" <= sign <= "\udcff" for sign in text):  # as Python stands in for bytes that it cannot read
+            wrong, remedy = "no text by this system's encoding of names", "set LC_ALL=C.UTF-8, or rename it"
+        raise SettingsError(f"class name {str(name)[:50]!r} is {wrong}: {remedy}")
     return text
 
 

@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from megu.figures.markdown import number
 from megu.figures.results import differences
-from megu.figures.style import ONLY_A, ONLY_B, SHARED, ZERO, forest, legend, panels, reach, styled
+from megu.figures.style import ONLY_A, ONLY_B, SHARED, THIRD, ZERO, forest, legend, panels, reach, styled
 
 
 def _moved(changes, title, digits):
@@ -74,4 +74,30 @@ def sensitivity(table: pd.DataFrame, metrics: Sequence[str]) -> Figure:
     names = first["parameter"] + " " + first["value"]
     fig.suptitle(_moved(first.set_index(names)[["change", "change_half_width"]], title, digits))
     legend(fig, axes[-1:], "center", ncols=2)
+    return fig
+
+
+@styled
+def mechanism(table: pd.DataFrame, metrics: dict[str, str]) -> Figure:
+    r"""What MeGU leaves against the share of perturbed images that the original still names, a dot for each setting of
+    the pair; a colour for each strength of the original, filled with the guide's labels, hollow with random ones.
+
+    Args:
+        table: point (epochs of the original), known (percent of the forget images that it names), guided (whether),
+            noised_named and the metrics, means over seeds.
+        metrics: name -> label of its axis; a panel each.
+    """
+    fig, axes = panels(len(metrics), (3.0, 2.6), (0.6, 0.9), sharey=False)
+    colours = [SHARED, THIRD, ONLY_A, ONLY_B]
+    for ax, (metric, label) in zip(axes, metrics.items(), strict=True):
+        for colour, (epochs, part) in zip(colours, table.groupby("point", sort=True), strict=True):
+            for guided, dots in part.groupby("guided"):
+                name = f"{epochs} epochs ({part['known'].iloc[0]:.0f} % known)"
+                face = {"label": name, "facecolors": colour} if guided else {"facecolors": "none"}
+                ax.scatter(dots["noised_named"], dots[metric], 28, edgecolors=colour, clip_on=False, **face)
+        ax.set_xlabel("perturbed images that the original\nstill names right (%)")
+        ax.set_ylabel(label)
+        ax.set_xlim(0, 100)
+    axes[0].plot([0, 100], [0, 100], color=SHARED, linestyle=":", linewidth=0.8)
+    legend(fig, axes[:1], ncols=2)
     return fig

@@ -1,6 +1,7 @@
 """Class numbers, names and images of Datasets as people bring them: none is taken for another in silence."""
 
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from torchvision import models, transforms
 from torchvision.datasets import ImageFolder
 
 from megu.datasets.folder import read_image
+from megu.datasets.listing import class_name
 from megu.settings.files import weights_file
 
 NAMES = ("ant", "bee", "cow", "dog")
@@ -120,6 +122,8 @@ def test_names_in_json(content, tmp_path):
 def test_names_have_the_joiners_of_their_script():
     names = ("می\u200cخواهم", "क्\u200dष", "👩\u200d🚀", "dog")
     assert check(reader(range(4)), as_dataset(), names[0], classes=names).images.classes == names
+    with refused("no text by this system's encoding of names: set LC_ALL=C.UTF-8, or rename it"):
+        class_name(os.fsdecode(b"\xd6l"))
     with refused("cannot be printed"):
         check(reader(range(4)), as_dataset(), "dog", classes=("a\u200cnt", *NAMES[1:]))
 
