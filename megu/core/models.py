@@ -107,12 +107,10 @@ def probe(
     k: int,
 ) -> float:
     """Accuracy (percent) on ``features``, ``y`` of a linear head that is refitted on frozen features of all k classes:
-    high = the body still tells the forgotten ones apart; NaN for fewer images than features, which fit any labels.
+    high = the body still tells the forgotten ones apart.
 
     Ridge regression on one-hot labels, standardised features, penalty 1e-3 n.
     """
-    if len(train_features) < train_features.shape[1]:
-        return nan
     std, mean = torch.std_mean(train_features.double(), 0, correction=min(1, len(train_features) - 1))
     std = std.clamp_min(1e-6)
     x, z = (F.pad((f.double() - mean) / std, (0, 1), value=1.0) for f in (train_features, features))

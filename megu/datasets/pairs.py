@@ -2,6 +2,7 @@ r"""Images in torch Datasets: pairs of an image and a class."""
 
 import logging
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -103,7 +104,12 @@ def check_names(data, y, classes, names, what, whose, needed):
 
 
 def _numbers(data):
-    """The classes that a Dataset keeps beside its names, of each of its images; None where it keeps none."""
+    """The classes that a Dataset keeps beside its names, of each of its images, or that torchvision's folders of them
+    have; None where it keeps none."""
+    with suppress(Exception):  # whatever a foreign Dataset calls so
+        folders = [Path(path).relative_to(data.root).parts[0] for path, _ in data.samples]
+        if len(folders) == len(data):
+            return [data.class_to_idx[name] for name in folders]
     for name in ("targets", "labels", "_labels") if getattr(data, "classes", None) is not None else ():
         with suppress(Exception):  # whatever a foreign Dataset calls so
             if (kept := np.asarray(getattr(data, name))).dtype.kind in "iu" and kept.shape == (len(data),):

@@ -31,6 +31,20 @@ def goal(task, forget: Int[Tensor, " n"]) -> float:
     return probe(seen, y[retain], asked, y[forget], task.num_classes)
 
 
+def known_classes(model: nn.Module, images, index: Int[Tensor, " n"]) -> list[str]:
+    r"""Classes of which a model surely names more than `LEFT` percent of images right, by the lower end of the 95 %
+    interval (Wilson)."""
+    from scipy import stats  # noqa: PLC0415  (half a second, before any refusal)
+
+    y, names = images.y[index], []
+    right = predict(model, images, index).argmax(1) == y
+    for k in y.unique().tolist():
+        of_class = right[y == k]
+        ends = stats.binomtest(int(of_class.sum()), len(of_class)).proportion_ci(method="wilson")
+        names += [images.classes[k]] * bool(ends.low > LEFT / 100)
+    return names
+
+
 def remembers(task, model: nn.Module) -> bool:
     r"""Whether a new model names over `LEFT` points more of a task's forget images right than its `goal`; no test image
     is looked at.  Source: ours (A16)."""

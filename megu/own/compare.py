@@ -14,7 +14,7 @@ from megu.own.guide_choice import transition
 from megu.own.request import WHAT, CheckedRequest, Request
 from megu.own.tuning import PARTS, check_answers
 from megu.own.unlearn import OUT, carry_out, dependencies, retrained
-from megu.own.verdict import LEVEL
+from megu.own.verdict import DOUBTED, LEVEL
 from megu.runs.executors import check_sent, executor
 from megu.runs.runner import Job, run_jobs
 from megu.runs.store import RunDirectory
@@ -27,6 +27,7 @@ from megu.settings.values import nest
 
 ALIKE = 0.02  # scores that differ by less are not told apart
 _METRICS = {part: f"acc_{part.removeprefix('test_')}_{'test' if 'test' in part else 'train'}" for part in MEASURED}
+_AXES = ["forget", "retain"]  # of the picture, where their goals are known
 _OVERHEAD = ("reading", "retraining", "evaluation")  # seconds that are no method's
 
 
@@ -166,9 +167,8 @@ def tidy(facts: dict[str, dict]) -> pd.DataFrame:
         if value is not None:
             rows.append({"method": name, "metric": metric, "value": value, **more})
 
-    first, *others = facts
     for name, one in facts.items():
-        called = {"after": name} | ({"before": "original", "reference": "reference"} if name == first else {})
+        called = {"after": name} | ({"before": "original", "reference": "reference"} if not rows else {})
         for row in one["accuracy"]:
             if row["model"] in called:
                 more = {key: row[key] for key in ("low", "high", "images")} | {"interval": 95.0}
@@ -217,7 +217,8 @@ def recommend(facts: dict[str, dict]) -> tuple[str, list[str]]:
     else:
         said = "; ".join(report.faults(facts[best]))
         reasons.append(f"No method comes near enough to its goals.  Of this one: {said}.  A search may help: tune.")
-    reasons.append("The choice was made on training images; the numbers on test images had no part in it.")
+    doubts = [one for one in facts[best]["verdict"]["limits"] if one.startswith(DOUBTED)]
+    reasons += ["The choice was made on training images; the numbers on test images had no part in it.", *doubts]
     reasons.append(f"Its report, which looks at these, too, says: {facts[best]['verdict']['word']}.")
     return best, reasons
 
@@ -234,17 +235,16 @@ def front(table: pd.DataFrame) -> list[bool]:
 
 
 def _page(facts, table, best, reasons, failed):
-    away, shown = [], ("forget", "held_out")  # in the picture, where their goals are known
+    away = []
     for name, one in facts.items():
-        parts = [one["done"]["check"]["parts"][part] for part in shown]
+        parts = [one["done"]["check"]["parts"][part] for part in ("forget", "held_out")]
         if all(row["images"] and row["goal"] is not None for row in parts):
-            points = (abs(row["after"] - row["goal"]) for row in parts)
-            points = dict(zip(("forget", "retain"), points, strict=True))
+            points = {key: abs(row["after"] - row["goal"]) for key, row in zip(_AXES, parts, strict=True)}
             away.append({"title": one["done"]["title"], **points, "recommended": name == best})
-    for row, first in zip(away, front(pd.DataFrame(away, columns=["forget", "retain"])), strict=True):
+    for row, first in zip(away, front(pd.DataFrame(away, columns=_AXES)), strict=True):
         row["front"] = first
     wide = {name: rows.set_index("metric").to_dict("index") for name, rows in table.groupby("method", sort=False)}
     order = sorted(facts, key=lambda name: (name != best, -facts[name]["done"]["check"]["score"]))
     more = {"order": order, "wide": wide, "reasons": reasons, "failed": failed, "points": away, "best": best}
-    said = {name: report.faults(one) for name, one in facts.items()}
-    return report.render("comparison", facts=facts, said=said, titles=METHODS, **more)
+    more["said"] = {name: report.faults(one) for name, one in facts.items()}
+    return report.render("comparison", facts=facts, titles=METHODS, **more)

@@ -18,6 +18,7 @@ from megu.core.keymap import same_weights
 from megu.core.loading import check_and_copy, weights_digest
 from megu.figures import deletion
 from megu.measure.distances import two_errors
+from megu.methods.goal import known_classes
 from megu.own.class_order import LEFT, LOST, check_header, said_of_classes
 from megu.own.findings import measure
 from megu.own.tuning import PARTS, Trial
@@ -48,10 +49,8 @@ HASHES = {  # what the report's hashes are of, besides those of files
 def compose(checked, new, guide, training, found):
     """The report as ``megu/own/assets/report.schema.json`` describes it.
 
-    Args:
-        checked: `megu.own.request.CheckedRequest`.  new: the model after.
-        guide: of `megu.own.guide_choice.transition`.  training: seconds, history.
-        found: of `megu.own.findings.measure`.
+    Args: checked: `megu.own.request.CheckedRequest`.  new: the model after.  guide: of
+        `megu.own.guide_choice.transition`.  training: seconds, history.  found: of `megu.own.findings.measure`.
     """
     images, forget, trained_on = checked.images, checked.settings.forget, checked.request.trained_on
     asked = {
@@ -65,7 +64,6 @@ def compose(checked, new, guide, training, found):
             "retain_is_sample": (trained_on or 0) > images.num_train,
         },
     }  # fmt: skip
-    given = checked.given
     done = {
         "method": checked.request.method, "title": checked.method.title,
         "settings": checked.parameters.model_dump(mode="json"), "seed": checked.settings.seed, "guide": guide,
@@ -74,12 +72,13 @@ def compose(checked, new, guide, training, found):
         "notices": list(dict.fromkeys(checked.notices)),
         "seconds": {part: round(value, 3) for part, value in checked.clock.seconds.items()} | training["seconds"],
         "model": {
-            "class": type(given).__name__, "parameters": sum(w.numel() for w in given.parameters()),
+            "class": type(checked.given).__name__, "parameters": sum(w.numel() for w in checked.given.parameters()),
             "sha256_before": checked.weights, "sha256_after": weights_digest(new),
             "reference": checked.reference is not None,
         },
     }  # fmt: skip
-    said = verdict(asked, *(found[part] for part in ("accuracy", "changes", "attacks", "lost", "left")))
+    known = known_classes(checked.reference, images, checked.split.forget) if checked.reference is not None else []
+    said = verdict(asked, *(found[part] for part in ("accuracy", "changes", "attacks", "lost", "left")), known)
     for sentence in (*said["findings"], *said["limits"]):
         if sentence.startswith((LOST, LEFT, DOUBTED)):
             _log.warning(sentence)
@@ -163,9 +162,10 @@ def complaints(check: dict) -> list[str]:
 
 def faults(facts: dict) -> list[str]:
     """What training images alone show to be wrong by a report: `complaints`, and classes surely lost or still known."""
-    than = "reference" if facts["done"]["model"]["reference"] else "before"
+    than = facts["verdict"]["than"]
     known = [row for row in facts["left"] if row["than"] == than and row["part"] == "forget"]
-    lost = [row for row in facts["lost"] if row["than"] == than and row["part"] == "retain" and row["surely"]]
+    # The model before was trained on what is retained, too, and no less than a reference.
+    lost = [row for row in facts["lost"] if row["than"] == "before" and row["part"] == "retain" and row["surely"]]
     said = said_of_classes(lost, known, deletion.PARTS)
     return complaints(facts["done"]["check"]) + [sentence.rstrip(".") for sentence in said]
 

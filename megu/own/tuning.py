@@ -15,9 +15,10 @@ from megu.core import models, resume
 from megu.core.device import Stopwatch, generator, seeded
 from megu.core.models import accuracy
 from megu.core.train import DivergedError, predict
-from megu.measure.distances import tug_of_war, two_errors
+from megu.measure.distances import tug_of_war
 from megu.methods import METHODS
-from megu.methods.goal import LEFT, goal
+from megu.methods.goal import goal, known_classes
+from megu.own.verdict import limit
 from megu.settings.config import Recipe
 from megu.settings.errors import SettingsError, StageError
 from megu.settings.files import hash_json
@@ -39,8 +40,8 @@ class Trial:
     r"""A request as a method receives it, and how far a new model is from what a retrained one would do.
 
     A `tenth` of the retained training images, at most 500, is held out of the method.  Goals, in percent, are
-    the retrained reference's accuracies where one was given that is not in doubt.  Else: on retained images the
-    original's, which a retrained model was trained on as well; on forget images `megu.methods.goal.goal`.
+    the retrained reference's accuracies where one was given that is not in doubt, else on forget images
+    `megu.methods.goal.goal`; on retained images the original's where they are higher, or none was given.
 
     score $= \prod_i (1 - |a_i - g_i|)$ over `PARTS`, see `megu.measure.distances.tug_of_war`.  No test image enters.
 
@@ -56,14 +57,17 @@ class Trial:
         forget = self._task.sample(split.forget, MOST, "checked")
         self.index = {"forget": forget, "fine_tuned": retain[:MOST], "held_out": held}
         self.before = self._accuracies(checked.original)
-        self.goals = None if checked.reference is None else self._accuracies(checked.reference)
-        if self.goals is None or self._in_doubt():
+        found = None if checked.reference is None else self._accuracies(checked.reference)
+        if found is None or self._in_doubt(found["fine_tuned"]):
             self.goals = {**self.before, "forget": goal(self._task, forget)}
+        else:  # both models were trained on what is retained, the reference perhaps too little
+            self.goals = {part: max(found[part], self.before[part]) for part in PARTS} | {"forget": found["forget"]}
 
-    def _in_doubt(self):  # nor does the verdict take such a reference as a measure
-        surely = LEFT + two_errors(LEFT, len(self.index["forget"]))
-        known = bool(self._task.forgotten) and self.goals["forget"] > surely
-        return known or self.goals["fine_tuned"] < self.before["fine_tuned"] / 2
+    def _in_doubt(self, kept):  # nor does the verdict take such a reference as a measure
+        images, index = self.checked.images, self.index
+        known = bool(self._task.forgotten and known_classes(self.checked.reference, images, index["forget"]))
+        counts = images.y[index["fine_tuned"]].bincount()
+        return known or kept < limit(self.before["fine_tuned"], (100 * counts.max() / counts.sum()).item(), "ruined")
 
     def unlearn(self, parameters):
         """(New model in eval mode, its `Task`), see `made_by`."""

@@ -15,15 +15,16 @@ NEAR = {"forget": 3.0, "retain": 2.0}  # points of accuracy: a model further fro
 _KEPT = ("test_retain", "retain")
 
 
-def verdict(asked: dict, measured: list, changes: list, attacked: list, lost: list = (), left: list = ()) -> dict:
-    """Word, its parts (forgetting, trace, utility), its rule (a line each), what, and findings and limits in sentences.
+def verdict(asked: dict, measured: list, changes: list, attacked: list, lost=(), left=(), known=()) -> dict:
+    """Word, its parts (forgetting, trace, utility), rule (a line each), than (by which model), what, findings, limits.
 
-    Args: "asked", "accuracy", "changes", "attacks", "lost", "left" of a report; intervals miss with `LEVEL`.
+    Args: "asked", "accuracy", "changes", "attacks", "lost", "left" of a report.  known: classes the reference knows.
     """
     rows = {(row["model"], row["part"]): row for row in measured}
     moved = {(row["model"], row["than"], row["part"]): row for row in changes}
-    unfit = _unfit(rows, moved, whole := asked["scenario"] == "class")
-    judge = "reference" if ("reference", "forget") in rows and not unfit else None
+    whole, there = asked["scenario"] == "class", ("reference", "forget") in rows
+    unfit = _unfit(rows, moved, whole, known) if there else None
+    judge = "reference" if there and not unfit else None
     tests = {(row["model"], row["attack"]): row for row in attacked}
     trace, without, trace_rule, sentences = _trace(tests, moved, judge, whole, rows["after", "forget"]["images"])
     lost, left = ([row for row in rows if row["than"] == (judge or "before")] for rows in (lost, left))
@@ -47,22 +48,23 @@ def verdict(asked: dict, measured: list, changes: list, attacked: list, lost: li
         "word": ", ".join(word),
         "parts": {"forgetting": forgetting, "trace": trace, "utility": utility},
         "rule": "\n".join(filter(None, (rule, trace_rule, utility_rule))),
+        "than": judge or "before",
         "what": ", ".join(asked["names"]) or f"{rows['after', 'forget']['images']} single images",
         "findings": [_first(rows), *sentences, *[one for one in hints if hints[one]]],
         "limits": _limits(whole, judge, unfit, asked["data"], rows, moved),
     }
 
 
-def _limit(base, chance, left):
+def limit(base: float, chance: float, left: str) -> float:
+    """Percent below which a model is ruined, damaged or (else) worse, by what ``base`` has above chance, or has."""
+    chance = chance if base > chance else 0.0
     return chance + _LEFT.get(left, 1.0) * (base - chance)
 
 
-def _unfit(rows, moved, whole):
+def _unfit(rows, moved, whole, known):
     """Why a reference is not taken as a measure, or None."""
-    if ("reference", "forget") not in rows:
-        return None
-    if whole and rows["reference", "forget"]["low"] > FEW:
-        return "names images of the class right, which a model that never saw it does not"
+    if whole and (known or rows["reference", "forget"]["low"] > FEW):
+        return f"names images of {', '.join(known) or 'the class'} right, which a model that never saw them does not"
     return (worse := _worse(rows, moved, "ruined")) and f"names the {worse} far worse than the model before"
 
 
@@ -70,8 +72,7 @@ def _worse(rows, moved, grade):
     """What is retained and so much worse named by the reference than by the model before, or None."""
     for part in _KEPT:
         if (row := rows.get(("reference", part))) and moved["before", "reference", part]["low"] > 0:
-            base, chance = rows["before", part]["percent"], row["chance"]
-            if base > chance and row["percent"] < _limit(base, chance, grade):
+            if row["percent"] < limit(rows["before", part]["percent"], row["chance"], grade):
                 return PARTS[part]
     return None
 
@@ -183,25 +184,24 @@ def _power(attack, without):
 
 
 def _utility(rows, moved, judge, lost):
-    base, grades, parts = judge or "before", ["damaged"] * lost, []
-    for part in _KEPT:
-        if (after := rows.get(("after", part))) is None or (goal := rows[base, part]["percent"]) <= after["chance"]:
-            continue
-        limits = {name: _limit(goal, after["chance"], name) for name in _LEFT}
+    base, grades, parts, few = judge or "before", ["damaged"] * lost, [], ""
+    for part in (part for part in _KEPT if ("after", part) in rows):
+        after, goal = rows["after", part], rows[base, part]["percent"]
+        if goal <= after["chance"]:  # as of rare classes that were given more weight
+            few = ", or has at all where one class for all names as many"
+        limits = {name: limit(goal, after["chance"], name) for name in _LEFT}
         limits["damaged"] = max(limits["damaged"], goal - NEAR["retain"] if judge and part == "test_retain" else 0)
         below = next((name for name in _LEFT if after["percent"] < limits[name]), "kept")
         grades.append(below if below == "kept" or moved["after", base, part]["high"] < 0 else "cannot be told")
         parts.append(f"{PARTS[part]} {limits['ruined']:.1f} and {limits['damaged']:.1f} %")
-    if not parts:
-        return "not measured", "What is kept was not measured: the model before was no better than one class for all."
     nearer = f", on test images at most {NEAR['retain']:g} points below it" if judge else ""
     rule = (
         "Model ruined, model damaged = fewer are named right than half and 95 % of what the"
-        f" {'retrained reference' if judge else 'model before'} has above always naming one class{nearer}"
+        f" {'retrained reference' if judge else 'model before'} has above always naming one class{few}{nearer}"
         f" ({'; '.join(parts)}), and by the interval of the change, or a single class surely to less than half;"
         " cannot be told = fewer, but not by the interval."
     )
-    return next(name for name in (*_LEFT, "cannot be told", "kept") if name in grades), rule
+    return next((name for name in (*_LEFT, "cannot be told", "kept") if name in grades), "not measured"), rule
 
 
 def _first(rows):

@@ -9,6 +9,7 @@ from pixels import as_dataset, check, reader
 from refusals import refused
 from safetensors.torch import load_file
 from torch import nn
+from torch.utils.data import Subset
 
 from megu.own.estimate import plan
 from megu.own.request import CheckedRequest, Request
@@ -107,9 +108,23 @@ def test_a_reference_that_is_worse_on_retained_images_is_said_to_be_in_doubt(mod
         assert ("reference is in doubt: it names the" in limits) == doubtful == ("is in doubt" in caplog.text)
 
 
+def test_a_reference_that_knows_a_small_one_of_two_classes_is_no_measure(model, parts):
+    (x, y), (trouser, bag) = parts[0].tensors, map(NAMES.index, ("trouser", "bag"))
+    rare = (y == bag).nonzero()[8:, 0].tolist()  # as of the request before, that did not ask for it
+    train = Subset(parts[0], [i for i in range(len(x)) if i not in rare])
+    seen = copy.deepcopy(model)
+    seen[-1].bias.data[trouser] = -100.0
+    settings = {"recipe.epochs": 1, "recipe.lr": 1e-6}  # keeps what was to go
+    found = forget(model, (train, parts[1]), ["trouser", "bag"], reference=seen, method="finetune", settings=settings)
+    said = found.report["verdict"]
+    assert any("names images of bag right, which a model that never saw" in limit for limit in said["limits"])
+    assert said["than"] == "before" and said["parts"]["forgetting"] in ("partly", "not forgotten")
+    assert found.report["done"]["check"]["parts"]["forget"]["goal"] == 0
+
+
 def test_a_reference_without_the_whole_class_is_no_measure_for_single_images_of_it():
     given = reader(range(4)), as_dataset(n=30), list(range(10))
-    blind = "reference names 0 of 20 retained training images of '0' right, the model 20, as if the whole class"
+    blind = "reference names 0 of 20 retained training images of '0' right, the model 20, as if the class had been"
     with refused(blind):
         check(*given, reference=reader(range(4), blind=(0,)))
     assert check(*given, reference=reader(range(4), blind=(1,))), "the control"

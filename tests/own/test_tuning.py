@@ -76,6 +76,30 @@ def test_what_is_held_out_is_not_trained_on(model, parts):
     assert max(held | retain) < 400 and set(trial.index["fine_tuned"].tolist()) <= retain
 
 
+@pytest.mark.parametrize(("share", "doubted"), [(0.4, False), (0.6, True)])
+def test_a_reference_that_lost_half_of_what_is_above_chance_sets_no_goal(share, doubted):
+    data, model = as_dataset(2, n=100), reader(range(2))
+    wrong = torch.arange(200) % 100 < 50 * share  # of two classes half is chance
+    weak = Swapped(reader(range(2)), data.tensors[0][wrong])
+    found = Trial(check(model, data, list(range(10)), method="finetune", reference=weak), None)
+    assert (found.goals["forget"] == 0) != doubted, "none of these are named right by it"
+    assert found.goals["fine_tuned"] == found.before["fine_tuned"] == 100, "more than by the reference is no fault"
+
+
+class Swapped(torch.nn.Module):
+    """Names some images as the other class."""
+
+    def __init__(self, inner, x):
+        super().__init__()
+        self.inner = inner
+        self.register_buffer("known", x.float().flatten(1) / 255)
+
+    def forward(self, x):
+        out = self.inner(x)
+        other = torch.isclose(x.flatten(1)[:, None], self.known).all(2).any(1)
+        return torch.where(other[:, None], out.flip(1), out)
+
+
 def test_no_copy_of_what_is_held_out_is_trained_on(model, parts):
     train = parts[0]
     stays = (train.tensors[1] != NAMES.index("trouser")).nonzero()[:, 0].tolist()
