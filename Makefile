@@ -48,6 +48,9 @@ comparison: $(READY)  ## every method, three scenarios, 3 x 3 seeds, attacks wit
 ablation: $(READY)  ## MeGU's open points, changed one at a time (15 minutes on 2 cores)
 	@$(BIN)/megu study ablation --out paper_figures/data
 
+mechanism: $(READY)  ## what the pair hides of weak and sure originals, guided and random labels (45 minutes on one core)
+	@$(BIN)/megu study mechanism --out paper_figures/data
+
 budget: $(READY)  ## MeGU with fewer and more retain images and epochs (7 minutes on one core)
 	@$(BIN)/megu study ablation --point budget --table budget --out paper_figures/data
 
@@ -79,5 +82,5 @@ torture: $(READY)  ## the long tests of kills and wrong input: 400 random kills,
 clean:  ## remove runs (keeps .venv)
 	rm -rf runs
 
-.PHONY: help reproduce test check notebooks tables figures site comparison ablation budget ablation-cifar100 recovery cost unseen bench gpu-smoke torture clean
+.PHONY: help reproduce test check notebooks tables figures site comparison ablation mechanism budget ablation-cifar100 recovery cost unseen bench gpu-smoke torture clean
 .DEFAULT_GOAL := help

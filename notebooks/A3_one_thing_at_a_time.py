@@ -40,7 +40,7 @@ from megu.settings.values import check_parameters
 sys.path.insert(0, str(shipped("paper_figures")))
 
 import ablation
-from shared import assumptions, cifar100, findings, findings_more
+from shared import assumptions, cifar100, findings, findings_cost, findings_more, mechanism
 from shared.tracked import ablated, apart, change, end, table
 
 # %% tags=["parameters"]
@@ -92,6 +92,26 @@ Markdown(cifar100.variants(data))
 
 # %%
 Markdown(f"<details><summary>The numbers</summary>\n\n{ablation.cifar100(data)}\n\n</details>")
+
+# %% [markdown]
+# ## When does the pair help, and when does it hide the image?
+#
+# Fine-tuning sees a forget image only with the pair added. Where the original takes that for another class already,
+# little is left to learn, and the clean image may stay known. So the pair of eq. 11 was made weaker and stronger
+# (lambda, scale), on originals that know their images a little or by heart, with the guide's and with random labels, and
+# without the check (`make mechanism`).
+
+# %%
+ablation.mechanism(data)
+
+# %%
+Markdown(mechanism.said(data))
+
+# %% [markdown]
+# ## How many images and epochs does it take?
+
+# %%
+Markdown(findings_cost.budget(data))
 
 # %% [markdown]
 # ## How the settings were chosen

@@ -2,6 +2,7 @@ r"""MeGU's open points, changed one at a time; the roles of appendix E (sensitiv
 
 import pandas as pd
 from shared.drawing import main, read, request, source
+from shared.mechanism import over_strengths
 
 from megu.figures import changes, markdown
 from megu.figures.markdown import number
@@ -76,8 +77,16 @@ def sources(data):
     return changes.ablation(found[shown], [*DRAWN, "mia_ssd_member_rate"])
 
 
+def mechanism(data):
+    """What is left against what the pair hides."""
+    left = {"acc_forget_train": "forget images left by MeGU (%)", "tow": "ToW"}
+    keys = ["point", "pair", "guided"]
+    return changes.mechanism(over_strengths(data).groupby(keys).mean(numeric_only=True).reset_index(), left)
+
+
 if __name__ == "__main__":
     main(
+        mechanism=mechanism,
         ablation_table=table,
         ablation_cifar100_table=cifar100,
         ablation_sensitivity=sensitivity,

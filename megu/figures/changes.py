@@ -92,12 +92,12 @@ def mechanism(table: pd.DataFrame, metrics: dict[str, str]) -> Figure:
     for ax, (metric, label) in zip(axes, metrics.items(), strict=True):
         for colour, (epochs, part) in zip(colours, table.groupby("point", sort=True), strict=True):
             for guided, dots in part.groupby("guided"):
-                name = f"{epochs} epochs ({part['known'].iloc[0]:.0f} % known)"
+                name = f"original of {epochs} epoch{'s' * (epochs > 1)}, {part['known'].iloc[0]:.0f} % known"
                 face = {"label": name, "facecolors": colour} if guided else {"facecolors": "none"}
                 ax.scatter(dots["noised_named"], dots[metric], 28, edgecolors=colour, clip_on=False, **face)
         ax.set_xlabel("perturbed images that the original\nstill names right (%)")
         ax.set_ylabel(label)
         ax.set_xlim(0, 100)
-    axes[0].plot([0, 100], [0, 100], color=SHARED, linestyle=":", linewidth=0.8)
-    legend(fig, axes[:1], ncols=2)
+    fig.suptitle("Filled: the guide's labels; hollow: random ones")
+    legend(fig, axes[:1], "center", ncols=2)
     return fig

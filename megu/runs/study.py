@@ -65,13 +65,13 @@ class Study:
     folder: Path | None = None
 
     def _measured(self, specs):
-        # (engine, rows, seconds, source) of specs of one kind of data and network
         engine = Engine(self.profile, self.folder)
         if failures := _failures(engine, specs, executor(self.workers)):
             raise WorkError(failures)
         rows, seconds, source = engine.tables(specs)
         source |= {"forget": specs[0].settings.forget.model_dump(), "workers": self.workers}
-        return engine, rows, seconds, source | {key: source[key][0] for key in ("device", "retain_images")}
+        one = {key: source[key][0] for key in ("device", "retain_images") if len(source[key]) == 1}
+        return engine, rows, seconds, source | one
 
     def _variants(self, table, columns, variants, usual, **more):
         # Writes a table of (method, point, variant, changed settings).
@@ -122,7 +122,7 @@ class Study:
                 specs += own(["megu"], 1, variation=tuple(values.items()), **about)
         _, rows, _, source = self._measured(specs)
         rows = rows.query("metric in @_MECHANISM")["method seed metric value point variant".split()]
-        _write(self.out, "mechanism", {"mechanism": rows}, source)
+        _write(self.out, "mechanism", {"mechanism": rows}, source | {"epochs": list(STRENGTHS)})
 
     def disentanglement(self) -> None:
         r"""Patterns that every method cuts, class-wise, and MeGU with each noise: ``disentanglement_all.csv``."""

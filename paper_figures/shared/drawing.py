@@ -12,7 +12,7 @@ from megu.methods import METHODS
 HERE = Path(__file__).parents[1]
 TITLES = {name: entry.title for name, entry in METHODS.items()}
 OF_STUDIES = {"comparison.csv", "ablation.csv", "disentanglement_all.csv", "truth_recovery.csv", "cost.csv"}
-OF_STUDIES |= {"ablation_cifar100.csv", "overview.csv", "overview_image.csv"}  # nor of every run
+OF_STUDIES |= {"ablation_cifar100.csv", "mechanism.csv", "overview.csv", "overview_image.csv"}  # nor of every run
 
 
 def folders() -> tuple[Path, Path]:

@@ -1,7 +1,7 @@
 r"""What the tracked tables say about methods: each number is read from a table, each list made by a stated rule."""
 
 import numpy as np
-from shared import cifar100
+from shared import cifar100, mechanism
 from shared.drawing import read, source
 from shared.rulers import standings
 from shared.tracked import (
@@ -132,8 +132,8 @@ def parts(data):
     return (
         f"{bold(said, holds)} Retained test accuracy, points from the retrained model's: MeGU {gap(kept.loc['megu'])},"
         f" with random labels {gap(kept.loc['megu-random-labels'])}, without noise {gap(kept.loc['megu-no-noise'])}"
-        " (with settings that were tuned with noise: a part may come from this). Change of ToW against MeGU of the same"
-        f" seed: {changes}; an interval with 0 does not tell the two apart."
+        f" (settings tuned with noise). Change of MeGU's ToW: {changes} (0 inside:"
+        f" not told apart).{mechanism.labels_alone(data)}"
     )
 
 

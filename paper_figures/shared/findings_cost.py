@@ -12,6 +12,7 @@ from megu.datasets.sources import load
 from megu.figures import markdown
 from megu.figures.markdown import number
 from megu.measure.summary import half_width
+from megu.methods import method_settings
 from megu.settings.profiles import resolve
 
 ENDS = ["hours_low", "hours_high"]
@@ -52,7 +53,7 @@ def cost_findings(data):
 
 def budget(data):
     r"""Markdown: how near MeGU comes with fewer retain images and epochs, and the least that comes as near as all."""
-    settings = resolve()
+    settings, recipe = resolve(), method_settings("megu", resolve()).recipe
     split, found = make_split(load(settings), settings), table(data, "budget").query("point == 'budget'")
     wide = found.pivot_table(index=["metric", "variant"], columns="seed", values="value", sort=False)
     whole, lines = settings.training.epochs * len(split.retain), []
@@ -71,7 +72,7 @@ def budget(data):
     seeds = source(data, "budget_source")["seeds"]
     return (
         f"{markdown.table(head, rows)}\n\n{request(source(data, 'budget_source'))}, {markdown.interval(seeds, 'mean')}."
-        " The noise pair, whose passes are not counted, is the same in all. The least whose mean is not below the"
-        f" largest's by more than the standard deviation of that over the seeds: {least}, {share:.1f} % of the images"
-        " that retraining passes."
+        " The noise pair, whose passes are not counted, is the same in all. The least whose mean ToW is not below the"
+        f" largest's by more than that has as standard deviation over the seeds: {least}, {share:.1f} % of what"
+        f" retraining passes. The default is {settings.retain_images:,} and {recipe.epochs}."
     )

@@ -10,7 +10,7 @@ import nbformat
 import pandas as pd
 import pytest
 from conftest import ROOT
-from shared import cifar100, findings, method_list, notebook_map, rulers, tracked
+from shared import cifar100, findings, mechanism, method_list, notebook_map, rulers, tracked
 
 from megu.figures.markdown import SPAN
 from megu.methods import method_settings
@@ -179,3 +179,23 @@ def test_notebooks_and_tables_are_of_one_run():
     said = f"MeGU has forgotten: forgotten test images named right, % [{rows['megu']:.3g}, bound <= 2]"
     shown = f"[{noise['positive']:.3g}, bound > {noise['positive, shuffled']:.3g}]"
     assert said in evaluated and shown in noises, f"notebooks and data are of {two}"
+
+
+def test_the_answers_on_the_pair_follow_its_table(monkeypatch):
+    def line(changed):
+        monkeypatch.setattr(mechanism, "read", lambda data, name: changed)
+        return mechanism.said(DATA).splitlines()[-3].split("|")  # of the surest original
+
+    rows = mechanism.read(DATA, "mechanism")
+    random = rows["variant"].str.endswith(", random labels")
+    usual, swapped = line(rows), rows.copy()
+    swapped["variant"] = rows["variant"].str.replace(", guided", ", x").str.replace("random labels", "guided")
+    swapped["variant"] = swapped["variant"].str.replace(", x", ", random labels")
+    other = line(swapped)
+    assert float(other[9].split("±")[0]) == -float(usual[9].split("±")[0]), "the labels were exchanged"
+    assert " / ".join(reversed(usual[7].strip().split(" / "))) == other[7].strip()
+    left = (rows["metric"] == "acc_forget_train") & rows["variant"].notna()
+    same = rows.assign(value=rows["value"].mask(left, 3.0))
+    assert line(same)[5].strip() == "-", "where all leave the same there is no rank"
+    worse = rows.assign(value=rows["value"] - (random & (rows["metric"] == "tow")))
+    assert float(line(worse)[9].split("±")[0]) < -0.9
