@@ -69,9 +69,9 @@ def budget(data):
         [f"{share:.1f}", name, number(left.mean(), half_width(left), 1), number(tow.mean(), half_width(tow), 3)]
         for share, name, tow, left in lines
     ]
-    seeds = source(data, "budget_source")["seeds"]
+    about = source(data, "budget_source")
     return (
-        f"{markdown.table(head, rows)}\n\n{request(source(data, 'budget_source'))}, {markdown.interval(seeds, 'mean')}."
+        f"{markdown.table(head, rows)}\n\n`make budget`: {request(about)}, {markdown.interval(about['seeds'], 'mean')}."
         " The noise pair, whose passes are not counted, is the same in all. The least whose mean ToW is not below the"
         f" largest's by more than that has as standard deviation over the seeds: {least}, {share:.1f} % of what"
         f" retraining passes. The default is {settings.retain_images:,} and {recipe.epochs}."
