@@ -218,7 +218,7 @@ def recommend(facts: dict[str, dict]) -> tuple[str, list[str]]:
         said = "; ".join(report.faults(facts[best]))
         reasons.append(f"No method comes near enough to its goals.  Of this one: {said}.  A search may help: tune.")
     doubts = [one for one in facts[best]["verdict"]["limits"] if one.startswith(DOUBTED)]
-    reasons += ["The choice was made on training images; the numbers on test images had no part in it.", *doubts]
+    reasons += [*doubts, "The choice was made on training images; the numbers on test images had no part in it."]
     reasons.append(f"Its report, which looks at these, too, says: {facts[best]['verdict']['word']}.")
     return best, reasons
 
