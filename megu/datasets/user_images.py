@@ -101,9 +101,10 @@ def pool_parts(name, classes, train, test, normalise, device, whole=None) -> Ima
 
 
 def _levels(x):
-    # (step, place of 0 within one) of the first channel, where its values are levels of 8 bits; else None
+    # (step, place of 0 within one) of the first channel, where its values are levels of 8 bits, and so many that two
+    # are neighbours, unlike in drawings of a few colours; else None
     values = x[:: max(1, len(x) // 50), 0].double().unique()
-    if not 2 < len(values) <= 256:
+    if not 64 <= len(values) <= 256:
         return None
     step = float(values.diff().min())
     places = values / step

@@ -205,6 +205,8 @@ def test_test_images_that_are_normalised_by_other_numbers_are_refused(mean, std)
     for alike in (other, other // 2 * 2):  # also where every second level is missing
         unseen = TensorDataset((alike / 255 - 0.485) / 0.229, y)
         assert len(check(reader(range(4)), data, "1", test=unseen).images.y) == 48
+    drawn = [TensorDataset((other / 255 * a).round() / a, y) for a in (3.0, 2.0)]  # of four colours, and of three
+    assert len(check(reader(range(4)), drawn[0], "1", test=drawn[1]).images.y) == 48
     noisy = TensorDataset((other / 255 - mean) / std + 0.01 * torch.rand(24, 3, 8, 8), y)  # no levels: nobody knows
     assert len(check(reader(range(4)), data, "1", test=noisy).images.y) == 48
 
