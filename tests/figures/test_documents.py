@@ -189,10 +189,12 @@ def test_the_answers_on_the_pair_follow_its_table(monkeypatch):
     rows = mechanism.read(DATA, "mechanism")
     random = rows["variant"].str.endswith(", random labels")
     usual, swapped = line(rows), rows.copy()
+    assert "the cost of the guide's labels: alone ToW 0." in mechanism.labels_alone(DATA)
     swapped["variant"] = rows["variant"].str.replace(", guided", ", x").str.replace("random labels", "guided")
     swapped["variant"] = swapped["variant"].str.replace(", x", ", random labels")
     other = line(swapped)
     assert float(other[9].split("±")[0]) == -float(usual[9].split("±")[0]), "the labels were exchanged"
+    assert mechanism.labels_alone(DATA) == "", "then it would be the cost of random ones"
     assert " / ".join(reversed(usual[7].strip().split(" / "))) == other[7].strip()
     left = (rows["metric"] == "acc_forget_train") & rows["variant"].notna()
     same = rows.assign(value=rows["value"].mask(left, 3.0))
