@@ -99,6 +99,14 @@ def accuracy(logits: Float[Tensor, "n K"], y: Int[Tensor, " n"]) -> float:
     return 100 * (logits.argmax(1) == y).double().mean().item() if len(y) else nan
 
 
+def share_ends(hits: int, count: int) -> tuple[float, float]:
+    """Ends of the 95 % interval of the share ``hits`` / ``count`` (Wilson 1927)."""
+    from scipy import stats  # noqa: PLC0415  (half a second, before any refusal)
+
+    ends = stats.binomtest(hits, count).proportion_ci(method="wilson")
+    return ends.low, ends.high
+
+
 def probe(
     train_features: Float[Tensor, "n d"],
     y_train: Int[Tensor, " n"],

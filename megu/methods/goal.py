@@ -5,7 +5,7 @@ from math import nan, prod
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from megu.core.models import accuracy, collect_features, has_features, probe
+from megu.core.models import accuracy, collect_features, has_features, probe, share_ends
 from megu.core.train import predict
 
 LEFT = 5.0  # percentage points: of a whole class one image in twenty
@@ -34,14 +34,12 @@ def goal(task, forget: Int[Tensor, " n"]) -> float:
 def known_classes(model: nn.Module, images, index: Int[Tensor, " n"]) -> list[str]:
     r"""Classes of which a model surely names more than `LEFT` percent of images right, by the lower end of the 95 %
     interval (Wilson)."""
-    from scipy import stats  # noqa: PLC0415  (half a second, before any refusal)
-
     y, names = images.y[index], []
     right = predict(model, images, index).argmax(1) == y
     for k in y.unique().tolist():
         of_class = right[y == k]
-        ends = stats.binomtest(int(of_class.sum()), len(of_class)).proportion_ci(method="wilson")
-        names += [images.classes[k]] * bool(ends.low > LEFT / 100)
+        low, _ = share_ends(int(of_class.sum()), len(of_class))
+        names += [images.classes[k]] * bool(low > LEFT / 100)
     return names
 
 

@@ -13,7 +13,7 @@ import torch
 
 from megu.core.device import generator
 from megu.core.loading import better_prepared
-from megu.core.models import about
+from megu.core.models import about, share_ends
 from megu.core.train import predict
 from megu.measure.distances import paired_difference
 from megu.settings.errors import SettingsError
@@ -179,13 +179,11 @@ def left_classes(found, level, limit):
     """Forgotten classes of which surely more than ``limit`` percent of the test images, or of the training images of
     one of several, are named right, by the lower end of the 95 % interval; beside a reference: more than by it, by the
     intervals, and by over ``limit`` points."""
-    from scipy import stats  # noqa: PLC0415  (half a second, before any refusal)
-
     out, several = [], len(found.labels["forget"].unique()) > 1  # of one the verdict says it anyway
     for row, low, _ in _by_class(found, ("forget",) * several + ("test_forget",), level):
         right, n, other = row["right"], row["images"], row["right_by_other"]
         if row["than"] == "before":
-            low, other = stats.binomtest(right, n).proportion_ci(method="wilson").low - limit / 100, 0
+            low, other = share_ends(right, n)[0] - limit / 100, 0
         out += [row] * bool(low > 0 and right - other > n * limit / 100)
     return out
 

@@ -8,7 +8,6 @@ from itertools import product
 
 import numpy as np
 import torch
-from scipy import stats
 
 from megu.core import models
 from megu.core.device import Stopwatch, generator
@@ -115,9 +114,10 @@ def _accuracies(found):
     for model, part in product(found.outputs, PARTS):
         right = found.right(model, part)
         if count := len(right):
-            ends = stats.binomtest(hits := int(right.sum()), count).proportion_ci(method="wilson")
+            hits = int(right.sum())
             most = found.labels[part].bincount().max().item()
-            percent, low, high, chance = (_number(100 * share) for share in (hits / count, *ends, most / count))
+            shares = hits / count, *models.share_ends(hits, count), most / count
+            percent, low, high, chance = (_number(100 * share) for share in shares)
             row = {"model": model, "part": part, "images": count, "percent": percent}
             out.append({**row, "low": low, "high": high, "chance": chance})
     return out

@@ -77,14 +77,14 @@ def compose(checked, new, guide, training, found):
             "reference": checked.reference is not None,
         },
     }  # fmt: skip
-    known = known_classes(checked.reference, images, checked.split.forget) if checked.reference is not None else []
+    judge = checked.reference if forget.scenario == "class" else None
+    known = [] if judge is None else known_classes(judge, images, checked.split.forget)
     said = verdict(asked, *(found[part] for part in ("accuracy", "changes", "attacks", "lost", "left")), known)
     for sentence in (*said["findings"], *said["limits"]):
         if sentence.startswith((LOST, LEFT, DOUBTED)):
             _log.warning(sentence)
     facts = {"report": NAME, "megu": megu.__version__, "asked": asked, "done": done, **found, "verdict": said}
-    facts |= {"hashes": HASHES, "files": {}}
-    return json.loads(json.dumps(facts, allow_nan=False))
+    return json.loads(json.dumps(facts | {"hashes": HASHES, "files": {}}, allow_nan=False))
 
 
 def made_on(compute) -> dict:
