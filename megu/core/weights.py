@@ -161,6 +161,12 @@ def _is_mask(tensor):
     return bool(((tensor == 0) | (tensor == 1) | tensor.isinf()).all())
 
 
+def _may_be_of_images(of, shape, classes):
+    # Rows of features, some for each class, or images; positions, filters and moments are none of these.
+    tables = of.ndim == 2 or (of.ndim > 2 and (of.shape[0] == classes or of.shape[-len(shape) :] == shape))
+    return tables and not _is_mask(of)
+
+
 def _is_constant(value):
     return isinstance(value, Tensor) and value.is_floating_point() and value.is_leaf and value.numel() > 1
 
@@ -202,6 +208,8 @@ def check_sources(model: nn.Module, x: Tensor, taught: Tensor, given: Tensor, wh
     Weights that have no part in the former are said.  Raises: SettingsError where the former are made of weights that
     are none of the model's, or the latter of none that is trained.
     """
+    named, classes = model.named_buffers(), given.shape[1]
+    tables = [name for name, of in named if of.is_floating_point() and _may_be_of_images(of, x.shape[1:], classes)]
     weights, taught, given = {id(w): name for name, w in model.named_parameters()}, sources(taught), sources(given)
     if outside := [str(tuple(leaf.shape)) for i, leaf in taught.items() if i not in weights and leaf is not x]:
         told = f"{what} answers by {len(outside)} weights that are no parameters of it ({', '.join(outside[:3])})"
@@ -211,8 +219,7 @@ def check_sources(model: nn.Module, x: Tensor, taught: Tensor, given: Tensor, wh
     if id(x) in given and trained and not trained & given.keys():
         told = f"{what} answers in eval mode by other weights than those that it trains (an average of them?)"
         raise SettingsError(f"{told}: give the part that answers as the model, or let forward use one in both modes")
-    tables = [name for name, of in model.named_buffers() if of.ndim == 2 and of.is_floating_point()]
-    if tables := [name for name in tables if not _is_mask(model.get_buffer(name)) and name in model.state_dict()]:
+    if tables := [name for name in tables if name in model.state_dict()]:
         told = "%s: neither method nor retrain changes the buffers %s: if they were made of images (prototypes), %s"
         remedy = "make them anew without those that go"
         _log.warning(told, what, ", ".join(tables[:3]) + ", ..." * (len(tables) > 3), remedy)

@@ -135,11 +135,11 @@ def _jobs(request, names, store):
     others = {part: value for part, value in settings.items() if part != "guide"}  # of methods that ask none
     request, guided = replace(request, settings=settings), [name for name in names if METHODS[name].guided]
     jobs = [Job("guide", _ask, (replace(request, method=guided[0]), store))] if guided else []
-    jobs += [Job("reference", _retrain, (request, store))] if request.retrain else []
-    for name in names:
+    own = [replace(request, method=name, settings=settings if name in guided else others) for name in names]
+    jobs += [Job("reference", _retrain, (own[0], store))] if request.retrain else []
+    for name, of_method in zip(names, own, strict=True):
         needs = ("guide",) * (name in guided) + ("reference",) * request.retrain
-        own = replace(request, method=name, settings=settings if name in guided else others)
-        jobs.append(Job(name, _unlearn, (own, store), needs))
+        jobs.append(Job(name, _unlearn, (of_method, store), needs))
     return jobs
 
 

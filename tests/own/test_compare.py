@@ -164,7 +164,7 @@ def test_the_command_reads_and_writes_the_request(command, tmp_path):
         megu.compare(config=file)
 
 
-def test_the_reference_is_retrained_once_for_all_methods(model, parts, tmp_path, monkeypatch):
+def test_the_reference_is_retrained_once_for_all_methods(model, parts, tmp_path, monkeypatch, caplog):
     trained, retrain = [], METHODS["retrain"].unlearn
 
     def counted(task, settings):
@@ -175,6 +175,7 @@ def test_the_reference_is_retrained_once_for_all_methods(model, parts, tmp_path,
     settings = {"training.epochs": 12, "training.lr": 0.1, "training.batch": 32}
     found = compare(model, parts, tmp_path, methods=["finetune", "ssd"], retrain=True, settings=settings)
     assert trained == [0] and (tmp_path / "reference.safetensors").exists()
+    assert "is of a guide" not in caplog.text  # nobody gave one
     facts = {name: report.read(tmp_path / name) for name in ("finetune", "ssd")}
     rows = [[row for row in one["accuracy"] if row["model"] == "reference"] for one in facts.values()]
     assert rows[0] == rows[1] and len(rows[0]) == 4
