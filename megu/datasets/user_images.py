@@ -93,7 +93,8 @@ def pool_parts(name, classes, train, test, normalise, device, whole=None) -> Ima
     if x.is_floating_point() and normalise is not None:
         told = "normalise is applied to 8-bit images alone: these are float, and taken as they come; if they lack it,"
         logging.getLogger("megu").warning(f"{told} let the Dataset normalise them, or give uint8 images")
-    mean, std = moments("imagenet" if normalise is None else normalise, x[: len(train.y)])
+    usual = (0.5, 0.25) if x.is_floating_point() and x.shape[1] not in (1, 3) else "imagenet"  # of float: to show them
+    mean, std = moments(usual if normalise is None else normalise, x[: len(train.y)])
     if x.is_floating_point() and 0 <= float(x.min()) and float(x.max()) <= 1:
         mean, std = torch.zeros_like(mean), torch.ones_like(std)  # shown as they are
     x, y, fine, mean, std = (value.to(device) for value in (x, y, fine, mean, std))

@@ -1,5 +1,6 @@
-"""How right a model is, and how far from another: accuracies, outputs, features."""
+"""How right a model is, and how far from another: accuracies, classes lost or left, outputs, features."""
 
+from itertools import product
 from math import isnan, nan, sqrt
 
 import torch
@@ -7,6 +8,8 @@ from jaxtyping import Bool, Float, Int
 from scipy import special
 from torch import Tensor
 from torch.nn import functional as F
+
+from megu.core.models import share_ends
 
 Logits, Labels = Float[Tensor, "n K"], Int[Tensor, " n"]
 
@@ -21,6 +24,39 @@ def paired_difference(right: Bool[Tensor, " n"], other: Bool[Tensor, " n"], leve
     n, middle = len(right) + 2, (more - fewer) / (len(right) + 2)
     reach = -special.ndtri(level / 2) * sqrt(max(0, more + fewer + 1 - n * middle**2)) / n
     return (more - fewer) / len(right), max(-1.0, middle - reach), min(1.0, middle + reach)
+
+
+def _by_class(found, parts, level):
+    """Of each class in parts of the images and each other model: a row on the model after, and ends of the interval of
+    the difference; those of a part miss together with probability ``level``."""
+    for than, part in product(("before", "reference"), parts):
+        y, kinds = found.labels[part], found.labels[part].unique().tolist()
+        for k in kinds if than in found.outputs else ():
+            after, other = (found.right(model, part)[y == k] for model in ("after", than))
+            row = {"than": than, "part": part, "class": found.images.classes[k], "images": len(after)}
+            row |= {"right": int(after.sum()), "right_by_other": int(other.sum())}
+            yield row, *paired_difference(after, other, level / len(kinds))[1:]
+
+
+def lost_classes(found, level):
+    """Retained classes of which fewer than half as many images are named right after as by another model: surely, by
+    the intervals, which together miss with probability ``level``, or none of several."""
+    rows = [{**row, "surely": bool(high < 0)} for row, _, high in _by_class(found, ("retain", "test_retain"), level)]
+    few = (row for row in rows if row["right"] < row["right_by_other"] / 2)
+    return [row for row in few if row["surely"] or (not row["right"] and row["right_by_other"] > 1)]
+
+
+def left_classes(found, level, limit):
+    """Forgotten classes of which surely more than ``limit`` percent of the test images, or of the training images of
+    one of several, are named right, by the lower end of the 95 % interval; beside a reference: more than by it, by the
+    intervals, and by over ``limit`` points."""
+    out, several = [], len(found.labels["forget"].unique()) > 1  # of one the verdict says it anyway
+    for row, low, _ in _by_class(found, ("forget",) * several + ("test_forget",), level):
+        right, n, other = row["right"], row["images"], row["right_by_other"]
+        if row["than"] == "before":
+            low, other = share_ends(right, n)[0] - limit / 100, 0
+        out += [row] * bool(low > 0 and right - other > n * limit / 100)
+    return out
 
 
 def js(p_logits: Logits, q_logits: Logits) -> float:

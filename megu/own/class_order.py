@@ -1,11 +1,10 @@
-"""Whether the model's outputs follow the order of the class names, whether it knows what it shall forget, and which
-classes it lost beside that, or still knows."""
+"""Whether the model's outputs follow the order of the class names, whether it knows what it shall forget, and what is
+said of classes that it lost beside that, or still knows."""
 
 import json
 import logging
 import re
 from contextlib import suppress
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +12,15 @@ import torch
 
 from megu.core.device import generator
 from megu.core.loading import better_prepared
-from megu.core.models import about, share_ends
+from megu.core.models import about
 from megu.core.train import predict
-from megu.measure.distances import paired_difference
 from megu.settings.errors import SettingsError
 from megu.settings.files import weights_file
 from megu.settings.values import shown
 
 _log = logging.getLogger("megu")
 LOST, LEFT = "Single retained classes are lost: ", "What was to be forgotten is still known: "  # also said at work
-_SURELY = 1e-3  # so rarely does a model as good as this one miss every image of any class that it knows
+_SURELY = 1e-3  # so rarely does a model as good as this one name so few images of any class that it knows
 
 
 def check_header(path, images):
@@ -97,24 +95,27 @@ def check_class_order(checked, index, kind="training"):
 def check_known(checked):
     r"""Refuse to forget classes of which the model does not know anything, as their images are given their name no more
     often than a sample of the others are, by two standard deviations.  Beside one that it knows, such a class may have
-    been forgotten before: it stays forgotten, which is said; and of such classes that stay, that they are learnt again.
+    been forgotten before: it stays forgotten, which is said; and of such classes that stay, that they are learnt.
 
     Args: see `check_class_order`.  Raises: SettingsError with the class.
     """
     images, asked, split = checked.images, checked.settings.forget, checked.split
     y, named = _named(checked, _evenly(images.y, split.train, _count(images)))
-    wrong, never = (named != y).double().mean().item(), {*range(images.num_classes)}.difference(named.tolist())
+    wrong, seen = (named != y).double().mean().item(), _hits(y, named, range(images.num_classes))
+    usual = {k: (named[y != k] == k).double().mean().item() for k in seen}
     for _ in range(2):  # with ever more images of each class that is left
-        stay = split.retain[torch.isin(images.y[split.retain], torch.tensor([*never]).to(images.y))]
-        y, named = _named(checked, _evenly(images.y, stay, min(_count(images), 300 * len(never))))
-        never = never.difference(named.tolist())
-    chance = [wrong**n * images.num_classes for n in y.bincount(minlength=images.num_classes).tolist()]
-    if never := [images.classes[k] for k in sorted(never) if chance[k] < _SURELY]:
-        again = f"ask for it again beside what is to be forgotten now (forget=[..., {never[0]!r}])"
+        unknown = [k for k, (hits, n) in seen.items() if _no_more(hits, n, usual[k])]
+        stay = split.retain[torch.isin(images.y[split.retain], torch.tensor(unknown).to(images.y))]
+        seen = _hits(*_named(checked, _evenly(images.y, stay, min(_count(images), 300 * len(unknown)))), unknown)
+    if learnt := [
+        k for k, one in seen.items() if _no_more(*one, usual[k]) and _rare(*one, wrong) < _SURELY / len(usual)
+    ]:
+        again = f"ask for it again beside what is to be forgotten now (forget=[..., {images.classes[learnt[0]]!r}])"
         cut = "cut off its output first (`The next request` in megu/own/README.md)"
+        counts = ", ".join(f"{seen[k][0]} of {seen[k][1]} of {images.classes[k]!r}" for k in learnt)
         _log.warning(
-            f"the model names no image {', '.join(map(repr, never))}, of which there are retained training images: they"
-            f" are trained on and learnt; if it was to forget it before, {again if asked.scenario == 'class' else cut}"
+            f"the model names {counts} right, no more than chance would, of retained training images, which are trained"
+            f" on and learnt; if it was to forget them before, {again if asked.scenario == 'class' else cut}"
         )
     if asked.scenario != "class":
         return
@@ -124,7 +125,7 @@ def check_known(checked):
         of_class = _evenly(images.y, split.forget[images.y[split.forget] == k], 200)
         hits, n = int((_named(checked, of_class)[1] == k).sum()), len(of_class)
         usual = (others == k).double().mean().item()
-        if hits <= n * usual + 2 * (n * usual * (1 - usual)) ** 0.5:
+        if _no_more(hits, n, usual):
             unknown[images.classes[k]] = f"{hits} of {n} of its training images and {100 * usual:.0f} % of the others"
     for name, what in unknown.items():
         said = f"the model gives the name {name!r} to {what}: it does not know the class, "
@@ -155,39 +156,6 @@ def check_whole_class(checked):
             _log.warning(f"{what}if it was, it is no measure; if not, they are few beside those of other classes")
 
 
-def _by_class(found, parts, level):
-    """Of each class in parts of the images and each other model: a row on the model after, and ends of the interval of
-    the difference; those of a part miss together with probability ``level``."""
-    for than, part in product(("before", "reference"), parts):
-        y, kinds = found.labels[part], found.labels[part].unique().tolist()
-        for k in kinds if than in found.outputs else ():
-            after, other = (found.right(model, part)[y == k] for model in ("after", than))
-            row = {"than": than, "part": part, "class": found.images.classes[k], "images": len(after)}
-            row |= {"right": int(after.sum()), "right_by_other": int(other.sum())}
-            yield row, *paired_difference(after, other, level / len(kinds))[1:]
-
-
-def lost_classes(found, level):
-    """Retained classes of which fewer than half as many images are named right after as by another model: surely, by
-    the intervals, which together miss with probability ``level``, or none of several."""
-    rows = [{**row, "surely": bool(high < 0)} for row, _, high in _by_class(found, ("retain", "test_retain"), level)]
-    few = (row for row in rows if row["right"] < row["right_by_other"] / 2)
-    return [row for row in few if row["surely"] or (not row["right"] and row["right_by_other"] > 1)]
-
-
-def left_classes(found, level, limit):
-    """Forgotten classes of which surely more than ``limit`` percent of the test images, or of the training images of
-    one of several, are named right, by the lower end of the 95 % interval; beside a reference: more than by it, by the
-    intervals, and by over ``limit`` points."""
-    out, several = [], len(found.labels["forget"].unique()) > 1  # of one the verdict says it anyway
-    for row, low, _ in _by_class(found, ("forget",) * several + ("test_forget",), level):
-        right, n, other = row["right"], row["images"], row["right_by_other"]
-        if row["than"] == "before":
-            low, other = share_ends(right, n)[0] - limit / 100, 0
-        out += [row] * bool(low > 0 and right - other > n * limit / 100)
-    return out
-
-
 def said_of_classes(lost, left, parts):
     """A sentence on the first of `lost_classes`, one on those of `left_classes`; ``parts``: what people call these."""
     out = []
@@ -208,6 +176,22 @@ def _count(images):
 def _named(checked, index, model=None):
     logits = predict(checked.original if model is None else model, checked.images, index)
     return checked.images.y[index].cpu(), logits.argmax(1).cpu()
+
+
+def _hits(y, named, classes):
+    return {k: (int((named[y == k] == k).sum()), int((y == k).sum())) for k in classes}
+
+
+def _no_more(hits, n, share):
+    # Whether by two standard deviations no more of n images are hit than by chance.
+    return hits <= n * share + 2 * (n * share * (1 - share)) ** 0.5
+
+
+def _rare(hits, n, wrong):
+    # So often a model that is wrong as often as this one hits no more of n images.
+    from scipy import stats  # noqa: PLC0415  (half a second, before any refusal)
+
+    return stats.binom.cdf(hits, n, 1 - wrong)
 
 
 def _evenly(y, index, count):

@@ -147,7 +147,7 @@ def _guide(checked, answers):
         except GuideUnavailableError as missing:
             if checked.request.guide is not None:
                 raise
-            source = f"the model's own features, since the composed guide cannot be asked ({missing})"
+            source = f"the model's own features, since the {source} guide cannot be asked ({missing})"
     return source, Passes(seen=len(checked.split.train))
 
 

@@ -16,10 +16,9 @@ from megu.datasets.images import distinct, unseen_apart
 from megu.figures.deletion import ATTACKS, MODELS, PARTS
 from megu.measure import attacks, metrics
 from megu.measure.disentanglement import disentanglement, forgotten_concepts
-from megu.measure.distances import paired_difference, rf_jsd
+from megu.measure.distances import left_classes, lost_classes, paired_difference, rf_jsd
 from megu.measure.outputs import collect_outputs, load_outputs, save_outputs
 from megu.measure.views import centroid_similarity
-from megu.own.class_order import left_classes, lost_classes
 from megu.own.verdict import FEW, LEVEL
 from megu.settings.errors import SettingsError
 from megu.settings.files import write_json

@@ -107,9 +107,13 @@ def _chosen(checked, path):
 
 
 def session_of(source, checked, path) -> GuideSession:
-    """What a guide of `SOURCES` is asked about a request.  Args: path: of the answers, or None."""
+    """What a guide of `SOURCES` is asked about a request.  Args: path: of the answers, or None.
+    Raises: GuideUnavailableError where it would look at images that are no pictures."""
     guide = checked.settings.guide.model_copy(update={"source": source})
     settings, images = checked.settings.model_copy(update={"guide": guide}), checked.images
+    if (channels := images.shape[0]) not in (1, 3) and SOURCES[source].any_image and source != "replay":
+        what = f"guide {source} looks at pictures of 1 or 3 channels, and these have {channels}"
+        raise GuideUnavailableError(f"{what}: choose guide names or model, or give a matrix")
     pool = draw_exemplars(images, checked.split.train, guide.exemplars + 1, guide.exemplar_seed)
     pictures = as_pictures(images, pool.to(images.x.device))
     how = {"answers": guide.answers or path, "allowed": torch.arange(len(pictures.y))}

@@ -132,7 +132,8 @@ class CheckedRequest:
                 what = f"method {request.method!r} forgets {takes}, and {WHAT[forget.scenario]} are asked for"
                 raise SettingsError(f"{what}: choose another method")
             self.parameters = methods.method_settings(request.method, self.settings, where="")
-            self.guide, self.matrix = choose_guide(request.guide, self.images.classes)
+            asked = self.method.guided or request.guide is not None
+            self.guide, self.matrix = choose_guide(request.guide, self.images.classes) if asked else (None, None)
             batch = max((part.batch for _, part in scaled(self) if isinstance(part, Recipe)), default=0)
             self.original = check_and_copy(self.given, self.images, batch=batch)
             say_hooks(self.given)

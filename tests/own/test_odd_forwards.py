@@ -15,6 +15,8 @@ from torch.nn import functional as F
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from megu.core.device import generator, seeded
+from megu.guide import GuideUnavailableError
+from megu.own.guide_choice import session_of
 from megu.settings import extras
 from megu.settings.errors import MeguError
 
@@ -149,8 +151,12 @@ def test_images_of_other_channels_are_not_compared_with_presets_of_three(channel
     net[1].weight.data[:, :192] = reader(range(4))[1].weight.data[:, : 64 * channels][:, :192] if channels < 3 else 0
     if channels > 3:
         net[1].weight.data[:, :192] = reader(range(4))[1].weight.data
-    checked = check(net, pairs, "1", classes=["0", "1", "2", "3"])
+    checked = check(net, pairs, "1", classes=["0", "1", "2", "3"], normalise=None)
     assert 0.85 < checked.accuracy < 0.95
+    for guide in ("composed", "mllm"):
+        with pytest.raises(GuideUnavailableError, match=f"of 1 or 3 channels, and these have {channels}: choose"):
+            session_of(guide, checked, None)
+    session_of("names", checked, None)
 
 
 def test_a_folder_that_is_called_like_a_package_is_none(tmp_path, monkeypatch):
