@@ -16,7 +16,7 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn.modules.module import register_module_forward_hook
 
-from megu.core.parallel import Team
+from megu.core.parallel import Team, outside_autocast
 from megu.settings.errors import SettingsError
 from megu.settings.progress import Bar, tell
 
@@ -29,7 +29,7 @@ def usual_torch():
     torch.set_default_dtype(torch.float32)
     try:
         with torch.inference_mode(False), torch.enable_grad(), cpu if elsewhere else nullcontext():
-            with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            with outside_autocast():
                 yield
     finally:
         torch.set_default_dtype(kind)

@@ -1,4 +1,4 @@
-r"""The processes that train one model."""
+r"""The processes that train one model, and what torch keeps for a whole process."""
 
 import copy
 import random
@@ -101,3 +101,22 @@ def as_before():
         cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = rules
         matmul.allow_tf32 = tf32
         torch.use_deterministic_algorithms(strict, warn_only=only_warns)
+
+
+@contextmanager
+def outside_autocast():
+    r"""In the block no ``torch.autocast`` is on, nor open: within one, even one that is off, torch would keep what a
+    ``forward()`` casts in its own, when the weights have changed."""
+    kinds, depth = ("cpu", "cuda"), torch.autocast_increment_nesting()
+    before = [torch.is_autocast_enabled(kind) for kind in kinds]
+    for _ in range(depth):
+        torch.autocast_decrement_nesting()
+    try:
+        for kind in kinds:
+            torch.set_autocast_enabled(kind, False)
+        yield
+    finally:
+        for kind, on in zip(kinds, before, strict=True):
+            torch.set_autocast_enabled(kind, on)
+        for _ in range(depth - 1):
+            torch.autocast_increment_nesting()

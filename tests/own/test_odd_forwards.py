@@ -140,6 +140,26 @@ def test_what_gives_itself_for_a_copy_is_refused(model, parts):
     assert all(torch.equal(x, model.state_dict()[name]) for name, x in before.items())
 
 
+@pytest.mark.parametrize("outside", [False, True])
+@pytest.mark.parametrize("where", ["forward", "settings"])
+def test_what_is_cast_to_bfloat16_follows_the_weights(model, parts, where, outside):
+    """Torch keeps casts until the outermost context ends: of the weights before the first step."""
+
+    class Cast(Wrapped):
+        def forward(self, x):
+            with torch.autocast("cpu", torch.bfloat16, cache_enabled=True):
+                return self.inner(x).float()
+
+    usual = {"method": "finetune", "settings": {"recipe.epochs": 3, "recipe.lr": 0.05}}
+    plain = forget(model, parts, **usual).history["finetune"]
+    net = Cast(copy.deepcopy(model)) if where == "forward" else model
+    more = {} if where == "forward" else {"autocast": "on"}
+    with torch.autocast("cpu", torch.bfloat16, enabled=outside):
+        found = forget(net, parts, **{**usual, "settings": usual["settings"] | more}).history["finetune"]
+        assert torch.is_autocast_enabled("cpu") == outside
+    assert plain[0] > 1.1 * plain[2] and found == pytest.approx(plain, rel=0.05)
+
+
 @pytest.mark.parametrize("channels", [2, 4])
 def test_images_of_other_channels_are_not_compared_with_presets_of_three(channels):
     x, y = as_dataset(n=30).tensors
