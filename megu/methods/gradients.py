@@ -17,10 +17,10 @@ def gradients(task: Task, parts: tuple[Tensor, ...], value: Callable, reduction:
     Args: parts: image numbers, each ``(b,)``.  reduction: of the images of a part, sum or mean.
     """
     original, images, weights = task.original, task.images, models.trainable(task.original)
-    total = [torch.zeros_like(w) for w in weights]
+    total = []
     for part in Bar(parts, desc="gradients", unit="batch"):
         loss = F.cross_entropy(original(images.batch(part)), images.y[part], reduction=reduction)
         found = torch.autograd.grad(loss, weights, materialize_grads=True)  # 0 where a weight plays no part
-        for sum_, gradient in zip(total, found, strict=True):
-            sum_ += value(gradient)
+        values = list(map(value, found))
+        total = [sum_.add_(more) for sum_, more in zip(total, values, strict=True)] if total else values
     return total

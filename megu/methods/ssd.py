@@ -72,7 +72,7 @@ def importance(task: Task, index: Int[Tensor, " n"], batch: int) -> list[Tensor]
     Args: index: cut into batches in this order; ``batch`` 1 gives the empirical Fisher information.
     """
     parts = index.split(batch)
-    return gradients(task, parts, lambda gradient: gradient.square() / len(parts), "mean")
+    return gradients(task, parts, lambda gradient: gradient.abs().square() / len(parts), "mean")
 
 
 @torch.no_grad()

@@ -50,7 +50,7 @@ def header(path) -> dict:
     return said
 
 
-def check_class_order(checked, index, kind="training"):
+def check_class_order(checked, index, kind="training", other=None):
     r"""Refuse a model whose confusion matrix is nearly a permutation.
 
     Tried are timm's natural order of the names, and the permutation that fits one half of a sample of the images best,
@@ -59,23 +59,24 @@ def check_class_order(checked, index, kind="training"):
 
     Args:
         checked: `megu.own.request.CheckedRequest`, with images, split and original.
-        index: of training or test images, by ``kind``; of retained ones where it is the reference that is checked.
+        index: of training or test images, by ``kind``.
+        other: a model, called ``kind``, that is checked on retained images instead.
     Raises: SettingsError with the order found.
     """
     images = checked.images
     if not len(index):
         return
     index = _evenly(images.y, index, _count(images))
-    y, named = _named(checked, index, checked.reference if kind == "reference" else None)
+    y, named = _named(checked, index, other)
     if (order := _other_order(images.classes, y, named)) is None:
         return
-    found, other = [images.classes[k] for k in order], torch.tensor(order)[named]
-    shares = [(labels == y).double().mean().item() for labels in (named, other)]
+    found, renamed = [images.classes[k] for k in order], torch.tensor(order)[named]
+    shares = [(labels == y).double().mean().item() for labels in (named, renamed)]
     given, right = (f"{100 * share:.0f} %" for share in shares)
-    if kind == "reference":
+    if other is not None:
         if shares[1] < (_named(checked, index)[1] == y).double().mean() / 2:
             return  # a model that names so few in any order was hardly trained
-        what = f"the outputs of reference follow another order: {given} of {len(y)} retained images are named right"
+        what = f"the outputs of {kind} follow another order: {given} of {len(y)} retained images are named right"
         remedy = "train it with the outputs of the model in their order; that of a class that goes gets no images"
         raise SettingsError(f"{what} in that of the model, {right} in the one found: {remedy}")
     if better := better_prepared(checked.original, images, index, named.to(index.device), above=shares[1]):

@@ -19,7 +19,7 @@ from megu.core.loading import check_and_copy, weights_digest
 from megu.figures import deletion
 from megu.measure.distances import two_errors
 from megu.methods.goal import known_classes
-from megu.own.class_order import LEFT, LOST, check_header, said_of_classes
+from megu.own.class_order import LEFT, LOST, check_class_order, check_header, said_of_classes
 from megu.own.findings import measure
 from megu.own.tuning import PARTS, Trial
 from megu.own.verdict import DOUBTED, verdict
@@ -101,8 +101,8 @@ def recheck(checked, new, folder=None) -> dict:
     Args:
         checked: `megu.own.request.CheckedRequest`.  new: an ``nn.Module``, or weights of the request's ``arch``.
         folder: for report.html, report.json and SHA256SUMS.
-    Raises: SettingsError where ``new`` has other classes, or is the reference itself; where something would have to be
-        trained.
+    Raises: SettingsError where ``new`` has other classes, or another order of them, or is the reference itself; where
+        something would have to be trained.
     """
     request = checked.request
     own = [name for name in request.settings or {} if name.partition(".")[0] not in SHARED]
@@ -119,9 +119,9 @@ def recheck(checked, new, folder=None) -> dict:
             check_header(Path(new), images)
             new = read_model(new, checked.request.arch, images.num_classes, images.shape[1:])
         new = check_and_copy(new, images, "the model to check")
+        check_class_order(checked, checked.split.retain, "the model to check", new)
         if checked.reference is not None and same_weights(new, checked.reference):
-            what = "the model to check has the weights of the reference, by which it would be measured"
-            raise SettingsError(f"{what}: give another reference, or none")
+            raise SettingsError("the model to check has the weights of the reference: give another reference, or none")
         found = measure(checked, in_memory(), new, None)
     facts = compose(checked, new, None, training | {"check": Trial(checked, None).look(new)}, found)
     facts["done"] |= {"method": "check", "title": "none: the new model was given", "settings": {}}

@@ -153,7 +153,7 @@ class CheckedRequest:
             check_class_order(self, self.split.train, "training")
             check_class_order(self, unseen, "test")
             if self.reference is not None:
-                check_class_order(self, self.split.retain, "reference")
+                check_class_order(self, self.split.retain, "reference", self.reference)
                 check_whole_class(self)
             self.accuracy = check_accuracy(self.original, self.images, self.split.train, unseen=unseen)
             check_known(self)

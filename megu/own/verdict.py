@@ -49,7 +49,7 @@ def verdict(asked: dict, measured: list, changes: list, attacked: list, lost=(),
         "parts": {"forgetting": forgetting, "trace": trace, "utility": utility},
         "rule": "\n".join(filter(None, (rule, trace_rule, utility_rule))),
         "than": judge or "before",
-        "what": ", ".join(asked["names"]) or f"{rows['after', 'forget']['images']} single images",
+        "what": ", ".join(asked["names"]) or f"{asked['images']} single images",
         "findings": [_first(rows), *sentences, *[one for one in hints if hints[one]]],
         "limits": _limits(whole, judge, unfit, asked["data"], rows, moved),
     }

@@ -109,13 +109,6 @@ def test_a_guide_of_words_is_not_asked_about_codes(names, worded, caplog):
     assert choose_guide("features", names)[0] == "features" and not caplog.text
 
 
-@pytest.mark.parametrize("method", ["megu", "finetune"])
-def test_a_method_that_asks_no_guide_says_nothing_of_one(method):
-    given = {"classes": ["class_0", "class_1", "class_2", "class_3"], "guide": None, "method": method}
-    notices = check(reader(range(4)), as_dataset(), "class_1", **given).notices
-    assert any("guide without language" in line for line in notices) == (method == "megu")
-
-
 class Flipping(TensorDataset):
     """Turns every second image, by chance."""
 

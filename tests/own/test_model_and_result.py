@@ -177,7 +177,7 @@ def test_a_reference_that_was_not_retrained_or_for_other_images(model, parts, tm
 
 def test_what_a_check_would_not_do_is_refused(model, parts):
     data, test, one = as_dataset(30, 20), as_dataset(30, 20, seed=1), reader(range(30), blind=(3, 5))
-    with refused("the model to check has the weights of the reference, by which it would be measured: give another"):
+    with refused("the model to check has the weights of the reference: give another"):
         recheck(check(reader(range(30)), data, "3", test=test, reference=one), copy.deepcopy(one))
     for more, words in (
         ({"tune": 3}, "tune is 3"), ({"settings": {"recipe.lr": 1.0}}, "setting 'recipe.lr' is of a method"),

@@ -140,6 +140,20 @@ def test_what_gives_itself_for_a_copy_is_refused(model, parts):
     assert all(torch.equal(x, model.state_dict()[name]) for name, x in before.items())
 
 
+def test_complex_weights_have_an_importance(model, parts):
+    class Fourier(Wrapped):
+        def __init__(self, inner):
+            super().__init__(inner)
+            self.filter = nn.Parameter(torch.ones(28, 15, dtype=torch.complex64))
+
+        def forward(self, x):
+            return self.inner(torch.fft.irfft2(torch.fft.rfft2(x) * self.filter, s=(28, 28)))
+
+    settings = {"images": 50, "alpha": 1.0, "lam": 0.1}
+    found = forget(Fourier(copy.deepcopy(model)), parts, method="ssd", settings=settings).model
+    assert found.filter.is_complex() and (found.filter.abs() < 0.99).any()
+
+
 @pytest.mark.parametrize("outside", [False, True])
 @pytest.mark.parametrize("where", ["forward", "settings"])
 def test_what_is_cast_to_bfloat16_follows_the_weights(model, parts, where, outside):
@@ -222,3 +236,10 @@ def test_classes_without_test_images_are_named(model, parts):
     few = TensorDataset(x[y != 3], y[y != 3])
     said = forget(model, (train, few), **BRIEF).report["done"]["notices"]
     assert f"no test image is of {NAMES[3]!r}: what is measured on test images says nothing of them" in said
+
+
+@pytest.mark.parametrize("method", ["megu", "finetune"])
+def test_a_method_that_asks_no_guide_says_nothing_of_one(method):
+    given = {"classes": ["class_0", "class_1", "class_2", "class_3"], "guide": None, "method": method}
+    notices = check(reader(range(4)), as_dataset(), "class_1", **given).notices
+    assert any("guide without language" in line for line in notices) == (method == "megu")

@@ -86,6 +86,8 @@ def test_the_report_of_an_unlearning_is_not_replaced(model, parts, tmp_path):
 def test_what_is_no_such_model_is_refused(model, parts):
     with refused("the model to check gives .*7"):
         look(network(7), model, parts)
+    with refused("the outputs of the model to check follow another order: .* in the one found"):
+        recheck(check(reader(range(4)), as_dataset(), "1"), reader((0, 2, 3, 1), blind=(3,)))
     with refused("nothing is trained: give reference"):
         look(model, model, parts, retrain=True)
 

@@ -67,7 +67,7 @@ def judged(before, after, reference=None, attacked=(), scenario="class", n=N, ke
         rights["test_retain"] = {model: share(round(1000 * part), 1000) for model, part in kept.items()}
         rights["test_retain"]["after"] = rights["test_retain"]["after"].roll(roll)
     data = {"training_images": 500, "trained_on": None, "retain_is_sample": False, "classes": "abcdefghij"[:classes]}
-    asked = {"names": ["rocket"], "scenario": scenario, "data": data}
+    asked = {"names": ["rocket"], "scenario": scenario, "data": data, "images": 450}
     return verdict(asked, *accuracy(rights), list(attacked))
 
 
@@ -240,7 +240,7 @@ def test_of_a_thousand_true_retrainings_few_are_called_a_trace(n, m, reference):
     drawn = {model: aucs(random, 1000, n, m) for model in kinds}
     right = torch.from_numpy(random.random((2, 1000, n)) < 0.8)
     data = {"training_images": 500, "trained_on": None, "retain_is_sample": False, "classes": "ab"}
-    asked = {"names": [], "scenario": "random", "data": data}
+    asked = {"names": [], "scenario": "random", "data": data, "images": n}
     rows, _ = accuracy({"forget": dict.fromkeys(("before", *kinds), share(n, n))})
     for i in range(1000):
         attacked = [told("before", 0.9, n, m, name) for name in ATTACKS]
