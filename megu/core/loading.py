@@ -48,10 +48,11 @@ def copied(model, what) -> nn.Module:
     if not isinstance(model, nn.Module):
         kind = type(model).__name__
         raise SettingsError(f"{what} is a {kind}: give a torch.nn.Module that maps images to logits")
-    for name, module in model.named_modules():
-        if ".quantized." in f"{type(module).__module__}.":
-            remedy = "which cannot be trained: give the model that it was made of"
-            raise SettingsError(f"{what} has quantised layers ({name}: {type(module).__name__}), {remedy}")
+    odd = [(name, type(m)) for name, m in model.named_modules() if ".quantized." in f"{type(m).__module__}."]
+    odd += [(name, type(w)) for name, w in tensors(model).items() if type(w).__module__.partition(".")[0] != "torch"]
+    for name, kind in odd:  # torchao's layers are usual ones, which hold tensors of its own
+        remedy = "which cannot be trained: give the model that it was made of"
+        raise SettingsError(f"{what} has quantised layers ({name}: {kind.__name__}), {remedy}")
     for name, tensor in tensors(model).items():
         if is_lazy(tensor) or tensor.is_meta:
             raise SettingsError(f"{what}: {name} has no values yet: load its weights, and run lazy layers once")
@@ -181,7 +182,7 @@ def _check_unseen(model, images, unseen, index, named):
     if share - usual > max(_NEAR, _SURELY * (max(0.0, both * (1 - both)) * sizes) ** 0.5):
         said = f"{told}, but {100 * usual:.0f} % of training images of the same classes: are they exchanged"
         if share - usual >= _FAR:
-            raise SettingsError(f"{said}, or did it learn the test images, too? Give images it has not seen, or none")
+            raise SettingsError(f"{said}, did it learn these, too, or are training labels wrong? Give others, or none")
         _LOG.warning(f"{said}?")
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from megu.core.loading import better_prepared, check_accuracy
+from megu.core.loading import better_prepared, check_accuracy, copied
 from megu.datasets.images import Images
 from megu.datasets.preparations import other_preparations
 from megu.settings.known import NORMALISE
@@ -32,6 +32,13 @@ class Templates(nn.Module):
         logits = self.look(x).amax((2, 3))
         turn = (x.mean((1, 2, 3)) * 1e4).floor() % 100 >= 100 * self.known  # of these it knows nothing
         return torch.where(turn[:, None], logits.roll(1, 1), logits)
+
+
+def test_tensors_of_another_library_are_refused():
+    net, kind = nn.Linear(2, 2), type("Int8Tensor", (torch.Tensor,), {})  # as torchao keeps weights
+    net.weight = nn.Parameter(net.weight.detach().as_subclass(kind))
+    with refused(r"model has quantised layers \(weight: Int8Tensor\), which cannot be trained: give the model"):
+        copied(net, "model")
 
 
 class KnowsOneClass(Templates):
