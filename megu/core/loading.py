@@ -23,7 +23,7 @@ from megu.settings.files import hash_bytes
 _LOG = logging.getLogger("megu")
 _CHECK = "normalise, size and the order of the classes"
 _TRIED, _AT_FIRST, _AT_LAST = 200, 50, 3  # images that are prepared in other ways; in every way; ways for all of them
-_NEAR, _FAR = 0.03, 0.1  # in shares of images: what is said, and what may be refused
+_NEAR, _FAR, _LEARNT = 0.03, 0.1, 0.95  # in shares of images: what is said, may be refused, was trained on
 _SURELY, _KNOWN, _FEW = 3.0, 0.8, 20  # standard deviations of a difference, as some 25 ways are tried; share; images
 
 
@@ -180,10 +180,10 @@ def _check_unseen(model, images, unseen, index, named):
         _LOG.warning(f"{told} ({100 * chance:.0f} % by chance): {asked}")
     both, sizes = (share * len(y) + usual * len(known)) / (len(y) + len(known)), 1 / len(y) + 1 / len(known)
     if share - usual > max(_NEAR, _SURELY * (max(0.0, both * (1 - both)) * sizes) ** 0.5):
-        said = f"{told}, but {100 * usual:.0f} % of training images of the same classes: are they exchanged"
-        if share - usual >= _FAR:
-            raise SettingsError(f"{said}, did it learn these, too, or are training labels wrong? Give others, or none")
-        _LOG.warning(f"{said}?")
+        said = f"{told}, {100 * usual:.0f} % of training images of these classes: are they exchanged, or labels wrong?"
+        if share - usual >= _FAR and share >= _LEARNT:
+            raise SettingsError(f"{said} Give images it has not seen, or none")
+        _LOG.warning(said)
 
 
 def better_prepared(

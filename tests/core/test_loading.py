@@ -218,15 +218,17 @@ def test_test_images_that_are_better_known_than_training_images_are_refused(made
     pool, weak = images(levels(x), y), replace_known(net, 0.6)
     right = weak((levels(x).float() / 255 - MEAN) / STD).argmax(1) == y
     first, last = torch.arange(N), right.nonzero()[:, 0][-N:]  # as they come, and known
-    for train, unseen, refuse in ((first, last, True), (last, first, False)):
+    noisy = torch.cat([last[40:], (~right).nonzero()[-40:, 0]])  # better known than training images with wrong labels
+    for train, unseen, refuse in ((first, last, True), (last, first, False), (first, noisy, False)):
         index = torch.cat([train, unseen])
         mixed = replace(pool, x=pool.x[index], y=y[index], fine=y[index])
         given = weak, mixed, torch.arange(N)
         if refuse:
-            with refused(r"\d+ % of 240 test images right, but \d+ % of training images .*: are they exchanged"):
+            with refused(r"\d+ % of 240 test images right, \d+ % of training images .*: are they exchanged"):
                 check_accuracy(*given, unseen=torch.arange(N, 2 * N))
         else:
             check_accuracy(*given, unseen=torch.arange(N, 2 * N))
+            assert ("are they exchanged, or labels wrong?" in caplog.text) == (unseen is noisy)
 
 
 def test_unseen_images_of_one_class_are_compared_with_that_class(made, caplog):
