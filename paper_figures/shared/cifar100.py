@@ -118,13 +118,14 @@ def said(data):
     for found, seeds in _sure(data).values():
         accuracy, forget = (found.loc[metric] for metric in ("acc_retain_test", "acc_forget_test"))
         named = (
-            f"{words} {_value(forget.loc[name], 0, seeds, ' %')}"
+            f"{words.partition(' (')[0] if out else words} {_value(forget.loc[name], 0, seeds, ' %')}"
             for name, words in LEAVE.items()
             if name in forget.index
         )
         many = "one seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
         before = number(*accuracy.loc["original", ["mean", "half_width"]], 1)
-        out.append(f"by {'another' if out else 'a network'} of {before} % test accuracy ({many}): {listed(named)}")
+        which = f"another of {before} %" if out else f"a network of {before} % test accuracy"
+        out.append(f"by {which} ({many}): {listed(named)}")
     return f" On all of CIFAR-100, {'; '.join(out)}." if out else ""
 
 
