@@ -187,8 +187,8 @@ asked
 #
 # One class of 1,300 images, ResNet-50 and ViT-B/16 at 224 px, one seed. Retraining grows with all images of the data
 # set. Unlearning grows with the images to forget, with those that it retains, and with the classes: the noises take 40
-# passes, one for each step, of each label that is chosen and of the one that goes. An evaluation is of four models, as
-# in the grid: the original, the untrained network, the retrained one and MeGU's.
+# passes, one for each step, of each label that is chosen and of the one that goes. An evaluation is of three
+# models: the original, the retrained one and MeGU's (an untrained network is shown the forget images alone).
 
 # %%
 imagenet = cost.imagenet_cost(gpu=gpu)

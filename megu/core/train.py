@@ -183,12 +183,21 @@ class _Training:
         self.at.epoch += 1
         self.history.append(loss := self.team.mean(self.total).item())
         if not abs(loss) < EXPLODED or not all(p.isfinite().all() for p in self.model.parameters()):
+            what = f"{self.label}: the loss is {loss:.3g} in epoch {self.at.epoch}; {self._remedy()}"
             self.model.load_state_dict(self.good)
-            what = f"{self.label}: the loss is {loss:.3g} in epoch {self.at.epoch}"
-            hint = f"try a smaller learning rate than {self.recipe.lr:g}"
-            raise DivergedError(f"{what}; {hint}", self.model.eval())
+            raise DivergedError(what, self.model.eval())
         self.good, right = deepcopy(self.model.state_dict()), self.team.mean(self.right).item()
         return {"loss": loss, **({"accuracy": right} if right else {})}
+
+    def _remedy(self):
+        # No rate mends a gradient that is no number at the last sound weights.
+        self.model.load_state_dict(self.good)
+        sound = self._gradient(self.order[: self.sizes[0]]).isfinite()
+        for name, p in self.model.named_parameters():
+            if sound and p.grad is not None and not p.grad.isfinite().all():
+                why = f"the gradient of {name} has values that are no numbers, though the loss is one"
+                return f"{why}: look in forward() for a root, logarithm or quotient of 0"
+        return f"try a smaller learning rate than {self.recipe.lr:g}"
 
     def _digest(self, about):
         state, gens = self.model.state_dict(), [gen.get_state() for gen in self.draws]

@@ -166,11 +166,11 @@ class Rehearsal:
         return Result(outputs.features["retain"].shape, torch.float32)
 
     def _looks(self):
-        # The original, the untrained network and each model see every part; the untrained in train mode what goes.
+        # The original and each model see every part, the untrained network what goes, in eval and in train mode.
         split = self.split
-        every = sum(map(len, vars(split).values())) * (2 + sum(self.times.values()))
+        every = sum(map(len, vars(split).values())) * (1 + sum(self.times.values()))
         # A part of the split is one batch: half of the stage's images.
-        return Passes(seen=every + len(split.forget) + len(split.test_forget), most=2 * BATCH)
+        return Passes(seen=every + 2 * len(split.forget) + len(split.test_forget), most=2 * BATCH)
 
     def _metrics(self):
         width, k = self.outputs.features["retain"].shape[1], self.images.num_classes
@@ -184,7 +184,8 @@ class Rehearsal:
             return Outputs(*tables)
 
         outputs, original, retrain, blank = map(drawn, range(4))
-        values = metrics(outputs, self.images, self.split, References(original, retrain, blank.logits, blank.logits))
+        references = References(original, retrain, blank.logits["forget"], blank.logits)
+        values = metrics(outputs, self.images, self.split, references)
         if missing := set(values) ^ set(expected()):
             raise ValueError(f"missing or too many: {sorted(missing)}")
         images = sum(map(len, vars(self.split).values()))

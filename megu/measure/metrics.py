@@ -80,12 +80,13 @@ def expected(shadows: int = 0) -> list[str]:
 
 @dataclass(frozen=True)
 class References:
-    """What a model is compared with: models of the same seed of pre-training, an untrained network (``blank_compat``:
-    with batch statistics), `megu.measure.shadows.confidences`."""
+    """What a model is compared with: models of the same seed of pre-training, logits of an untrained network
+    (``blank``: of forget images; ``blank_compat``: by part, with batch statistics),
+    `megu.measure.shadows.confidences`."""
 
     original: Outputs
     retrain: Outputs
-    blank: dict[str, Float[Tensor, "_ K"]]
+    blank: Float[Tensor, "n K"]
     blank_compat: dict[str, Float[Tensor, "_ K"]]
     shadows: tuple[Float[np.ndarray, "S N"], Bool[np.ndarray, "S N"]] | None = None
 
@@ -142,7 +143,7 @@ def metrics(outputs: Outputs, images: Images, split: Split, references: Referenc
         "mia_salun_nonmember_rate": attacks.salun_nonmember_rate(*judged) if len(test) else nan,
         "js_retrain": distances.js(gone, retrain.logits["forget"]),
         "activation_distance": distances.activation_distance(gone, retrain.logits["forget"]),
-        "zrf": distances.zrf(gone, references.blank["forget"]),
+        "zrf": distances.zrf(gone, references.blank),
         "cka_retrain_retain": aligned(retrain, "test_retain"),
         "cka_retrain_forget": aligned(retrain, "forget"),
         "cka_original_forget": aligned(references.original, "forget"),

@@ -12,6 +12,7 @@ import torch
 from megu.core import models
 from megu.core.device import Stopwatch, generator
 from megu.core.loading import weights_digest
+from megu.core.train import predict
 from megu.datasets.images import distinct, unseen_apart
 from megu.figures.deletion import ATTACKS, MODELS, PARTS
 from megu.measure import attacks, metrics
@@ -36,7 +37,7 @@ _NEEDED = {  # what a metric may need, see `megu.measure.metrics.Metric`; the fi
 
 
 class _Models:
-    """What the models make of the same images; ``blank``: logits of an untrained network by part, or None."""
+    """What the models make of the same images, an untrained one (``blank``, or None) of those that go."""
 
     def __init__(self, checked, store, new):
         self.images, self.outputs, seed, seconds = checked.images, {}, checked.settings.seed, 0.0
@@ -54,7 +55,7 @@ class _Models:
                 seconds += store.facts(file)["seconds"]
         checked.clock.seconds["evaluation"] = seconds
         try:
-            self.blank = self._collected(models.reset(checked.original, seed, "untrained")).logits
+            self.blank = predict(models.reset(checked.original, seed, "untrained"), self.images, self.split.forget)
         except SettingsError:
             self.blank = None
 
@@ -186,8 +187,8 @@ def _every_metric(found):
     values, out = {}, []
     for model, outputs in found.outputs.items():
         nobody = {part: logits * math.nan for part, logits in outputs.logits.items()}
-        reference, blank = found.outputs.get("reference", outputs), found.blank or nobody
-        against = metrics.References(found.outputs["before"], reference, blank, nobody)
+        blank = nobody["forget"] if found.blank is None else found.blank
+        against = metrics.References(found.outputs["before"], found.outputs.get("reference", outputs), blank, nobody)
         values[model] = metrics.metrics(outputs, found.images, found.split, against)
     for metric, about in metrics.METRICS.items():
         needs = about.needs.split()

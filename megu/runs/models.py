@@ -14,6 +14,7 @@ from megu.core import device, models, splits
 from megu.core.architectures import read_model
 from megu.core.device import Stopwatch
 from megu.core.loading import check_accuracy
+from megu.core.train import predict
 from megu.measure import disentanglement as patterns
 from megu.measure import shadows
 from megu.measure.metrics import References, metrics, rows
@@ -158,7 +159,7 @@ class Models:
         r"""What the models of a seed of pre-training are compared with."""
         if seed not in self._references:
             count, split, new = self.settings.shadows, self.split, partial(self.new, seed, "untrained")
-            blank = collect_outputs(new(), self.images, split).logits
+            blank = predict(new(), self.images, split.forget)
             parts = {"forget": split.forget, "test_forget": split.test_forget}
             compat = {part: blank_logits(new(), self.images, index) for part, index in parts.items()}
             attack = shadows.confidences(self, count) if count else None

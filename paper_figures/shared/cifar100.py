@@ -85,12 +85,16 @@ def _farther(rows):
 
 
 def _sure(data):
-    # architecture -> (rows of `summary` by (metric, method), seeds) of the first class
-    rows = read_grid(data, "fast")[0].query("dataset == 'cifar100' and forget == @FIRST")
+    # (class, architecture) -> (rows of `summary` by (metric, method), seeds)
+    rows = read_grid(data, "fast")[0].query("dataset == 'cifar100'")
     return {
-        arch: (summary(found).set_index(["metric", "method"]), sorted(found["seed"].unique()))
-        for arch, found in rows.groupby("arch")
+        about: (summary(found).set_index(["metric", "method"]), sorted(found["seed"].unique()))
+        for about, found in rows.groupby(["forget", "arch"])
     }
+
+
+def _first(data):
+    return [found for (name, _), found in _sure(data).items() if name == FIRST]
 
 
 def _value(row, digits, seeds, unit=""):
@@ -99,23 +103,24 @@ def _value(row, digits, seeds, unit=""):
 
 
 def sure(data):
-    r"""Markdown: the paper's first cell on the networks that are sure of their images, method by method."""
-    parts = []
-    for arch, (found, seeds) in _sure(data).items():
+    r"""Markdown: single classes on the networks that are sure of their images, method by method."""
+    parts, epochs = [], source(data, "grid_fast_source")["epochs"]
+    for (name, arch), (found, seeds) in sorted(_sure(data).items(), key=lambda cell: cell[0][0] != FIRST):
         lines = [
             [title(name), *(_value(found.loc[(metric, name)], digits, seeds) for metric, (_, digits) in SURE.items())]
             for name in found.loc["tow"].index
         ]
         head = [f"method, {arch}", *(words for words, _ in SURE.values())]
         about = markdown.interval(seeds, "Mean" if len(seeds) > 1 else "Value", f"seeds {', '.join(map(str, seeds))}")
-        parts.append(f"{markdown.table(head, lines)}\n\n{about}.")
+        trained = f"{name}, {epochs[f'cifar100, {arch}']} epochs of pre-training"
+        parts.append(f"{markdown.table(head, lines)}\n\n{trained}. {about}.")
     return "\n\n".join(parts)
 
 
 def said(data):
     r"""What the table `sure` adds to the finding on eq. 11; nothing where that cell was not run."""
     out = []
-    for found, seeds in _sure(data).values():
+    for found, seeds in _first(data):
         accuracy, forget = (found.loc[metric] for metric in ("acc_retain_test", "acc_forget_test"))
         named = (
             f"{words.partition(' (')[0] if out else words} {_value(forget.loc[name], 0, seeds, ' %')}"
@@ -132,7 +137,7 @@ def said(data):
 def turned(data):
     r"""ToW of MeGU and fine-tuning in that cell where MeGU has surely the larger one, unlike in the comparison."""
     out = []
-    for found, seeds in _sure(data).values():
+    for found, seeds in _first(data):
         megu, tuned = (found.reindex([("tow", name)]).iloc[0] for name in ("megu", "finetune"))
         if tuned["mean"] + tuned["half_width"] < megu["mean"] - megu["half_width"]:  # not of one seed, which has none
             out.append(f"MeGU {_value(megu, 3, seeds)}, Finetune {_value(tuned, 3, seeds)}")

@@ -71,7 +71,7 @@ def numbers(images, settings, new):
     split, model, other, blank = make_split(images, settings), *(new(seed).eval() for seed in range(3))
     outputs, seen = (collect_outputs(of, images, split) for of in (model, other))
     compat = {part: blank_logits(blank, images, getattr(split, part)) for part in ("forget", "test_forget")}
-    references = References(seen, seen, seen.logits, compat)
+    references = References(seen, seen, seen.logits["forget"], compat)
     return {"its passes": partial(collect_outputs, model, images, split),
             "the metrics": lambda: metrics(outputs, images, split, references)}  # fmt: skip
 

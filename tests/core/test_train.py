@@ -104,6 +104,14 @@ def test_a_training_that_runs_away_leaves_the_last_good_weights(tiny, shift, fac
     assert caught.value.last_good is model and same(model, train(tiny, "resnet-small", 64)[0])
 
 
+def test_no_smaller_rate_is_advised_where_a_gradient_is_no_number(tiny):
+    def loss(logits, y):  # a root of 0
+        return F.cross_entropy(logits, y) + (logits - logits.detach()).square().sum().sqrt()
+
+    with pytest.raises(DivergedError, match=r"1; the gradient of .* no numbers, .*: look in forward\(\) for a root"):
+        train(tiny, "resnet-small", 64, how={"loss": loss})
+
+
 @pytest.mark.parametrize("schedule", ["constant", "onecycle", "multistep"])
 def test_schedules(schedule):
     warm = 1 if schedule == "multistep" else 0

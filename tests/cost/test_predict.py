@@ -12,12 +12,12 @@ from torchvision.models import ResNet50_Weights
 from typer.testing import CliRunner
 
 from megu.cli.main import app
+from megu.core.train import predict
 from megu.cost import gpu
 from megu.cost import predict as cost
 from megu.cost.flops import forward_flops
 from megu.figures import cost as cost_figures
 from megu.measure.count import Passes
-from megu.measure.outputs import collect_outputs
 from megu.runs import models
 from megu.settings.cells import CELLS
 
@@ -110,8 +110,8 @@ BY_HAND = {  # row -> models, passes that are trained, noised, seen of each
     ("pre-training", "cifar20", "resnet18", ""): [3, 45_000 * 40, 0, 0],
     ("pre-training", "resnet50", REST): [1, 1_281_167 * 90, 0, 0],
     ("retrain", "vit-b16", REST): [1, REST * 8, 0, 0],
-    # The original, an untrained network, the retrained one and MeGU's.
-    ("evaluation", "resnet50", REST): [4, 0, 0, 1_281_167 + 50_000],
+    # The original, the retrained one and MeGU's.
+    ("evaluation", "resnet50", REST): [3, 0, 0, 1_281_167 + 50_000],
     # 500 images less a tenth, 10,000 retain images, 5 epochs; 25 steps of noise of most labels and the one that goes.
     ("megu", "cifar100", "vit-b16", "class"): [2 * 3, (450 + 10_000) * 5, (51, 100), 450],
     ("megu", "resnet50", 10_000): [1, (1300 + 10_000) * 3, (300, 1000), 1300],
@@ -168,16 +168,16 @@ def test_a_file_that_is_no_measurement_is_refused_in_a_line(text, said, tmp_path
         raise CliRunner().invoke(app, ["cost", "predict", "--smoke", str(tmp_path / "smoke.json")]).exception
 
 
-def test_every_cell_sees_the_untrained_network_too(tiny, monkeypatch):
+def test_the_untrained_network_is_shown_forget_images_alone(tiny, monkeypatch):
     looks = []
-    look = lambda model, *given: looks.append(model) or collect_outputs(model, *given)  # noqa: E731
-    monkeypatch.setattr(models, "collect_outputs", look)
+    look = lambda model, images, index: looks.append(index) or predict(model, images, index)  # noqa: E731
+    monkeypatch.setattr(models, "predict", look)
     monkeypatch.setattr(tiny.models, "_references", {})
     monkeypatch.setattr(tiny.models, "outputs", lambda name, seed: SimpleNamespace(logits=None))
     tiny.models.references(0)
-    assert len(looks) == 1, "beside what was kept of original and retrained model"
+    assert [len(index) for index in looks] == [len(tiny.split.forget)] and len(tiny.split.retain) > len(looks[0])
     table, cells = grid(), CELLS["paper"]
-    assert table.loc[table["stage"] == "evaluation", "models"].sum() == 3 * sum(len(cell.methods) + 1 for cell in cells)
+    assert table.loc[table["stage"] == "evaluation", "models"].sum() == 3 * sum(len(cell.methods) for cell in cells)
 
 
 def test_an_image_is_looked_at_once_for_all_its_labels():

@@ -164,14 +164,14 @@ def test_what_is_cast_to_bfloat16_follows_the_weights(model, parts, where, outsi
             with torch.autocast("cpu", torch.bfloat16, cache_enabled=True):
                 return self.inner(x).float()
 
-    usual = {"method": "finetune", "settings": {"recipe.epochs": 3, "recipe.lr": 0.05}}
+    usual = {"method": "finetune", "settings": {"recipe.epochs": 6, "recipe.lr": 0.05}}
     plain = forget(model, parts, **usual).history["finetune"]
     net = Cast(copy.deepcopy(model)) if where == "forward" else model
     more = {} if where == "forward" else {"autocast": "on"}
     with torch.autocast("cpu", torch.bfloat16, enabled=outside):
         found = forget(net, parts, **{**usual, "settings": usual["settings"] | more}).history["finetune"]
         assert torch.is_autocast_enabled("cpu") == outside
-    assert plain[0] > 1.1 * plain[2] and found == pytest.approx(plain, rel=0.05)
+    assert plain[0] > 1.1 * plain[-1] and found == pytest.approx(plain, rel=0.05)
 
 
 @pytest.mark.parametrize("channels", [2, 4])
