@@ -60,6 +60,10 @@ class Images:
             x = augmented(x.float() / 255, augment, gen, turn)
         return self.normalised(x)
 
+    def only(self, index: Int[Tensor, " n"]):
+        r"""`Images` of an index alone, as training images."""
+        return replace(self, x=self.x[index], y=self.y[index], fine=self.fine[index], num_train=len(index))
+
     def few(self, most: int = 8) -> Float[Tensor, "n C H W"]:
         r"""Training images of all parts, as the network sees them."""
         return self.batch(self.few_index(most))

@@ -21,8 +21,9 @@ SEPARATION = ("auc", "bacc", "tpr")
 
 
 def per_sample_loss(logits: Logits, y: Labels) -> Scores:
-    """Cross-entropy of each sample, nats."""
-    return F.cross_entropy(logits, y, reduction="none").double().cpu().numpy()
+    r"""Cross-entropy of each sample, nats: $\log(1 + e^{-c})$ of the `logit_confidence` c, so that no two images of
+    which a model is very sure become alike by rounding."""
+    return np.logaddexp(0.0, -logit_confidence(logits, y))
 
 
 def entropy(logits: Logits) -> Scores:

@@ -1,5 +1,6 @@
 """How right a model is, and how far from another: accuracies, classes lost or left, outputs, features."""
 
+from contextlib import suppress
 from itertools import product
 from math import isnan, nan, sqrt
 
@@ -10,8 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from megu.core.models import share_ends
+from megu.core.train import predict
+from megu.datasets.preparations import other_preparations
 
 Logits, Labels = Float[Tensor, "n K"], Int[Tensor, " n"]
+_ODD = ("from 0 to 255", "as negatives")  # in which what a model says is hardly about images
+HIDDEN, PREPARATIONS = 200, 25  # images that are looked at in other preparations, of which there are about so many
 
 
 def paired_difference(right: Bool[Tensor, " n"], other: Bool[Tensor, " n"], level: float) -> tuple[float, float, float]:
@@ -49,14 +54,62 @@ def lost_classes(found, level):
 def left_classes(found, level, limit):
     """Forgotten classes of which surely more than ``limit`` percent of the test images, or of the training images of
     one of several, are named right, by the lower end of the 95 % interval; beside a reference: more than by it, by the
-    intervals, and by over ``limit`` points."""
+    intervals, and by over ``limit`` points.  And those of which, in another preparation (``prepared``, the one of
+    `other_preparations` with most), surely more than that of at most `HIDDEN` training images are: a model that never
+    saw a class gives its name to no image, however prepared."""
     out, several = [], len(found.labels["forget"].unique()) > 1  # of one the verdict says it anyway
     for row, low, _ in _by_class(found, ("forget",) * several + ("test_forget",), level):
         right, n, other = row["right"], row["images"], row["right_by_other"]
         if row["than"] == "before":
             low, other = share_ends(right, n)[0] - limit / 100, 0
-        out += [row] * bool(low > 0 and right - other > n * limit / 100)
+        out += [row | {"prepared": None}] * bool(low > 0 and right - other > n * limit / 100)
+    return out + _hidden(found, level, limit)
+
+
+def _hidden(found, level, limit):
+    # Of classes that are not surely known as given: the other preparation in which most of a sample are.
+    out, y, kinds = [], found.labels["forget"], found.labels["forget"].unique().tolist()
+    most, retained = max(1, HIDDEN // len(kinds)), found.images.only(_some(found.split.retain, HIDDEN))
+    rare = level / (PREPARATIONS * len(kinds))
+
+    def surely(right):  # more than the limit
+        return right.any() and special.bdtrc(int(right.sum()) - 1, len(right), limit / 100) <= rare
+
+    for k in kinds:
+        few, best = found.images.only(_some(found.split.forget[y == k], most)), None
+        if surely(_hits(found, "after", few, k)):
+            continue
+        usual = _hits(found, "before", few, k).sum()
+        for how, other in other_preparations(few):
+            with suppress(Exception):  # a network may take one size only
+                right = _hits(found, "after", other, k)
+                if how in _ODD or not surely(right) or (best and right.sum() <= best[1].sum()):
+                    continue
+                alike = next(images for name, images in other_preparations(retained) if name == how)
+                before, stray = _hits(found, "before", other, k), _hits(found, "after", alike, k)
+                # Where the model before knows half as much, and fewer other images get the name.
+                if 2 * before.sum() >= usual and (right.double().mean() - stray.double().mean()) > limit / 100:
+                    best = how.partition(" (")[0], right, {"before": before, "reference": other}
+        if best is None:
+            continue
+        how, right, others = best
+        row = {"part": "forget", "class": found.images.classes[k], "images": len(right), "right": int(right.sum())}
+        out.append(row | {"than": "before", "right_by_other": int(others["before"].sum()), "prepared": how})
+        if "reference" in found.outputs:
+            theirs = _hits(found, "reference", others["reference"], k)
+            more = paired_difference(right, theirs, level)
+            if more[0] > limit / 100 and more[1] > 0:
+                out.append(row | {"than": "reference", "right_by_other": int(theirs.sum()), "prepared": how})
     return out
+
+
+def _hits(found, model, images, k):
+    # Which of these images a model names so.
+    return predict(found.models[model], images, torch.arange(len(images.y), device=images.y.device)).argmax(1) == k
+
+
+def _some(index, most):
+    return index[torch.linspace(0, len(index) - 1, min(most, len(index))).round().long().to(index.device)]
 
 
 def js(p_logits: Logits, q_logits: Logits) -> float:

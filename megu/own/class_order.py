@@ -162,12 +162,17 @@ def said_of_classes(lost, left, parts):
     out = []
     for begin, rows in ((LOST, lost), (LEFT, left)):
         said = [
-            f"of {row['class']!r} {row['right']} of {row['images']} {parts[row['part']]} are named right"
+            f"of {row['class']!r} {row['right']} of {row['images']} {parts[row['part']]} are named right{_how(row)}"
             f" ({row['right_by_other']} by the {'model before' if row['than'] == 'before' else 'retrained reference'})"
             for row in rows
         ]
         out += [f"{begin}{', '.join(said[:6])}{', ...' * (len(said) > 6)}."] * bool(said)
     return out
+
+
+def _how(row):
+    how = row.get("prepared")
+    return f" {how}, so that the class is hidden rather than forgotten" if how else ""
 
 
 def _count(images):

@@ -14,6 +14,7 @@ from megu.core.device import Stopwatch, generator, in_batches, seeded
 from megu.core.splits import tenth
 from megu.guide import GuideUnavailableError
 from megu.measure.count import Passes, passes_of
+from megu.measure.distances import HIDDEN, PREPARATIONS
 from megu.own.guide_choice import session_of
 from megu.own.tuning import CALM, LEAST, MOST, SEEDS, STEPS, lowered, ten_steps
 from megu.settings.progress import collect_notices
@@ -52,6 +53,7 @@ def plan(checked, out=None) -> Plan:
         trained, noised, seen = _seconds_per_image(checked.original, images, some, checked.compute, most)
     compared = 2 + (checked.reference is not None or checked.request.retrain)
     looks = compared * (min(len(split.retain), 5000) + forget + tested) + forget  # those by an untrained one
+    looks += PREPARATIONS * min(forget, HIDDEN) * (settings.forget.scenario == "class")  # see `left_classes`
     work = trained * passes.trained + noised * passes.noised + seen * passes.seen
     checked_images = min(forget, MOST) + min(used, MOST) + held  # see `megu.own.tuning.Trial`
     pilot = seen * checked_images + (trained * min(used, 640) if recipe else 0)

@@ -41,33 +41,32 @@ class _Models:
 
     def __init__(self, checked, store, new):
         self.images, self.outputs, seed, seconds = checked.images, {}, checked.settings.seed, 0.0
-        self.features = models.has_features(checked.original, self.images)
-        split = replace(checked.split, retain=_sample(checked.split.retain, 5000, seed, "measured"))
+        self.features, split = models.has_features(checked.original, self.images), checked.split
+        split = replace(split, retain=_sample(split.retain, 5000, seed, "measured"))
         parts = {part: distinct(self.images, getattr(split, part), what) for part, what in PARTS.items()}
         self.split = unseen_apart(self.images, replace(split, **parts))
         self.labels = {part: self.images.y[index] for part, index in vars(self.split).items()}
         self.unseen = "test_retain" if checked.settings.forget.scenario == "random" else "test_forget"  # of the kind
         load = partial(load_outputs, device=checked.compute.device)
-        for name, model in {"before": checked.original, "after": new, "reference": checked.reference}.items():
-            if model is not None:
-                file = f"outputs-{name}-{weights_digest(model)[:12]}.safetensors"
-                self.outputs[name] = store.once(file, partial(self._made, model), save_outputs, load)
-                seconds += store.facts(file)["seconds"]
+        given = zip(MODELS, (checked.original, new, checked.reference), strict=True)
+        self.models = {name: model for name, model in given if model is not None}
+        for name, model in self.models.items():
+            file = f"outputs-{name}-{weights_digest(model)[:12]}.safetensors"
+            self.outputs[name] = store.once(file, partial(self._made, model), save_outputs, load)
+            seconds += store.facts(file)["seconds"]
         checked.clock.seconds["evaluation"] = seconds
+        with checked.clock("evaluation"):
+            self.left = left_classes(self, LEVEL, FEW) if checked.settings.forget.scenario == "class" else []
         try:
             self.blank = predict(models.reset(checked.original, seed, "untrained"), self.images, self.split.forget)
         except SettingsError:
             self.blank = None
 
     def _made(self, model):
-        clock = Stopwatch()
+        clock, look = Stopwatch(), models.features if self.features else lambda model, x: 2 * (model(x),)
         with clock("evaluation"):
-            outputs = self._collected(model)
+            outputs = collect_outputs(model, self.images, self.split, 100, look)
         return outputs, {"seconds": round(clock.total, 3)}
-
-    def _collected(self, model):
-        look = models.features if self.features else lambda model, x: 2 * (model(x),)
-        return collect_outputs(model, self.images, self.split, 100, look)
 
     def right(self, model, part):
         return self.outputs[model].logits[part].argmax(1) == self.labels[part]
@@ -95,7 +94,7 @@ def measure(checked, store, new, transition):
         "accuracy": _accuracies(found),
         "changes": _changes(found),
         "lost": lost_classes(found, LEVEL),
-        "left": left_classes(found, LEVEL, FEW) if checked.settings.forget.scenario == "class" else [],
+        "left": found.left,
         "attacks": _attack_curves(found, checked.settings.forget.scenario),
         "without_reference": _without_reference(found, checked.settings.forget.scenario),
         "metrics": _every_metric(found),

@@ -50,7 +50,7 @@ def verdict(asked: dict, measured: list, changes: list, attacked: list, lost=(),
         "rule": "\n".join(filter(None, (rule, trace_rule, utility_rule))),
         "than": judge or "before",
         "what": ", ".join(asked["names"]) or f"{asked['images']} single images",
-        "findings": [_first(rows), *sentences, *[one for one in hints if hints[one]]],
+        "findings": [_first(rows, left), *sentences, *[one for one in hints if hints[one]]],
         "limits": _limits(whole, judge, unfit, asked["data"], rows, moved),
     }
 
@@ -92,9 +92,9 @@ def _forgetting(asked, rows, moved, judge, left):
         done, told, over = after["high"] <= FEW or after["percent"] == 0, True, "%"
         means = f"at most {FEW:g} % of the forgotten training images (upper end of 95 %), or none, are named right"
     rule = (
-        f"Forgotten = {means}, and of no single class surely over {FEW:g} {over} of these or of its test images; partly"
-        f" = fewer than before by both intervals, or such a class; a class of which no more than {chance:.3g} % was"
-        " surely named right before cannot be said to be forgotten."
+        f"Forgotten = {means}, and of no single class surely over {FEW:g} {over} of these, as given or in a usual other"
+        " preparation, or of its test images; partly = fewer than before by both intervals, or such a class; a class of"
+        f" which no more than {chance:.3g} % was surely named right before cannot be said to be forgotten."
     )
     if before["low"] <= chance:
         return "cannot be told, the class was not known before", rule
@@ -204,13 +204,13 @@ def _utility(rows, moved, judge, lost):
     return next((name for name in (*_LEFT, "cannot be told", "kept") if name in grades), "not measured"), rule
 
 
-def _first(rows):
-    said, kept = [], [part for part in _KEPT if ("after", part) in rows]
+def _first(rows, left):
+    said, but = [], [f"but {row['right']} of {row['images']} {row['prepared']}" for row in left if row.get("prepared")]
     names = {"before": "before", "after": "after", "reference": "by the retrained reference"}
-    for part in ("forget", *kept[:1]):
-        compared = (f"{_ends(rows[model, part])} {name}" for model, name in names.items() if (model, part) in rows)
-        said.append(f"{PARTS[part]} named right: {', '.join(compared)}")
-    return "; ".join(said).capitalize() + ("." if ("reference", "forget") in rows else "; no reference was given.")
+    for part in ("forget", *[part for part in _KEPT if ("after", part) in rows][:1]):
+        compared = [f"{_ends(rows[model, part])} {name}" for model, name in names.items() if (model, part) in rows]
+        said.append(f"{PARTS[part]} named right: {', '.join(compared + but[: part == 'forget'])}")
+    return f"F{'; '.join(said)[1:]}" + ("." if ("reference", "forget") in rows else "; no reference was given.")
 
 
 def _said_of_changes(changes):

@@ -28,7 +28,7 @@ def writing(path, called=None):
     except (OSError, SafetensorError) as error:
         why = getattr(error, "strerror", None) or str(error)
         what = f"{called or path.name} could not be written to {'' if called else repr(path.parent.name)}".rstrip()
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        full = any(n == getattr(error, "errno", None) or f"os error {n})" in why for n in (errno.ENOSPC, errno.EDQUOT))
         remedy = f"{'free some space or ' * full}choose another directory"
         raise StageError(f"{what} ({why}): {remedy}; what was finished is kept") from error
 

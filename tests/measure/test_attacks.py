@@ -5,6 +5,7 @@ import pytest
 import torch
 from conftest import confident
 from scipy import stats
+from torch.nn import functional as F
 
 from megu.measure.attacks import (
     auc_interval,
@@ -32,6 +33,14 @@ def surely(*p, y=ZEROS):
 
 def auc(member, y, other, z):
     return class_matched(-per_sample_loss(member, y), y, -per_sample_loss(other, z), z)["auc"]
+
+
+def test_images_of_which_a_model_is_very_sure_are_told_apart():
+    margin = torch.linspace(20, 60, 60)
+    logits = torch.stack([margin, torch.zeros(60)], 1)
+    assert auc(logits[30:], ZEROS[30:], logits[:30], ZEROS[:30]) == 1
+    rounded = -F.cross_entropy(logits, ZEROS, reduction="none").numpy()
+    assert class_matched(rounded[30:], ZEROS[30:], rounded[:30], ZEROS[:30])["auc"] == 0.5, "the control"
 
 
 def test_scores_by_hand():

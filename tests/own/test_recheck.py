@@ -5,11 +5,13 @@ import re
 
 import jsonschema
 import pytest
+import torch
 from conftest import ROOT
 from own_model import NAMES, SCHEMA, alike, files_of, forget, network, same
 from pixels import as_dataset, check, reader
 from refusals import refused
 from safetensors.torch import save_file
+from torch import nn
 from typer.testing import CliRunner
 
 from megu.cli.main import app
@@ -116,6 +118,52 @@ def test_one_retained_class_of_many_that_is_lost_is_said(blind, n, reference, wo
     assert verdict["word"].partition(", a trace")[0].partition(", with")[0] == word
     found = [one for one in verdict["findings"] if one.startswith("Single retained classes are lost")]
     assert re.search(said, *found) if said else not found
+
+
+class Hiding(nn.Module):
+    """Never gives the name 3 to images of positive pixels; to others ``seldom``, ``always`` or as if it knew it."""
+
+    def __init__(self, otherwise):
+        super().__init__()
+        self.inner, self.otherwise, self.hidden = reader(range(4)), otherwise, [3]
+
+    def forward(self, x):
+        logits, given = self.inner(x), x.min() >= 0
+        shift = -1e3 if given or self.otherwise == "seldom" else 1e3 * (self.otherwise == "always")
+        return logits + shift * torch.isin(torch.arange(4), torch.tensor(self.hidden))
+
+
+@pytest.mark.parametrize(("otherwise", "reference", "word"), [
+    ("known", None, "partly"), ("known", "seldom", "partly"),
+    ("seldom", None, "forgotten"), ("always", None, "forgotten"),  # it says nothing of an image if all get the name
+    ("known", "known", "forgotten"),  # no more than what the retrained model does
+])  # fmt: skip
+def test_a_class_that_is_named_again_in_another_preparation_is_hidden_not_forgotten(otherwise, reference, word):
+    other = reference and Hiding(reference)
+    if reference:
+        other.inner[1].bias.data += 1
+    checked = check(reader(range(4)), as_dataset(), "3", test=as_dataset(seed=1), reference=other)
+    report = recheck(checked, Hiding(otherwise))
+    assert report["verdict"]["word"].partition(",")[0] == word
+    rows = [row for row in report["left"] if row["than"] == ("reference" if reference else "before")]
+    assert [row["prepared"] for row in rows] == ["normalised by imagenet"] * (word == "partly")
+    first, *findings = report["verdict"]["findings"]
+    assert ("but 6 of 6 normalised by imagenet" in first) == (word == "partly")
+    said = "normalised by imagenet, so that the class is hidden rather than forgotten"
+    assert any(said in one for one in findings) == (word == "partly")
+    jsonschema.validate(report, SCHEMA)
+
+
+def test_a_model_that_hides_a_class_may_be_given_the_next_request(caplog):
+    for request in ("1", ["1", "3"]):
+        check(Hiding("known"), as_dataset(n=20), request)
+        said = "names 75 % of 80 training images right, none of 3, but 100 % of 80 of them normalised by imagenet"
+        assert f"{said}: prepare them so, or forget these once more" in caplog.text
+        caplog.clear()
+    most = Hiding("known")
+    most.hidden = [1, 2, 3]  # of most classes it is the images that are prepared in another way
+    with refused("the model names 25 % of 24 training images right, but 100 % of 24 of them normalised by imagenet"):
+        check(most, as_dataset(), "1")
 
 
 def test_no_report_is_put_among_the_images(model, parts, tmp_path):

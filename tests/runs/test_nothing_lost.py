@@ -12,11 +12,12 @@ from functools import partial
 import pandas as pd
 import pytest
 from killing import child, ended, often
+from safetensors import SafetensorError
 
 from megu.runs.store import RunDirectory
 from megu.settings import files
 from megu.settings.errors import StageError
-from megu.settings.files import alone, write_json
+from megu.settings.files import alone, write_json, writing
 
 
 def work(path, pause=0.0):
@@ -123,6 +124,12 @@ def test_a_disk_that_fails_is_said_in_one_line_and_loses_nothing(undisturbed, tm
     monkeypatch.undo()
     work(tmp_path)
     assert content(tmp_path) == undisturbed
+
+
+def test_a_full_disk_of_which_safetensors_tells_is_one(tmp_path):
+    for why, space in (("No space left on device (os error 28)", "free some space or "), ("(os error 5)", "")):
+        with pytest.raises(StageError, match=rf"\): {space}choose another directory"), writing(tmp_path / "file"):
+            raise SafetensorError(f"Error while serializing: {why}")
 
 
 @pytest.mark.slow
