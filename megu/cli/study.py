@@ -73,6 +73,12 @@ def disentanglement(out: Out, seeds: Seeds = 3, profile: Profile = "quick", work
 
 
 @app.command()
+def hidden(out: Out, seeds: Seeds = 3, profile: Profile = "quick", workers: Workers = None, set: Set = None):
+    """Is a class named again when its images are prepared otherwise?  Every method, class-wise."""
+    _study(out, profile, workers, seeds, set).hidden()
+
+
+@app.command()
 def recovery(out: Out, seeds: Seeds = 3):
     """Check the entanglement measures on images with known parts."""
     from megu.runs.study import recovery

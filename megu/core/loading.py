@@ -150,11 +150,11 @@ def check_accuracy(model, images, index: Int64[Tensor, " n"], check=_CHECK, unse
     if least > max(limit, share + _FAR):
         also = f"; the smallest output is right for {100 * least:.0f} %: of distances let forward return the negatives"
     if other := better_prepared(model, images, index, named):
-        known = torch.isin(y, y[named == y])  # the others it may have been made to forget, unless these are most
-        names = [images.classes[k] for k in y[~known].unique().tolist()]
-        if 2 * len(names) >= len(y.unique()) or better_prepared(model, images, index[known], named[known]):
+        few = [k for k in y.unique().tolist() if 2 * _share(named[y == k], y[y == k]) < share]  # perhaps forgotten
+        known, names = ~torch.isin(y, y.new_tensor(few)), ", ".join(images.classes[k] for k in few[:6])
+        if 2 * len(few) >= len(y.unique()) or better_prepared(model, images, index[known], named[known]):
             raise SettingsError(f"{told}, but {other}: prepare them as in training; if they are, train it on{also}")
-        _LOG.warning(f"{told}, none of {', '.join(names[:6])}, but {other}: prepare them so, or forget these once more")
+        _LOG.warning(f"{told}, few of {names}, but {other}: prepare them so, or forget these once more")
     if share <= limit:
         told += f" ({100 * chance:.0f} % by chance)"
         if share - chance < 1 - share:

@@ -1,5 +1,6 @@
 """How right a model is, and how far from another: accuracies, classes lost or left, outputs, features."""
 
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import product
 from math import isnan, nan, sqrt
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from megu.core.models import share_ends
 from megu.core.train import predict
+from megu.datasets.images import Images
 from megu.datasets.preparations import other_preparations
 
 Logits, Labels = Float[Tensor, "n K"], Int[Tensor, " n"]
@@ -55,8 +57,8 @@ def left_classes(found, level, limit):
     """Forgotten classes of which surely more than ``limit`` percent of the test images, or of the training images of
     one of several, are named right, by the lower end of the 95 % interval; beside a reference: more than by it, by the
     intervals, and by over ``limit`` points.  And those of which, in another preparation (``prepared``, the one of
-    `other_preparations` with most), surely more than that of at most `HIDDEN` training images are: a model that never
-    saw a class gives its name to no image, however prepared."""
+    `other_preparations` with most), surely more than that of at most `HIDDEN` training images are.  A model that never
+    saw a class seldom gives its name to an image so: of ReLU networks on photos none did, of others a few."""
     out, several = [], len(found.labels["forget"].unique()) > 1  # of one the verdict says it anyway
     for row, low, _ in _by_class(found, ("forget",) * several + ("test_forget",), level):
         right, n, other = row["right"], row["images"], row["right_by_other"]
@@ -69,27 +71,27 @@ def left_classes(found, level, limit):
 def _hidden(found, level, limit):
     # Of classes that are not surely known as given: the other preparation in which most of a sample are.
     out, y, kinds = [], found.labels["forget"], found.labels["forget"].unique().tolist()
-    most, retained = max(1, HIDDEN // len(kinds)), found.images.only(_some(found.split.retain, HIDDEN))
+    if found.images.num_classes - len(kinds) < 2:  # a network that knows one class alone gives others any name
+        return out
+    most, retained = max(1, HIDDEN // len(kinds)), found.images.only(sample(found.split.retain, HIDDEN))
     rare = level / (PREPARATIONS * len(kinds))
 
     def surely(right):  # more than the limit
         return right.any() and special.bdtrc(int(right.sum()) - 1, len(right), limit / 100) <= rare
 
     for k in kinds:
-        few, best = found.images.only(_some(found.split.forget[y == k], most)), None
+        few, best = found.images.only(sample(found.split.forget[y == k], most)), None
         if surely(_hits(found, "after", few, k)):
             continue
         usual = _hits(found, "before", few, k).sum()
-        for how, other in other_preparations(few):
-            with suppress(Exception):  # a network may take one size only
-                right = _hits(found, "after", other, k)
-                if how in _ODD or not surely(right) or (best and right.sum() <= best[1].sum()):
-                    continue
-                alike = next(images for name, images in other_preparations(retained) if name == how)
-                before, stray = _hits(found, "before", other, k), _hits(found, "after", alike, k)
-                # Where the model before knows half as much, and fewer other images get the name.
-                if 2 * before.sum() >= usual and (right.double().mean() - stray.double().mean()) > limit / 100:
-                    best = how.partition(" (")[0], right, {"before": before, "reference": other}
+        for how, other, right in otherwise(found.models["after"], few):
+            if not surely(right) or (best and right.sum() <= best[1].sum()):
+                continue
+            alike = next((images for name, images in _ways(retained) if name == how), retained)
+            before, stray = _hits(found, "before", other, k), _hits(found, "after", alike, k)
+            # Where the model before knows half as much, and fewer other images get the name.
+            if 2 * before.sum() >= usual and (right.double().mean() - stray.double().mean()) > limit / 100:
+                best = how, right, {"before": before, "reference": other}
         if best is None:
             continue
         how, right, others = best
@@ -108,8 +110,22 @@ def _hits(found, model, images, k):
     return predict(found.models[model], images, torch.arange(len(images.y), device=images.y.device)).argmax(1) == k
 
 
-def _some(index, most):
+def sample(index, most: int = HIDDEN):
+    """At most so many of an index, at equal distances."""
     return index[torch.linspace(0, len(index) - 1, min(most, len(index))).round().long().to(index.device)]
+
+
+def otherwise(model, images) -> Iterator[tuple[str, Images, Bool[Tensor, " n"]]]:
+    """(Preparation, images, which are named right), as given and in each usual other way that a network takes."""
+    for how, other in _ways(images):
+        with suppress(Exception):  # it may take one size only
+            right = predict(model, other, torch.arange(len(other.y), device=other.y.device)).argmax(1) == other.y
+            yield how, other, right
+
+
+def _ways(images):
+    yield "as given", images
+    yield from ((how.partition(" (")[0], other) for how, other in other_preparations(images) if how not in _ODD)
 
 
 def js(p_logits: Logits, q_logits: Logits) -> float:

@@ -19,7 +19,7 @@ from megu.core.loading import check_and_copy, weights_digest
 from megu.figures import deletion
 from megu.measure.distances import two_errors
 from megu.methods.goal import known_classes
-from megu.own.class_order import LEFT, LOST, check_class_order, check_header, said_of_classes
+from megu.own.class_order import HIDDEN, LEFT, LOST, check_class_order, check_header, said_of_classes
 from megu.own.findings import measure
 from megu.own.tuning import PARTS, Trial
 from megu.own.verdict import DOUBTED, verdict
@@ -81,7 +81,7 @@ def compose(checked, new, guide, training, found):
     known = [] if judge is None else known_classes(judge, images, checked.split.forget)
     said = verdict(asked, *(found[part] for part in ("accuracy", "changes", "attacks", "lost", "left")), known)
     for sentence in (*said["findings"], *said["limits"]):
-        if sentence.startswith((LOST, LEFT, DOUBTED)):
+        if sentence.startswith((LOST, LEFT, HIDDEN, DOUBTED)):
             _log.warning(sentence)
     facts = {"report": NAME, "megu": megu.__version__, "asked": asked, "done": done, **found, "verdict": said}
     return json.loads(json.dumps(facts | {"hashes": HASHES, "files": {}}, allow_nan=False))
@@ -234,7 +234,7 @@ def html(facts):
     """One HTML page without outside references, for screens and paper."""
     try:
         return render("report", r=facts, work=WORK, sums=SUMS)
-    except (jinja2.UndefinedError, TypeError, KeyError) as error:
+    except (jinja2.UndefinedError, TypeError, KeyError, ValueError) as error:
         raise SettingsError(f"the report is not complete ({error}): make it again by `megu unlearn`") from None
 
 

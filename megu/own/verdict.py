@@ -16,10 +16,8 @@ _KEPT = ("test_retain", "retain")
 
 
 def verdict(asked: dict, measured: list, changes: list, attacked: list, lost=(), left=(), known=()) -> dict:
-    """Word, its parts (forgetting, trace, utility), rule (a line each), than (by which model), what, findings, limits.
-
-    Args: "asked", "accuracy", "changes", "attacks", "lost", "left" of a report.  known: classes the reference knows.
-    """
+    """Word, its parts (forgetting, trace, utility), rule (a line each), than (by which model), what, findings, limits,
+    by "asked", "accuracy", "changes", "attacks", "lost", "left" of a report and the classes the reference knows."""
     rows = {(row["model"], row["part"]): row for row in measured}
     moved = {(row["model"], row["than"], row["part"]): row for row in changes}
     whole, there = asked["scenario"] == "class", ("reference", "forget") in rows
@@ -28,13 +26,15 @@ def verdict(asked: dict, measured: list, changes: list, attacked: list, lost=(),
     tests = {(row["model"], row["attack"]): row for row in attacked}
     trace, without, trace_rule, sentences = _trace(tests, moved, judge, whole, rows["after", "forget"]["images"])
     lost, left = ([row for row in rows if row["than"] == (judge or "before")] for rows in (lost, left))
+    hidden = [row for row in left if row.get("prepared")]
     utility, utility_rule = _utility(rows, moved, judge, any(row["surely"] for row in lost))
     sentences += [*_said_of_changes(changes), *said_of_classes(lost, left, PARTS)]
-    forgetting, rule = _forgetting(asked, rows, moved, judge, left) if whole else (None, None)
+    forgetting, rule = _forgetting(asked, rows, moved, judge, len(left) > len(hidden)) if whole else (None, None)
     word = [forgetting or (f"{trace} {without}" if trace == "cannot be told" else trace)]
     word += [f"model {utility}"] * (utility in _LEFT) + ["what is kept cannot be told"] * (utility == "cannot be told")
-    if forgetting == "forgotten" and trace != "none found":
-        word += ["with a trace" if trace == "trace" else f"a trace {trace} {without}"]
+    if forgetting == "forgotten":
+        word[1:1] = ["perhaps hidden"] * bool(hidden)
+        word += {"none found": [], "trace": ["with a trace"]}.get(trace, [f"a trace {trace} {without}"])
     gains = [moved[key] for part in _KEPT if (key := ("after", "before", part)) in moved][:1]
     hints = {
         "More epochs (recipe.epochs), a larger learning rate (recipe.lr) or another method may forget more; choose on"
@@ -50,7 +50,7 @@ def verdict(asked: dict, measured: list, changes: list, attacked: list, lost=(),
         "rule": "\n".join(filter(None, (rule, trace_rule, utility_rule))),
         "than": judge or "before",
         "what": ", ".join(asked["names"]) or f"{asked['images']} single images",
-        "findings": [_first(rows, left), *sentences, *[one for one in hints if hints[one]]],
+        "findings": [_first(rows, hidden), *sentences, *[one for one in hints if hints[one]]],
         "limits": _limits(whole, judge, unfit, asked["data"], rows, moved),
     }
 
@@ -92,9 +92,9 @@ def _forgetting(asked, rows, moved, judge, left):
         done, told, over = after["high"] <= FEW or after["percent"] == 0, True, "%"
         means = f"at most {FEW:g} % of the forgotten training images (upper end of 95 %), or none, are named right"
     rule = (
-        f"Forgotten = {means}, and of no single class surely over {FEW:g} {over} of these, as given or in a usual other"
-        " preparation, or of its test images; partly = fewer than before by both intervals, or such a class; a class of"
-        f" which no more than {chance:.3g} % was surely named right before cannot be said to be forgotten."
+        f"Forgotten = {means}, and of no single class surely over {FEW:g} {over} of these or of its test images"
+        " (perhaps hidden = in another preparation); partly = fewer than before by both intervals, or such a class;"
+        f" what was surely named right by no more than {chance:.3g} % before cannot be said to be forgotten."
     )
     if before["low"] <= chance:
         return "cannot be told, the class was not known before", rule
@@ -204,8 +204,8 @@ def _utility(rows, moved, judge, lost):
     return next((name for name in (*_LEFT, "cannot be told", "kept") if name in grades), "not measured"), rule
 
 
-def _first(rows, left):
-    said, but = [], [f"but {row['right']} of {row['images']} {row['prepared']}" for row in left if row.get("prepared")]
+def _first(rows, hidden):
+    said, but = [], [f"but {row['right']} of {row['images']} {row['prepared']}" for row in hidden]
     names = {"before": "before", "after": "after", "reference": "by the retrained reference"}
     for part in ("forget", *[part for part in _KEPT if ("after", part) in rows][:1]):
         compared = [f"{_ends(rows[model, part])} {name}" for model, name in names.items() if (model, part) in rows]

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from megu.core.loading import check_accuracy
 from megu.core.train import predict
 from megu.measure import disentanglement as patterns
 from megu.measure import shadows
+from megu.measure.distances import otherwise, sample
 from megu.measure.metrics import References, metrics, rows
 from megu.measure.outputs import Outputs, blank_logits, collect_outputs, load_outputs, save_outputs
 from megu.measure.relearn import relearn_steps
@@ -180,7 +182,8 @@ class Models:
 
         Args:
             name, seed, repeat, changes: see `make`.
-            what: of metrics, relearn, patterns, start (`megu.methods.megu.at_start`).
+            what: of metrics, relearn, patterns, start (`megu.methods.megu.at_start`), prepared: percent of a `sample`
+                of forget images that is named right `otherwise`, and of retained ones that get these names.
             keep: the model and its outputs, as always those of `REFERENCES`.
         """
         if keep or name in REFERENCES:
@@ -198,12 +201,20 @@ class Models:
             tables.append(rows(name, seed, {"relearn_steps": steps}, repeat))
         if "start" in what:
             task, own = self._changed(name, seed, repeat, changes)
-            values = at_start(task, self.parameters(name, own))
-            about = {"method": name, "seed": seed, "repeat": repeat}
-            tables.append(pd.DataFrame([{**about, "metric": key, "value": value} for key, value in values.items()]))
+            tables.append(_plain(name, seed, repeat, at_start(task, self.parameters(name, own))))
+        if "prepared" in what:
+            tables.append(_plain(name, seed, repeat, self._prepared(model or self.unlearned(name, seed))))
         if "patterns" in what:
             tables.append(self._patterns(name, seed, outputs))
         return pd.concat(tables, ignore_index=True), {**made, "seconds": {**made["seconds"], **look["seconds"]}}
+
+    def _prepared(self, model):
+        gone, kept = (self.images.only(sample(index)) for index in (self.split.forget, self.split.retain))
+        out = {how: 100 * right.double().mean().item() for how, _, right in otherwise(model, gone)}
+        for k in self.forgotten:
+            for how, _, named in otherwise(model, replace(kept, y=torch.full_like(kept.y, k))):
+                out[f"retained {how}"] = out.get(f"retained {how}", 0.0) + 100 * named.double().mean().item()
+        return out
 
     def _patterns(self, name, seed, outputs):
         def look(seen):
@@ -219,6 +230,11 @@ class Models:
         if seed not in self._before:
             self._before[seed] = patterns.Before(self.images, self.split, look(self.outputs("original", seed)))
         return patterns.tidy(self._before[seed].scores(look(outputs), in_place=in_place))
+
+
+def _plain(name, seed, repeat, values):
+    about = {"method": name, "seed": seed, "repeat": repeat}
+    return pd.DataFrame([{**about, "metric": key, "value": value} for key, value in values.items()])
 
 
 def kept_file(kind: str, name: str, seed: int) -> str:

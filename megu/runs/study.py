@@ -51,10 +51,8 @@ def _failures(engine, specs, how):
 class Study:
     r"""Studies of a profile's own request, whose tables go to the folder ``out``.
 
-    Attributes:
-        workers: see `executor`.
-        seeds: of pre-training; ``overrides`` come before them.
-        folder: of the results, see `Engine`.
+    Attributes: workers: see `executor`.  seeds: of pre-training; ``overrides`` come before them.  folder: of the
+        results, see `Engine`.
     """
 
     out: Path
@@ -126,11 +124,17 @@ class Study:
 
     def disentanglement(self) -> None:
         r"""Patterns that every method cuts, class-wise, and MeGU with each noise: ``disentanglement_all.csv``."""
+        noises = [("megu", "", f"megu, {kind} noise", changes) for kind, changes in NOISES.items()]
+        self._class_wise("disentanglement_all", "view measure value low high method seed", "patterns", noises)
+
+    def hidden(self) -> None:
+        r"""Percent of forget images named right in other preparations, and of others named so: ``hidden.csv``."""
+        self._class_wise("hidden", "metric value method seed", "prepared")
+
+    def _class_wise(self, table, columns, measure, more=()):
         named = {name: e for name, e in METHODS.items() if name in REFERENCES or not e.reference}
         variants = [(name, "", name, {}) for name, e in named.items() if "class" in e.scenarios]
-        variants += [("megu", "", f"megu, {kind} noise", changes) for kind, changes in NOISES.items()]
-        columns, usual = "view measure value low high method seed", {"forget": {"scenario": "class"}}
-        self._variants("disentanglement_all", columns, variants, usual, measures=("patterns",))
+        self._variants(table, columns, [*variants, *more], {"forget": {"scenario": "class"}}, measures=(measure,))
 
 
 def paper_grid(
@@ -196,9 +200,7 @@ def paper(
 ):
     r"""The paper's cells; ``grid_<profile>.csv``, its seconds and source, in the folder ``out``: all that is known.
 
-    Args:
-        profile, only, seeds, repeats, overrides: see `paper_grid`.
-        folder: see `Engine`.  how: see `executor`.
+    Args: profile, only, seeds, repeats, overrides: see `paper_grid`.  folder: see `Engine`.  how: see `executor`.
         pretrain: originals and retrained models only.  dry_run: only say what is left.
     Raises: WorkError with what failed, after all the rest.
     """
@@ -232,12 +234,10 @@ def recovery(out: Path, seeds: Sequence[int]):
     _write(out, "truth", tables, {"command": "megu study recovery --out paper_figures/data", **about})
 
 
-def _layers(here):
-    return (*blocks(here.original, here.data.images.batch(here.test[:2])), None)
-
-
 _RECOVER = {
-    "recovery": lambda here, seed: known.recovery(here.original, here.data, here.test, _layers(here)),
+    "recovery": lambda here, seed: known.recovery(
+        here.original, here.data, here.test, (*blocks(here.original, here.data.images.batch(here.test[:2])), None)
+    ),
     "units": lambda here, seed: known.units(here.original, here.data, here.test),
     "forgetting": known.forgetting,
 }

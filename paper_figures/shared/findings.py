@@ -1,7 +1,7 @@
 r"""What the tracked tables say about methods: each number is read from a table, each list made by a stated rule."""
 
 import numpy as np
-from shared import cifar100, mechanism
+from shared import cifar100, hidden, mechanism
 from shared.drawing import read, source
 from shared.rulers import standings
 from shared.tracked import (
@@ -93,7 +93,7 @@ def forgetting(data):
         f" {left['original']}, retrained {left['retrain']}), after {share['megu']:.0f} % of the time of retraining,"
         f" {whole:.0f} % with the guide. Its retained test accuracy is {gap(kept.loc['megu'])} points from the"
         f" retrained model's (original {gap(kept.loc['original'])}; fine-tuning on retain images alone"
-        f" {gap(kept.loc['finetune'])}, in {share['finetune']:.0f} % of the time)."
+        f" {gap(kept.loc['finetune'])}, in {share['finetune']:.0f} % of the time). {hidden.said(data)}"
     )
 
 

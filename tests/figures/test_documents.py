@@ -10,7 +10,7 @@ import nbformat
 import pandas as pd
 import pytest
 from conftest import ROOT
-from shared import cifar100, findings, mechanism, method_list, notebook_map, rulers, tracked
+from shared import cifar100, findings, hidden, mechanism, method_list, notebook_map, rulers, tracked
 
 from megu.figures.markdown import SPAN
 from megu.methods import method_settings
@@ -57,7 +57,7 @@ def test_an_altered_number_in_a_span_is_noticed():
 def altered(folder, metric, value, seed=0):
     """A folder with the comparison in which MeGU has another value, of one seed of the class-wise request."""
     folder.mkdir()
-    for table in DATA.glob("comparison*"):
+    for table in (*DATA.glob("comparison*"), *DATA.glob("hidden*")):
         shutil.copy(table, folder)
     rows = pd.read_csv(DATA / "comparison.csv").set_index(["metric", "method", "scenario", "seed"]).sort_index()
     rows.loc[(metric, "megu", "class", seed), "value"] = value
@@ -132,6 +132,17 @@ def test_one_seed_has_no_interval_and_several_have(monkeypatch):
     swapped = rows.assign(method=rows["method"].replace({"megu": "finetune", "finetune": "megu"}))
     monkeypatch.setattr(cifar100, "read_grid", lambda data, profile: (swapped, *rest))
     assert cifar100.turned(DATA) == ""
+
+
+def test_what_a_method_only_hides_is_said(monkeypatch):
+    rows = hidden.table(DATA, "hidden")
+    assert "Retrain 0 ± 0 %" in hidden.said(DATA), "a model that never saw them gives the name to no image"
+    turned = rows["metric"] == "upside down"  # where the original still knows them
+    for others, named in ((turned, "MeGU 100 ± 0 %"), (rows["metric"].str.endswith("upside down"), "MeGU 0 ± 0 %")):
+        kept = rows.assign(value=rows["value"].where(rows["method"] == "original", 0.0).where(~others, 100.0))
+        monkeypatch.setattr(hidden, "table", lambda data, name, kept=kept: kept)
+        assert named in hidden.said(DATA), "it says nothing where all images get the name"
+    assert hidden.page(DATA).count("| 0 of 3 | - |") == rows["method"].nunique() - 1  # but the original
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -190,6 +190,15 @@ def test_disentanglement_of_every_method_and_kind_of_noise(small):
     assert value["original", "in place", "suppressed"] == 0 and value["original", "in place", "kept"] == 1
 
 
+def test_forget_images_are_shown_to_every_method_in_other_preparations(small):
+    table = small("hidden", seeds=1, overrides={"forget.classes": ["trouser"]})
+    assert set(table["method"]) == {"original", "retrain", "finetune", "unsir", "megu", "ssd-code"}
+    wide = table.pivot_table(index="method", columns="metric", values="value", sort=False)
+    assert wide.columns[0] == "as given" and wide.notna().all(axis=None) and wide.shape[1] > 12
+    assert {"upside down", "normalised by imagenet"} < {*wide} and "as negatives" not in wide
+    assert wide.loc["original"].any() and not wide.loc["retrain"].any(), "also of retained images"
+
+
 def test_known_parts_are_measured_once(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     calls = []
