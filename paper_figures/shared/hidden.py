@@ -42,6 +42,6 @@ def said(data, names=("megu", "megu-printed", "retrain")):
     r"""A sentence on what is named again in another preparation."""
     seen, classes = _seen(data), source(data, "hidden_source")["forget"]["classes"]
     more = (seen["most"] - seen["stray"]).groupby("method")
-    found = (f"{title(name)} {number(more.mean()[name], half_width(more.get_group(name)), 0)} %" for name in names)
-    what = f"more images of {listed(classes)} than others get its name: {listed(found)}"
+    found = (f"{title(name)} {number(more.mean()[name], half_width(more.get_group(name)), 0)}" for name in names)
+    what = f"images of {listed(classes)} are named so more often than retained ones, by points: {listed(found)}"
     return f"[Prepared otherwise](paper_figures/README.md#hidden-or-forgotten), {what}."

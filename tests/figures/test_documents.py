@@ -136,9 +136,9 @@ def test_one_seed_has_no_interval_and_several_have(monkeypatch):
 
 def test_what_a_method_only_hides_is_said(monkeypatch):
     rows = hidden.table(DATA, "hidden")
-    assert "Retrain 0 ± 0 %" in hidden.said(DATA), "a model that never saw them gives the name to no image"
+    assert "Retrain 0 ± 0." in hidden.said(DATA), "a model that never saw them gives the name to no image"
     turned = rows["metric"] == "upside down"  # where the original still knows them
-    for others, named in ((turned, "MeGU 100 ± 0 %"), (rows["metric"].str.endswith("upside down"), "MeGU 0 ± 0 %")):
+    for others, named in ((turned, ": MeGU 100 ± 0, "), (rows["metric"].str.endswith("upside down"), ": MeGU 0 ± 0, ")):
         kept = rows.assign(value=rows["value"].where(rows["method"] == "original", 0.0).where(~others, 100.0))
         monkeypatch.setattr(hidden, "table", lambda data, name, kept=kept: kept)
         assert named in hidden.said(DATA), "it says nothing where all images get the name"
