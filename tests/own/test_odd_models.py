@@ -191,6 +191,23 @@ def test_a_model_that_answers_by_what_it_kept_is_refused(model, parts):
     forget(KeptHead(copy.deepcopy(model), anew=True), parts, dry_run=True)
 
 
+class Shaken(nn.Sequential):
+    """In training mode a weight makes its answers larger or smaller at random, as blocks do that are left out."""
+
+    def __init__(self, *parts):
+        super().__init__(*parts)
+        self.gate = nn.Parameter(torch.tensor(1e-3))
+
+    def forward(self, x):
+        for part in self:
+            x = part(x)
+        return x * (1 + 15 * self.gate * torch.randn(()).sign()) if self.training else x
+
+
+def test_a_model_that_is_random_in_training_mode_keeps_nothing(model, parts):
+    forget(Shaken(*copy.deepcopy(model)), parts, dry_run=True)
+
+
 class Groups(nn.Sequential):
     """Gives its weights as an optimiser takes them."""
 
