@@ -58,7 +58,7 @@ def left_classes(found, level, limit):
     one of several, are named right, by the lower end of the 95 % interval; beside a reference: more than by it, by the
     intervals, and by over ``limit`` points.  And those of which, in another preparation (``prepared``, the one of
     `other_preparations` with most), surely more than that of at most `HIDDEN` training images are.  A model that never
-    saw a class seldom gives its name to an image so: of ReLU networks on photos none did, of others a few."""
+    saw a class may give its name to an image so, too, mostly where few classes are left."""
     out, several = [], len(found.labels["forget"].unique()) > 1  # of one the verdict says it anyway
     for row, low, _ in _by_class(found, ("forget",) * several + ("test_forget",), level):
         right, n, other = row["right"], row["images"], row["right_by_other"]
@@ -91,23 +91,27 @@ def _hidden(found, level, limit):
             before, stray = _hits(found, "before", other, k), _hits(found, "after", alike, k)
             # Where the model before knows half as much, and fewer other images get the name.
             if 2 * before.sum() >= usual and (right.double().mean() - stray.double().mean()) > limit / 100:
-                best = how, right, {"before": before, "reference": other}
+                best = how, right, before, other
         if best is None:
             continue
-        how, right, others = best
+        how, right, before, other = best
         row = {"part": "forget", "class": found.images.classes[k], "images": len(right), "right": int(right.sum())}
-        out.append(row | {"than": "before", "right_by_other": int(others["before"].sum()), "prepared": how})
+        out.append(row | {"than": "before", "right_by_other": int(before.sum()), "prepared": how})
         if "reference" in found.outputs:
-            theirs = _hits(found, "reference", others["reference"], k)
+            theirs = _hits(found, "reference", other, k)
             more = paired_difference(right, theirs, level)
             if more[0] > limit / 100 and more[1] > 0:
                 out.append(row | {"than": "reference", "right_by_other": int(theirs.sum()), "prepared": how})
     return out
 
 
+def _named(model, images):
+    return predict(model, images, torch.arange(len(images.y), device=images.y.device)).argmax(1)
+
+
 def _hits(found, model, images, k):
     # Which of these images a model names so.
-    return predict(found.models[model], images, torch.arange(len(images.y), device=images.y.device)).argmax(1) == k
+    return _named(found.models[model], images) == k
 
 
 def sample(index, most: int = HIDDEN):
@@ -119,8 +123,7 @@ def otherwise(model, images) -> Iterator[tuple[str, Images, Bool[Tensor, " n"]]]
     """(Preparation, images, which are named right), as given and in each usual other way that a network takes."""
     for how, other in _ways(images):
         with suppress(Exception):  # it may take one size only
-            right = predict(model, other, torch.arange(len(other.y), device=other.y.device)).argmax(1) == other.y
-            yield how, other, right
+            yield how, other, _named(model, other) == other.y
 
 
 def _ways(images):
