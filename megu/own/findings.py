@@ -143,8 +143,9 @@ def _attack_curves(found, scenario):
             scores[model] = []
             for part in parts:
                 logits, y = outputs.logits[part], found.labels[part]
-                unlike = attacks.per_sample_loss(logits, y) if attack == "loss" else attacks.entropy(logits)
-                scores[model] += [-unlike, kinds[part]]  # high where an attacker takes an image for one trained on
+                # High where an attacker takes an image for one trained on; by confidence, as losses become 0 at last.
+                score = attacks.logit_confidence(logits, y) if attack == "loss" else -attacks.entropy(logits)
+                scores[model] += [score, kinds[part]]
         out += attack_rows(attack, scores, alone)
     return out
 

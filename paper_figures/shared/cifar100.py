@@ -11,6 +11,7 @@ from megu.methods import method_settings
 from megu.settings.profiles import resolve
 
 FIRST = "rocket"  # the paper's first request
+REQUESTS = "requests"  # folder of the tables of others, which are of another code
 SURE = {  # metric -> (head of its column, decimals)
     "acc_retain_test": ("retained test acc., %", 1),
     "acc_forget_train": ("forget images named right, %", 1),
@@ -85,16 +86,18 @@ def _farther(rows):
 
 
 def _sure(data):
-    # (class, architecture) -> (rows of `summary` by (metric, method), seeds)
-    rows = read_grid(data, "fast")[0].query("dataset == 'cifar100'")
-    return {
-        about: (summary(found).set_index(["metric", "method"]), sorted(found["seed"].unique()))
-        for about, found in rows.groupby(["forget", "arch"])
-    }
+    # (request, data set, architecture) -> (rows of `summary` by (metric, method), seeds, epochs of pre-training)
+    out = {}
+    for rows, _, about in (read_grid(folder, "fast") for folder in (data, data / REQUESTS)):
+        for (name, dataset, arch), found in rows.groupby(["forget", "dataset", "arch"]):
+            means = summary(found).set_index(["metric", "method"])
+            epochs = about["epochs"][f"{dataset}, {arch}"]
+            out[name, dataset, arch] = means, sorted(found["seed"].unique()), epochs
+    return out
 
 
 def _first(data):
-    return [found for (name, _), found in _sure(data).items() if name == FIRST]
+    return [found[:2] for (name, *_), found in _sure(data).items() if name == FIRST]
 
 
 def _value(row, digits, seeds, unit=""):
@@ -103,16 +106,16 @@ def _value(row, digits, seeds, unit=""):
 
 
 def sure(data):
-    r"""Markdown: single classes on the networks that are sure of their images, method by method."""
-    parts, epochs = [], source(data, "grid_fast_source")["epochs"]
-    for (name, arch), (found, seeds) in sorted(_sure(data).items(), key=lambda cell: cell[0][0] != FIRST):
+    r"""Markdown: requests on the networks that are sure of their images, method by method."""
+    parts, cells = [], sorted(_sure(data).items(), key=lambda cell: cell[0][0] != FIRST)
+    for (name, dataset, arch), (found, seeds, epochs) in cells:
         lines = [
             [title(name), *(_value(found.loc[(metric, name)], digits, seeds) for metric, (_, digits) in SURE.items())]
             for name in found.loc["tow"].index
         ]
         head = [f"method, {arch}", *(words for words, _ in SURE.values())]
         about = markdown.interval(seeds, "Mean" if len(seeds) > 1 else "Value", f"seeds {', '.join(map(str, seeds))}")
-        trained = f"{name}, {epochs[f'cifar100, {arch}']} epochs of pre-training"
+        trained = f"{name} ({dataset}), {epochs} epochs of pre-training"
         parts.append(f"{markdown.table(head, lines)}\n\n{trained}. {about}.")
     return "\n\n".join(parts)
 

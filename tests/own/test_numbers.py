@@ -31,6 +31,11 @@ class Half(torch.nn.Module):
         return x * 0.5 + 0.5
 
 
+class Loud(torch.nn.Module):
+    def forward(self, x):
+        return 3000 * x
+
+
 def logits_of(net, root, part):
     """(Logits, classes) of the photos of a part."""
     pairs = [(path, k) for k, name in enumerate(NAMES) for path in sorted((root / "photos" / part / name).iterdir())]
@@ -64,3 +69,23 @@ def test_accuracies_and_attacks_are_those_of_a_few_lines_of_torch_and_scikit_lea
     changed = {**ours, ("after", "retain"): ours["after", "retain"] + 100 / 360}  # one image of 360, the control
     assert told != pytest.approx(changed, abs=0.001)
     assert abs(ours["before", "forget"] - ours["after", "forget"]) > 1  # there was something to measure
+
+
+def test_losses_of_0_by_rounding_are_told_apart(model, parts, tmp_path):
+    root = files_of(model, parts, tmp_path)
+    loud = torch.nn.Sequential(network(), Loud()).eval()
+    loud[0].load_state_dict(model.state_dict())
+    how = {"classes": root / "names.txt", "normalise": "half", "method": "ssd"}
+    report = megu.unlearn(torch.nn.Sequential(Half(), *loud), root / "photos", "trouser", **how).report
+    found = next(row["auc"] for row in report["attacks"] if (row["model"], row["attack"]) == ("before", "loss"))
+    sides, rounded = [], []
+    for part in ("train", "test"):
+        logits, y = logits_of(torch.nn.Sequential(Half(), *loud).eval(), root, part)
+        of_class = logits[y == GONE]
+        others = of_class.clone()
+        others[:, GONE] = -np.inf
+        sides.append(of_class[:, GONE] - others.logsumexp(1))
+        rounded.append(-torch.nn.functional.softplus(-sides[-1]))
+    member = np.r_[np.ones(len(sides[0])), np.zeros(len(sides[1]))]
+    assert found == pytest.approx(roc_auc_score(member, torch.cat(sides)), abs=0.001)
+    assert found != pytest.approx(roc_auc_score(member, torch.cat(rounded)), abs=0.001), "the control"
