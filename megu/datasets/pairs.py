@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float32, UInt8
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from megu.datasets.folder import ImagePart, in_8_bits, remarks, say_note
 from megu.datasets.listing import class_name, in_order
@@ -56,10 +57,12 @@ def as_pairs(data, what):
         remedy = 'write it as a .csv beside the images (frame.to_csv("images.csv", index=False)), or give a Dataset'
         raise SettingsError(f"{what} is a DataFrame: {remedy}")
     try:
-        len(data), data.__getitem__
+        by_position = len(data) >= 0 and data.__getitem__ and not isinstance(data, IterableDataset)
     except Exception:  # whatever a foreign Dataset may raise
-        remedy = "give a folder, or a torch Dataset with a length, no DataLoader"
-        raise SettingsError(f"{what} is a {type(data).__name__}: {remedy}") from None
+        by_position = False
+    if not by_position:
+        remedy = "give a folder, or a torch Dataset with a length and positions (a list has both), no DataLoader"
+        raise SettingsError(f"{what} is a {type(data).__name__}: {remedy}")
     return _Rows(data, what) if hasattr(data, "features") and hasattr(data, "column_names") else data
 
 

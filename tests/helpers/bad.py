@@ -6,13 +6,23 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import IterableDataset, TensorDataset
 
 import megu
 from megu.settings.errors import SettingsError
 
 SEEN = Counter()
 NAMES = ("ape", "bee", "cat")
+
+
+class Stream(IterableDataset):
+    """Has a length, and no positions."""
+
+    def __iter__(self):
+        return iter(TensorDataset(*images()))
+
+    def __len__(self):
+        return 30
 
 
 def refused(call, *parts):

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from bad import NAMES, SEEN, ask, folder, images, linear, refused
+from bad import NAMES, SEEN, Stream, ask, folder, images, linear, refused
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save, save_file
@@ -156,7 +156,7 @@ ALONE = {  # argument of `ask` -> (wrong value, what the message must name)
         (Pairs(X[:0], Y[:0]), "empty"), (Pairs(X[Y < 2], Y[Y < 2]), "'cat'"), (Pairs(X), "pairs"),
         ("no/such/folder", "folder"), (3, "int"), ([*zip(X, Y, strict=True), (X[0, :, :3], 0)], "image 30"),
         ([("a", 0)] * 3, "image 0"), (iter([1]), "DataLoader"), ([(X[0], 0, 1)], "tuple of 3"),
-        ((X, Y), "TensorDataset"), ([(X[0], torch.eye(3)[0])], "one-hot"),
+        ((X, Y), "TensorDataset"), ([(X[0], torch.eye(3)[0])], "one-hot"), (Stream(), "a list has both"),
         ([(torch.rand(9, 4, 3), 0)], "channels last"), (type("Lazy", (), {"__getitem__": 0, "__len__": 0})(), "Lazy"),
     ],
     "model": [
