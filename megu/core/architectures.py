@@ -121,11 +121,10 @@ def _offer_processor(name, size):
 
 def _offer(name, mean, std, size):
     # What the library says of the images; the user's training may have been another.
-    if mean and std and size:
-        pair = "; ".join(",".join(f"{value:g}" for value in part) for part in (mean, std))
-        _LOG.warning("%s usually takes %s px and normalise '%s': give these if yours was trained so", name, size, pair)
-    elif size:
-        _LOG.warning("%s usually takes images of %s px: give this size if yours was trained so", name, size)
+    if size:
+        pair = "; ".join(",".join(f"{value:g}" for value in part) for part in (mean or (), std or ()))
+        takes = f"{size} px and normalise '{pair}'" if mean and std else f"images of {size} px"
+        _LOG.warning("%s usually takes %s: what you give counts, and what yours was trained on", name, takes)
 
 
 def _function(arch, num_classes, channels):
