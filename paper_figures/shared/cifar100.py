@@ -137,6 +137,19 @@ def said(data):
     return f" On all of CIFAR-100, {'; '.join(out)}." if out else ""
 
 
+def others(data):
+    r"""What the tables of further requests add to it, of test images, or where none go, of forget images."""
+    out = []
+    for (name, dataset, _), (found, seeds, _) in _sure(data).items():
+        tested = found["mean"].reindex([("acc_forget_test", "megu")]).notna().all()
+        forget, before = found.loc["acc_forget_test" if tested else "acc_forget_train"], found.loc["acc_retain_test"]
+        names = {**LEAVE} if tested else {**LEAVE, "retrain": "retraining"}
+        named = [f"{words.partition(' (')[0]} {_value(forget.loc[key], 0, seeds)} %" for key, words in names.items()]
+        by = number(*before.loc["original", ["mean", "half_width"]], 1)
+        out += [f"of {name} ({dataset}, {by} %) {', '.join(named)}"] * (name != FIRST)
+    return f" Of other requests, by the smaller of these networks: {'; '.join(out)}." if out else ""
+
+
 def turned(data):
     r"""ToW of MeGU and fine-tuning in that cell where MeGU has surely the larger one, unlike in the comparison."""
     out = []

@@ -208,8 +208,8 @@ def printed(data):
         f" named right, but {said(paper)} % of"
         f" {about['forget']['classes'][0]} (seeds {about['numbers']}), and {said(tuned)} % with the tuned weights;"
         f" labels alone leave {said(labels)} %. So MeGU's default looks, and trains once more where too much is left:"
-        f" {said(default)} %, no better than labels alone.{cifar100.said(data)} [Variants, weights, more"
-        f" classes]({EQ11})."
+        f" {said(default)} %, no better than labels alone.{cifar100.said(data)}{cifar100.others(data)} [Variants,"
+        f" weights, more classes]({EQ11})."
     )
 
 

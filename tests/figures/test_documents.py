@@ -134,6 +134,23 @@ def test_one_seed_has_no_interval_and_several_have(monkeypatch):
     assert cifar100.turned(DATA) == ""
 
 
+def test_further_requests_on_the_fast_networks_stand_beside_the_first(monkeypatch):
+    rows, seconds, about = cifar100.read_grid(DATA, "fast")
+    first = rows[(rows["arch"] == "airbench") & (rows["seed"] == 0)]
+    untested = first.assign(forget="9 images", dataset="cifar10", scenario="random")
+    untested.loc[untested["metric"] == "acc_forget_test", "value"] = float("nan")
+    more = pd.concat([first.assign(forget="mushroom"), untested])
+    about["epochs"]["cifar10, airbench"] = 7
+    grids = {DATA: (rows, seconds, about), DATA / cifar100.REQUESTS: (more, seconds, about)}
+    monkeypatch.setattr(cifar100, "read_grid", lambda data, profile: grids[data])
+    said = cifar100.others(DATA)
+    assert re.search(r"of mushroom \(cifar100, 68.\d %\) MeGU as printed \d+ %, the default", said)
+    assert re.search(r"of 9 images .* labels alone \d+ %, retraining 0 %;", said), "none of them is in the test set"
+    assert "9 images (cifar10), 7 epochs" in cifar100.sure(DATA) and "mushroom" not in cifar100.said(DATA)
+    monkeypatch.setattr(cifar100, "read_grid", lambda data, profile: (rows, seconds, about))
+    assert cifar100.others(DATA) == ""
+
+
 def test_what_a_method_only_hides_is_said(monkeypatch):
     rows = hidden.table(DATA, "hidden")
     assert "Retrain 0 ± 0." in hidden.said(DATA), "a model that never saw them gives the name to no image"
