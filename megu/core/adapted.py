@@ -12,11 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
-from torch.nn.modules.dropout import _DropoutNd
 
 from megu.core.device import generator, seeded
 from megu.core.weights import check_modes, check_sources, takes
-from megu.settings.errors import SettingsError
+from megu.settings.errors import SettingsError, why
 
 _LOG = logging.getLogger("megu")
 _TINY = 1e-30  # the logarithm of a probability that is 0 in float32
@@ -42,11 +41,6 @@ def unwrapped(model: nn.Module) -> nn.Module:
 def trainable(model: nn.Module) -> list[nn.Parameter]:
     r"""The weights that may move."""
     return [weight for weight in model.parameters() if weight.requires_grad]
-
-
-def why(error: BaseException) -> str:
-    r"""A foreign error in a few words."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:150]}"
 
 
 def tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -75,7 +69,7 @@ def _members(found):
 
 @dataclass(frozen=True)
 class _Hooks:
-    # still: names of parts that stay in eval mode.  read: training or not -> (names that lead to the logits, form).
+    # still: names of parts that stay in eval mode.  read: training or not -> how logits are read, see `read_output`.
     # fresh: it writes into its images, or takes them in one order of memory alone, so it is given copies.
     still: frozenset
     read: dict
@@ -95,6 +89,8 @@ class _Hooks:
 
 
 def _at(output, path):
+    if isinstance(path, list):
+        return sum(_at(output, one) for one in path) / len(path)
     for name in path:
         output = dict(_members(output))[name]
     return output
@@ -180,14 +176,15 @@ def _still(model, what):
 
 
 def _called(path):
-    return ".".join(map(str, path)) or "the output"
+    several = isinstance(path, list)
+    return f"the mean of {', '.join(map(_called, path))}" if several else ".".join(map(str, path)) or "the output"
 
 
 def read_output(output, shape: tuple[int, int | None], what: str, near: Tensor | None = None):
-    r"""(Names that lead to the logits in what a classifier gives, the tensor there, its form, see `form_of`).
+    r"""(Names that lead to the logits, or a list of such, whose mean they are; the tensor there; its `form_of`).
 
-    Args: shape: (n, K) of the logits, K None where any will do.  what: for messages.  near: logits in eval mode, which
-        tell those in training mode from auxiliary ones.
+    Args: output: of a classifier.  shape: (n, K) of the logits, K None where any will do.  what: for messages.  near:
+        logits in eval mode: they tell those in training mode from auxiliary ones, or are the mean of several.
     Raises: SettingsError where no logits, or several, are found.
     """
     n, k = shape
@@ -196,7 +193,10 @@ def read_output(output, shape: tuple[int, int | None], what: str, near: Tensor |
     fits = [found for found in fits if found[0][-1:] == ("logits",)] or fits
     read = [(path, t, form_of(t)) for path, t in fits if t.is_floating_point()]
     if near is not None and len(read) > 1:
-        return min(read, key=lambda one: (as_logits(*one[1:]).log_softmax(1) - near.log_softmax(1)).norm().item())
+        joined = sum(t for _, t, _ in read) / len(read)  # of two heads, as of a distilled network
+        read.append(([path for path, *_ in read], joined, form_of(joined)))
+        *far, last = ((as_logits(*one[1:]).log_softmax(1) - near.log_softmax(1)).norm().item() for one in read)
+        return read[-1] if last < min(far) / 10 else read[far.index(min(far))]
     read = [one for one in read if one[2] is None] or read
     if not read:
         one = isinstance(output, Tensor) and output.numel() == n  # a sigmoid between two classes
@@ -221,9 +221,11 @@ def _in_training(model, x, logits, what, wide, eval_path):
             given = _at(probe(x.clone()), eval_path)
             output = probe.train()(x.clone())
             several = sum(t.shape == shape for _, t in leaves(output)) > 1
-            if several:  # which one is it that evaluation gives?
-                for module in probe.modules():
-                    module.training = not isinstance(module, _BatchNorm | _DropoutNd)
+            if several:  # which one is it that evaluation gives, by the batch statistics of now?
+                now = _at(probe.eval()(x.clone()), eval_path)
+                logits = as_logits(now, form_of(now))
+                for module in probe.modules():  # without what it draws: dropout, drop path, ...
+                    module.training = not (isinstance(module, _BatchNorm) or "Drop" in type(module).__name__)
                 output = probe(x.clone())
             path, found, form = read_output(output, shape, f"{what}, in training mode,", logits)
             made = found.grad_fn
@@ -239,11 +241,10 @@ def _in_training(model, x, logits, what, wide, eval_path):
     except Exception as error:  # whatever a foreign forward() may raise
         told = f"{what} takes images in eval mode, but not in training mode ({why(error)})"
         raise SettingsError(f"{told}: let forward work in both") from None
-    check_sources(probe, x, found, given, what)
+    check_sources(probe, x, found, given, what, several)
     if not reached or reached[0] is None or not any(gradient is not None for gradient in reached[1:]):
         remedy = "use no torch.no_grad and no detach in forward, and freeze layers by requires_grad_(False)"
         raise SettingsError(f"{what} lets no gradient through to its images or its weights: {remedy}")
     if several:
-        told = "%s gives a %s while it is trained: %s is trained on, auxiliary outputs are not"
-        _LOG.warning(told, what, type(output).__name__, _called(path))
+        _LOG.warning("%s gives a %s in training: only %s is trained on", what, type(output).__name__, _called(path))
     return path, form

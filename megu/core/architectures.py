@@ -12,10 +12,10 @@ from pathlib import Path
 from torch import nn
 
 from megu.core import keymap, models
-from megu.core.adapted import tensors, unwrapped, why
+from megu.core.adapted import tensors, unwrapped
 from megu.core.device import generator, seeded
 from megu.core.weights import read_tensors
-from megu.settings.errors import MeguError, SettingsError
+from megu.settings.errors import MeguError, SettingsError, why
 from megu.settings.extras import extra
 from megu.settings.known import OURS, check_arch
 

@@ -10,13 +10,13 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from megu.core.adapted import adapted, copy_of, tensors, trainable, unwrapped, why
+from megu.core.adapted import adapted, copy_of, tensors, trainable, unwrapped
 from megu.core.device import generator, seeded
 from megu.core.models import asked, refilled
 from megu.core.splits import some
 from megu.core.train import predict
 from megu.datasets.preparations import other_preparations
-from megu.settings.errors import SettingsError
+from megu.settings.errors import SettingsError, why
 from megu.settings.files import hash_bytes
 
 _LOG = logging.getLogger("megu")

@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from megu.core.adapted import as_logits, copy_of, read_output, tensors, trainable, unwrapped, why  # noqa: F401  (one door)
+from megu.core.adapted import as_logits, copy_of, read_output, tensors, trainable, unwrapped  # noqa: F401  (one door)
 from megu.core.networks import AIRBENCH, RESNETS, Airbench, ResNet, ViT, build, prepare, reset, resized  # noqa: F401  (one door)
 from megu.core.weights import read_tensors, takes
-from megu.settings.errors import MeguError, SettingsError
+from megu.settings.errors import MeguError, SettingsError, why
 
 
 def head(model: nn.Module) -> nn.Linear:

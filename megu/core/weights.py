@@ -202,11 +202,11 @@ def check_modes(model: nn.Module, what: str):
         raise SettingsError(f"{told}, which no file would have: let it give them all")
 
 
-def check_sources(model: nn.Module, x: Tensor, taught: Tensor, given: Tensor, what: str):
+def check_sources(model: nn.Module, x: Tensor, taught: Tensor, given: Tensor, what: str, several: bool = False):
     r"""What the logits ``taught``, in training mode, and ``given``, in eval mode, of images ``x`` are made of.
 
     Weights that have no part in the former are said.  Raises: SettingsError where the former are made of weights that
-    are none of the model's, or the latter of none that is trained.
+    are none of the model's, or the latter of none that is trained, or, the former being of ``several``, of others, too.
     """
     named, classes = model.named_buffers(), given.shape[1]
     tables = [name for name, of in named if of.is_floating_point() and _may_be_of_images(of, x.shape[1:], classes)]
@@ -219,6 +219,9 @@ def check_sources(model: nn.Module, x: Tensor, taught: Tensor, given: Tensor, wh
     if id(x) in given and trained and not trained & given.keys():
         told = f"{what} answers in eval mode by other weights than those that it trains (an average of them?)"
         raise SettingsError(f"{told}: give the part that answers as the model, or let forward use one in both modes")
+    if several and (more := [weights[i] for i in (weights.keys() & given.keys()) - trained]):
+        told = f"{what} gives several outputs in training mode, none of which, nor their mean, is that of eval mode"
+        raise SettingsError(f"{told} ({', '.join(sorted(more)[:3])} has a part in it): let forward give it in both")
     if tables := [name for name in tables if name in model.state_dict()]:
         told = "%s: neither method nor retrain changes the buffers %s: if they were made of images (prototypes), %s"
         remedy = "make them anew without those that go"
@@ -231,5 +234,5 @@ def check_sources(model: nn.Module, x: Tensor, taught: Tensor, given: Tensor, wh
         told = "%s: no file holds %s, which are neither weights nor buffers: who reads its file needs them, too"
         _log.warning(told, what, ", ".join(apart[:3]) + ", ..." * (len(apart) > 3))
     if idle := [name for i, name in weights.items() if i not in trained and model.get_parameter(name).requires_grad]:
-        told = "%s: %d weights have no part in the logits of a few images (%s): most methods leave them as they are"
+        told = "%s: %d weights have no part in the logits of training mode (%s): most methods leave them as they are"
         _log.warning(told, what, len(idle), ", ".join(idle[:3]) + ", ..." * (len(idle) > 3))

@@ -11,7 +11,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 from torch.utils.data import Subset
 
-from megu.core.adapted import adapted, why
+from megu.core.adapted import adapted
 from megu.core.architectures import read_model
 from megu.core.loading import copied
 from megu.core.models import channels_of
@@ -25,7 +25,7 @@ from megu.datasets.table import list_csv
 from megu.datasets.user_images import pool_parts
 from megu.own.class_order import check_header
 from megu.settings.config import Forget
-from megu.settings.errors import SettingsError
+from megu.settings.errors import SettingsError, why
 from megu.settings.values import closest, shown
 
 _log = logging.getLogger("megu")

@@ -22,3 +22,8 @@ class WorkError(MeguError, RuntimeError):
 
 class NotebookError(MeguError, RuntimeError):
     """A notebook failed."""
+
+
+def why(error: BaseException) -> str:
+    r"""A foreign error in a few words."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:150]}"

@@ -46,10 +46,6 @@ def trained_on(net, x=X):
     return copy, copy(x)
 
 
-def plain(net, main, other, features):
-    return main
-
-
 OUTPUTS = {
     "tuple": lambda net, main, other, features: (main, features),
     "features first": lambda net, main, other, features: [features, main],
@@ -59,6 +55,7 @@ OUTPUTS = {
     "dataclass": lambda net, main, other, features: Record(main, features),
     "auxiliary in training": lambda net, main, other, features: (other, main) if net.training else main,
     "dict in training": lambda net, main, other, features: {"a": other, "b": main} if net.training else main,
+    "joined in evaluation": lambda net, main, o, _: (main - o / 99, main + o / 99) if net.training else main,
     "probabilities": lambda net, main, other, features: main.softmax(1),
     "percents": lambda net, main, other, features: 100 * main.softmax(1),
     "log-probabilities": lambda net, main, other, features: main.log_softmax(1),
@@ -69,7 +66,7 @@ OUTPUTS = {
 
 @pytest.mark.parametrize("kind", OUTPUTS)
 def test_logits_are_read_in_both_modes_and_taught_as_such(kind, caplog):
-    expected, given = Net(plain).eval(), Net(OUTPUTS[kind]).eval()
+    expected, given = Net().eval(), Net(OUTPUTS[kind]).eval()
     net = adapted(models.copy_of(given), X, 4)
     assert torch.allclose(net(X).softmax(1), expected(X).softmax(1), atol=1e-6) and caplog.text
     (ours, logits), (theirs, wanted) = trained_on(net), trained_on(expected)
@@ -88,6 +85,7 @@ def test_logits_are_read_in_both_modes_and_taught_as_such(kind, caplog):
     (lambda net, main, other, features: main[..., None, None], r"gives \(5, 4, 1, 1\) for 5 images"),
     (lambda net, main, other, features: features if net.training else main, r"in training mode, gives \(3, 8\)"),
     (lambda net, main, other, features: main.nope if net.training else main, "but not in training mode .AttributeErr"),
+    (lambda net, main, other, _: (main, other) if net.training else main + 9 * other, "none of which, nor their mean"),
     (lambda net, main, other, features: main / 0, "logits that are no numbers .NaN or infinite.: give weights"),
     (lambda net, main, other, features: main if len(main) > 1 else main[0], "other logits for an image alone"),
     (lambda net, main, other, features: main.detach(), "lets no gradient through .*freeze layers by requires_grad_"),

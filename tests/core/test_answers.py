@@ -33,7 +33,7 @@ def test_an_average_of_weights_is_not_trained_and_not_answered_by_in_silence(fro
         adapted(net, X, 4)
     net.answers = "live"
     adapted(net, X, 4)
-    assert ("8 weights have no part in the logits of a few images (live.other.weight" in caplog.text) != frozen
+    assert ("8 weights have no part in the logits of training mode (live.other.weight" in caplog.text) != frozen
     caplog.clear()
     adapted(Net(lambda net, main, other, _: main + 0 * other), X, 4)
     assert "no part" not in caplog.text

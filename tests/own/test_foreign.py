@@ -155,9 +155,9 @@ def test_batches_of_one_and_a_last_one(made):
 
 def test_what_is_said_is_in_the_report(made):
     notices = {kind: ask(made[kind], method="finetune").report["done"]["notices"] for kind in made}
-    usual = "a check on training", "no part in the logits of a few images (aux"
+    usual = "a check on training", "no part in the logits of training mode (aux"
     said = {kind: str([one for one in lines if not any(map(one.count, usual))]) for kind, lines in notices.items()}
-    assert "ends in a softmax" in said["softmax"] and "logits is trained on, auxiliary" in said["auxiliary"]
+    assert "ends in a softmax" in said["softmax"] and "only logits is trained on" in said["auxiliary"]
     assert said["convolution"] == said["matrix"] == "[]"
 
 
