@@ -234,5 +234,6 @@ def check_sources(model: nn.Module, x: Tensor, taught: Tensor, given: Tensor, wh
         told = "%s: no file holds %s, which are neither weights nor buffers: who reads its file needs them, too"
         _log.warning(told, what, ", ".join(apart[:3]) + ", ..." * (len(apart) > 3))
     if idle := [name for i, name in weights.items() if i not in trained and model.get_parameter(name).requires_grad]:
-        told = "%s: %d weights have no part in the logits of training mode (%s): most methods leave them as they are"
+        told = "%s: %d weights have no part in the logits of training mode (%s): most methods leave them as they are,"
+        told += " and a copy of the network among them (EMA) would still know what goes"
         _log.warning(told, what, len(idle), ", ".join(idle[:3]) + ", ..." * (len(idle) > 3))
