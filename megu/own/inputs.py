@@ -37,9 +37,7 @@ def read_inputs(request, where):
     data, test, model, reference = request.data, request.test, request.model, request.reference
     classes = request.classes
     if request.arch is not None and not isinstance(model, Path) and not isinstance(reference, Path):
-        raise SettingsError(
-            f"arch {shown(request.arch)} belongs to a file of weights, but model is none: leave arch out"
-        )
+        raise SettingsError(f"arch {shown(request.arch)} belongs to a file of weights, but model is none: leave it out")
     if isinstance(classes, Path):
         classes = read_names(classes)
     classes, named = in_order(classes, "classes"), True
@@ -109,7 +107,11 @@ def _built(model, arch, found):
         return model
     if arch is None:
         raise SettingsError(f"model {model.name!r} needs arch: name the architecture of its weights")
-    return read_model(model, arch, len(found.classes), found.size)
+    try:
+        return read_model(model, arch, len(found.classes), found.size)
+    except SettingsError as error:  # ImageFolder counts .ipynb_checkpoints as a class
+        more = f"; the folder {found.train.uncounted}" if found.train.hidden else ""
+        raise SettingsError(f"{error}{more}") from None
 
 
 def _mode(model, size):
@@ -118,10 +120,8 @@ def _mode(model, size):
 
 def _size(data):
     """(height, width) of a Dataset's first picture, if it is one."""
-    try:
+    with suppress(Exception):  # of whatever kind it is, that is said where all are read
         return data[0][0].size[::-1]
-    except Exception:  # of whatever kind it is, that is said where all are read
-        return None
 
 
 def _numbered(model, data, mode):

@@ -1,6 +1,7 @@
 """Which images there are: as torchvision's ImageFolder counts them, behind links and in splits."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ import torch
 from PIL import Image
 from pixels import check, photos, reader, write
 from refusals import refused
+from safetensors.torch import save_file
 from torchvision.datasets import ImageFolder
 
+import megu
 from megu.datasets.folder import find_classes
 from megu.datasets.listing import TRAIN, list_images
 from megu.datasets.pairs import as_pairs, read_dataset
@@ -63,6 +66,18 @@ def test_a_hidden_class_folder_shifts_the_positions_of_the_others(tmp_path, capl
     with refused("hidden images, e.g. .checkpoints/0.png, .* so positions would mean other images"):
         check(reader(range(3)), root, [3])
     assert len(check(reader(range(3)), root, "bee").split.forget) == 6
+
+
+def test_a_file_of_weights_that_counts_a_hidden_folder_is_told_of_it(tmp_path):
+    root, file = write(tmp_path / "photos", NAMES), tmp_path / "model.safetensors"
+    save_file(torch.nn.Linear(2, 4).state_dict(), file)  # of no such network
+    ask = partial(megu.unlearn, file, root, "bee", arch="resnet18", guide="model")
+    with refused("is no resnet18 with 3 classes .*reference, the model's.$"):
+        ask()
+    (root / ".checkpoints").mkdir()
+    Image.new("RGB", (8, 8)).save(root / ".checkpoints" / "0.png")
+    with refused("; the folder has hidden images, e.g. .checkpoints/0.png, which torchvision's ImageFolder counts$"):
+        ask()
 
 
 def test_images_behind_links_are_read(tmp_path, caplog):

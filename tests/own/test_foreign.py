@@ -199,7 +199,7 @@ def test_what_is_measured_is_given_back_whatever_the_caller_has_set(made, usual)
 
 
 def test_arch_belongs_to_a_file(made):
-    with refused("arch 'resnet18' belongs to a file of weights, but model is none: leave arch out"):
+    with refused("arch 'resnet18' belongs to a file of weights, but model is none: leave it out"):
         ask(made["convolution"], arch="resnet18")
 
 
