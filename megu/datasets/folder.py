@@ -109,7 +109,7 @@ def _say(what, listing, notes):
     reads = f"it reads {' '.join(SUFFIXES)} in folders of classes"
     for why, names in {
         f"files are left out, as torchvision's ImageFolder does ({reads})": listing.skipped,
-        "hidden images are left out: ImageFolder counts them, so its positions are others": listing.hidden,
+        "hidden images are left out: ImageFolder counts them (a hidden folder is one of its classes)": listing.hidden,
         **notes,
     }.items():
         say_note(what, why, names)

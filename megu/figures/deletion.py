@@ -2,6 +2,7 @@ r"""Figures of a deletion report and of a comparison: inline SVG, or PNG, which 
 
 import io
 import re
+import warnings
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -47,7 +48,8 @@ def _models(names):
 def svg(fig):
     """Text of a page: its black is the page's own text colour, its bytes are the same each time."""
     out = io.StringIO()
-    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "megu"}):
+    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "megu"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # the page brings the letters, not the font of the drawing
         fig.savefig(out, format="svg", transparent=True, metadata={"Date": None})
     plt.close(fig)
     text = out.getvalue()

@@ -21,6 +21,7 @@ from megu.settings.config import Settings
 from megu.settings.errors import SettingsError, StageError
 from megu.settings.extras import versions
 from megu.settings.files import atomic, hash_bytes, hash_file, hash_json, project_root, write_json, writing
+from megu.settings.progress import collect_notices, repeat_notices
 from megu.settings.values import shown
 
 STAGES = {  # stage -> the notebook that seals it
@@ -134,7 +135,8 @@ class RunDirectory:
         r"""The artefact in the file ``name``, made once: ``make() -> (object, facts)``, ``save(object, path)``.
 
         It is always read by ``load(path)``, so that a resumed run continues from the same bits.  Trainings of ``make``
-        that were stopped go on where they were, see `megu.core.resume.checkpoints`.
+        that were stopped go on where they were, see `megu.core.resume.checkpoints`.  What ``make`` said in the log is
+        kept as well, for the report of whoever reads the artefact.
         Raises: StageError where the file is not the one that was written.
         """
         path, unfinished = self.path / name, self.path / ".unfinished" / name.replace("/", "-")
@@ -145,20 +147,24 @@ class RunDirectory:
         if not made():
             with self._lock(name):
                 if not made():  # by the process that held the lock
-                    with checkpoints(unfinished, [self.about, name]):
+                    with checkpoints(unfinished, [self.about, name]), collect_notices(said := []):
                         content, facts = make()
                     with atomic(path, locked=True) as part:
                         save(content, part)
                     with self._changed() as manifest:
                         manifest["artefacts"][name] = {"sha256": hash_file(path), **facts}
+                        manifest["artefacts"][name] |= {"notices": said} if said else {}
                     shutil.rmtree(unfinished, ignore_errors=True)
-        if hash_file(path) != self.manifest["artefacts"][name]["sha256"]:
+        known = self.manifest["artefacts"][name]
+        repeat_notices(known.get("notices", []))
+        if hash_file(path) != known["sha256"]:
             raise StageError(f"{name} in {self.path.name!r} is not what was written: remove it to have it made again")
         return load(path)
 
     def facts(self, name: str) -> dict:
         r"""What was recorded when an artefact was made."""
-        return {key: value for key, value in self.manifest["artefacts"][name].items() if key != "sha256"}
+        known = self.manifest["artefacts"][name]
+        return {key: value for key, value in known.items() if key not in ("sha256", "notices")}
 
     def table(self, name: str, make: Callable[[], pd.DataFrame | tuple[pd.DataFrame, dict]]) -> pd.DataFrame:
         r"""`once` for a table, or (table, facts), kept as CSV."""

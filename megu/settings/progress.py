@@ -152,8 +152,13 @@ def collect_notices(notices):
                 LOG.disabled = bool(_silent)
 
 
-def _keep(record):
-    heard = [notices for thread, notices in _keeping if thread == record.thread]  # another has a request of its own
+def repeat_notices(said, thread=None):
+    """Appends notices to the list of the inner `collect_notices` of this thread: another has a request of its own."""
+    heard = [notices for owner, notices in _keeping if owner == (thread or get_ident())]
     for notices in heard[-1:]:
-        notices.append(getattr(record, "report", record.getMessage()))
+        notices += said
+
+
+def _keep(record):
+    repeat_notices([getattr(record, "report", record.getMessage())], record.thread)
     return not _silent and type(LOG).isEnabledFor(LOG, record.levelno)

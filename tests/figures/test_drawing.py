@@ -4,6 +4,7 @@ import ablation
 import comparison
 import disentanglement
 import known_parts
+import matplotlib.pyplot as plt
 import numpy as np
 import overview as overview_script
 import pandas as pd
@@ -13,7 +14,7 @@ from conftest import ROOT
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
-from megu.figures import heatmaps, overview, results
+from megu.figures import deletion, heatmaps, overview, results
 from megu.figures.results import METRICS
 from megu.figures.style import ONLY_B
 
@@ -140,3 +141,13 @@ def test_the_overview_says_what_its_table_says():
         assert f"{best['class']} ({100 * best[model]:.0f} %)" in title
     assert np.allclose(table[["transition", "original", "unlearned", "retrained"]].sum(), 1, atol=2e-3)
     assert pixels[["image", "sum"]].stack().between(0, 1).all() and sorted(table["role"].dropna()) == ["chosen", "own"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_in_any_script_are_text_of_a_page_and_warned_of_only_in_pixels():
+    name, figures = "\uf123", [plt.figure(), plt.figure()]  # a sign that no font has
+    for fig in figures:
+        fig.suptitle(name)
+    assert name in deletion.svg(figures[0])
+    with pytest.warns(UserWarning, match="Glyph"):
+        deletion.png(figures[1])

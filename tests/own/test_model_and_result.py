@@ -5,6 +5,7 @@ import copy
 import re
 from dataclasses import dataclass
 from typing import ClassVar
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -191,9 +192,13 @@ def test_what_a_check_would_not_do_is_refused(model, parts):
             recheck(checked, one)
 
 
-def test_the_reference_that_was_made_is_saved_with_the_report(model, parts, tmp_path, monkeypatch):
+def test_the_reference_that_was_made_is_saved_with_the_report(model, parts, tmp_path):
     settings = {"recipe.epochs": 1, "training.epochs": 2, "training.batch": 32}
-    found = forget(model, parts, method="finetune", retrain=True, settings=settings)
+    asked = {"method": "finetune", "retrain": True, "settings": settings, "out": tmp_path / "out"}
+    with patch("megu.own.unlearn.measure", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        forget(model, parts, **asked)
+    found = forget(model, parts, **asked)  # goes on; what was said before is reported all the same
+    assert "retrained from new weights, 2 epochs" in str(found.report["done"]["notices"])
     found.save(tmp_path / "saved")
     there = {path.name for path in (tmp_path / "saved").iterdir()}
     assert there == {"SHA256SUMS", "model.safetensors", "reference.safetensors", "report.html", "report.json"}

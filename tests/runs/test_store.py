@@ -15,6 +15,7 @@ from megu.runs.claims import finding, invariant
 from megu.runs.store import CODE, RunDirectory, code_digest, differences
 from megu.settings.errors import SettingsError, StageError
 from megu.settings.files import atomic
+from megu.settings.progress import LOG, collect_notices
 
 ABOUT = {"settings": {"seed": 0, "noise": {"lam": 0.1}}}
 
@@ -56,6 +57,22 @@ def test_an_artefact_is_made_once_and_again_where_it_was_not_recorded_and_refuse
         run().table("t.csv", make)
     (tmp_path / "t.csv").unlink()
     run().table("t.csv", lambda: (make(), {"seconds": 3}))
+    assert run().facts("t.csv") == {"seconds": 3}
+
+
+def test_what_was_said_while_an_artefact_was_made_is_heard_again_where_it_is_read(run):
+    table = pd.DataFrame({"value": [1]})
+
+    def make():
+        run().table("inner.csv", lambda: LOG.warning("few images") or table)
+        LOG.warning("new weights")
+        return table, {"seconds": 3}
+
+    wanted = {"t.csv": ["few images", "new weights"], "inner.csv": ["few images"], "quiet.csv": []}
+    for name in ("t.csv", *wanted):
+        with collect_notices(heard := []):
+            run().table(name, make if name == "t.csv" else lambda: table)
+        assert heard == wanted[name]
     assert run().facts("t.csv") == {"seconds": 3}
 
 
