@@ -102,7 +102,7 @@ def _transformers(name, num_classes):
 
     if getattr(config, "problem_type", None) == "multi_label_classification":
         told = "hf:%s was trained with several labels of an image (problem_type); here each has one, of its folder"
-        _LOG.warning(told, name)
+        _LOG.warning(told, _named(name))
 
     def build():
         _offer_processor(name, getattr(config, "image_size", None))
@@ -116,7 +116,12 @@ def _offer_processor(name, size):
     about = json.loads(file.read_text()) if file.is_file() else {}
     size = about.get("size", size)
     size = size.get("height", size.get("shortest_edge")) if isinstance(size, dict) else size
-    _offer(f"hf:{name}", about.get("image_mean"), about.get("image_std"), size)
+    _offer(f"hf:{_named(name)}", about.get("image_mean"), about.get("image_std"), size)
+
+
+def _named(name):
+    # For the report, too: a folder without the path to it, or a name of the hub.
+    return Path(name).name if Path(name).is_dir() else name
 
 
 def _offer(name, mean, std, size):

@@ -81,7 +81,7 @@ def plan(checked, out=None) -> Plan:
         f"; names {100 * checked.accuracy:.0f} % of a sample of the training images right",
         "method": title,
         "guide": guide,
-        "time": f"about {_readable(sum(seconds.values()))} on {checked.compute.device.type}"
+        "time": f"{_readable(sum(seconds.values()), 'about ')} on {checked.compute.device.type}"
         f" ({', '.join(f'{stage} {_readable(value)}' for stage, value in seconds.items())}"
         f"{'' if 'guide' in seconds else ', without the guide'})",
     }
@@ -94,7 +94,7 @@ def retraining_time(checked) -> str:
     """How long the reference of a `megu.own.request.CheckedRequest` will take, by a few measured steps."""
     index = checked.split.train[: min(checked.settings.training.batch, 64)]
     step = _seconds_per_image(checked.original, checked.images, index, checked.compute)[0]
-    return f"about {_readable(_retraining(checked, step))}"
+    return _readable(_retraining(checked, step), "about ")
 
 
 def calm_training(checked) -> dict:
@@ -123,10 +123,12 @@ def _retraining(checked, step):
     return step * len(checked.split.retain) * checked.settings.training.epochs
 
 
-def _readable(seconds: float) -> str:
+def _readable(seconds: float, about: str = "") -> str:
+    if seconds < 1:
+        return "under 1 s"
     if seconds < 90:
-        return f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+        return f"{about}{seconds:.0f} s"
+    return about + (f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours")
 
 
 def _few_pixels(images):

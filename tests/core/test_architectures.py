@@ -197,16 +197,15 @@ def test_transformers_networks_by_the_folder_that_holds_their_config(tmp_path, c
     about = '{"image_mean": [0.5], "image_std": [0.2], "size": 48}'
     (tmp_path / "vit" / "preprocessor_config.json").write_text(about)
     found, x = read_model(file, f"hf:{tmp_path}/vit", 3, (48, 48)), torch.randn(2, 3, 48, 48)
-    assert (
-        torch.equal(found(x).logits, given(x).logits) and "usually takes 48 px and normalise '0.5; 0.2'" in caplog.text
-    )
+    assert torch.equal(found(x).logits, given(x).logits)
+    assert "hf:vit usually takes 48 px and normalise '0.5; 0.2'" in caplog.text  # said in reports: without a path
     with refused(re.escape("classifier.weight is (3, 24), not (4, 24)")):
         read_model(file, f"hf:{tmp_path}/vit", 4, (48, 48))
     assert "several labels" not in caplog.text
     given.config.problem_type = "multi_label_classification"
     given.config.save_pretrained(tmp_path / "vit")
     read_model(file, f"hf:{tmp_path}/vit", 3, (48, 48))
-    assert "was trained with several labels of an image (problem_type)" in caplog.text
+    assert "hf:vit was trained with several labels of an image (problem_type)" in caplog.text
     BertConfig().save_pretrained(tmp_path / "bert")
     for name, words in (("nobody/nothing", "no config.json is on this"), (f"{tmp_path}/bert", "classifies no images")):
         with refused(f"arch 'hf:{name}'.* {words}"):
