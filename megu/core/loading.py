@@ -93,7 +93,7 @@ def check_and_copy(model, images, what="model", batch=0) -> nn.Module:
     except SettingsError:
         raise
     except Exception as error:  # whatever a foreign forward() may raise
-        remedy = "check size and channels, and let forward work in float32"
+        remedy = "check size and channels; forward takes the images alone, in float32"
         raise SettingsError(f"{what} takes no images of shape {images.shape} ({why(error)}): {remedy}") from None
     copy.zero_grad(set_to_none=True)
     _check_weights_count(copy_of(copy), images.few()[:1], what)

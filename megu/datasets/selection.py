@@ -84,11 +84,18 @@ def read_selection(path, ids, root=None) -> list[int]:
                 out.append(int(entry))
                 continue
             _refuse_several(found, what, ids)
-            raise SettingsError(f"{what}: give a position or the name of a training image, as in {ids[0]!r}")
+            raise SettingsError(f"{what}: give {an_image(ids)}")
         out += found
     if not out:
-        raise SettingsError(f"{path.name} lists no image: give one position or file name a line, as in {ids[0]!r}")
+        raise SettingsError(f"{path.name} lists no image: give one a line, by {an_image(ids)}")
     return out
+
+
+def an_image(ids) -> str:
+    r"""How a training image is asked for."""
+    if ids[0] == "0":
+        return "a position; images of a Dataset have no names"
+    return f"a position or the name of a training image, as in {ids[0]!r}"
 
 
 def positions_of(names, known, ids, root) -> list:

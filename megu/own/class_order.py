@@ -21,6 +21,7 @@ from megu.settings.values import shown
 _log = logging.getLogger("megu")
 LOST, LEFT = "Single retained classes are lost: ", "What was to be forgotten is still known: "  # also said at work
 HIDDEN = "What was to be forgotten may be hidden (a model that never saw a class seldom names it so): "  # this, too
+_LITTLE = 0.25  # of the way from chance to all right
 _SURELY = 1e-3  # so rarely does a model as good as this one name so few images of any class that it knows
 
 
@@ -80,6 +81,9 @@ def check_class_order(checked, index, kind="training", other=None):
         what = f"the outputs of {kind} follow another order: {given} of {len(y)} retained images are named right"
         remedy = "train it with the outputs of the model in their order; that of a class that goes gets no images"
         raise SettingsError(f"{what} in that of the model, {right} in the one found: {remedy}")
+    chance = 1 / images.num_classes
+    if shares[0] <= chance and shares[1] < chance + _LITTLE * (1 - chance):
+        return  # untrained networks, too, tell classes apart a little: `megu.core.loading.check_accuracy` refuses it
     if better := better_prepared(checked.original, images, index, named.to(index.device), above=shares[1]):
         what = f"the model names {given} of {len(y)} {kind} images right, but {better}"
         raise SettingsError(f"{what}: prepare them as those that it was trained on")

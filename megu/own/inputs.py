@@ -1,7 +1,6 @@
 """What a request brings: the models, the images, and which of these are to be forgotten."""
 
 import logging
-import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from megu.datasets.folder import ClassFolders, ImagePart, find_classes, room
 from megu.datasets.images import same_pixels
 from megu.datasets.listing import Listing, class_name, class_names, in_order, list_images, read_names
 from megu.datasets.pairs import as_pairs, check_names, names_of, read_dataset
-from megu.datasets.selection import has_positions, listed, of_mask, positions_of, read_selection
+from megu.datasets.selection import an_image, has_positions, listed, of_mask, positions_of, read_selection
 from megu.datasets.table import list_csv
 from megu.datasets.user_images import pool_parts
 from megu.own.class_order import check_header
@@ -159,7 +158,7 @@ def forget_set(request, images, ids) -> tuple[Forget, Split]:
     if isinstance(data, str | Path):
         forget = positions_of(forget, {*images.classes, *images.fine_classes}, ids, data)
     if all(isinstance(one, str) for one in forget):
-        asked = _check_names(forget, images)
+        asked = _check_names(forget, images, ids)
         split = split_of(images, of_classes(images, asked.scenario, asked.classes))
         named = {*asked.classes} if request.subclasses is not None else set()
         for name in named & {*images.classes} & {*images.fine_classes}:
@@ -220,11 +219,11 @@ def _copies(split, images, ids, said):
     return [kept[at] for at in pairs]
 
 
-def _check_names(names, images) -> Forget:
+def _check_names(names, images, ids) -> Forget:
     names, every = tuple(dict.fromkeys(map(class_name, names))), images.classes + images.fine_classes
     for name in names:
         if name not in every:
-            hint = "; a file of images is a pathlib.Path (--forget-list)" if os.path.isfile(name) else ""
+            hint = f"; of images give {an_image(ids)}, of a file of them a pathlib.Path (--forget-list)" * ("." in name)
             raise SettingsError(closest(name, dict.fromkeys(every), f"forget: in {images.name!r} the class") + hint)
     whole = {name in images.classes for name in names}
     if len(whole) > 1:
@@ -239,9 +238,9 @@ def _at_positions(positions, images, ids) -> Bool[Tensor, " N"]:
     last, goes = images.num_train - 1, torch.zeros(len(images.y), dtype=torch.bool)
     for one in positions:
         if isinstance(one, bool) or not isinstance(one, int | np.integer) or not 0 <= one <= last:
-            remedy = f"give integers from 0 to {last}, or names only"
-            if isinstance(one, str) and ids[0] != "0":
-                remedy = f"beside single images give names of such, as {ids[0]!r}; for classes make another request"
+            remedy = f"give integers from 0 to {last}, or names of classes only"
+            if isinstance(one, str | Path):
+                remedy = f"beside single images give {an_image(ids)}; for classes make another request"
             raise SettingsError(f"forget has {str(one)[:50]!r}: {remedy}")
         if goes[one]:
             called = f" ({ids[one]})" * (ids[one] != str(one))

@@ -97,7 +97,7 @@ def _forgetting(asked, rows, moved, judge, left):
         f" what was surely named right by no more than {chance:.3g} % before cannot be said to be forgotten."
     )
     if before["low"] <= chance:
-        return "cannot be told, the class was not known before", rule
+        return "cannot be told, the class was not surely known before", rule
     word = "partly" if after["high"] < before["low"] else "not forgotten"
     word = "forgotten" if done else word if told else f"cannot be told with {after['images']} forgotten images"
     return "partly" if left and (done or not told) else word, rule

@@ -107,6 +107,10 @@ def check_arch(arch: str):
             raise SettingsError(f"timm has no model {name!r}; {did}")
     elif library.endswith(".py") and name:
         _check_function(arch, Path(library).expanduser(), name)
+    elif arch.endswith(".py"):
+        raise SettingsError(
+            f"arch {shown(arch)} is a file: name the function that builds the network, {arch[:80]}:NAME"
+        )
     elif not name and arch not in (known := [*OURS, *registered("torchvision", "models")]):
         near = difflib.get_close_matches(arch[:200], dict.fromkeys(known), n=3, cutoff=0.4) or OURS
         raise SettingsError(

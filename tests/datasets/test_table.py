@@ -79,6 +79,15 @@ def test_columns_that_are_not_read_are_said(tmp_path, caplog):
     assert [one.getMessage() for one in caplog.records] == ["images.csv: columns that are not read: fold, train_loss"]
 
 
+def test_classes_that_differ_in_case_alone_are_said(tmp_path, caplog):
+    files = sorted(write(tmp_path, ("a", "b")).rglob("*.png"))
+    for label, said in (("B", "images.csv: classes differ in case alone: B, b"), ("c", "")):
+        lines = [f"{file},{file.parent.name if i else label},train" for i, file in enumerate(files)]
+        find_classes(rows(tmp_path, *lines))
+        assert caplog.text.count("differ in case") == len(said[:1]) and said in caplog.text
+        caplog.clear()
+
+
 def test_a_table_of_pandas_with_tabs_and_an_index(tmp_path):
     files = sorted(write(tmp_path, ("a", "b")).rglob("*.png"))
     table = rows(tmp_path, *(f"{i}\t{file}\t{file.parent.name}" for i, file in enumerate(files)), head="\tpath\tlabel")

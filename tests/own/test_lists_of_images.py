@@ -49,19 +49,23 @@ def test_lists_of_files(root, tmp_path, text, encoding, caplog):
 
 def test_names_of_images_in_place_of_a_list(root):
     assert check(reader(range(4)), root, ["bee/0006.png", "dog/0018.png"]).split.forget.tolist() == [6, 18]
-    with refused("forget has 'cow': beside single images give names of such, as 'ant/0000.png'; for classes"):
+    with refused("forget has 'cow': beside single images give a position or the name of a training image"):
         check(reader(range(4)), root, ["bee/0006.png", "cow"])
     for missing in ("bee/0000.png", "photos/test/bee/0006.png"):
         for names in ([missing], ["bee/0006.png", missing]):  # no remedy names the class
             with refused(f"forget has '{missing}', and no training image is called so: give e.g. 'ant/0000.png'"):
                 check(reader(range(4)), root, names)
-    with refused("the class '1/6.png' does not exist; choose from"):
+    with refused(
+        "the class '1/6.png' does not exist; choose from.*; of images give a position; images of a Dataset have"
+    ):
         check(reader(range(4)), as_dataset(), ["1/6.png"])
     with refused("the class 'bee/0006' does not exist; choose from"):
         check(reader(range(4)), root, "bee/0006")
     with refused("forget is 6: give names, positions or a pathlib.Path"):
         check(reader(range(4)), root, 6)
-    with refused("forget has 'x': give integers from 0 to 23, or names only"):
+    with refused(
+        "forget has 'x': beside single images give a position; images of a Dataset have no names; for classes"
+    ):
         check(reader(range(4)), as_dataset(), [6, "x"])
 
 

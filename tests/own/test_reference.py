@@ -1,6 +1,7 @@
 """Requests whose verdict is known: nothing changed, all ruined; and the reference that is made on request."""
 
 import copy
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import Subset
 
+from megu.core import models
 from megu.own.estimate import plan
 from megu.own.request import CheckedRequest, Request
+from megu.own.unlearn import Unlearned
 
 
 def test_a_method_that_changes_nothing_and_one_that_ruins_the_model_have_their_words(model, parts):
@@ -35,7 +38,7 @@ def test_the_reference_is_made_on_request_from_retained_images_alone(model, part
     acc = {(row["model"], row["part"]): row["percent"] for row in result.report["accuracy"]}
     assert acc["reference", "forget"] == 0 and acc["reference", "retain"] > 40
     assert set(result.report["files"]) == {"model.safetensors", "reference.safetensors"}
-    assert "retrained from new weights, 12 epochs of batches of 32, learning rate 0.1, which takes about" in str(
+    assert "retrained from new weights, 12 epochs of batches of 32, learning rate 0.1" in str(
         result.report["done"]["notices"]
     )
     assert result.seconds["retraining"] > 0 and column(result, "after")["js_retrain"] > 0
@@ -130,3 +133,21 @@ def test_a_reference_without_the_whole_class_is_no_measure_for_single_images_of_
     assert check(*given, reference=reader(range(4), blind=(1,))), "the control"
     few = check(reader(range(4)), as_dataset(n=60), list(range(40)), reference=reader(range(4), blind=(0,))).notices
     assert any("names 0 of 20 retained" in line and "few beside those of other classes" in line for line in few)
+
+
+def test_the_reference_that_was_made_is_saved_with_the_report(model, parts, tmp_path):
+    settings = {"recipe.epochs": 1, "training.epochs": 2, "training.batch": 32}
+    asked = {"method": "finetune", "retrain": True, "settings": settings, "out": tmp_path / "out"}
+    with patch("megu.own.unlearn.measure", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        forget(model, parts, **asked)
+    found = forget(model, parts, **asked)  # goes on; what was said before is reported all the same
+    assert "retrained from new weights, 2 epochs" in str(found.report["done"]["notices"])
+    found.save(tmp_path / "saved")
+    there = {path.name for path in (tmp_path / "saved").iterdir()}
+    assert there == {"SHA256SUMS", "model.safetensors", "reference.safetensors", "report.html", "report.json"}
+    assert models.about(tmp_path / "saved" / "reference.safetensors")["method"] == "retrain"
+    assert "reference.safetensors" in (tmp_path / "saved" / "SHA256SUMS").read_text()
+    found.model[-1].bias.data += 1
+    for write in (Unlearned.save, Unlearned.write_onnx):
+        with refused("the weights have changed since the report was made"):
+            write(found, tmp_path / "again")

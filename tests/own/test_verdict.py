@@ -12,7 +12,7 @@ from megu.measure.distances import paired_difference
 from megu.own.findings import attack_rows
 from megu.own.verdict import LEVEL, verdict
 
-ATTACKS, N = ("loss", "entropy"), 400
+ATTACKS, N, UNSURE = ("loss", "entropy"), 400, "cannot be told, the class was not surely known before"
 GOOD, FAIR, POOR, CHANCE = 0.9, 0.84, 0.4, 0.1
 
 
@@ -74,7 +74,7 @@ def judged(before, after, reference=None, attacked=(), scenario="class", n=N, ke
 @pytest.mark.parametrize(("before", "after", "n", "word"), [
     (360, 0, N, "forgotten"), (360, 8, N, "forgotten"), (360, 14, N, "partly"), (360, 80, N, "partly"),
     (360, 350, N, "not forgotten"), (360, 360, N, "not forgotten"), (9, 0, 10, "forgotten"), (9, 1, 10, "partly"),
-    (90, 1, 100, "partly"), (20, 0, N, "cannot be told, the class was not known before"), (1, 1, 5, "cannot be told"),
+    (90, 1, 100, "partly"), (20, 0, N, UNSURE), (1, 1, 5, "cannot be told"),
 ])  # fmt: skip
 def test_a_class_is_forgotten_by_a_limit_that_does_not_grow_as_classes_get_fewer(before, after, n, word):
     found = judged(before, after, n=n)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from bad import ask
-from pixels import reader, write
+from pixels import as_dataset, check, reader, write
 from refusals import refused
 from safetensors.torch import save_file
+from torch.utils.data import TensorDataset
 
 import megu
 from megu.own import compare as comparing
@@ -111,3 +112,15 @@ def test_one_position_is_a_list_of_one(good, tmp_path):
     (file := tmp_path / "request.toml").write_text("forget = 3")
     with refused("'forget' is 3: give names of classes in quotes, or a list of positions"):
         megu.unlearn(**{**good, "forget": None}, config=file)
+
+
+@pytest.mark.parametrize(("true", "said"), [(0.2, "by chance"), (0.7, "follow another order")])
+def test_little_more_than_chance_in_another_order_offers_no_order(true, said):
+    """Untrained networks give images of a class much alike, too, and so fit some order by more than chance."""
+    data, gen = as_dataset(5, 60), torch.Generator().manual_seed(0)
+    x, y = data.tensors
+    other = torch.where(
+        torch.rand(len(y), generator=gen) < true, (y + 1) % 5, torch.randint(5, (len(y),), generator=gen)
+    )
+    with refused(said):
+        check(reader(range(5)), TensorDataset(x, other), "3")

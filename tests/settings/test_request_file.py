@@ -151,6 +151,8 @@ def test_names_that_are_read_from_source_are_those_that_are_registered():
     assert sorted(registered("torchvision", "models")) == sorted(models.list_models(module=models))
     for good in ("resnet18", "vit-tiny", "convnext_tiny", "hf:anything", "own_model:network"):
         check_arch(good)
+    with refused("arch 'net.py' is a file: name the function that builds the network, net.py:NAME"):
+        check_arch("net.py")
     with refused("arch 'resnet19' does not exist; did you mean 'resnet18'"):
         check_arch("resnet19")
 
