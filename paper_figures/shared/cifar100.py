@@ -120,6 +120,10 @@ def sure(data):
     return "\n\n".join(parts)
 
 
+def _many(seeds):
+    return "one seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
+
+
 def said(data):
     r"""What the table `sure` adds to the finding on eq. 11; nothing where that cell was not run."""
     out = []
@@ -130,10 +134,9 @@ def said(data):
             for name, words in LEAVE.items()
             if name in forget.index
         )
-        many = "one seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
         before = number(*accuracy.loc["original", ["mean", "half_width"]], 1)
         which = f"another of {before} %" if out else f"a network of {before} % test accuracy"
-        out.append(f"by {which} ({many}): {listed(named)}")
+        out.append(f"by {which} ({_many(seeds)}): {listed(named)}")
     return f" On all of CIFAR-100, {'; '.join(out)}." if out else ""
 
 
@@ -146,8 +149,8 @@ def others(data):
         names = {**LEAVE} if tested else {**LEAVE, "retrain": "retraining"}
         named = [f"{words.partition(' (')[0]} {_value(forget.loc[key], 0, seeds)} %" for key, words in names.items()]
         by = number(*before.loc["original", ["mean", "half_width"]], 1)
-        out += [f"of {name} ({dataset}, {by} %) {', '.join(named)}"] * (name != FIRST)
-    return f" Of other requests, by the smaller of these networks: {'; '.join(out)}." if out else ""
+        out += [f"of {name} ({dataset}, {by} %, {_many(seeds)}) {', '.join(named)}"] * (name != FIRST)
+    return f" By the first network {'; '.join(out)}." if out else ""
 
 
 def turned(data):

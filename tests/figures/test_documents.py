@@ -144,7 +144,7 @@ def test_further_requests_on_the_fast_networks_stand_beside_the_first(monkeypatc
     grids = {DATA: (rows, seconds, about), DATA / cifar100.REQUESTS: (more, seconds, about)}
     monkeypatch.setattr(cifar100, "read_grid", lambda data, profile: grids[data])
     said = cifar100.others(DATA)
-    assert re.search(r"of mushroom \(cifar100, 68.\d %\) MeGU as printed \d+ %, the default", said)
+    assert re.search(r"of mushroom \(cifar100, 68.\d %, one seed\) MeGU as printed \d+ %, the default", said)
     assert re.search(r"of 9 images .* labels alone \d+ %, retraining 0 %;", said), "none of them is in the test set"
     assert "9 images (cifar10), 7 epochs" in cifar100.sure(DATA) and "mushroom" not in cifar100.said(DATA)
     monkeypatch.setattr(cifar100, "read_grid", lambda data, profile: (rows, seconds, about))
