@@ -4,6 +4,7 @@ import csv
 import logging
 import os
 import re
+from collections import Counter
 from pathlib import Path
 
 from megu.datasets.listing import Listing, class_name, class_names, read_lines, say_unseen
@@ -97,7 +98,8 @@ def list_csv(path, classes=None, unseen=True) -> tuple[tuple[str, ...], Listing,
     labels = [label for _, label, _ in found]
     names = sorted({*labels}, key=int if numbers else None) if classes is None else [*classes]
     names = class_names(names, path.name)
-    if alike := [name for name in names if [one.casefold() for one in names].count(name.casefold()) > 1]:
+    plain = Counter(map(str.casefold, names))
+    if alike := [name for name in names if plain[name.casefold()] > 1]:
         logging.getLogger("megu").warning(f"{path.name}: classes differ in case alone: {', '.join(alike)[:100]}")
     of = {name: k for k, name in enumerate(names)}
     if numbers and not of.keys() >= {*labels}:

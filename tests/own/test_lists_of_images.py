@@ -49,7 +49,8 @@ def test_lists_of_files(root, tmp_path, text, encoding, caplog):
 
 def test_names_of_images_in_place_of_a_list(root):
     assert check(reader(range(4)), root, ["bee/0006.png", "dog/0018.png"]).split.forget.tolist() == [6, 18]
-    with refused("forget has 'cow': beside single images give a position or the name of a training image"):
+    named = "a position or the name of a training image, as in 'ant/0000.png'; for classes"
+    with refused(f"forget has 'cow': beside single images give {named}"):
         check(reader(range(4)), root, ["bee/0006.png", "cow"])
     for missing in ("bee/0000.png", "photos/test/bee/0006.png"):
         for names in ([missing], ["bee/0006.png", missing]):  # no remedy names the class
